@@ -1,0 +1,1 @@
+"""The pipeline's decisions: `Pipeline.handle(input, now)` returns the commands that the driver executes."""

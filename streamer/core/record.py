@@ -1,0 +1,102 @@
+"""The values that travel through a pipeline: records, events, answers, segments, micro-batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from streamer.errors import DataFailure
+
+TopicPartition = tuple[str, int]
+Headers = list[tuple[str, bytes | None]]
+
+
+class Record(Protocol):
+    """A Kafka message as the client hands it over; read, never copied, on the hot path."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> Headers | None: ...
+    def timestamp(self) -> tuple[int, int]:
+        """(type, milliseconds since the epoch); type 0 means that there is none."""
+        ...
+
+
+class TextEvent(msgspec.Struct, frozen=True, gc=False):
+    """A record's decoded, validated content. Unknown fields of the wire form are ignored."""
+
+    text: str
+    id: str | int | None = None
+    text_pair: str | None = None
+    params: dict[str, Any] | None = None
+    metadata: msgspec.Raw | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What the model says of one input: `output` is the JSON of the result's `output` field, encoded once by the
+    worker and never again. Records with the same input share one `Answer`."""
+
+    output: bytes
+    truncated: bool = False
+    cached: bool = False
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A record that ends without result or dead letter: `tombstone` or `replay` (meant for another pipeline)."""
+
+    reason: str
+
+
+Outcome = Answer | DataFailure | Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class TraceParent:
+    """The W3C context of a record's producer: ids as integers (128 and 64 bits)."""
+
+    trace_id: int
+    span_id: int
+    sampled: bool
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """The records of one partition in one micro-batch: the unit of bookkeeping.
+
+    The lists run in parallel, in offset order. `events[i]` is None where decoding already ended the record;
+    `traces` is None when no record carries a `traceparent`. `open` counts the records without outcome;
+    `settled` is how many of the first ones are durable or in the transaction under way.
+    """
+
+    topic: str
+    partition: int
+    epoch: int
+    records: list[Record]
+    events: list[TextEvent | None] = field(default_factory=list)
+    outcomes: list[Outcome | None] = field(default_factory=list)
+    traces: list[TraceParent | None] | None = None
+    open: int = 0
+    settled: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class MicroBatch:
+    """The records taken together from the source: the unit of taking, of cache look-up and of tracing.
+
+    The ids are drawn by the source, since nothing in the core is random. `taken_ns` is wall-clock time.
+    """
+
+    number: int
+    segments: list[Segment]
+    trace_id: int
+    span_id: int
+    taken_ns: int
+    size_bytes: int = 0

@@ -1,0 +1,106 @@
+"""What can go wrong, by class: every error of ours knows its exit code, every failure of a record its code.
+
+Two families that never mix. An *exception* (`StreamerError`) ends a program with its `exit_code`. A *failure*
+(`DataFailure`) is a value: it belongs to one record, and ends as that record's dead letter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class ExitCode(IntEnum):
+    """How a `streamer` process ended; supervisors may act on each."""
+
+    DONE = 0
+    BUG = 1
+    USAGE = 2
+    CONFIGURATION = 3  # configuration, model or ACL: a restart does not help
+    SOME_FAILED = 4  # `infer`: some lines failed
+    DEPENDENCY = 5  # absent at start: a restart may help
+    HALTED = 6  # by the breaker or a code failure: look before restarting
+    FENCED = 7  # another process owns this slot: do not restart
+    DRAIN_DEADLINE = 8
+    SECOND_SIGNAL = 130
+
+
+class StreamerError(Exception):
+    """The base of all errors that end a program with a message for its user."""
+
+    exit_code: ExitCode = ExitCode.BUG
+
+
+class UsageError(StreamerError):
+    """The command line asks for something that does not exist or does not go together."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigurationError(StreamerError):
+    """The configuration is wrong; the message names the field and the mend."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class ModelError(StreamerError):
+    """The model can't be served: not found, unsafe, or not fit for its task."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class DependencyError(StreamerError):
+    """A dependency is absent at start; the message names it and its address."""
+
+    exit_code = ExitCode.DEPENDENCY
+
+
+class FailureClass(StrEnum):
+    """Triage: whose fault a failure is. Only `DATA` becomes a dead letter."""
+
+    DATA = "data"
+    DEPENDENCY = "dependency"
+    DEVICE = "device"
+    CODE = "code"
+
+
+class Code(StrEnum):
+    """Every cause of a dead letter, `stage.cause`."""
+
+    DECODE_EMPTY = "decode.empty"
+    DECODE_UTF8 = "decode.utf8"
+    DECODE_JSON = "decode.json"
+    DECODE_CLOUDEVENT = "decode.cloudevent"
+    DECODE_CONTENT_TYPE = "decode.content_type"
+    VALIDATE_TYPE = "validate.type"
+    VALIDATE_TEXT = "validate.text"
+    VALIDATE_EMPTY_TEXT = "validate.empty_text"
+    VALIDATE_TEXT_PAIR = "validate.text_pair"
+    VALIDATE_ID = "validate.id"
+    VALIDATE_PARAMS = "validate.params"
+    VALIDATE_METADATA = "validate.metadata"
+    INFER_TOO_LONG = "infer.too_long"
+    INFER_EXCEPTION = "infer.exception"
+    INFER_NAN = "infer.nan"
+    INFER_WORKER_KILLED = "infer.worker_killed"
+    INFER_WORKER_HUNG = "infer.worker_hung"
+    PUBLISH_TOO_LARGE = "publish.too_large"
+
+    @property
+    def stage(self) -> str:
+        """The part before the dot: decode, validate, infer or publish."""
+        return self.value.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFailure:
+    """Why one record can't have a result.
+
+    `exception` is a class name. `message` says what, where and how to mend it, and never quotes the record:
+    it is written in headers and logs.
+    """
+
+    code: Code
+    message: str
+    exception: str = ""
+    attempts: int = 1

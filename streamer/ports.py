@@ -1,0 +1,68 @@
+"""The seams: what the driver needs from the world. Each adapter posts its facts to the driver's inbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from streamer.core.pipeline.protocol import Input, Settle, Work
+from streamer.core.record import Answer, TopicPartition
+
+Post = Callable[[Input], None]
+
+
+class Source(Protocol):
+    """Takes micro-batches from the input topics; owns the group membership. All methods return at once."""
+
+    def start(self) -> None:
+        """Join the group; from now on `Assigned`, `Taken`, `Revoking`, `Lost` are posted."""
+
+    def grant(self, records: int, size_bytes: int) -> None:
+        """Allow to take that much more: backpressure. 0 holds; a long hold pauses the partitions."""
+
+    def release(self, epoch: int) -> None:
+        """Answer to `Revoking(epoch)`."""
+
+    def rewind(self, partitions: frozenset[TopicPartition]) -> None:
+        """Drop what was fetched and read again from the committed offsets, under a new epoch (posted as `Assigned`)."""
+
+    def close(self, timeout_s: float) -> None:
+        """Leave the group; `Revoking` is still posted and awaited. Waits up to `timeout_s`."""
+
+
+class Sink(Protocol):
+    """Makes outcomes and offsets durable together; one plan at a time, in the order of the calls."""
+
+    def settle(self, plan: Settle) -> None:
+        """Ends in exactly one `Settled` or `Unsettled` of the same number, or in `SinkFailed`."""
+
+    def close(self, timeout_s: float) -> None:
+        """Finish the plan under way, then close."""
+
+
+class Cache(Protocol):
+    """The answers of before, shared between processes. Never fails, never blocks the caller."""
+
+    def look_up(self, lookup: int, keys: list[bytes]) -> None:
+        """Ends in one `CacheAnswered` of the same number; within the cache's time limit also when it is down."""
+
+    def store(self, entries: list[tuple[bytes, Answer]]) -> None:
+        """Write when it can; drop (and count) when it cannot."""
+
+    def close(self, timeout_s: float) -> None: ...
+
+
+class Workers(Protocol):
+    """The processes that run the model. Numbers 0 to n-1 are stable; a restarted worker keeps its number."""
+
+    def start(self, worker: int) -> None:
+        """Spawn; posts `WorkerReady`, or `WorkerLost` when it could not be started."""
+
+    def send(self, worker: int, work: Work) -> None:
+        """Queue work; never blocks. Posts `ForwardStarted` and `ForwardDone` for it, or `WorkerLost`."""
+
+    def kill(self, worker: int) -> None:
+        """SIGKILL; posts `WorkerLost(hung=True)`."""
+
+    def close(self, timeout_s: float) -> None:
+        """Ask all to exit, kill what is left after `timeout_s`."""
