@@ -1,0 +1,68 @@
+"""Cache keys: two inputs share a key exactly when the same model, asked the same way, must give the same answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from streamer.core.pipeline.protocol import ModelCard
+from streamer.core.record import TextEvent
+
+KEY_BYTES: Final = 32
+
+# A field is its tag, its length (8 bytes, big endian) and its bytes. An absent field is left out, so that the tags
+# tell it from an empty one, and no shift of bytes from one field to the next gives the same input to the hash.
+_FORMAT, _REVISION, _TASK, _OPTIONS, _DTYPE, _BACKEND = b"F", b"R", b"T", b"O", b"D", b"B"
+_PARAMS, _PAIR, _TEXT = b"p", b"q", b"t"
+
+
+class Fingerprinter:
+    """Makes the cache keys of one model, served one way.
+
+    `options` is the task's configuration (JSON values): everything in the pipeline's configuration that can change an
+    answer. The card adds the model's digest, task, dtype and backend. These are hashed once; a record costs a copy of
+    the hash's state: 0.7 µs for a short text without params.
+    """
+
+    def __init__(self, card: ModelCard, options: dict[str, Any]) -> None:
+        constant = (
+            _field(_FORMAT, b"1")
+            + _field(_REVISION, card.revision.encode())
+            + _field(_TASK, card.task.encode())
+            + _field(_OPTIONS, _canonical(options))
+            + _field(_DTYPE, card.dtype.encode())
+            + _field(_BACKEND, card.backend.encode())
+        )
+        self._state = hashlib.sha256(constant)
+
+    def keys(self, events: Iterable[TextEvent]) -> list[bytes]:
+        """One key of 32 bytes an event, in their order: SHA-256 over the constant fields, params, pair and text.
+
+        The event's id and metadata are not part of it: they do not reach the model.
+        """
+        copy = self._state.copy
+        keys = []
+        for event in events:
+            state = copy()
+            # A lone surrogate can't come out of valid JSON; should one arrive, it still has bytes of its own.
+            text = event.text.encode("utf-8", "surrogatepass")
+            fields = _TEXT + len(text).to_bytes(8, "big") + text
+            if event.text_pair is not None:
+                fields = _field(_PAIR, event.text_pair.encode("utf-8", "surrogatepass")) + fields
+            if event.params is not None:
+                fields = _field(_PARAMS, _canonical(event.params)) + fields
+            state.update(fields)
+            keys.append(state.digest())
+        return keys
+
+
+def _field(tag: bytes, value: bytes) -> bytes:
+    return tag + len(value).to_bytes(8, "big") + value
+
+
+def _canonical(value: dict[str, Any]) -> bytes:
+    """JSON with the keys sorted at every depth, without white space."""
+    return msgspec.json.encode(value, order="deterministic")

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core.fingerprint import KEY_BYTES, Fingerprinter
+from streamer.core.pipeline.protocol import ModelCard
+from streamer.core.record import TextEvent
+
+CARD = ModelCard(name="m", revision="f" * 64, task="text-classification", dtype="float32", backend="torch")
+
+# Few letters, so that equal joins of different fields ("a" + "bc", "ab" + "c") come up often.
+words = st.text(alphabet="ab\x00tqp", max_size=6)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=6,
+)
+params = st.none() | st.dictionaries(words, json_values, max_size=3)
+fields = st.tuples(words, words, params.map(lambda p: p or {}), words, words, words, st.none() | words, params)
+
+
+def key_of(values: tuple[Any, ...]) -> bytes:
+    revision, task, options, dtype, backend, text, pair, params = values
+    card = replace(CARD, revision=revision, task=task, dtype=dtype, backend=backend)
+    return Fingerprinter(card, options).keys([TextEvent(text=text, text_pair=pair, params=params)])[0]
+
+
+def frozen(value: Any) -> Any:
+    """Equality as JSON has it: True is not 1, the order of an object's keys does not count."""
+    if isinstance(value, dict):
+        return frozenset((name, frozen(inner)) for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(frozen(inner) for inner in value)
+    return (type(value), value)
+
+
+@given(fields, fields)
+def test_keys_are_equal_exactly_when_all_fields_are(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    """No two different inputs share a key, and the same input always has the same one."""
+    assert (key_of(one) == key_of(other)) == (frozen(one) == frozen(other))
+
+
+@given(fields, st.integers(0, 7), st.data())
+def test_each_single_field_counts(one: tuple[Any, ...], index: int, data: st.DataObject) -> None:
+    """A change in any one field changes the key."""
+    kinds = {2: params.map(lambda p: p or {}), 6: st.none() | words, 7: params}
+    changed = data.draw(kinds.get(index, words).filter(lambda value: frozen(value) != frozen(one[index])))
+    other = (*one[:index], changed, *one[index + 1 :])
+    assert key_of(one) != key_of(other)
+
+
+@given(st.dictionaries(words, json_values, min_size=2, max_size=5))
+def test_the_order_of_params_does_not_matter(given_params: dict[str, Any]) -> None:
+    """The same params in another order make the same key, and so do the same options."""
+    turned = dict(reversed(given_params.items()))
+    keys = Fingerprinter(CARD, {}).keys(
+        [TextEvent(text="a", params=given_params), TextEvent(text="a", params=turned)],
+    )
+    assert keys[0] == keys[1]
+    event = [TextEvent(text="a")]
+    assert Fingerprinter(CARD, given_params).keys(event) == Fingerprinter(CARD, turned).keys(event)
+
+
+def test_an_absent_pair_is_not_an_empty_one() -> None:
+    """None and "" are different second texts."""
+    absent, empty = Fingerprinter(CARD, {}).keys([TextEvent(text="a"), TextEvent(text="a", text_pair="")])
+    assert absent != empty
+
+
+def test_id_and_metadata_do_not_reach_the_key() -> None:
+    """Two records with the same input share a key whatever they are called."""
+    one, other = Fingerprinter(CARD, {}).keys([TextEvent(text="a", id="1"), TextEvent(text="a", id=2)])
+    assert one == other and len(one) == KEY_BYTES
+
+
+def test_keys_come_in_the_order_of_the_events() -> None:
+    """Key i belongs to event i, also where the same text comes twice."""
+    fingerprinter = Fingerprinter(CARD, {})
+    texts = ["b", "a", "b", "c"]
+    together = fingerprinter.keys(TextEvent(text=text) for text in texts)
+    assert together == [fingerprinter.keys([TextEvent(text=text)])[0] for text in texts]
+
+
+def test_a_lone_surrogate_has_a_key() -> None:
+    """A text that is not valid Unicode costs no neighbour its key."""
+    keys = Fingerprinter(CARD, {}).keys([TextEvent(text="\ud800"), TextEvent(text="?")])
+    assert len(set(keys)) == 2
+
+
+def test_the_key_is_stable_between_releases() -> None:
+    """The key of a known input stays what it is: a change here empties every cache in use, so it must be meant."""
+    key = Fingerprinter(CARD, {"top_k": 1}).keys([TextEvent(text="good", text_pair="bad", params={"b": 1, "a": [2]})])[
+        0
+    ]
+    assert key.hex() == "e6aa053f66737d7f883ae8affe4b7e7c7b1ecbf7433fa97d61208f22dc932b8b"
