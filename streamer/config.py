@@ -1,0 +1,94 @@
+"""The configuration: what everything else imports of it.
+
+`load` puts three layers over one another, the later ones winning:
+
+1. one TOML file, ./streamer.toml when no other is named;
+2. environment variables: `STREAMER_` and the path with `__` between its parts, e.g. `STREAMER_KAFKA__BOOTSTRAP_SERVERS`
+   or `STREAMER_PIPELINES__SENTIMENT__WORKERS`. A pipeline's name is matched without regard to case, `_` standing for
+   `-` too. In `STREAMER_KAFKA__PROPERTIES__SASL_PASSWORD` each `_` stands for a dot (`sasl.password`), except in an
+   ending `_FILE` (`SASL_PASSWORD_FILE` is `sasl.password_file`);
+3. flags: `--set pipelines.sentiment.workers=2`.
+
+In the last two a list is written with commas, and an option of a task as in TOML (`5`, `true`, `["a", "b"]`) or, when
+it is no TOML, as plain text. File names are relative to the working directory.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamer.config_checks import cross_check
+from streamer.config_fields import (
+    CacheConfig,
+    Config,
+    KafkaConfig,
+    PipelineConfig,
+    TelemetryConfig,
+    start_time_ms,
+)
+from streamer.config_layers import Layers
+from streamer.config_properties import redacted, redacted_url
+from streamer.errors import ConfigurationError
+
+__all__ = [
+    "CacheConfig",
+    "Config",
+    "KafkaConfig",
+    "PipelineConfig",
+    "TelemetryConfig",
+    "json_schema",
+    "load",
+    "redacted",
+    "redacted_url",
+    "start_time_ms",
+]
+
+
+def load(
+    path: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Iterable[str] = (),
+) -> Config:
+    """Read, merge and check the configuration.
+
+    `path` None takes ./streamer.toml where there is one, and defaults otherwise. `environ` is usually `os.environ`;
+    `overrides` are `KEY.PATH=VALUE` texts. In the result `dead_letter`, `group` and the values of `*_file` fields are
+    filled in. Raises ConfigurationError with everything that is wrong: where, what, and how to mend it.
+    """
+    layers = Layers.from_file(path)
+    layers.put_environment(environ or {})
+    layers.put_flags(overrides)
+    config = layers.build()
+    problems = layers.problems or [f"{layers.origin(where)}: {text}" for where, text in cross_check(config)]
+    if len(problems) == 1:
+        raise ConfigurationError(problems[0])
+    if problems:
+        raise ConfigurationError(f"{len(problems)} problems in the configuration:\n- " + "\n- ".join(problems))
+    return config
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of the TOML file, generated from the types."""
+    schema = msgspec.json.schema(Config)
+    pipeline = schema["$defs"]["PipelineConfig"]["properties"]
+    several = pipeline["input"]
+    pipeline["input"] = {
+        "description": several.pop("description"),
+        "anyOf": [several, several["items"]],
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "streamer.toml",
+        **schema,
+    }
+
+
+if __name__ == "__main__":
+    json.dump(json_schema(), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

@@ -1,0 +1,80 @@
+"""What fields must hold together, beyond each field's own bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from urllib.parse import urlsplit
+
+from streamer.config_fields import Config, PipelineConfig, start_time_ms
+from streamer.config_properties import refusal
+
+Problem = tuple[tuple[str, ...], str]
+
+
+def cross_check(config: Config) -> Iterator[Problem]:
+    """Everything wrong with a configuration whose fields are each well formed: (key path, what and how to mend)."""
+    for name, value in config.kafka.properties.items():
+        if reason := refusal(name, value):
+            yield ("kafka", "properties", name), reason
+    yield from _check_url(config.cache.url)
+    for name, pipeline in config.pipelines.items():
+        for field, text in _check_pipeline(config, pipeline):
+            yield ("pipelines", name, field), text
+    for (one, first), (other, second) in combinations(config.pipelines.items(), 2):
+        if first.group == second.group:
+            text = f"the group {second.group} is also pipeline {one}'s, so each would get a part of the records"
+            yield ("pipelines", other, "group"), f"{text}; give each pipeline its own"
+        if _variable(one) == _variable(other):
+            text = f"environment variables can't tell it from pipeline {one}; rename one of the two"
+            yield ("pipelines", other), text
+
+
+def _check_pipeline(config: Config, pipeline: PipelineConfig) -> Iterator[tuple[str, str]]:
+    telemetry = [topic for topic in (config.telemetry.spans, config.telemetry.reports) if topic]
+    if len(set(pipeline.input)) < len(pipeline.input):
+        yield "input", "a topic is named twice; name each once"
+    if pipeline.output in pipeline.input:
+        yield (
+            "output",
+            f"{pipeline.output} is an input too: results would be read as events; name another topic",
+        )
+    if pipeline.dead_letter in pipeline.input:
+        yield (
+            "dead_letter",
+            f"{pipeline.dead_letter} is an input too: dead letters would loop; name another topic",
+        )
+    if pipeline.dead_letter == pipeline.output:
+        yield "dead_letter", f"{pipeline.output} holds the results; name another topic"
+    for field, topics in (
+        ("input", pipeline.input),
+        ("output", [pipeline.output]),
+        ("dead_letter", [pipeline.dead_letter]),
+    ):
+        for topic in topics:
+            if topic in telemetry:
+                yield field, f"{topic} is a topic of [telemetry]; name another topic"
+    try:
+        start_time_ms(pipeline.start)
+    except ValueError:
+        yield (
+            "start",
+            "write earliest, latest, or a time with its offset such as 2026-11-24T08:00:00Z",
+        )
+
+
+def _check_url(url: str) -> Iterator[Problem]:
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        scheme = "?"
+    if url and scheme not in ("redis", "rediss", "unix"):
+        yield (
+            ("cache", "url"),
+            "no URL of Redis; write redis://HOST:PORT/DATABASE, rediss://… or unix:///PATH",
+        )
+
+
+def _variable(name: str) -> str:
+    """How an environment variable writes a pipeline's name."""
+    return name.lower().replace("-", "_")

@@ -1,0 +1,372 @@
+"""The fields of the configuration: names, types, bounds, defaults, and for each when to change it.
+
+`schemas/config.json` is generated from these types (`python -m streamer.config > schemas/config.json`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+PIPELINE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
+TOPIC_NAME = r"^[A-Za-z0-9._-]{1,249}$"
+
+Topic = Annotated[str, Meta(pattern=TOPIC_NAME)]
+Property = str | int | float | bool
+
+
+class KafkaConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The Kafka cluster that holds all topics."""
+
+    bootstrap_servers: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Brokers to ask first, host:port with commas between. Change it to your cluster's; two or three"
+            " brokers are enough, the rest are found.",
+        ),
+    ] = "localhost:9092"
+    properties: Annotated[
+        dict[str, Property],
+        Meta(
+            description="librdkafka properties for every client, e.g. security.protocol. NAME_file reads the value of"
+            " NAME from a file (sasl.password_file). Change them for security and networks; what streamer sets itself"
+            " (group.id, isolation.level …) is refused."
+        ),
+    ] = {}
+
+    def __repr__(self) -> str:
+        """Without the properties: they may hold passwords."""
+        return f"KafkaConfig(bootstrap_servers={self.bootstrap_servers!r}, properties=<{len(self.properties)}>)"
+
+
+class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where answers are kept for the next time that the same input comes."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description='Redis that all replicas share: redis://, rediss:// or unix:// URL. "" keeps answers in the'
+            " driver's memory only. Set it when more than one replica sees the same texts."
+        ),
+    ] = ""
+    url_file: Annotated[
+        str,
+        Meta(description="A file that holds the URL, instead of `url`. Use it when the URL has a password."),
+    ] = ""
+    memory_mb: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="MB of answers kept in the driver's memory; 0 turns it off. Raise it when many texts repeat"
+            " and streamer_cache_lookups_total shows misses.",
+        ),
+    ] = 64
+    ttl_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Seconds that an answer stays in Redis. Lower it when Redis runs full; answers never go stale,"
+            " since the model's digest is in every key.",
+        ),
+    ] = 86400
+
+    def __repr__(self) -> str:
+        """Without the URL: it may hold a password."""
+        return f"CacheConfig(url={'<set>' if self.url else ''!r}, memory_mb={self.memory_mb}, ttl_s={self.ttl_s})"
+
+
+class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What streamer tells about itself."""
+
+    spans: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{0,249}$",
+            description='Topic for OTLP spans; "" turns tracing off. Change it to what the OpenTelemetry Collector'
+            " reads.",
+        ),
+    ] = "otlp_spans"
+    reports: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{0,249}$",
+            description='Topic for reports, one a settle, which `streamer health` reads; "" turns them off. Change it'
+            " to keep fleets apart on one cluster.",
+        ),
+    ] = "streamer.reports"
+    http: Annotated[
+        str,
+        Meta(
+            pattern=r"^$|^.+:[0-9]{1,5}$",
+            description='host:port of /metrics, /livez and /readyz; "" turns it off, port 0 takes any. Change the host'
+            " to 0.0.0.0 in a container.",
+        ),
+    ] = "127.0.0.1:9464"
+    max_spans_per_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Record spans a second, at most; the rest is counted. A span costs 14 µs: raise it when sampled"
+            " records miss their spans and there is CPU to spare.",
+        ),
+    ] = 500
+    log_format: Annotated[
+        Literal["auto", "console", "json"],
+        Meta(
+            description="auto writes for people on a terminal and JSON lines elsewhere. Change it when a log collector"
+            " or a pager gets the wrong one."
+        ),
+    ] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least level that is logged. Set debug to follow rebalances and the Kafka client."),
+    ] = "info"
+
+
+class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One pipeline: what it reads, which model answers, where outcomes go, and its limits."""
+
+    task: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="What the model does, e.g. text-classification. Change it with the model.",
+        ),
+    ]
+    model: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Model reference: a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS or"
+            " builtin:null. Change it to serve another model; its digest is in every result.",
+        ),
+    ]
+    input: Annotated[
+        list[Topic],
+        Meta(
+            min_length=1,
+            description="Topics to read; a single name may stand alone. Change it to read other topics.",
+        ),
+    ]
+    output: Annotated[
+        Topic,
+        Meta(description="Topic for results, with as many partitions as the input. Change it at will."),
+    ]
+    dead_letter: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{0,249}$",
+            description='Topic for dead letters; "" means {output}.dlq. Change it when names are given by others.',
+        ),
+    ] = ""
+    group: Annotated[
+        str,
+        Meta(
+            max_length=200,
+            description='Consumer group; "" means streamer.{pipeline}. A new name reads everything again from `start`:'
+            " change it only for that, or where ACLs ask for a prefix.",
+        ),
+    ] = ""
+    guarantee: Annotated[
+        Literal["exactly_once", "at_least_once"],
+        Meta(
+            description="exactly_once settles in transactions. Change it to at_least_once only for brokers without"
+            " transactions: repeats then carry the same ce_id."
+        ),
+    ] = "exactly_once"
+    start: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Where a new group starts: earliest, latest, or an RFC 3339 time such as 2026-11-24T08:00:00Z."
+            " Change it to leave old records out; a group that has offsets ignores it.",
+        ),
+    ] = "earliest"
+    on_out_of_range: Annotated[
+        Literal["stop", "earliest"],
+        Meta(
+            description="What to do when retention deleted records before they were read: stop with a message, or go on"
+            " at the earliest left. Set earliest when a gap is acceptable."
+        ),
+    ] = "stop"
+    on_overflow: Annotated[
+        Literal["truncate", "reject"],
+        Meta(
+            description="What to do with a text longer than the model reads: truncate it (the result says so) or make"
+            " it a dead letter. Set reject when half an answer is worse than none."
+        ),
+    ] = "truncate"
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16", "int8"],
+        Meta(
+            description="Numbers that the model computes in; auto takes the fastest that keeps its answers. Set float32"
+            " when results must equal a reference."
+        ),
+    ] = "auto"
+    backend: Annotated[
+        Literal["auto", "torch", "openvino"],
+        Meta(description="What runs the model. Set torch or openvino when `streamer bench` shows the other is faster."),
+    ] = "auto"
+    device: Annotated[
+        str,
+        Meta(
+            pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$",
+            description="auto, cpu, cuda or cuda:N. Set cpu to leave the GPU to others.",
+        ),
+    ] = "auto"
+    workers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=256,
+            description="Processes that run the model; 0 takes one for each device, or for each share of the CPU. Raise"
+            " it when a GPU idles between forward batches.",
+        ),
+    ] = 0
+    threads: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1024,
+            description="CPU threads of each worker; 0 leaves a core to the driver and the rest to the workers. Lower"
+            " it when other programs share the machine.",
+        ),
+    ] = 0
+    lease_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds that one forward batch may take before its worker counts as hung and is killed. Raise"
+            " it for slow models, e.g. long generation on a CPU.",
+        ),
+    ] = 60
+    linger_ms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=5,
+            description="Milliseconds to wait for more records before a micro-batch is closed. Raise it when forward"
+            " batches are small and latency does not matter.",
+        ),
+    ] = 0
+    budget_mb: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65536,
+            description="MB of records in flight, the Kafka client's queue included. Raise it for large records or"
+            " many partitions; lower it where memory is short.",
+        ),
+    ] = 64
+    micro_batch_records: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Records taken together, at most. Lower it for slow models when latency under load matters.",
+        ),
+    ] = 2000
+    batch_tokens: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Tokens in one forward batch, at most; 0 learns it from the device. Lower it when others share"
+            " the GPU's memory.",
+        ),
+    ] = 0
+    partitioning: Annotated[
+        Literal["same", "key"],
+        Meta(
+            description="Where outcomes go: the same partition number as the input, or murmur2 of the key as Java"
+            " producers do. Set key to join results with topics of another partition count."
+        ),
+    ] = "same"
+    static_membership: Annotated[
+        bool,
+        Meta(
+            description="Keep a slot's partitions for it over a restart (back in under 1 s). Set false for fleets that"
+            " scale often: a member that leaves then gives its partitions away at once."
+        ),
+    ] = True
+    slot: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{0,200}$",
+            description='Stable name of this replica; "" means {hostname}-{n}, n the lowest that is free. Set it where'
+            " host names change with each restart: no two replicas may share one.",
+        ),
+    ] = ""
+    hold_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=60,
+            description="Seconds that a full pipeline does not poll before it pauses its partitions, which drops what"
+            " was fetched ahead. Change it only after measuring.",
+        ),
+    ] = 1.0
+    revoke_deadline_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=240,
+            description="Seconds to settle what is finished before partitions go to another replica. Raise it when"
+            " brokers are slow and rebalances repeat work.",
+        ),
+    ] = 10
+    stop_deadline_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds to finish and settle after SIGTERM. Keep it below what kills next, e.g. Kubernetes'"
+            " terminationGracePeriodSeconds (30).",
+        ),
+    ] = 25
+    breaker_share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Halt when more than this share of the last `breaker_window` outcomes are data failures of the"
+            " model. Raise it where bad input is normal; 1 never halts.",
+        ),
+    ] = 0.5
+    breaker_window: Annotated[
+        int,
+        Meta(
+            ge=200,
+            description="Outcomes that the breaker looks back on. Lower it to halt sooner, raise it to ride out bursts.",
+        ),
+    ] = 1000
+    options: Annotated[
+        dict[str, Any],
+        Meta(description="The task's own options, e.g. top_k or labels. Each task says when to change its own."),
+    ] = {}
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The configuration of `streamer`: one TOML file, environment variables over it, flags over both."""
+
+    kafka: KafkaConfig = KafkaConfig()
+    cache: CacheConfig = CacheConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    pipelines: Annotated[
+        dict[Annotated[str, Meta(pattern=PIPELINE_NAME)], PipelineConfig],
+        Meta(description="Pipelines by name; `streamer run` runs each in a process of its own."),
+    ] = {}
+
+
+def start_time_ms(start: str) -> int | None:
+    """Milliseconds since the epoch of a `start` that is a time; None for `earliest` and `latest`.
+
+    Raises ValueError for what is neither, and for a time without offset: it would mean another instant on each host.
+    """
+    if start in ("earliest", "latest"):
+        return None
+    time = datetime.fromisoformat(start)
+    if time.tzinfo is None:
+        raise ValueError("a time needs its offset, e.g. Z or +01:00")
+    return int(time.timestamp() * 1000)
