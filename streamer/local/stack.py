@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
+from streamer.local.class_archive import ensure_class_archive
 from streamer.local.errors import PortTaken
 from streamer.local.kafka import prepare_brokers
 from streamer.local.ports import LOOPBACK, free_ports, port_is_free
 from streamer.local.process import LocalProcess, Watchdog
 from streamer.local.redis import prepare_redis
+from streamer.local.runtime import find_runtime
 
 _PORT_ATTEMPTS = 3
 
@@ -96,7 +99,7 @@ class Stack:
         if self._watchdog is not None:
             self._watchdog.close()
 
-    def __enter__(self) -> Stack:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -121,6 +124,8 @@ class Stack:
     def _start_kafka(
         self, brokers: int, wanted_port: int | None, kafka_config: Mapping[str, object]
     ) -> None:
+        runtime = find_runtime()
+        ensure_class_archive(runtime)
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             chosen = free_ports(2 * brokers)
             if wanted_port:
@@ -129,6 +134,7 @@ class Stack:
                 ]
             broker_ports, controller_ports = chosen[:brokers], chosen[brokers:]
             self.kafka_processes = prepare_brokers(
+                runtime,
                 self.directory,
                 broker_ports,
                 controller_ports,
