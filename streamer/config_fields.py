@@ -338,7 +338,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         int,
         Meta(
             ge=200,
-            description="Outcomes that the breaker looks back on. Lower it to halt sooner, raise it to ride out bursts.",
+            description="Outcomes the breaker looks back on. Lower it to halt sooner, raise it to ride out bursts.",
         ),
     ] = 1000
     options: Annotated[

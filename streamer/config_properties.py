@@ -50,6 +50,7 @@ OWNED = {
     "auto.offset.reset": "write pipelines.NAME.start and on_out_of_range instead",
     "queued.max.messages.kbytes": "it comes from pipelines.NAME.budget_mb: change that instead",
     "linger.ms": "outcomes are sent at once; write pipelines.NAME.linger_ms to gather records instead",
+    "batch.size": "it comes from the topics' max.message.bytes",
     "queue.buffering.max.ms": "outcomes are sent at once; write pipelines.NAME.linger_ms to gather records instead",
     "delivery.report.only.error": "streamer counts deliveries itself",
     "partitioner": "write pipelines.NAME.partitioning instead",
@@ -132,7 +133,7 @@ def redacted(config: Config) -> dict[str, Any]:
     its password and query."""
     shown: dict[str, Any] = msgspec.to_builtins(config)
     shown["kafka"]["properties"] = {
-        name: value if _is_harmless(name) else HIDDEN for name, value in config.kafka.properties.items()
+        name: value if is_harmless(name) else HIDDEN for name, value in config.kafka.properties.items()
     }
     shown["cache"]["url"] = redacted_url(config.cache.url)
     for pipeline in shown["pipelines"].values():
@@ -154,7 +155,8 @@ def redacted_url(url: str) -> str:
     return parts._replace(netloc=login + host, query=HIDDEN if parts.query else "", fragment="").geturl()
 
 
-def _is_harmless(name: str) -> bool:
+def is_harmless(name: str) -> bool:
+    """Whether a property's value may be shown."""
     return name in _HARMLESS or name.endswith(_HARMLESS_SUFFIXES)
 
 

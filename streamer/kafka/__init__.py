@@ -1,0 +1,1 @@
+"""Kafka: the only package that talks to it. It alone builds clients and reads their errors."""

@@ -1,0 +1,147 @@
+"""What to do about an error of Kafka's, and how to say it to people."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from confluent_kafka import KafkaError, KafkaException
+
+from streamer.errors import ConfigurationError, DependencyError, StreamerError
+
+_DENIED = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
+_LOGIN = frozenset(
+    {
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
+        KafkaError.ILLEGAL_SASL_STATE,
+        KafkaError._AUTHENTICATION,
+    }
+)
+_MISSING = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID, KafkaError._UNKNOWN_TOPIC, KafkaError._NOENT}
+)
+_UNREACHABLE = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+    }
+)
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.UNRELEASED_INSTANCE_ID,
+    }
+)
+_PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+_OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._NO_OFFSET})
+_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+
+
+class Act(StrEnum):
+    """What an error asks for."""
+
+    RETRY = "retry"  # call again with the same arguments; a consumer goes on polling
+    ABORT = "abort"  # abort the transaction, keep the outcomes, filter by ownership, produce again
+    REBUILD = "rebuild"  # destroy the client, make a new one, then ask for the committed offsets
+    FENCED = "fenced"  # a newer owner of this id: for a producer also a transaction that the broker timed out
+    DENIED = "denied"  # a right or a login is missing: people must act
+    TOO_LARGE = "too_large"  # over the topic's max.message.bytes
+    OUT_OF_RANGE = "out_of_range"  # retention deleted the records before they were read
+    IGNORE = "ignore"  # the expected end of what we purged ourselves
+
+
+def error_of(error: KafkaException | KafkaError) -> KafkaError:
+    """The KafkaError inside."""
+    return error.args[0] if isinstance(error, KafkaException) else error
+
+
+def act_on_producer(error: KafkaException | KafkaError) -> Act:
+    """After a producer's or a transactional call, or in a delivery report.
+
+    The algebra is librdkafka's: `fatal()` → a new client, `txn_requires_abort()` → abort, `retriable()` → again; none
+    of the three counts as fatal. `_FENCED` comes of a second owner of the id *and* of a transaction that the broker
+    timed out (librdkafka #3928), so it is left to the caller, who knows the slot.
+    """
+    inner = error_of(error)
+    code = inner.code()
+    if code in _PURGED:
+        return Act.IGNORE
+    if code in _FENCED:
+        return Act.FENCED
+    if code in _DENIED or code in _LOGIN:
+        return Act.DENIED
+    if code in _TOO_LARGE:
+        return Act.TOO_LARGE
+    if inner.fatal():
+        return Act.REBUILD
+    if inner.txn_requires_abort():
+        return Act.ABORT
+    return Act.RETRY if inner.retriable() else Act.REBUILD
+
+
+def act_on_consumer(error: KafkaException | KafkaError) -> Act:
+    """An error that `poll` or `consume` handed over, or that a consumer's call raised.
+
+    A static member fenced by a newer owner of its slot sees `_FATAL` with `fatal()` false and nothing in the error
+    callback (measured), so the text has to tell. What may pass by itself is RETRY, a topic gone missing included.
+    """
+    inner = error_of(error)
+    code = inner.code()
+    if code in _FENCED or (code == KafkaError._FATAL and "fenced" in inner.str().lower()):
+        return Act.FENCED
+    if code in _DENIED or code in _LOGIN:
+        return Act.DENIED
+    if code in _OUT_OF_RANGE:
+        return Act.OUT_OF_RANGE
+    return Act.REBUILD if inner.fatal() or code == KafkaError._FATAL else Act.RETRY
+
+
+def start_error(
+    error: KafkaException | KafkaError, *, address: str, operation: str = "Describe", resource: str = ""
+) -> StreamerError:
+    """An error at start, as ours: which address, topic or right, and how to mend it.
+
+    `operation` is the ACL's word (Read, Write, Describe, Create …) for what was tried on `resource`, e.g.
+    `topic reviews` or `group streamer.sentiment`.
+    """
+    inner = error_of(error)
+    code = inner.code()
+    where = f"Kafka at {address}"
+    if code in _DENIED:
+        kind, _, name = resource.partition(" ")
+        flag = f"--{kind} {name}" if kind in ("topic", "group", "transactional-id") else "--cluster"
+        return ConfigurationError(
+            f"{where} gives no right to {operation} {resource or 'the cluster'} ({inner.name()}); grant it with"
+            f" kafka-acls --add --allow-principal User:NAME --operation {operation} {flag}"
+        )
+    if code in _LOGIN:
+        return ConfigurationError(
+            f"{where} refuses the login ({inner.name()}); correct sasl.mechanism, sasl.username and sasl.password"
+            " in kafka.properties"
+        )
+    if code == KafkaError._SSL:
+        return ConfigurationError(
+            f"{where}: the TLS handshake failed ({inner.str()}); correct security.protocol and ssl.ca.location"
+            " in kafka.properties"
+        )
+    if code in _MISSING:
+        return ConfigurationError(f"{where} has no {resource or 'such topic'}; make it with `streamer topics create`")
+    if code in _UNREACHABLE:
+        return DependencyError(
+            f"{where} does not answer ({inner.name()}: {inner.str()}); start it, or correct kafka.bootstrap_servers"
+        )
+    return DependencyError(f"{where} answers {inner.name()} ({inner.str()}) to {operation} {resource}".rstrip())
