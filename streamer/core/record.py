@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 
@@ -11,6 +11,11 @@ from streamer.errors import DataFailure
 
 TopicPartition = tuple[str, int]
 Headers = list[tuple[str, bytes | None]]
+
+if TYPE_CHECKING:
+    RawObject = msgspec.Raw | None
+else:  # msgspec can't decode a Raw inside a union; the codec turns an explicit null into None
+    RawObject = msgspec.Raw
 
 
 class Record(Protocol):
@@ -28,13 +33,17 @@ class Record(Protocol):
 
 
 class TextEvent(msgspec.Struct, frozen=True, gc=False):
-    """A record's decoded, validated content. Unknown fields of the wire form are ignored."""
+    """A record's decoded, validated content. Unknown fields of the wire form are ignored.
 
-    text: str
-    id: str | int | None = None
+    The constraints hold when JSON is decoded into this type; `id` as an integer is one of 64 bits, and `metadata` a
+    JSON object, which the codec checks.
+    """
+
+    text: Annotated[str, msgspec.Meta(min_length=1)]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | int | None = None
     text_pair: str | None = None
     params: dict[str, Any] | None = None
-    metadata: msgspec.Raw | None = None
+    metadata: RawObject = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -57,8 +66,7 @@ class Skipped:
 Outcome = Answer | DataFailure | Skipped
 
 
-@dataclass(frozen=True, slots=True)
-class TraceParent:
+class TraceParent(msgspec.Struct, frozen=True, gc=False):
     """The W3C context of a record's producer: ids as integers (128 and 64 bits)."""
 
     trace_id: int
@@ -71,8 +79,11 @@ class Segment:
     """The records of one partition in one micro-batch: the unit of bookkeeping.
 
     The lists run in parallel, in offset order. `events[i]` is None where decoding already ended the record;
-    `traces` is None when no record carries a `traceparent`. `open` counts the records without outcome;
-    `settled` is how many of the first ones are durable or in the transaction under way.
+    `traces` is None when no record carries a `traceparent`; `spans[i]` is the id of the record's own span, 0 for none,
+    and `spans` is None when no record has one (`traceparent.mark_spans` fills it). `open` counts the records without
+    outcome; `failures` those that end as dead letters; `planned` is how many of the first ones are durable or in a plan under way.
+    `size_bytes` is what the segment takes of the byte budget, as the source counts it. `dropped` marks a segment
+    whose partition left us.
     """
 
     topic: str
@@ -82,16 +93,20 @@ class Segment:
     events: list[TextEvent | None] = field(default_factory=list)
     outcomes: list[Outcome | None] = field(default_factory=list)
     traces: list[TraceParent | None] | None = None
+    spans: list[int] | None = None
     open: int = 0
-    settled: int = 0
+    failures: int = 0
+    planned: int = 0
     size_bytes: int = 0
+    dropped: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class MicroBatch:
     """The records taken together from the source: the unit of taking, of cache look-up and of tracing.
 
-    The ids are drawn by the source, since nothing in the core is random. `taken_ns` is wall-clock time.
+    The ids are drawn by the source, since nothing in the core is random. `taken_ns` is wall-clock time, `taken` of
+    the monotonic clock. `unfinished` counts the segments that are neither durable nor dropped.
     """
 
     number: int
@@ -99,4 +114,5 @@ class MicroBatch:
     trace_id: int
     span_id: int
     taken_ns: int
-    size_bytes: int = 0
+    taken: float = 0.0
+    unfinished: int = 0

@@ -1,0 +1,379 @@
+"""From records to events: the format is named by headers, never sniffed; what can't be an event becomes a failure.
+
+The fast path is one call of msgspec. Only a record that it refuses is read again, by `diagnosis`, for the cause.
+CloudEvents: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from streamer.core.diagnosis import MAX_ID_CHARS, diagnose, not_utf8
+from streamer.core.record import Headers, Outcome, Record, Segment, Skipped, TextEvent
+from streamer.core.traceparent import parse
+from streamer.errors import Code, DataFailure
+
+REPLAY_ID = "streamer.replay.id"
+REPLAY_PIPELINE = "streamer.replay.pipeline"
+
+# What a record costs in memory beside its key and value: Python's and librdkafka's objects, small headers.
+RECORD_OVERHEAD_BYTES = 512
+
+_MAX_CONTENT_TYPE_BYTES = 256
+_INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
+_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+TOMBSTONE = Skipped("tombstone")
+FOREIGN_REPLAY = Skipped("replay")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is read of a record. A larger value is refused unread; of more headers only the last ones count, so that
+    ours, which come last, always do."""
+
+    max_value_bytes: int = 8 * 1024 * 1024
+    max_metadata_bytes: int = 8 * 1024
+    max_headers: int = 1_000
+
+
+class _Format(Enum):
+    JSON = auto()
+    TEXT = auto()
+    CLOUDEVENT = auto()
+
+
+class _CloudEvent(msgspec.Struct):
+    """What we read of a structured CloudEvent; `type`, `source` and extensions are the producer's affair."""
+
+    specversion: str = ""
+    id: str | None = None
+    datacontenttype: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    data_base64: str | None = None
+
+
+class BareRecord:
+    """A record whose headers can't be read: everything else of it, taken from the client's message."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def topic(self) -> str:
+        return self._record.topic()
+
+    def partition(self) -> int:
+        return self._record.partition()
+
+    def offset(self) -> int:
+        return self._record.offset()
+
+    def key(self) -> bytes | None:
+        return self._record.key()
+
+    def value(self) -> bytes | None:
+        return self._record.value()
+
+    def headers(self) -> Headers | None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return self._record.timestamp()
+
+
+class Codec:
+    """Decodes the records of one pipeline. `bad_traceparents` counts the trace contexts that were not valid."""
+
+    def __init__(self, pipeline: str, limits: Limits = Limits()) -> None:
+        self.bad_traceparents = 0
+        self._pipeline = pipeline.encode()
+        self._limits = limits
+        self._decode_event = msgspec.json.Decoder(TextEvent).decode
+        self._decode_cloudevent = msgspec.json.Decoder(_CloudEvent).decode
+
+    def decode(self, segment: Segment) -> None:
+        """Fill the segment's events, outcomes, traces, `open` and `failures` from its records.
+
+        A record whose headers the client can't read is replaced by a `BareRecord`.
+        """
+        decode_event = self._decode_event
+        max_value_bytes = self._limits.max_value_bytes
+        records = segment.records
+        events: list[TextEvent | None] = []
+        outcomes: list[Outcome | None] = [None] * len(records)
+        segment.traces = None
+        append = events.append
+        for record in records:
+            try:
+                headers = record.headers()
+            except SystemError:
+                index = len(events)
+                # confluent-kafka 2.16 raises this for a header name that isn't UTF-8; to ask the same message again
+                # returns a list with holes, and reading that ends the process.
+                records[index] = BareRecord(record)
+                append(None)
+                outcomes[index] = DataFailure(
+                    Code.DECODE_UTF8,
+                    "A header's name is not UTF-8: rename it. The headers can't be kept.",
+                )
+                continue
+            value = record.value()
+            if headers or not value or len(value) > max_value_bytes:
+                outcome = self._decode_slowly(value, headers, segment, len(events))
+            else:
+                try:
+                    value.isascii() or value.decode()  # msgspec skips over unknown fields without checking UTF-8
+                    event = decode_event(value)
+                except _REFUSED:
+                    outcome = diagnose(value)
+                else:
+                    if event.metadata is None and event.id.__class__ is not int:
+                        append(event)
+                        continue
+                    outcome = self._checked(event)
+            if isinstance(outcome, TextEvent):
+                append(outcome)
+            else:
+                outcomes[len(events)] = outcome
+                append(None)
+        segment.events = events
+        segment.outcomes = outcomes
+        segment.open = outcomes.count(None)
+        if segment.open != len(outcomes):
+            segment.failures = sum(
+                isinstance(outcome, DataFailure) for outcome in outcomes
+            )
+
+    def _decode_slowly(
+        self, value: bytes | None, headers: Headers | None, segment: Segment, index: int
+    ) -> TextEvent | DataFailure | Skipped:
+        """Decode a record that has headers, no value, or too large a one; note its trace context."""
+        named: dict[str, bytes | None] = {}
+        content_type: bytes | None = None
+        if headers:
+            if len(headers) > self._limits.max_headers:
+                headers = headers[-self._limits.max_headers :]
+            named = dict(headers)  # of a repeated name the last one counts
+            for name, header in headers:
+                if len(name) == 12 and name.lower() == "content-type":
+                    content_type = header
+            replayed_for = named.get(REPLAY_PIPELINE)
+            if replayed_for is not None and replayed_for != self._pipeline:
+                return FOREIGN_REPLAY
+        if value is None:
+            return TOMBSTONE
+        if (context := named.get("traceparent")) is not None:
+            trace = parse(context)
+            if trace is None:
+                self.bad_traceparents += 1
+            else:
+                if segment.traces is None:
+                    segment.traces = [None] * len(segment.records)
+                segment.traces[index] = trace
+        if not value:
+            return DataFailure(
+                Code.DECODE_EMPTY, 'The value has 0 bytes: send {"text": "..."}.'
+            )
+        if len(value) > self._limits.max_value_bytes:
+            return DataFailure(
+                Code.VALIDATE_TEXT,
+                f"The value has {len(value)} bytes, the limit is {self._limits.max_value_bytes}: split the text.",
+            )
+        if (failure := _check_header_ids(named)) is not None:
+            return failure
+        format = _format(content_type) if content_type else _Format.JSON
+        if format is None:
+            return _unknown_content_type("The content-type header")
+        if format is _Format.CLOUDEVENT:
+            return self._structured(value)
+        if "ce_specversion" in named and named["ce_specversion"] != b"1.0":
+            return DataFailure(
+                Code.DECODE_CLOUDEVENT,
+                'ce_specversion is not "1.0", the only version that is read.',
+            )
+        return self._text(value) if format is _Format.TEXT else self._json(value)
+
+    def _json(self, value: bytes, where: str = "$") -> TextEvent | DataFailure:
+        try:
+            value.isascii() or value.decode()
+            event = self._decode_event(value)
+        except _REFUSED:
+            return diagnose(value, where)
+        return self._checked(event, where)
+
+    def _text(self, value: bytes) -> TextEvent | DataFailure:
+        try:
+            return TextEvent(value.decode())
+        except UnicodeDecodeError as error:
+            return not_utf8(error.start)
+
+    def _structured(self, value: bytes) -> TextEvent | DataFailure:
+        """Decode a structured CloudEvent: its `data` (or `data_base64`) by its `datacontenttype`; its `id` is the
+        event's."""
+        try:
+            value.isascii() or value.decode()
+            envelope = self._decode_cloudevent(value)
+        except _REFUSED:
+            failure = diagnose(value)
+            if failure.code.stage == "decode":
+                return failure
+            return _bad_cloudevent(
+                "it is not an object whose id, datacontenttype and data_base64 are strings"
+            )
+        if envelope.specversion != "1.0":
+            return _bad_cloudevent('specversion is not "1.0"')
+        if envelope.id is not None and not 1 <= len(envelope.id) <= MAX_ID_CHARS:
+            return DataFailure(
+                Code.VALIDATE_ID,
+                f"$.id is not a string of 1 to {MAX_ID_CHARS} characters.",
+            )
+        content_type = envelope.datacontenttype
+        format = _format(content_type.encode()) if content_type else _Format.JSON
+        if format is None or format is _Format.CLOUDEVENT:
+            return _unknown_content_type("$.datacontenttype")
+        data = bytes(envelope.data)
+        if bool(data) == (envelope.data_base64 is not None):
+            return _bad_cloudevent("it needs one of data and data_base64")
+        event: TextEvent | DataFailure
+        if envelope.data_base64 is not None:
+            try:
+                data = base64.b64decode(envelope.data_base64, validate=True)
+            except (binascii.Error, ValueError):
+                return _bad_cloudevent("data_base64 is not base64")
+            if not data:
+                return DataFailure(Code.DECODE_EMPTY, "$.data_base64 holds 0 bytes.")
+            event = (
+                self._text(data)
+                if format is _Format.TEXT
+                else self._json(data, "$.data_base64")
+            )
+        elif format is _Format.TEXT:
+            event = _text_data(data)
+        else:
+            event = self._json(data, "$.data")
+        if envelope.id is not None and isinstance(event, TextEvent):
+            return msgspec.structs.replace(event, id=envelope.id)
+        return event
+
+    def _checked(self, event: TextEvent, where: str = "$") -> TextEvent | DataFailure:
+        """What the type can't say: an integer id has 64 bits, metadata is a small object, null is absent."""
+        if event.id.__class__ is int and not _INT64_MIN <= event.id <= _UINT64_MAX:
+            return DataFailure(
+                Code.VALIDATE_ID,
+                f"{where}.id is an integer of more than 64 bits: send it as a string.",
+            )
+        if event.metadata is None:
+            return event
+        metadata = bytes(event.metadata)
+        if metadata == b"null":
+            return msgspec.structs.replace(event, metadata=None)
+        if not metadata.startswith(b"{"):
+            return DataFailure(
+                Code.VALIDATE_METADATA, f"{where}.metadata is not a JSON object."
+            )
+        if len(metadata) > self._limits.max_metadata_bytes:
+            return DataFailure(
+                Code.VALIDATE_METADATA,
+                f"{where}.metadata has {len(metadata)} bytes, the limit is {self._limits.max_metadata_bytes}.",
+            )
+        return event
+
+
+def event_id(record: Record, event: TextEvent | None) -> str:
+    """The id that a result carries: that of a replayed record, the CloudEvent's, the body's, or the record's place."""
+    headers = record.headers()
+    if headers:
+        named = dict(headers)
+        given = named.get(REPLAY_ID) or named.get("ce_id")
+        if given:
+            return given.decode("utf-8", "replace")
+    if event is not None and event.id is not None:
+        return str(event.id)
+    return f"{record.topic()}/{record.partition()}/{record.offset()}"
+
+
+def size_bytes(records: list[Record]) -> int:
+    """What the records take of the byte budget. Headers are not asked for: see `Codec.decode`."""
+    size = RECORD_OVERHEAD_BYTES * len(records)
+    for record in records:
+        size += len(record.value() or b"") + len(record.key() or b"")
+    return size
+
+
+@lru_cache(maxsize=64)
+def _format_of(content_type: bytes) -> _Format | None:
+    media_type, *parameters = content_type.decode("latin-1").lower().split(";")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip('"') not in (
+            "utf-8",
+            "utf8",
+        ):
+            return None
+    return {
+        "application/json": _Format.JSON,
+        "text/plain": _Format.TEXT,
+        "application/cloudevents+json": _Format.CLOUDEVENT,
+    }.get(media_type.strip())
+
+
+def _format(content_type: bytes) -> _Format | None:
+    """The format that a content type names, None when it is not one of ours. Long ones are not kept in memory."""
+    return (
+        _format_of(content_type)
+        if len(content_type) <= _MAX_CONTENT_TYPE_BYTES
+        else None
+    )
+
+
+def _check_header_ids(named: dict[str, Any]) -> DataFailure | None:
+    for name in (REPLAY_ID, "ce_id"):
+        given = named.get(name)
+        if given is None:
+            continue
+        try:
+            length = len(given.decode())
+        except UnicodeDecodeError:
+            return DataFailure(Code.VALIDATE_ID, f"The {name} header is not UTF-8.")
+        if not 1 <= length <= MAX_ID_CHARS:
+            return DataFailure(
+                Code.VALIDATE_ID,
+                f"The {name} header does not have 1 to {MAX_ID_CHARS} characters.",
+            )
+    return None
+
+
+def _text_data(data: bytes) -> TextEvent | DataFailure:
+    text = msgspec.json.decode(data)
+    if not isinstance(text, str):
+        return _bad_cloudevent(
+            "datacontenttype says text/plain and data is not a string"
+        )
+    if not text:
+        return DataFailure(
+            Code.VALIDATE_EMPTY_TEXT,
+            "$.data is an empty string: white space would be valid.",
+        )
+    return TextEvent(text)
+
+
+def _unknown_content_type(where: str) -> DataFailure:
+    return DataFailure(
+        Code.DECODE_CONTENT_TYPE,
+        f"{where} is none of application/json, text/plain and application/cloudevents+json, in UTF-8.",
+    )
+
+
+def _bad_cloudevent(what: str) -> DataFailure:
+    return DataFailure(
+        Code.DECODE_CLOUDEVENT, f"Not a CloudEvent that can be read: {what}."
+    )
