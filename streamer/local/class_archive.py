@@ -9,8 +9,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from streamer.local.jars import file_lock
 from streamer.local.kafka import prepare_brokers
+from streamer.local.lock import file_lock
 from streamer.local.ports import free_ports
 from streamer.local.process import Watchdog
 from streamer.local.runtime import Runtime
@@ -32,9 +32,7 @@ def ensure_class_archive(runtime: Runtime) -> None:
 def _record_classes(runtime: Runtime, archive: Path) -> None:
     watchdog = Watchdog()
     try:
-        with tempfile.TemporaryDirectory(
-            prefix="classes-", dir=archive.parent
-        ) as folder:
+        with tempfile.TemporaryDirectory(prefix="classes-", dir=archive.parent) as folder:
             watchdog.remove(Path(folder))
             record = Path(folder) / archive.name
             broker_port, controller_port = free_ports(2)

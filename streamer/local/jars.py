@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from streamer.local.errors import MissingPart
+from streamer.local.lock import file_lock
 from streamer.local.programs import Java, find_maven
 
 KAFKA_VERSION = "4.3.1"
@@ -32,19 +30,10 @@ def kafka_jars(java: Java) -> Path:
     """
     folder = cache_directory() / f"kafka-{KAFKA_VERSION}"
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(folder.with_name(folder.name + ".lock")):
             if not folder.exists():
                 _fetch(folder, java)
     return folder
-
-
-@contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive advisory lock on `path`, which is created if need be; freed also when the process is killed."""
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def project_file(name: str) -> Path:
@@ -76,16 +65,8 @@ def _fetch(folder: Path, java: Java) -> None:
             check=False,
         )
         if fetched.returncode != 0:
-            errors = [
-                line
-                for line in fetched.stdout.splitlines()
-                if line.startswith("[ERROR]")
-            ]
-            reason = (
-                errors[0].removeprefix("[ERROR]").strip()
-                if errors
-                else f"exit status {fetched.returncode}"
-            )
+            errors = [line for line in fetched.stdout.splitlines() if line.startswith("[ERROR]")]
+            reason = errors[0].removeprefix("[ERROR]").strip() if errors else f"exit status {fetched.returncode}"
             raise MissingPart(
                 f"Maven could not fetch Apache Kafka {KAFKA_VERSION}; start Docker instead, or mend: {reason}"
             )

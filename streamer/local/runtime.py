@@ -30,11 +30,7 @@ class Runtime:
 
     def broker_command(self, log_configuration: Path, properties: Path) -> list[str]:
         """The command of a broker with the given files."""
-        archive = (
-            f"-XX:ArchiveClassesAtExit={self.record}"
-            if self.record
-            else self._use_archive
-        )
+        archive = f"-XX:ArchiveClassesAtExit={self.record}" if self.record else self._use_archive
         return [
             *self._java_command(log_configuration, archive, *_BROKER_OPTIONS),
             "kafka.Kafka",
@@ -54,9 +50,7 @@ class Runtime:
 
     def _java_command(self, log_configuration: Path, *options: str) -> list[str]:
         # Sorted, and not "*": an archive is good only for the very class path that it was made with.
-        class_path = os.pathsep.join(
-            str(jar) for jar in sorted(self.jars.glob("*.jar"))
-        )
+        class_path = os.pathsep.join(str(jar) for jar in sorted(self.jars.glob("*.jar")))
         logging = f"-Dlog4j2.configurationFile={log_configuration}"
         return [str(self.java.path), *options, logging, "-cp", class_path]
 

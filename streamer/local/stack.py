@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from streamer.local.class_archive import ensure_class_archive
 from streamer.local.errors import PortTaken
-from streamer.local.kafka import prepare_brokers
+from streamer.local.kafka import kafka_folder, prepare_brokers
 from streamer.local.ports import LOOPBACK, free_ports, port_is_free
 from streamer.local.process import LocalProcess, Watchdog
-from streamer.local.redis import prepare_redis
+from streamer.local.redis import prepare_redis, redis_folder
 from streamer.local.runtime import find_runtime
+from streamer.local.watchdog import remove_folders
 
 _PORT_ATTEMPTS = 3
 
@@ -24,14 +23,16 @@ _PORT_ATTEMPTS = 3
 class Stack:
     """A running local stack; a context manager that ends it. Start one with `Stack.start`."""
 
-    def __init__(self, directory: Path, watchdog: Watchdog | None, keep: bool) -> None:
+    def __init__(self, directory: Path, folders: list[Path]) -> None:
         self.directory = directory
         self.kafka_processes: list[LocalProcess] = []
         self.redis_process: LocalProcess | None = None
         self.bootstrap_servers = ""
         self.redis_url: str | None = None
-        self._watchdog = watchdog
-        self._keep = keep
+        self._folders_to_remove = folders
+        self._watchdog = Watchdog()
+        for folder in folders:
+            self._watchdog.remove(folder)
 
     @classmethod
     def start(
@@ -44,7 +45,6 @@ class Stack:
         keep: bool = False,
         kafka_config: Mapping[str, object] | None = None,
         ports: Mapping[str, int] | None = None,
-        detached: bool = False,
     ) -> Stack:
         """Start the stack and return when every part answers requests.
 
@@ -56,19 +56,15 @@ class Stack:
             keep: leave data and logs there at the end.
             kafka_config: broker properties that win over the ones chosen here.
             ports: `{"kafka": first broker's port, "redis": port}`; what is not named gets a free port.
-            detached: the processes outlive this one (and nothing but the caller's `close` ends them).
 
         Raises:
             MissingPart: Java, Maven or redis-server is absent.
             StartFailed: a process ended or did not get ready; PortTaken if a named port is in use.
         """
-        watchdog = None if detached else Watchdog()
-        folder = (
-            Path(directory)
-            if directory is not None
-            else Path(tempfile.mkdtemp(prefix="streamer-"))
-        )
-        stack = cls(folder.absolute(), watchdog, keep)
+        home = Path(directory or tempfile.mkdtemp(prefix="streamer-")).absolute()
+        folders = [kafka_folder(home, node) for node in range(1, brokers + 1)] if kafka else []
+        folders += [redis_folder(home)] if redis else []
+        stack = cls(home, [] if keep else folders)
         try:
             ports = ports or {}
             if redis:
@@ -91,13 +87,14 @@ class Stack:
     def close(self) -> None:
         """End all processes (SIGTERM, then SIGKILL) and remove data and logs unless they are to be kept."""
         _stop_all(self.processes)
-        if not self._keep:
-            for process in self.processes:
-                shutil.rmtree(process.log_path.parent, ignore_errors=True)
-            with suppress(OSError):  # not empty: it holds something that is not ours
-                self.directory.rmdir()
-        if self._watchdog is not None:
-            self._watchdog.close()
+        remove_folders(self._folders_to_remove)
+        self._watchdog.close()
+
+    def detach(self) -> None:
+        """Let the processes outlive this one; from now on their ends and their data are the caller's business."""
+        for process in self.processes:
+            self._watchdog.forget(process.pid)
+        self._watchdog.close()
 
     def __enter__(self) -> Self:
         return self
@@ -121,17 +118,13 @@ class Stack:
                 self.redis_url = f"redis://{LOOPBACK}:{port}/0"
                 return
 
-    def _start_kafka(
-        self, brokers: int, wanted_port: int | None, kafka_config: Mapping[str, object]
-    ) -> None:
+    def _start_kafka(self, brokers: int, wanted_port: int | None, kafka_config: Mapping[str, object]) -> None:
         runtime = find_runtime()
         ensure_class_archive(runtime)
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             chosen = free_ports(2 * brokers)
             if wanted_port:
-                chosen[:brokers] = [
-                    _checked(port) for port in range(wanted_port, wanted_port + brokers)
-                ]
+                chosen[:brokers] = [_checked(port) for port in range(wanted_port, wanted_port + brokers)]
             broker_ports, controller_ports = chosen[:brokers], chosen[brokers:]
             self.kafka_processes = prepare_brokers(
                 runtime,
@@ -141,19 +134,13 @@ class Stack:
                 kafka_config,
                 self._watchdog,
             )
-            if self._launch(
-                self.kafka_processes, last_attempt=attempt == _PORT_ATTEMPTS
-            ):
-                self.bootstrap_servers = ",".join(
-                    f"{LOOPBACK}:{port}" for port in broker_ports
-                )
+            if self._launch(self.kafka_processes, last_attempt=attempt == _PORT_ATTEMPTS):
+                self.bootstrap_servers = ",".join(f"{LOOPBACK}:{port}" for port in broker_ports)
                 return
 
     def _launch(self, processes: list[LocalProcess], *, last_attempt: bool) -> bool:
         """Start `processes` together; False if a port was lost to another program and another attempt is left."""
         for process in processes:
-            if self._watchdog is not None and not self._keep:
-                self._watchdog.remove(process.log_path.parent)
             process.launch()
         try:
             for process in processes:

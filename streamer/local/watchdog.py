@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -37,10 +39,16 @@ def started_at(pid: int) -> str | None:
 
 def signal_group(pid: int, number: signal.Signals) -> None:
     """Send a signal to the process group that `pid` leads, if it is still there."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
+
+
+def remove_folders(folders: Iterable[Path]) -> None:
+    """Delete the folders with all that is in them, and the folder that held them if it is empty then."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()
 
 
 def main() -> None:
@@ -61,8 +69,7 @@ def main() -> None:
         signal_group(pid, signal.SIGKILL)
     while any(started_at(pid) == watched[pid] for pid in alive):
         time.sleep(0.01)
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+    remove_folders([Path(folder) for folder in folders])
 
 
 if __name__ == "__main__":
