@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from streamer.core.pipeline.protocol import Input, Settle, Work
+from streamer.core.pipeline.protocol import Input, ModelCard, Settle, Work
 from streamer.core.record import Answer, TopicPartition
 
 Post = Callable[[Input], None]
@@ -18,7 +18,7 @@ class Source(Protocol):
         """Join the group; from now on `Assigned`, `Taken`, `Revoking`, `Lost` are posted."""
 
     def grant(self, records: int, size_bytes: int) -> None:
-        """Allow to take that much more: backpressure. 0 holds; a long hold pauses the partitions."""
+        """Allow to have taken this much in all since the start: backpressure. A long hold pauses the partitions."""
 
     def release(self, epoch: int) -> None:
         """Answer to `Revoking(epoch)`."""
@@ -32,6 +32,12 @@ class Source(Protocol):
 
 class Sink(Protocol):
     """Makes outcomes and offsets durable together; one plan at a time, in the order of the calls."""
+
+    def open(self, card: ModelCard) -> None:
+        """Get ready for this model's outcomes; what an earlier owner of our slot left open is ended. Waits for it.
+
+        Raises DependencyError when the brokers can't be reached, ConfigurationError when we lack a right.
+        """
 
     def settle(self, plan: Settle) -> None:
         """Ends in exactly one `Settled` or `Unsettled` of the same number, or in `SinkFailed`."""

@@ -37,9 +37,7 @@ class FakeRecord:
         self._topic = topic
         self._partition = partition
         self._offset = offset
-        self._timestamp = (
-            (NO_TIMESTAMP, -1) if timestamp_ms is None else (CREATE_TIME, timestamp_ms)
-        )
+        self._timestamp = (NO_TIMESTAMP, -1) if timestamp_ms is None else (CREATE_TIME, timestamp_ms)
 
     def topic(self) -> str:
         return self._topic

@@ -16,16 +16,15 @@ from typing import Any
 import msgspec
 
 from streamer.core.diagnosis import MAX_ID_CHARS, diagnose, not_utf8
-from streamer.core.record import Headers, Outcome, Record, Segment, Skipped, TextEvent
+from streamer.core.headers import CE_ID, CE_SPECVERSION, CONTENT_TYPE, REPLAY_ID, REPLAY_PIPELINE, TRACEPARENT
+from streamer.core.record import BareRecord, Headers, Outcome, Record, Segment, Skipped, TextEvent
 from streamer.core.traceparent import parse
 from streamer.errors import Code, DataFailure
-
-REPLAY_ID = "streamer.replay.id"
-REPLAY_PIPELINE = "streamer.replay.pipeline"
 
 # What a record costs in memory beside its key and value: Python's and librdkafka's objects, small headers.
 RECORD_OVERHEAD_BYTES = 512
 
+_CONTENT_TYPE_CHARS = len(CONTENT_TYPE)
 _MAX_CONTENT_TYPE_BYTES = 256
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -58,36 +57,6 @@ class _CloudEvent(msgspec.Struct):
     datacontenttype: str | None = None
     data: msgspec.Raw = msgspec.Raw()
     data_base64: str | None = None
-
-
-class BareRecord:
-    """A record whose headers can't be read: everything else of it, taken from the client's message."""
-
-    __slots__ = ("_record",)
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-
-    def topic(self) -> str:
-        return self._record.topic()
-
-    def partition(self) -> int:
-        return self._record.partition()
-
-    def offset(self) -> int:
-        return self._record.offset()
-
-    def key(self) -> bytes | None:
-        return self._record.key()
-
-    def value(self) -> bytes | None:
-        return self._record.value()
-
-    def headers(self) -> Headers | None:
-        return None
-
-    def timestamp(self) -> tuple[int, int]:
-        return self._record.timestamp()
 
 
 class Codec:
@@ -149,9 +118,7 @@ class Codec:
         segment.outcomes = outcomes
         segment.open = outcomes.count(None)
         if segment.open != len(outcomes):
-            segment.failures = sum(
-                isinstance(outcome, DataFailure) for outcome in outcomes
-            )
+            segment.failures = sum(isinstance(outcome, DataFailure) for outcome in outcomes)
 
     def _decode_slowly(
         self, value: bytes | None, headers: Headers | None, segment: Segment, index: int
@@ -164,14 +131,14 @@ class Codec:
                 headers = headers[-self._limits.max_headers :]
             named = dict(headers)  # of a repeated name the last one counts
             for name, header in headers:
-                if len(name) == 12 and name.lower() == "content-type":
+                if len(name) == _CONTENT_TYPE_CHARS and name.lower() == CONTENT_TYPE:
                     content_type = header
             replayed_for = named.get(REPLAY_PIPELINE)
             if replayed_for is not None and replayed_for != self._pipeline:
                 return FOREIGN_REPLAY
         if value is None:
             return TOMBSTONE
-        if (context := named.get("traceparent")) is not None:
+        if (context := named.get(TRACEPARENT)) is not None:
             trace = parse(context)
             if trace is None:
                 self.bad_traceparents += 1
@@ -180,22 +147,22 @@ class Codec:
                     segment.traces = [None] * len(segment.records)
                 segment.traces[index] = trace
         if not value:
-            return DataFailure(
-                Code.DECODE_EMPTY, 'The value has 0 bytes: send {"text": "..."}.'
-            )
+            return DataFailure(Code.DECODE_EMPTY, 'The value has 0 bytes: send {"text": "..."}.')
         if len(value) > self._limits.max_value_bytes:
             return DataFailure(
                 Code.VALIDATE_TEXT,
                 f"The value has {len(value)} bytes, the limit is {self._limits.max_value_bytes}: split the text.",
             )
-        if (failure := _check_header_ids(named)) is not None:
-            return failure
+        if CE_ID in named or REPLAY_ID in named:
+            failure = _check_header_ids(named)
+            if failure is not None:
+                return failure
         format = _format(content_type) if content_type else _Format.JSON
         if format is None:
             return _unknown_content_type("The content-type header")
         if format is _Format.CLOUDEVENT:
             return self._structured(value)
-        if "ce_specversion" in named and named["ce_specversion"] != b"1.0":
+        if CE_SPECVERSION in named and named[CE_SPECVERSION] != b"1.0":
             return DataFailure(
                 Code.DECODE_CLOUDEVENT,
                 'ce_specversion is not "1.0", the only version that is read.',
@@ -226,9 +193,7 @@ class Codec:
             failure = diagnose(value)
             if failure.code.stage == "decode":
                 return failure
-            return _bad_cloudevent(
-                "it is not an object whose id, datacontenttype and data_base64 are strings"
-            )
+            return _bad_cloudevent("it is not an object whose id, datacontenttype and data_base64 are strings")
         if envelope.specversion != "1.0":
             return _bad_cloudevent('specversion is not "1.0"')
         if envelope.id is not None and not 1 <= len(envelope.id) <= MAX_ID_CHARS:
@@ -251,11 +216,7 @@ class Codec:
                 return _bad_cloudevent("data_base64 is not base64")
             if not data:
                 return DataFailure(Code.DECODE_EMPTY, "$.data_base64 holds 0 bytes.")
-            event = (
-                self._text(data)
-                if format is _Format.TEXT
-                else self._json(data, "$.data_base64")
-            )
+            event = self._text(data) if format is _Format.TEXT else self._json(data, "$.data_base64")
         elif format is _Format.TEXT:
             event = _text_data(data)
         else:
@@ -277,9 +238,7 @@ class Codec:
         if metadata == b"null":
             return msgspec.structs.replace(event, metadata=None)
         if not metadata.startswith(b"{"):
-            return DataFailure(
-                Code.VALIDATE_METADATA, f"{where}.metadata is not a JSON object."
-            )
+            return DataFailure(Code.VALIDATE_METADATA, f"{where}.metadata is not a JSON object.")
         if len(metadata) > self._limits.max_metadata_bytes:
             return DataFailure(
                 Code.VALIDATE_METADATA,
@@ -293,7 +252,7 @@ def event_id(record: Record, event: TextEvent | None) -> str:
     headers = record.headers()
     if headers:
         named = dict(headers)
-        given = named.get(REPLAY_ID) or named.get("ce_id")
+        given = named.get(REPLAY_ID) or named.get(CE_ID)
         if given:
             return given.decode("utf-8", "replace")
     if event is not None and event.id is not None:
@@ -328,15 +287,11 @@ def _format_of(content_type: bytes) -> _Format | None:
 
 def _format(content_type: bytes) -> _Format | None:
     """The format that a content type names, None when it is not one of ours. Long ones are not kept in memory."""
-    return (
-        _format_of(content_type)
-        if len(content_type) <= _MAX_CONTENT_TYPE_BYTES
-        else None
-    )
+    return _format_of(content_type) if len(content_type) <= _MAX_CONTENT_TYPE_BYTES else None
 
 
 def _check_header_ids(named: dict[str, Any]) -> DataFailure | None:
-    for name in (REPLAY_ID, "ce_id"):
+    for name in (REPLAY_ID, CE_ID):
         given = named.get(name)
         if given is None:
             continue
@@ -355,9 +310,7 @@ def _check_header_ids(named: dict[str, Any]) -> DataFailure | None:
 def _text_data(data: bytes) -> TextEvent | DataFailure:
     text = msgspec.json.decode(data)
     if not isinstance(text, str):
-        return _bad_cloudevent(
-            "datacontenttype says text/plain and data is not a string"
-        )
+        return _bad_cloudevent("datacontenttype says text/plain and data is not a string")
     if not text:
         return DataFailure(
             Code.VALIDATE_EMPTY_TEXT,
@@ -374,6 +327,4 @@ def _unknown_content_type(where: str) -> DataFailure:
 
 
 def _bad_cloudevent(what: str) -> DataFailure:
-    return DataFailure(
-        Code.DECODE_CLOUDEVENT, f"Not a CloudEvent that can be read: {what}."
-    )
+    return DataFailure(Code.DECODE_CLOUDEVENT, f"Not a CloudEvent that can be read: {what}.")

@@ -28,9 +28,7 @@ def diagnose(value: bytes, where: str = "$") -> DataFailure:
     try:
         body = json.loads(text, parse_constant=_refuse_constant, parse_int=_integer)
     except RecursionError:
-        return DataFailure(
-            Code.DECODE_JSON, f"{where} is nested too deeply: send a flat object."
-        )
+        return DataFailure(Code.DECODE_JSON, f"{where} is nested too deeply: send a flat object.")
     except json.JSONDecodeError as error:
         return DataFailure(
             Code.DECODE_JSON,
@@ -62,13 +60,9 @@ def _diagnose_object(body: dict[str, Any], where: str) -> DataFailure:
     text, pair, id = body.get("text"), body.get("text_pair"), body.get("id")
     params, metadata = body.get("params"), body.get("metadata")
     if "text" not in body:
-        return DataFailure(
-            Code.VALIDATE_TEXT, f"{where}.text is missing: it holds the text to read."
-        )
+        return DataFailure(Code.VALIDATE_TEXT, f"{where}.text is missing: it holds the text to read.")
     if not isinstance(text, str):
-        return DataFailure(
-            Code.VALIDATE_TEXT, f"{where}.text is {_kind(text)}, not a string."
-        )
+        return DataFailure(Code.VALIDATE_TEXT, f"{where}.text is {_kind(text)}, not a string.")
     if not text:
         return DataFailure(
             Code.VALIDATE_EMPTY_TEXT,
@@ -82,9 +76,7 @@ def _diagnose_object(body: dict[str, Any], where: str) -> DataFailure:
             f"{where}.text_pair is {_kind(pair)}, not a string or null.",
         )
     if pair is not None and _has_lone_surrogate(pair):
-        return DataFailure(
-            Code.VALIDATE_TEXT_PAIR, f"{where}.text_pair has {_SURROGATE}"
-        )
+        return DataFailure(Code.VALIDATE_TEXT_PAIR, f"{where}.text_pair has {_SURROGATE}")
     if isinstance(id, bool) or not isinstance(id, str | int | None):
         return DataFailure(
             Code.VALIDATE_ID,
@@ -98,9 +90,7 @@ def _diagnose_object(body: dict[str, Any], where: str) -> DataFailure:
     if isinstance(id, str) and _has_lone_surrogate(id):
         return DataFailure(Code.VALIDATE_ID, f"{where}.id has {_SURROGATE}")
     if params is not None and not isinstance(params, dict):
-        return DataFailure(
-            Code.VALIDATE_PARAMS, f"{where}.params is {_kind(params)}, not an object."
-        )
+        return DataFailure(Code.VALIDATE_PARAMS, f"{where}.params is {_kind(params)}, not an object.")
     for field, content, code in (
         ("params", params, Code.VALIDATE_PARAMS),
         ("metadata", metadata, Code.VALIDATE_METADATA),

@@ -32,6 +32,36 @@ class Record(Protocol):
         ...
 
 
+class BareRecord:
+    """A record whose headers can't be read: everything else of it, taken from the client's message."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def topic(self) -> str:
+        return self._record.topic()
+
+    def partition(self) -> int:
+        return self._record.partition()
+
+    def offset(self) -> int:
+        return self._record.offset()
+
+    def key(self) -> bytes | None:
+        return self._record.key()
+
+    def value(self) -> bytes | None:
+        return self._record.value()
+
+    def headers(self) -> Headers | None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return self._record.timestamp()
+
+
 class TextEvent(msgspec.Struct, frozen=True, gc=False):
     """A record's decoded, validated content. Unknown fields of the wire form are ignored.
 

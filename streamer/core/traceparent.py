@@ -25,10 +25,7 @@ def parse(value: bytes) -> TraceParent | None:
     if match is None:
         return None
     version, trace, span, flags = match.groups()
-    if version == b"ff" or (
-        len(value) > _LENGTH
-        and (version == b"00" or value[_LENGTH : _LENGTH + 1] != b"-")
-    ):
+    if version == b"ff" or (len(value) > _LENGTH and (version == b"00" or value[_LENGTH : _LENGTH + 1] != b"-")):
         return None
     trace_id, span_id = int(trace, 16), int(span, 16)
     if not trace_id or not span_id:

@@ -73,8 +73,8 @@ def consumer_properties(kafka: KafkaConfig, pipeline: PipelineConfig, slot: str)
     """A member of the pipeline's group, under the stable identity `slot`.
 
     `session.timeout.ms` is how long a dead member holds its partitions; a heartbeat a second lets a join move
-    partitions in 1 s (at librdkafka's 3 s it takes up to 6 s). Where the group has no offset, the source decides where to
-    start: `auto.offset.reset` is `error`, so that nothing is skipped silently.
+    partitions in 1 s (at librdkafka's 3 s it takes up to 6 s). Where the group has no offset, the source decides where
+    to start: `auto.offset.reset` is `error`, so that nothing is skipped silently.
     """
     prefetch = prefetch_bytes(pipeline.budget_mb)
     defaults: Properties = {

@@ -134,7 +134,7 @@ def down(*, keep_data: bool) -> BackgroundStack | None:
 
 def _start_processes(ports: dict[Part, int], brokers: int) -> BackgroundStack:
     directory = state_directory() / "local"
-    named: dict[str, int] = {part: port for part, port in ports.items()}
+    named: dict[str, int] = dict(ports.items())
     # keep: the folder may hold what an earlier `down --keep-data` left, which a failed start must not remove.
     running = Stack.start(
         kafka="kafka" in ports, redis="redis" in ports, brokers=brokers, directory=directory, keep=True, ports=named

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from streamer.core.codec import BareRecord, Codec, Limits, event_id, size_bytes
+from streamer.core.codec import Codec, Limits, event_id, size_bytes
 from streamer.core.record import (
     Headers,
     Outcome,
@@ -27,9 +27,7 @@ def segment_of(*records: FakeRecord) -> Segment:
     return Segment("in", 0, 1, list(records))
 
 
-def decode(
-    value: bytes | None, headers: Headers | None = None, **limits: int
-) -> TextEvent | Outcome | None:
+def decode(value: bytes | None, headers: Headers | None = None, **limits: int) -> TextEvent | Outcome | None:
     """What one record becomes."""
     segment = segment_of(FakeRecord(value, headers=headers))
     Codec("mine", Limits(**limits)).decode(segment)
@@ -116,9 +114,7 @@ CLOUD_TYPE: Headers = [("content-type", b"application/cloudevents+json")]
         ),
     ],
 )
-def test_every_refusal_has_its_code_and_quotes_nothing(
-    value: bytes, code: Code
-) -> None:
+def test_every_refusal_has_its_code_and_quotes_nothing(value: bytes, code: Code) -> None:
     """A value that is no event becomes a data failure with the cause's own code; its message never quotes it."""
     outcome = decode(value)
     assert isinstance(outcome, DataFailure), outcome
@@ -135,9 +131,7 @@ def test_the_byte_order_mark_is_named() -> None:
     assert "byte order mark" in outcome.message
 
 
-@pytest.mark.parametrize(
-    "text", [" ", "\n\t", "😀", "a\x00b", "\u202eabc", "日本語", "é" * 1_000_000]
-)
+@pytest.mark.parametrize("text", [" ", "\n\t", "😀", "a\x00b", "\u202eabc", "日本語", "é" * 1_000_000])
 def test_any_text_but_the_empty_one_is_valid(text: str) -> None:
     """White space, emoji, NUL, right-to-left marks and a megabyte of text come through unchanged."""
     assert text_of(json.dumps({"text": text}).encode()) == text
@@ -164,9 +158,7 @@ def test_an_event_comes_with_all_its_fields() -> None:
 
 def test_null_means_absent() -> None:
     """An optional field that is null is the same as one that is not there."""
-    nulls = decode(
-        b'{"text": "a", "id": null, "text_pair": null, "params": null, "metadata": null}'
-    )
+    nulls = decode(b'{"text": "a", "id": null, "text_pair": null, "params": null, "metadata": null}')
     assert nulls == decode(b'{"text": "a"}') == TextEvent("a")
 
 
@@ -213,9 +205,7 @@ class PoisonRecord(FakeRecord):
 def test_headers_that_the_client_cannot_read_are_asked_for_once() -> None:
     """A header name that is not UTF-8 is that record's failure, and nobody asks the client's message again."""
     poison = PoisonRecord(b'{"text": "a"}', key=b"k", partition=3, offset=9)
-    segment = segment_of(
-        FakeRecord(b'{"text": "a"}'), poison, FakeRecord(b'{"text": "b"}')
-    )
+    segment = segment_of(FakeRecord(b'{"text": "a"}'), poison, FakeRecord(b'{"text": "b"}'))
     Codec("mine").decode(segment)
     outcome, record = segment.outcomes[1], segment.records[1]
     assert isinstance(outcome, DataFailure) and outcome.code is Code.DECODE_UTF8
@@ -317,9 +307,7 @@ def test_binary_cloudevents() -> None:
     assert text_of(b"a", [spec, *TEXT_TYPE]) == "a"
     for version in (b"0.3", b"", None):
         outcome = decode(b'{"text": "a"}', [("ce_specversion", version)])
-        assert (
-            isinstance(outcome, DataFailure) and outcome.code is Code.DECODE_CLOUDEVENT
-        )
+        assert isinstance(outcome, DataFailure) and outcome.code is Code.DECODE_CLOUDEVENT
 
 
 @pytest.mark.parametrize(
@@ -400,23 +388,15 @@ def test_the_order_of_ids() -> None:
     cloud: Headers = [("ce_id", b"cloud")]
     assert (
         event_id(
-            FakeRecord(
-                b"", headers=[*cloud, ("streamer.replay.id", b"first")], **place
-            ),
+            FakeRecord(b"", headers=[*cloud, ("streamer.replay.id", b"first")], **place),
             event,
         )
         == "first"
     )
     assert event_id(FakeRecord(b"", headers=cloud, **place), event) == "cloud"
     assert event_id(FakeRecord(b"", **place), event) == "body"
-    assert (
-        event_id(FakeRecord(b"", headers=[("x", b"")], **place), TextEvent("a"))
-        == "t/2/3"
-    )
-    assert (
-        event_id(FakeRecord(b"", headers=[("ce_id", b"\xff")], **place), None)
-        == "\ufffd"
-    )
+    assert event_id(FakeRecord(b"", headers=[("x", b"")], **place), TextEvent("a")) == "t/2/3"
+    assert event_id(FakeRecord(b"", headers=[("ce_id", b"\xff")], **place), None) == "\ufffd"
 
 
 @pytest.mark.parametrize("name", ["ce_id", "streamer.replay.id"])
@@ -429,9 +409,7 @@ def test_bad_ids_in_headers(name: str, value: bytes) -> None:
 
 def test_replays_for_another_pipeline_are_skipped() -> None:
     """A replayed record that names another pipeline is skipped, whatever it holds; ours is read."""
-    assert decode(b"nonsense", [("streamer.replay.pipeline", b"other")]) == Skipped(
-        "replay"
-    )
+    assert decode(b"nonsense", [("streamer.replay.pipeline", b"other")]) == Skipped("replay")
     assert text_of(b'{"text": "a"}', [("streamer.replay.pipeline", b"mine")]) == "a"
 
 
@@ -470,7 +448,4 @@ def test_sizes_count_keys_values_and_a_constant() -> None:
     """A record takes its key, its value and a fixed overhead of the byte budget."""
     empty = size_bytes([FakeRecord(None)])
     assert empty > 0
-    assert (
-        size_bytes([FakeRecord(b"12345", key=b"123"), FakeRecord(None)])
-        == 2 * empty + 8
-    )
+    assert size_bytes([FakeRecord(b"12345", key=b"123"), FakeRecord(None)]) == 2 * empty + 8

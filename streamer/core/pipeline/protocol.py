@@ -260,20 +260,40 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Settle:
     """Make these runs' outcomes and offsets durable together. `offsets` holds the next offset of each partition and
-    `epochs` the assignment epoch under which its records were taken."""
+    `epochs` the assignment epoch under which its records were taken.
+
+    Plans queue at the sink. When one comes to nothing, those behind it in the same `generation` would leave a gap:
+    the sink answers `Unsettled` to them without a try. The core plans anew under the next generation.
+    """
 
     settle: int
+    generation: int
     runs: list[Run]
     offsets: dict[TopicPartition, int]
     epochs: dict[TopicPartition, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """The workers are ready to serve this model: join the consumer group."""
+
+    model: ModelCard
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
-    """The source may take up to this many more records and bytes; replaces the grant before. 0 stops taking."""
+    """The source may have taken this many records and bytes in all since the start. Totals cannot race with records
+    under way; a grant that does not grow holds the source."""
 
     records: int
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatchDone:
+    """All of a micro-batch's records are durable or dropped: its span ends."""
+
+    batch: MicroBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,4 +318,17 @@ class Finish:
     message: str = ""
 
 
-Command = LookUp | Store | Dispatch | StartWorker | KillWorker | Settle | Grant | Release | Rewind | Finish
+Command = (
+    LookUp
+    | Store
+    | Dispatch
+    | StartWorker
+    | KillWorker
+    | Join
+    | Settle
+    | Grant
+    | MicroBatchDone
+    | Release
+    | Rewind
+    | Finish
+)

@@ -1,0 +1,41 @@
+# `make demo` and `make test` set up all that they need: Python 3.11+ and, where no Docker answers, Java and Maven.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .venv/bin/uv
+READY := .venv/.ready
+
+.PHONY: setup demo test check lock clean
+
+setup: $(READY)
+
+$(READY): requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "streamer needs Python 3.11 or newer: make setup PYTHON=python3.12"; exit 3; }
+	@test -x $(UV) || { $(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet uv==$(UV_VERSION); }
+	@echo "installing what requirements-dev.txt pins (the first time about 5 GB: torch brings CUDA's libraries)"
+	@$(UV) pip install --quiet --python .venv/bin/python --require-hashes -r requirements-dev.txt
+	@$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: $(READY)
+	@.venv/bin/streamer demo
+
+test: $(READY)
+	@.venv/bin/python -m pytest
+
+check: $(READY)
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/python -m pytest -q --durations=0 tests/unit/test_architecture.py
+
+# After a change of pyproject.toml's dependencies.
+lock: $(READY)
+	@$(UV) pip compile pyproject.toml --quiet --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --universal --custom-compile-command "make lock" -o requirements.txt
+	@$(UV) pip compile pyproject.toml --quiet --extra local --extra demo --group dev --generate-hashes \
+	  --no-emit-index-url --python-version 3.11 --universal --custom-compile-command "make lock" \
+	  -c requirements.txt -o requirements-dev.txt
+
+clean:
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist

@@ -1,0 +1,74 @@
+"""Flow control: how much the source may take.
+
+Two bounds. Bytes: what is taken and not yet durable, in the source's own measure, stays within the budget. Open
+records: what is taken and has no outcome yet stays within what the workers can compute in `HORIZON_S`, so that under
+a backlog records wait in Kafka and not in here. Records that wait behind a slow one of their partition count for the
+first bound only: a slow record must not hold the other partitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamer.core.pipeline.protocol import Grant
+
+HORIZON_S = 2.0
+OPEN_PER_WORKER = 2048  # two sort windows
+OPEN_MAX = 32768
+RATE_WINDOW_S = 0.5
+GRANT_STEPS = 8  # grants grow by an eighth of their bound: a grant a record would make a micro-batch a record
+
+
+@dataclass(slots=True)
+class Flow:
+    """Counts what came in and what was freed; totals since the start."""
+
+    budget_bytes: int
+    open_min: int = OPEN_PER_WORKER
+    taken_records: int = 0
+    taken_bytes: int = 0
+    freed_bytes: int = 0
+    ended_records: int = 0
+    rate_per_s: float = 0.0
+    _rate_at: float = 0.0
+    _rate_from: int = 0
+    _granted: Grant | None = None
+
+    def took(self, records: int, size_bytes: int) -> None:
+        """A micro-batch came in."""
+        self.taken_records += records
+        self.taken_bytes += size_bytes
+
+    def measure(self, now: float) -> None:
+        """Learn how many records end in a second, over windows of half a second; idle windows teach nothing."""
+        elapsed = now - self._rate_at
+        if elapsed < RATE_WINDOW_S:
+            return
+        ended = self.ended_records - self._rate_from
+        if ended and elapsed < 4 * RATE_WINDOW_S:
+            self.rate_per_s += 0.5 * (ended / elapsed - self.rate_per_s)
+        self._rate_at, self._rate_from = now, self.ended_records
+
+    def grant(self) -> Grant | None:
+        """The new grant, if it has grown enough to be worth a micro-batch."""
+        window = min(max(self.open_min, int(self.rate_per_s * HORIZON_S)), OPEN_MAX)
+        grant = Grant(self.ended_records + window, self.freed_bytes + self.budget_bytes)
+        before = self._granted
+        if (
+            before is not None
+            and grant.records - before.records < window // GRANT_STEPS
+            and grant.size_bytes - before.size_bytes < self.budget_bytes // GRANT_STEPS
+        ):
+            return None
+        self._granted = grant
+        return grant
+
+    def hold(self) -> Grant:
+        """Take no more at all."""
+        self._granted = Grant(0, 0)
+        return self._granted
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """What of the budget is in use."""
+        return self.taken_bytes - self.freed_bytes

@@ -1,0 +1,414 @@
+"""The pipeline: what happens to every record, decided here and done elsewhere.
+
+A micro-batch goes through these stations, and nothing in here waits for any of them:
+
+    taken → decoded → known answer?  in memory → under way (single flight) → in the shared cache → computed
+          → all outcomes of a partition's next records there? → planned → settled
+
+`handle(input, now)` takes one fact and returns the commands that follow. The work is per segment or per plan; per
+record only in the loops of decoding, keying and joining flights.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from typing import Protocol
+
+import msgspec
+
+from streamer.core.fingerprint import Fingerprinter
+from streamer.core.lru import LRU
+from streamer.core.pipeline.breaker import Breaker
+from streamer.core.pipeline.fleet import Fleet
+from streamer.core.pipeline.flights import Flight, Flights, Key, resolve
+from streamer.core.pipeline.flow import OPEN_PER_WORKER, Flow
+from streamer.core.pipeline.ledger import Freed, Ledger
+from streamer.core.pipeline.policy import Policy
+from streamer.core.pipeline.protocol import (
+    Assigned,
+    CacheAnswered,
+    Command,
+    EndReached,
+    Finish,
+    ForwardDone,
+    ForwardStarted,
+    Input,
+    Join,
+    LookUp,
+    Lost,
+    MicroBatchDone,
+    ModelCard,
+    Release,
+    Revoking,
+    Rewind,
+    Settle,
+    Settled,
+    SinkFailed,
+    SourceFailed,
+    Stop,
+    Store,
+    Taken,
+    Tick,
+    Unsettled,
+    WorkerLost,
+    WorkerReady,
+)
+from streamer.core.record import Answer, MicroBatch, Segment, TextEvent
+from streamer.errors import DataFailure, ExitCode, FailureClass
+
+PLANS_AHEAD = 2  # one at the broker, one ready behind it
+ABORT_PAUSE_S = 0.05
+ABORT_PAUSE_MAX_S = 5.0
+
+
+class Codec(Protocol):
+    """Fills a segment's events, outcomes and traces from its records."""
+
+    def decode(self, segment: Segment) -> None: ...
+
+
+class Phase(Enum):
+    """Where the pipeline is in its life."""
+
+    LOADING = auto()  # the workers load; we are not in the group
+    RUNNING = auto()
+    ENDING = auto()  # `--until-end`: all is taken, the rest is finished
+    STOPPING = auto()  # asked to stop: what workers hold is finished, the rest is dropped
+    FINISHED = auto()
+
+
+class Pipeline:
+    """One pipeline's state and its decisions."""
+
+    def __init__(self, policy: Policy, codec: Codec) -> None:
+        self.policy = policy
+        self.phase = Phase.LOADING
+        self.card: ModelCard | None = None
+        self.ledger = Ledger()
+        self.flights = Flights()
+        self.fleet = Fleet(policy.workers, policy.lease_s)
+        self.flow = Flow(policy.budget_bytes, policy.workers * OPEN_PER_WORKER)
+        self.breaker = Breaker(policy.breaker)
+        self.lru = LRU(policy.lru_bytes) if policy.lru_bytes else None
+        self.cache_lookups: dict[tuple[str, str], int] = {}
+        self._codec = codec
+        self._keys: Callable[[list[TextEvent]], list[Key]] = _plain_keys
+        self._lookups: dict[int, list[Flight]] = {}
+        self._plans: deque[Settle] = deque()
+        self._revoking: dict[int, Revoking] = {}
+        self._number = 0
+        self._generation = 0
+        self._unsettled_in_a_row = 0
+        self._plan_after = 0.0
+        self._deadline = float("inf")
+        self._at: float | None = None
+        self._commands: list[Command] = []
+
+    def handle(self, fact: Input, now: float) -> list[Command]:
+        """Take one fact in; returns what is to be done, in this order. `now` is monotonic, in seconds."""
+        if self.phase is Phase.FINISHED:
+            return []
+        self._commands = []
+        match fact:
+            case Taken():
+                self._taken(fact.batch)
+            case ForwardDone():
+                self._forward_done(fact, now)
+            case ForwardStarted():
+                self.fleet.started(fact, now)
+            case CacheAnswered():
+                self._cache_answered(fact)
+            case Settled():
+                self._settled(fact)
+            case Unsettled():
+                self._unsettled(fact, now)
+            case Assigned():
+                self._freed(self.ledger.assign(fact.epochs))
+            case Revoking():
+                self._revoking[fact.epoch] = fact
+                self._freed(self.ledger.leave(fact.partitions))
+            case Lost():
+                self._freed(self.ledger.drop(fact.partitions))
+            case WorkerReady():
+                self._worker_ready(fact)
+            case WorkerLost():
+                self._worker_lost(fact, now)
+            case EndReached():
+                if self.phase is Phase.RUNNING:
+                    self.phase = Phase.ENDING
+            case Stop():
+                self._stop(fact)
+            case SourceFailed() | SinkFailed():
+                self._finish(fact.exit_code, fact.message)
+            case Tick():
+                self.flow.measure(now)
+        if self.phase is not Phase.FINISHED:
+            self._advance(now)
+        return self._commands
+
+    # --- intake --------------------------------------------------------------------------------------------------
+
+    def _taken(self, batch: MicroBatch) -> None:
+        self.flow.took(sum(len(s.records) for s in batch.segments), sum(s.size_bytes for s in batch.segments))
+        kept, freed = self.ledger.add(batch)
+        if freed.records:
+            self.flow.ended_records += freed.records
+            self._freed(freed)
+        fresh: list[Flight] = []
+        for segment in kept:
+            self._codec.decode(segment)
+            self.flow.ended_records += len(segment.records) - segment.open
+            if segment.open:
+                self._join_flights(segment, fresh)
+        if fresh:
+            self._look_up(fresh)
+
+    def _join_flights(self, segment: Segment, fresh: list[Flight]) -> None:
+        """Give each open record its answer from memory, or let it wait for its input's computation."""
+        if segment.open == len(segment.records):
+            indexes: Iterable[int] = range(len(segment.records))
+            events = segment.events
+        else:
+            indexes = [index for index, outcome in enumerate(segment.outcomes) if outcome is None]
+            events = [segment.events[index] for index in indexes]
+        keys = self._keys(events)  # type: ignore[arg-type]  # an open record has an event
+        join = self.flights.join
+        if self.lru is None:
+            for index, event, key in zip(indexes, events, keys, strict=True):
+                flight = join(key, event, segment, index)  # type: ignore[arg-type]
+                if flight is not None:
+                    fresh.append(flight)
+            return
+        hits = 0
+        outcomes = segment.outcomes
+        for index, event, key, answer in zip(indexes, events, keys, self.lru.get_many(keys), strict=True):  # type: ignore[arg-type]
+            if answer is not None:
+                outcomes[index] = answer
+                hits += 1
+                continue
+            flight = join(key, event, segment, index)  # type: ignore[arg-type]
+            if flight is not None:
+                fresh.append(flight)
+        segment.open -= hits
+        self.flow.ended_records += hits
+        self._count("memory", hits, len(keys) - hits)
+
+    def _look_up(self, fresh: list[Flight]) -> None:
+        if self.policy.shared_cache and self._cacheable:
+            self._number += 1
+            self._lookups[self._number] = fresh
+            self._commands.append(LookUp(self._number, [flight.key for flight in fresh]))  # type: ignore[misc]
+        else:
+            self.fleet.enqueue(fresh)
+
+    def _cache_answered(self, fact: CacheAnswered) -> None:
+        flights = self._lookups.pop(fact.lookup)
+        missed: list[Flight] = []
+        found: list[tuple[bytes, Answer]] = []
+        for flight, answer in zip(flights, fact.answers, strict=True):
+            if answer is None:
+                missed.append(flight)
+            else:
+                found.append((flight.key, answer))  # type: ignore[arg-type]
+                self._land(flight, answer)
+        self._count("shared", len(found), len(missed))
+        if self.lru is not None:
+            self.lru.put_many(found)
+        self.fleet.enqueue(missed)
+
+    def _count(self, tier: str, hits: int, misses: int) -> None:
+        lookups = self.cache_lookups
+        lookups[tier, "hit"] = lookups.get((tier, "hit"), 0) + hits
+        lookups[tier, "miss"] = lookups.get((tier, "miss"), 0) + misses
+
+    # --- workers -------------------------------------------------------------------------------------------------
+
+    @property
+    def _cacheable(self) -> bool:
+        return self.card is not None and self.card.cacheable
+
+    def _worker_ready(self, fact: WorkerReady) -> None:
+        self.fleet.ready(fact)
+        if self.card is None:
+            self.card = fact.model
+            if not fact.model.cacheable:
+                self.lru = None
+                self._keys = _Unique().keys
+            elif self.lru is not None or self.policy.shared_cache:
+                self._keys = Fingerprinter(fact.model, self.policy.options).keys  # type: ignore[assignment]
+            if self.phase is Phase.LOADING:
+                self.phase = Phase.RUNNING
+            self._commands.append(Join(fact.model))
+        elif fact.model.revision != self.card.revision:
+            self._finish(
+                ExitCode.CONFIGURATION,
+                f"the files of model {self.card.name} changed while the pipeline ran (revision "
+                f"{self.card.revision[:12]} became {fact.model.revision[:12]}): restart it to serve the new ones",
+            )
+
+    def _worker_lost(self, fact: WorkerLost, now: float) -> None:
+        if fact.failure is FailureClass.CODE:
+            self._finish(fact.exit_code, fact.message)
+            return
+        for flight, verdict in self.fleet.lost(fact, now):
+            self._land(flight, verdict)
+
+    def _forward_done(self, fact: ForwardDone, now: float) -> None:
+        answers: list[tuple[bytes, Answer]] = []
+        for flight, outcome in self.fleet.done(fact, now):
+            self._land(flight, outcome)
+            if isinstance(outcome, Answer):
+                answers.append((flight.key, outcome))  # type: ignore[arg-type]
+        if not answers or not self._cacheable:
+            return
+        if self.lru is not None:
+            self.lru.put_many(answers)
+        if self.policy.shared_cache:
+            self._commands.append(Store(answers))
+
+    def _land(self, flight: Flight, outcome: Answer | DataFailure) -> None:
+        self.flow.ended_records += len(flight.waiters)
+        self.flights.by_key.pop(flight.key, None)
+        resolve(flight.waiters, outcome)
+
+    # --- settling ------------------------------------------------------------------------------------------------
+
+    def _settled(self, fact: Settled) -> None:
+        plan = self._plans.popleft()
+        if plan.settle != fact.settle:
+            raise AssertionError(f"plan {fact.settle} was settled before plan {plan.settle}")
+        self._unsettled_in_a_row = 0
+        self._freed(self.ledger.settled(plan))
+
+    def _unsettled(self, fact: Unsettled, now: float) -> None:
+        plan = self._plans.popleft()
+        if plan.settle != fact.settle:
+            raise AssertionError(f"plan {fact.settle} came back before plan {plan.settle}")
+        if plan.generation == self._generation:
+            self._generation += 1
+            self._unsettled_in_a_row += 1
+            pause = min(ABORT_PAUSE_S * 2 ** (self._unsettled_in_a_row - 1), ABORT_PAUSE_MAX_S)
+            self._plan_after = now + pause
+        if fact.restart:
+            mine = frozenset(self.ledger.partitions) & plan.offsets.keys()
+            self._freed(self.ledger.drop(mine))
+            self._commands.append(Rewind(frozenset(mine)))
+        else:
+            self._freed(self.ledger.unsettled(plan, fact.committed))
+
+    def _plan(self, now: float) -> None:
+        """Plan what is finished, unless the breaker objects. After plans that came to nothing all are awaited first:
+        runs are taken back in whole plans, so a new plan beside old ones of a dead generation would leave a gap."""
+        if self._plans and self._plans[0].generation != self._generation:
+            return
+        if len(self._plans) >= PLANS_AHEAD or now < self._plan_after:
+            return
+        plan = self.ledger.plan(self._number + 1, self._generation)
+        if plan is None:
+            return
+        self._number += 1
+        outcomes = sum(run.last - run.first for run in plan.runs)
+        failures = sum(_model_failures(run.segment, run.first, run.last) for run in plan.runs if run.segment.failures)
+        if not self.breaker.allows(outcomes, failures):
+            self._finish(
+                ExitCode.HALTED,
+                f"more than {self.breaker.policy.share:.0%} of the last {self.breaker.policy.window} outcomes are "
+                "failures of the model: this looks like a bad deployment, not bad data. Nothing of the stretch is "
+                "settled. Mend the model, or pass the stretch with --accept-dead-letters N",
+            )
+            return
+        self._plans.append(plan)
+        self._commands.append(plan)
+
+    def _freed(self, freed: Freed) -> None:
+        self.flow.freed_bytes += freed.size_bytes
+        self._commands.extend(MicroBatchDone(batch) for batch in freed.batches)
+
+    # --- leaving -------------------------------------------------------------------------------------------------
+
+    def _stop(self, fact: Stop) -> None:
+        if self.phase is Phase.LOADING:
+            self._finish(ExitCode.DONE, "stopped before the workers were ready")
+            return
+        self.phase = Phase.STOPPING
+        self._deadline = min(self._deadline, fact.deadline)
+        self._commands.append(self.flow.hold())
+        for flight in self.fleet.drop_waiting():
+            self.flights.cancel(flight)
+        for flights in self._lookups.values():
+            for flight in flights:
+                self.flights.cancel(flight)
+
+    def _finish(self, exit_code: ExitCode, message: str = "") -> None:
+        self.phase = Phase.FINISHED
+        self._commands.append(Finish(exit_code, message))
+
+    def _advance(self, now: float) -> None:
+        """What may go on after any fact: plan, release, lend, grant, finish."""
+        self._plan(now)
+        if self.phase is Phase.FINISHED:
+            return
+        if self._revoking:
+            self._release()
+        self._commands.extend(self.fleet.supervise(now))
+        if self.phase is not Phase.STOPPING:
+            commands, unwanted = self.fleet.dispatch(now, self.flow.rate_per_s)
+            self._commands.extend(commands)
+            for flight in unwanted:
+                self.flow.ended_records += len(flight.waiters)
+                self.flights.cancel(flight)
+            if self.phase is not Phase.LOADING and (grant := self.flow.grant()):
+                self._commands.append(grant)
+        if self.phase is Phase.ENDING and self.ledger.empty and not self._plans:
+            self._finish(ExitCode.DONE)
+        elif self.phase is Phase.STOPPING:
+            if not self._plans and self.fleet.held == 0:
+                self._finish(ExitCode.DONE)
+            elif now >= self._deadline:
+                late = bool(self._plans)
+                self._finish(
+                    ExitCode.DRAIN_DEADLINE if late else ExitCode.DONE,
+                    "a transaction did not end within stop_deadline_s; the broker aborts it" if late else "",
+                )
+
+    def _release(self) -> None:
+        """Let revoked partitions go once their last plan was made and no plan holds them."""
+        for epoch, revoking in list(self._revoking.items()):
+            planned = any(not revoking.partitions.isdisjoint(plan.offsets) for plan in self._plans)
+            if planned or self.ledger.awaits_plan(revoking.partitions):
+                continue
+            self._freed(self.ledger.drop(revoking.partitions))
+            del self._revoking[epoch]
+            self._commands.append(Release(epoch))
+
+
+def _plain_keys(events: list[TextEvent]) -> list[Key]:
+    """Keys for single flight alone: equal inputs, equal keys; nothing is hashed for a cache that is off."""
+    return [
+        event.text
+        if event.text_pair is None and event.params is None
+        else (event.text, event.text_pair, msgspec.json.encode(event.params, order="deterministic"))
+        for event in events
+    ]
+
+
+class _Unique:
+    """Keys for a model whose answers must not be shared: every record has its own."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def keys(self, events: list[TextEvent]) -> list[Key]:
+        first = self._next
+        self._next += len(events)
+        return list(range(first, self._next))
+
+
+def _model_failures(segment: Segment, first: int, last: int) -> int:
+    """Failures that speak of the model or its deployment; decode and validate failures speak of the producer."""
+    return sum(
+        isinstance(outcome, DataFailure) and outcome.code.stage not in ("decode", "validate")
+        for outcome in segment.outcomes[first:last]
+    )

@@ -1,0 +1,23 @@
+"""What the operator chose, as the core needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamer.core.pipeline.breaker import BreakerPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One pipeline's settings. `lru_bytes` 0 is no cache in memory; `shared_cache` says whether to ask a shared one."""
+
+    name: str
+    workers: int = 1
+    lease_s: float = 60.0
+    budget_bytes: int = 64 << 20
+    lru_bytes: int = 0
+    shared_cache: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    max_spans_per_s: int = 500
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

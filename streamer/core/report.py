@@ -1,0 +1,201 @@
+"""Reports: what one settle did, folded from its runs, so that nobody needs to read every result to know.
+
+Histograms are sparse lists of `[upper bound, count]` over `BOUNDS`: a value counts at the first bound that is not
+below it, one beyond the last bound at the last.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from streamer.core.headers import CONTENT_TYPE
+from streamer.core.output import Output
+from streamer.core.pipeline.protocol import ModelCard, Run
+from streamer.core.record import Answer, Outcome
+from streamer.errors import DataFailure
+
+VERSION = "streamer.report.v1"
+MAX_LABELS = 50
+MAX_LABEL_CHARS = 256
+CONFIDENCE_BINS = 20
+
+# Ten a decade (the Renard series R10), whole numbers, from 1 to 10^8: 28 hours in ms, 100 million characters.
+BOUNDS: tuple[int, ...] = tuple(sorted({round(10 ** (step / 10)) for step in range(81)}))
+
+_LABEL_PREFIX = b'{"label":'
+
+
+class Model(msgspec.Struct, frozen=True):
+    """The model behind the answers; `revision` is the digest of its files."""
+
+    name: str
+    revision: str
+
+
+class Histogram(msgspec.Struct):
+    """Counts by upper bound, with the exact sum and largest value."""
+
+    counts: list[tuple[int, int]]
+    sum: int
+    max: int
+
+
+class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one settle did. `ranges` are `[topic, partition, first offset, last offset]`, both included."""
+
+    version: str
+    pipeline: str
+    task: str
+    model: Model
+    time_ms: int
+    ranges: list[tuple[str, int, int, int]]
+    results: int
+    dead_letters: dict[str, int]
+    skipped: dict[str, int]
+    cached: int
+    truncated: int
+    tokens: int
+    latency_ms: Histogram
+    text_chars: Histogram
+    labels: dict[str, int] | None = None
+    other_labels: int = 0
+    confidence: list[int] | None = None
+
+    def output(self, topic: str) -> Output:
+        """The report as a record; the producer chooses the partition by the pipeline's name."""
+        return topic, -1, self.pipeline.encode(), _encode(self), [(CONTENT_TYPE, b"application/json")]
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Classified(msgspec.Struct, gc=False):
+    label: str
+    score: float = -1.0
+
+
+_decode_classified = msgspec.json.Decoder(_Classified).decode
+
+
+class _Tally:
+    """Counts of whole numbers that become a histogram."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def add(self, values: Iterable[int]) -> None:
+        self._counts.update(values)
+
+    def add_counts(self, counts: dict[int, int]) -> None:
+        self._counts.update(counts)
+
+    def histogram(self) -> Histogram:
+        binned: Counter[int] = Counter()
+        total = 0
+        last = len(BOUNDS) - 1
+        for value, count in self._counts.items():
+            binned[BOUNDS[min(bisect_left(BOUNDS, value), last)]] += count
+            total += value * count
+        return Histogram(sorted(binned.items()), total, max(self._counts, default=0))
+
+
+class ReportBuilder:
+    """Folds the runs of one settle; make a new one for the next."""
+
+    def __init__(self, *, pipeline: str, task: str, card: ModelCard) -> None:
+        self._pipeline = pipeline
+        self._task = task
+        self._model = Model(card.name, card.revision)
+        self._ranges: dict[tuple[str, int], tuple[int, int]] = {}
+        self._results = self._cached = self._truncated = self._tokens = 0
+        self._dead_letters: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
+        self._latency_ms = _Tally()
+        self._text_chars = _Tally()
+        self._labels: Counter[str] = Counter()
+        self._confidence: Counter[int] = Counter()
+
+    def add(self, run: Run, now_ms: int) -> None:
+        """Count a run's records, whose outcomes are final; `now_ms` is when they are settled."""
+        segment = run.segment
+        records = segment.records[run.first : run.last]
+        outcomes = segment.outcomes[run.first : run.last]
+        if not records:
+            return
+        place = (segment.topic, segment.partition)
+        first, last = records[0].offset(), records[-1].offset()
+        known = self._ranges.get(place)
+        self._ranges[place] = (min(first, known[0]), max(last, known[1])) if known else (first, last)
+        answers = [outcome for outcome in outcomes if type(outcome) is Answer]
+        if len(answers) != len(outcomes):
+            self._count_others(outcomes)
+        self._results += len(answers)
+        self._cached += sum([answer.cached for answer in answers])
+        self._truncated += sum([answer.truncated for answer in answers])
+        self._tokens += sum([answer.tokens for answer in answers])
+        latencies: Counter[int] = Counter()
+        # Few milliseconds differ in a run, so that counting first leaves little to do in Python.
+        for (kind, timestamp_ms), count in Counter([record.timestamp() for record in records]).items():
+            if kind:
+                latencies[max(now_ms - timestamp_ms, 0)] += count
+        self._latency_ms.add_counts(latencies)
+        events = segment.events[run.first : run.last]
+        self._text_chars.add([len(event.text) for event in events if event is not None])
+        self._count_labels(answers)
+
+    def _count_others(self, outcomes: list[Outcome | None]) -> None:
+        for outcome in outcomes:
+            if type(outcome) is DataFailure:
+                self._dead_letters[outcome.code.value] += 1
+            elif outcome is not None and type(outcome) is not Answer:
+                self._skipped[outcome.reason] += 1  # type: ignore[union-attr]
+
+    def _count_labels(self, answers: list[Answer]) -> None:
+        prefix, size = _LABEL_PREFIX, len(_LABEL_PREFIX)
+        outputs = [answer.output for answer in answers if answer.output[:size] == prefix]
+        if not outputs:
+            return
+        try:
+            found = [_decode_classified(output) for output in outputs]
+        except msgspec.MsgspecError:  # a model of somebody's own, whose outputs mean something else
+            return
+        self._labels.update([each.label for each in found])
+        self._confidence.update([int(each.score * CONFIDENCE_BINS) for each in found])
+
+    def build(self, time_ms: int) -> Report:
+        """The report of all runs added."""
+        ranked = sorted(self._labels.items(), key=lambda item: (-item[1], item[0]))
+        report = Report(
+            version=VERSION,
+            pipeline=self._pipeline,
+            task=self._task,
+            model=self._model,
+            time_ms=time_ms,
+            ranges=[(*place, *offsets) for place, offsets in self._ranges.items()],
+            results=self._results,
+            dead_letters=dict(self._dead_letters),
+            skipped=dict(self._skipped),
+            cached=self._cached,
+            truncated=self._truncated,
+            tokens=self._tokens,
+            latency_ms=self._latency_ms.histogram(),
+            text_chars=self._text_chars.histogram(),
+        )
+        if ranked:
+            labels: Counter[str] = Counter()
+            for label, count in ranked[:MAX_LABELS]:
+                labels[label[:MAX_LABEL_CHARS]] += count
+            report.labels = dict(labels)
+            report.other_labels = sum(count for _, count in ranked[MAX_LABELS:])
+            report.confidence = self._confidence_bins()
+        return report
+
+    def _confidence_bins(self) -> list[int]:
+        """Counts of scores in 20 equal bins of [0, 1]; 1.0 falls in the last, scores outside count nowhere."""
+        bins = [self._confidence[number] for number in range(CONFIDENCE_BINS)]
+        bins[-1] += self._confidence[CONFIDENCE_BINS]
+        return bins

@@ -1,0 +1,161 @@
+"""The driver: one inbox, one loop. It gathers facts, asks the core, executes its commands, and leaves in order.
+
+Everything that can block runs on an adapter's own thread; the loop only hands over. The order of leaving: the source
+(so that the group knows), the sink, the workers, the cache, and telemetry last, since the others still report.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from streamer.core.pipeline.pipeline import Phase, Pipeline
+from streamer.core.pipeline.protocol import (
+    Command,
+    Dispatch,
+    Finish,
+    Grant,
+    Input,
+    Join,
+    KillWorker,
+    LookUp,
+    MicroBatchDone,
+    Release,
+    Rewind,
+    Settle,
+    StartWorker,
+    Stop,
+    Store,
+    Tick,
+)
+from streamer.core.record import MicroBatch
+from streamer.errors import ExitCode
+from streamer.ports import Cache, Sink, Source, Workers
+
+TICK_S = 0.05
+CLOSE_S = 5.0
+LEASE_SLACK_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Who watches: spans, metrics, progress. Called from the loop, so it must be quick; it never raises."""
+
+    def micro_batch_done(self, batch: MicroBatch) -> None: ...
+    def facts(self, fact: Input) -> None: ...
+    def tick(self, pipeline: Pipeline, now: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """The world as the driver sees it."""
+
+    source: Source
+    sink: Sink
+    workers: Workers
+    cache: Cache
+    observers: tuple[Observer, ...] = ()
+
+
+class Driver:
+    """Runs one pipeline until it is done."""
+
+    def __init__(
+        self, pipeline: Pipeline, inbox: SimpleQueue[Input], adapters: Adapters, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.pipeline = pipeline
+        self._inbox = inbox
+        self._adapters = adapters
+        self._clock = clock
+        self._ticked = clock()
+        self._finish: Finish | None = None
+
+    def run(self) -> ExitCode:
+        """Run to the end; returns the exit code. Whatever happens, all adapters are closed."""
+        try:
+            self._loop()
+        finally:
+            self._close()
+        finish = self._finish or Finish(ExitCode.BUG)
+        if finish.message:
+            level = logging.INFO if finish.exit_code is ExitCode.DONE else logging.ERROR
+            log.log(level, finish.message, extra={"data": {"exit_code": int(finish.exit_code)}})
+        return finish.exit_code
+
+    def stop(self, within_s: float) -> None:
+        """Ask for a graceful stop; safe from any thread and from a signal handler."""
+        self._inbox.put(Stop(self._clock() + within_s))
+
+    def standing(self, limit_s: float) -> list[str]:
+        """Which of our own loops stand still (for /livez); empty when all move."""
+        now = self._clock()
+        reasons = []
+        if now - self._ticked > limit_s:
+            reasons.append(f"the core has not ticked for {now - self._ticked:.0f} s")
+        if self.pipeline.fleet.overdue(now, LEASE_SLACK_S):
+            reasons.append("a worker is past its lease and not killed")
+        return reasons
+
+    def _loop(self) -> None:
+        self._execute(self.pipeline.handle(Tick(), self._clock()))
+        while self._finish is None:
+            try:
+                fact: Input = self._inbox.get(timeout=TICK_S)
+            except Empty:
+                fact = Tick()
+            now = self._clock()
+            self._execute(self.pipeline.handle(fact, now))
+            for observer in self._adapters.observers:
+                observer.facts(fact)
+            if now - self._ticked >= TICK_S or isinstance(fact, Tick):
+                if not isinstance(fact, Tick):
+                    self._execute(self.pipeline.handle(Tick(), now))
+                self._ticked = now
+                for observer in self._adapters.observers:
+                    observer.tick(self.pipeline, now)
+
+    def _execute(self, commands: list[Command]) -> None:
+        adapters = self._adapters
+        for command in commands:
+            match command:
+                case Grant():
+                    adapters.source.grant(command.records, command.size_bytes)
+                case Dispatch():
+                    adapters.workers.send(command.worker, command.work)
+                case Settle():
+                    adapters.sink.settle(command)
+                case LookUp():
+                    adapters.cache.look_up(command.lookup, command.keys)
+                case Store():
+                    adapters.cache.store(command.entries)
+                case MicroBatchDone():
+                    for observer in adapters.observers:
+                        observer.micro_batch_done(command.batch)
+                case Release():
+                    adapters.source.release(command.epoch)
+                case Rewind():
+                    adapters.source.rewind(command.partitions)
+                case StartWorker():
+                    adapters.workers.start(command.worker)
+                case KillWorker():
+                    log.warning("a worker passed its lease and is killed", extra={"data": {"worker": command.worker}})
+                    adapters.workers.kill(command.worker)
+                case Join():
+                    adapters.sink.open(command.model)
+                    adapters.source.start()
+                case Finish():
+                    self._finish = command
+
+    def _close(self) -> None:
+        self.pipeline.phase = Phase.FINISHED
+        adapters = self._adapters
+        for close in (adapters.source.close, adapters.sink.close, adapters.workers.close, adapters.cache.close):
+            try:
+                close(CLOSE_S)
+            except Exception:
+                log.exception("an adapter did not close cleanly")

@@ -1,0 +1,259 @@
+"""Runs encoded computations in forward batches and finds out whose fault a failure is.
+
+Every forward batch is announced before it runs, so that the driver knows the suspects of a crash. A batch that
+raises is halved until the texts at fault stand alone: at most 2·log2(n) extra passes for one of n.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+from streamer.core.record import Answer
+from streamer.errors import Code, DataFailure, ExitCode, FailureClass
+from streamer.inference.channel import Done, Started
+from streamer.inference.model import Encoded, Model, NonFinite
+
+# A failed forward batch without one success among this many single texts is the model's fault, not theirs.
+CODE_FAILURE_SINGLES = 32
+# Padded tokens may exceed the real ones by this much; below the floor a small batch costs more than its padding.
+WASTE = 1.15
+WASTE_FLOOR_TOKENS = 256
+
+
+class WorkerFailure(Exception):
+    """The worker can't go on; `str()` is for the operator and never quotes a text."""
+
+    def __init__(self, failure: FailureClass, message: str, exit_code: ExitCode = ExitCode.HALTED) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Computation:
+    """One numbered computation, encoded."""
+
+    number: int
+    encoded: Encoded
+
+
+Batch = Sequence[Computation]
+
+
+class _Trouble(Enum):
+    MEMORY = auto()  # too much for the device at once
+    DEVICE = auto()  # the device's context is broken for good
+    RAISED = auto()  # anything else: the batch, or the model
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    trouble: _Trouble
+    exception: str
+    place: str
+
+
+def cut(ordered: Batch, budget: int) -> int:
+    """How many of `ordered`, longest first, make the next forward batch: at least one, padded within `budget`.
+
+    Stops also where padding the next one would waste too much.
+    """
+    longest = ordered[0].encoded.length
+    real = 0
+    for count, computation in enumerate(ordered):
+        real += computation.encoded.length
+        padded = longest * (count + 1)
+        if count and (padded > budget or (padded > WASTE * real and padded > WASTE_FLOOR_TOKENS)):
+            return count
+    return len(ordered)
+
+
+class Forwarder:
+    """Runs windows of computations; `emit` gets each announcement and each forward batch's outcomes at once.
+
+    `budget` (padded tokens a forward batch) only ever shrinks: out of memory halves it for the life of the worker.
+    """
+
+    def __init__(self, model: Model, emit: Callable[[Started | Done], object], budget: int = 0) -> None:
+        self._model = model
+        self._emit = emit
+        self.budget = budget or model.batch_tokens
+        self._held: list[tuple[int, DataFailure]] = []
+        self._succeeded = False
+        self._passes = 0
+        self._computed_tokens = 0
+        self._seconds = 0.0
+
+    def run(self, window: Batch) -> None:
+        """Run all of a window in batches of similar lengths. Raises `WorkerFailure` when the worker must end."""
+        ordered = sorted(window, key=lambda computation: computation.encoded.length, reverse=True)
+        first = 0
+        while first < len(ordered):
+            count = cut(ordered[first:], self.budget)
+            self._run_batch(ordered[first : first + count])
+            first += count
+
+    def run_alone(self, suspects: Batch) -> None:
+        """Run the probe, then each suspect by itself."""
+        self.run_probe()
+        for suspect in suspects:
+            self._run_batch([suspect])
+
+    def run_probe(self) -> None:
+        """Run the known input; raises `WorkerFailure` unless its answer is finite."""
+        match self._attempt([self._model.probe]):
+            case _Failure(_Trouble.MEMORY | _Trouble.DEVICE, exception):
+                raise WorkerFailure(FailureClass.DEVICE, f"the probe failed on the device ({exception})")
+            case _Failure(_, exception, place):
+                raise WorkerFailure(FailureClass.CODE, f"the model fails for its probe: {exception} at {place}")
+            case answers if NonFinite.NON_FINITE in answers:
+                raise WorkerFailure(FailureClass.DEVICE, "the probe's output is not finite")
+
+    def _run_batch(self, batch: Batch) -> None:
+        self._succeeded = False
+        self._divide(batch)
+        if self._held:  # nothing in the batch speaks for the model: let the known input
+            self.run_probe()
+            self._release()
+
+    def _divide(self, batch: Batch) -> None:
+        outcome = self._announced(batch)
+        if not isinstance(outcome, _Failure):
+            self._deliver(batch, outcome)
+            return
+        if outcome.trouble is _Trouble.DEVICE:
+            raise WorkerFailure(FailureClass.DEVICE, f"the device's context is broken ({outcome.exception})")
+        if outcome.trouble is _Trouble.MEMORY:
+            self._model.free_memory()
+            if len(batch) == 1:
+                raise WorkerFailure(
+                    FailureClass.DEVICE,
+                    "out of memory for one text alone: give the worker more memory or lower the model's maximum length",
+                )
+            padded = max(computation.encoded.length for computation in batch) * len(batch)
+            self.budget = max(1, min(self.budget, padded) // 2)
+        elif len(batch) == 1:
+            self._hold(batch[0].number, outcome)
+            return
+        half = len(batch) // 2
+        self._divide(batch[:half])
+        self._divide(batch[half:])
+
+    def _announced(self, batch: Batch) -> list[Answer | NonFinite] | _Failure:
+        self._emit(Started([computation.number for computation in batch]))
+        began = time.perf_counter()
+        outcome = self._attempt([computation.encoded for computation in batch])
+        self._seconds += time.perf_counter() - began
+        self._passes += 1
+        self._computed_tokens += max(computation.encoded.tokens for computation in batch) * len(batch)
+        return outcome
+
+    def _attempt(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite] | _Failure:
+        """A failure instead of an exception: its traceback holds the batch's tensors and must be gone before a retry."""
+        try:
+            answers = self._model.forward(batch)
+            if len(answers) != len(batch):
+                raise RuntimeError(f"{len(answers)} answers to {len(batch)} inputs")
+            return answers
+        except BaseException as error:  # also SystemExit and the panics of native extensions
+            return _Failure(_trouble(error), type(error).__name__, _place(error))
+
+    def _deliver(self, batch: Batch, answers: list[Answer | NonFinite]) -> None:
+        finite: list[tuple[int, Answer | DataFailure]] = []
+        suspects: list[Computation] = []
+        for computation, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Answer):
+                finite.append((computation.number, answer))
+            else:
+                suspects.append(computation)
+        if finite:
+            self._succeeded = True
+            self._release()
+            self._report(finite)
+        for suspect in suspects:
+            self._judge_non_finite(suspect, ran_alone=len(batch) == 1)
+
+    def _judge_non_finite(self, suspect: Computation, *, ran_alone: bool) -> None:
+        if not ran_alone:
+            again = self._announced([suspect])
+            if isinstance(again, _Failure) or isinstance(again[0], Answer):
+                if isinstance(again, _Failure):
+                    self._settle_single(suspect, again)
+                else:
+                    self._deliver([suspect], again)
+                return
+        self.run_probe()
+        failure = DataFailure(Code.INFER_NAN, "the model's output for this text is not finite, though its probe's is")
+        self._report([(suspect.number, failure)])
+
+    def _settle_single(self, suspect: Computation, failure: _Failure) -> None:
+        if failure.trouble is not _Trouble.RAISED:
+            raise WorkerFailure(FailureClass.DEVICE, f"the device failed for one text alone ({failure.exception})")
+        self._hold(suspect.number, failure)
+
+    def _hold(self, number: int, failure: _Failure) -> None:
+        """Keep a single text's failure until one success in its batch shows that the model works."""
+        message = f"the model raised {failure.exception} at {failure.place} for this text alone"
+        self._held.append((number, DataFailure(Code.INFER_EXCEPTION, message, failure.exception)))
+        if self._succeeded:
+            self._release()
+        elif len(self._held) >= CODE_FAILURE_SINGLES:
+            raise WorkerFailure(
+                FailureClass.CODE,
+                f"the model failed for each of {len(self._held)} texts in a row, "
+                f"last with {failure.exception} at {failure.place}",
+            )
+
+    def _release(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            self._report(list(held))
+
+    def _report(self, outcomes: Sequence[tuple[int, Answer | DataFailure]]) -> None:
+        """Send outcomes with what was spent since the last ones."""
+        answers = [outcome if isinstance(outcome, Answer) else None for _, outcome in outcomes]
+        tokens = [answer.tokens if answer is not None else 0 for answer in answers]
+        self._emit(
+            Done(
+                numbers=[number for number, _ in outcomes],
+                outputs=[answer.output if answer is not None else None for answer in answers],
+                tokens=tokens,
+                truncated=[index for index, answer in enumerate(answers) if answer is not None and answer.truncated],
+                failures={
+                    index: outcome for index, (_, outcome) in enumerate(outcomes) if isinstance(outcome, DataFailure)
+                },
+                real_tokens=sum(tokens),
+                computed_tokens=self._computed_tokens,
+                seconds=self._seconds,
+                passes=self._passes,
+            )
+        )
+        self._passes = 0
+        self._computed_tokens = 0
+        self._seconds = 0.0
+
+
+def _trouble(error: BaseException) -> _Trouble:
+    """By type and by the words of torch's messages, which carry no input."""
+    message = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return _Trouble.MEMORY
+    if isinstance(error, RuntimeError):
+        if "can't allocate memory" in message or "out of memory" in message:
+            return _Trouble.MEMORY
+        if type(error).__name__ == "AcceleratorError" or "CUDA error" in message or "CUBLAS_STATUS" in message:
+            return _Trouble.DEVICE
+    return _Trouble.RAISED
+
+
+def _place(error: BaseException) -> str:
+    """File, line and function of the innermost frame: where to look, without the message, which may quote the text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "an unknown place"
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}"

@@ -1,0 +1,178 @@
+"""One worker process as the driver sees it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, WorkerLost, WorkerReady
+from streamer.core.record import Answer
+from streamer.errors import DataFailure, FailureClass
+from streamer.inference.channel import (
+    Channel,
+    Compute,
+    Done,
+    Failed,
+    FromWorker,
+    Ready,
+    Said,
+    Start,
+    Started,
+    Stop,
+)
+from streamer.inference.spec import WorkerSpec, worker_environment
+from streamer.ports import Post
+
+log = logging.getLogger(__name__)
+
+# A worker whose socket closed has this long to end by itself before it is killed.
+_EXIT_GRACE_S = 2.0
+
+
+class WorkerProcess:
+    """A spawned worker with a thread that reads its frames and one that writes to it.
+
+    Posts its facts, and exactly one `WorkerLost` at the end, unless `close` was asked for.
+    """
+
+    def __init__(self, worker: int, spec: WorkerSpec, post: Post) -> None:
+        self.worker = worker
+        self._spec = spec
+        self._post = post
+        self._outbox: queue.SimpleQueue[Compute | Start | Stop | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed = False
+        self._closing = False
+        self._reader: threading.Thread | None = None
+        self._ended = threading.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it lives."""
+        process = self._process
+        return None if process is None or self._ended.is_set() else process.pid
+
+    def spawn(self) -> None:
+        """Start the process; call it from a thread that lives as long as the worker shall (PR_SET_PDEATHSIG)."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "streamer.inference.worker", str(theirs.fileno()), str(os.getpid())],
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    env=os.environ | worker_environment(self._spec),
+                )
+        except OSError as error:
+            ours.close()
+            self._ended.set()
+            self._lose(WorkerLost(self.worker, failure=FailureClass.DEVICE, message=f"can't start a worker: {error}"))
+            return
+        with self._lock:
+            self._process = process
+            if self._killed:
+                process.kill()
+        channel: Channel[FromWorker] = Channel(ours, FromWorker)
+        name = f"worker-{self.worker}"
+        writer = threading.Thread(target=self._write, args=(channel,), name=f"{name}-writer", daemon=True)
+        self._reader = threading.Thread(
+            target=self._read, args=(channel, process, writer), name=f"{name}-reader", daemon=True
+        )
+        writer.start()
+        self._reader.start()
+
+    def send(self, message: Compute | Stop) -> None:
+        """Queue a message; never blocks. What is sent to a dead worker is gone: its `WorkerLost` says so."""
+        self._outbox.put(message)
+
+    def kill(self) -> None:
+        """SIGKILL, also when it is only about to start."""
+        with self._lock:
+            self._killed = True
+            if self._process is not None:
+                self._process.kill()
+
+    def ask_to_exit(self) -> None:
+        """From now on nothing is posted of its end."""
+        self._closing = True
+        self._outbox.put(Stop())
+
+    def wait(self, timeout_s: float) -> bool:
+        """True when the process has ended within `timeout_s`."""
+        return self._ended.wait(max(0.0, timeout_s))
+
+    def _write(self, channel: Channel[FromWorker]) -> None:
+        channel.send(Start(self.worker, self._spec))
+        while (message := self._outbox.get()) is not None:
+            channel.send(message)
+
+    def _read(self, channel: Channel[FromWorker], process: subprocess.Popen[bytes], writer: threading.Thread) -> None:
+        last_word: Failed | None = None
+        while (message := channel.receive()) is not None:
+            match message:
+                case Done():
+                    self._post(_forward_done(self.worker, message))
+                case Started():
+                    self._post(ForwardStarted(self.worker, message.numbers))
+                case Ready():
+                    self._post(WorkerReady(self.worker, message.card))
+                case Failed():
+                    last_word = message
+                case Said():
+                    log.log(message.level, "worker %d of %s: %s", self.worker, self._spec.pipeline, message.message)
+        try:
+            status = process.wait(_EXIT_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = process.wait()
+        self._outbox.put(None)
+        writer.join()
+        channel.close()
+        self._ended.set()
+        self._lose(self._lost(status, last_word))
+
+    def _lost(self, status: int, last_word: Failed | None) -> WorkerLost:
+        if last_word is not None:
+            return WorkerLost(
+                self.worker,
+                failure=last_word.failure,
+                exit_code=last_word.exit_code,
+                message=last_word.message,
+            )
+        if status < 0:
+            message = f"the worker died of {signal.Signals(-status).name}"
+        else:
+            message = f"the worker exited with status {status}"
+        return WorkerLost(self.worker, signal=max(0, -status), hung=self._killed, message=message)
+
+    def _lose(self, lost: WorkerLost) -> None:
+        if not self._closing:
+            self._post(lost)
+
+
+def _forward_done(worker: int, done: Done) -> ForwardDone:
+    """Columns into outcomes."""
+    outcomes: list[Answer | DataFailure] = [
+        Answer(output, False, False, tokens) if output is not None else done.failures[index]
+        for index, (output, tokens) in enumerate(zip(done.outputs, done.tokens, strict=True))
+    ]
+    for index in done.truncated:
+        output = done.outputs[index]
+        if output is not None:
+            outcomes[index] = Answer(output, True, False, done.tokens[index])
+    return ForwardDone(
+        worker,
+        done.numbers,
+        outcomes,
+        real_tokens=done.real_tokens,
+        computed_tokens=done.computed_tokens,
+        seconds=done.seconds,
+        passes=done.passes,
+    )

@@ -1,0 +1,72 @@
+"""What a worker is told: the model, its task, and how to run it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+# More threads than this on one forward batch pay little for the small matrices of encoders: start another worker.
+_THREADS_A_WORKER = 4
+
+
+class WorkerSpec(msgspec.Struct, frozen=True):
+    """One pipeline's model as its workers run it; built by the driver from the configuration.
+
+    `device` is `auto` (worker n takes GPU n modulo their number, else the CPU), `cpu` or `cuda:N`. `batch_tokens`
+    bounds a forward batch's padded tokens, 0 is the device's default. `options` are the task's own and are checked
+    by its family. `max_text_bytes` refuses larger texts before tokenising, 0 does not.
+    """
+
+    pipeline: str
+    task: str
+    model: str
+    dtype: DType = "auto"
+    backend: Literal["auto", "torch"] = "auto"
+    device: str = "auto"
+    threads: int = 1
+    on_overflow: Literal["truncate", "reject"] = "truncate"
+    options: dict[str, Any] = {}
+    batch_tokens: int = 0
+    max_text_bytes: int = 0
+    downloads: bool = False
+
+
+def plan_threads(workers: int, threads: int, cores: int, pipelines: int = 1) -> tuple[int, int]:
+    """Divide `cores` over `pipelines` of one run; returns (workers, threads of each) of one pipeline.
+
+    0 asks to choose. One core is left to the driver and the rest: worker threads that compete with a busy process
+    lose most of their speed at every barrier. What the user asked for is taken as it is.
+    """
+    share = max(1, (cores - 1) // max(1, pipelines))
+    if workers <= 0:
+        workers = max(1, share // threads if threads > 0 else -(-share // _THREADS_A_WORKER))
+    if threads <= 0:
+        threads = max(1, share // workers)
+    return workers, threads
+
+
+def worker_environment(spec: WorkerSpec) -> dict[str, str]:
+    """The variables a worker starts with, beside its parent's: they must be there before its libraries load.
+
+    OpenMP threads sleep at barriers instead of spinning: two that spin beside a busy third process on two cores fell
+    to a fortieth of their speed. The tokenizer runs in one thread of its own, beside the forward pass.
+    """
+    threads = str(spec.threads)
+    variables = {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+        "KMP_BLOCKTIME": "0",
+        "RAYON_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    if not spec.downloads:
+        variables |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    return variables

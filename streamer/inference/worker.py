@@ -1,0 +1,210 @@
+"""The worker's program: receive texts, encode them in one thread, run forward batches in the main one.
+
+Started by `process.WorkerProcess` as `python -m streamer.inference.worker FD PARENT`. It never outlives its driver:
+a thread watches the socket and ends the process at its end, also in mid-forward.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from typing import NoReturn
+
+import msgspec
+
+from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelError
+from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Stop, ToWorker
+from streamer.inference.forwarder import Computation, Forwarder, WorkerFailure
+from streamer.inference.model import Encoded, Model
+
+# Of so many computations the lengths are sorted before they are cut into forward batches: with 1,024 a padded batch
+# holds about 1.07 to 1.17 tokens for each real one.
+WINDOW = 1024
+_PR_SET_PDEATHSIG = 1
+
+
+class Pool:
+    """Encoded computations between the encoding thread and the forward thread."""
+
+    def __init__(self) -> None:
+        self._ready: deque[Computation] = deque()
+        self._suspects: deque[list[Computation]] = deque()
+        self._changed = threading.Condition()
+        self._stopped = False
+
+    def put(self, computations: list[Computation], *, alone: bool) -> None:
+        """Add what one `Compute` holds."""
+        with self._changed:
+            if alone:
+                self._suspects.append(computations)
+            else:
+                self._ready.extend(computations)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Let the next `take` return None."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def take(self) -> tuple[list[Computation], bool] | None:
+        """All that is there up to a window, and whether it is suspects; suspects come when nothing else waits."""
+        with self._changed:
+            while not (self._ready or self._suspects or self._stopped):
+                self._changed.wait()
+            if self._stopped:
+                return None
+            if self._ready:
+                return [self._ready.popleft() for _ in range(min(WINDOW, len(self._ready)))], False
+            return self._suspects.popleft(), True
+
+
+class _ChannelHandler(logging.Handler):
+    """Log lines go to the driver, which has the log's format."""
+
+    def __init__(self, channel: Channel[ToWorker]) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._channel.send(Said(record.levelno, record.getMessage()))
+
+
+def watch(channel: Channel[ToWorker], inbox: queue.SimpleQueue[Compute], pool: Pool) -> NoReturn:
+    """Receive until the driver is gone, then end this process wherever it stands."""
+    while (message := channel.receive()) is not None:
+        if isinstance(message, Compute):
+            inbox.put(message)
+        elif isinstance(message, Stop):
+            pool.stop()
+    os._exit(ExitCode.DONE)
+
+
+def encode(channel: Channel[ToWorker], inbox: queue.SimpleQueue[Compute], pool: Pool, model: Model, limit: int) -> None:
+    """Turn work into computations; what fails here is answered at once."""
+    while True:
+        work = inbox.get()
+        encoded = encode_work(model, work, limit)
+        failures = [(n, e) for n, e in zip(work.numbers, encoded, strict=True) if isinstance(e, DataFailure)]
+        if failures:
+            channel.send(
+                Done(
+                    numbers=[number for number, _ in failures],
+                    outputs=[None] * len(failures),
+                    tokens=[0] * len(failures),
+                    truncated=[],
+                    failures={index: failure for index, (_, failure) in enumerate(failures)},
+                )
+            )
+        ready = [Computation(n, e) for n, e in zip(work.numbers, encoded, strict=True) if isinstance(e, Encoded)]
+        if ready:
+            pool.put(ready, alone=work.alone)
+
+
+def encode_work(model: Model, work: Compute, max_text_bytes: int) -> list[Encoded | DataFailure]:
+    """Encode all at once; when that raises, one by one, so that only the text at fault fails."""
+    try:
+        encoded = model.encode(work.texts, work.pairs, work.params)
+    except BaseException:
+        encoded = [_encode_one(model, work, index) for index in range(len(work.texts))]
+    if max_text_bytes:
+        for index, text in enumerate(work.texts):
+            # A character has at most four bytes: most texts need no count.
+            if len(text) * 4 > max_text_bytes and len(text.encode("utf-8", "surrogatepass")) > max_text_bytes:
+                message = f"the text is larger than max_text_bytes ({max_text_bytes})"
+                encoded[index] = DataFailure(Code.INFER_TOO_LONG, message)
+    return encoded
+
+
+def _encode_one(model: Model, work: Compute, index: int) -> Encoded | DataFailure:
+    pairs = work.pairs[index : index + 1] if work.pairs is not None else None
+    params = work.params[index : index + 1] if work.params is not None else None
+    try:
+        return model.encode(work.texts[index : index + 1], pairs, params)[0]
+    except BaseException as error:
+        name = type(error).__name__
+        return DataFailure(Code.INFER_EXCEPTION, f"the text could not be encoded ({name})", name)
+
+
+def serve(channel: Channel[ToWorker], start: Start) -> None:
+    """Load the model, pass the probe, then run what comes until told to stop. Raises `WorkerFailure`."""
+    inbox: queue.SimpleQueue[Compute] = queue.SimpleQueue()
+    pool = Pool()
+    threading.Thread(target=watch, args=(channel, inbox, pool), name="watch", daemon=True).start()
+    began = time.perf_counter()
+    model = _load(start)
+    forwarder = Forwarder(model, channel.send, start.spec.batch_tokens)
+    try:
+        forwarder.run_probe()
+    except WorkerFailure as failure:
+        if failure.failure is FailureClass.CODE:
+            raise WorkerFailure(FailureClass.CODE, str(failure), ExitCode.CONFIGURATION) from None
+        raise
+    gc.collect()
+    gc.freeze()  # the model's objects live as long as the process: never walk them again
+    arguments = (channel, inbox, pool, model, start.spec.max_text_bytes)
+    threading.Thread(target=encode, args=arguments, name="encode", daemon=True).start()
+    channel.send(Ready(msgspec.structs.replace(model.card, load_s=round(time.perf_counter() - began, 3))))
+    while (taken := pool.take()) is not None:
+        computations, suspects = taken
+        if suspects:
+            forwarder.run_alone(computations)
+        else:
+            forwarder.run(computations)
+
+
+def _load(start: Start) -> Model:
+    """Every failure to load is one of the configuration, said in words; no event has been seen yet."""
+    from streamer.inference.families import load  # noqa: PLC0415 - imports torch where the model needs it
+
+    try:
+        return load(start.spec, start.worker)
+    except ModelError as error:
+        raise WorkerFailure(FailureClass.CODE, str(error), ExitCode.CONFIGURATION) from None
+    except BaseException as error:
+        message = f"model {start.spec.model} can't be loaded: {type(error).__name__}: {error}"
+        raise WorkerFailure(FailureClass.CODE, message, ExitCode.CONFIGURATION) from error
+
+
+def die_with(parent: int) -> None:
+    """Ask the kernel for SIGKILL when the driver's spawning thread ends: the second line behind the socket's end."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(ExitCode.DONE)
+
+
+def main() -> NoReturn:
+    """Serve on the inherited socket; a terminal's Ctrl-C is the driver's to act on, which then closes us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    die_with(int(sys.argv[2]))
+    channel: Channel[ToWorker] = Channel(socket.socket(fileno=int(sys.argv[1])), ToWorker)
+    root = logging.getLogger("streamer")
+    root.addHandler(_ChannelHandler(channel))
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    exit_code = ExitCode.DONE
+    start = channel.receive()
+    if isinstance(start, Start):
+        try:
+            serve(channel, start)
+        except WorkerFailure as failure:
+            exit_code = failure.exit_code
+            channel.send(Failed(failure.failure, failure.exit_code, str(failure)))
+    # Not sys.exit: the model's threads may stand in native code, and nothing is left to save.
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Read topics from outside of any group: all partitions, committed records only, nothing committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from streamer.config_fields import KafkaConfig
+from streamer.errors import ConfigurationError, DependencyError
+from streamer.kafka.clients import make_consumer, reader_properties
+from streamer.kafka.errors import Act, act_on_consumer, start_error
+
+_BATCH = 1000
+
+
+class Reader:
+    """All partitions of some topics, from a place on, as read_committed readers see them.
+
+    `start` is `earliest`, `latest`, or a number n ≥ 0: the last n records of each partition (transaction markers count
+    as records there, so fewer may come). Raises ConfigurationError for a missing topic and DependencyError when the
+    cluster does not answer within `timeout_s`.
+    """
+
+    def __init__(
+        self, kafka: KafkaConfig, topics: Iterable[str], *, start: str | int = "earliest", timeout_s: float = 10
+    ) -> None:
+        self._address = kafka.bootstrap_servers
+        self._timeout_s = timeout_s
+        self._consumer = make_consumer({**reader_properties(kafka), "enable.partition.eof": True})
+        self._next: dict[tuple[str, int], int] = {}
+        try:
+            for topic in dict.fromkeys(topics):
+                self._place(topic, start)
+            self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in self._next.items()])
+        except BaseException:
+            self._consumer.close()
+            raise
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def partitions(self) -> list[tuple[str, int]]:
+        """What is read, by topic and partition."""
+        return list(self._next)
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """What is there, waiting up to `timeout_s` for the first record; up to 1,000 records."""
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        return [message for message in (first, *self._consumer.consume(_BATCH - 1, 0)) if self._is_record(message)]
+
+    def records(self, idle_s: float | None = None) -> Iterator[Message]:
+        """Records as they come; ends when none came for `idle_s` (None: never)."""
+        last = time.monotonic()
+        while idle_s is None or time.monotonic() - last < idle_s:
+            messages = self.poll(0.2 if idle_s is None else min(0.2, idle_s))
+            if messages:
+                yield from messages
+                last = time.monotonic()
+
+    def read_until_end(self, timeout_s: float = 60) -> Iterator[Message]:
+        """Records up to the ends found now. May be called again for what came since.
+
+        The end is where open transactions begin. Raises DependencyError when nothing moves for `timeout_s`.
+        """
+        ends = self.ends()
+        moved = time.monotonic()
+        while any(self._next[partition] < end for partition, end in ends.items()):
+            before = dict(self._next)
+            yield from self.poll(0.2)
+            if self._next != before:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > timeout_s:
+                raise DependencyError(f"Kafka at {self._address} sent nothing for {timeout_s:g} s before the end")
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        """The offset after the last committed record of each partition."""
+        return {partition: self._watermarks(*partition)[1] for partition in self._next}
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._consumer.close()
+
+    def _place(self, topic: str, start: str | int) -> None:
+        try:
+            found = self._consumer.list_topics(topic, timeout=self._timeout_s).topics[topic]
+        except KafkaException as error:
+            raise start_error(error, address=self._address, resource=f"topic {topic}") from None
+        if found.error is not None:
+            raise start_error(found.error, address=self._address, resource=f"topic {topic}")
+        for partition in found.partitions:
+            low, high = self._watermarks(topic, partition)
+            if start == "earliest":
+                offset = low
+            elif start == "latest":
+                offset = high
+            elif isinstance(start, int) and start >= 0:
+                offset = max(low, high - start)
+            else:
+                raise ConfigurationError(f"can't read from {start!r}; write earliest, latest or a number of records")
+            self._next[topic, partition] = offset
+
+    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        try:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=self._timeout_s)
+        except KafkaException as error:
+            raise start_error(error, address=self._address, resource=f"topic {topic}") from None
+        return low, high
+
+    def _is_record(self, message: Message) -> bool:
+        """Moves on; False for the end of a partition. Raises for what does not pass by itself."""
+        error = message.error()
+        place = (message.topic() or "", message.partition() or 0)
+        offset = message.offset() or 0
+        if error is None:
+            self._next[place] = offset + 1
+            return True
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._next[place] = offset
+        elif act_on_consumer(error) is not Act.RETRY:
+            raise start_error(error, address=self._address, operation="Read", resource=f"topic {message.topic()}")
+        return False

@@ -1,0 +1,329 @@
+"""The sinks: outcomes and offsets made durable together, one plan at a time, on a thread of their own.
+
+`TransactionalSink` (exactly once) opens a transaction after the model's work, writes the outcomes, adds the offsets
+under the newest group metadata, commits. What can go wrong, and what then (librdkafka's error algebra):
+
+- not owned any more: abort; the core filters and plans again;
+- abortable (a rebalance moved the generation, a topic refused a record): abort; the core plans again from memory;
+- fenced or fatal, and every commit whose end is unclear: a new producer under the same id, whose init_transactions ends
+  the old one's transaction one way or the other; the committed offsets then say which, and the core cuts there.
+  librdkafka has no KIP-890, so an unclear commit is never tried again on the same producer.
+
+`IdempotentSink` (at least once) writes, waits for all acknowledgements, then commits the offsets.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from streamer.core.encoder import Output
+from streamer.core.pipeline.protocol import ModelCard, Run, Settle, Settled, SinkFailed, Unsettled
+from streamer.errors import ExitCode
+from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
+from streamer.kafka.ownership import Ownership
+from streamer.ports import Post
+
+INIT_S = 5.0
+INIT_PATIENCE_S = 30.0
+CALL_PATIENCE_S = 9.0  # below transaction.timeout.ms: past it the broker has aborted by itself
+FENCED_LIMIT = 3
+FENCED_WINDOW_S = 60.0
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Offsets(Protocol):
+    """What a sink needs of the source: who owns what, and calls on the consumer's thread."""
+
+    ownership: Ownership
+
+    def call(self, function: Callable[[Consumer], T]) -> Future[T]: ...
+
+
+class Encode(Protocol):
+    """Turns a plan's runs into output records; made once the model is known."""
+
+    def __call__(self, runs: list[Run], now_ms: int) -> list[Output]: ...
+
+
+class _Sink(ABC):
+    """The thread and its queue; what both guarantees share."""
+
+    def __init__(
+        self,
+        make_producer: Callable[[], Producer],
+        make_encode: Callable[[ModelCard], Encode],
+        offsets: Offsets,
+        post: Post,
+        address: str,
+    ) -> None:
+        self.busy_since: float | None = None
+        self.outcomes: dict[str, int] = {}
+        self._make_producer = make_producer
+        self._make_encode = make_encode
+        self._offsets = offsets
+        self._post = post
+        self._address = address
+        self._producer: Producer | None = None
+        self._encode: Encode | None = None
+        self._plans: SimpleQueue[Settle | None] = SimpleQueue()
+        self._dead_generation = -1
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
+
+    def open(self, card: ModelCard) -> None:
+        """Make the producer (and end what an earlier owner of this slot left open)."""
+        self._encode = self._make_encode(card)
+        self._producer = self._make_producer()
+        self._begin(INIT_PATIENCE_S)
+        self._thread.start()
+
+    def settle(self, plan: Settle) -> None:
+        """Queue a plan."""
+        self._plans.put(plan)
+
+    def close(self, timeout_s: float) -> None:
+        """Finish the plan under way, then close."""
+        self._closing = True
+        self._plans.put(None)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            while (plan := self._plans.get()) is not None:
+                if plan.generation <= self._dead_generation:
+                    self._post(Unsettled(plan.settle, "behind"))
+                    continue
+                self.busy_since = time.monotonic()
+                fact = self._settle(plan)
+                self.busy_since = None
+                outcome = "settled" if isinstance(fact, Settled) else fact.reason
+                self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+                if isinstance(fact, Unsettled):
+                    self._dead_generation = plan.generation
+                    log.warning("a plan came to nothing", extra={"data": {"reason": fact.reason}})
+                self._post(fact)
+        except KafkaException as error:
+            failure = start_error(error, address=self._address, operation="Write", resource="the output topics")
+            self._post(SinkFailed(failure.exit_code, str(failure)))
+        except _Fenced:
+            self._post(
+                SinkFailed(
+                    ExitCode.FENCED,
+                    "another producer took this slot's transactional id again and again; do not restart this process. "
+                    "Two replicas may not share a slot: let it be chosen, or set slot to different names",
+                )
+            )
+        except Exception:
+            log.exception("the sink thread ended")
+            self._post(SinkFailed(ExitCode.BUG, "the sink thread ended with an exception, see the log"))
+        finally:
+            if self._producer is not None:
+                self._producer.close(1.0) if not self._closing else self._producer.close(5.0)
+
+    def _outputs(self, plan: Settle) -> list[Output]:
+        assert self._encode is not None
+        return self._encode(plan.runs, int(time.time() * 1000))
+
+    def _produce(self, outputs: list[Output]) -> None:
+        """Hand records to the client; waits where its queue is full."""
+        assert self._producer is not None
+        produce, poll = self._producer.produce, self._producer.poll
+        for topic, partition, key, value, headers in outputs:
+            while True:
+                try:
+                    produce(topic, value, key, partition, headers=headers)
+                    break
+                except BufferError:
+                    poll(0.05)
+        poll(0)
+
+    @abstractmethod
+    def _begin(self, patience_s: float) -> None: ...
+
+    @abstractmethod
+    def _settle(self, plan: Settle) -> Settled | Unsettled: ...
+
+
+class TransactionalSink(_Sink):
+    """Exactly once: one transaction a plan."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fenced_at: list[float] = []
+
+    def _begin(self, patience_s: float) -> None:
+        assert self._producer is not None
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                self._producer.init_transactions(INIT_S)
+                return
+            except KafkaException as error:
+                if act_on_producer(error) is not Act.RETRY or time.monotonic() > deadline:
+                    raise start_error(
+                        error, address=self._address, operation="Write", resource="transactional-id of this slot"
+                    ) from None
+
+    def _settle(self, plan: Settle) -> Settled | Unsettled:
+        outputs = self._outputs(plan)
+        assert self._producer is not None
+        try:
+            self._producer.begin_transaction()
+            self._produce(outputs)
+            ownership = self._offsets.ownership
+            if not ownership.holds(plan.epochs):
+                self._abort()
+                return Unsettled(plan.settle, "ownership")
+            offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in plan.offsets.items()]
+            self._retry(lambda producer: producer.send_offsets_to_transaction(offsets, ownership.metadata, 5.0))
+            self._retry(lambda producer: producer.commit_transaction())
+            return Settled(plan.settle)
+        except KafkaException as error:
+            return self._recover(plan, error)
+
+    def _retry(self, call: Callable[[Producer], None]) -> None:
+        """Repeat a call that librdkafka calls retriable, with the same arguments, while the transaction lives."""
+        assert self._producer is not None
+        deadline = time.monotonic() + CALL_PATIENCE_S
+        while True:
+            try:
+                call(self._producer)
+                return
+            except KafkaException as error:
+                if act_on_producer(error) is not Act.RETRY or time.monotonic() > deadline:
+                    raise
+
+    def _abort(self) -> None:
+        self._retry(lambda producer: producer.abort_transaction())
+
+    def _recover(self, plan: Settle, error: KafkaException) -> Unsettled:
+        act = act_on_producer(error)
+        log.warning("a transaction failed", extra={"data": {"error": error_of(error).name(), "act": act.value}})
+        if act is Act.DENIED:
+            raise error
+        if act is Act.ABORT or act is Act.TOO_LARGE:
+            try:
+                self._abort()
+                return Unsettled(plan.settle, "abort")
+            except KafkaException as second:
+                error = second
+        if act_on_producer(error) is Act.FENCED:
+            self._note_fenced()
+        self._rebuild()
+        return Unsettled(plan.settle, "rebuild", committed=self._committed(plan))
+
+    def _note_fenced(self) -> None:
+        """A broker that timed our transaction out looks the same as a second owner of the slot; that one comes back."""
+        now = time.monotonic()
+        self._fenced_at = [at for at in self._fenced_at if now - at < FENCED_WINDOW_S] + [now]
+        if len(self._fenced_at) > FENCED_LIMIT:
+            raise _Fenced
+
+    def _rebuild(self) -> None:
+        """A new producer under the same id; its init_transactions ends whatever the old one left open."""
+        while not self._closing:
+            assert self._producer is not None
+            self._producer.purge()
+            self._producer.close(1.0)
+            self._producer = self._make_producer()
+            try:
+                self._producer.init_transactions(INIT_S)
+                return
+            except KafkaException as error:
+                if act_on_producer(error) is Act.DENIED:
+                    raise
+                log.warning("the producer waits for the brokers", extra={"data": {"error": error_of(error).name()}})
+                time.sleep(0.2)
+
+    def _committed(self, plan: Settle) -> dict[tuple[str, int], int]:
+        """What the group has committed of the plan's partitions; asked until the broker answers."""
+        partitions = [TopicPartition(*key) for key in plan.offsets]
+        while not self._closing:
+            try:
+                found = self._offsets.call(lambda consumer: consumer.committed(partitions, timeout=5.0)).result(30.0)
+                return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+            except (KafkaException, TimeoutError) as error:
+                log.warning("no answer about committed offsets", extra={"data": {"error": type(error).__name__}})
+            except RuntimeError:
+                break  # the source is closed: the process ends, nobody plans again
+        return {}
+
+
+class IdempotentSink(_Sink):
+    """At least once: acknowledged outcomes first, then the offsets."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._failed: list[KafkaError] = []
+
+    def on_delivery(self, error: KafkaError | None, _: Message) -> None:
+        """To be given to the producer; called for failures only (`delivery.report.only.error`)."""
+        if error is not None:
+            self._failed.append(error)
+
+    def _begin(self, patience_s: float) -> None:
+        assert self._producer is not None
+        try:
+            self._producer.list_topics(timeout=patience_s)
+        except KafkaException as error:
+            raise start_error(error, address=self._address) from None
+
+    def _settle(self, plan: Settle) -> Settled | Unsettled:
+        outputs = self._outputs(plan)
+        assert self._producer is not None
+        if not self._offsets.ownership.holds(plan.epochs):
+            return Unsettled(plan.settle, "ownership")
+        try:
+            self._produce(outputs)
+            while self._producer.flush(1.0) and not self._closing:
+                pass
+        except KafkaException as error:
+            self._failed.append(error_of(error))
+        if self._failed or len(self._producer):
+            return self._undelivered(plan)
+        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in plan.offsets.items()]
+        try:
+            self._offsets.call(lambda consumer: self._commit(consumer, plan, offsets)).result(30.0)
+        except (KafkaException, TimeoutError, RuntimeError) as error:
+            log.warning("offsets were not committed", extra={"data": {"error": type(error).__name__}})
+            return Unsettled(plan.settle, "commit")
+        return Settled(plan.settle)
+
+    def _commit(self, consumer: Consumer, plan: Settle, offsets: list[TopicPartition]) -> None:
+        """On the source thread, so that ownership can't change between look and commit."""
+        if not self._offsets.ownership.holds(plan.epochs):
+            raise RuntimeError("not owned any more")
+        for committed in consumer.commit(offsets=offsets, asynchronous=False) or ():
+            if committed.error is not None:
+                raise KafkaException(committed.error)
+
+    def _undelivered(self, plan: Settle) -> Unsettled:
+        """Order would break were the rest delivered later: a new producer, and everything is read again."""
+        assert self._producer is not None
+        names = {error.name() for error in self._failed}
+        log.warning("outcomes were not delivered", extra={"data": {"errors": sorted(names)}})
+        denied = next((error for error in self._failed if act_on_producer(error) is Act.DENIED), None)
+        self._failed.clear()
+        if denied is not None:
+            raise KafkaException(denied)
+        self._producer.purge()
+        self._producer.close(1.0)
+        self._failed.clear()
+        self._producer = self._make_producer()
+        return Unsettled(plan.settle, "delivery", restart=True)
+
+
+class _Fenced(Exception):
+    """A second owner of the slot keeps coming back."""

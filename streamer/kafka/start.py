@@ -1,0 +1,63 @@
+"""Where reading starts: the committed offset, or, where there is none, what the configuration says."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from streamer.kafka.errors import Act, act_on_consumer
+
+BROKER_S = 10.0
+PATIENCE_S = 60.0
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+def start_offsets(
+    consumer: Consumer, partitions: list[TopicPartition], start: str | int
+) -> tuple[list[TopicPartition], list[TopicPartition]]:
+    """The partitions with the offsets to read from, and those of them that had none committed.
+
+    To be called on the consumer's own thread. With isolation.level read_committed the broker answers only once no
+    transaction of an earlier owner is pending on these offsets (KIP-447). Raises KafkaException.
+    """
+    if not partitions:
+        return [], []
+    starts, fresh = [], []
+    for partition in _patiently(lambda: consumer.committed(partitions, timeout=BROKER_S)):
+        if partition.offset < 0:
+            offset = _resolve(consumer, partition, start)
+            partition = TopicPartition(partition.topic, partition.partition, offset)
+            fresh.append(partition)
+        starts.append(TopicPartition(partition.topic, partition.partition, partition.offset))
+    return starts, fresh
+
+
+def _resolve(consumer: Consumer, partition: TopicPartition, start: str | int) -> int:
+    low, high = _patiently(lambda: consumer.get_watermark_offsets(partition, timeout=BROKER_S))
+    if start == "earliest":
+        return low
+    if start == "latest":
+        return high
+    wanted = TopicPartition(partition.topic, partition.partition, int(start))
+    offset = _patiently(lambda: consumer.offsets_for_times([wanted], timeout=BROKER_S))[0].offset
+    return high if offset < 0 else offset
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Repeat a request while the broker is away."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            if act_on_consumer(error) is not Act.RETRY or time.monotonic() > deadline:
+                raise
+            log.warning("the broker does not answer yet", extra={"data": {"error": error.args[0].name()}})
+            time.sleep(0.1)

@@ -1,0 +1,266 @@
+"""The topics that a configuration needs: describe them, say what is wrong with them, create those that are missing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from streamer.config_fields import Config, KafkaConfig
+from streamer.errors import DependencyError
+from streamer.kafka.clients import admin_properties, make_admin
+from streamer.kafka.errors import error_of, start_error
+
+# A dead letter is its record and our headers, which stay below this.
+DEAD_LETTER_HEADROOM_BYTES = 64_000
+# Where replays and discards are written down; compacted, so that the last word on each dead letter stays.
+REPLAY_STATE_TOPIC = "streamer.dlq.state"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic as the cluster describes it; None where the cluster does not let us see it."""
+
+    name: str
+    partitions: int
+    replication: int
+    max_message_bytes: int | None
+    cleanup_policy: str | None
+    rights: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with a topic, and how to mend it."""
+
+    topic: str
+    problem: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the configuration asks of a topic. -1 partitions takes the broker's default when it is created."""
+
+    topic: str
+    operation: str
+    partitions: int = -1
+    max_message_bytes: int = 0
+    cleanup_policy: str = ""
+
+    def joined(self, other: Demand) -> Demand:
+        """What satisfies both."""
+        return Demand(
+            self.topic,
+            self.operation,
+            max(self.partitions, other.partitions),
+            max(self.max_message_bytes, other.max_message_bytes),
+            self.cleanup_policy or other.cleanup_policy,
+        )
+
+
+def connect(kafka: KafkaConfig, timeout_s: float = 10) -> AdminClient:
+    """An admin client whose cluster has answered. Raises DependencyError or ConfigurationError with the reason."""
+    told: list[KafkaError] = []
+    admin = make_admin(admin_properties(kafka), on_error=told.append)
+    try:
+        admin.list_topics("", timeout=timeout_s)
+    except KafkaException as error:
+        admin.poll(0)
+        # "Transport failure" is all that the call says; the callback was told of logins and handshakes.
+        telling = [each for each in told if each.code() not in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)]
+        raise start_error(telling[0] if telling else error, address=kafka.bootstrap_servers) from None
+    return admin
+
+
+def describe(
+    admin: AdminClient, kafka: KafkaConfig, names: Iterable[str], timeout_s: float = 10
+) -> dict[str, TopicInfo | None]:
+    """Each topic, None where it does not exist. Raises DependencyError, or ConfigurationError for a missing right."""
+    wanted = sorted(set(names))
+    if not wanted:
+        return {}
+    described = admin.describe_topics(
+        TopicCollection(wanted), include_authorized_operations=True, request_timeout=timeout_s
+    )
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in wanted]
+    settings = {resource.name: future for resource, future in admin.describe_configs(resources).items()}
+    infos: dict[str, TopicInfo | None] = {}
+    for name in wanted:
+        try:
+            description = described[name].result(timeout_s)
+        except KafkaException as error:
+            if error_of(error).code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID):
+                raise start_error(error, address=kafka.bootstrap_servers, resource=f"topic {name}") from None
+            infos[name] = None
+            continue
+        values = _settings(settings[name], timeout_s)
+        limit = values.get("max.message.bytes")
+        rights = description.authorized_operations
+        infos[name] = TopicInfo(
+            name=name,
+            partitions=len(description.partitions),
+            replication=len(description.partitions[0].replicas),
+            max_message_bytes=int(limit) if limit else None,
+            cleanup_policy=values.get("cleanup.policy"),
+            rights=frozenset(right.name.capitalize() for right in rights) if rights else None,
+        )
+    return infos
+
+
+def check(admin: AdminClient, config: Config, pipelines: Iterable[str] | None = None) -> list[Finding]:
+    """Everything wrong with the topics of these pipelines (None: all); empty when `run` may start."""
+    names = list(config.pipelines if pipelines is None else pipelines)
+    infos = describe(admin, config.kafka, _topics(config, names))
+    findings: list[Finding] = []
+    for demand in demands(config, names, infos).values():
+        findings += _judge(demand, infos[demand.topic], config.kafka.bootstrap_servers)
+    return findings
+
+
+def create(
+    admin: AdminClient,
+    config: Config,
+    pipelines: Iterable[str] | None = None,
+    *,
+    input_partitions: int | None = None,
+    replication: int = -1,
+) -> list[str]:
+    """Create what is missing, change nothing that exists, and name what was created.
+
+    Inputs belong to their producers: they are created only with `input_partitions`. Outputs get as many partitions as
+    the input, the dead-letter topic also its size limit plus 64 kB. `replication` -1 is the broker's default.
+    """
+    names = list(config.pipelines if pipelines is None else pipelines)
+    topics = _topics(config, names)
+    created: list[str] = []
+    if input_partitions is not None:
+        infos = describe(admin, config.kafka, topics)
+        inputs = {topic for name in names for topic in config.pipelines[name].input}
+        missing = [NewTopic(topic, input_partitions, replication) for topic in sorted(inputs) if infos[topic] is None]
+        created += _create(admin, config.kafka, missing)
+        await_topics(admin, config.kafka, created)
+    infos = describe(admin, config.kafka, topics)
+    wanted = demands(config, names, infos)
+    missing = [
+        NewTopic(topic, demand.partitions, replication, config=_topic_config(demand))
+        for topic, demand in wanted.items()
+        if infos[topic] is None and demand.operation == "Write"
+    ]
+    created += _create(admin, config.kafka, missing)
+    await_topics(admin, config.kafka, created)
+    return created
+
+
+def await_topics(admin: AdminClient, kafka: KafkaConfig, names: Iterable[str], timeout_s: float = 10) -> None:
+    """Return when the cluster answers for topics just created: brokers learn of them one after another."""
+    left = set(names)
+    deadline = time.monotonic() + timeout_s
+    while left := {name for name, info in describe(admin, kafka, left).items() if info is None}:
+        if time.monotonic() > deadline:
+            raise DependencyError(
+                f"Kafka at {kafka.bootstrap_servers} created {', '.join(sorted(left))} but does not know of it after"
+                f" {timeout_s:g} s; look at the brokers' logs"
+            )
+        time.sleep(0.05)
+
+
+def demands(config: Config, pipelines: Iterable[str], infos: Mapping[str, TopicInfo | None]) -> dict[str, Demand]:
+    """What these pipelines ask of each topic, given the inputs as they are."""
+    asked: list[Demand] = []
+    for name in pipelines:
+        pipeline = config.pipelines[name]
+        inputs = [info for topic in pipeline.input if (info := infos[topic]) is not None]
+        partitions = max((info.partitions for info in inputs), default=-1)
+        largest = max((info.max_message_bytes or 0 for info in inputs), default=0)
+        outputs = partitions if pipeline.partitioning == "same" else -1
+        asked += [Demand(topic, "Read") for topic in pipeline.input]
+        asked.append(Demand(pipeline.output, "Write", outputs))
+        limit = largest + DEAD_LETTER_HEADROOM_BYTES if largest else 0
+        asked.append(Demand(pipeline.dead_letter, "Write", outputs, limit, "delete"))
+        asked.append(Demand(REPLAY_STATE_TOPIC, "Write", cleanup_policy="compact"))
+    asked += [Demand(topic, "Write", cleanup_policy="delete") for topic in _telemetry(config)]
+    joined: dict[str, Demand] = {}
+    for demand in asked:
+        known = joined.get(demand.topic)
+        joined[demand.topic] = known.joined(demand) if known else demand
+    return joined
+
+
+def _telemetry(config: Config) -> list[str]:
+    return [topic for topic in (config.telemetry.spans, config.telemetry.reports) if topic]
+
+
+def _topics(config: Config, pipelines: list[str]) -> set[str]:
+    topics = {REPLAY_STATE_TOPIC, *_telemetry(config)}
+    for name in pipelines:
+        pipeline = config.pipelines[name]
+        topics |= {*pipeline.input, pipeline.output, pipeline.dead_letter}
+    return topics
+
+
+def _judge(demand: Demand, info: TopicInfo | None, address: str) -> list[Finding]:
+    topic, tools = demand.topic, f"--bootstrap-server {address}"
+    if info is None:
+        own = demand.operation == "Write"
+        mend = "run `streamer topics create`" if own else "correct its name, or create it with --input-partitions N"
+        return [Finding(topic, "does not exist", mend)]
+    findings = []
+    if info.rights is not None and demand.operation not in info.rights:
+        mend = f"kafka-acls {tools} --add --allow-principal User:NAME --operation {demand.operation} --topic {topic}"
+        findings.append(Finding(topic, f"no right to {demand.operation}", mend))
+    if info.partitions < demand.partitions:
+        problem = f"{info.partitions} partitions, {demand.partitions} are needed (as many as the input has)"
+        mend = f"kafka-topics {tools} --alter --topic {topic} --partitions {demand.partitions}"
+        findings.append(Finding(topic, problem, mend))
+    change = f"kafka-configs {tools} --alter --entity-type topics --entity-name {topic} --add-config "
+    if info.max_message_bytes is not None and info.max_message_bytes < demand.max_message_bytes:
+        problem = (
+            f"max.message.bytes is {info.max_message_bytes}, {demand.max_message_bytes} are needed:"
+            " the input's limit and 64 kB for headers"
+        )
+        findings.append(Finding(topic, problem, f"{change}max.message.bytes={demand.max_message_bytes}"))
+    if info.cleanup_policy is not None and demand.cleanup_policy not in ("", *info.cleanup_policy.split(",")):
+        problem = f"cleanup.policy is {info.cleanup_policy}, {demand.cleanup_policy} is needed"
+        findings.append(Finding(topic, problem, f"{change}cleanup.policy={demand.cleanup_policy}"))
+    return findings
+
+
+def _topic_config(demand: Demand) -> dict[str, str]:
+    config = {"cleanup.policy": demand.cleanup_policy} if demand.cleanup_policy else {}
+    if demand.max_message_bytes:
+        config["max.message.bytes"] = str(demand.max_message_bytes)
+    return config
+
+
+def _create(admin: AdminClient, kafka: KafkaConfig, topics: list[NewTopic]) -> list[str]:
+    created = []
+    for name, future in (admin.create_topics(topics) if topics else {}).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise start_error(
+                    error, address=kafka.bootstrap_servers, operation="Create", resource=f"topic {name}"
+                ) from None
+        else:
+            created.append(name)
+    return created
+
+
+def _settings(future: Future[dict[str, Any]], timeout_s: float) -> dict[str, str]:
+    """A topic's configuration, empty where the right to DescribeConfigs is missing."""
+    try:
+        return {name: str(entry.value) for name, entry in future.result(timeout_s).items()}
+    except KafkaException:
+        return {}
