@@ -157,17 +157,17 @@ class Codec:
             failure = _check_header_ids(named)
             if failure is not None:
                 return failure
-        format = _format(content_type) if content_type else _Format.JSON
-        if format is None:
+        form = _format(content_type) if content_type else _Format.JSON
+        if form is None:
             return _unknown_content_type("The content-type header")
-        if format is _Format.CLOUDEVENT:
+        if form is _Format.CLOUDEVENT:
             return self._structured(value)
         if CE_SPECVERSION in named and named[CE_SPECVERSION] != b"1.0":
             return DataFailure(
                 Code.DECODE_CLOUDEVENT,
                 'ce_specversion is not "1.0", the only version that is read.',
             )
-        return self._text(value) if format is _Format.TEXT else self._json(value)
+        return self._text(value) if form is _Format.TEXT else self._json(value)
 
     def _json(self, value: bytes, where: str = "$") -> TextEvent | DataFailure:
         try:
@@ -202,8 +202,8 @@ class Codec:
                 f"$.id is not a string of 1 to {MAX_ID_CHARS} characters.",
             )
         content_type = envelope.datacontenttype
-        format = _format(content_type.encode()) if content_type else _Format.JSON
-        if format is None or format is _Format.CLOUDEVENT:
+        form = _format(content_type.encode()) if content_type else _Format.JSON
+        if form is None or form is _Format.CLOUDEVENT:
             return _unknown_content_type("$.datacontenttype")
         data = bytes(envelope.data)
         if bool(data) == (envelope.data_base64 is not None):
@@ -216,8 +216,8 @@ class Codec:
                 return _bad_cloudevent("data_base64 is not base64")
             if not data:
                 return DataFailure(Code.DECODE_EMPTY, "$.data_base64 holds 0 bytes.")
-            event = self._text(data) if format is _Format.TEXT else self._json(data, "$.data_base64")
-        elif format is _Format.TEXT:
+            event = self._text(data) if form is _Format.TEXT else self._json(data, "$.data_base64")
+        elif form is _Format.TEXT:
             event = _text_data(data)
         else:
             event = self._json(data, "$.data")

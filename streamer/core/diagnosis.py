@@ -57,7 +57,7 @@ def not_utf8(byte: int) -> DataFailure:
 
 
 def _diagnose_object(body: dict[str, Any], where: str) -> DataFailure:
-    text, pair, id = body.get("text"), body.get("text_pair"), body.get("id")
+    text, pair, given_id = body.get("text"), body.get("text_pair"), body.get("id")
     params, metadata = body.get("params"), body.get("metadata")
     if "text" not in body:
         return DataFailure(Code.VALIDATE_TEXT, f"{where}.text is missing: it holds the text to read.")
@@ -77,17 +77,17 @@ def _diagnose_object(body: dict[str, Any], where: str) -> DataFailure:
         )
     if pair is not None and _has_lone_surrogate(pair):
         return DataFailure(Code.VALIDATE_TEXT_PAIR, f"{where}.text_pair has {_SURROGATE}")
-    if isinstance(id, bool) or not isinstance(id, str | int | None):
+    if isinstance(given_id, bool) or not isinstance(given_id, str | int | None):
         return DataFailure(
             Code.VALIDATE_ID,
-            f"{where}.id is {_kind(id)}, not a string or an integer of 64 bits.",
+            f"{where}.id is {_kind(given_id)}, not a string or an integer of 64 bits.",
         )
-    if isinstance(id, str) and not 1 <= len(id) <= MAX_ID_CHARS:
+    if isinstance(given_id, str) and not 1 <= len(given_id) <= MAX_ID_CHARS:
         return DataFailure(
             Code.VALIDATE_ID,
-            f"{where}.id has {len(id)} characters, not 1 to {MAX_ID_CHARS}.",
+            f"{where}.id has {len(given_id)} characters, not 1 to {MAX_ID_CHARS}.",
         )
-    if isinstance(id, str) and _has_lone_surrogate(id):
+    if isinstance(given_id, str) and _has_lone_surrogate(given_id):
         return DataFailure(Code.VALIDATE_ID, f"{where}.id has {_SURROGATE}")
     if params is not None and not isinstance(params, dict):
         return DataFailure(Code.VALIDATE_PARAMS, f"{where}.params is {_kind(params)}, not an object.")

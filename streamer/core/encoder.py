@@ -93,16 +93,16 @@ class Encoder:
             if type(outcome) is Answer:
                 event = events[index]
                 assert event is not None  # what has an answer was decoded
-                id = event.id
-                if id is None or record.headers():
-                    id = event_id(record, event)
-                elif type(id) is int:
-                    id = str(id)
+                given_id = event.id
+                if given_id is None or record.headers():
+                    given_id = event_id(record, event)
+                elif type(given_id) is int:
+                    given_id = str(given_id)
                 offset = record.offset()
                 kind, timestamp_ms = record.timestamp()
                 key = record.key()
                 value = value_template % (
-                    _encode_json(id),
+                    _encode_json(given_id),
                     outcome.output,
                     b"true" if outcome.cached else b"false",
                     b"true" if outcome.truncated else b"false",

@@ -111,7 +111,8 @@ class Segment:
     The lists run in parallel, in offset order. `events[i]` is None where decoding already ended the record;
     `traces` is None when no record carries a `traceparent`; `spans[i]` is the id of the record's own span, 0 for none,
     and `spans` is None when no record has one (`traceparent.mark_spans` fills it). `open` counts the records without
-    outcome; `failures` those that end as dead letters; `planned` is how many of the first ones are durable or in a plan under way.
+    outcome; `failures` those that end as dead letters; `planned` is how many of the first ones are durable or in a
+    plan under way.
     `size_bytes` is what the segment takes of the byte budget, as the source counts it. `dropped` marks a segment
     whose partition left us.
     """
