@@ -1,0 +1,211 @@
+"""From configuration to a running pipeline: the one place that knows all adapters and puts them together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from streamer.cache import CacheEvent, NullCache, RedisCache
+from streamer.config import Config, PipelineConfig, start_time_ms
+from streamer.core.codec import Codec
+from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.output import Output
+from streamer.core.pipeline.breaker import BreakerPolicy
+from streamer.core.pipeline.pipeline import Pipeline
+from streamer.core.pipeline.policy import Policy
+from streamer.core.pipeline.protocol import Input, ModelCard, Run
+from streamer.core.report import ReportBuilder
+from streamer.driver import Adapters, Driver, Observer
+from streamer.errors import ConfigurationError, UsageError
+from streamer.inference.pool import WorkerPool
+from streamer.inference.spec import WorkerSpec, plan_threads
+from streamer.kafka.clients import (
+    consumer_properties,
+    in_flight_bytes,
+    make_consumer,
+    make_producer,
+    producer_properties,
+)
+from streamer.kafka.sink import Encode, IdempotentSink, TransactionalSink
+from streamer.kafka.slots import Slot, take_slot
+from streamer.kafka.source import KafkaSource, SourcePolicy
+from streamer.kafka.topics import check, connect, describe
+from streamer.ports import Cache
+
+DEFAULT_MESSAGE_BYTES = 1_048_588  # the broker's own default of max.message.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What `streamer run` was asked beside the configuration. `pipelines` run beside one another on this machine."""
+
+    until_end: bool = False
+    accept_dead_letters: int = 0
+    pipelines: int = 1
+
+
+@dataclass(slots=True)
+class Assembly:
+    """A pipeline with all its parts, ready to run."""
+
+    driver: Driver
+    pipeline: Pipeline
+    source: KafkaSource
+    sink: TransactionalSink | IdempotentSink
+    workers: WorkerPool
+    slot: Slot
+
+
+def assemble(
+    config: Config, name: str, options: RunOptions, observers: Callable[[Slot], tuple[Observer, ...]] = lambda _: ()
+) -> Assembly:
+    """Build one pipeline on Kafka. Raises StreamerError: topics missing, rights missing, brokers away, slot taken."""
+    pipeline_config = pipeline_of(config, name)
+    limits = _output_limits(config, name)
+    inbox: SimpleQueue[Input] = SimpleQueue()
+    slot = take_slot(pipeline_config.group, pipeline_config.slot)
+    workers, spec = worker_plan(pipeline_config, name, options.pipelines)
+    pipeline = Pipeline(policy_of(config, name, workers, options.accept_dead_letters), Codec(name))
+    properties = consumer_properties(config.kafka, pipeline_config, slot.name)
+    properties["enable.partition.eof"] = options.until_end
+    source = KafkaSource(make_consumer(properties), _source_policy(config, pipeline_config, options), inbox.put)
+    sink = _make_sink(config, name, slot, source, limits, inbox)
+    pool = WorkerPool(spec, workers, inbox.put)
+    adapters = Adapters(source, sink, pool, make_cache(config, inbox.put), observers(slot))
+    return Assembly(Driver(pipeline, inbox, adapters), pipeline, source, sink, pool, slot)
+
+
+def pipeline_of(config: Config, name: str) -> PipelineConfig:
+    """The named pipeline. Raises UsageError naming those that there are."""
+    if name not in config.pipelines:
+        known = ", ".join(config.pipelines) or "none"
+        raise UsageError(f"there is no pipeline {name}; the configuration has: {known}")
+    return config.pipelines[name]
+
+
+def worker_plan(pipeline: PipelineConfig, name: str, pipelines: int = 1) -> tuple[int, WorkerSpec]:
+    """How many workers, and what each is told."""
+    cores = len(os.sched_getaffinity(0))
+    workers, threads = plan_threads(pipeline.workers, pipeline.threads, cores, pipelines)
+    spec = WorkerSpec(
+        pipeline=name,
+        task=pipeline.task,
+        model=pipeline.model,
+        dtype=pipeline.dtype,
+        backend=pipeline.backend,
+        device=pipeline.device,
+        threads=threads,
+        on_overflow=pipeline.on_overflow,
+        options=pipeline.options,
+        batch_tokens=pipeline.batch_tokens,
+    )
+    return workers, spec
+
+
+def policy_of(config: Config, name: str, workers: int, accept_dead_letters: int = 0) -> Policy:
+    """The pipeline's settings as the core needs them."""
+    pipeline = config.pipelines[name]
+    return Policy(
+        name=name,
+        workers=workers,
+        lease_s=pipeline.lease_s,
+        budget_bytes=in_flight_bytes(pipeline.budget_mb),
+        lru_bytes=config.cache.memory_mb * 1_000_000,
+        shared_cache=bool(config.cache.url),
+        options={**pipeline.options, "on_overflow": pipeline.on_overflow},
+        max_spans_per_s=config.telemetry.max_spans_per_s if config.telemetry.spans else 0,
+        breaker=BreakerPolicy(pipeline.breaker_share, pipeline.breaker_window, accept=accept_dead_letters),
+    )
+
+
+def make_cache(
+    config: Config, post: Callable[[Any], None], on_event: Callable[[CacheEvent, int], None] = lambda event, n: None
+) -> Cache:
+    """Redis, or nothing."""
+    if not config.cache.url:
+        return NullCache(post)
+    return RedisCache(config.cache.url, config.cache.ttl_s, post, on_event=on_event)
+
+
+def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions) -> SourcePolicy:
+    start_ms = start_time_ms(pipeline.start)
+    return SourcePolicy(
+        topics=pipeline.input,
+        start=pipeline.start if start_ms is None else start_ms,
+        skip_out_of_range=pipeline.on_out_of_range == "earliest",
+        until_end=options.until_end,
+        micro_batch_records=pipeline.micro_batch_records,
+        linger_ms=pipeline.linger_ms,
+        budget_bytes=in_flight_bytes(pipeline.budget_mb),
+        hold_s=pipeline.hold_s,
+        revoke_deadline_s=pipeline.revoke_deadline_s,
+        address=config.kafka.bootstrap_servers,
+        group=pipeline.group,
+    )
+
+
+def _output_limits(config: Config, name: str) -> dict[str, int]:
+    """`max.message.bytes` of every output topic, after checking all topics. Raises ConfigurationError with findings."""
+    admin = connect(config.kafka)
+    findings = check(admin, config, [name])
+    if findings:
+        lines = "\n".join(f"- {finding.topic}: {finding.problem}; {finding.mend}" for finding in findings)
+        raise ConfigurationError(f"the topics are not ready:\n{lines}")
+    pipeline = config.pipelines[name]
+    names = [pipeline.output, pipeline.dead_letter, *([config.telemetry.reports] if config.telemetry.reports else [])]
+    found = describe(admin, config.kafka, names)
+    return {
+        topic: (info.max_message_bytes if info and info.max_message_bytes else DEFAULT_MESSAGE_BYTES)
+        for topic, info in found.items()
+    }
+
+
+def _make_sink(
+    config: Config, name: str, slot: Slot, source: KafkaSource, limits: dict[str, int], inbox: SimpleQueue[Input]
+) -> TransactionalSink | IdempotentSink:
+    pipeline = config.pipelines[name]
+    properties = producer_properties(
+        config.kafka,
+        pipeline,
+        slot.name,
+        batch_bytes=min(limits.values()),
+        largest_bytes=max(limits.values()),
+    )
+
+    def make_encode(card: ModelCard) -> Encode:
+        encoder = Encoder(
+            pipeline=name,
+            task=pipeline.task,
+            card=card,
+            output_topic=pipeline.output,
+            dead_letter_topic=pipeline.dead_letter,
+            limits=OutputLimits(limits[pipeline.output], limits[pipeline.dead_letter]),
+        )
+        reports = config.telemetry.reports
+
+        def encode(runs: list[Run], now_ms: int) -> list[Output]:
+            report = ReportBuilder(pipeline=name, task=pipeline.task, card=card) if reports else None
+            outputs = [output for run in runs for output in encoder.encode(run, now_ms, report)]
+            if report is not None:
+                outputs.append(report.build(now_ms).output(reports))
+            if pipeline.partitioning == "key":
+                outputs = [(topic, -1, key, value, headers) for topic, _, key, value, headers in outputs]
+            return outputs
+
+        return encode
+
+    address = config.kafka.bootstrap_servers
+    if pipeline.guarantee == "exactly_once":
+        return TransactionalSink(lambda: make_producer(properties), make_encode, source, inbox.put, address)
+    sink: IdempotentSink
+    sink = IdempotentSink(
+        lambda: make_producer({**properties, "on_delivery": lambda error, message: sink.on_delivery(error, message)}),
+        make_encode,
+        source,
+        inbox.put,
+        address,
+    )
+    return sink
