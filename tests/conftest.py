@@ -11,8 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.waiting_utils import wait_for_logs
 
 from streamer.local import Stack
+from streamer.local.docker import engine_answers
+from streamer.local.jars import KAFKA_VERSION
+from streamer.local.ports import LOOPBACK, free_ports
+
+_CONTAINER_DEADLINE_S = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,12 @@ def kafka() -> Iterator[Kafka]:
     if given := os.environ.get("STREAMER_TEST_KAFKA"):
         yield Kafka(given)
         return
+    if engine_answers():
+        (port,) = free_ports(1)
+        with _container(f"apache/kafka:{KAFKA_VERSION}", port, port, _kafka_environment(port)) as container:
+            wait_for_logs(container, "Kafka Server started", timeout=_CONTAINER_DEADLINE_S)
+            yield Kafka(f"{LOOPBACK}:{port}")
+        return
     with Stack.start(redis=False) as stack:
         yield Kafka(stack.bootstrap_servers)
 
@@ -45,6 +58,39 @@ def redis() -> Iterator[Redis]:
     if given := os.environ.get("STREAMER_TEST_REDIS"):
         yield Redis(given)
         return
+    if engine_answers():
+        (port,) = free_ports(1)
+        with _container("redis:7", port, 6379, {}) as container:
+            wait_for_logs(container, "Ready to accept connections", timeout=_CONTAINER_DEADLINE_S)
+            yield Redis(f"redis://{LOOPBACK}:{port}/0")
+        return
     with Stack.start(kafka=False) as stack:
         assert stack.redis_url is not None
         yield Redis(stack.redis_url)
+
+
+def _container(image: str, host_port: int, container_port: int, environment: dict[str, str]) -> DockerContainer:
+    container = DockerContainer(image)
+    # Docker takes a pair of address and port; testcontainers passes it on.
+    container.ports[f"{container_port}/tcp"] = (LOOPBACK, host_port)  # type: ignore[assignment]
+    for name, value in environment.items():
+        container.with_env(name, value)
+    return container
+
+
+def _kafka_environment(port: int) -> dict[str, str]:
+    # The listener's port is the same inside and outside, because clients are sent to the advertised one.
+    return {
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_LISTENERS": f"PLAINTEXT://:{port},CONTROLLER://localhost:9093",
+        "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+    }

