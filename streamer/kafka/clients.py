@@ -7,6 +7,7 @@ configuration (`config_properties.OWNED`) and laid over last.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,17 +26,19 @@ PREFETCH_SHARE = 0.25
 # The smallest message.max.bytes of librdkafka's producer that lets the brokers' own default (1 MiB and a header) pass.
 MESSAGE_BYTES = 1_100_000
 
+_QUIET_S = 10.0
 _log = logging.getLogger("streamer.kafka.client")
 
 
-class _DropConfigurationWarnings(logging.Filter):
-    """The same user properties go to consumers and producers, so librdkafka warns at each of what it does not use."""
+class _OnlyNews(logging.Filter):
+    """Drops CONFWARN (the same properties go to consumers and producers, and librdkafka warns at each that one of them
+    does not use) and FAIL (a line for each attempt to connect, hundreds in an outage: `on_error` is told the same)."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("CONFWARN")
+        return not record.getMessage().startswith(("CONFWARN", "FAIL"))
 
 
-_log.addFilter(_DropConfigurationWarnings())
+_log.addFilter(_OnlyNews())
 
 # For every client. Reconnecting soon after an outage costs little; 10 s between attempts is librdkafka's default.
 _COMMON: Properties = {
@@ -198,12 +201,20 @@ def _properties(kafka: KafkaConfig, defaults: Mapping[str, Any], owned: Mapping[
 
 
 def _with_callbacks(properties: Properties, on_error: OnError | None) -> Properties:
-    return {**properties, "error_cb": on_error or _log_error}
+    return {**properties, "error_cb": on_error or ErrorLog()}
 
 
-def _log_error(error: KafkaError) -> None:
-    """Errors of the client as a whole; librdkafka goes on trying by itself."""
-    _log.warning("%s: %s", error.name(), error.str())
+class ErrorLog:
+    """Logs errors of a client as a whole, each kind at most once in 10 s: librdkafka goes on trying by itself."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, float] = {}
+
+    def __call__(self, error: KafkaError) -> None:
+        now = time.monotonic()
+        if now - self._last.get(error.code(), -_QUIET_S) >= _QUIET_S:
+            self._last[error.code()] = now
+            _log.warning("%s: %s", error.name(), error.str())
 
 
 def _refused(error: KafkaException, properties: Properties) -> ConfigurationError:

@@ -120,6 +120,7 @@ def start_error(
     """
     inner = error_of(error)
     code = inner.code()
+    text = inner.str().partition(" (after ")[0]
     where = f"Kafka at {address}"
     if code in _DENIED:
         kind, _, name = resource.partition(" ")
@@ -130,18 +131,18 @@ def start_error(
         )
     if code in _LOGIN:
         return ConfigurationError(
-            f"{where} refuses the login ({inner.name()}); correct sasl.mechanism, sasl.username and sasl.password"
+            f"{where} refuses the login ({text}); correct sasl.mechanism, sasl.username and sasl.password"
             " in kafka.properties"
         )
     if code == KafkaError._SSL:
         return ConfigurationError(
-            f"{where}: the TLS handshake failed ({inner.str()}); correct security.protocol and ssl.ca.location"
+            f"{where}: the TLS handshake failed ({text}); correct security.protocol and ssl.ca.location"
             " in kafka.properties"
         )
     if code in _MISSING:
         return ConfigurationError(f"{where} has no {resource or 'such topic'}; make it with `streamer topics create`")
     if code in _UNREACHABLE:
         return DependencyError(
-            f"{where} does not answer ({inner.name()}: {inner.str()}); start it, or correct kafka.bootstrap_servers"
+            f"{where} does not answer ({inner.name()}: {text}); start it, or correct kafka.bootstrap_servers"
         )
-    return DependencyError(f"{where} answers {inner.name()} ({inner.str()}) to {operation} {resource}".rstrip())
+    return DependencyError(f"{where} answers {inner.name()} ({text}) to {operation} {resource}".rstrip())

@@ -17,7 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from streamer.config_fields import Config, KafkaConfig
-from streamer.errors import DependencyError
+from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.clients import admin_properties, make_admin
 from streamer.kafka.errors import error_of, start_error
 
@@ -25,6 +25,7 @@ from streamer.kafka.errors import error_of, start_error
 DEAD_LETTER_HEADROOM_BYTES = 64_000
 # Where replays and discards are written down; compacted, so that the last word on each dead letter stays.
 REPLAY_STATE_TOPIC = "streamer.dlq.state"
+_CREATED_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,18 @@ def connect(kafka: KafkaConfig, timeout_s: float = 10) -> AdminClient:
     """An admin client whose cluster has answered. Raises DependencyError or ConfigurationError with the reason."""
     told: list[KafkaError] = []
     admin = make_admin(admin_properties(kafka), on_error=told.append)
-    try:
-        admin.list_topics("", timeout=timeout_s)
-    except KafkaException as error:
-        admin.poll(0)
-        # "Transport failure" is all that the call says; the callback was told of logins and handshakes.
-        telling = [each for each in told if each.code() not in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)]
-        raise start_error(telling[0] if telling else error, address=kafka.bootstrap_servers) from None
-    return admin
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            admin.list_topics("", timeout=min(1.0, timeout_s))
+            return admin
+        except KafkaException as error:
+            admin.poll(0)
+            # The call says "transport failure" only; the callback was told of logins, handshakes and host names.
+            telling = next((each for each in told if each.code() != KafkaError._ALL_BROKERS_DOWN), error_of(error))
+            failure = start_error(telling, address=kafka.bootstrap_servers)
+            if isinstance(failure, ConfigurationError) or time.monotonic() >= deadline:
+                raise failure from None
 
 
 def describe(
@@ -138,41 +143,31 @@ def create(
 ) -> list[str]:
     """Create what is missing, change nothing that exists, and name what was created.
 
-    Inputs belong to their producers: they are created only with `input_partitions`. Outputs get as many partitions as
-    the input, the dead-letter topic also its size limit plus 64 kB. `replication` -1 is the broker's default.
+    Inputs belong to their producers: they are created only with `input_partitions`, and the outputs of a pipeline only
+    when its inputs are there. Outputs get as many partitions as the input, the dead-letter topic also its size limit
+    plus 64 kB. `replication` -1 is the broker's default. Raises ConfigurationError where a right is missing.
     """
     names = list(config.pipelines if pipelines is None else pipelines)
     topics = _topics(config, names)
     created: list[str] = []
+    infos = describe(admin, config.kafka, topics)
     if input_partitions is not None:
-        infos = describe(admin, config.kafka, topics)
-        inputs = {topic for name in names for topic in config.pipelines[name].input}
+        made_by_us = {topic for name in names for topic in _outputs(config, name)}
+        inputs = {topic for name in names for topic in config.pipelines[name].input} - made_by_us
         missing = [NewTopic(topic, input_partitions, replication) for topic in sorted(inputs) if infos[topic] is None]
         created += _create(admin, config.kafka, missing)
-        await_topics(admin, config.kafka, created)
-    infos = describe(admin, config.kafka, topics)
-    wanted = demands(config, names, infos)
-    missing = [
-        NewTopic(topic, demand.partitions, replication, config=_topic_config(demand))
-        for topic, demand in wanted.items()
-        if infos[topic] is None and demand.operation == "Write"
-    ]
-    created += _create(admin, config.kafka, missing)
-    await_topics(admin, config.kafka, created)
-    return created
-
-
-def await_topics(admin: AdminClient, kafka: KafkaConfig, names: Iterable[str], timeout_s: float = 10) -> None:
-    """Return when the cluster answers for topics just created: brokers learn of them one after another."""
-    left = set(names)
-    deadline = time.monotonic() + timeout_s
-    while left := {name for name, info in describe(admin, kafka, left).items() if info is None}:
-        if time.monotonic() > deadline:
-            raise DependencyError(
-                f"Kafka at {kafka.bootstrap_servers} created {', '.join(sorted(left))} but does not know of it after"
-                f" {timeout_s:g} s; look at the brokers' logs"
-            )
-        time.sleep(0.05)
+        infos = describe(admin, config.kafka, topics)
+    while True:  # once more for each pipeline that reads what another one writes
+        ready = [name for name in names if all(infos[topic] for topic in config.pipelines[name].input)]
+        missing = [
+            NewTopic(topic, demand.partitions, replication, config=_topic_config(demand))
+            for topic, demand in demands(config, ready, infos).items()
+            if infos[topic] is None
+        ]
+        if not missing:
+            return created
+        created += _create(admin, config.kafka, missing)
+        infos = describe(admin, config.kafka, topics)
 
 
 def demands(config: Config, pipelines: Iterable[str], infos: Mapping[str, TopicInfo | None]) -> dict[str, Demand]:
@@ -195,6 +190,10 @@ def demands(config: Config, pipelines: Iterable[str], infos: Mapping[str, TopicI
         known = joined.get(demand.topic)
         joined[demand.topic] = known.joined(demand) if known else demand
     return joined
+
+
+def _outputs(config: Config, name: str) -> tuple[str, str]:
+    return config.pipelines[name].output, config.pipelines[name].dead_letter
 
 
 def _telemetry(config: Config) -> list[str]:
@@ -244,17 +243,27 @@ def _topic_config(demand: Demand) -> dict[str, str]:
 
 
 def _create(admin: AdminClient, kafka: KafkaConfig, topics: list[NewTopic]) -> list[str]:
+    """Create these topics and return when the cluster describes them: brokers learn of them one after another."""
     created = []
     for name, future in (admin.create_topics(topics) if topics else {}).items():
         try:
             future.result()
+            created.append(name)
         except KafkaException as error:
             if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                resource = f"topic {name}"
                 raise start_error(
-                    error, address=kafka.bootstrap_servers, operation="Create", resource=f"topic {name}"
+                    error, address=kafka.bootstrap_servers, operation="Create", resource=resource
                 ) from None
-        else:
-            created.append(name)
+    unknown = {topic.topic for topic in topics}
+    deadline = time.monotonic() + _CREATED_WITHIN_S
+    while unknown := {name for name, info in describe(admin, kafka, unknown).items() if info is None}:
+        if time.monotonic() > deadline:
+            raise DependencyError(
+                f"Kafka at {kafka.bootstrap_servers} took the order to create {', '.join(sorted(unknown))} but does not"
+                f" know of it after {_CREATED_WITHIN_S:g} s; look at the brokers' logs"
+            )
+        time.sleep(0.05)
     return created
 
 

@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from streamer.config_fields import KafkaConfig
 from streamer.core.record import Headers
 from streamer.kafka.clients import make_producer, writer_properties
+from streamer.kafka.errors import error_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ class Writer:
                 break
             except BufferError:
                 self._producer.poll(0.1)
+            except KafkaException as error:  # refused before it was queued, e.g. larger than message.max.bytes
+                self._failed[error_of(error).name()] += 1
+                break
         self._written += 1
         if self._written % 1000 == 0:
             self._producer.poll(0)
