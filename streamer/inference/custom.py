@@ -19,7 +19,6 @@ import hashlib
 import importlib
 import inspect
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,8 +115,9 @@ class CustomModel:
 
 def _import(module: str, name: str) -> type[Any]:
     """The class, also from the directory that the program was started in, behind all that is installed."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
     try:
         kind = getattr(importlib.import_module(module), name)
     except ImportError as error:

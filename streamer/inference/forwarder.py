@@ -25,7 +25,7 @@ WASTE = 1.15
 WASTE_FLOOR_TOKENS = 256
 
 
-class WorkerFailure(Exception):
+class WorkerFailureError(Exception):
     """The worker can't go on; `str()` is for the operator and never quotes a text."""
 
     def __init__(self, failure: FailureClass, message: str, exit_code: ExitCode = ExitCode.HALTED) -> None:
@@ -90,7 +90,7 @@ class Forwarder:
         self._seconds = 0.0
 
     def run(self, window: Batch) -> None:
-        """Run all of a window in batches of similar lengths. Raises `WorkerFailure` when the worker must end."""
+        """Run all of a window in batches of similar lengths. Raises `WorkerFailureError` when the worker must end."""
         ordered = sorted(window, key=lambda computation: computation.encoded.length, reverse=True)
         first = 0
         while first < len(ordered):
@@ -105,14 +105,14 @@ class Forwarder:
             self._run_batch([suspect])
 
     def run_probe(self) -> None:
-        """Run the known input; raises `WorkerFailure` unless its answer is finite."""
+        """Run the known input; raises `WorkerFailureError` unless its answer is finite."""
         match self._attempt([self._model.probe]):
             case _Failure(_Trouble.MEMORY | _Trouble.DEVICE, exception):
-                raise WorkerFailure(FailureClass.DEVICE, f"the probe failed on the device ({exception})")
+                raise WorkerFailureError(FailureClass.DEVICE, f"the probe failed on the device ({exception})")
             case _Failure(_, exception, place):
-                raise WorkerFailure(FailureClass.CODE, f"the model fails for its probe: {exception} at {place}")
+                raise WorkerFailureError(FailureClass.CODE, f"the model fails for its probe: {exception} at {place}")
             case answers if NonFinite.NON_FINITE in answers:
-                raise WorkerFailure(FailureClass.DEVICE, "the probe's output is not finite")
+                raise WorkerFailureError(FailureClass.DEVICE, "the probe's output is not finite")
 
     def _run_batch(self, batch: Batch) -> None:
         self._succeeded = False
@@ -127,11 +127,11 @@ class Forwarder:
             self._deliver(batch, outcome)
             return
         if outcome.trouble is _Trouble.DEVICE:
-            raise WorkerFailure(FailureClass.DEVICE, f"the device's context is broken ({outcome.exception})")
+            raise WorkerFailureError(FailureClass.DEVICE, f"the device's context is broken ({outcome.exception})")
         if outcome.trouble is _Trouble.MEMORY:
             self._model.free_memory()
             if len(batch) == 1:
-                raise WorkerFailure(
+                raise WorkerFailureError(
                     FailureClass.DEVICE,
                     "out of memory for one text alone: give the worker more memory or lower the model's maximum length",
                 )
@@ -154,7 +154,7 @@ class Forwarder:
         return outcome
 
     def _attempt(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite] | _Failure:
-        """A failure instead of an exception: its traceback holds the batch's tensors and must be gone before a retry."""
+        """A failure instead of an exception, whose traceback holds the batch's tensors: gone before a retry."""
         try:
             answers = self._model.forward(batch)
             if len(answers) != len(batch):
@@ -193,7 +193,7 @@ class Forwarder:
 
     def _settle_single(self, suspect: Computation, failure: _Failure) -> None:
         if failure.trouble is not _Trouble.RAISED:
-            raise WorkerFailure(FailureClass.DEVICE, f"the device failed for one text alone ({failure.exception})")
+            raise WorkerFailureError(FailureClass.DEVICE, f"the device failed for one text alone ({failure.exception})")
         self._hold(suspect.number, failure)
 
     def _hold(self, number: int, failure: _Failure) -> None:
@@ -203,7 +203,7 @@ class Forwarder:
         if self._succeeded:
             self._release()
         elif len(self._held) >= CODE_FAILURE_SINGLES:
-            raise WorkerFailure(
+            raise WorkerFailureError(
                 FailureClass.CODE,
                 f"the model failed for each of {len(self._held)} texts in a row, "
                 f"last with {failure.exception} at {failure.place}",

@@ -27,8 +27,8 @@ class NullModel:
     def encode(
         self,
         texts: Sequence[str],
-        pairs: Sequence[str | None] | None,
-        params: Sequence[dict[str, Any] | None] | None,
+        pairs: Sequence[str | None] | None,  # noqa: ARG002
+        params: Sequence[dict[str, Any] | None] | None,  # noqa: ARG002
     ) -> list[Encoded | DataFailure]:
         """One unit each, whatever the text."""
         return [_ENCODED] * len(texts)

@@ -7,6 +7,7 @@ a thread watches the socket and ends the process at its end, also in mid-forward
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import gc
 import logging
 import os
@@ -19,11 +20,9 @@ import time
 from collections import deque
 from typing import NoReturn
 
-import msgspec
-
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelError
 from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Stop, ToWorker
-from streamer.inference.forwarder import Computation, Forwarder, WorkerFailure
+from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError
 from streamer.inference.model import Encoded, Model
 
 # Of so many computations the lengths are sorted before they are cut into forward batches: with 1,024 a padded batch
@@ -33,21 +32,17 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Pool:
-    """Encoded computations between the encoding thread and the forward thread."""
+    """Encoded computations between the encoding thread and the forward thread, in the order of the driver's sends."""
 
     def __init__(self) -> None:
-        self._ready: deque[Computation] = deque()
-        self._suspects: deque[list[Computation]] = deque()
+        self._waiting: deque[tuple[list[Computation], bool]] = deque()
         self._changed = threading.Condition()
         self._stopped = False
 
     def put(self, computations: list[Computation], *, alone: bool) -> None:
         """Add what one `Compute` holds."""
         with self._changed:
-            if alone:
-                self._suspects.append(computations)
-            else:
-                self._ready.extend(computations)
+            self._waiting.append((computations, alone))
             self._changed.notify()
 
     def stop(self) -> None:
@@ -57,15 +52,19 @@ class Pool:
             self._changed.notify()
 
     def take(self) -> tuple[list[Computation], bool] | None:
-        """All that is there up to a window, and whether it is suspects; suspects come when nothing else waits."""
+        """Wait for computations; all that are there up to a window or to suspects, or suspects (True)."""
         with self._changed:
-            while not (self._ready or self._suspects or self._stopped):
+            while not (self._waiting or self._stopped):
                 self._changed.wait()
             if self._stopped:
                 return None
-            if self._ready:
-                return [self._ready.popleft() for _ in range(min(WINDOW, len(self._ready)))], False
-            return self._suspects.popleft(), True
+            window, alone = self._waiting.popleft()
+            while not alone and len(window) < WINDOW and self._waiting and not self._waiting[0][1]:
+                window = window + self._waiting.popleft()[0]
+            if not alone and len(window) > WINDOW:
+                self._waiting.appendleft((window[WINDOW:], False))
+                window = window[:WINDOW]
+            return window, alone
 
 
 class _ChannelHandler(logging.Handler):
@@ -136,7 +135,7 @@ def _encode_one(model: Model, work: Compute, index: int) -> Encoded | DataFailur
 
 
 def serve(channel: Channel[ToWorker], start: Start) -> None:
-    """Load the model, pass the probe, then run what comes until told to stop. Raises `WorkerFailure`."""
+    """Load the model, pass the probe, then run what comes until told to stop. Raises `WorkerFailureError`."""
     inbox: queue.SimpleQueue[Compute] = queue.SimpleQueue()
     pool = Pool()
     threading.Thread(target=watch, args=(channel, inbox, pool), name="watch", daemon=True).start()
@@ -145,15 +144,15 @@ def serve(channel: Channel[ToWorker], start: Start) -> None:
     forwarder = Forwarder(model, channel.send, start.spec.batch_tokens)
     try:
         forwarder.run_probe()
-    except WorkerFailure as failure:
+    except WorkerFailureError as failure:
         if failure.failure is FailureClass.CODE:
-            raise WorkerFailure(FailureClass.CODE, str(failure), ExitCode.CONFIGURATION) from None
+            raise WorkerFailureError(FailureClass.CODE, str(failure), ExitCode.CONFIGURATION) from None
         raise
     gc.collect()
     gc.freeze()  # the model's objects live as long as the process: never walk them again
     arguments = (channel, inbox, pool, model, start.spec.max_text_bytes)
     threading.Thread(target=encode, args=arguments, name="encode", daemon=True).start()
-    channel.send(Ready(msgspec.structs.replace(model.card, load_s=round(time.perf_counter() - began, 3))))
+    channel.send(Ready(dataclasses.replace(model.card, load_s=round(time.perf_counter() - began, 3))))
     while (taken := pool.take()) is not None:
         computations, suspects = taken
         if suspects:
@@ -164,15 +163,15 @@ def serve(channel: Channel[ToWorker], start: Start) -> None:
 
 def _load(start: Start) -> Model:
     """Every failure to load is one of the configuration, said in words; no event has been seen yet."""
-    from streamer.inference.families import load  # noqa: PLC0415 - imports torch where the model needs it
+    from streamer.inference.families import load
 
     try:
         return load(start.spec, start.worker)
     except ModelError as error:
-        raise WorkerFailure(FailureClass.CODE, str(error), ExitCode.CONFIGURATION) from None
+        raise WorkerFailureError(FailureClass.CODE, str(error), ExitCode.CONFIGURATION) from None
     except BaseException as error:
         message = f"model {start.spec.model} can't be loaded: {type(error).__name__}: {error}"
-        raise WorkerFailure(FailureClass.CODE, message, ExitCode.CONFIGURATION) from error
+        raise WorkerFailureError(FailureClass.CODE, message, ExitCode.CONFIGURATION) from error
 
 
 def die_with(parent: int) -> None:
@@ -198,7 +197,7 @@ def main() -> NoReturn:
     if isinstance(start, Start):
         try:
             serve(channel, start)
-        except WorkerFailure as failure:
+        except WorkerFailureError as failure:
             exit_code = failure.exit_code
             channel.send(Failed(failure.failure, failure.exit_code, str(failure)))
     # Not sys.exit: the model's threads may stand in native code, and nothing is left to save.

@@ -1,0 +1,118 @@
+"""Which files of a model directory are used, whether they are safe to load, and their digest.
+
+Only safetensors and plain data are loaded, no code of the model's; and what is loaded is what was hashed: the loader
+sees a directory of links to the hashed files and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamer.errors import ModelError
+
+SAFE_PATTERNS = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "*_Pooling/config.json",
+)
+_UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
+_CONFIGURATIONS = ("config.json", "tokenizer_config.json")
+_CHUNK_BYTES = 1 << 20
+
+
+def used_files(path: Path) -> list[str]:
+    """The files that a model in `path` is loaded from, relative and sorted. Raises `ModelError` when it is unsafe."""
+    names = sorted(
+        file.relative_to(path).as_posix() for pattern in SAFE_PATTERNS for file in path.glob(pattern) if file.is_file()
+    )
+    if "config.json" not in names:
+        raise ModelError(f"model directory {path} has no config.json")
+    if not any(name.endswith(".safetensors") for name in names):
+        unsafe = sorted(file.name for pattern in _UNSAFE_WEIGHTS for file in path.glob(pattern))
+        if unsafe:
+            raise ModelError(
+                f"model directory {path} has its weights only in {unsafe[0]}, a format that can run code when it is "
+                "loaded: save them as safetensors (model.save_pretrained does)"
+            )
+        raise ModelError(f"model directory {path} has no *.safetensors")
+    for name in names:
+        if name in _CONFIGURATIONS:
+            _refuse_code(path / name)
+    return names
+
+
+def digest(path: Path, names: list[str]) -> str:
+    """SHA-256 over names and contents, each with its length before it, as hex."""
+    total = hashlib.sha256()
+    for name in names:
+        encoded = name.encode()
+        file = path / name
+        total.update(len(encoded).to_bytes(8, "big") + encoded + file.stat().st_size.to_bytes(8, "big"))
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                total.update(chunk)
+    return total.hexdigest()
+
+
+@contextmanager
+def view(path: Path, names: list[str]) -> Iterator[Path]:
+    """A temporary directory that holds links to these files only; loaders that look for others find none."""
+    with tempfile.TemporaryDirectory(prefix="streamer-model-") as folder:
+        for name in names:
+            link = Path(folder, name)
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to((path / name).resolve())
+        yield Path(folder)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A configuration file as a dict; empty when there is none. Raises `ModelError` when it is no JSON object."""
+    if not path.is_file():
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise ModelError(f"{path.name} of the model is no JSON object: {error}") from None
+
+
+def _refuse_code(path: Path) -> None:
+    """Keys by which a configuration asks for code: the model's own, or kernels fetched from elsewhere."""
+    for key in _keys(read_json(path)):
+        if key == "auto_map" or key.lstrip("_").startswith("attn_implementation") or "kernel" in key.split("_"):
+            raise _unsafe(path, key)
+        if key in ("use_kernels", "kernels", "kernel_config"):
+            raise _unsafe(path, key)
+
+
+def _unsafe(path: Path, key: str) -> ModelError:
+    return ModelError(f"{path.name} of the model has {key!r}, which asks to run code: such models are refused")
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield str(key)
+            yield from _keys(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _keys(item)

@@ -1,0 +1,72 @@
+"""text-classification: a text, or a text and its pair, to labels with scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from streamer.inference.numbers import float32_lists
+from streamer.inference.torch_model import Rows, TorchModel
+
+
+class ClassificationOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`top_k` > 1 adds that many labels as `scores`; `multi_label` scores each label by itself (sigmoid), None does
+    as the model's config says."""
+
+    top_k: Annotated[int, msgspec.Meta(ge=1)] = 1
+    multi_label: bool | None = None
+
+
+class TextClassification(TorchModel):
+    """Output `{"label", "score"}` of the best label, then `"scores"` (best first) when `top_k` > 1."""
+
+    tolerance = 0.03  # of a probability
+    takes_pair = True
+
+    def read_options(self, path: Path, options: dict[str, Any]) -> None:  # noqa: ARG002
+        """The activation is the config's problem type, or the option's."""
+        chosen = self.options_as(ClassificationOptions, options)
+        count = int(self.config.num_labels)
+        self._labels = [str(self.config.id2label.get(index, f"LABEL_{index}")) for index in range(count)]
+        self._top_k = min(chosen.top_k, count)
+        problem = self.config.problem_type
+        multi_label = chosen.multi_label
+        if multi_label is None:
+            multi_label = problem == "multi_label_classification" or (count == 1 and problem != "regression")
+        self._sigmoid = multi_label
+        self._softmax = not multi_label and problem != "regression"
+
+    def network_class(self) -> Any:
+        """Fails to load where the weights have no classification head."""
+        return AutoModelForSequenceClassification
+
+    def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
+        """(n, labels): probabilities, or the bare numbers of a regression."""
+        logits: torch.Tensor = self.network(**inputs, attention_mask=mask).logits.float()
+        if self._softmax:
+            return logits.softmax(-1)
+        return logits.sigmoid() if self._sigmoid else logits
+
+    def distance(self, rows: Rows, reference: Rows) -> float:
+        """The largest difference of a score."""
+        return float(np.abs(rows - reference).max())
+
+    def outputs(self, rows: Rows) -> list[bytes]:
+        """Sorted and rounded in one go for all rows."""
+        order = np.argsort(-rows, axis=1, kind="stable")[:, : self._top_k]
+        scores = float32_lists(np.take_along_axis(rows, order, axis=1))
+        labels = self._labels
+        encode = msgspec.json.Encoder().encode
+        if self._top_k == 1:
+            best = zip(order[:, 0].tolist(), scores, strict=True)
+            return [encode({"label": labels[index], "score": score[0]}) for index, score in best]
+        outputs = []
+        for indexes, row in zip(order.tolist(), scores, strict=True):
+            ranked = [{"label": labels[i], "score": score} for i, score in zip(indexes, row, strict=True)]
+            outputs.append(encode({**ranked[0], "scores": ranked}))
+        return outputs

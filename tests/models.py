@@ -1,0 +1,185 @@
+"""Models for tests: tiny random-weight ones built from a config, and Python classes that misbehave."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from streamer.inference.model import Input
+
+WORDS = (
+    "the a film was good bad great awful and but not very i love hate it this that music plot long short end we they "
+    "sehr gut schlecht été naïve 映 画 ! ? . , ' - 0 1 2 3 4 5 6 7 8 9"
+).split()
+LETTERS = "abcdefghijklmnopqrstuvwxyzäöüßéèñ"
+
+
+def write_tokenizer(path: Path, max_tokens: int) -> int:
+    """A lower-casing WordPiece tokenizer over few words and all letters; returns the size of its vocabulary."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *LETTERS, *(f"##{one}" for one in LETTERS)]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=max_tokens,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+    fast.save_pretrained(path)
+    return len(vocabulary)
+
+
+def tiny_bert(
+    path: Path,
+    *,
+    labels: tuple[str, ...] = ("negative", "neutral", "positive"),
+    max_tokens: int = 64,
+    layers: int = 2,
+    width: int = 32,
+    problem_type: str | None = None,
+    seed: int = 0,
+) -> Path:
+    """A BERT for text-classification with random weights, as transformers saves it; loads in milliseconds."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    path.mkdir(parents=True, exist_ok=True)
+    config = BertConfig(
+        vocab_size=write_tokenizer(path, max_tokens),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * width,
+        max_position_embeddings=max_tokens,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        problem_type=problem_type,
+        initializer_range=0.5,  # wide, so that different texts get clearly different scores
+    )
+    torch.manual_seed(seed)
+    BertForSequenceClassification(config).save_pretrained(path)
+    return path
+
+
+def tiny_encoder(path: Path, *, max_tokens: int = 64, width: int = 32, seed: int = 0) -> Path:
+    """The same without a head, for embedding; it has no sentence-transformers files."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    path.mkdir(parents=True, exist_ok=True)
+    config = BertConfig(
+        vocab_size=write_tokenizer(path, max_tokens),
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=2 * width,
+        max_position_embeddings=max_tokens,
+    )
+    torch.manual_seed(seed)
+    BertModel(config).save_pretrained(path)
+    return path
+
+
+class Echo:
+    """Answers with the length of each text; its version, cacheability and params are its own."""
+
+    version = "echo-1"
+    cacheable = False
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.add = int(options.get("add", 0))
+
+    def check_params(self, params: dict[str, Any]) -> str | None:
+        """Knows `times`."""
+        return None if params.keys() <= {"times"} else "the only param is times"
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """`length` of text and pair, times the event's param."""
+        return [
+            {"length": (len(one.text) + len(one.text_pair or "") + self.add) * int(one.params.get("times", 1))}
+            for one in inputs
+        ]
+
+
+class Marked:
+    """Does to a whole batch what the words in its texts say; answers `{"ok": 1}` to those without any.
+
+    POISON raises · NAN gives not-a-number · KILL ends in SIGKILL · SEGV in a segmentation fault · HANG sleeps for an
+    hour, HANG_GIL does so with the interpreter lock · EXIT leaves · OOM and BROKEN raise as torch does on a GPU.
+    Options: `fail_all` raises for all but the probe, `memory` raises out of memory for more texts than that.
+    """
+
+    version = "marked-1"
+    probe = "probe"
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """See the class."""
+        if len(inputs) > int(self.options.get("memory", len(inputs))):
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        for one in inputs:
+            self._act(one.text)
+        return [{"ok": float("nan") if "NAN" in one.text else 1} for one in inputs]
+
+    def _act(self, text: str) -> None:
+        if "POISON" in text or (self.options.get("fail_all") and text != self.probe):
+            raise ValueError(f"can't read {text}")
+        if "KILL" in text:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "SEGV" in text:
+            ctypes.string_at(0)
+        if "HANG_GIL" in text:
+            ctypes.PyDLL(None).sleep(3600)
+        elif "HANG" in text:
+            time.sleep(3600)
+        if "EXIT" in text:
+            raise SystemExit(3)
+        if "OOM" in text:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if "BROKEN" in text:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+class Unloadable:
+    """Can't be made."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        raise OSError("the weights are on the other disk")
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """Never called."""
+        raise NotImplementedError
+
+
+class NanAlways:
+    """Gives not-a-number for everything, the probe too, once it was asked more than `fine` times."""
+
+    version = "nan-1"
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.left = int(options["fine"])
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """See the class."""
+        self.left -= 1
+        return [{"score": 0.5 if self.left >= 0 else float("nan")} for _ in inputs]
