@@ -193,7 +193,7 @@ class Codec:
             failure = diagnose(value)
             if failure.code.stage == "decode":
                 return failure
-            return _bad_cloudevent("it is not an object whose id, datacontenttype and data_base64 are strings")
+            return _bad_cloudevent("not an object, or one of its strings is none")
         if envelope.specversion != "1.0":
             return _bad_cloudevent('specversion is not "1.0"')
         if envelope.id is not None and not 1 <= len(envelope.id) <= MAX_ID_CHARS:

@@ -164,7 +164,7 @@ class ReportBuilder:
         except msgspec.MsgspecError:  # a model of somebody's own, whose outputs mean something else
             return
         self._labels.update([each.label for each in found])
-        self._confidence.update([int(each.score * CONFIDENCE_BINS) for each in found])
+        self._confidence.update([int(each.score * CONFIDENCE_BINS) for each in found if 0.0 <= each.score <= 1.0])
 
     def build(self, time_ms: int) -> Report:
         """The report of all runs added."""

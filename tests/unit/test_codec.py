@@ -8,14 +8,7 @@ import json
 import pytest
 
 from streamer.core.codec import Codec, Limits, event_id, size_bytes
-from streamer.core.record import (
-    Headers,
-    Outcome,
-    Segment,
-    Skipped,
-    TextEvent,
-    TraceParent,
-)
+from streamer.core.record import BareRecord, Headers, Outcome, Segment, Skipped, TextEvent, TraceParent
 from streamer.errors import Code, DataFailure
 from tests.records import FakeRecord
 
@@ -381,22 +374,16 @@ def test_envelopes_that_are_no_object(value: bytes, code: Code) -> None:
 
 def test_the_order_of_ids() -> None:
     """An id is the replayed one, else the CloudEvent's, else the body's, else the record's place."""
-    event, place = (
-        TextEvent("a", id="body"),
-        {"topic": "t", "partition": 2, "offset": 3},
-    )
-    cloud: Headers = [("ce_id", b"cloud")]
-    assert (
-        event_id(
-            FakeRecord(b"", headers=[*cloud, ("streamer.replay.id", b"first")], **place),
-            event,
-        )
-        == "first"
-    )
-    assert event_id(FakeRecord(b"", headers=cloud, **place), event) == "cloud"
-    assert event_id(FakeRecord(b"", **place), event) == "body"
-    assert event_id(FakeRecord(b"", headers=[("x", b"")], **place), TextEvent("a")) == "t/2/3"
-    assert event_id(FakeRecord(b"", headers=[("ce_id", b"\xff")], **place), None) == "\ufffd"
+    event = TextEvent("a", id="body")
+
+    def record(headers: Headers | None = None) -> FakeRecord:
+        return FakeRecord(b"", headers=headers, topic="t", partition=2, offset=3)
+
+    assert event_id(record([("ce_id", b"cloud"), ("streamer.replay.id", b"first")]), event) == "first"
+    assert event_id(record([("ce_id", b"cloud")]), event) == "cloud"
+    assert event_id(record(), event) == "body"
+    assert event_id(record([("x", b"")]), TextEvent("a")) == "t/2/3"
+    assert event_id(record([("ce_id", b"\xff")]), None) == "\ufffd"
 
 
 @pytest.mark.parametrize("name", ["ce_id", "streamer.replay.id"])
