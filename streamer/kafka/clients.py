@@ -195,6 +195,16 @@ def make_admin(properties: Properties, on_error: OnError | None = None) -> Admin
         raise _refused(error, properties) from None
 
 
+def check_properties(kafka: KafkaConfig) -> None:
+    """Let librdkafka judge the user's properties: names, values, and the files that they name. Connects to nothing.
+
+    Raises ConfigurationError.
+    """
+    # A client without brokers makes no connection.
+    unconnected = {**writer_properties(kafka), "bootstrap.servers": ""}
+    make_producer(unconnected).close()
+
+
 def _properties(kafka: KafkaConfig, defaults: Mapping[str, Any], owned: Mapping[str, Any]) -> Properties:
     given = {name: property_text(value) for name, value in kafka.properties.items()}
     return {**_COMMON, **defaults, **given, **owned, "bootstrap.servers": kafka.bootstrap_servers}

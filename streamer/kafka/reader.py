@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
+from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streamer.config_fields import KafkaConfig
+from streamer.core.record import Record
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties
 from streamer.kafka.errors import Act, act_on_consumer, start_error
@@ -52,14 +54,15 @@ class Reader:
         """What is read, by topic and partition."""
         return list(self._next)
 
-    def poll(self, timeout_s: float) -> list[Message]:
+    def poll(self, timeout_s: float) -> list[Record]:
         """What is there, waiting up to `timeout_s` for the first record; up to 1,000 records."""
         first = self._consumer.poll(timeout_s)
         if first is None:
             return []
-        return [message for message in (first, *self._consumer.consume(_BATCH - 1, 0)) if self._is_record(message)]
+        messages = (first, *self._consumer.consume(_BATCH - 1, 0))
+        return cast("list[Record]", [message for message in messages if self._is_record(message)])
 
-    def records(self, idle_s: float | None = None) -> Iterator[Message]:
+    def records(self, idle_s: float | None = None) -> Iterator[Record]:
         """Records as they come; ends when none came for `idle_s` (None: never)."""
         last = time.monotonic()
         while idle_s is None or time.monotonic() - last < idle_s:
@@ -68,7 +71,7 @@ class Reader:
                 yield from messages
                 last = time.monotonic()
 
-    def read_until_end(self, timeout_s: float = 60) -> Iterator[Message]:
+    def read_until_end(self, timeout_s: float = 60) -> Iterator[Record]:
         """Records up to the ends found now. May be called again for what came since.
 
         The end is where open transactions begin. Raises DependencyError when nothing moves for `timeout_s`.

@@ -123,6 +123,15 @@ def describe(
     return infos
 
 
+def require(admin: AdminClient, kafka: KafkaConfig, topic: str) -> TopicInfo:
+    """The topic as it is. Raises ConfigurationError when it does not exist."""
+    info = describe(admin, kafka, [topic])[topic]
+    if info is None:
+        missing = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+        raise start_error(missing, address=kafka.bootstrap_servers, resource=f"topic {topic}")
+    return info
+
+
 def check(admin: AdminClient, config: Config, pipelines: Iterable[str] | None = None) -> list[Finding]:
     """Everything wrong with the topics of these pipelines (None: all); empty when `run` may start."""
     names = list(config.pipelines if pipelines is None else pipelines)

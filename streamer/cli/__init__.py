@@ -1,0 +1,65 @@
+"""The command line: finds the command, and turns every end into a message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from streamer import __version__
+from streamer.errors import ExitCode, StreamerError
+
+# Each command NAME is the click command called NAME in streamer.cli.NAME, imported when it is asked for: `--help` must
+# be quick, and `run` must not import torch. The line is what `streamer --help` says of it.
+COMMANDS: dict[str, str] = {
+    "config": "Check the configuration, or show it without its secrets.",
+    "local": "A Kafka and a Redis on this machine, to try streamer with.",
+    "produce": "Write events from a file or from standard input.",
+    "run": "Run pipelines: events in, results and dead letters out.",
+    "tail": "Read results, dead letters, spans and reports.",
+    "topics": "Check or create the topics that the configuration names.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"streamer.cli.{name}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="streamer")
+def cli() -> None:
+    """Run a language model over a Kafka stream, in real time, and lose nothing."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; a command may return one itself."""
+    try:
+        code = cli.main(args=arguments, prog_name="streamer", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.SECOND_SIGNAL
+    except StreamerError as error:
+        click.echo(f"streamer: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) went away: nothing is wrong, and nothing may be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    return int(code or ExitCode.DONE)

@@ -1,0 +1,70 @@
+"""`streamer topics`: check or create the topics that the configuration names."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer.cli.options import chosen_pipelines, configured
+from streamer.config import Config
+from streamer.errors import ExitCode
+
+if TYPE_CHECKING:
+    from streamer.kafka.topics import Finding
+
+_pipeline = click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Default: every pipeline.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def topics() -> None:
+    """Check or create the topics that the configuration names."""
+
+
+@topics.command()
+@_pipeline
+@_json
+@configured
+def check(config: Config, names: tuple[str, ...], as_json: bool) -> int:
+    """Say what is wrong with the topics and how to mend it. Exits 3 when anything is."""
+    from streamer.kafka import topics as kafka_topics
+
+    pipelines = chosen_pipelines(config, names)
+    findings = kafka_topics.check(kafka_topics.connect(config.kafka), config, pipelines)
+    return _report(pipelines, [], findings, as_json)
+
+
+@topics.command()
+@_pipeline
+@_json
+@click.option("--input-partitions", type=click.IntRange(1), help="Create missing inputs too, with so many partitions.")
+@click.option("--replication", type=click.IntRange(1), help="Default: the broker's.")
+@configured
+def create(
+    config: Config, names: tuple[str, ...], as_json: bool, input_partitions: int | None, replication: int | None
+) -> int:
+    """Create the topics that are missing, then check. Changes nothing that exists. Exits 3 when anything is wrong."""
+    from streamer.kafka import topics as kafka_topics
+
+    pipelines = chosen_pipelines(config, names)
+    admin = kafka_topics.connect(config.kafka)
+    created = kafka_topics.create(
+        admin, config, pipelines, input_partitions=input_partitions, replication=replication or -1
+    )
+    return _report(pipelines, created, kafka_topics.check(admin, config, pipelines), as_json)
+
+
+def _report(pipelines: list[str], created: list[str], findings: list[Finding], as_json: bool) -> int:
+    if as_json:
+        click.echo(json.dumps({"created": created, "findings": [dataclasses.asdict(each) for each in findings]}))
+        return ExitCode.CONFIGURATION if findings else ExitCode.DONE
+    for topic in created:
+        click.echo(f"created {topic}")
+    for finding in findings:
+        click.echo(f"{finding.topic}: {finding.problem}\n  mend: {finding.mend}")
+    if not findings:
+        click.echo(f"OK: every topic of {', '.join(pipelines)} is as it must be")
+    return ExitCode.CONFIGURATION if findings else ExitCode.DONE
