@@ -40,11 +40,13 @@ DEFAULT_MESSAGE_BYTES = 1_048_588  # the broker's own default of max.message.byt
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What `streamer run` was asked beside the configuration. `pipelines` run beside one another on this machine."""
+    """What `streamer run` was asked beside the configuration. `pipelines` run beside one another on this machine, this
+    one as number `index` (from 0)."""
 
     until_end: bool = False
     accept_dead_letters: int = 0
     pipelines: int = 1
+    index: int = 0
 
 
 @dataclass(slots=True)
@@ -122,7 +124,7 @@ def policy_of(config: Config, name: str, workers: int, accept_dead_letters: int 
 
 
 def make_cache(
-    config: Config, post: Callable[[Any], None], on_event: Callable[[CacheEvent, int], None] = lambda event, n: None
+    config: Config, post: Callable[[Any], None], on_event: Callable[[CacheEvent, int], None] = lambda *_: None
 ) -> Cache:
     """Redis, or nothing."""
     if not config.cache.url:

@@ -66,7 +66,11 @@ class Driver:
     """Runs one pipeline until it is done."""
 
     def __init__(
-        self, pipeline: Pipeline, inbox: SimpleQueue[Input], adapters: Adapters, clock: Callable[[], float] = time.monotonic
+        self,
+        pipeline: Pipeline,
+        inbox: SimpleQueue[Input],
+        adapters: Adapters,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pipeline = pipeline
         self._inbox = inbox

@@ -117,7 +117,7 @@ class _Sink(ABC):
         except KafkaException as error:
             failure = start_error(error, address=self._address, operation="Write", resource="the output topics")
             self._post(SinkFailed(failure.exit_code, str(failure)))
-        except _Fenced:
+        except _FencedError:
             self._post(
                 SinkFailed(
                     ExitCode.FENCED,
@@ -130,7 +130,8 @@ class _Sink(ABC):
             self._post(SinkFailed(ExitCode.BUG, "the sink thread ended with an exception, see the log"))
         finally:
             if self._producer is not None:
-                self._producer.close(1.0) if not self._closing else self._producer.close(5.0)
+                self._producer.purge()  # what is left belongs to no settled plan; without it `close` waits to deliver
+                self._producer.close()
 
     def _outputs(self, plan: Settle) -> list[Output]:
         assert self._encode is not None
@@ -143,7 +144,7 @@ class _Sink(ABC):
         for topic, partition, key, value, headers in outputs:
             while True:
                 try:
-                    produce(topic, value, key, partition, headers=headers)
+                    produce(topic, value, key, partition, headers=headers)  # type: ignore[arg-type]
                     break
                 except BufferError:
                     poll(0.05)
@@ -229,14 +230,14 @@ class TransactionalSink(_Sink):
         now = time.monotonic()
         self._fenced_at = [at for at in self._fenced_at if now - at < FENCED_WINDOW_S] + [now]
         if len(self._fenced_at) > FENCED_LIMIT:
-            raise _Fenced
+            raise _FencedError
 
     def _rebuild(self) -> None:
         """A new producer under the same id; its init_transactions ends whatever the old one left open."""
         while not self._closing:
             assert self._producer is not None
             self._producer.purge()
-            self._producer.close(1.0)
+            self._producer.close()
             self._producer = self._make_producer()
             try:
                 self._producer.init_transactions(INIT_S)
@@ -319,11 +320,11 @@ class IdempotentSink(_Sink):
         if denied is not None:
             raise KafkaException(denied)
         self._producer.purge()
-        self._producer.close(1.0)
+        self._producer.close()
         self._failed.clear()
         self._producer = self._make_producer()
         return Unsettled(plan.settle, "delivery", restart=True)
 
 
-class _Fenced(Exception):
+class _FencedError(Exception):
     """A second owner of the slot keeps coming back."""

@@ -16,7 +16,7 @@ from streamer.errors import ExitCode, StreamerError
 MOST_SLOTS = 1000
 
 
-class SlotTaken(StreamerError):
+class SlotTakenError(StreamerError):
     """Another process on this host holds the slot that was asked for."""
 
     exit_code = ExitCode.FENCED
@@ -39,7 +39,7 @@ class Slot:
 def take_slot(group: str, wanted: str = "", environ: Mapping[str, str] = os.environ) -> Slot:
     """The wanted slot; or a StatefulSet's ordinal name; or `{hostname}-{n}`, n the lowest that nobody here holds.
 
-    Raises SlotTaken when another process on this host holds the wanted one.
+    Raises SlotTakenError when another process on this host holds the wanted one.
     """
     hostname = socket.gethostname()
     if not wanted and "KUBERNETES_SERVICE_HOST" in environ and re.search(r"-\d+$", hostname):
@@ -48,7 +48,7 @@ def take_slot(group: str, wanted: str = "", environ: Mapping[str, str] = os.envi
     if wanted:
         lock = _try_lock(directory / f"{group}.{wanted}.lock")
         if lock is None:
-            raise SlotTaken(
+            raise SlotTakenError(
                 f"slot {wanted} of group {group} is held by another process on this host; stop that one, or give this "
                 "one another slot"
             )
@@ -57,7 +57,7 @@ def take_slot(group: str, wanted: str = "", environ: Mapping[str, str] = os.envi
         lock = _try_lock(directory / f"{group}.{n}.lock")
         if lock is not None:
             return Slot(f"{hostname}-{n}", lock)
-    raise SlotTaken(f"{MOST_SLOTS} processes of group {group} run on this host already; set slot by hand")
+    raise SlotTakenError(f"{MOST_SLOTS} processes of group {group} run on this host already; set slot by hand")
 
 
 def _directory(environ: Mapping[str, str]) -> Path:

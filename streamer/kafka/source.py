@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamer.core.pipeline.protocol import Assigned, EndReached, Lost, Revoking, SourceFailed, Taken
@@ -37,6 +37,9 @@ BROKER_S = 10.0
 RECORD_OVERHEAD_BYTES = 1024
 """What a record in flight takes beside its value: client message, event, outcome, result (700–1,000 bytes by
 tracemalloc on CPython 3.11), so that the byte budget bounds memory for small records too."""
+
+Message = Any
+"""The client's message. Its stub says that every field may be None, which is so for errors alone."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -232,9 +235,7 @@ class KafkaSource:
             ids = secrets.randbits(192) | 1 << 191 | 1  # neither id may be 0
             self._post(
                 Taken(
-                    MicroBatch(
-                        self._number, segments, ids >> 64, ids & (1 << 64) - 1, time.time_ns(), time.monotonic()
-                    )
+                    MicroBatch(self._number, segments, ids >> 64, ids & (1 << 64) - 1, time.time_ns(), time.monotonic())
                 )
             )
         if self._ends is not None:
@@ -267,7 +268,7 @@ class KafkaSource:
                 SourceFailed(
                     ExitCode.CONFIGURATION,
                     f"{key[0]}/{key[1]}: retention deleted {lost} records between the committed offset {committed} and "
-                    f"{low}, the first that is left. Set on_out_of_range = \"earliest\" to go on from there",
+                    f'{low}, the first that is left. Set on_out_of_range = "earliest" to go on from there',
                 )
             )
             self._closing = True
