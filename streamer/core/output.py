@@ -15,7 +15,12 @@ HEADER_BYTES = 10
 
 def headers_size_bytes(headers: Headers) -> int:
     """At most so many bytes do the headers take in a record."""
-    return sum(len(name.encode()) + len(value or b"") + HEADER_BYTES for name, value in headers)
+    size = HEADER_BYTES * len(headers)
+    for name, value in headers:
+        size += len(name) if name.isascii() else len(name.encode())
+        if value:
+            size += len(value)
+    return size
 
 
 def size_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:

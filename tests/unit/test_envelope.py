@@ -130,7 +130,8 @@ def test_messages_are_bounded_and_on_one_line(message: str) -> None:
 
 def test_parts_go_in_order_until_it_fits() -> None:
     """As the topic's limit falls, first what only explains goes, then value, headers and key, each marked."""
-    value, own = b"v" * 3_000, [("mine", b"h" * 2_000)]
+    value = b"v" * 3_000
+    own: Headers = [("mine", b"h" * 2_000)]
     record = FakeRecord(value, key=b"k" * 1_500, headers=own)
     failure = DataFailure(Code.INFER_EXCEPTION, "m" * 1_000)
     stages: list[tuple[bool, ...]] = []

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -160,12 +161,14 @@ def original_headers(headers: Headers) -> Headers:
 
 def _clean(text: str, limit_bytes: int) -> bytes:
     """UTF-8 on one line, control characters blanked, cut at a character's end."""
-    encoded = text[:limit_bytes].translate(_CONTROLS).encode("utf-8", "replace")
+    text = text[:limit_bytes]
+    encoded = text.encode() if text.isprintable() else text.translate(_CONTROLS).encode("utf-8", "replace")
     if len(encoded) <= limit_bytes:
         return encoded
     return encoded[:limit_bytes].decode("utf-8", "ignore").encode()
 
 
+@lru_cache(maxsize=16)  # all dead letters of a run have the same time
 def _iso(time_ms: int) -> bytes:
     seconds, milliseconds = divmod(time_ms, 1000)
     moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=milliseconds * 1000)
