@@ -21,9 +21,6 @@ from streamer.core.record import BareRecord, Headers, Outcome, Record, Segment, 
 from streamer.core.traceparent import parse
 from streamer.errors import Code, DataFailure
 
-# What a record costs in memory beside its key and value: Python's and librdkafka's objects, small headers.
-RECORD_OVERHEAD_BYTES = 512
-
 _CONTENT_TYPE_CHARS = len(CONTENT_TYPE)
 _MAX_CONTENT_TYPE_BYTES = 256
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
@@ -258,14 +255,6 @@ def event_id(record: Record, event: TextEvent | None) -> str:
     if event is not None and event.id is not None:
         return str(event.id)
     return f"{record.topic()}/{record.partition()}/{record.offset()}"
-
-
-def size_bytes(records: list[Record]) -> int:
-    """What the records take of the byte budget. Headers are not asked for: see `Codec.decode`."""
-    size = RECORD_OVERHEAD_BYTES * len(records)
-    for record in records:
-        size += len(record.value() or b"") + len(record.key() or b"")
-    return size
 
 
 @lru_cache(maxsize=64)

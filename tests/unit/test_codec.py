@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from streamer.core.codec import Codec, Limits, event_id, size_bytes
+from streamer.core.codec import Codec, Limits, event_id
 from streamer.core.record import BareRecord, Headers, Outcome, Segment, Skipped, TextEvent, TraceParent
 from streamer.errors import Code, DataFailure
 from tests.records import FakeRecord
@@ -429,10 +429,3 @@ def test_no_traces_where_nobody_has_one() -> None:
     segment = segment_of(FakeRecord(b'{"text": "a"}', headers=[("x", b"y")]))
     Codec("mine").decode(segment)
     assert segment.traces is None
-
-
-def test_sizes_count_keys_values_and_a_constant() -> None:
-    """A record takes its key, its value and a fixed overhead of the byte budget."""
-    empty = size_bytes([FakeRecord(None)])
-    assert empty > 0
-    assert size_bytes([FakeRecord(b"12345", key=b"123"), FakeRecord(None)]) == 2 * empty + 8

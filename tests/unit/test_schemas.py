@@ -110,8 +110,8 @@ def test_dead_letter_header_names_agree() -> None:
     assert set(schema("dead-letter-headers")["properties"]) == ours
 
 
-optional: st.SearchStrategy[Any] = (
-    st.none() | st.booleans() | st.integers() | st.just(1.5) | st.text(max_size=3) | st.sampled_from(([], {}))
+optional: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.just(1.5), st.text(max_size=3), st.sampled_from(([], {}))
 )
 events = st.fixed_dictionaries(
     {},
