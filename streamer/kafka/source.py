@@ -35,7 +35,7 @@ POLL_S = 0.05
 HELD_POLL_S = 0.1
 BROKER_S = 10.0
 RECORD_OVERHEAD_BYTES = 1024
-"""What a record in flight takes beside its value: client message, event, outcome, result (700–1,000 bytes by
+"""What a record in flight takes beside its key and value: client message, event, outcome, result (700–1,000 bytes by
 tracemalloc on CPython 3.11), so that the byte budget bounds memory for small records too."""
 
 Message = Any
@@ -223,7 +223,8 @@ class KafkaSource:
             if epoch > version:
                 self._consumer.seek(KafkaPartition(key[0], key[1], self._starts[key]))
                 continue
-            size_bytes = sum(map(len, records)) + len(records) * RECORD_OVERHEAD_BYTES
+            keys = [key_bytes for record in records if (key_bytes := record.key())]
+            size_bytes = sum(map(len, records)) + sum(map(len, keys)) + len(records) * RECORD_OVERHEAD_BYTES
             total += size_bytes
             self._taken_records += len(records)
             segments.append(Segment(key[0], key[1], epoch, records, size_bytes=size_bytes))

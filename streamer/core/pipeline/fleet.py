@@ -40,6 +40,7 @@ CONVICT_SIGKILLS = 3
 QUEUE_PER_WORKER = 2048  # two sort windows: one in the model, one tokenised behind it
 QUEUE_S = 0.5  # a quick model may hold as much as it computes in this time
 QUEUE_BYTES_PER_WORKER = 1 << 22
+MIN_SHARE = 16  # fewer computations than this are not worth dividing
 RESTART_PAUSE_S = 0.5
 RESTART_PAUSE_MAX_S = 30.0
 
@@ -204,15 +205,14 @@ class Fleet:
             reserved = self._dispatch_suspects(now, commands, unwanted)
         else:
             reserved = None
-        while self.waiting:
-            free = [worker for worker in self.workers if worker is not reserved and worker.room(queue)]
-            if not free:
-                break
+        free = [worker for worker in self.workers if worker is not reserved and worker.room(queue)]
+        share = max(-(-len(self.waiting) // max(len(free), 1)), MIN_SHARE)
+        while self.waiting and free:
             worker = min(free, key=lambda candidate: candidate.held_bytes)
-            share = -(-len(self.waiting) // len(free)) if len(free) > 1 else len(self.waiting)
-            chunk = self._take(min(max(share, 16), queue - len(worker.held)), unwanted)
+            chunk = self._take(min(share, queue - len(worker.held)), unwanted)
             if chunk:
                 commands.append(self._lend(worker, chunk, now, alone=False))
+            free = [worker for worker in free if worker.room(queue)]
         return commands, unwanted
 
     def _dispatch_suspects(self, now: float, commands: list[Command], unwanted: list[Flight]) -> Worker | None:

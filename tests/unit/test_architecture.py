@@ -1,0 +1,126 @@
+"""The direction of dependencies, read from the imports: what may import what, and who alone talks to which library."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "streamer"
+
+# Each layer may import the ones below it, and itself. Parts of one row are strangers to one another.
+LAYERS: list[set[str]] = [
+    {"cli", "__main__"},
+    {"bench", "demo", "run", "infer"},
+    {"assemble"},
+    {"driver", "testing"},
+    {"kafka", "inference", "cache", "telemetry", "local", "files"},
+    {"ports"},
+    {"config", "config_fields", "config_checks", "config_layers", "config_properties"},
+    {"core"},
+    {"errors"},
+]
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+FRIENDS = [LAYERS[0], LAYERS[1], LAYERS[6]]  # parts of these rows may import one another
+
+OWNERS = {
+    "confluent_kafka": {"kafka"},
+    "torch": {"inference"},
+    "transformers": {"inference"},
+    "tokenizers": {"inference"},
+    "safetensors": {"inference"},
+    "redis": {"cache"},
+    "opentelemetry": {"telemetry"},
+    "prometheus_client": {"telemetry"},
+}
+# Beside the product: the training script makes a model that is shipped, `tail` reads the spans that others wrote, and
+# benchmarks time other people's loops.
+EXCEPTIONS = {"demo/train_sentiment.py", "cli/records.py"}
+EXCEPTED_PARTS = {"bench"}
+
+CORE_MAY_IMPORT = {"msgspec"}
+IMPURE = {
+    "asyncio",
+    "logging",
+    "multiprocessing",
+    "os",
+    "random",
+    "secrets",
+    "select",
+    "socket",
+    "subprocess",
+    "threading",
+    "time",
+    "uuid",
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: import by absolute name"
+            yield node.module
+            if node.module == "streamer":
+                yield from (f"streamer.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    """Dependencies point one way, and adapters never import one another."""
+    mine = part_of(path)
+    if mine == "__init__":
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "streamer" or len(parts) == 1:
+            continue
+        theirs = parts[1]
+        if theirs == mine or theirs not in LEVEL:
+            assert theirs in LEVEL or theirs in ("__version__", mine), f"{name} has no place in LAYERS"
+            continue
+        friends = any(mine in row and theirs in row for row in FRIENDS)
+        assert LEVEL[theirs] > LEVEL[mine] or friends, f"{mine} may not import {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_library_is_imported_by_its_owner_alone(path: Path) -> None:
+    """Only streamer.kafka knows confluent_kafka, only streamer.inference torch, and so on."""
+    mine = part_of(path)
+    if mine in EXCEPTED_PARTS or str(path.relative_to(PACKAGE)) in EXCEPTIONS:
+        return
+    for name in imports(path):
+        library = name.split(".")[0]
+        assert mine in OWNERS.get(library, {mine}), f"{library} belongs to {OWNERS[library]}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "core").rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_the_core_is_pure(path: Path) -> None:
+    """No clock, thread, socket, logger or random number in core."""
+    for name in imports(path):
+        library = name.split(".")[0]
+        assert library not in IMPURE, f"core imports {name}"
+        assert library in sys.stdlib_module_names | CORE_MAY_IMPORT | {"streamer"}, f"core imports {name}"
+    calls = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert not calls & {"now", "today", "utcnow"}, "core takes the time as an argument"
+
+
+def test_every_part_has_its_place() -> None:
+    """A new top-level part must be put into LAYERS."""
+    parts = {part_of(path) for path in modules()} - {"__init__"}
+    assert parts <= set(LEVEL), parts - set(LEVEL)

@@ -1,0 +1,353 @@
+"""The pipeline's decisions: facts in, commands out, no threads and no clock."""
+
+from __future__ import annotations
+
+from streamer.core.pipeline.breaker import BreakerPolicy
+from streamer.core.pipeline.policy import Policy
+from streamer.core.pipeline.protocol import (
+    Assigned,
+    CacheAnswered,
+    Dispatch,
+    EndReached,
+    Finish,
+    Grant,
+    Join,
+    LookUp,
+    Lost,
+    MicroBatchDone,
+    Release,
+    Revoking,
+    Rewind,
+    Settle,
+    Settled,
+    Stop,
+    Store,
+    Tick,
+    Unsettled,
+    WorkerLost,
+    WorkerReady,
+)
+from streamer.core.record import Answer, Skipped
+from streamer.errors import Code, DataFailure, ExitCode, FailureClass
+from tests.unit.pipeline_kit import CARD, Kit, segment, taken
+
+
+class TestMainPath:
+    def test_joins_the_group_when_the_first_worker_is_ready(self) -> None:
+        """The group is joined once, and only when there is somebody to work."""
+        kit = Kit(Policy("p", workers=2))
+        assert len(kit.of(Join)) == 1
+
+    def test_a_record_is_computed_and_settled(self) -> None:
+        """A micro-batch goes to a worker, its run is planned, and its end frees the budget."""
+        kit = Kit()
+        kit.feed(taken(1, segment(["a", "b"])))
+        kit.answer(kit.last_work())
+        (plan,) = kit.settles()
+        assert plan.offsets == {("in", 0): 2}
+        assert kit.pipeline.flow.in_flight_bytes == 200
+        commands = kit.feed(Settled(plan.settle))
+        assert kit.of(MicroBatchDone, commands)
+        assert kit.pipeline.flow.in_flight_bytes == 0
+
+    def test_identical_inputs_are_computed_once_across_micro_batches(self) -> None:
+        """Single flight: a computation belongs to everybody who waits for it."""
+        kit = Kit()
+        kit.feed(taken(1, segment(["a", "a"])), taken(2, segment(["a"], partition=1)))
+        assert [dispatch.work.texts for dispatch in kit.of(Dispatch)] == [["a"]]
+        kit.answer(kit.last_work())
+        assert sum(run.last - run.first for plan in kit.settles() for run in plan.runs) == 3
+
+    def test_a_failure_goes_to_every_waiter_and_is_not_kept(self) -> None:
+        """Each waiter has its own dead letter; the next such input is tried again."""
+        kit = Kit(Policy("p", lru_bytes=1 << 20))
+        poison = segment(["x", "x"])
+        kit.feed(taken(1, poison))
+        kit.answer(kit.last_work(), bad=["x"])
+        assert all(isinstance(outcome, DataFailure) for outcome in poison.outcomes)
+        assert poison.failures == 2
+        kit.feed(taken(2, segment(["x"], first=2)))
+        assert kit.last_work().work.texts == ["x"]
+
+    def test_only_a_finished_prefix_is_planned(self) -> None:
+        """A record behind an open one waits; other partitions do not."""
+        kit = Kit()
+        kit.feed(taken(1, segment(["slow", b"{"])))
+        first = kit.last_work()
+        kit.feed(taken(2, segment([b"{"], partition=1)))
+        assert [plan.offsets for plan in kit.settles()] == [{("in", 1): 1}]
+        kit.answer(first)
+        assert kit.settles()[-1].offsets == {("in", 0): 2}
+
+    def test_part_of_a_segment_is_planned(self) -> None:
+        """A segment's finished first records do not wait for its last."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"not json", "a"])))
+        assert kit.settles()[0].offsets == {("in", 0): 1}
+
+    def test_undecodable_records_and_tombstones_need_no_worker(self) -> None:
+        """What decoding ends is planned at once."""
+        kit = Kit()
+        dead = segment([b"{", None])
+        kit.feed(taken(1, dead))
+        assert isinstance(dead.outcomes[0], DataFailure)
+        assert isinstance(dead.outcomes[1], Skipped)
+        assert kit.settles()[0].offsets == {("in", 0): 2}
+        assert not kit.of(Dispatch)
+
+    def test_two_plans_at_most_are_under_way(self) -> None:
+        """One is at the broker, one ready behind it; what finishes later gathers."""
+        kit = Kit()
+        for number in range(4):
+            kit.feed(taken(number, segment([b"{"], first=number)))
+        assert [plan.offsets[("in", 0)] for plan in kit.settles()] == [1, 2]
+        kit.feed(Settled(kit.settles()[0].settle))
+        assert kit.settles()[-1].offsets == {("in", 0): 4}
+
+
+class TestCache:
+    def test_memory_answers_without_asking_anybody(self) -> None:
+        """What was computed before is answered from memory, and marked as cached."""
+        kit = Kit(Policy("p", lru_bytes=1 << 20))
+        kit.feed(taken(1, segment(["a"])))
+        kit.answer(kit.last_work())
+        again = segment(["a"], first=1)
+        before = len(kit.of(Dispatch))
+        kit.feed(taken(2, again))
+        assert isinstance(again.outcomes[0], Answer)
+        assert again.outcomes[0].cached
+        assert len(kit.of(Dispatch)) == before
+
+    def test_the_shared_cache_is_asked_once_a_micro_batch_and_filled(self) -> None:
+        """One look-up with all keys, misses to the worker, answers stored."""
+        kit = Kit(Policy("p", shared_cache=True))
+        both = segment(["a", "b"])
+        kit.feed(taken(1, both))
+        (look_up,) = kit.of(LookUp)
+        assert len(look_up.keys) == 2
+        assert not kit.of(Dispatch)
+        kit.feed(CacheAnswered(look_up.lookup, [Answer(b"{}", cached=True), None]))
+        assert kit.last_work().work.texts == ["b"]
+        kit.answer(kit.last_work())
+        (store,) = kit.of(Store)
+        assert [key for key, _ in store.entries] == look_up.keys[1:]
+
+    def test_a_model_that_must_not_be_shared_shares_nothing(self) -> None:
+        """cacheable = False: no memory, no shared cache, no single flight."""
+        card = CARD.__class__("m", "r1", "null", "float32", "torch", cacheable=False)
+        kit = Kit(Policy("p", lru_bytes=1 << 20, shared_cache=True), card)
+        kit.feed(taken(1, segment(["a", "a"])))
+        assert kit.last_work().work.texts == ["a", "a"]
+        assert not kit.of(LookUp)
+
+
+class TestSettling:
+    def test_an_aborted_plan_is_planned_again_after_a_pause(self) -> None:
+        """Outcomes stay in memory and are produced again."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{"])))
+        (plan,) = kit.settles()
+        kit.feed(Unsettled(plan.settle, "abort"))
+        assert len(kit.settles()) == 1
+        kit.now += 1
+        kit.feed(Tick())
+        again = kit.settles()[-1]
+        assert again.offsets == plan.offsets
+        assert again.generation > plan.generation
+
+    def test_plans_behind_an_aborted_one_come_back_before_anything_is_planned(self) -> None:
+        """A later plan beside an earlier one of a dead generation would leave a gap."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{"])), taken(2, segment([b"{"], first=1)))
+        first, second = kit.settles()
+        kit.feed(Unsettled(first.settle, "abort"))
+        kit.now += 1
+        kit.feed(Tick())
+        assert len(kit.settles()) == 2
+        kit.feed(Unsettled(second.settle, "behind"))
+        assert kit.settles()[-1].offsets == {("in", 0): 2}
+        assert kit.settles()[-1].runs[0].first == 0
+
+    def test_an_unclear_commit_is_cut_at_the_committed_offset(self) -> None:
+        """What turned out durable is not produced a second time."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{", b"{", b"{"])))
+        (plan,) = kit.settles()
+        kit.feed(Unsettled(plan.settle, "rebuild", committed={("in", 0): 2}))
+        kit.now += 1
+        kit.feed(Tick())
+        (run,) = kit.settles()[-1].runs
+        assert (run.first, run.last) == (2, 3)
+
+    def test_a_commit_that_landed_after_all_frees_everything(self) -> None:
+        """Committed beyond the plan: nothing is left to do."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{", b"{"])))
+        kit.feed(Unsettled(kit.settles()[0].settle, "rebuild", committed={("in", 0): 2}))
+        kit.now += 1
+        assert not kit.of(Settle, kit.feed(Tick()))
+        assert kit.pipeline.flow.in_flight_bytes == 0
+
+    def test_a_delivery_error_reads_again_from_the_committed_offsets(self) -> None:
+        """At least once: nothing later may be delivered before what failed."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{"])))
+        kit.feed(Unsettled(kit.settles()[0].settle, "delivery", restart=True))
+        assert kit.of(Rewind)[0].partitions == {("in", 0)}
+        kit.feed(Assigned({("in", 0): 2}))
+        kit.now += 1
+        kit.feed(taken(2, segment([b"{"], epoch=2)))
+        assert kit.settles()[-1].epochs == {("in", 0): 2}
+
+
+class TestRebalance:
+    def test_an_idle_partition_is_released_at_once(self) -> None:
+        """Nothing in flight, nothing to wait for."""
+        kit = Kit()
+        kit.feed(Revoking(5, frozenset({("in", 0)})))
+        assert kit.of(Release)[0].epoch == 5
+
+    def test_finished_work_is_settled_once_more_before_release(self) -> None:
+        """The new owner starts behind what we finished; what is unfinished is its own."""
+        kit = Kit()
+        kit.feed(taken(1, segment(["a", "b"])), taken(2, segment([b"{"], partition=1)))
+        kit.feed(taken(3, segment([b"{"], partition=1, first=1)))
+        kit.feed(taken(4, segment([b"{"], partition=1, first=2)))
+        kit.feed(Revoking(5, frozenset({("in", 1)})))
+        assert not kit.of(Release)
+        first, second = kit.settles()
+        kit.feed(Settled(first.settle))
+        last = kit.settles()[-1]
+        assert last.offsets == {("in", 1): 3}
+        kit.feed(Settled(second.settle))
+        assert not kit.of(Release)
+        kit.feed(Settled(last.settle))
+        assert kit.of(Release)[0].epoch == 5
+
+    def test_a_leaving_partition_gets_one_last_plan_only(self) -> None:
+        """A slow tail can't keep the next owner waiting."""
+        kit = Kit()
+        mixed = segment([b"{", "a"])
+        kit.feed(taken(1, mixed))
+        (plan,) = kit.settles()
+        kit.feed(Revoking(5, frozenset({("in", 0)})))
+        kit.feed(Settled(plan.settle))
+        assert kit.of(Release)
+        kit.answer(kit.last_work())
+        assert len(kit.settles()) == 1
+
+    def test_lost_partitions_are_never_settled(self) -> None:
+        """They are somebody else's already."""
+        kit = Kit()
+        kit.feed(taken(1, segment(["a"])))
+        work = kit.last_work()
+        kit.feed(Lost(frozenset({("in", 0)})))
+        kit.answer(work)
+        assert not kit.settles()
+        assert kit.pipeline.flow.in_flight_bytes == 0
+
+    def test_records_of_an_earlier_assignment_are_dropped(self) -> None:
+        """A record counts only under the epoch under which its partition is ours now."""
+        kit = Kit()
+        kit.feed(Assigned({("in", 0): 2}))
+        kit.feed(taken(1, segment([b"{"], epoch=1)))
+        assert not kit.settles()
+
+    def test_work_that_nobody_waits_for_is_not_lent(self) -> None:
+        """Revoked records leave the line before they reach a worker."""
+        kit = Kit()
+        kit.feed(WorkerLost(0, failure=FailureClass.DEVICE))
+        kit.feed(taken(1, segment(["a"])), Lost(frozenset({("in", 0)})))
+        kit.now += 60
+        kit.feed(Tick())
+        kit.feed(WorkerReady(0, CARD))
+        assert not kit.of(Dispatch)
+        assert not kit.pipeline.flights.by_key
+
+
+class TestFlow:
+    def test_the_grant_is_a_total_that_grows_with_what_ends(self) -> None:
+        """Totals can't race with records under way."""
+        kit = Kit()
+        (first,) = kit.of(Grant)
+        kit.feed(taken(1, segment([b"{"] * 1000)))
+        assert kit.of(Grant)[-1].records == first.records + 1000
+
+    def test_a_slow_record_counts_against_bytes_only(self) -> None:
+        """What waits behind a slow record must not hold the other partitions."""
+        kit = Kit(Policy("p", budget_bytes=1_000_000))
+        (first,) = kit.of(Grant)
+        kit.feed(taken(1, segment(["slow"] + [b"{"] * 1000)))
+        grant = kit.of(Grant)[-1]
+        assert grant.records == first.records + 1000
+        assert grant.size_bytes == first.size_bytes
+
+
+class TestEnds:
+    def test_until_end_finishes_when_all_is_settled(self) -> None:
+        """The end of the input is not the end of the work."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{"])), EndReached())
+        assert not kit.of(Finish)
+        kit.feed(Settled(kit.settles()[0].settle))
+        assert kit.of(Finish)[0].exit_code is ExitCode.DONE
+
+    def test_a_stop_drops_what_no_worker_holds_and_settles_the_rest(self) -> None:
+        """Stopping takes as long as the work that is lent, no longer."""
+        kit = Kit()
+        kit.feed(taken(1, segment(["a"])))
+        work = kit.last_work()
+        kit.feed(Stop(kit.now + 10))
+        assert kit.of(Grant)[-1] == Grant(0, 0)
+        kit.answer(work)
+        assert not kit.of(Finish)
+        kit.feed(Settled(kit.settles()[-1].settle))
+        assert kit.of(Finish)[0].exit_code is ExitCode.DONE
+
+    def test_a_transaction_that_does_not_end_by_the_deadline_is_said(self) -> None:
+        """Exit code 8: the drain deadline passed."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{"])), Stop(kit.now + 1))
+        kit.now += 2
+        kit.feed(Tick())
+        assert kit.of(Finish)[0].exit_code is ExitCode.DRAIN_DEADLINE
+
+    def test_the_breaker_halts_before_the_bad_stretch_is_settled(self) -> None:
+        """A bad deployment stops the pipeline; its failures are not planned."""
+        kit = Kit()
+        texts = [f"t{n}" for n in range(300)]
+        kit.feed(taken(1, segment(texts)))
+        kit.answer(kit.last_work(), bad=texts)
+        assert not kit.settles()
+        assert kit.of(Finish)[0].exit_code is ExitCode.HALTED
+
+    def test_accepted_dead_letters_pass_the_breaker(self) -> None:
+        """--accept-dead-letters N lets a known bad stretch through."""
+        kit = Kit(Policy("p", breaker=BreakerPolicy(accept=300)))
+        texts = [f"t{n}" for n in range(300)]
+        kit.feed(taken(1, segment(texts)))
+        kit.answer(kit.last_work(), bad=texts)
+        assert len(kit.settles()) == 1
+
+    def test_bad_input_does_not_trip_the_breaker(self) -> None:
+        """Undecodable records speak of the producer, not of the model."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{"] * 500)))
+        assert len(kit.settles()) == 1
+
+    def test_a_model_that_fails_for_everything_halts(self) -> None:
+        """The worker's own word: CODE."""
+        kit = Kit()
+        kit.feed(WorkerLost(0, failure=FailureClass.CODE, exit_code=ExitCode.CONFIGURATION, message="no such model"))
+        assert kit.of(Finish)[0] == Finish(ExitCode.CONFIGURATION, "no such model")
+
+    def test_a_model_that_changed_on_disk_stops_the_pipeline(self) -> None:
+        """One run serves one revision."""
+        kit = Kit()
+        kit.feed(WorkerLost(0), Tick(), WorkerReady(0, CARD.__class__("m", "r2", "null", "float32", "torch")))
+        assert kit.of(Finish)[0].exit_code is ExitCode.CONFIGURATION
+
+
+def test_code_is_a_data_failure_stage() -> None:
+    """Stages group codes."""
+    assert Code.INFER_NAN.stage == "infer"
