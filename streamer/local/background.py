@@ -1,4 +1,4 @@
-"""The stack that `streamer local up` leaves running: what was started is written down, so that `down` ends just that."""
+"""The stack that `streamer local up` leaves running: it is written down, so that `down` ends just that."""
 
 from __future__ import annotations
 

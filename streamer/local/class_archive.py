@@ -50,6 +50,7 @@ def _record_classes(runtime: Runtime, archive: Path) -> None:
             finally:
                 broker.stop()
             # The rename makes the archive appear whole or not at all.
-            record.rename(archive)
+            if record.exists():  # not if the broker had to be killed: then the next start tries again
+                record.rename(archive)
     finally:
         watchdog.close()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from streamer.errors import DependencyError
 
 
-class MissingPart(DependencyError):
+class MissingPart(DependencyError):  # noqa: N818 (the word that users of the module read best)
     """A program or library that the local stack needs is absent; the message is one line that says how to mend it."""
 
 
-class StartFailed(DependencyError):
+class StartFailed(DependencyError):  # noqa: N818
     """A process of the local stack ended or stayed unready; the message ends with the last lines of its log."""
 
 

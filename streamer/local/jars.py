@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from streamer.local.errors import MissingPart
@@ -45,12 +44,14 @@ def project_file(name: str) -> Path:
 def _fetch(folder: Path, java: Java) -> None:
     maven = find_maven()
     # The rename at the end makes the folder appear whole or not at all.
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     try:
         command = [
             str(maven),
             "--quiet",
             "--batch-mode",
+            "--strict-checksums",
             f"--file={project_file('deploy/kafka/pom.xml')}",
             "dependency:copy-dependencies",
             "-DincludeScope=runtime",
@@ -65,12 +66,11 @@ def _fetch(folder: Path, java: Java) -> None:
             check=False,
         )
         if fetched.returncode != 0:
-            errors = [line for line in fetched.stdout.splitlines() if line.startswith("[ERROR]")]
-            reason = errors[0].removeprefix("[ERROR]").strip() if errors else f"exit status {fetched.returncode}"
+            errors = [line for line in fetched.stdout.splitlines() if line.startswith("[ERROR] ")]
+            reason = errors[0].removeprefix("[ERROR] ") if errors else f"exit status {fetched.returncode}"
             raise MissingPart(
                 f"Maven could not fetch Apache Kafka {KAFKA_VERSION}; start Docker instead, or mend: {reason}"
             )
-        partial.chmod(0o755)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -16,7 +16,7 @@ from streamer.local.process import LocalProcess, Watchdog
 from streamer.local.runtime import Runtime
 
 _START_DEADLINE_S = 60.0
-_STOP_DEADLINE_S = 30.0
+_STOP_DEADLINE_S = 45.0
 _REQUEST_TIMEOUT_S = 1.0
 
 _LOG_CONFIGURATION_FILE = "log4j2.xml"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from streamer.local import watchdog as watchdog_program
@@ -48,8 +49,9 @@ class Watchdog:
 
     def _tell(self, line: str) -> None:
         assert self._child.stdin is not None
-        self._child.stdin.write(line + "\n")
-        self._child.stdin.flush()
+        with suppress(BrokenPipeError):  # someone ended it; its owner must still be able to end the servers
+            self._child.stdin.write(line + "\n")
+            self._child.stdin.flush()
 
 
 class LocalProcess:

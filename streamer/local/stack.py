@@ -85,9 +85,13 @@ class Stack:
         ]
 
     def close(self) -> None:
-        """End all processes (SIGTERM, then SIGKILL) and remove data and logs unless they are to be kept."""
-        _stop_all(self.processes)
-        remove_folders(self._folders_to_remove)
+        """End all processes, and remove data and logs unless they are to be kept."""
+        if self._folders_to_remove:
+            for process in self.processes:
+                process.kill()  # an orderly end only saves data, and takes three brokers 6 s
+            remove_folders(self._folders_to_remove)
+        else:
+            _stop_all(self.processes)
         self._watchdog.close()
 
     def detach(self) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 
 def started_at(pid: int) -> str | None:
-    """When process `pid` started, as an opaque text that tells it from a later one of the same number; None if ended."""
+    """When process `pid` started, as a text that tells it from a later one of the same number; None if ended."""
     try:
         # The second field is the program's name in parentheses, which may itself hold spaces and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from streamer.local import MissingPart
 from streamer.local.docker import engine_answers
 from streamer.local.jars import KAFKA_VERSION, kafka_jars, project_file
 from streamer.local.programs import Java, find_java
+from streamer.local.runtime import Runtime
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,6 +99,22 @@ def test_failed_fetch_says_why_and_leaves_nothing(tmp_path: Path, monkeypatch: p
     with pytest.raises(MissingPart, match=r"^Maven could not fetch .*: no such repository$"):
         kafka_jars(Java(Path("java"), "17", 17))
     assert not [path for path in (tmp_path / "cache" / "streamer").iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize(
+    ("major", "use", "write"), [(17, "SharedArchiveFile", "ArchiveClassesAtExit"), (25, "AOTCache", "AOTCacheOutput")]
+)
+def test_class_archive_is_used_in_the_way_of_each_java(major: int, use: str, write: str, tmp_path: Path) -> None:
+    """A broker is told of the archive once it exists, by the option that its Java knows, and else of none."""
+    runtime = Runtime(Java(Path("java"), f"{major}.0.1", major), tmp_path / "kafka")
+    archive = tmp_path / f"kafka-java-{major}.0.1.jsa"
+    files = (tmp_path / "log4j2.xml", tmp_path / "server.properties")
+    assert not [option for option in runtime.broker_command(*files) if str(archive) in option]
+    archive.touch()
+    assert f"-XX:{use}={archive}" in runtime.broker_command(*files)
+    recording = replace(runtime, record=tmp_path / "new").broker_command(*files)
+    assert f"-XX:{write}={tmp_path / 'new'}" in recording
+    assert not [option for option in recording if str(archive) in option]
 
 
 def test_silent_docker_engine_is_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
