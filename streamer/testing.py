@@ -31,6 +31,6 @@ class MemoryCache:
         if self.available and not self._closed:
             self.answers.update((key, msgspec.structs.replace(answer, cached=True)) for key, answer in entries)
 
-    def close(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float) -> None:  # noqa: ARG002 - as the port has it
         """From now on a look-up is a miss and a store is dropped."""
         self._closed = True

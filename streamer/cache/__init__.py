@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 
-from streamer.cache.events import CacheEvent, OnEvent
+from streamer.cache.events import CacheEvent, OnEvent, ignore
 from streamer.cache.gate import READ_TIMEOUT_S, STORE_TIMEOUT_S, client_of
 from streamer.cache.look_ups import LookUps
 from streamer.cache.stores import Stores
@@ -53,7 +53,7 @@ class RedisCache:
         ttl_s: int,
         post: Post,
         timeout_s: float = 0.3,
-        on_event: OnEvent = lambda event, keys: None,
+        on_event: OnEvent = ignore,
     ) -> None:
         self._look_ups = LookUps(client_of(url, READ_TIMEOUT_S), post, timeout_s, on_event)
         self._stores = Stores(client_of(url, STORE_TIMEOUT_S), ttl_s, on_event)

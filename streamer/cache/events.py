@@ -20,3 +20,7 @@ class CacheEvent(StrEnum):
 
 OnEvent = Callable[[CacheEvent, int], None]
 """Called with an event and its number of keys, from any of the cache's threads and from the caller's."""
+
+
+def ignore(_event: CacheEvent, _keys: int) -> None:
+    """Count nothing."""

@@ -118,7 +118,7 @@ class LookUps:
             values = cast("list[bytes | None]", self._gate.client.mget([KEY_PREFIX + key for key in keys]))
             answers = stored.decode(keys, values)
             absent = values.count(None)
-        except Exception as error:  # noqa: BLE001 - whatever library, server or wire come up with is an outage
+        except Exception as error:  # whatever library, server or wire come up with is an outage
             failure = error
             if not isinstance(error, ResponseError):
                 self._gate.hang_up()  # what else may lie in this connection's buffers belongs to nobody

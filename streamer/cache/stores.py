@@ -85,7 +85,7 @@ class Stores:
                 self._set_many(chunk)
                 self._gate.succeeded()
                 counts[CacheEvent.STORED] += len(chunk)
-            except Exception as error:  # noqa: BLE001 - as with look-ups: an outage
+            except Exception as error:  # as with look-ups: an outage
                 if not isinstance(error, ResponseError):
                     self._gate.hang_up()
                 self._gate.failed(error)
