@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -15,7 +16,9 @@ from streamer.errors import ExitCode, StreamerError
 # Each command NAME is the click command called NAME in streamer.cli.NAME, imported when it is asked for: `--help` must
 # be quick, and `run` must not import torch. The line is what `streamer --help` says of it.
 COMMANDS: dict[str, str] = {
+    "bench": "Measure streamer on this machine against loops of one's own.",
     "config": "Check the configuration, or show it without its secrets.",
+    "infer": "Ask a model about the lines of a file, without Kafka.",
     "local": "A Kafka and a Redis on this machine, to try streamer with.",
     "produce": "Write events from a file or from standard input.",
     "run": "Run pipelines: events in, results and dead letters out.",
@@ -25,14 +28,24 @@ COMMANDS: dict[str, str] = {
 
 
 class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return sorted(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(f"streamer.cli.{name}"), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader of a pipe (`| head`) went away: nothing is wrong, and nothing may be flushed to it at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.DONE
+        return code
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -49,7 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a command may return one itself."""
     try:
         code = cli.main(args=arguments, prog_name="streamer", standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return ExitCode.USAGE
@@ -58,8 +70,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StreamerError as error:
         click.echo(f"streamer: {error}", err=True)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of a pipe (`| head`) went away: nothing is wrong, and nothing may be flushed to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.DONE
     return int(code or ExitCode.DONE)

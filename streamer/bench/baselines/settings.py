@@ -1,0 +1,19 @@
+"""What the loops are told, as JSON on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class RawSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """For `raw_loop`. It ends after `records` records; 0 is never."""
+
+    consumer: dict[str, Any]
+    producer: dict[str, Any]
+    input: str
+    output: str
+    micro_batch_records: int
+    records: int = 0
+    wait: str = "full"

@@ -1,0 +1,113 @@
+"""Throughput without a model: `streamer run` with `builtin:null` against the shortest transactional loop."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from streamer.bench.bench import Bench, Measured
+from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
+from streamer.bench.workload import Workload
+
+RAW_SIZES = (1000, 2000, 5000, 10_000)
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row: a workload, with or without cache."""
+
+    name: str
+    cache: bool = False
+    repeats: float = 0.0
+    sampled: float | None = None
+    target: Target | None = None
+
+    def workload(self, records: int) -> Workload:
+        """Its events."""
+        return Workload(records, repeats=self.repeats, sampled=self.sampled)
+
+
+NULL = (Case("cache off", target=Target(at_least=0.8)),)
+CACHE = (
+    Case("LRU and Redis, no repeats", cache=True, target=Target(at_least=0.5)),
+    Case("LRU and Redis, 30 % repeats", cache=True, repeats=0.3, target=Target(at_least=0.5)),
+)
+SPANS = (
+    Case("no trace sampled", sampled=0.0),
+    Case("1 % of traces sampled", sampled=0.01),
+    Case("100 % of traces sampled", sampled=1.0),
+)
+
+
+def null_throughput(bench: Bench, cases: Sequence[Case], records: int, rounds: int, progress: Progress) -> Section:
+    """Records a second through each case, beside the raw loop on the same input."""
+    figures: list[Figure] = []
+    clock, size = "", 0
+    for case in cases:
+        backlog = bench.setup().input
+        progress(f"{case.name}: writing {records:,} events")
+        bench.fill(backlog, case.workload(records).events())
+        size = size or best_raw_size(bench, backlog, records, progress)
+        rounds_of = interleaved(
+            rounds,
+            {
+                f"{case.name}: streamer": partial(_ours, bench, case, backlog, records),
+                f"{case.name}: raw loop": partial(raw, bench, backlog, records, size),
+            },
+            progress,
+        )
+        ours, theirs = rounds_of.values()
+        clock = ours[0].clock
+        figures.append(_figure(case, ours, theirs))
+        bench.delete(backlog)
+    return Section(
+        f"builtin:null, exactly once, a backlog of {records:,} events in 4 partitions",
+        figures,
+        (
+            f"ratio: median of {rounds} interleaved rounds against the raw loop on the same input with the same client"
+            f" properties, in micro-batches of {size:,} (the best of {', '.join(f'{each:,}' for each in RAW_SIZES)})",
+            f"rate: first to last result by the {clock}'s timestamps; CPU: of the whole program with its children,"
+            " start included",
+        ),
+    )
+
+
+def raw(bench: Bench, backlog: str, records: int, size: int) -> Measured:
+    """One run of the raw loop over a backlog."""
+    setup = bench.setup(input_topic=backlog)
+    return bench.measure(setup, bench.start_raw(setup, micro_batch_records=size, records=records), records)
+
+
+def best_raw_size(bench: Bench, backlog: str, records: int, progress: Progress) -> int:
+    """The micro-batch size with which the raw loop is fastest, the better of two runs each."""
+    best: dict[int, float] = {}
+    for turn in range(2):
+        for size in RAW_SIZES:
+            progress(f"raw loop: micro-batches of {size:,}, run {turn + 1} of 2")
+            best[size] = max(best.get(size, 0.0), raw(bench, backlog, records, size).records_per_s)
+    return max(best, key=best.__getitem__)
+
+
+def _ours(bench: Bench, case: Case, backlog: str, records: int) -> Measured:
+    setup = bench.setup(input_topic=backlog, cache=case.cache)
+    return bench.measure(setup, bench.start(setup, "--until-end"), records)
+
+
+def _figure(case: Case, ours: Sequence[Measured], theirs: Sequence[Measured]) -> Figure:
+    ratio, ratios = median_ratio([run.records_per_s for run in ours], [run.records_per_s for run in theirs])
+    return Figure(
+        case.name,
+        ratio,
+        "× raw loop",
+        case.target,
+        ratios,
+        {
+            "streamer records/s": statistics.median([run.records_per_s for run in ours]),
+            "raw records/s": statistics.median([run.records_per_s for run in theirs]),
+            "streamer CPU µs/record": statistics.median([run.cpu_us_per_record for run in ours]),
+            "raw CPU µs/record": statistics.median([run.cpu_us_per_record for run in theirs]),
+        },
+    )

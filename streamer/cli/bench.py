@@ -1,0 +1,110 @@
+"""`streamer bench`: what streamer adds to a loop of one's own, measured on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from streamer.bench.figures import Section
+
+WIDTH = 160  # of tables where there is no terminal
+PARTS = ("null", "cache", "spans", "minilm")
+
+
+def _place(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds where to run, and how to print."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host."),
+        click.option("--redis", "redis_url", default="", metavar="URL", help="Use this Redis. Default: start one."),
+        click.option(
+            "--bootstrap-servers", default="", metavar="HOST:PORT", help="Use this Kafka. Default: start one."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def bench() -> None:
+    """Measure streamer against the shortest loops of one's own, side by side in one run."""
+
+
+@bench.command()
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Only this part; may be repeated.")
+@click.option("--records", type=click.IntRange(1), default=300_000, show_default=True, help="Events in the backlog.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds, interleaved.")
+@_place
+def throughput(
+    only: tuple[str, ...], records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool
+) -> None:
+    """Records a second over a backlog: against the raw loop, with cache, with tracing, and with a model."""
+    from streamer.bench.bench import opened
+    from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput
+
+    parts = only or PARTS
+    cases = [
+        case for part, some in (("null", NULL), ("cache", CACHE), ("spans", SPANS)) if part in parts for case in some
+    ]
+    sections = []
+    with opened(bootstrap_servers, redis_url, redis="cache" in parts) as place:
+        if cases:
+            sections.append(null_throughput(place, cases, records, rounds, _progress))
+    _print(sections, as_json)
+
+
+def _progress(what: str) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r\033[K{what} …", nl=False, err=True)
+    else:
+        click.echo(what, err=True)
+
+
+def _print(sections: Sequence[Section], as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from streamer.bench.figures import document
+
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)
+    found = document(sections)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    host = found["host"]
+    load = ", ".join(map(str, host["load_average"]))
+    console.print(
+        f"{host['cpu']}, {host['cores']} cores, Python {host['python']}, load average {load}", highlight=False
+    )
+    for section in sections:
+        names = list(dict.fromkeys(name for figure in section.figures for name in figure.columns))
+        table = Table(
+            title=section.title, title_justify="left", caption="\n".join(section.notes), caption_justify="left"
+        )
+        table.add_column("")
+        for heading in ("value", "rounds", "target", "verdict", *names):
+            table.add_column(heading, justify="right")
+        for figure in section.figures:
+            spread = f"{min(figure.values):.2f}-{max(figure.values):.2f}" if figure.values else ""
+            verdict = "" if figure.met is None else "[green]met[/]" if figure.met else "[red]missed[/]"
+            table.add_row(
+                figure.name,
+                f"{_number(figure.value)} {figure.unit}",
+                spread,
+                str(figure.target or ""),
+                verdict,
+                *(_number(figure.columns[name]) if name in figure.columns else "" for name in names),
+            )
+        console.print(table)
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
