@@ -1,0 +1,1 @@
+"""Lines instead of topics: the source and sink of `streamer infer`."""
