@@ -77,19 +77,30 @@ def split(source: vader.Vader) -> Split:
 
 def build_tokenizer(texts: list[str]) -> Tokenizer:
     """Learn a lower-case WordPiece vocabulary. Runs of punctuation stay whole, so that ":)" can be a piece."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("contiguous")]
-    )
-    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=list(_SPECIAL), show_progress=False)
+    tokenizer = _words(models.WordPiece(unk_token="[UNK]"))
+    # The trainer numbers "##c" pieces as it meets them, in an order that differs from run to run, and breaks ties by
+    # number: naming them first makes the vocabulary the same each time. As special tokens they must not stay.
+    characters = sorted({c for text in texts for c in tokenizer.normalizer.normalize_str(text) if not c.isspace()})
+    named = [*_SPECIAL, *(f"##{character}" for character in characters)]
+    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=named, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = _words(models.WordPiece(tokenizer.get_vocab(), unk_token="[UNK]"))
+    tokenizer.add_special_tokens(list(_SPECIAL))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
     )
     tokenizer.enable_truncation(MAX_TOKENS)
+    return tokenizer
+
+
+def _words(model: models.WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("contiguous")]
+    )
     return tokenizer
 
 

@@ -60,8 +60,9 @@ def fetch_sdist(directory: Path) -> Path:
     command += ["--dest", str(directory), f"vaderSentiment=={VERSION}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
+        last_line = done.stderr.strip().rpartition("\n")[2]
         raise SourceError(
-            f"pip could not download {SDIST_NAME} ({done.stderr.strip().splitlines()[-1:]}); "
+            f"pip could not download {SDIST_NAME} ({last_line}); "
             "install pip in this environment, or fetch that file yourself and pass it with --sdist FILE"
         )
     return directory / SDIST_NAME
