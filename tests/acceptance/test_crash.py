@@ -1,0 +1,93 @@
+"""Nothing is lost and nothing doubled, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from contextlib import suppress
+from itertools import cycle
+
+import pytest
+
+from tests.acceptance.harness import Given, Lab, Place, Reader, Run, check, event, wait_for
+
+EVENTS = 50_000
+DRIVER_KILLS = 5
+WORKER_KILLS = 5
+
+
+def test_exactly_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
+    """After kill -9 of driver and worker with transactions open, each input has one outcome, in order."""
+    reader, opened = crash(lab, "exactly_once")
+    anomalies = check(lab.given, reader.outcomes, expected(lab))
+    assert not anomalies, str(anomalies)
+    assert opened, "no kill met an open transaction: this test proved nothing"
+
+
+def test_at_least_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
+    """After the same kills in at-least-once mode nothing is missing, and repeats come after a first in order."""
+    reader, _ = crash(lab, "at_least_once")
+    anomalies = check(lab.given, reader.outcomes, expected(lab), repeats=True)
+    assert not anomalies, str(anomalies)
+    results = [outcome for outcome in reader.outcomes if not outcome.code]
+    assert len({outcome.headers["ce_id"] for outcome in results}) == len({outcome.place for outcome in results})
+
+
+def crash(lab: Lab, guarantee: str) -> tuple[Reader, int]:
+    """Run 50,000 events through kills at random places of their way; returns the reader, at the end, and how many
+    kills of the driver met an open transaction."""
+    lab.topics()
+    lab.produce(_records())
+    config = lab.config(guarantee=guarantee, micro_batch_records=500, options={"batch_ms": 1, "text_us": 50})
+    reader = lab.reader()
+    moments = random.Random(7)
+    run = lab.start(config)
+    opened = 0
+    victims = cycle(("worker", "driver"))
+    for _ in range(DRIVER_KILLS + WORKER_KILLS):
+        target = reader.count + moments.randint(500, 4_000)
+        wait_for(lambda target=target: reader.count >= target or _failed(run), "progress")
+        if next(victims) == "worker":
+            _kill_worker(run)
+        else:
+            run.kill()
+            opened += lab.open_transactions() > 0
+            run = lab.start(config)
+    wait_for(lambda: reader.count >= EVENTS and reader.places >= EVENTS or _failed(run), "all outcomes")
+    assert run.stop() == 0, run.log
+    assert lab.start(config, "--until-end").wait() == 0
+    return reader, opened
+
+
+def expected(lab: Lab):  # type: ignore[no-untyped-def]
+    """What each record of `_records` ends as."""
+
+    def code(place: Place) -> str:
+        value = lab.given[place].value or b""
+        return "decode.json" if value.endswith(b"oops") else "infer.exception" if b"RAISE" in value else ""
+
+    return code
+
+
+def _records() -> list[Given]:
+    records = [event(number, "RAISE" if number % 500 == 250 else "") for number in range(EVENTS)]
+    for number in range(0, EVENTS, 100):
+        records[number] = Given(b"k%d" % number, b"%d oops" % number, [("trace", b"%d" % number)])
+    return records
+
+
+def _kill_worker(run: Run) -> None:
+    pid = wait_for(lambda: run.worker_pids() or _failed(run), "a worker")[0]
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _failed(run: Run) -> None:
+    assert not run.ended, f"the run ended with {run.process.returncode}:\n{run.log[-3000:]}"
+
+
+@pytest.fixture(autouse=True)
+def _name(lab: Lab) -> None:
+    """Print where the logs lie."""
+    print(lab.folder)

@@ -1,0 +1,49 @@
+"""A `python:` model that does what the words in its texts say: the acceptance tests' stand-in for a transformer."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import Any
+
+from streamer.inference.model import Input
+
+
+class Obedient:
+    """Answers `{"n": N}` to a text that begins with the number N, so that a test sees whose answer it reads.
+
+    Words: RAISE raises · SEGV is a segmentation fault · HANG sleeps for an hour · NAN gives not-a-number ·
+    HUGE adds 300,000 characters to the output · SLEEP waits for 3 s.
+    Options: `batch_ms` and `text_us` of sleep for each forward batch and for each text in it, `fail` to raise for all
+    but the probe, `cacheable` (default False).
+    """
+
+    version = "obedient-1"
+    probe = "0 probe"
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.batch_s = float(options.get("batch_ms", 0)) / 1e3
+        self.text_s = float(options.get("text_us", 0)) / 1e6
+        self.fail = bool(options.get("fail", False))
+        self.cacheable = bool(options.get("cacheable", False))
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """See the class."""
+        time.sleep(self.batch_s + self.text_s * len(inputs))
+        return [self._answer(one.text) for one in inputs]
+
+    def _answer(self, text: str) -> dict[str, Any]:
+        number, *words = text.split()
+        if "RAISE" in words or (self.fail and text != self.probe):
+            raise ValueError(f"told to raise by {text}")
+        if "SEGV" in words:
+            ctypes.string_at(0)
+        if "HANG" in words:
+            time.sleep(3600)
+        if "SLEEP" in words:
+            time.sleep(3)
+        if "NAN" in words:
+            return {"n": float("nan")}
+        if "HUGE" in words:
+            return {"n": int(number), "padding": "x" * 300_000}
+        return {"n": int(number)}
