@@ -36,9 +36,8 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A text and the mean of its human scores, -4 (most negative) to 4 (most positive); ``row`` is its id there."""
+    """A text and the mean of its human scores, -4 (most negative) to 4 (most positive)."""
 
-    row: str
     score: float
     text: str
 
@@ -78,10 +77,10 @@ def read_sdist(sdist: Path) -> Vader:
     if hashlib.sha256(data).hexdigest() != SDIST_SHA256:
         raise SourceError(f"{sdist} is not {SDIST_NAME} with sha256 {SDIST_SHA256}; download it again")
     with tarfile.open(fileobj=io.BytesIO(data)) as outer:
-        lexicon = _rows(_member(outer, _LEXICON), text_column=0, row_column=0)
+        lexicon = _rows(_member(outer, _LEXICON), text_column=0)
         with tarfile.open(fileobj=io.BytesIO(_member(outer, _TEXTS))) as inner:
             texts = {
-                source: _rows(_member(inner, f"hutto_ICWSM_2014/{name}"), text_column=2, row_column=0)
+                source: _rows(_member(inner, f"hutto_ICWSM_2014/{name}"), text_column=2)
                 for source, name in _FILES.items()
             }
     return Vader(texts, lexicon)
@@ -99,11 +98,11 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     return file.read()
 
 
-def _rows(data: bytes, *, text_column: int, row_column: int) -> list[Snippet]:
+def _rows(data: bytes, *, text_column: int) -> list[Snippet]:
     snippets: dict[str, Snippet] = {}
     for line in data.decode("utf-8-sig").splitlines():
         columns = line.split("\t")
         text = html.unescape(columns[text_column]).strip()
         if text:
-            snippets.setdefault(fold(text), Snippet(columns[row_column], float(columns[1]), text))
+            snippets.setdefault(fold(text), Snippet(float(columns[1]), text))
     return list(snippets.values())
