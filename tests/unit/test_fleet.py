@@ -28,7 +28,7 @@ OK = Answer(b"{}")
 
 def flight(number: int) -> Flight:
     text = f"t{number}"
-    return Flight(number, text, TextEvent(text), [(segment([text]), 0)])
+    return Flight(number, text, TextEvent(text), segment([text]), 0)
 
 
 class Yard:
@@ -213,7 +213,7 @@ class TestLending:
         """Columns are left out when they are empty."""
         yard = Yard()
         plain = flight(1)
-        paired = Flight(2, "k", TextEvent("t", text_pair="u", params={"n": 1}), [(segment(["t"]), 0)])
+        paired = Flight(2, "k", TextEvent("t", text_pair="u", params={"n": 1}), segment(["t"]), 0)
         (work,) = yard.lend(plain)
         assert work.pairs is None
         assert work.params is None
@@ -225,13 +225,13 @@ class TestLending:
         yard = Yard()
         yard.lend(flight(1))
         yard.die([])
-        assert yard.fleet.done(ForwardDone(0, [1], [OK]), yard.now) == []
+        assert yard.fleet.done(ForwardDone(0, [1], [OK]), yard.now) == ([], [])
 
     def test_outcomes_must_match_their_numbers(self) -> None:
         """A worker that answers for a part only is a bug, said loudly."""
         yard = Yard()
         yard.lend(flight(1), flight(2))
-        with pytest.raises(ValueError, match="shorter"):
+        with pytest.raises(ValueError, match="1 outcomes for 2"):
             yard.fleet.done(ForwardDone(0, [1, 2], [OK]), yard.now)
 
 

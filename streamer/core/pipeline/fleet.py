@@ -39,7 +39,6 @@ CONVICT_KILLS = 2
 CONVICT_SIGKILLS = 3
 QUEUE_PER_WORKER = 2048  # two sort windows: one in the model, one tokenised behind it
 QUEUE_S = 0.5  # a quick model may hold as much as it computes in this time
-QUEUE_BYTES_PER_WORKER = 1 << 22
 MIN_SHARE = 16  # fewer computations than this are not worth dividing
 RESTART_PAUSE_S = 0.5
 RESTART_PAUSE_MAX_S = 30.0
@@ -62,7 +61,6 @@ class Worker:
     state: State = State.WAITING
     restart_at: float = 0.0
     held: dict[int, Flight] = field(default_factory=dict)
-    held_bytes: int = 0
     announced: list[int] = field(default_factory=list)
     alone: bool = False
     deadline: float = 0.0
@@ -70,12 +68,7 @@ class Worker:
 
     def room(self, queue: int) -> bool:
         """Whether more work may be queued at it, `queue` being the most computations that it may hold."""
-        return (
-            self.state is State.READY
-            and not self.alone
-            and len(self.held) < queue
-            and self.held_bytes < QUEUE_BYTES_PER_WORKER
-        )
+        return self.state is State.READY and not self.alone and len(self.held) < queue
 
 
 class Fleet:
@@ -87,6 +80,7 @@ class Fleet:
         self.waiting: deque[Flight] = deque()
         self.suspects: deque[Flight] = deque()
         self.restarts: dict[str, int] = {}
+        self.some_unwanted = False  # set when records were dropped: a flight in line may have no waiter left
         self._before_suspects = 0  # work in line that goes out before the suspects' turn
         self._unannounced_deaths = 0
 
@@ -102,22 +96,23 @@ class Fleet:
         worker.announced = fact.numbers
         worker.deadline = now + self.lease_s
 
-    def done(self, fact: ForwardDone, now: float) -> list[tuple[Flight, Answer | DataFailure]]:
-        """A forward batch ended; returns its flights with their outcomes."""
+    def done(self, fact: ForwardDone, now: float) -> tuple[list[Flight], list[Answer | DataFailure]]:
+        """A forward batch ended; returns its flights and their outcomes, without those that we took back before."""
         worker = self.workers[fact.worker]
         worker.announced = []
         worker.deadline = now + self.lease_s
         worker.fruitless_starts = 0
         self._unannounced_deaths = 0
-        landed = []
-        for number, outcome in zip(fact.numbers, fact.outcomes, strict=True):
-            flight = worker.held.pop(number, None)
-            if flight is not None:
-                worker.held_bytes -= flight.size_bytes
-                landed.append((flight, outcome))
+        if len(fact.numbers) != len(fact.outcomes):
+            raise ValueError(f"worker {fact.worker} gave {len(fact.outcomes)} outcomes for {len(fact.numbers)} inputs")
+        take = worker.held.pop
+        flights = [take(number, None) for number in fact.numbers]
+        outcomes = fact.outcomes
+        if None in flights:
+            outcomes = [outcome for flight, outcome in zip(flights, outcomes, strict=True) if flight is not None]
         if not worker.held:
             worker.alone = False
-        return landed
+        return [flight for flight in flights if flight is not None], outcomes
 
     def lost(self, fact: WorkerLost, now: float) -> list[tuple[Flight, DataFailure]]:
         """A worker's process ended; returns who is convicted."""
@@ -208,7 +203,7 @@ class Fleet:
         free = [worker for worker in self.workers if worker is not reserved and worker.room(queue)]
         share = max(-(-len(self.waiting) // max(len(free), 1)), MIN_SHARE)
         while self.waiting and free:
-            worker = min(free, key=lambda candidate: candidate.held_bytes)
+            worker = min(free, key=lambda candidate: len(candidate.held))
             chunk = self._take(min(share, queue - len(worker.held)), unwanted)
             if chunk:
                 commands.append(self._lend(worker, chunk, now, alone=False))
@@ -234,32 +229,34 @@ class Fleet:
         return worker
 
     def _take(self, most: int, unwanted: list[Flight]) -> list[Flight]:
-        chunk: list[Flight] = []
-        size_bytes = 0
+        """The next flights in line; those that nobody waits for are looked for only after something was dropped."""
         waiting = self.waiting
-        while waiting and len(chunk) < most and size_bytes < QUEUE_BYTES_PER_WORKER:
-            flight = waiting.popleft()
-            self._before_suspects -= 1
-            if flight.wanted:
-                chunk.append(flight)
-                size_bytes += len(flight.event.text)
-            else:
-                unwanted.append(flight)
+        if most >= len(waiting):
+            chunk = list(waiting)
+            waiting.clear()
+        else:
+            chunk = [waiting.popleft() for _ in range(most)]
+        self._before_suspects -= len(chunk)
+        if self.some_unwanted:
+            unwanted += [flight for flight in chunk if not flight.wanted]
+            chunk = [flight for flight in chunk if flight.wanted]
+            self.some_unwanted = bool(waiting)
         return chunk
 
     def _lend(self, worker: Worker, flights: list[Flight], now: float, *, alone: bool) -> Dispatch:
         if not worker.held:
             worker.deadline = now + self.lease_s
-        worker.held.update((flight.number, flight) for flight in flights)
-        worker.held_bytes += sum(flight.size_bytes for flight in flights)
+        numbers = [flight.number for flight in flights]
+        worker.held.update(zip(numbers, flights, strict=True))
         events = [flight.event for flight in flights]
         pairs = [event.text_pair for event in events]
         params = [event.params for event in events]
+        nothing = len(events)
         work = Work(
-            [flight.number for flight in flights],
+            numbers,
             [event.text for event in events],
-            pairs if any(pair is not None for pair in pairs) else None,
-            params if any(params) else None,
+            pairs if pairs.count(None) < nothing else None,
+            params if params.count(None) < nothing else None,
             alone,
         )
         return Dispatch(worker.number, work)

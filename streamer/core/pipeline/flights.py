@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
-from streamer.core.record import Answer, Outcome, Segment, TextEvent
+import msgspec
+
+from streamer.core.record import Answer, Segment, TextEvent
 from streamer.errors import DataFailure
 
 Key = bytes | str | tuple[str, str | None, bytes] | int
+Waiter = tuple[Segment, int]
 
 
-@dataclass(slots=True, eq=False)
-class Flight:
-    """One input being looked up or computed. `kills` and `sigkills` count the workers that died of it alone."""
+class Flight(msgspec.Struct, eq=False, gc=False):
+    """One input being looked up or computed. Most have one waiter, the record at `segment`, `index`; those that came
+    later are in `more`. `kills` and `sigkills` count the workers that died of it alone.
+
+    A struct without garbage collection: one is made a record, and none is part of a cycle.
+    """
 
     number: int
     key: Key
     event: TextEvent
-    waiters: list[tuple[Segment, int]]
+    segment: Segment
+    index: int
+    more: list[Waiter] | None = None
     kills: int = 0
     sigkills: int = 0
+
+    @property
+    def waiters(self) -> Iterator[Waiter]:
+        """The records that wait for it."""
+        yield self.segment, self.index
+        yield from self.more or ()
 
     @property
     def wanted(self) -> bool:
@@ -28,43 +41,59 @@ class Flight:
         return any(not segment.dropped for segment, _ in self.waiters)
 
     @property
-    def size_bytes(self) -> int:
-        """A stand-in for its cost: the length of its text."""
-        return len(self.event.text)
+    def records(self) -> int:
+        """How many records wait for it."""
+        return 1 + len(self.more) if self.more else 1
 
 
-@dataclass(slots=True)
 class Flights:
     """All computations under way, by key."""
 
-    by_key: dict[Key, Flight] = field(default_factory=dict)
-    _numbers: int = 0
+    def __init__(self) -> None:
+        self.by_key: dict[Key, Flight] = {}
+        self._numbers = 0
 
-    def join(self, key: Key, event: TextEvent, segment: Segment, index: int) -> Flight | None:
-        """Let a record wait for its key's computation; returns the flight if it is a new one."""
-        flight = self.by_key.get(key)
-        if flight is not None:
-            flight.waiters.append((segment, index))
-            return None
-        self._numbers += 1
-        flight = self.by_key[key] = Flight(self._numbers, key, event, [(segment, index)])
-        return flight
+    def join(self, keys: list[Key], events: list[TextEvent], segment: Segment, indexes: list[int]) -> list[Flight]:
+        """Let a segment's records wait for their keys' computations; returns the flights that are new."""
+        by_key = self.by_key
+        find = by_key.get
+        number = self._numbers
+        fresh: list[Flight] = []
+        append = fresh.append
+        for key, event, index in zip(keys, events, indexes, strict=True):
+            flight = find(key)
+            if flight is None:
+                number += 1
+                flight = by_key[key] = Flight(number, key, event, segment, index)
+                append(flight)
+            elif flight.more is None:
+                flight.more = [(segment, index)]
+            else:
+                flight.more.append((segment, index))
+        self._numbers = number
+        return fresh
 
-    def land(self, flight: Flight, outcome: Answer | DataFailure) -> None:
-        """Give the outcome to every waiter; each failure is its record's own dead letter."""
-        self.by_key.pop(flight.key, None)
-        resolve(flight.waiters, outcome)
+    def land(self, flights: list[Flight], outcomes: list[Answer | DataFailure]) -> int:
+        """Give each flight's outcome to all its waiters, each failure as its record's own; returns how many records
+        ended."""
+        by_key = self.by_key
+        ended = len(flights)
+        for flight, outcome in zip(flights, outcomes, strict=True):
+            by_key.pop(flight.key, None)
+            if flight.more is None and type(outcome) is Answer:
+                segment = flight.segment
+                segment.outcomes[flight.index] = outcome
+                segment.open -= 1
+                continue
+            ended += flight.records - 1
+            for segment, index in flight.waiters:
+                segment.outcomes[index] = outcome
+                segment.open -= 1
+                segment.failures += type(outcome) is DataFailure
+        return ended
 
-    def cancel(self, flight: Flight) -> None:
-        """Nobody waits any more."""
-        self.by_key.pop(flight.key, None)
-
-
-def resolve(waiters: Iterable[tuple[Segment, int]], outcome: Outcome) -> None:
-    """Write an outcome where records wait for it."""
-    failed = isinstance(outcome, DataFailure)
-    for segment, index in waiters:
-        segment.outcomes[index] = outcome
-        segment.open -= 1
-        if failed:
-            segment.failures += 1
+    def cancel(self, flights: list[Flight]) -> int:
+        """Nobody waits for these any more; returns how many records are let go."""
+        for flight in flights:
+            self.by_key.pop(flight.key, None)
+        return sum(flight.records for flight in flights)

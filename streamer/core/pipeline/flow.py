@@ -15,7 +15,7 @@ from streamer.core.pipeline.protocol import Grant
 HORIZON_S = 2.0
 OPEN_PER_WORKER = 2048  # two sort windows
 OPEN_MAX = 32768
-RATE_WINDOW_S = 0.5
+RATE_WINDOW_S = 0.25
 GRANT_STEPS = 8  # grants grow by an eighth of their bound: a grant a record would make a micro-batch a record
 
 
@@ -40,7 +40,7 @@ class Flow:
         self.taken_bytes += size_bytes
 
     def measure(self, now: float) -> None:
-        """Learn how many records end in a second, over windows of half a second; idle windows teach nothing."""
+        """Learn how many records end in a second, over windows of a quarter second; idle windows teach nothing."""
         elapsed = now - self._rate_at
         if elapsed < RATE_WINDOW_S:
             return

@@ -12,7 +12,7 @@ record only in the loops of decoding, keying and joining flights.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from streamer.core.fingerprint import Fingerprinter
 from streamer.core.lru import LRU
 from streamer.core.pipeline.breaker import Breaker
 from streamer.core.pipeline.fleet import Fleet
-from streamer.core.pipeline.flights import Flight, Flights, Key, resolve
+from streamer.core.pipeline.flights import Flight, Flights, Key
 from streamer.core.pipeline.flow import OPEN_PER_WORKER, Flow
 from streamer.core.pipeline.ledger import Freed, Ledger
 from streamer.core.pipeline.policy import Policy
@@ -125,12 +125,12 @@ class Pipeline:
             case Unsettled():
                 self._unsettled(fact, now)
             case Assigned():
-                self._freed(self.ledger.assign(fact.epochs))
+                self._dropped(self.ledger.assign(fact.epochs))
             case Revoking():
                 self._revoking[fact.epoch] = fact
-                self._freed(self.ledger.leave(fact.partitions))
+                self._dropped(self.ledger.leave(fact.partitions))
             case Lost():
-                self._freed(self.ledger.drop(fact.partitions))
+                self._dropped(self.ledger.drop(fact.partitions))
             case WorkerReady():
                 self._worker_ready(fact)
             case WorkerLost():
@@ -161,39 +161,36 @@ class Pipeline:
             self._codec.decode(segment)
             self.flow.ended_records += len(segment.records) - segment.open
             if segment.open:
-                self._join_flights(segment, fresh)
+                fresh += self._join_flights(segment)
         if fresh:
             self._look_up(fresh)
 
-    def _join_flights(self, segment: Segment, fresh: list[Flight]) -> None:
-        """Give each open record its answer from memory, or let it wait for its input's computation."""
+    def _join_flights(self, segment: Segment) -> list[Flight]:
+        """Give each open record its answer from memory, or let it wait for its input's computation; returns the
+        computations that are new."""
         if segment.open == len(segment.records):
-            indexes: Iterable[int] = range(len(segment.records))
+            indexes = list(range(segment.open))
             events = segment.events
         else:
             indexes = [index for index, outcome in enumerate(segment.outcomes) if outcome is None]
             events = [segment.events[index] for index in indexes]
         keys = self._keys(events)  # type: ignore[arg-type]  # an open record has an event
-        join = self.flights.join
-        if self.lru is None:
-            for index, event, key in zip(indexes, events, keys, strict=True):
-                flight = join(key, event, segment, index)  # type: ignore[arg-type]
-                if flight is not None:
-                    fresh.append(flight)
-            return
-        hits = 0
-        outcomes = segment.outcomes
-        for index, event, key, answer in zip(indexes, events, keys, self.lru.get_many(keys), strict=True):  # type: ignore[arg-type]
-            if answer is not None:
-                outcomes[index] = answer
-                hits += 1
-                continue
-            flight = join(key, event, segment, index)  # type: ignore[arg-type]
-            if flight is not None:
-                fresh.append(flight)
-        segment.open -= hits
-        self.flow.ended_records += hits
-        self._count("memory", hits, len(keys) - hits)
+        if self.lru is not None:
+            answers = self.lru.get_many(keys)  # type: ignore[arg-type]  # with a cache, keys are fingerprints
+            hits = len(answers) - answers.count(None)
+            self._count("memory", hits, len(answers) - hits)
+            if hits:
+                outcomes = segment.outcomes
+                for index, answer in zip(indexes, answers, strict=True):
+                    if answer is not None:
+                        outcomes[index] = answer
+                segment.open -= hits
+                self.flow.ended_records += hits
+                missed = [place for place, answer in enumerate(answers) if answer is None]
+                indexes = [indexes[place] for place in missed]
+                events = [events[place] for place in missed]
+                keys = [keys[place] for place in missed]
+        return self.flights.join(keys, events, segment, indexes)  # type: ignore[arg-type]
 
     def _look_up(self, fresh: list[Flight]) -> None:
         if self.policy.shared_cache and self._cacheable:
@@ -204,18 +201,15 @@ class Pipeline:
             self.fleet.enqueue(fresh)
 
     def _cache_answered(self, fact: CacheAnswered) -> None:
-        flights = self._lookups.pop(fact.lookup)
-        missed: list[Flight] = []
-        found: list[tuple[bytes, Answer]] = []
-        for flight, answer in zip(flights, fact.answers, strict=True):
-            if answer is None:
-                missed.append(flight)
-            else:
-                found.append((flight.key, answer))  # type: ignore[arg-type]
-                self._land(flight, answer)
-        self._count("shared", len(found), len(missed))
-        if self.lru is not None:
-            self.lru.put_many(found)
+        pairs = list(zip(self._lookups.pop(fact.lookup), fact.answers, strict=True))
+        missed = [flight for flight, answer in pairs if answer is None]
+        self._count("shared", len(pairs) - len(missed), len(missed))
+        if len(missed) < len(pairs):
+            found = [flight for flight, answer in pairs if answer is not None]
+            answers = [answer for answer in fact.answers if answer is not None]
+            self.flow.ended_records += self.flights.land(found, list(answers))
+            if self.lru is not None:
+                self.lru.put_many((flight.key, answer) for flight, answer in zip(found, answers, strict=True))  # type: ignore[misc]
         self.fleet.enqueue(missed)
 
     def _count(self, tier: str, hits: int, misses: int) -> None:
@@ -253,25 +247,22 @@ class Pipeline:
             self._finish(fact.exit_code, fact.message)
             return
         for flight, verdict in self.fleet.lost(fact, now):
-            self._land(flight, verdict)
+            self.flow.ended_records += self.flights.land([flight], [verdict])
 
     def _forward_done(self, fact: ForwardDone, now: float) -> None:
-        answers: list[tuple[bytes, Answer]] = []
-        for flight, outcome in self.fleet.done(fact, now):
-            self._land(flight, outcome)
-            if isinstance(outcome, Answer):
-                answers.append((flight.key, outcome))  # type: ignore[arg-type]
-        if not answers or not self._cacheable:
+        flights, outcomes = self.fleet.done(fact, now)
+        self.flow.ended_records += self.flights.land(flights, outcomes)
+        if not self._cacheable or (self.lru is None and not self.policy.shared_cache):
             return
+        answers: list[tuple[bytes, Answer]] = [
+            (flight.key, outcome)  # type: ignore[misc]
+            for flight, outcome in zip(flights, outcomes, strict=True)
+            if isinstance(outcome, Answer)
+        ]
         if self.lru is not None:
             self.lru.put_many(answers)
-        if self.policy.shared_cache:
+        if self.policy.shared_cache and answers:
             self._commands.append(Store(answers))
-
-    def _land(self, flight: Flight, outcome: Answer | DataFailure) -> None:
-        self.flow.ended_records += len(flight.waiters)
-        self.flights.by_key.pop(flight.key, None)
-        resolve(flight.waiters, outcome)
 
     # --- settling ------------------------------------------------------------------------------------------------
 
@@ -293,7 +284,7 @@ class Pipeline:
             self._plan_after = now + pause
         if fact.restart:
             mine = frozenset(self.ledger.partitions) & plan.offsets.keys()
-            self._freed(self.ledger.drop(mine))
+            self._dropped(self.ledger.drop(mine))
             self._commands.append(Rewind(frozenset(mine)))
         else:
             self._freed(self.ledger.unsettled(plan, fact.committed))
@@ -322,6 +313,10 @@ class Pipeline:
         self._plans.append(plan)
         self._commands.append(plan)
 
+    def _dropped(self, freed: Freed) -> None:
+        self.fleet.some_unwanted = True
+        self._freed(freed)
+
     def _freed(self, freed: Freed) -> None:
         self.flow.freed_bytes += freed.size_bytes
         self._commands.extend(MicroBatchDone(batch) for batch in freed.batches)
@@ -335,11 +330,9 @@ class Pipeline:
         self.phase = Phase.STOPPING
         self._deadline = min(self._deadline, fact.deadline)
         self._commands.append(self.flow.hold())
-        for flight in self.fleet.drop_waiting():
-            self.flights.cancel(flight)
+        self.flights.cancel(self.fleet.drop_waiting())
         for flights in self._lookups.values():
-            for flight in flights:
-                self.flights.cancel(flight)
+            self.flights.cancel(flights)
 
     def _finish(self, exit_code: ExitCode, message: str = "") -> None:
         self.phase = Phase.FINISHED
@@ -356,9 +349,7 @@ class Pipeline:
         if self.phase is not Phase.STOPPING:
             commands, unwanted = self.fleet.dispatch(now, self.flow.rate_per_s)
             self._commands.extend(commands)
-            for flight in unwanted:
-                self.flow.ended_records += len(flight.waiters)
-                self.flights.cancel(flight)
+            self.flow.ended_records += self.flights.cancel(unwanted)
             if self.phase is not Phase.LOADING and (grant := self.flow.grant()):
                 self._commands.append(grant)
         if self.phase is Phase.ENDING and self.ledger.empty and not self._plans:
@@ -379,7 +370,7 @@ class Pipeline:
             planned = any(not revoking.partitions.isdisjoint(plan.offsets) for plan in self._plans)
             if planned or self.ledger.awaits_plan(revoking.partitions):
                 continue
-            self._freed(self.ledger.drop(revoking.partitions))
+            self._dropped(self.ledger.drop(revoking.partitions))
             del self._revoking[epoch]
             self._commands.append(Release(epoch))
 
