@@ -14,7 +14,7 @@ from streamer.inference.model import Input
 WORDS = (
     "the a film was good bad great awful and but not very i love hate it this that music plot long short end we they "
     "sehr gut schlecht été naïve 映 画 ! ? . , ' - 0 1 2 3 4 5 6 7 8 9"
-).split()
+)
 LETTERS = "abcdefghijklmnopqrstuvwxyzäöüßéèñ"
 
 
@@ -23,7 +23,7 @@ def write_tokenizer(path: Path, max_tokens: int) -> int:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *LETTERS, *(f"##{one}" for one in LETTERS)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS.split(), *LETTERS, *(f"##{one}" for one in LETTERS)]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)

@@ -1,0 +1,351 @@
+"""Workers whose model raises, dies, hangs or lies. The models are Python classes: these workers start in no time."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, Input, Work, WorkerLost
+from streamer.core.record import Answer
+from streamer.errors import Code, DataFailure, ExitCode, FailureClass
+from streamer.inference.channel import Channel, Compute, FromWorker, Ready, Start, Started
+from streamer.inference.spec import WorkerSpec
+from tests.workers import Workers
+
+DEATH_S = 2.0
+
+
+def marked(**options: object) -> WorkerSpec:
+    """A worker over `tests.models.Marked`."""
+    return WorkerSpec("test", "any", "python:tests.models:Marked", options=options)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Workers]:
+    """One worker for what does not end it."""
+    with Workers(marked()) as workers:
+        yield workers
+
+
+def send(workers: Workers, texts: list[str], *, alone: bool = False, first: int = 0) -> None:
+    """Number the texts from `first` and send them to worker 0."""
+    workers.pool.send(0, Work(list(range(first, first + len(texts))), texts, alone=alone))
+
+
+def lost(workers: Workers) -> WorkerLost:
+    """The worker's end; what was posted before is in `seen`."""
+    return workers.wait_for(WorkerLost)
+
+
+def last_announced(workers: Workers) -> list[int]:
+    """The suspects."""
+    return workers.announced()[-1]
+
+
+def gone(pid: int) -> bool:
+    """True when no process runs under this id; a zombie that nobody reaps has ended too."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_gone(pid: int, within_s: float) -> bool:
+    """True when the process ends in time."""
+    deadline = time.monotonic() + within_s
+    while not gone(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_a_poison_costs_its_neighbours_nothing(shared: Workers) -> None:
+    """63 answers, one failure, and at most 2·log2(64) extra passes."""
+    before = len(shared.announced())
+    outcomes = shared.run([f"text {n}" if n != 40 else "POISON" for n in range(64)])
+    failures = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, DataFailure)]
+    assert failures == [40]
+    assert len(shared.announced()) - before - 1 <= 2 * math.log2(64)
+
+
+def test_a_failure_says_where_and_not_what(shared: Workers) -> None:
+    """The exception's class and place; the model's message quoted the text and is dropped."""
+    outcome = shared.run(["POISON secret", "fine"])[0]
+    assert isinstance(outcome, DataFailure)
+    assert outcome.code is Code.INFER_EXCEPTION
+    assert outcome.exception == "ValueError"
+    assert "secret" not in outcome.message
+    assert "models.py" in outcome.message
+
+
+def test_a_model_that_leaves_fails_for_that_text(shared: Workers) -> None:
+    """SystemExit does not end the worker."""
+    outcomes = shared.run(["EXIT", "fine"])
+    assert isinstance(outcomes[0], DataFailure)
+    assert isinstance(outcomes[1], Answer)
+
+
+def test_nan_fails_alone(shared: Workers) -> None:
+    """The probe is finite, so the text is at fault."""
+    outcomes = shared.run(["fine", "NAN", "fine"])
+    assert isinstance(outcomes[1], DataFailure)
+    assert outcomes[1].code is Code.INFER_NAN
+    assert isinstance(outcomes[0], Answer)
+    assert isinstance(outcomes[2], Answer)
+
+
+def test_suspects_run_one_by_one(shared: Workers) -> None:
+    """Each is announced by itself."""
+    before = len(shared.announced())
+    outcomes = shared.run(["fine", "POISON", "fine"], alone=True)
+    assert [isinstance(outcome, Answer) for outcome in outcomes] == [True, False, True]
+    assert shared.announced()[before:] == [[0], [1], [2]]
+
+
+def test_work_is_answered_while_more_arrives(shared: Workers) -> None:
+    """Many small works at once all end, each number once."""
+    for first in range(0, 3000, 7):
+        send(shared, ["fine"] * 7, first=first)
+    numbers: list[int] = []
+    while len(numbers) < 3003:
+        numbers += shared.wait_for(ForwardDone).numbers
+    assert sorted(numbers) == list(range(3003))
+
+
+@pytest.mark.parametrize(("text", "number"), [("KILL", signal.SIGKILL), ("SEGV", signal.SIGSEGV)])
+def test_a_killed_worker_leaves_its_suspects(text: str, number: signal.Signals) -> None:
+    """The death's signal is told, and what ran then was announced."""
+    with Workers(marked()) as workers:
+        workers.run(["fine"])
+        send(workers, ["fine", text], first=1)
+        end = lost(workers)
+        assert end.signal == number
+        assert not end.hung
+        assert end.failure is None
+        assert sorted(last_announced(workers)) == [1, 2]
+        assert workers.pool.pids == {}
+
+
+def test_a_hung_worker_is_killed_and_starts_again() -> None:
+    """The kill is told as such; the number serves again."""
+    with Workers(marked()) as workers:
+        send(workers, ["HANG"], first=5)
+        workers.wait_for(ForwardStarted)
+        pid = workers.pool.pids[0]
+        workers.pool.kill(0)
+        end = lost(workers)
+        assert end.hung
+        assert end.signal == signal.SIGKILL
+        assert last_announced(workers) == [5]
+        assert gone(pid)
+        workers.pool.start(0)
+        assert isinstance(workers.run(["fine"])[0], Answer)
+
+
+@pytest.mark.parametrize("text", ["OOM", "BROKEN"])
+def test_a_failing_device_takes_no_text_with_it(text: str) -> None:
+    """The worker ends with its own word: device."""
+    with Workers(marked()) as workers:
+        send(workers, ["fine", text])
+        end = lost(workers)
+        assert end.failure is FailureClass.DEVICE
+        assert not any(
+            isinstance(outcome, DataFailure)
+            for message in workers.seen
+            if isinstance(message, ForwardDone)
+            for outcome in message.outcomes
+        )
+
+
+def test_out_of_memory_is_split_until_it_fits() -> None:
+    """All get answers, in batches that fit."""
+    with Workers(marked(memory=5)) as workers:
+        assert all(isinstance(outcome, Answer) for outcome in workers.run(["fine"] * 40))
+        before = len(workers.announced())
+        workers.run(["fine"] * 40)
+        assert max(map(len, workers.announced()[before:])) <= 5
+
+
+def test_a_model_that_fails_for_everything_halts() -> None:
+    """Code, not data: no text gets a failure."""
+    with Workers(marked(fail_all=True)) as workers:
+        send(workers, ["fine"] * 64)
+        end = lost(workers)
+        assert end.failure is FailureClass.CODE
+        assert end.exit_code is ExitCode.HALTED
+        assert not any(isinstance(message, ForwardDone) for message in workers.seen)
+
+
+def test_a_probe_that_turns_nan_is_the_device() -> None:
+    """The first pass is the probe at start, all later ones give NaN, the probe's too."""
+    spec = WorkerSpec("test", "any", "python:tests.models:NanAlways", options={"fine": 1})
+    with Workers(spec) as workers:
+        send(workers, ["fine", "fine"])
+        assert lost(workers).failure is FailureClass.DEVICE
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (WorkerSpec("test", "any", "python:tests.models:Unloadable"), "on the other disk"),
+        (WorkerSpec("test", "any", "python:tests.models:Missing"), "no class Missing"),
+        (WorkerSpec("test", "any", "python:tests.nowhere:Missing"), "can't be imported"),
+        (WorkerSpec("test", "any", "/no/such/model"), "no directory here"),
+        (WorkerSpec("test", "any", "python:tests.models:NanAlways", options={"fine": 0}), "not finite"),
+    ],
+)
+def test_a_model_that_cannot_be_served_says_why(spec: WorkerSpec, words: str) -> None:
+    """It never becomes ready."""
+    with Workers(spec, ready=False) as workers:
+        end = lost(workers)
+        assert words in end.message
+        assert end.failure is not None
+
+
+def test_what_cannot_load_is_the_configurations_fault() -> None:
+    """A restart does not help, and the exit code says so."""
+    with Workers(WorkerSpec("test", "any", "/no/such/model"), ready=False) as workers:
+        end = lost(workers)
+        assert end.failure is FailureClass.CODE
+        assert end.exit_code is ExitCode.CONFIGURATION
+
+
+def test_an_operators_class_gets_pairs_params_and_options() -> None:
+    """And its own version, cacheability and check of params count."""
+    spec = WorkerSpec("test", "count", "python:tests.models:Echo", options={"add": 10})
+    with Workers(spec) as workers:
+        card = workers.cards[0]
+        assert (card.name, card.revision, card.task, card.cacheable) == ("tests.models:Echo", "echo-1", "count", False)
+        outcomes = workers.run(["ab", "ab", "ab"], ["c", None, None], [None, {"times": 3}, {"secret": 1}])
+        assert outcomes[:2] == [Answer(b'{"length":13}'), Answer(b'{"length":36}')]
+        assert isinstance(outcomes[2], DataFailure)
+        assert outcomes[2].code is Code.VALIDATE_PARAMS
+
+
+def test_params_are_refused_by_name() -> None:
+    """By a class that knows none; the name is told, the value is not."""
+    with Workers(marked()) as workers:
+        outcome = workers.run(["fine"], None, [{"colour": "secret"}])[0]
+        assert isinstance(outcome, DataFailure)
+        assert outcome.code is Code.VALIDATE_PARAMS
+        assert "colour" in outcome.message
+        assert "secret" not in outcome.message
+
+
+def test_the_null_model_answers_at_once_without_torch() -> None:
+    """Any task, any text; its process has no torch in it."""
+    with Workers(WorkerSpec("test", "whatever", "builtin:null")) as workers:
+        assert workers.run(["a", "b"]) == [Answer(b"{}"), Answer(b"{}")]
+        maps = psutil.Process(workers.pool.pids[0]).memory_maps()
+        assert not any("libtorch" in entry.path for entry in maps)
+
+
+def test_a_text_beyond_the_byte_limit_is_refused() -> None:
+    """Counted in bytes of UTF-8."""
+    with Workers(WorkerSpec("test", "any", "builtin:null", max_text_bytes=8)) as workers:
+        outcomes = workers.run(["12345678", "123456789", "éééé", "ééééé"])
+        assert [isinstance(outcome, Answer) for outcome in outcomes] == [True, False, True, False]
+        assert isinstance(outcomes[1], DataFailure)
+        assert outcomes[1].code is Code.INFER_TOO_LONG
+
+
+def test_workers_are_numbered_and_separate() -> None:
+    """Two processes; the death of one leaves the other's work alone."""
+    with Workers(marked(), count=2) as workers:
+        assert sorted(workers.pool.pids) == [0, 1]
+        workers.pool.kill(0)
+        assert lost(workers).worker == 0
+        assert list(workers.pool.pids) == [1]
+        assert isinstance(workers.run(["fine"], worker=1)[0], Answer)
+
+
+def test_closing_ends_a_hanging_worker_and_posts_nothing() -> None:
+    """After the time-out it is killed."""
+    workers = Workers(marked())
+    send(workers, ["HANG"])
+    workers.wait_for(ForwardStarted)
+    pid = workers.pool.pids[0]
+    workers.pool.close(0.1)
+    assert gone(pid)
+    assert workers.inbox.empty()
+
+
+def test_a_terminals_interrupt_leaves_workers_to_their_driver() -> None:
+    """SIGINT and SIGTERM reach the whole process group; the driver drains first."""
+    with Workers(marked()) as workers:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(workers.pool.pids[0], number)
+        assert isinstance(workers.run(["fine"])[0], Answer)
+
+
+def test_a_worker_ends_when_its_socket_does() -> None:
+    """In mid-forward, while the process that started it lives on."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamer.inference.worker", str(theirs.fileno()), str(os.getpid())],
+            pass_fds=(theirs.fileno(),),
+        )
+    channel: Channel[FromWorker] = Channel(ours, FromWorker)
+    channel.send(Start(0, marked()))
+    assert isinstance(channel.receive(), Ready)
+    channel.send(Compute([1], ["HANG"]))
+    assert channel.receive() == Started([1])
+    ours.shutdown(socket.SHUT_RDWR)
+    channel.close()
+    try:
+        process.wait(DEATH_S)
+    finally:
+        process.kill()
+        process.wait()
+
+
+_DRIVER = """
+import sys, time
+from streamer.core.pipeline.protocol import ForwardStarted, Work, WorkerReady
+from streamer.inference.pool import WorkerPool
+from streamer.inference.spec import WorkerSpec
+def post(message):
+    if isinstance(message, WorkerReady):
+        pool.send(0, Work([1], [sys.argv[1]]))
+    if isinstance(message, ForwardStarted):
+        print(pool.pids[0], flush=True)
+pool = WorkerPool(WorkerSpec("test", "any", "python:tests.models:Marked"), 1, post)
+pool.start(0)
+time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("text", ["HANG", "HANG_GIL"])
+def test_a_worker_dies_with_its_driver(text: str) -> None:
+    """Within 2 s of a kill -9, also when its model holds the interpreter lock."""
+    driver = subprocess.Popen([sys.executable, "-c", _DRIVER, text], stdout=subprocess.PIPE, text=True)
+    try:
+        assert driver.stdout is not None
+        pid = int(driver.stdout.readline())
+        assert not gone(pid)
+        driver.kill()
+        driver.wait()
+        assert wait_gone(pid, DEATH_S)
+    finally:
+        driver.kill()
+        driver.wait()
+        if driver.stdout is not None:
+            driver.stdout.close()
+
+
+def test_inputs_are_the_pipelines_own() -> None:
+    """What the pool posts is what the core handles: no type of its own crosses the seam."""
+    with Workers(marked()) as workers:
+        workers.run(["fine", "POISON", "NAN"])
+        assert all(isinstance(message, Input) for message in workers.seen)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streamer.errors import ModelError
+from streamer.inference.safety import digest, used_files, view
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """The files of a model, with made-up contents."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": 8}))
+    (tmp_path / "model.safetensors").write_bytes(bytes(range(256)))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    return tmp_path
+
+
+def test_only_known_files_are_used(model: Path) -> None:
+    """Code, pickles and notes beside the weights are neither hashed nor loaded."""
+    for name in ("modeling_evil.py", "pytorch_model.bin", "adapter_config.json", "README.md", "onnx_config.json"):
+        (model / name).write_text("x")
+    assert used_files(model) == ["config.json", "model.safetensors", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pkl", "model.ckpt", "tf_model.h5"])
+def test_weights_that_can_run_code_are_refused(model: Path, name: str) -> None:
+    """A directory without safetensors is refused by the name of what it has."""
+    (model / "model.safetensors").rename(model / name)
+    with pytest.raises(ModelError, match=name):
+        used_files(model)
+
+
+def test_a_directory_without_weights_is_refused(model: Path) -> None:
+    """There is nothing to load."""
+    (model / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"no \*\.safetensors"):
+        used_files(model)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"auto_map": {"AutoModel": "modeling.Model"}},
+        {"_attn_implementation": "someone/kernel"},
+        {"attn_implementation": "eager"},
+        {"_attn_implementation_internal": "sdpa"},
+        {"use_kernels": True},
+        {"kernel_config": {"x": "someone/kernel"}},
+        {"text_config": {"auto_map": {}}},
+        {"layers": [{"kernels": []}]},
+    ],
+)
+def test_a_configuration_that_asks_for_code_is_refused(model: Path, file: str, extra: dict[str, object]) -> None:
+    """At any depth; the message names the key."""
+    (model / file).write_text(json.dumps({"model_type": "bert"} | extra))
+    with pytest.raises(ModelError, match="asks to run code"):
+        used_files(model)
+
+
+def test_one_byte_changes_the_digest(model: Path) -> None:
+    """In any file, in the middle of it."""
+    before = digest(model, used_files(model))
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[100] ^= 1
+    (model / "model.safetensors").write_bytes(weights)
+    assert digest(model, used_files(model)) != before
+
+
+def test_bytes_that_move_between_files_change_the_digest(model: Path) -> None:
+    """Contents are hashed with their lengths, not strung together."""
+    (model / "vocab.json").write_text("ab")
+    (model / "vocab.txt").write_text("c")
+    before = digest(model, used_files(model))
+    (model / "vocab.json").write_text("a")
+    (model / "vocab.txt").write_text("bc")
+    assert digest(model, used_files(model)) != before
+
+
+def test_the_digest_does_not_depend_on_the_directory(model: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same files elsewhere are the same model."""
+    other = tmp_path_factory.mktemp("elsewhere")
+    for name in used_files(model):
+        (other / name).write_bytes((model / name).read_bytes())
+    assert digest(other, used_files(other)) == digest(model, used_files(model))
+
+
+def test_a_loader_sees_only_what_was_hashed(model: Path) -> None:
+    """The view holds the used files, sub-directories included, and nothing else."""
+    (model / "modeling_evil.py").write_text("x")
+    (model / "1_Pooling").mkdir()
+    (model / "1_Pooling" / "config.json").write_text("{}")
+    names = used_files(model)
+    with view(model, names) as path:
+        seen = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        assert seen == names
+        assert "1_Pooling/config.json" in seen
+        assert (path / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    assert not path.exists()
