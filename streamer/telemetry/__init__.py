@@ -1,0 +1,1 @@
+"""What streamer tells about itself: spans, metrics, health and logs. It never fails the job."""

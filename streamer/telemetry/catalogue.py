@@ -1,0 +1,234 @@
+"""Every metric: what it means, in what unit, by which labels, and what to change when it moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+# Nearly powers of two, from 1 ms to 66 min; a subset of the bounds of the reports' histograms, so that a report's
+# counts fall into these buckets without error.
+LATENCY_BOUNDS_S: Final = tuple(round(10 ** (0.3 * step)) / 1000 for step in range(23))
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. `unit` is the base unit or "" for none; every metric has the label `pipeline` before `labels`."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+    change: str
+    bounds: tuple[float, ...] = ()
+
+
+RECORDS = Metric(
+    "streamer_records_total",
+    "counter",
+    "records",
+    ("outcome", "code"),
+    "Settled records by outcome (result, dead_letter, skipped) and code: a dead letter's cause, or why it was skipped.",
+    "Dead letters grow: look at their code with `streamer dlq list`; decode and validate are the producers', infer is"
+    " the model's, publish.too_large wants a larger max.message.bytes.",
+)
+EVENT_LATENCY = Metric(
+    "streamer_event_latency_seconds",
+    "histogram",
+    "seconds",
+    (),
+    "From an input record's timestamp to its settling; a backlog counts in full.",
+    "Up together with streamer_lag_seconds: too little capacity, add workers or replicas. Up alone: see"
+    " streamer_head_of_line_seconds and streamer_settle_seconds.",
+    LATENCY_BOUNDS_S,
+)
+LAG_RECORDS = Metric(
+    "streamer_lag_records",
+    "gauge",
+    "records",
+    ("topic", "partition"),
+    "Records of an owned partition after the last settled one. A transactional input ends in a marker: 1 is none.",
+    "Alert on streamer_lag_seconds rather than on this.",
+)
+LAG_SECONDS = Metric(
+    "streamer_lag_seconds",
+    "gauge",
+    "seconds",
+    ("topic", "partition"),
+    "Age of the oldest record of an owned partition that is not settled.",
+    "Grows on all partitions: add workers, replicas or a faster dtype. Grows on one: a hot key, or a slow record ahead"
+    " (streamer_head_of_line_seconds).",
+)
+HEAD_OF_LINE = Metric(
+    "streamer_head_of_line_seconds",
+    "gauge",
+    "seconds",
+    (),
+    "How long the longest-waiting unfinished record has been in flight.",
+    "Near lease_s: the model hangs or forward batches are too large; lower batch_tokens or raise lease_s.",
+)
+IN_FLIGHT_BYTES = Metric(
+    "streamer_in_flight_bytes",
+    "gauge",
+    "bytes",
+    (),
+    "Bytes of records taken and not settled.",
+    "Steadily at budget_mb is normal under a backlog. Raise budget_mb when workers idle meanwhile.",
+)
+HELD = Metric(
+    "streamer_source_held",
+    "gauge",
+    "",
+    (),
+    "1 while nothing is taken because the budget is full or workers are away, else 0.",
+    "1 for long without lag falling: look at streamer_workers_ready and streamer_settle_seconds.",
+)
+FORWARD = Metric(
+    "streamer_forward_seconds",
+    "histogram",
+    "seconds",
+    (),
+    "Time of one forward batch in the model.",
+    "Up at equal tokens: the device is shared or throttled. Up with tokens: lower batch_tokens for latency.",
+    LATENCY_BOUNDS_S,
+)
+FORWARD_RECORDS = Metric(
+    "streamer_forward_records_total",
+    "counter",
+    "records",
+    (),
+    "Computations that forward batches ended; divided by the count of streamer_forward_seconds: the mean batch.",
+    "Small batches under load: raise micro_batch_records or batch_tokens.",
+)
+FORWARD_PASSES = Metric(
+    "streamer_forward_passes_total",
+    "counter",
+    "passes",
+    (),
+    "Model calls, bisection and splitting after out-of-memory included.",
+    "Many more than forward batches: records that raise (see the dead letters) or too high a batch_tokens.",
+)
+TOKENS = Metric(
+    "streamer_tokens_total",
+    "counter",
+    "tokens",
+    ("kind",),
+    "Tokens run: real ones of the texts, computed ones with the padding.",
+    "computed far above real: lengths differ much within a batch; raise micro_batch_records so that they sort better.",
+)
+CACHE_LOOKUPS = Metric(
+    "streamer_cache_lookups_total",
+    "counter",
+    "keys",
+    ("tier", "outcome"),
+    "Keys looked up by tier (memory, shared) and outcome: hit, miss, rejected (a value not of ours: a miss),"
+    " unavailable (a miss without having heard from Redis).",
+    "unavailable: Redis is away or slow. rejected: something else writes under our prefix. Few hits: inputs do not"
+    ' repeat; set memory_mb = 0 and url = "".',
+)
+CACHE_STORES = Metric(
+    "streamer_cache_stores_total",
+    "counter",
+    "keys",
+    ("outcome",),
+    "Keys given to the shared cache: stored, dropped (no room in the queue, stores suspended, too large), failed.",
+    "dropped or failed: Redis is full, read-only or too slow; results do not suffer.",
+)
+CACHE_AVAILABLE = Metric(
+    "streamer_cache_available",
+    "gauge",
+    "",
+    (),
+    "1 while the shared cache is asked, 0 while its circuit breaker is open.",
+    "0: look at Redis; the log names the kind of error.",
+)
+WORKERS_READY = Metric(
+    "streamer_workers_ready",
+    "gauge",
+    "workers",
+    (),
+    "Workers that have loaded the model and take work.",
+    "Below `workers` for long: see streamer_worker_restarts_total and the log.",
+)
+WORKER_RESTARTS = Metric(
+    "streamer_worker_restarts_total",
+    "counter",
+    "restarts",
+    ("reason",),
+    "Workers lost and started again: exit, killed, hung, device, code.",
+    "killed with signal 9: out of memory, lower workers or batch_tokens. hung: raise lease_s or find the text.",
+)
+TRANSACTIONS = Metric(
+    "streamer_transactions_total",
+    "counter",
+    "transactions",
+    ("outcome",),
+    "Settles by outcome: settled, or why not (ownership, abort, rebuild, delivery).",
+    "ownership now and then is a rebalance. abort or rebuild again and again: the brokers are in trouble.",
+)
+SETTLE = Metric(
+    "streamer_settle_seconds",
+    "histogram",
+    "seconds",
+    (),
+    "From the start of a settle to its end.",
+    "Up: the brokers are slow or far; with min.insync.replicas, the slowest replica.",
+    LATENCY_BOUNDS_S,
+)
+REBALANCES = Metric(
+    "streamer_rebalances_total",
+    "counter",
+    "events",
+    ("kind",),
+    "Assignments, revocations and losses of partitions.",
+    "lost: this process did not reach the group in time; look for a starved CPU. Many: members come and go.",
+)
+SPANS = Metric(
+    "streamer_spans_total",
+    "counter",
+    "spans",
+    ("outcome",),
+    "Spans sent, dropped (queue full, topic away) and capped (over max_spans_per_s).",
+    "capped: sample less at the producers or raise max_spans_per_s. dropped: the spans topic or its brokers.",
+)
+INFO = Metric(
+    "streamer_info",
+    "gauge",
+    "",
+    ("version", "slot", "model", "revision", "device"),
+    "Always 1: what runs here.",
+    "More than one revision in a fleet: a deployment is under way, or stands still.",
+)
+
+METRICS: Final = (
+    RECORDS,
+    EVENT_LATENCY,
+    LAG_RECORDS,
+    LAG_SECONDS,
+    HEAD_OF_LINE,
+    IN_FLIGHT_BYTES,
+    HELD,
+    FORWARD,
+    FORWARD_RECORDS,
+    FORWARD_PASSES,
+    TOKENS,
+    CACHE_LOOKUPS,
+    CACHE_STORES,
+    CACHE_AVAILABLE,
+    WORKERS_READY,
+    WORKER_RESTARTS,
+    TRANSACTIONS,
+    SETTLE,
+    REBALANCES,
+    SPANS,
+    INFO,
+)
+
+
+def markdown_table() -> str:
+    """All metrics as a table for the documentation."""
+    rows = ["| metric | kind | labels | meaning | what to change when it moves |", "|---|---|---|---|---|"]
+    for metric in METRICS:
+        labels = ", ".join(("pipeline", *metric.labels))
+        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} | {metric.change} |")
+    return "\n".join(rows) + "\n"

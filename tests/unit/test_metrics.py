@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import re
+
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamer.core.report import BOUNDS
+from streamer.telemetry.catalogue import LATENCY_BOUNDS_S, METRICS, markdown_table
+from streamer.telemetry.metrics import Metrics
+
+
+def used() -> Metrics:
+    """Metrics after one call of everything."""
+    metrics = Metrics("sentiment")
+    metrics.records({("result", ""): 990, ("dead_letter", "infer.nan"): 10})
+    metrics.event_latency([(0.004, 900), (0.126, 100)], 16.2)
+    metrics.lag("reviews", 0, 12, 0.5)
+    metrics.in_flight(1000, 0.25, held=True)
+    metrics.forward(0.05, 32, 3, 700, 720)
+    metrics.cache_lookups("memory", "hit", 5)
+    metrics.cache_stores("stored", 7)
+    metrics.cache_available(False)
+    metrics.workers_ready(2)
+    metrics.worker_restart("hung")
+    metrics.settled("settled", 0.004)
+    metrics.rebalance("assigned")
+    metrics.spans("capped", 3)
+    metrics.info("0.1.0", "host-0", "m", "ff", "cpu")
+    return metrics
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    text = generate_latest(metrics.registry).decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return samples(metrics).get((name, frozenset({"pipeline": "sentiment", **labels}.items())))
+
+
+def test_what_was_counted_is_shown() -> None:
+    """Each call ends in the sample that it names, with the pipeline as label."""
+    metrics = used()
+    assert value(metrics, "streamer_records_total", outcome="result", code="") == 990
+    assert value(metrics, "streamer_records_total", outcome="dead_letter", code="infer.nan") == 10
+    assert value(metrics, "streamer_lag_records", topic="reviews", partition="0") == 12
+    assert value(metrics, "streamer_lag_seconds", topic="reviews", partition="0") == 0.5
+    assert value(metrics, "streamer_in_flight_bytes") == 1000
+    assert value(metrics, "streamer_head_of_line_seconds") == 0.25
+    assert value(metrics, "streamer_source_held") == 1
+    assert value(metrics, "streamer_tokens_total", kind="real") == 700
+    assert value(metrics, "streamer_tokens_total", kind="computed") == 720
+    assert value(metrics, "streamer_forward_records_total") == 32
+    assert value(metrics, "streamer_forward_passes_total") == 3
+    assert value(metrics, "streamer_cache_lookups_total", tier="memory", outcome="hit") == 5
+    assert value(metrics, "streamer_cache_stores_total", outcome="stored") == 7
+    assert value(metrics, "streamer_cache_available") == 0
+    assert value(metrics, "streamer_workers_ready") == 2
+    assert value(metrics, "streamer_worker_restarts_total", reason="hung") == 1
+    assert value(metrics, "streamer_transactions_total", outcome="settled") == 1
+    assert value(metrics, "streamer_rebalances_total", kind="assigned") == 1
+    assert value(metrics, "streamer_spans_total", outcome="capped") == 3
+
+
+def test_histograms_take_many_at_once() -> None:
+    """A value on a bound counts in that bucket; buckets are cumulated; sum and count are those of all."""
+    metrics = Metrics("sentiment")
+    metrics.event_latency([(0.004, 900), (0.0041, 5), (9_999.0, 2)], 20_000.0)
+    metrics.event_latency([(0.001, 1)], 0.001)
+    buckets = [value(metrics, "streamer_event_latency_seconds_bucket", le=le) for le in ("0.001", "0.004", "0.008")]
+    assert buckets == [1, 901, 906]
+    assert value(metrics, "streamer_event_latency_seconds_bucket", le=str(LATENCY_BOUNDS_S[-1])) == 906
+    assert value(metrics, "streamer_event_latency_seconds_bucket", le="+Inf") == 908
+    assert value(metrics, "streamer_event_latency_seconds_count") == 908
+    assert value(metrics, "streamer_event_latency_seconds_sum") == 20_000.001
+
+
+def test_single_observations_count_once() -> None:
+    """Forward batches and settles are observed one by one."""
+    metrics = used()
+    assert value(metrics, "streamer_forward_seconds_count") == 1
+    assert value(metrics, "streamer_forward_seconds_sum") == 0.05
+    assert value(metrics, "streamer_settle_seconds_bucket", le="0.004") == 1
+    assert value(metrics, "streamer_settle_seconds_bucket", le="0.002") == 0
+
+
+def test_a_reports_histogram_fits_without_error() -> None:
+    """Every latency bound is one of the reports' bounds, to the last digit."""
+    assert set(LATENCY_BOUNDS_S) <= {bound / 1000 for bound in BOUNDS}
+    assert list(LATENCY_BOUNDS_S) == sorted(LATENCY_BOUNDS_S)
+
+
+def test_a_partition_given_away_has_no_lag() -> None:
+    """Its gauges disappear; one that never had any is no error."""
+    metrics = used()
+    metrics.no_lag("reviews", 0)
+    metrics.no_lag("reviews", 9)
+    assert not any(name.startswith("streamer_lag") for name, _ in samples(metrics))
+
+
+def test_info_tells_the_present_only() -> None:
+    """A new model replaces the old one's line."""
+    metrics = used()
+    metrics.info("0.1.0", "host-0", "m", "ee", "cpu")
+    shown = [dict(labels)["revision"] for name, labels in samples(metrics) if name == "streamer_info"]
+    assert shown == ["ee"]
+
+
+def test_two_pipelines_in_one_process_do_not_meet() -> None:
+    """Each has a registry of its own."""
+    one, other = used(), Metrics("other")
+    assert one.registry is not other.registry
+    assert not any(sample == 990 for sample in samples(other).values())
+
+
+def test_the_catalogue_describes_exactly_what_is_exported() -> None:
+    """Every metric is exported with the labels that it is described with, and nothing else is."""
+    exported = {
+        (re.sub(r"_(bucket|count|sum|created)$", "", name), frozenset(dict(labels)) - {"pipeline", "le"})
+        for name, labels in samples(used())
+        if not name.endswith("_created")
+    }
+    assert exported == {(metric.name, frozenset(metric.labels)) for metric in METRICS}
+
+
+def test_names_follow_the_conventions_of_prometheus() -> None:
+    """Counters end in _total, units are base units, and every metric says what it means and what to change."""
+    for metric in METRICS:
+        assert metric.name.startswith("streamer_")
+        assert (metric.kind == "counter") == metric.name.endswith("_total")
+        assert bool(metric.bounds) == (metric.kind == "histogram")
+        if metric.unit in ("seconds", "bytes"):
+            assert metric.name.endswith(f"_{metric.unit}")
+        assert metric.meaning.endswith(".") and metric.change.endswith(".")
+
+
+def test_the_table_has_a_row_a_metric() -> None:
+    """The documentation's table is made from the same data."""
+    rows = markdown_table().splitlines()
+    assert len(rows) == 2 + len(METRICS)
+    assert all(row.count("|") == 6 for row in rows)
