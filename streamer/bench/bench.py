@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,8 +52,11 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run. The rate is `records` over the time from first to last result, as a read_committed reader finds them;
-    `clock` says whose timestamps these are: the broker's, or the program's when it handed the result to its client."""
+    """One run, as a read_committed reader finds it.
+
+    The rate is that of the results behind the first ones, over the time from the first to the last result. `clock` says
+    whose timestamps these are: the broker's, or the program's when it handed the result to its client.
+    """
 
     records: int
     records_per_s: float
@@ -150,18 +154,20 @@ class Bench:
         """Let a program finish and read what it wrote; its topic is deleted. Raises BenchError for a wrong count."""
         with program:
             program.finish(FINISH_S)
-        first_ms, last_ms, count, kind = float("inf"), 0.0, 0, 0
+        times_ms: Counter[int] = Counter()
+        kind = 0
         with Reader(self.kafka, [setup.output]) as reader:
             for record in reader.read_until_end():
                 kind, timestamp_ms = record.timestamp()
-                first_ms, last_ms = min(first_ms, timestamp_ms), max(last_ms, timestamp_ms)
-                count += 1
+                times_ms[timestamp_ms] += 1
         self.delete(setup.output)
+        count = times_ms.total()
         if count != records:
             raise BenchError(f"{count} results for {records} events; {program.log}:\n{program.last_lines()}")
+        first_ms, last_ms = min(times_ms), max(times_ms)
         return Measured(
             records=count,
-            records_per_s=count * 1000 / max(last_ms - first_ms, 1.0),
+            records_per_s=(count - times_ms[first_ms]) * 1000 / max(last_ms - first_ms, 1),
             cpu_us_per_record=program.cpu_s * 1e6 / count,
             clock="broker" if kind == _LOG_APPEND_TIME else "program",
         )

@@ -38,12 +38,14 @@ def bench() -> None:
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Only this part; may be repeated.")
 @click.option("--records", type=click.IntRange(1), default=300_000, show_default=True, help="Events in the backlog.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds, interleaved.")
+@click.option("--texts", type=click.IntRange(64), default=8_000, show_default=True, help="Events for the model.")
 @_place
 def throughput(
-    only: tuple[str, ...], records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool
+    only: tuple[str, ...], records: int, rounds: int, texts: int, bootstrap_servers: str, redis_url: str, as_json: bool
 ) -> None:
     """Records a second over a backlog: against the raw loop, with cache, with tracing, and with a model."""
     from streamer.bench.bench import opened
+    from streamer.bench.minilm import minilm_throughput
     from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput
 
     parts = only or PARTS
@@ -54,6 +56,8 @@ def throughput(
     with opened(bootstrap_servers, redis_url, redis="cache" in parts) as place:
         if cases:
             sections.append(null_throughput(place, cases, records, rounds, _progress))
+        if "minilm" in parts:
+            sections.append(minilm_throughput(place, texts, rounds, _progress))
     _print(sections, as_json)
 
 

@@ -17,3 +17,15 @@ class RawSettings(msgspec.Struct, frozen=True, kw_only=True):
     micro_batch_records: int
     records: int = 0
     wait: str = "full"
+
+
+class EncodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """For `encode_loop`. `model` is a directory, `threads` those of torch."""
+
+    consumer: dict[str, Any]
+    producer: dict[str, Any]
+    input: str
+    output: str
+    model: str
+    threads: int
+    records: int

