@@ -152,7 +152,8 @@ def redacted_url(url: str) -> str:
     if url and not parts.scheme:
         return HIDDEN
     login = f"{user or ''}:{HIDDEN}@" if "@" in parts.netloc else ""
-    return parts._replace(netloc=login + host, query=HIDDEN if parts.query else "", fragment="").geturl()
+    query = f"?{HIDDEN}" if parts.query else ""
+    return f"{parts.scheme}://{login}{host}{parts.path}{query}" if url else ""
 
 
 def is_harmless(name: str) -> bool:

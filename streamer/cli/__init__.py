@@ -18,6 +18,7 @@ from streamer.errors import ExitCode, StreamerError
 COMMANDS: dict[str, str] = {
     "bench": "Measure streamer on this machine against loops of one's own.",
     "config": "Check the configuration, or show it without its secrets.",
+    "demo": "See it all at work on this machine, from nothing, in a minute.",
     "infer": "Ask a model about the lines of a file, without Kafka.",
     "local": "A Kafka and a Redis on this machine, to try streamer with.",
     "produce": "Write events from a file or from standard input.",

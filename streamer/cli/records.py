@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -59,13 +60,14 @@ def show(record: Record, kind: Kind, telemetry: TelemetryConfig, *, show_text: b
     """A record as one line; a record of spans as one line a span. What can't be read as its kind is shown raw."""
     if kind is Kind.AUTO:
         kind = kind_of(record, telemetry)
+    view = partial(_dead_letter, show_text=show_text) if kind is Kind.DEAD_LETTER else _VIEWS[kind]
     try:
-        yield from _VIEWS[kind](record, show_text)
-    except _Unreadable:
-        yield from _raw(record, show_text)
+        yield from view(record)
+    except _UnreadableError:
+        yield from _raw(record)
 
 
-class _Unreadable(Exception):
+class _UnreadableError(Exception):
     """The record is not what its kind says."""
 
 
@@ -90,7 +92,7 @@ class _Result(msgspec.Struct):
     source: _Source
 
 
-def _result(record: Record, show_text: bool) -> Iterator[Shown]:
+def _result(record: Record) -> Iterator[Shown]:
     result = _decoded(record, _Result)
     source, model = result.source, result.model
     stamp, timestamp_ms = record.timestamp()
@@ -104,10 +106,10 @@ def _result(record: Record, show_text: bool) -> Iterator[Shown]:
     )
 
 
-def _dead_letter(record: Record, show_text: bool) -> Iterator[Shown]:
+def _dead_letter(record: Record, *, show_text: bool = False) -> Iterator[Shown]:
     info = unwrap(record.headers() or [])
     if info is None:
-        raise _Unreadable
+        raise _UnreadableError
     value = _value_text(record) if show_text else None
     machine = {**_place(record, Kind.DEAD_LETTER), "error": msgspec.to_builtins(info)}
     tail = ""
@@ -121,7 +123,7 @@ def _dead_letter(record: Record, show_text: bool) -> Iterator[Shown]:
     )
 
 
-def _spans(record: Record, show_text: bool) -> Iterator[Shown]:
+def _spans(record: Record) -> Iterator[Shown]:
     from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -129,7 +131,7 @@ def _spans(record: Record, show_text: bool) -> Iterator[Shown]:
     try:
         request = ExportTraceServiceRequest.FromString(record.value() or b"")
     except DecodeError:
-        raise _Unreadable from None
+        raise _UnreadableError from None
     for resource in request.resource_spans:
         for scope in resource.scope_spans:
             for span in scope.spans:
@@ -159,7 +161,7 @@ def _spans(record: Record, show_text: bool) -> Iterator[Shown]:
                 )
 
 
-def _report(record: Record, show_text: bool) -> Iterator[Shown]:
+def _report(record: Record) -> Iterator[Shown]:
     report = _decoded(record, Report)
     ranges = ", ".join(f"{_text(topic)}/{partition} {first}-{last}" for topic, partition, first, last in report.ranges)
     yield Shown(
@@ -170,7 +172,7 @@ def _report(record: Record, show_text: bool) -> Iterator[Shown]:
     )
 
 
-def _raw(record: Record, show_text: bool) -> Iterator[Shown]:
+def _raw(record: Record) -> Iterator[Shown]:
     value = _value_text(record)
     key = record.key()
     name = "" if key is None else f"  key {_text(key.decode('utf-8', 'replace'))}"
@@ -180,9 +182,8 @@ def _raw(record: Record, show_text: bool) -> Iterator[Shown]:
     )
 
 
-_VIEWS: dict[Kind, Callable[[Record, bool], Iterator[Shown]]] = {
+_VIEWS: dict[Kind, Callable[[Record], Iterator[Shown]]] = {
     Kind.RESULT: _result,
-    Kind.DEAD_LETTER: _dead_letter,
     Kind.SPAN: _spans,
     Kind.REPORT: _report,
     Kind.RAW: _raw,
@@ -206,7 +207,7 @@ def _decoded(record: Record, type_: type[_T]) -> _T:
     try:
         return msgspec.json.decode(record.value() or b"", type=type_)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise _Unreadable from None
+        raise _UnreadableError from None
 
 
 def _value_text(record: Record) -> str | None:

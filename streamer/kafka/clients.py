@@ -26,6 +26,9 @@ PREFETCH_SHARE = 0.25
 # The smallest message.max.bytes of librdkafka's producer that lets the brokers' own default (1 MiB and a header) pass.
 MESSAGE_BYTES = 1_100_000
 
+# The upper ends of what librdkafka accepts, or uses by default.
+_MAX_FETCH_BYTES = 52_428_800
+_MAX_QUEUED_KBYTES = 2_097_151
 _QUIET_S = 10.0
 _log = logging.getLogger("streamer.kafka.client")
 
@@ -86,7 +89,7 @@ def consumer_properties(kafka: KafkaConfig, pipeline: PipelineConfig, slot: str)
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 1_000,
         "max.poll.interval.ms": 300_000,
-        "fetch.max.bytes": max(prefetch, MESSAGE_BYTES),
+        "fetch.max.bytes": min(max(prefetch, MESSAGE_BYTES), _MAX_FETCH_BYTES),
         "fetch.message.max.bytes": min(prefetch, 1_048_576),
     }
     owned: Properties = {
@@ -95,7 +98,7 @@ def consumer_properties(kafka: KafkaConfig, pipeline: PipelineConfig, slot: str)
         "group.protocol": "classic",
         "partition.assignment.strategy": "cooperative-sticky",
         "auto.offset.reset": "error",
-        "queued.max.messages.kbytes": max(prefetch // 1024, 1),
+        "queued.max.messages.kbytes": min(prefetch // 1024, _MAX_QUEUED_KBYTES),
         "allow.auto.create.topics": False,
     }
     if pipeline.static_membership:
@@ -229,7 +232,7 @@ class ErrorLog:
 
 def _refused(error: KafkaException, properties: Properties) -> ConfigurationError:
     """librdkafka quotes the value that it refuses: hide what may be a secret."""
-    text = error.args[0].str()
+    text = error.args[0].str().strip()
     for name, value in properties.items():
         if isinstance(value, str) and not is_harmless(name):
             text = text.replace(f'"{value}"', HIDDEN)

@@ -70,7 +70,7 @@ class Demand:
         )
 
 
-def connect(kafka: KafkaConfig, timeout_s: float = 10) -> AdminClient:
+def connect(kafka: KafkaConfig, timeout_s: float = 5) -> AdminClient:
     """An admin client whose cluster has answered. Raises DependencyError or ConfigurationError with the reason."""
     told: list[KafkaError] = []
     admin = make_admin(admin_properties(kafka), on_error=told.append)

@@ -1,0 +1,120 @@
+"""The command line's frame: listing, lazy imports, messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from streamer.cli import COMMANDS, main
+from streamer.errors import ExitCode
+
+MINIMAL = """
+[pipelines.p]
+task = "t"
+model = "builtin:null"
+input = "a"
+output = "b"
+"""
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> str:
+    """The path of a small valid configuration."""
+    path = tmp_path / "streamer.toml"
+    path.write_text(MINIMAL)
+    return str(path)
+
+
+def test_every_listed_command_exists() -> None:
+    """The static table and the modules agree."""
+    for name in COMMANDS:
+        assert isinstance(getattr(importlib.import_module(f"streamer.cli.{name}"), name), click.Command), name
+
+
+def test_help_imports_no_command() -> None:
+    """`streamer --help` stays quick: no Kafka client, no torch, no rich."""
+    code = (
+        "import sys; from streamer.cli import main; main(['--help']);"
+        "print([name for name in ('confluent_kafka', 'torch', 'rich', 'streamer.cli.tail') if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert all(name in ended.stdout for name in COMMANDS)
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` ends well and says which."""
+    assert main(["--version"]) == ExitCode.DONE
+    assert capsys.readouterr().out.startswith("streamer, version ")
+
+
+@pytest.mark.parametrize("arguments", [["no-such"], ["config", "no-such"], ["tail"], ["config", "check", "--no-such"]])
+def test_a_wrong_command_line_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Usage errors tell themselves on standard error."""
+    assert main(arguments) == ExitCode.USAGE
+    assert capsys.readouterr().err
+
+
+def test_a_wrong_configuration_exits_3(toml: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A StreamerError is one message, no traceback."""
+    assert main(["config", "check", "--config", toml, "--set", "pipelines.p.worker=2"]) == ExitCode.CONFIGURATION
+    assert capsys.readouterr().err == 'streamer: --set pipelines.p.worker: unknown field; did you mean "workers"?\n'
+
+
+def test_an_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch, toml: str) -> None:
+    """Ctrl-C is no bug."""
+    import streamer.cli.options
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(streamer.cli.options, "load", interrupted)
+    assert main(["config", "check", "--config", toml]) == ExitCode.SECOND_SIGNAL
+
+
+def test_a_closed_pipe_is_no_error(toml: str) -> None:
+    """`streamer … | head -1` ends without a word."""
+    command = f"{sys.executable} -m streamer config show --config {toml} | true"
+    ended = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_config_check_says_what_it_found(toml: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each pipeline with where it reads and writes."""
+    assert main(["config", "check", "--config", toml]) == ExitCode.DONE
+    assert "p: a → t → b" in capsys.readouterr().out
+
+
+def test_config_check_lets_librdkafka_judge(toml: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A property that no client knows is found without a broker."""
+    arguments = ["config", "check", "--config", toml, "--set", "kafka.properties.no.such=1"]
+    assert main(arguments) == ExitCode.CONFIGURATION
+    assert "no.such" in capsys.readouterr().err
+
+
+def test_config_show_hides_secrets(toml: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed can be pasted into a ticket."""
+    for form in ([], ["--json"]):
+        secret = ["--set", "kafka.properties.sasl.password=hunter2", "--set", "cache.url=redis://:hunter2@cache"]
+        assert main(["config", "show", "--config", toml, *secret, *form]) == ExitCode.DONE
+        shown = capsys.readouterr().out
+        assert "hunter2" not in shown
+        assert "(hidden)" in shown
+
+
+def test_an_unknown_pipeline_is_a_usage_error(toml: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message lists the pipelines that there are."""
+    assert main(["topics", "check", "--config", toml, "--pipeline", "q"]) == ExitCode.USAGE
+    assert "there are: p" in capsys.readouterr().err
+
+
+def test_an_absent_broker_exits_5(toml: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A dependency that is absent at start is named with its address."""
+    arguments = ["topics", "check", "--config", toml, "--set", "kafka.bootstrap_servers=127.0.0.1:1"]
+    assert main(arguments) == ExitCode.DEPENDENCY
+    assert "Kafka at 127.0.0.1:1 does not answer" in capsys.readouterr().err

@@ -1,0 +1,189 @@
+"""Clients' properties and the meaning of their errors, without a broker."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streamer.config import KafkaConfig, PipelineConfig
+from streamer.errors import ConfigurationError, DependencyError, ExitCode
+from streamer.kafka.clients import (
+    ErrorLog,
+    admin_properties,
+    check_properties,
+    consumer_properties,
+    in_flight_bytes,
+    make_admin,
+    make_consumer,
+    make_producer,
+    prefetch_bytes,
+    producer_properties,
+    reader_properties,
+    writer_properties,
+)
+from streamer.kafka.errors import Act, act_on_consumer, act_on_producer, start_error
+
+KAFKA = KafkaConfig(bootstrap_servers="127.0.0.1:1")
+PIPELINE = PipelineConfig(task="t", model="m", input=["a"], output="b", group="streamer.p")
+
+
+def test_the_group_member_is_the_slot() -> None:
+    """Group, static identity and the values that rebalances rest on."""
+    properties = consumer_properties(KAFKA, PIPELINE, "host-0")
+    expected = {
+        "group.id": "streamer.p",
+        "group.instance.id": "host-0",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 1_000,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "error",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+    }
+    assert {name: properties[name] for name in expected} == expected
+
+
+def test_without_static_membership_there_is_no_instance_id() -> None:
+    """Fleets that scale often leave the group at once."""
+    dynamic = msgspec.structs.replace(PIPELINE, static_membership=False)
+    assert "group.instance.id" not in consumer_properties(KAFKA, dynamic, "host-0")
+
+
+def test_one_budget_bounds_the_prefetch_too() -> None:
+    """The client's queue and what is in flight behind it make up the budget."""
+    assert prefetch_bytes(64) + in_flight_bytes(64) == 64_000_000
+    small, large = (
+        consumer_properties(KAFKA, msgspec.structs.replace(PIPELINE, budget_mb=budget), "s") for budget in (1, 1000)
+    )
+    assert small["queued.max.messages.kbytes"] * 1024 <= prefetch_bytes(1)
+    assert large["queued.max.messages.kbytes"] * 1024 <= prefetch_bytes(1000)
+    assert small["fetch.message.max.bytes"] <= prefetch_bytes(1)
+
+
+def test_the_guarantee_chooses_the_producer() -> None:
+    """Transactions under the slot's own id for exactly once; an idempotent producer otherwise."""
+    once = producer_properties(KAFKA, PIPELINE, "host-0")
+    assert (once["transactional.id"], once["transaction.timeout.ms"]) == ("streamer.p.host-0", 10_000)
+    least = producer_properties(KAFKA, msgspec.structs.replace(PIPELINE, guarantee="at_least_once"), "host-0")
+    assert "transactional.id" not in least
+    assert least["enable.idempotence"] is True
+
+
+def test_the_queue_holds_the_largest_message() -> None:
+    """A record over the queue's limit could never be produced."""
+    small = msgspec.structs.replace(PIPELINE, budget_mb=1)
+    properties = producer_properties(KAFKA, small, "s", batch_bytes=500_000, largest_bytes=20_000_000)
+    assert properties["queue.buffering.max.kbytes"] * 1024 > 20_000_000
+    assert (properties["batch.size"], properties["message.max.bytes"]) == (500_000, 20_000_000)
+
+
+def test_user_properties_win_except_over_ours() -> None:
+    """What the guarantee rests on stays, even where the configuration was not checked."""
+    given = KafkaConfig(
+        properties={"session.timeout.ms": 6000, "isolation.level": "x", "socket.keepalive.enable": True}
+    )
+    properties = consumer_properties(given, PIPELINE, "s")
+    assert (properties["session.timeout.ms"], properties["isolation.level"]) == ("6000", "read_committed")
+    assert properties["socket.keepalive.enable"] == "true"
+
+
+def test_librdkafka_accepts_every_property_of_ours() -> None:
+    """Each dictionary makes a client of its kind."""
+    for budget_mb in (1, 64, 65536):
+        pipeline = msgspec.structs.replace(PIPELINE, budget_mb=budget_mb)
+        make_consumer(consumer_properties(KAFKA, pipeline, "s")).close()
+        for guarantee in ("exactly_once", "at_least_once"):
+            chosen = msgspec.structs.replace(pipeline, guarantee=guarantee)
+            make_producer(producer_properties(KAFKA, chosen, "s", batch_bytes=1_000_000))
+    make_consumer(reader_properties(KAFKA)).close()
+    make_producer(writer_properties(KAFKA))
+    make_admin(admin_properties(KAFKA))
+
+
+def test_a_property_that_librdkafka_refuses_is_named_and_its_value_hidden() -> None:
+    """Names and values are judged by librdkafka itself; its words may quote a secret."""
+    with pytest.raises(ConfigurationError, match=r"no\.such\.property"):
+        check_properties(KafkaConfig(properties={"no.such.property": "x"}))
+    with pytest.raises(ConfigurationError) as caught:
+        check_properties(KafkaConfig(properties={"sasl.oauthbearer.grant.type": "hunter2"}))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_outage_is_logged_once_a_kind(caplog: pytest.LogCaptureFixture) -> None:
+    """Hundreds of attempts to connect make one line, not hundreds."""
+    log = ErrorLog()
+    with caplog.at_level(logging.WARNING, "streamer.kafka.client"):
+        for _ in range(100):
+            log(KafkaError(KafkaError._TRANSPORT, "down"))
+        log(KafkaError(KafkaError._RESOLVE, "unknown host"))
+    assert [record.getMessage() for record in caplog.records] == ["_TRANSPORT: down", "_RESOLVE: unknown host"]
+
+
+@pytest.mark.parametrize(
+    ("error", "act"),
+    [
+        (KafkaError(KafkaError._FENCED, "", fatal=True), Act.FENCED),
+        (KafkaError(KafkaError.INVALID_PRODUCER_EPOCH), Act.FENCED),
+        (KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, txn_requires_abort=True), Act.DENIED),
+        (KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), Act.TOO_LARGE),
+        (KafkaError(KafkaError._PURGE_QUEUE), Act.IGNORE),
+        (KafkaError(KafkaError.UNKNOWN, "", fatal=True, retriable=True), Act.REBUILD),
+        (KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True), Act.ABORT),
+        (KafkaError(KafkaError._TIMED_OUT, retriable=True), Act.RETRY),
+        (KafkaError(KafkaError._STATE), Act.REBUILD),
+    ],
+)
+def test_what_to_do_after_a_producers_error(error: KafkaError, act: Act) -> None:
+    """librdkafka's algebra, with what has a meaning of its own taken out first."""
+    assert act_on_producer(error) is act
+    assert act_on_producer(KafkaException(error)) is act
+
+
+@pytest.mark.parametrize(
+    ("error", "act"),
+    [
+        (KafkaError(KafkaError._FATAL, "Fatal error: Broker: Static consumer fenced by other consumer"), Act.FENCED),
+        (KafkaError(KafkaError._FATAL, "something else"), Act.REBUILD),
+        (KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED), Act.DENIED),
+        (KafkaError(KafkaError._AUTO_OFFSET_RESET), Act.OUT_OF_RANGE),
+        (KafkaError(KafkaError._TRANSPORT), Act.RETRY),
+        (KafkaError(KafkaError._MAX_POLL_EXCEEDED), Act.RETRY),
+        (KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), Act.RETRY),
+    ],
+)
+def test_what_to_do_after_a_consumers_error(error: KafkaError, act: Act) -> None:
+    """An outage is waited out; a newer owner of the slot and a missing right are not."""
+    assert act_on_consumer(error) is act
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "exit_code", "words"),
+    [
+        (KafkaError._TRANSPORT, DependencyError, ExitCode.DEPENDENCY, ["broker:9092", "bootstrap_servers"]),
+        (
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            ConfigurationError,
+            ExitCode.CONFIGURATION,
+            ["Write", "--topic reviews", "kafka-acls"],
+        ),
+        (KafkaError._AUTHENTICATION, ConfigurationError, ExitCode.CONFIGURATION, ["login", "sasl.password"]),
+        (
+            KafkaError.UNKNOWN_TOPIC_OR_PART,
+            ConfigurationError,
+            ExitCode.CONFIGURATION,
+            ["topic reviews", "topics create"],
+        ),
+    ],
+)
+def test_errors_at_start_say_what_where_and_how_to_mend(
+    code: int, kind: type[Exception], exit_code: ExitCode, words: list[str]
+) -> None:
+    """The operator reads the address, the topic or right, and the next step."""
+    error = start_error(KafkaError(code), address="broker:9092", operation="Write", resource="topic reviews")
+    assert type(error) is kind
+    assert error.exit_code == exit_code
+    assert all(word in str(error) for word in [*words, "broker:9092"])
