@@ -147,7 +147,8 @@ class Supervisor:
             *(sys.executable, "-m", "streamer", "run", *self.arguments),
             *("--pipeline", child.name, "--siblings", str(len(self.names)), "--index", str(index)),
         ]
-        child.process = subprocess.Popen(command, preexec_fn=_end_with_parent)
+        # A group of its own: a terminal's Ctrl-C reaches us alone, and the child once, through us.
+        child.process = subprocess.Popen(command, preexec_fn=_end_with_parent, process_group=0)
         child.started = now
 
 

@@ -110,7 +110,7 @@ class KafkaSource:
 
     def rewind(self, partitions: frozenset[TopicPartition]) -> None:
         """Read again from the committed offsets."""
-        self.call(lambda _: self._rewind(partitions))
+        self.call(lambda _: self._rewind(partitions))  # what goes wrong in there ends the source, not this call
 
     def call(self, function: Callable[[Consumer], T]) -> Future[T]:
         """Run a function on the source thread, soon; also while it waits inside a rebalance callback."""
@@ -206,7 +206,7 @@ class KafkaSource:
         by_partition: dict[TopicPartition, list[Message]] = {}
         for message in messages:
             if message.error() is not None:
-                self._on_message_error(message)
+                self._on_message_error(message, version)
                 continue
             key = (message.topic(), message.partition())
             records = by_partition.get(key)
@@ -242,11 +242,12 @@ class KafkaSource:
         if self._ends is not None:
             self._check_end()
 
-    def _on_message_error(self, message: Message) -> None:
+    def _on_message_error(self, message: Message, version: int) -> None:
         error: KafkaError = message.error()
         if error.code() == KafkaError._PARTITION_EOF:
-            if self._ends is not None:
-                key = (message.topic(), message.partition())
+            key = (message.topic(), message.partition())
+            # Of a partition that was assigned during the call the records before the end are read again.
+            if self._ends is not None and self._epochs.get(key, 0) <= version:
                 if message.offset() >= self._ends.get(key, 0):
                     self._ends.pop(key, None)
             return
@@ -312,11 +313,18 @@ class KafkaSource:
 
     def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
         mine = [KafkaPartition(*key) for key in partitions if key in self._epochs]
-        if mine:
+        if not mine:
+            return
+        try:
             starts, _ = start_offsets(self._consumer, mine, self._policy.start)
             for start in starts:
                 self._consumer.seek(start)
-            self._own(starts)
+            self._expect_end(starts)
+        except KafkaException as error:
+            self._failed(error)
+            self._closing = True
+            return
+        self._own(starts)
 
     # --- rebalance callbacks, on the source thread -------------------------------------------------------------------
 
@@ -325,11 +333,7 @@ class KafkaSource:
         consumer.incremental_assign(starts)
         if fresh:
             self._commit_start(consumer, fresh)
-        if self._ends is not None:
-            for partition in starts:
-                low, high = consumer.get_watermark_offsets(partition, timeout=BROKER_S)
-                if max(partition.offset, low) < high:
-                    self._ends[(partition.topic, partition.partition)] = high
+        self._expect_end(starts)
         if self._paused and starts:
             consumer.pause(starts)
         self._own(starts)
@@ -383,6 +387,16 @@ class KafkaSource:
             if self._ends is not None:
                 self._ends.pop(key, None)
         self._publish()
+
+    def _expect_end(self, starts: list[KafkaPartition]) -> None:
+        """`until_end`: what is there now of these partitions has to be taken."""
+        if self._ends is None:
+            return
+        for start in starts:
+            low, high = self._consumer.get_watermark_offsets(start, timeout=BROKER_S)
+            if max(start.offset, low) < high:
+                self._ends[(start.topic, start.partition)] = high
+                self._end_reached = False
 
     def _check_end(self) -> None:
         if self._ends is not None and not self._ends and self._epoch and not self._end_reached:

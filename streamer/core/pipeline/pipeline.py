@@ -283,6 +283,8 @@ class Pipeline:
             pause = min(ABORT_PAUSE_S * 2 ** (self._unsettled_in_a_row - 1), ABORT_PAUSE_MAX_S)
             self._plan_after = now + pause
         if fact.restart:
+            if self.phase is Phase.ENDING:
+                self.phase = Phase.RUNNING  # the source says again when all is taken
             mine = frozenset(self.ledger.partitions) & plan.offsets.keys()
             self._dropped(self.ledger.drop(mine))
             self._commands.append(Rewind(frozenset(mine)))
