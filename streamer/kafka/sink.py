@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from streamer.core.encoder import Output
+from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Run, Settle, Settled, SinkFailed, Unsettled
 from streamer.errors import ExitCode
 from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
