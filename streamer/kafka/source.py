@@ -247,9 +247,9 @@ class KafkaSource:
         if error.code() == KafkaError._PARTITION_EOF:
             key = (message.topic(), message.partition())
             # Of a partition that was assigned during the call the records before the end are read again.
-            if self._ends is not None and self._epochs.get(key, 0) <= version:
-                if message.offset() >= self._ends.get(key, 0):
-                    self._ends.pop(key, None)
+            again = self._epochs.get(key, 0) > version
+            if self._ends is not None and not again and message.offset() >= self._ends.get(key, 0):
+                self._ends.pop(key, None)
             return
         act = act_on_consumer(error)
         if act is Act.OUT_OF_RANGE:
