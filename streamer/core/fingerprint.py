@@ -24,7 +24,7 @@ class Fingerprinter:
 
     `options` is the task's configuration (JSON values): everything in the pipeline's configuration that can change an
     answer. The card adds the model's digest, task, dtype and backend. These are hashed once; a record costs a copy of
-    the hash's state: 0.7 µs for a short text without params.
+    the hash's state: 0.6 µs for a text of 100 bytes without params, 2.0 µs with params and pair.
     """
 
     def __init__(self, card: ModelCard, options: dict[str, Any]) -> None:

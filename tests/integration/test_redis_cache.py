@@ -179,6 +179,7 @@ class Impostor:
         self._reply = reply
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self.connections = 0
         self._closed = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -189,6 +190,7 @@ class Impostor:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            self.connections += 1
             connection.settimeout(0.1)
             self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
             self._threads[-1].start()
@@ -256,6 +258,17 @@ def test_a_reply_too_many_answers_no_other_look_up(users: Callable[..., User]) -
         for _ in range(5):
             assert user.look_up(new_key())[0] == [None]
         assert user.counts == {CacheEvent.MISS: 5}
+    finally:
+        impostor.close()
+
+
+def test_a_connection_that_answered_wrongly_is_not_used_again(users: Callable[..., User]) -> None:
+    """A reply with too many values may mean that replies are out of step: each look-up starts anew."""
+    impostor = Impostor(lambda request: iter([b"*2\r\n$-1\r\n$-1\r\n"]))
+    try:
+        user = users(impostor.url)
+        assert_suspends(user)
+        assert impostor.connections == 3
     finally:
         impostor.close()
 

@@ -53,6 +53,24 @@ def test_each_single_field_counts(one: tuple[Any, ...], index: int, data: st.Dat
     assert key_of(one) != key_of(other)
 
 
+@given(st.lists(words, min_size=3, max_size=3))
+def test_bytes_can_not_move_from_one_field_to_the_next(parts: list[str]) -> None:
+    """Where a field's content looks like the start of the next field, the two readings have different keys."""
+    one, two, three = (part or "a" for part in parts)
+    fingerprinter = Fingerprinter(CARD, {})
+    pairs = [
+        TextEvent(text_pair=f"{one}t{two}", text=three),
+        TextEvent(text_pair=one, text=f"{two}t{three}"),
+    ]
+    assert len(set(fingerprinter.keys(pairs))) == 2
+    cards = [
+        replace(CARD, revision=f"{one}T{two}", task=three),
+        replace(CARD, revision=one, task=f"{two}T{three}"),
+    ]
+    event = [TextEvent(text="a")]
+    assert len({Fingerprinter(card, {}).keys(event)[0] for card in cards}) == 2
+
+
 @given(st.dictionaries(words, json_values, min_size=2, max_size=5))
 def test_the_order_of_params_does_not_matter(given_params: dict[str, Any]) -> None:
     """The same params in another order make the same key, and so do the same options."""
