@@ -40,15 +40,20 @@ class BulkRun:
 
 
 class BulkWorker:
-    """One worker with its model loaded. A context manager."""
+    """One worker with its model loaded. A context manager.
+
+    `ready_s` is how long it took from the start of its process to the passed probe.
+    """
 
     def __init__(self, model: str = MINILM, task: str = MINILM_TASK) -> None:
         self._facts: queue.SimpleQueue[Input] = queue.SimpleQueue()
         spec = WorkerSpec(pipeline="bench", task=task, model=model, threads=planned_threads())
         self._pool = WorkerPool(spec, 1, self._facts.put)
+        started = time.perf_counter()
         self._pool.start(0)
         try:
             self.card: ModelCard = self._next(WorkerReady, LOAD_S).model
+            self.ready_s = time.perf_counter() - started
         except BaseException:
             self._pool.close(CLOSE_S)
             raise

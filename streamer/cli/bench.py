@@ -61,6 +61,76 @@ def throughput(
     _print(sections, as_json)
 
 
+@bench.command()
+@click.option("--events", type=click.IntRange(1), default=300, show_default=True, help="Single events each.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=20.0, show_default=True, help="A second, each."
+)
+@click.option("--seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="At each share of capacity.")
+@click.option("--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="May be repeated.")
+@_place
+def latency(
+    events: int,
+    rate: float,
+    seconds: float,
+    only: tuple[str, ...],
+    bootstrap_servers: str,
+    redis_url: str,
+    as_json: bool,
+) -> None:
+    """Milliseconds from producer to read_committed reader: single events, and with a model under load."""
+    from streamer.bench.bench import opened
+    from streamer.bench.latency import single_events, under_load
+
+    parts = only or ("null", "minilm", "load")
+    sections = []
+    with opened(bootstrap_servers, redis_url) as place:
+        if "null" in parts or "minilm" in parts:
+            sections.append(single_events(place, events, rate, model="minilm" in parts, progress=_progress))
+        if "load" in parts:
+            sections.append(under_load(place, seconds, _progress))
+    _print(sections, as_json)
+
+
+@bench.command()
+@click.option("--model", "models", type=click.Choice(["builtin:null", "MiniLM"]), multiple=True, help="Default: both.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Kills of each.")
+@_place
+def restart(models: tuple[str, ...], rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
+    """Seconds from a restart after kill -9 to the first new result."""
+    from streamer.bench.bench import opened
+    from streamer.bench.restart import MODELS, restarts
+
+    with opened(bootstrap_servers, redis_url) as place:
+        _print([restarts(place, list(models or MODELS), rounds, _progress)], as_json)
+
+
+@bench.command()
+@click.option("--records", type=click.IntRange(1), default=500_000, show_default=True, help="Events in the backlog.")
+@click.option("--seconds", type=click.FloatRange(1), default=40.0, show_default=True, help="To watch each, at most.")
+@_place
+def memory(records: int, seconds: float, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
+    """The driver's memory over a backlog: with a worker that can't keep up, and with the null model."""
+    from streamer.bench.bench import opened
+    from streamer.bench.memory import driver_memory
+
+    with opened(bootstrap_servers, redis_url, redis=True) as place:
+        _print([driver_memory(place, records, seconds, _progress)], as_json)
+
+
+@bench.command()
+@click.option("--records", type=click.IntRange(100), default=100_000, show_default=True, help="Events in each backlog.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
+@_place
+def poison(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
+    """What 1 % of texts that make the model raise costs the others."""
+    from streamer.bench.bench import opened
+    from streamer.bench.poison import poison_cost
+
+    with opened(bootstrap_servers, redis_url) as place:
+        _print([poison_cost(place, records, rounds, _progress)], as_json)
+
+
 def _progress(what: str) -> None:
     if sys.stderr.isatty():
         click.echo(f"\r\033[K{what} …", nl=False, err=True)

@@ -1,0 +1,112 @@
+"""Latency: from handing a single event to the producer's client to the result in a read_committed reader's hands."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+from streamer.bench.bench import Bench
+from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker
+from streamer.bench.figures import Figure, Section, Target, percentile
+from streamer.bench.traffic import Seen, Traffic, at_random, in_turn
+from streamer.bench.workload import Event, Workload
+
+RAW_RECORDS = 2000
+CAPACITY_TEXTS = 3000
+SINGLES = 50
+LOADS = (0.1, 0.5, 0.8)
+MEDIAN = Target(at_most=1.5)
+P99 = Target(at_most=2.0)
+WARM_UP_EVENTS = 100_000
+Progress = Callable[[str], None]
+
+
+def single_events(bench: Bench, events: int, rate_per_s: float, *, model: bool, progress: Progress) -> Section:
+    """Single events at a low rate through the raw loop, `builtin:null` and, with `model`, MiniLM, all three running at
+    once and served in turn; then single texts through a worker alone."""
+    names = ["raw loop", "builtin:null", *(["MiniLM"] if model else [])]
+    setups = [bench.setup() for _ in names[:2]]
+    if model:
+        setups.append(bench.setup(pipeline={"task": MINILM_TASK, "model": MINILM}))
+    source = _events()
+    with ExitStack() as programs, Traffic(bench, setups) as traffic:
+        programs.enter_context(bench.start_raw(setups[0], micro_batch_records=RAW_RECORDS, wait="first"))
+        for setup in setups[1:]:
+            programs.enter_context(bench.start(setup))
+        progress(f"latency: starting {', '.join(names)}")
+        traffic.warm_up(source)
+        progress(f"latency: {events} events each, {rate_per_s:g} a second")
+        seen = traffic.run(in_turn(source, len(names), events, rate_per_s))
+    raw, null, *others = seen
+    figures = [_row("raw loop, p50", raw), *_against(raw, null)]
+    if model:
+        forward_ms = _single_forward_ms(progress)
+        added_ms = _p50(others[0]) - _p50(null)
+        figures += [
+            _row("MiniLM, p50", others[0]),
+            Figure("MiniLM over builtin:null, p50", added_ms, "ms"),
+            Figure("one text's forward pass, p50", forward_ms, "ms"),
+            Figure("MiniLM beyond both", added_ms - forward_ms, "ms"),
+        ]
+    return Section(
+        f"Latency of single events, {rate_per_s:g} a second",
+        figures,
+        (
+            f"{events} events each, sent in turn while all run at once; exactly once, 4 partitions",
+            "raw loop: polls for its first record, takes what is there, one transaction",
+        ),
+    )
+
+
+def under_load(bench: Bench, seconds: float, progress: Progress) -> Section:
+    """MiniLM at shares of the capacity that a backlog shows, arrivals as a Poisson process."""
+    progress("latency: measuring MiniLM's capacity")
+    pipeline = {"task": MINILM_TASK, "model": MINILM}
+    setup = bench.setup(pipeline=pipeline)
+    count = bench.fill(setup.input, Workload(CAPACITY_TEXTS).events())
+    capacity = bench.measure(setup, bench.start(setup, "--until-end"), count).records_per_s
+    setup = bench.setup(pipeline=pipeline)
+    source = _events()
+    figures = [Figure("capacity", capacity, "texts/s")]
+    with bench.start(setup), Traffic(bench, [setup]) as traffic:
+        traffic.warm_up(source)
+        for share in LOADS:
+            progress(f"latency: {share:.0%} of {capacity:.0f} texts/s for {seconds:g} s")
+            (seen,) = traffic.run(at_random(source, share * capacity, seconds))
+            figures.append(_row(f"{share:.0%} of capacity, p50", seen))
+    return Section(
+        "MiniLM under load",
+        figures,
+        (f"open loop, Poisson arrivals for {seconds:g} s each; capacity: a backlog of {CAPACITY_TEXTS:,} texts",),
+    )
+
+
+def _events() -> Iterator[Event]:
+    return Workload(WARM_UP_EVENTS, seed=2).events()
+
+
+def _against(raw: Seen, ours: Seen) -> list[Figure]:
+    p99 = percentile(ours.latencies_ms, 0.99)
+    return [
+        _row("builtin:null, p50", ours),
+        Figure("builtin:null, p50", _p50(ours) / _p50(raw), "× raw loop", MEDIAN),
+        Figure("builtin:null, p99", p99 / percentile(raw.latencies_ms, 0.99), "× raw loop", P99),
+    ]
+
+
+def _row(name: str, seen: Seen) -> Figure:
+    latencies = seen.latencies_ms
+    columns = {"p90 ms": percentile(latencies, 0.9), "p99 ms": percentile(latencies, 0.99), "events": len(latencies)}
+    return Figure(name, _p50(seen), "ms", columns=columns)
+
+
+def _p50(seen: Seen) -> float:
+    return statistics.median(seen.latencies_ms)
+
+
+def _single_forward_ms(progress: Progress) -> float:
+    progress("latency: single texts through a worker alone")
+    texts = list(Workload(SINGLES, seed=3).texts())
+    with BulkWorker() as worker:
+        return statistics.median([worker.run([text]).forward_s for text in texts]) * 1000
