@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
+from streamer import __version__
 from streamer.cache import CacheEvent, NullCache, RedisCache
 from streamer.config import Config, PipelineConfig, start_time_ms
 from streamer.core.codec import Codec
@@ -16,9 +17,9 @@ from streamer.core.output import Output
 from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
-from streamer.core.pipeline.protocol import Input, ModelCard, Run
-from streamer.core.report import ReportBuilder
-from streamer.driver import Adapters, Driver, Observer
+from streamer.core.pipeline.protocol import Input, ModelCard, Settle
+from streamer.core.report import Report, ReportBuilder
+from streamer.driver import Adapters, Driver
 from streamer.errors import ConfigurationError, UsageError
 from streamer.inference.pool import WorkerPool
 from streamer.inference.spec import WorkerSpec, plan_threads
@@ -32,8 +33,13 @@ from streamer.kafka.clients import (
 from streamer.kafka.sink import Encode, IdempotentSink, TransactionalSink
 from streamer.kafka.slots import Slot, take_slot
 from streamer.kafka.source import KafkaSource, SourcePolicy
+from streamer.kafka.span_topic import SpanTopic
 from streamer.kafka.topics import check, connect, describe
+from streamer.observe import Meter, Tracer, on_cache_event
 from streamer.ports import Cache
+from streamer.telemetry.metrics import Metrics
+from streamer.telemetry.otlp import OtlpEncoder
+from streamer.telemetry.spans import SpanExporter
 
 DEFAULT_MESSAGE_BYTES = 1_048_588  # the broker's own default of max.message.bytes
 
@@ -59,11 +65,17 @@ class Assembly:
     sink: TransactionalSink | IdempotentSink
     workers: WorkerPool
     slot: Slot
+    metrics: Metrics
+    closers: list[Callable[[float], None]]
+
+    def close(self, timeout_s: float) -> None:
+        """Close what outlives the driver: telemetry last, since all others still report; then the slot."""
+        for close in self.closers:
+            close(timeout_s)
+        self.slot.release()
 
 
-def assemble(
-    config: Config, name: str, options: RunOptions, observers: Callable[[Slot], tuple[Observer, ...]] = lambda _: ()
-) -> Assembly:
+def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
     """Build one pipeline on Kafka. Raises StreamerError: topics missing, rights missing, brokers away, slot taken."""
     pipeline_config = pipeline_of(config, name)
     limits = _output_limits(config, name)
@@ -74,10 +86,28 @@ def assemble(
     properties = consumer_properties(config.kafka, pipeline_config, slot.name)
     properties["enable.partition.eof"] = options.until_end
     source = KafkaSource(make_consumer(properties), _source_policy(config, pipeline_config, options), inbox.put)
-    sink = _make_sink(config, name, slot, source, limits, inbox)
+    reports: dict[int, Report] = {}
+    sink = _make_sink(config, name, slot, source, limits, inbox, reports)
     pool = WorkerPool(spec, workers, inbox.put)
-    adapters = Adapters(source, sink, pool, make_cache(config, inbox.put), observers(slot))
-    return Assembly(Driver(pipeline, inbox, adapters), pipeline, source, sink, pool, slot)
+    metrics = Metrics(name)
+    cache = make_cache(config, inbox.put, on_cache_event(metrics))
+    available = (lambda: cache.available) if isinstance(cache, RedisCache) else None
+    meter = Meter(metrics, slot.name, reports, lambda: dict(source.highs), available)
+    closers: list[Callable[[float], None]] = []
+    tracer = _make_tracer(config, name, slot, metrics, closers)
+    adapters = Adapters(source, sink, pool, cache, (meter, *([tracer] if tracer else [])))
+    return Assembly(Driver(pipeline, inbox, adapters), pipeline, source, sink, pool, slot, metrics, closers)
+
+
+def _make_tracer(
+    config: Config, name: str, slot: Slot, metrics: Metrics, closers: list[Callable[[float], None]]
+) -> Tracer | None:
+    if not config.telemetry.spans:
+        return None
+    topic = SpanTopic(config.kafka, config.telemetry.spans)
+    exporter = SpanExporter(topic.send, OtlpEncoder(slot.name, __version__), metrics.spans)
+    closers += [exporter.close, topic.close]
+    return Tracer(exporter, name, config.pipelines[name].group)
 
 
 def pipeline_of(config: Config, name: str) -> PipelineConfig:
@@ -166,7 +196,13 @@ def _output_limits(config: Config, name: str) -> dict[str, int]:
 
 
 def _make_sink(
-    config: Config, name: str, slot: Slot, source: KafkaSource, limits: dict[str, int], inbox: SimpleQueue[Input]
+    config: Config,
+    name: str,
+    slot: Slot,
+    source: KafkaSource,
+    limits: dict[str, int],
+    inbox: SimpleQueue[Input],
+    pending: dict[int, Report],
 ) -> TransactionalSink | IdempotentSink:
     pipeline = config.pipelines[name]
     properties = producer_properties(
@@ -187,12 +223,15 @@ def _make_sink(
             limits=OutputLimits(limits[pipeline.output], limits[pipeline.dead_letter]),
         )
         reports = config.telemetry.reports
+        wanted = bool(reports or config.telemetry.http)
 
-        def encode(runs: list[Run], now_ms: int) -> list[Output]:
-            report = ReportBuilder(pipeline=name, task=pipeline.task, card=card) if reports else None
-            outputs = [output for run in runs for output in encoder.encode(run, now_ms, report)]
-            if report is not None:
-                outputs.append(report.build(now_ms).output(reports))
+        def encode(plan: Settle, now_ms: int) -> list[Output]:
+            builder = ReportBuilder(pipeline=name, task=pipeline.task, card=card) if wanted else None
+            outputs = [output for run in plan.runs for output in encoder.encode(run, now_ms, builder)]
+            if builder is not None:
+                report = pending[plan.settle] = builder.build(now_ms)
+                if reports:
+                    outputs.append(report.output(reports))
             if pipeline.partitioning == "key":
                 outputs = [(topic, -1, key, value, headers) for topic, _, key, value, headers in outputs]
             return outputs

@@ -200,15 +200,15 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ),
     ] = "truncate"
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16", "int8"],
+        Literal["auto", "float32", "bfloat16", "float16"],
         Meta(
             description="Numbers that the model computes in; auto takes the fastest that keeps its answers. Set float32"
             " when results must equal a reference."
         ),
     ] = "auto"
     backend: Annotated[
-        Literal["auto", "torch", "openvino"],
-        Meta(description="What runs the model. Set torch or openvino when `streamer bench` shows the other is faster."),
+        Literal["auto", "torch"],
+        Meta(description="What runs the model. auto takes the fastest that is installed; set one to keep to it."),
     ] = "auto"
     device: Annotated[
         str,

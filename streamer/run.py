@@ -16,12 +16,14 @@ from types import FrameType
 from streamer.assemble import Assembly, RunOptions, assemble
 from streamer.config import Config
 from streamer.errors import ExitCode
+from streamer.telemetry.http import Server, Verdict, start
 
 RESTART_PAUSE_S = 1.0
 RESTART_PAUSE_MAX_S = 30.0
 STEADY_S = 60.0
 STANDING_S = 30.0
 SINK_STANDING_S = 90.0
+TELEMETRY_CLOSE_S = 3.0
 FINAL = frozenset({ExitCode.DONE, ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.HALTED, ExitCode.FENCED})
 """Ends that a restart does not mend."""
 
@@ -35,6 +37,7 @@ def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
     transaction is aborted by the broker, its workers end with it.
     """
     assembly = assemble(config, name, options)
+    server = _serve(config, assembly, options.index)
     within_s = config.pipelines[name].stop_deadline_s
     signals = 0
 
@@ -51,7 +54,41 @@ def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
     try:
         return assembly.driver.run()
     finally:
-        assembly.slot.release()
+        assembly.close(TELEMETRY_CLOSE_S)
+        if server is not None:
+            server.close()
+
+
+def _serve(config: Config, assembly: Assembly, index: int) -> Server | None:
+    """/metrics, /livez and /readyz. Of several pipelines each has its own port: the configured one and those after."""
+    if not config.telemetry.http:
+        return None
+    host, _, port = config.telemetry.http.rpartition(":")
+    address = f"{host}:{int(port) + index if int(port) else 0}"
+
+    def livez() -> Verdict:
+        reasons = standing(assembly)
+        return Verdict(not reasons, tuple(reasons))
+
+    def readyz() -> Verdict:
+        reasons = unready(assembly)
+        return Verdict(not reasons, tuple(reasons))
+
+    server = start(address, assembly.metrics.registry, livez, readyz)
+    log.info("metrics and health are served", extra={"data": {"address": server.address}})
+    return server
+
+
+def unready(assembly: Assembly) -> list[str]:
+    """What keeps the pipeline from serving; broken dependencies are among the reasons."""
+    reasons = []
+    if assembly.pipeline.fleet.ready_workers == 0:
+        reasons.append("no worker is ready")
+    if not assembly.source.ownership.epochs:
+        reasons.append("no partition is assigned")
+    if assembly.pipeline.unsettled_in_a_row > 2:
+        reasons.append(f"{assembly.pipeline.unsettled_in_a_row} settles in a row came to nothing")
+    return reasons
 
 
 def standing(assembly: Assembly) -> list[str]:

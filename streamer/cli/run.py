@@ -41,10 +41,11 @@ def run(
     """
     from streamer.assemble import RunOptions
     from streamer.run import Supervisor, run_pipeline
+    from streamer.telemetry.logs import configure
 
     config = load(config_path, os.environ, overrides)
     chosen = chosen_pipelines(config, names)
-    _configure_logs(config.telemetry.log_format, "debug" if verbose else config.telemetry.log_level)
+    configure(config.telemetry.log_format, "debug" if verbose else config.telemetry.log_level)
     if len(chosen) == 1:
         options = RunOptions(until_end, accept_dead_letters, siblings, index)
         return run_pipeline(config, chosen[0], options)
@@ -59,9 +60,3 @@ def run(
         arguments.append(f"--accept-dead-letters={accept_dead_letters}")
     within_s = max(config.pipelines[name].stop_deadline_s for name in chosen)
     return Supervisor(chosen, arguments, within_s).run()
-
-
-def _configure_logs(log_format: str, level: str) -> None:
-    import logging
-
-    logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s")

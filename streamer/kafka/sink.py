@@ -20,13 +20,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from streamer.core.output import Output
-from streamer.core.pipeline.protocol import ModelCard, Run, Settle, Settled, SinkFailed, Unsettled
+from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
 from streamer.errors import ExitCode
 from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
 from streamer.kafka.ownership import Ownership
@@ -51,9 +52,9 @@ class Offsets(Protocol):
 
 
 class Encode(Protocol):
-    """Turns a plan's runs into output records; made once the model is known."""
+    """Turns a plan into output records; made once the model is known."""
 
-    def __call__(self, runs: list[Run], now_ms: int) -> list[Output]: ...
+    def __call__(self, plan: Settle, now_ms: int) -> list[Output]: ...
 
 
 class _Sink(ABC):
@@ -105,9 +106,10 @@ class _Sink(ABC):
                 if plan.generation <= self._dead_generation:
                     self._post(Unsettled(plan.settle, "behind"))
                     continue
-                self.busy_since = time.monotonic()
+                self.busy_since = began = time.monotonic()
                 fact = self._settle(plan)
                 self.busy_since = None
+                fact = replace(fact, seconds=time.monotonic() - began)
                 outcome = "settled" if isinstance(fact, Settled) else fact.reason
                 self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
                 if isinstance(fact, Unsettled):
@@ -135,7 +137,7 @@ class _Sink(ABC):
 
     def _outputs(self, plan: Settle) -> list[Output]:
         assert self._encode is not None
-        return self._encode(plan.runs, int(time.time() * 1000))
+        return self._encode(plan, int(time.time() * 1000))
 
     def _produce(self, outputs: list[Output]) -> None:
         """Hand records to the client; waits where its queue is full."""

@@ -33,6 +33,7 @@ from streamer.ports import Post
 
 POLL_S = 0.05
 HELD_POLL_S = 0.1
+LOOK_AHEAD_S = 1.0
 BROKER_S = 10.0
 RECORD_OVERHEAD_BYTES = 1024
 """What a record in flight takes beside its key and value: client message, event, outcome, result (700–1,000 bytes by
@@ -69,12 +70,14 @@ class KafkaSource:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()
         self.out_of_range_records = 0
+        self.highs: dict[TopicPartition, int] = {}
         self._consumer = consumer
         self._policy = policy
         self._post = post
         self._epochs: dict[TopicPartition, int] = {}
         self._starts: dict[TopicPartition, int] = {}
         self._epoch = 0
+        self._look_ahead_at = 0.0
         self._number = 0
         self._taken_records = 0
         self._taken_bytes = 0
@@ -296,8 +299,18 @@ class KafkaSource:
         )
         self._post(SourceFailed(failure.exit_code, str(failure)))
 
+    def _look_ahead(self) -> None:
+        """The ends that the client last heard of, for the lag."""
+        for key in self._epochs:
+            _, high = self._consumer.get_watermark_offsets(KafkaPartition(*key), cached=True)
+            if high >= 0:
+                self.highs[key] = high
+
     def _publish(self) -> None:
         self.polled_at = time.monotonic()
+        if self.polled_at >= self._look_ahead_at:
+            self._look_ahead_at = self.polled_at + LOOK_AHEAD_S
+            self._look_ahead()
         self.ownership = Ownership(self._consumer.consumer_group_metadata(), dict(self._epochs))
 
     def _serve(self, refuse: bool = False) -> None:
@@ -384,6 +397,7 @@ class KafkaSource:
     def _disown(self, keys: frozenset[TopicPartition]) -> None:
         for key in keys:
             self._epochs.pop(key, None)
+            self.highs.pop(key, None)
             if self._ends is not None:
                 self._ends.pop(key, None)
         self._publish()

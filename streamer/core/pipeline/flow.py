@@ -69,6 +69,12 @@ class Flow:
         return self._granted
 
     @property
+    def holds(self) -> bool:
+        """Whether the source may take nothing now."""
+        granted = self._granted
+        return granted is not None and (self.taken_records >= granted.records or self.taken_bytes >= granted.size_bytes)
+
+    @property
     def in_flight_bytes(self) -> int:
         """What of the budget is in use."""
         return self.taken_bytes - self.freed_bytes

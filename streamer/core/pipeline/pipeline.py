@@ -55,7 +55,9 @@ from streamer.core.pipeline.protocol import (
     WorkerLost,
     WorkerReady,
 )
+from streamer.core.ratelimit import TokenBucket
 from streamer.core.record import Answer, MicroBatch, Segment, TextEvent
+from streamer.core.traceparent import mark_spans
 from streamer.errors import DataFailure, ExitCode, FailureClass
 
 PLANS_AHEAD = 2  # one at the broker, one ready behind it
@@ -92,7 +94,9 @@ class Pipeline:
         self.flow = Flow(policy.budget_bytes, policy.workers * OPEN_PER_WORKER)
         self.breaker = Breaker(policy.breaker)
         self.lru = LRU(policy.lru_bytes) if policy.lru_bytes else None
-        self.cache_lookups: dict[tuple[str, str], int] = {}
+        self.memory_lookups = {"hit": 0, "miss": 0}
+        self.spans_capped = 0
+        self._span_budget = TokenBucket(policy.max_spans_per_s)
         self._codec = codec
         self._keys: Callable[[list[TextEvent]], list[Key]] = _plain_keys
         self._lookups: dict[int, list[Flight]] = {}
@@ -100,7 +104,7 @@ class Pipeline:
         self._revoking: dict[int, Revoking] = {}
         self._number = 0
         self._generation = 0
-        self._unsettled_in_a_row = 0
+        self.unsettled_in_a_row = 0
         self._plan_after = 0.0
         self._deadline = float("inf")
         self._at: float | None = None
@@ -113,7 +117,7 @@ class Pipeline:
         self._commands = []
         match fact:
             case Taken():
-                self._taken(fact.batch)
+                self._taken(fact.batch, now)
             case ForwardDone():
                 self._forward_done(fact, now)
             case ForwardStarted():
@@ -150,7 +154,7 @@ class Pipeline:
 
     # --- intake --------------------------------------------------------------------------------------------------
 
-    def _taken(self, batch: MicroBatch) -> None:
+    def _taken(self, batch: MicroBatch, now: float) -> None:
         self.flow.took(sum(len(s.records) for s in batch.segments), sum(s.size_bytes for s in batch.segments))
         kept, freed = self.ledger.add(batch)
         if freed.records:
@@ -162,8 +166,18 @@ class Pipeline:
             self.flow.ended_records += len(segment.records) - segment.open
             if segment.open:
                 fresh += self._join_flights(segment)
+        if any(segment.traces is not None for segment in kept):
+            self._mark_spans(batch, now)
         if fresh:
             self._look_up(fresh)
+
+    def _mark_spans(self, batch: MicroBatch, now: float) -> None:
+        """Give the sampled records their own spans, as far as the cap allows."""
+        traces = [trace for segment in batch.segments for trace in segment.traces or () if trace is not None]
+        sampled = sum(trace.sampled for trace in traces)
+        if sampled:
+            _, capped = mark_spans(batch, self._span_budget.take(sampled, now))
+            self.spans_capped += capped
 
     def _join_flights(self, segment: Segment) -> list[Flight]:
         """Give each open record its answer from memory, or let it wait for its input's computation; returns the
@@ -178,7 +192,8 @@ class Pipeline:
         if self.lru is not None:
             answers = self.lru.get_many(keys)  # type: ignore[arg-type]  # with a cache, keys are fingerprints
             hits = len(answers) - answers.count(None)
-            self._count("memory", hits, len(answers) - hits)
+            self.memory_lookups["hit"] += hits
+            self.memory_lookups["miss"] += len(answers) - hits
             if hits:
                 outcomes = segment.outcomes
                 for index, answer in zip(indexes, answers, strict=True):
@@ -203,7 +218,6 @@ class Pipeline:
     def _cache_answered(self, fact: CacheAnswered) -> None:
         pairs = list(zip(self._lookups.pop(fact.lookup), fact.answers, strict=True))
         missed = [flight for flight, answer in pairs if answer is None]
-        self._count("shared", len(pairs) - len(missed), len(missed))
         if len(missed) < len(pairs):
             found = [flight for flight, answer in pairs if answer is not None]
             answers = [answer for answer in fact.answers if answer is not None]
@@ -211,11 +225,6 @@ class Pipeline:
             if self.lru is not None:
                 self.lru.put_many((flight.key, answer) for flight, answer in zip(found, answers, strict=True))  # type: ignore[misc]
         self.fleet.enqueue(missed)
-
-    def _count(self, tier: str, hits: int, misses: int) -> None:
-        lookups = self.cache_lookups
-        lookups[tier, "hit"] = lookups.get((tier, "hit"), 0) + hits
-        lookups[tier, "miss"] = lookups.get((tier, "miss"), 0) + misses
 
     # --- workers -------------------------------------------------------------------------------------------------
 
@@ -270,7 +279,7 @@ class Pipeline:
         plan = self._plans.popleft()
         if plan.settle != fact.settle:
             raise AssertionError(f"plan {fact.settle} was settled before plan {plan.settle}")
-        self._unsettled_in_a_row = 0
+        self.unsettled_in_a_row = 0
         self._freed(self.ledger.settled(plan))
 
     def _unsettled(self, fact: Unsettled, now: float) -> None:
@@ -279,8 +288,8 @@ class Pipeline:
             raise AssertionError(f"plan {fact.settle} came back before plan {plan.settle}")
         if plan.generation == self._generation:
             self._generation += 1
-            self._unsettled_in_a_row += 1
-            pause = min(ABORT_PAUSE_S * 2 ** (self._unsettled_in_a_row - 1), ABORT_PAUSE_MAX_S)
+            self.unsettled_in_a_row += 1
+            pause = min(ABORT_PAUSE_S * 2 ** (self.unsettled_in_a_row - 1), ABORT_PAUSE_MAX_S)
             self._plan_after = now + pause
         if fact.restart:
             if self.phase is Phase.ENDING:

@@ -117,9 +117,10 @@ class WorkerLost:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The transaction (or the acknowledged outcomes and commit) is durable."""
+    """The transaction (or the acknowledged outcomes and commit) is durable; it took `seconds`."""
 
     settle: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ class Unsettled:
     reason: str
     committed: dict[TopicPartition, int] = field(default_factory=dict)
     restart: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,213 @@
+"""What the driver tells the world about itself: spans of micro-batches and records, metrics of everything.
+
+Called from the driver's loop, so all of it is per micro-batch, per forward batch, per settle or per second; per record
+only where a producer sent a trace context.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from streamer import __version__
+from streamer.cache import CacheEvent
+from streamer.core.pipeline.pipeline import Pipeline
+from streamer.core.pipeline.protocol import (
+    Assigned,
+    ForwardDone,
+    Input,
+    Lost,
+    Revoking,
+    Settled,
+    Unsettled,
+    WorkerLost,
+    WorkerReady,
+)
+from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
+from streamer.core.report import Report
+from streamer.errors import DataFailure
+from streamer.telemetry.metrics import Metrics
+from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, SpanExporter
+
+GAUGES_EVERY_S = 1.0
+
+
+class Tracer:
+    """Ends the spans of micro-batches, and of records whose producer sampled them."""
+
+    def __init__(self, exporter: SpanExporter, pipeline: str, group: str) -> None:
+        self._exporter = exporter
+        self._pipeline = pipeline
+        self._group = group
+
+    def micro_batch_done(self, batch: MicroBatch) -> None:
+        """Give the micro-batch's spans to the exporter."""
+        end_ns = time.time_ns()
+        links: list[Link] = []
+        records: list[RecordSpan] = []
+        for segment in batch.segments:
+            if segment.traces is not None:
+                links += _links(segment)
+            if segment.spans is not None and not segment.dropped:
+                records += _record_spans(segment, batch.taken_ns, end_ns)
+        size = sum(len(segment.records) for segment in batch.segments)
+        dropped = sum(len(segment.records) for segment in batch.segments if segment.dropped)
+        span = MicroBatchSpan(
+            batch.trace_id,
+            batch.span_id,
+            batch.taken_ns,
+            end_ns,
+            self._pipeline,
+            tuple(sorted({segment.topic for segment in batch.segments})),
+            self._group,
+            size,
+            links,
+            {"dead_letters": sum(segment.failures for segment in batch.segments), "dropped": dropped},
+        )
+        self._exporter.offer([span, *records])
+
+    def facts(self, fact: Input) -> None:
+        """Spans come of micro-batches alone."""
+
+    def tick(self, pipeline: Pipeline, now: float) -> None:
+        """Spans come of micro-batches alone."""
+
+
+def _links(segment: Segment) -> list[Link]:
+    topic, partition = segment.topic, segment.partition
+    return [
+        Link(trace.trace_id, trace.span_id, topic, partition, record.offset())
+        for record, trace in zip(segment.records, segment.traces or (), strict=True)
+        if trace is not None
+    ]
+
+
+def _record_spans(segment: Segment, start_ns: int, end_ns: int) -> list[RecordSpan]:
+    spans = []
+    columns = zip(segment.spans or (), segment.traces or (), segment.records, segment.outcomes, strict=True)
+    for span_id, trace, record, outcome in columns:
+        if not span_id or trace is None or outcome is None:
+            continue
+        kind, code = "result", ""
+        if isinstance(outcome, DataFailure):
+            kind, code = "dead_letter", outcome.code.value
+        elif not isinstance(outcome, Answer):
+            kind, code = "skipped", outcome.reason
+        place = (segment.topic, segment.partition, record.offset())
+        spans.append(RecordSpan(trace.trace_id, span_id, trace.span_id, start_ns, end_ns, *place, kind, code))
+    return spans
+
+
+@dataclass(slots=True)
+class Meter:
+    """Turns facts into metrics. `reports` holds each plan's report from its encoding to its end."""
+
+    metrics: Metrics
+    slot: str
+    reports: dict[int, Report]
+    highs: Callable[[], dict[TopicPartition, int]]
+    cache_available: Callable[[], bool] | None = None
+    _settled_offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    _lookups: dict[str, int] = field(default_factory=dict)
+    _capped: int = 0
+    _next_gauges: float = 0.0
+
+    def micro_batch_done(self, batch: MicroBatch) -> None:
+        """Metrics come of facts."""
+
+    def facts(self, fact: Input) -> None:
+        """Count what happened."""
+        metrics = self.metrics
+        match fact:
+            case ForwardDone():
+                tokens = (fact.real_tokens, fact.computed_tokens)
+                metrics.forward(fact.seconds, len(fact.numbers), fact.passes, *tokens)
+            case Settled():
+                metrics.settled("settled", fact.seconds)
+                report = self.reports.pop(fact.settle, None)
+                if report is not None:
+                    self._report(report)
+            case Unsettled():
+                metrics.settled(fact.reason, fact.seconds)
+                self.reports.pop(fact.settle, None)
+            case WorkerLost():
+                metrics.worker_restart(_reason(fact))
+            case WorkerReady():
+                card = fact.model
+                metrics.info(__version__, self.slot, card.name, card.revision, card.device)
+            case Assigned():
+                metrics.rebalance("assigned")
+            case Revoking() | Lost():
+                metrics.rebalance("lost" if isinstance(fact, Lost) else "revoked")
+                for key in fact.partitions:
+                    metrics.no_lag(*key)
+                    self._settled_offsets.pop(key, None)
+
+    def _report(self, report: Report) -> None:
+        counts = {("result", ""): report.results}
+        counts |= {("dead_letter", code): count for code, count in report.dead_letters.items()}
+        counts |= {("skipped", reason): count for reason, count in report.skipped.items()}
+        self.metrics.records(counts)
+        latency = report.latency_ms
+        self.metrics.event_latency([(bound / 1000, count) for bound, count in latency.counts], latency.sum / 1000)
+        for topic, partition, _, last in report.ranges:
+            self._settled_offsets[topic, partition] = last + 1
+
+    def tick(self, pipeline: Pipeline, now: float) -> None:
+        """Set the gauges, once a second."""
+        if now < self._next_gauges:
+            return
+        self._next_gauges = now + GAUGES_EVERY_S
+        metrics = self.metrics
+        oldest = pipeline.ledger.oldest
+        waited_s = max(now - oldest.taken, 0.0) if oldest else 0.0
+        metrics.in_flight(pipeline.flow.in_flight_bytes, waited_s, held=pipeline.flow.holds)
+        metrics.workers_ready(pipeline.fleet.ready_workers)
+        for outcome, total in pipeline.memory_lookups.items():
+            metrics.cache_lookups("memory", outcome, total - self._lookups.get(outcome, 0))
+            self._lookups[outcome] = total
+        metrics.spans("capped", pipeline.spans_capped - self._capped)
+        self._capped = pipeline.spans_capped
+        if self.cache_available is not None:
+            metrics.cache_available(self.cache_available())
+        self._lag(pipeline)
+
+    def _lag(self, pipeline: Pipeline) -> None:
+        """Behind by records: the end that the client last heard of; by time: the oldest record in flight."""
+        now_ms = time.time() * 1000
+        highs = self.highs()
+        for key, partition in pipeline.ledger.partitions.items():
+            settled = self._settled_offsets.get(key)
+            behind = max(highs[key] - settled, 0) if settled is not None and key in highs else 0
+            seconds = 0.0
+            if partition.segments:
+                segment = partition.segments[0][1]
+                kind, timestamp_ms = segment.records[min(segment.planned, len(segment.records) - 1)].timestamp()
+                seconds = max(now_ms - timestamp_ms, 0.0) / 1000 if kind else 0.0
+            self.metrics.lag(*key, behind, seconds)
+
+
+def _reason(fact: WorkerLost) -> str:
+    if fact.failure is not None:
+        return fact.failure.value
+    if fact.hung:
+        return "hung"
+    return "killed" if fact.signal else "exit"
+
+
+def on_cache_event(metrics: Metrics) -> Callable[[CacheEvent, int], None]:
+    """Counts what happens at the shared cache."""
+
+    def count(event: CacheEvent, keys: int) -> None:
+        match event:
+            case CacheEvent.STORED:
+                metrics.cache_stores("stored", keys)
+            case CacheEvent.STORE_DROPPED:
+                metrics.cache_stores("dropped", keys)
+            case CacheEvent.STORE_FAILED:
+                metrics.cache_stores("failed", keys)
+            case _:
+                metrics.cache_lookups("shared", event.value, keys)
+
+    return count
