@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from streamer.bench.baselines.settings import RawSettings
 from streamer.bench.program import BenchError, Program
 from streamer.bench.workload import Event
 from streamer.config import Config, KafkaConfig, load
+from streamer.errors import DependencyError
 from streamer.kafka.clients import consumer_properties, producer_properties
 from streamer.kafka.reader import Reader
 from streamer.kafka.topics import connect, create
@@ -29,6 +31,7 @@ PARTITIONS = 4
 PIPELINE = "bench"
 CACHE_TTL_S = 120
 FINISH_S = 300.0
+LEADERS_S = 10.0
 _LOG_APPEND_TIME = 2
 
 
@@ -126,7 +129,9 @@ class Bench:
         path.write_text(text)
         config = load(path)
         create(self._admin, config, input_partitions=PARTITIONS)
-        return Setup(path, config)
+        setup = Setup(path, config)
+        self._await_leaders(setup)
+        return setup
 
     def start(self, setup: Setup, *arguments: str) -> Program:
         """The real command."""
@@ -171,6 +176,18 @@ class Bench:
             cpu_us_per_record=program.cpu_s * 1e6 / count,
             clock="broker" if kind == _LOG_APPEND_TIME else "program",
         )
+
+    def _await_leaders(self, setup: Setup) -> None:
+        """A new topic can be described before its partitions have leaders."""
+        deadline = time.monotonic() + LEADERS_S
+        while True:
+            try:
+                with Reader(self.kafka, [setup.input, setup.output]):
+                    return
+            except DependencyError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def delete(self, *topics: str) -> None:
         """Delete topics; the disk is the broker's to free."""

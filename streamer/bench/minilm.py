@@ -19,6 +19,7 @@ from streamer.bench.workload import Workload
 from streamer.inference.reference import Located, resolve
 from streamer.kafka.clients import reader_properties, writer_properties
 
+WRITTEN_BATCH = 32
 WRITTEN_SHARE = 8  # the loop that people write is slower: it gets an eighth of the texts
 THROUGH_KAFKA = Target(at_least=0.85)
 FAST = Target(at_least=5.0)
@@ -38,7 +39,7 @@ def minilm_throughput(bench: Bench, records: int, rounds: int, progress: Callabl
     }
     installed = importlib.util.find_spec("sentence_transformers") is not None
     if installed:
-        fewer = max(64, records // WRITTEN_SHARE)
+        fewer = max(1, records // WRITTEN_SHARE // WRITTEN_BATCH) * WRITTEN_BATCH
         runs["MiniLM: written loop"] = partial(_written, bench, backlog, fewer, threads)
     ours, bulk, *written = interleaved(rounds, runs, progress).values()
     bench.delete(backlog)
@@ -77,6 +78,7 @@ def _written(bench: Bench, backlog: str, records: int, threads: int) -> float:
         output=setup.output,
         model=str(model.path),
         threads=threads,
+        batch_records=WRITTEN_BATCH,
         records=records,
     )
     path = setup.path.with_suffix(".json")

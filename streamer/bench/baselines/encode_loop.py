@@ -1,7 +1,7 @@
 """The loop that people write: `python -m streamer.bench.baselines.encode_loop SETTINGS.json`.
 
-Consume 32 records, encode their texts with sentence-transformers in fp32 in the order of arrival, produce the vectors;
-offsets are committed automatically, nothing is transactional.
+Consume a batch of records, encode their texts with sentence-transformers in fp32 in order of arrival, produce the
+vectors; offsets are committed automatically, nothing is transactional.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from sentence_transformers import SentenceTransformer
 
 from streamer.bench.baselines.settings import EncodeSettings
 
-RECORDS = 32
-
 
 def run(settings: EncodeSettings) -> None:
     """Until `records` are done."""
@@ -28,11 +26,13 @@ def run(settings: EncodeSettings) -> None:
     consumer.subscribe([settings.input])
     done = 0
     while done < settings.records:
-        messages = [message for message in consumer.consume(RECORDS, 1.0) if message.error() is None]
+        messages = [message for message in consumer.consume(settings.batch_records, 1.0) if message.error() is None]
         if not messages:
             continue
         events = [json.loads(message.value() or b"") for message in messages]
-        vectors = model.encode([event["text"] for event in events], batch_size=RECORDS, normalize_embeddings=True)
+        vectors = model.encode(
+            [event["text"] for event in events], batch_size=settings.batch_records, normalize_embeddings=True
+        )
         for message, event, vector in zip(messages, events, vectors, strict=True):
             value = json.dumps({"id": event["id"], "embedding": vector.tolist()}).encode()
             producer.produce(settings.output, value, message.key())

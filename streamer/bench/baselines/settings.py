@@ -20,7 +20,7 @@ class RawSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EncodeSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """For `encode_loop`. `model` is a directory, `threads` those of torch."""
+    """For `encode_loop`. `model` is a directory, `threads` those of torch; `records` a multiple of `batch_records`."""
 
     consumer: dict[str, Any]
     producer: dict[str, Any]
@@ -28,4 +28,5 @@ class EncodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     output: str
     model: str
     threads: int
+    batch_records: int
     records: int
