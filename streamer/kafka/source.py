@@ -283,7 +283,9 @@ class KafkaSource:
             "records were deleted by retention before they were read",
             extra={"data": {"topic": key[0], "partition": key[1], "records": lost, "offset": low}},
         )
-        self._consumer.seek(KafkaPartition(key[0], key[1], low))
+        # The client has stopped to fetch this partition, so that it can't be told to seek.
+        self._consumer.incremental_unassign([partition])
+        self._consumer.incremental_assign([KafkaPartition(key[0], key[1], low)])
 
     def _failed(self, error: KafkaException) -> None:
         inner = error_of(error)
