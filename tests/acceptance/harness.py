@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = "p"
+OBEDIENT = "python:tests.python_models:Obedient"
 FAST: dict[str, Any] = {"retry.backoff.ms": 5, "retry.backoff.max.ms": 50}
 
 Headers = list[tuple[str, bytes]]
@@ -112,6 +114,15 @@ class Run:
         self.workers.update(found)
         return found
 
+    def assigned(self, count: int = 1) -> bool:
+        """Whether partitions were assigned to it so many times."""
+        lines = [json.loads(line) for line in self.log.splitlines() if '"message":"assigned"' in line]
+        return sum(bool(line["partitions"]) for line in lines) >= count
+
+    def running(self) -> None:
+        """Fails when it has ended; falsy, for `wait_for(lambda: condition or run.running())`."""
+        assert not self.ended, f"the run ended with {self.process.returncode}:\n{self.log[-3000:]}"
+
     def wait(self, timeout_s: float = 60) -> int:
         """The exit code."""
         try:
@@ -121,6 +132,10 @@ class Run:
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
+
+    def signal_group(self, number: int) -> None:
+        """To it and all its children, as a terminal does."""
+        os.killpg(self.pid, number)
 
     def stop(self, timeout_s: float = 30) -> int:
         """SIGTERM; returns the exit code."""
@@ -150,9 +165,10 @@ def _is_worker(pid: int) -> bool:
 class Reader:
     """A subscriber: reads the committed outcomes of a pipeline as they come, in partition order."""
 
-    def __init__(self, bootstrap_servers: str, output: str, dead_letter: str, partitions: int) -> None:
+    def __init__(self, bootstrap_servers: str, pipeline: str, output: str, dead_letter: str, partitions: int) -> None:
         self.outcomes: list[Outcome] = []
         self.error: BaseException | None = None
+        self._pipeline = pipeline
         self._dead_letter = dead_letter
         self._consumer = Consumer(
             {
@@ -211,7 +227,7 @@ class Reader:
         else:
             code, body = "", json.loads(message.value())
             place = Place(body["source"]["partition"], body["source"]["offset"])
-            ce_id = f"{PIPELINE}/{body['source']['topic']}/{place.partition}/{place.offset}"
+            ce_id = f"{self._pipeline}/{body['source']['topic']}/{place.partition}/{place.offset}"
             assert headers["ce_id"].decode() == ce_id, "ce_id and source say different things"
         assert message.partition() == place.partition, "an outcome on another partition than its input"
         return Outcome(code, place, message.key(), message.value(), headers, body)
@@ -287,8 +303,9 @@ def check(
 class Lab:
     """One test's topics, configuration, processes and readers."""
 
-    def __init__(self, bootstrap_servers: str, folder: Path) -> None:
+    def __init__(self, bootstrap_servers: str, folder: Path, pipeline_name: str = PIPELINE) -> None:
         self.bootstrap_servers = bootstrap_servers
+        self.pipeline_name = pipeline_name
         self.folder = folder
         self.name = f"t{uuid.uuid4().hex[:10]}"
         self.input, self.output, self.dead_letter = f"{self.name}.in", f"{self.name}.out", f"{self.name}.out.dlq"
@@ -330,9 +347,13 @@ class Lab:
         self.create({name: config.get(role, {}) for role, name in by_role.items()}, partitions)
         self.create({self.reports: {}, "streamer.dlq.state": {"cleanup.policy": "compact"}}, 1)
 
-    def config(self, model: str = "python:tests.python_models:Obedient", *, cache: str = "", **fields: Any) -> Path:
+    def config(self, model: str = OBEDIENT, *, cache: dict[str, Any] | None = None, **fields: Any) -> Path:
         """Write the configuration of the pipeline `p`; returns its path."""
-        pipeline = {
+        return self.write_config({self.pipeline_name: self.pipeline(model, **fields)}, cache)
+
+    def pipeline(self, model: str = OBEDIENT, **fields: Any) -> dict[str, Any]:
+        """The configuration of one pipeline on this lab's topics."""
+        return {
             "task": "text-classification",
             "model": model,
             "input": [self.input],
@@ -343,14 +364,13 @@ class Lab:
             "threads": 1,
             **fields,
         }
-        return self.write_config({PIPELINE: pipeline}, cache=cache)
 
-    def write_config(self, pipelines: dict[str, dict[str, Any]], *, cache: str = "") -> Path:
+    def write_config(self, pipelines: dict[str, dict[str, Any]], cache: dict[str, Any] | None = None) -> Path:
         """Write a configuration of these pipelines; returns its path."""
         sections = {
             "kafka": {"bootstrap_servers": self.bootstrap_servers},
-            "cache": {"url": cache},
-            "telemetry": {"spans": "", "http": "", "reports": self.reports},
+            "cache": cache or {},
+            "telemetry": {"spans": "", "http": "", "reports": self.reports, "log_format": "json"},
             **{f"pipelines.{name}": fields for name, fields in pipelines.items()},
         }
         path = self.folder / "streamer.toml"
@@ -366,11 +386,11 @@ class Lab:
 
     def reader(self) -> Reader:
         """Start to read the outcomes."""
-        reader = Reader(self.bootstrap_servers, self.output, self.dead_letter, self.partitions)
+        reader = Reader(self.bootstrap_servers, self.pipeline_name, self.output, self.dead_letter, self.partitions)
         self._readers.append(reader)
         return reader
 
-    def produce(self, records: Iterable[Given], *, largest: int = 1_000_000) -> list[Place]:
+    def produce(self, records: Iterable[Given], *, timestamp_ms: int = 0) -> list[Place]:
         """Write records over the partitions in turn; returns where each lies."""
         producer = Producer(
             {
@@ -378,7 +398,7 @@ class Lab:
                 "enable.idempotence": True,
                 "linger.ms": 5,
                 "queue.buffering.max.messages": 1_000_000,
-                "message.max.bytes": largest,
+                "message.max.bytes": 4_000_000,
                 **FAST,
             }
         )
@@ -393,6 +413,7 @@ class Lab:
                 place.partition,
                 on_delivery=lambda error, _: failed.append(error) if error else None,
                 headers=record.headers,  # type: ignore[arg-type]
+                timestamp=timestamp_ms,
             )
             self._next[place.partition] += 1
             self.given[place] = record
@@ -461,4 +482,3 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name} = {_toml_value(item)}" for name, item in value.items()) + "}"
     return json.dumps(value)
-

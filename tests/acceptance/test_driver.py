@@ -1,0 +1,33 @@
+"""The driver as a process: light, bounded, and never survived by its workers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.acceptance.harness import Lab, alive, event, wait_for
+
+RSS_MB = 200
+GROWTH_MB = 8
+
+
+def test_the_driver_is_light_and_its_workers_die_with_it(lab: Lab) -> None:
+    """With a slow model and a backlog of 200,000 events the driver has no torch, stays below 200 MB and flat; after
+    kill -9 its worker, busy in a forward pass, is gone within 2 s."""
+    lab.topics()
+    padding = "x" * 200
+    lab.produce(event(number, padding) for number in range(200_000))
+    reader = lab.reader()
+    run = lab.start(lab.config(options={"text_us": 500}))
+    wait_for(lambda: reader.count >= 4_000 or run.running(), "4,000 outcomes")
+    before = run.rss_mb()
+    wait_for(lambda: reader.count >= 12_000 or run.running(), "12,000 outcomes")
+    after = run.rss_mb()
+    assert "torch" not in Path(f"/proc/{run.pid}/maps").read_text()
+    assert after < RSS_MB
+    assert after - before < GROWTH_MB, f"from {before:.0f} to {after:.0f} MB"
+    assert run.worker_pids()
+    run.kill()
+    killed = time.monotonic()
+    wait_for(lambda: not any(map(alive, run.workers)), "the worker's end")
+    assert time.monotonic() - killed < 2

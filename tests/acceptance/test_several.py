@@ -1,0 +1,97 @@
+"""Several pipelines under one `run`, the breaker, and two runs under one slot."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from tests.acceptance.harness import Lab, check, event, wait_for
+from tests.conftest import Kafka
+
+
+def test_several_pipelines_end_together(lab: Lab, kafka: Kafka) -> None:
+    """`run --until-end` of two pipelines exits 0 once both have done all."""
+    with _second_lab(lab, kafka) as other:
+        config = lab.write_config({"p": lab.pipeline(), "q": other.pipeline("builtin:null")})
+        readers = lab.reader(), other.reader()
+        run = lab.start(config, "--until-end")
+        assert run.wait() == 0, run.log
+        for each, reader in zip((lab, other), readers, strict=True):
+            wait_for(lambda each=each, reader=reader: reader.count >= len(each.given), "all outcomes")
+            anomalies = check(each.given, reader.outcomes, lambda _: "")
+            assert not anomalies, str(anomalies)
+
+
+def test_one_of_several_halts(lab: Lab, kafka: Kafka) -> None:
+    """A model that raises for everything halts its pipeline with exit 6 and no dead letter; the other one finishes."""
+    with _second_lab(lab, kafka) as other:
+        config = lab.write_config({"p": lab.pipeline(), "q": other.pipeline(options={"fail": True})})
+        readers = lab.reader(), other.reader()
+        run = lab.start(config, "--until-end")
+        assert run.wait() == 6, run.log
+        wait_for(lambda: readers[0].count >= len(lab.given), "all outcomes")
+        assert readers[1].count == 0
+        assert other.committed() == 0
+
+
+def test_ctrl_c_stops_several_gracefully(lab: Lab, kafka: Kafka) -> None:
+    """Ctrl-C on a terminal, which signals the whole process group, counts as one signal: exit 0, nothing repeated."""
+    with _second_lab(lab, kafka) as other:
+        slow = {"options": {"text_us": 500}, "guarantee": "at_least_once"}
+        config = lab.write_config({"p": lab.pipeline(**slow), "q": other.pipeline(**slow)})
+        readers = lab.reader(), other.reader()
+        run = lab.start(config)
+        wait_for(lambda: min(reader.count for reader in readers) >= 100 or run.running(), "outcomes of both")
+        run.signal_group(signal.SIGINT)
+        assert run.wait() == 0, run.log
+
+
+def test_the_breaker_halts_on_a_bad_stretch(lab: Lab) -> None:
+    """When over half of a stretch fails the run halts with exit 6 and leaves the rest unsettled; with
+    --accept-dead-letters the next run passes it."""
+    lab.topics(2)
+    lab.produce(event(n, "RAISE" if 2_000 <= n < 4_000 and n % 10 < 6 else "FINE") for n in range(1_000, 7_000))
+    config = lab.config(micro_batch_records=200)
+    reader = lab.reader()
+    run = lab.start(config, "--until-end")
+    assert run.wait() == 6, run.log
+    assert "--accept-dead-letters" in run.log
+    before = lab.committed()
+    wait_for(lambda: reader.count >= before, "what was settled")
+    assert reader.count == before
+    assert sum(outcome.code != "" for outcome in reader.outcomes) <= 600
+    assert before < 3_000
+    run = lab.start(config, "--until-end", "--accept-dead-letters", "2000")
+    assert run.wait() == 0, run.log
+    wait_for(lambda: reader.count >= len(lab.given), "all outcomes")
+    anomalies = check(
+        lab.given,
+        reader.outcomes,
+        lambda place: "infer.exception" if b"RAISE" in (lab.given[place].value or b"") else "",
+    )
+    assert not anomalies, str(anomalies)
+
+
+def test_one_slot_has_one_owner(lab: Lab) -> None:
+    """A second run under the slot of the first exits 7 and says why; the first goes on."""
+    lab.topics(2)
+    config = lab.config(slot="a")
+    first = lab.start(config)
+    wait_for(lambda: first.assigned() or first.running(), "the first run")
+    second = lab.start(config)
+    assert second.wait() == 7
+    assert "slot a of group" in second.log
+    reader = lab.reader()
+    lab.produce(event(number) for number in range(100))
+    wait_for(lambda: reader.count >= 100 or first.running(), "all outcomes")
+    assert first.stop() == 0, first.log
+
+
+def _second_lab(lab: Lab, kafka: Kafka) -> Lab:
+    folder = Path(lab.folder / "other")
+    folder.mkdir()
+    other = Lab(kafka.bootstrap_servers, folder, pipeline_name="q")
+    for each in (lab, other):
+        each.topics(2)
+        each.produce(event(number) for number in range(3_000))
+    return other
