@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from streamer.inference.model import Input
 
@@ -15,6 +15,7 @@ WORDS = (
     "the a film was good bad great awful and but not very i love hate it this that music plot long short end we they "
     "sehr gut schlecht été naïve 映 画 ! ? . , ' - 0 1 2 3 4 5 6 7 8 9"
 )
+Problem = Literal["regression", "single_label_classification", "multi_label_classification"]
 LETTERS = "abcdefghijklmnopqrstuvwxyzäöüßéèñ"
 
 
@@ -33,7 +34,7 @@ def write_tokenizer(path: Path, max_tokens: int) -> int:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
     )
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         unk_token="[UNK]",
         pad_token="[PAD]",
@@ -54,7 +55,7 @@ def tiny_bert(
     max_tokens: int = 64,
     layers: int = 2,
     width: int = 32,
-    problem_type: str | None = None,
+    problem_type: Problem | None = None,
     seed: int = 0,
 ) -> Path:
     """A BERT for text-classification with random weights, as transformers saves it; loads in milliseconds."""
@@ -75,7 +76,7 @@ def tiny_bert(
         initializer_range=0.5,  # wide, so that different texts get clearly different scores
     )
     torch.manual_seed(seed)
-    BertForSequenceClassification(config).save_pretrained(path)
+    BertForSequenceClassification(config).save_pretrained(path)  # type: ignore[no-untyped-call]
     return path
 
 
@@ -94,7 +95,7 @@ def tiny_encoder(path: Path, *, max_tokens: int = 64, width: int = 32, seed: int
         max_position_embeddings=max_tokens,
     )
     torch.manual_seed(seed)
-    BertModel(config).save_pretrained(path)
+    BertModel(config).save_pretrained(path)  # type: ignore[no-untyped-call]
     return path
 
 

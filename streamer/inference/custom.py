@@ -30,7 +30,7 @@ from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.model import (
-    CPU_BATCH_TOKENS,
+    CPU_BATCHING,
     NON_FINITE,
     Encoded,
     Input,
@@ -56,7 +56,7 @@ class Predictor(Protocol):
 class CustomModel:
     """Adapts a `Predictor`. Lengths are guessed from characters, so that batches still hold similar texts."""
 
-    batch_tokens = CPU_BATCH_TOKENS
+    batching = CPU_BATCHING
 
     def __init__(self, spec: WorkerSpec, module: str, name: str) -> None:
         kind = _import(module, name)

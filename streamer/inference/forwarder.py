@@ -9,20 +9,17 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass
 from streamer.inference.channel import Done, Started
-from streamer.inference.model import Encoded, Model, NonFinite
+from streamer.inference.model import Batching, Encoded, Model, NonFinite
 
 # A failed forward batch without one success among this many single texts is the model's fault, not theirs.
 CODE_FAILURE_SINGLES = 32
-# Padded tokens may exceed the real ones by this much; below the floor a small batch costs more than its padding.
-WASTE = 1.15
-WASTE_FLOOR_TOKENS = 256
 
 
 class WorkerFailureError(Exception):
@@ -58,17 +55,15 @@ class _Failure:
     place: str
 
 
-def cut(ordered: Batch, budget: int) -> int:
-    """How many of `ordered`, longest first, make the next forward batch: at least one, padded within `budget`.
-
-    Stops also where padding the next one would waste too much.
-    """
+def cut(ordered: Batch, batching: Batching) -> int:
+    """How many of `ordered`, longest first, make the next forward batch: at least one."""
     longest = ordered[0].encoded.length
     real = 0
     for count, computation in enumerate(ordered):
         real += computation.encoded.length
         padded = longest * (count + 1)
-        if count and (padded > budget or (padded > WASTE * real and padded > WASTE_FLOOR_TOKENS)):
+        wasteful = padded > batching.waste * real and padded > batching.floor_tokens
+        if count and (padded > batching.tokens or wasteful):
             return count
     return len(ordered)
 
@@ -76,13 +71,14 @@ def cut(ordered: Batch, budget: int) -> int:
 class Forwarder:
     """Runs windows of computations; `emit` gets each announcement and each forward batch's outcomes at once.
 
-    `budget` (padded tokens a forward batch) only ever shrinks: out of memory halves it for the life of the worker.
+    `batching.tokens` (the model's own, or `batch_tokens`) only ever shrinks: out of memory halves it for the life of
+    the worker.
     """
 
-    def __init__(self, model: Model, emit: Callable[[Started | Done], object], budget: int = 0) -> None:
+    def __init__(self, model: Model, emit: Callable[[Started | Done], object], batch_tokens: int = 0) -> None:
         self._model = model
         self._emit = emit
-        self.budget = budget or model.batch_tokens
+        self.batching = replace(model.batching, tokens=batch_tokens or model.batching.tokens)
         self._held: list[tuple[int, DataFailure]] = []
         self._succeeded = False
         self._passes = 0
@@ -94,7 +90,7 @@ class Forwarder:
         ordered = sorted(window, key=lambda computation: computation.encoded.length, reverse=True)
         first = 0
         while first < len(ordered):
-            count = cut(ordered[first:], self.budget)
+            count = cut(ordered[first:], self.batching)
             self._run_batch(ordered[first : first + count])
             first += count
 
@@ -136,7 +132,7 @@ class Forwarder:
                     "out of memory for one text alone: give the worker more memory or lower the model's maximum length",
                 )
             padded = max(computation.encoded.length for computation in batch) * len(batch)
-            self.budget = max(1, min(self.budget, padded) // 2)
+            self.batching = replace(self.batching, tokens=max(1, min(self.batching.tokens, padded) // 2))
         elif len(batch) == 1:
             self._hold(batch[0].number, outcome)
             return
@@ -161,7 +157,7 @@ class Forwarder:
                 raise RuntimeError(f"{len(answers)} answers to {len(batch)} inputs")
             return answers
         except BaseException as error:  # also SystemExit and the panics of native extensions
-            return _Failure(_trouble(error), type(error).__name__, _place(error))
+            return _Failure(_trouble(error), type(error).__name__, place_of(error))
 
     def _deliver(self, batch: Batch, answers: list[Answer | NonFinite]) -> None:
         finite: list[tuple[int, Answer | DataFailure]] = []
@@ -251,7 +247,7 @@ def _trouble(error: BaseException) -> _Trouble:
     return _Trouble.RAISED
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """File, line and function of the innermost frame: where to look, without the message, which may quote the text."""
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
@@ -47,12 +47,31 @@ class Encoded:
     content: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How a device likes its forward batches.
+
+    `tokens` bounds a batch's longest length times its size. Beyond `floor_tokens`, padded tokens stay below `waste`
+    times the real ones; below it a pass of its own costs more than the padding it saves.
+    """
+
+    tokens: int
+    waste: float
+    floor_tokens: int
+
+
+# A CPU is as fast with 500 tokens as with 4,000, and a pass costs it about as much as 30 tokens. By that cost, windows
+# of 1,024 log-normal lengths of mean 24 run 7 % faster at 1.05 than at 1.15, and of mean 104 equally fast.
+CPU_BATCHING: Final = Batching(4096, 1.05, 256)
+# A GPU waits for its launches in small batches.
+CUDA_BATCHING: Final = Batching(32768, 1.15, 4096)
+
+
 class Model(Protocol):
     """A loaded model. `encode` runs in a thread of its own beside `forward`; neither is ever called twice at a time."""
 
     card: ModelCard
-    batch_tokens: int
-    """The default bound of a forward batch: its longest length times its size."""
+    batching: Batching
     probe: Encoded
     """A known input that always has a finite answer."""
 
@@ -81,8 +100,3 @@ def unknown_param(params: dict[str, Any] | None, known: frozenset[str], task: st
     name = sorted(params.keys() - known)[0][:64]
     takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
     return DataFailure(Code.VALIDATE_PARAMS, f"param {name!r} is unknown to task {task}: {takes}")
-
-
-BatchTokens = Literal[4096, 32768]
-CPU_BATCH_TOKENS: Final = 4096
-CUDA_BATCH_TOKENS: Final = 32768

@@ -8,7 +8,7 @@ from typing import Any
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import DataFailure
-from streamer.inference.model import CPU_BATCH_TOKENS, Encoded, NonFinite
+from streamer.inference.model import CPU_BATCHING, Encoded, NonFinite
 from streamer.inference.spec import WorkerSpec
 
 _ENCODED = Encoded(length=1, tokens=0, truncated=False, content=None)
@@ -18,7 +18,7 @@ _ANSWER = Answer(b"{}")
 class NullModel:
     """No model: the cost of this one is the cost of all else."""
 
-    batch_tokens = CPU_BATCH_TOKENS
+    batching = CPU_BATCHING
     probe = _ENCODED
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -27,8 +27,8 @@ class NullModel:
     def encode(
         self,
         texts: Sequence[str],
-        pairs: Sequence[str | None] | None,  # noqa: ARG002
-        params: Sequence[dict[str, Any] | None] | None,  # noqa: ARG002
+        pairs: Sequence[str | None] | None,
+        params: Sequence[dict[str, Any] | None] | None,
     ) -> list[Encoded | DataFailure]:
         """One unit each, whatever the text."""
         return [_ENCODED] * len(texts)

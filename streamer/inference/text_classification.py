@@ -28,7 +28,7 @@ class TextClassification(TorchModel):
     tolerance = 0.03  # of a probability
     takes_pair = True
 
-    def read_options(self, path: Path, options: dict[str, Any]) -> None:  # noqa: ARG002
+    def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """The activation is the config's problem type, or the option's."""
         chosen = self.options_as(ClassificationOptions, options)
         count = int(self.config.num_labels)

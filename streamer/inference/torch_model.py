@@ -21,8 +21,8 @@ from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.model import (
-    CPU_BATCH_TOKENS,
-    CUDA_BATCH_TOKENS,
+    CPU_BATCHING,
+    CUDA_BATCHING,
     NON_FINITE,
     Encoded,
     NonFinite,
@@ -70,7 +70,8 @@ class TorchModel(ABC):
     def __init__(self, spec: WorkerSpec, located: Located, worker: int) -> None:
         self._spec = spec
         torch.set_num_threads(spec.threads)
-        torch.set_num_interop_threads(1)
+        if torch.get_num_interop_threads() != 1:  # can be set once in a process
+            torch.set_num_interop_threads(1)
         names = used_files(located.path)
         revision = digest(located.path, names)
         with view(located.path, names) as path:
@@ -81,7 +82,7 @@ class TorchModel(ABC):
             self.probe, *checks = self._encode_own(_CHECK_TEXTS)
             self.network = self._load(path)
             dtype = self._lower(path, checks)
-        self.batch_tokens = CUDA_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS
+        self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
         self.card = ModelCard(
             name=located.name,
             revision=revision,

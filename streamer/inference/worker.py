@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelError
 from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Stop, ToWorker
-from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError
+from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError, place_of
 from streamer.inference.model import Encoded, Model
 
 # Of so many computations the lengths are sorted before they are cut into forward batches: with 1,024 a padded batch
@@ -182,6 +182,14 @@ def die_with(parent: int) -> None:
         os._exit(ExitCode.DONE)
 
 
+def _end_by_bug(channel: Channel[ToWorker], error: BaseException | None) -> NoReturn:
+    """A bug of ours in any thread ends the worker, or it would stand still; the message is dropped: it may quote."""
+    place = place_of(error) if error is not None else "an unknown place"
+    message = f"a bug in the worker: {type(error).__name__} at {place}"
+    channel.send(Failed(FailureClass.CODE, ExitCode.BUG, message))
+    os._exit(ExitCode.BUG)
+
+
 def main() -> NoReturn:
     """Serve on the inherited socket; a terminal's Ctrl-C is the driver's to act on, which then closes us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -192,6 +200,7 @@ def main() -> NoReturn:
     root.addHandler(_ChannelHandler(channel))
     root.setLevel(logging.INFO)
     root.propagate = False
+    threading.excepthook = lambda crash: _end_by_bug(channel, crash.exc_value)
     exit_code = ExitCode.DONE
     start = channel.receive()
     if isinstance(start, Start):
@@ -200,6 +209,8 @@ def main() -> NoReturn:
         except WorkerFailureError as failure:
             exit_code = failure.exit_code
             channel.send(Failed(failure.failure, failure.exit_code, str(failure)))
+        except BaseException as error:
+            _end_by_bug(channel, error)
     # Not sys.exit: the model's threads may stand in native code, and nothing is left to save.
     sys.stderr.flush()
     os._exit(exit_code)

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, Input, Work, WorkerLost
@@ -54,7 +54,7 @@ def last_announced(workers: Workers) -> list[int]:
 def gone(pid: int) -> bool:
     """True when no process runs under this id; a zombie that nobody reaps has ended too."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 

@@ -12,7 +12,7 @@ from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, FailureClass
 from streamer.inference.channel import Done, Started
 from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError, cut
-from streamer.inference.model import NON_FINITE, Encoded, NonFinite
+from streamer.inference.model import CPU_BATCHING, NON_FINITE, Batching, Encoded, NonFinite
 
 Rule = Callable[[Sequence[str]], list[Answer | NonFinite]]
 OK = Answer(b"{}", tokens=1)
@@ -22,7 +22,7 @@ PROBE = "probe"
 class RuleModel:
     """A model of one rule over the texts of a batch."""
 
-    batch_tokens = 4096
+    batching = CPU_BATCHING
     card = ModelCard("rule", "1", "any", "none", "none")
 
     def __init__(self, rule: Rule) -> None:
@@ -256,13 +256,13 @@ def test_batches_hold_similar_lengths_within_the_budget() -> None:
     run = Run(lambda given: [Answer(b"{}", tokens=len(text.split())) for text in given], budget=1000).window(texts)
     assert run.answered == list(range(500))
     assert all(one.computed_tokens <= 1000 for one in run.done)
-    assert sum(one.computed_tokens for one in run.done) <= 1.15 * sum(one.real_tokens for one in run.done)
+    assert sum(one.computed_tokens for one in run.done) <= 1.05 * sum(one.real_tokens for one in run.done)
 
 
 def test_a_text_beyond_the_budget_still_runs() -> None:
     """By itself."""
     computations = [Computation(0, Encoded(600, 600, False, "")), Computation(1, Encoded(600, 600, False, ""))]
-    assert cut(computations, 512) == 1
+    assert cut(computations, Batching(512, 1.05, 256)) == 1
 
 
 def test_too_few_answers_are_the_models_fault() -> None:
