@@ -82,10 +82,12 @@ class Driver:
     def run(self) -> ExitCode:
         """Run to the end; returns the exit code. Whatever happens, all adapters are closed."""
         try:
-            self._loop()
+            goes_on = self.step(Tick(), self._clock())
+            while goes_on:
+                fact = self._next()
+                goes_on = self.step(fact, self._clock())
         finally:
-            self._close()
-        finish = self._finish or Finish(ExitCode.BUG)
+            finish = self.close()
         if finish.message:
             level = logging.INFO if finish.exit_code is ExitCode.DONE else logging.ERROR
             log.log(level, finish.message, extra={"data": {"exit_code": int(finish.exit_code)}})
@@ -105,23 +107,35 @@ class Driver:
             reasons.append("a worker is past its lease and not killed")
         return reasons
 
-    def _loop(self) -> None:
-        self._execute(self.pipeline.handle(Tick(), self._clock()))
-        while self._finish is None:
-            try:
-                fact: Input = self._inbox.get(timeout=TICK_S)
-            except Empty:
-                fact = Tick()
-            now = self._clock()
-            self._execute(self.pipeline.handle(fact, now))
+    def step(self, fact: Input, now: float) -> bool:
+        """Take one fact in and do what follows; returns whether the pipeline goes on. The first fact is a `Tick`."""
+        self._execute(self.pipeline.handle(fact, now))
+        for observer in self._adapters.observers:
+            observer.facts(fact)
+        if now - self._ticked >= TICK_S or isinstance(fact, Tick):
+            if not isinstance(fact, Tick):
+                self._execute(self.pipeline.handle(Tick(), now))
+            self._ticked = now
             for observer in self._adapters.observers:
-                observer.facts(fact)
-            if now - self._ticked >= TICK_S or isinstance(fact, Tick):
-                if not isinstance(fact, Tick):
-                    self._execute(self.pipeline.handle(Tick(), now))
-                self._ticked = now
-                for observer in self._adapters.observers:
-                    observer.tick(self.pipeline, now)
+                observer.tick(self.pipeline, now)
+        return self._finish is None
+
+    def close(self) -> Finish:
+        """Close all adapters; returns how the pipeline ended."""
+        self.pipeline.phase = Phase.FINISHED
+        adapters = self._adapters
+        for close in (adapters.source.close, adapters.sink.close, adapters.workers.close, adapters.cache.close):
+            try:
+                close(CLOSE_S)
+            except Exception:
+                log.exception("an adapter did not close cleanly")
+        return self._finish or Finish(ExitCode.BUG)
+
+    def _next(self) -> Input:
+        try:
+            return self._inbox.get(timeout=TICK_S)
+        except Empty:
+            return Tick()
 
     def _execute(self, commands: list[Command]) -> None:
         adapters = self._adapters
@@ -154,12 +168,3 @@ class Driver:
                     adapters.source.start()
                 case Finish():
                     self._finish = command
-
-    def _close(self) -> None:
-        self.pipeline.phase = Phase.FINISHED
-        adapters = self._adapters
-        for close in (adapters.source.close, adapters.sink.close, adapters.workers.close, adapters.cache.close):
-            try:
-                close(CLOSE_S)
-            except Exception:
-                log.exception("an adapter did not close cleanly")
