@@ -34,11 +34,13 @@ _log = logging.getLogger("streamer.kafka.client")
 
 
 class _OnlyNews(logging.Filter):
-    """Drops CONFWARN (the same properties go to consumers and producers, and librdkafka warns at each that one of them
-    does not use) and FAIL (a line for each attempt to connect, hundreds in an outage: `on_error` is told the same)."""
+    """Drops what is no news: CONFWARN (the same properties go to consumers and producers, and librdkafka warns at each
+    that one of them does not use), FAIL (a line for each attempt to connect, hundreds in an outage: `on_error` is told
+    the same), GETPID (a coordinator that still loads is asked again) and TXNERR (the call raises the same; at a
+    rebalance it is normal)."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(("CONFWARN", "FAIL"))
+        return not record.getMessage().startswith(("CONFWARN", "FAIL", "GETPID", "TXNERR"))
 
 
 _log.addFilter(_OnlyNews())
