@@ -1,0 +1,20 @@
+"""`streamer dlq`: look at dead letters, find out why there are any, and send them back or close them."""
+
+from __future__ import annotations
+
+import click
+
+from streamer.cli.dlq.look import causes, list_, show
+
+
+@click.group()
+def dlq() -> None:
+    """Look at dead letters, find out why there are any, and send them back or close them.
+
+    Reads dead letters of streamer, Kafka Connect, Kafka Streams, Spring, share groups, Arroyo and Redpanda Connect.
+    Those that were replayed or discarded are left out unless --all is given.
+    """
+
+
+for command in (list_, causes, show):
+    dlq.add_command(command)

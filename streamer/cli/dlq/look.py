@@ -1,0 +1,123 @@
+"""`streamer dlq list`, `causes` and `show`: look, and change nothing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import click
+
+from streamer.cli.dlq import views
+from streamer.cli.dlq.options import dead_letter_topics, place, selecting
+from streamer.cli.options import configured
+from streamer.config import Config
+from streamer.core.deadletters.causes import Causes
+from streamer.core.deadletters.selection import Selection
+from streamer.core.deadletters.state import Closed
+from streamer.errors import UsageError
+
+_topics = click.argument("topics", nargs=-1)
+_all = click.option("--all", "with_closed", is_flag=True, help="Those that were replayed or discarded too.")
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@click.command("list")
+@_topics
+@selecting
+@_all
+@click.option("--max", "most", type=click.IntRange(1), help="Stop after so many.")
+@_json
+@configured
+def list_(
+    config: Config, topics: tuple[str, ...], selection: Selection, with_closed: bool, most: int | None, as_json: bool
+) -> None:
+    """List dead letters of TOPICS, by default of all dead-letter topics of the configuration.
+
+    Exits 2 when a filter was given and nothing matches.
+    """
+    from streamer.kafka.replay import TopicLog
+    from streamer.ops.dlq.find import find, read_closed
+
+    names = dead_letter_topics(config, topics)
+    log = TopicLog(config.kafka)
+    closed = read_closed(log)
+    letters = find(log, names, selection, closed, with_closed=with_closed)
+    shown = 0
+    for letter in itertools.islice(letters, most):
+        state = closed.find(letter) if with_closed else None
+        if as_json:
+            click.echo(json.dumps(views.letter_json(letter, state), ensure_ascii=False))
+        else:
+            if not shown:
+                click.echo(views.HEADING)
+            click.echo(views.letter_line(letter, state))
+        shown += 1
+    if not shown:
+        nothing(names, selection)
+
+
+@click.command()
+@_topics
+@selecting
+@_all
+@_json
+@configured
+def causes(config: Config, topics: tuple[str, ...], selection: Selection, with_closed: bool, as_json: bool) -> None:
+    """Say why there are dead letters: a line for each cause, the most frequent first.
+
+    A cause is a code, an exception and a message whose numbers and ids are left out. Take its FINGERPRINT to --cause
+    of the other commands.
+    """
+    from streamer.kafka.replay import TopicLog
+    from streamer.ops.dlq.find import find, read_closed
+
+    names = dead_letter_topics(config, topics)
+    log = TopicLog(config.kafka)
+    closed = Closed() if with_closed else read_closed(log)
+    grouped = Causes()
+    for letter in find(log, names, selection, closed, with_closed=with_closed):
+        grouped.add(letter)
+    found = grouped.by_count()
+    times = [time_ms for cause in found for time_ms in (cause.first_ms, cause.last_ms) if time_ms >= 0]
+    first_ms, last_ms = min(times, default=0), max(times, default=0)
+    for cause in found:
+        if as_json:
+            click.echo(json.dumps(views.cause_json(cause, first_ms, last_ms), ensure_ascii=False))
+        else:
+            click.echo(views.cause_line(cause, first_ms, last_ms))
+    if not found:
+        nothing(names, selection)
+
+
+@click.command()
+@click.argument("where", metavar="TOPIC/PARTITION/OFFSET")
+@click.option("--as", "form", type=click.Choice(list(views.FORMS)), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@configured
+def show(config: Config, where: str, form: str, as_json: bool) -> None:
+    """Show one dead letter whole: why, where it came from, its headers, and its value as text, JSON or hex.
+
+    Prints the text of the record: mind who watches.
+    """
+    from streamer.kafka.replay import TopicLog
+    from streamer.ops.dlq.find import letter_at, read_closed
+
+    wanted = place(where)
+    log = TopicLog(config.kafka)
+    letter = letter_at(log, wanted)
+    if letter is None:
+        raise UsageError(f"no record at {wanted}: it was deleted, or was never there; see `streamer dlq list`")
+    state = read_closed(log).find(letter)
+    if as_json:
+        click.echo(json.dumps(views.whole_json(letter, state), ensure_ascii=False))
+        return
+    for line in views.whole(letter, state, form):
+        click.echo(line)
+
+
+def nothing(topics: list[str], selection: Selection) -> None:
+    """Say that there is nothing. Raises UsageError when that is a filter's doing."""
+    where = ", ".join(topics)
+    if not selection.is_empty:
+        raise UsageError(f"no dead letter in {where} matches; widen the filter, or look at the closed ones with --all")
+    click.echo(f"no dead letters in {where}", err=True)

@@ -1,0 +1,117 @@
+"""What picks dead letters on the command line."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from streamer.config import Config
+from streamer.core.deadletters.letter import Place
+from streamer.core.deadletters.selection import Selection
+from streamer.errors import UsageError
+
+_Command = Callable[..., Any]
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_AGO = re.compile(r"([0-9]+)([smhd])")
+_RANGE = re.compile(r"([0-9]{1,19})(?:(?:-|\.\.)([0-9]{1,19})?)?")
+
+
+def selecting(command: _Command) -> _Command:
+    """Adds the filter's options and hands over what they say as `selection`."""
+    options = (
+        click.option("--pipeline", "pipelines", multiple=True, metavar="NAME", help="Who gave up. This one and those"
+                     " below may be repeated: any of the values will do."),
+        click.option("--code", "codes", multiple=True, metavar="CODE", help="E.g. infer.exception."),
+        click.option("--class", "classes", multiple=True, metavar="CLASS", help="E.g. data."),
+        click.option("--cause", "causes", multiple=True, metavar="FINGERPRINT", help="As `dlq causes` names it."),
+        click.option("--origin-topic", "origin_topics", multiple=True, metavar="TOPIC", help="Where it came from."),
+        click.option("--origin-partition", "origin_partitions", multiple=True, type=click.IntRange(0), metavar="N"),
+        click.option("--origin-offsets", metavar="A-B", help="Both included; A- has no end."),
+        click.option("--since", metavar="TIME", help="RFC 3339 with its offset, or 30m, 2h, 7d: so long ago."),
+        click.option("--until", metavar="TIME", help="When it was dead-lettered, as --since."),
+        click.option("--key", "keys", multiple=True, metavar="KEY", help="The record's key, as text."),
+        click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="All of those given."),
+        click.option("--attempts", metavar="N..M", help="How often it has failed: N, N.. or N..M."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        given = {
+            name: kwargs.pop(name)
+            for name in ("pipelines", "codes", "classes", "causes", "origin_topics", "origin_partitions")
+        }
+        now = datetime.now(UTC)
+        selection = Selection(
+            **given,
+            origin_offsets=_range("--origin-offsets", kwargs.pop("origin_offsets")),
+            since_ms=_time_ms("--since", kwargs.pop("since"), now),
+            until_ms=_time_ms("--until", kwargs.pop("until"), now),
+            keys=tuple(key.encode() for key in kwargs.pop("keys")),
+            headers=tuple(_header(text) for text in kwargs.pop("headers")),
+            attempts=_range("--attempts", kwargs.pop("attempts")),
+        )
+        return command(*args, selection=selection, **kwargs)
+
+    return wrapper
+
+
+def dead_letter_topics(config: Config, topics: tuple[str, ...]) -> list[str]:
+    """The topics named, or all dead-letter topics of the configuration. Raises UsageError when there is none."""
+    found = list(dict.fromkeys(topics or (pipeline.dead_letter for pipeline in config.pipelines.values())))
+    if not found:
+        raise UsageError(
+            "no topic is named and the configuration has no pipeline: write `streamer dlq … TOPIC`, or --config FILE"
+        )
+    return found
+
+
+def place(text: str) -> Place:
+    """TOPIC/PARTITION/OFFSET. Raises UsageError."""
+    topic, *numbers = text.rsplit("/", 2)
+    if not topic or len(numbers) != 2 or not all(number.isdecimal() and number.isascii() for number in numbers):
+        raise UsageError(f"{text}: write TOPIC/PARTITION/OFFSET, e.g. reviews.sentiment.dlq/0/17")
+    return Place(topic, int(numbers[0]), int(numbers[1]))
+
+
+def _header(text: str) -> tuple[str, bytes]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"--header {text}: write --header NAME=VALUE")
+    return name, value.encode()
+
+
+def _range(option: str, text: str | None) -> tuple[int, int | None] | None:
+    if text is None:
+        return None
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{option} {text}: write N, N-M, or N- for no end")
+    low, high = int(match[1]), match[2]
+    if high is None:
+        return low, (low if match[0].isdecimal() else None)
+    if int(high) < low:
+        raise UsageError(f"{option} {text}: the second number is the smaller one")
+    return low, int(high)
+
+
+def _time_ms(option: str, text: str | None, now: datetime) -> int | None:
+    if text is None:
+        return None
+    if match := _AGO.fullmatch(text):
+        return int((now - timedelta(seconds=min(int(match[1]), 10**7) * _UNITS[match[2]])).timestamp() * 1000)
+    try:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is None:
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"{option} {text}: write a time with its offset, e.g. 2026-11-24T08:00:00Z, or 30m, 2h, 7d ago"
+        ) from None
+    return int(time.timestamp() * 1000)
