@@ -166,7 +166,7 @@ class KafkaSource:
         if self._paused:
             self._pause(False)
         self._held_since = None
-        version = self._epoch
+        before = self.ownership.epochs
         message = self._consumer.poll(POLL_S)
         messages: list[Message] = []
         if message is not None:
@@ -174,7 +174,7 @@ class KafkaSource:
             messages.insert(0, message)
         self._publish()
         if messages:
-            self._take(messages, version)
+            self._take(messages, before)
         elif self._ends is not None:
             self._check_end()
 
@@ -191,11 +191,11 @@ class KafkaSource:
             return
         if not self._paused:
             self._pause(True)
-        version = self._epoch
+        before = self.ownership.epochs
         message = self._consumer.poll(HELD_POLL_S)
         self._publish()
         if message is not None:
-            self._take([message], version)
+            self._take([message], before)
 
     def _pause(self, paused: bool) -> None:
         partitions = [KafkaPartition(topic, partition) for topic, partition in self._epochs]
@@ -203,13 +203,13 @@ class KafkaSource:
             (self._consumer.pause if paused else self._consumer.resume)(partitions)
         self._paused = paused
 
-    def _take(self, messages: list[Message], version: int) -> None:
-        """Group records by partition and post them. Records of a partition that was assigned during the call may be
-        from before: they are dropped, and the partition is read again from its start."""
+    def _take(self, messages: list[Message], before: dict[TopicPartition, int]) -> None:
+        """Group records by partition and post them. `before` is what we owned when the client was asked: a partition
+        that went and came back during the call may have records from before; it is read again from its start."""
         by_partition: dict[TopicPartition, list[Message]] = {}
         for message in messages:
             if message.error() is not None:
-                self._on_message_error(message, version)
+                self._on_message_error(message, before)
                 continue
             key = (message.topic(), message.partition())
             records = by_partition.get(key)
@@ -223,7 +223,7 @@ class KafkaSource:
             epoch = self._epochs.get(key)
             if epoch is None:
                 continue
-            if epoch > version:
+            if before.get(key, epoch) != epoch:
                 self._consumer.seek(KafkaPartition(key[0], key[1], self._starts[key]))
                 continue
             keys = [key_bytes for record in records if (key_bytes := record.key())]
@@ -245,12 +245,12 @@ class KafkaSource:
         if self._ends is not None:
             self._check_end()
 
-    def _on_message_error(self, message: Message, version: int) -> None:
+    def _on_message_error(self, message: Message, before: dict[TopicPartition, int]) -> None:
         error: KafkaError = message.error()
         if error.code() == KafkaError._PARTITION_EOF:
             key = (message.topic(), message.partition())
-            # Of a partition that was assigned during the call the records before the end are read again.
-            again = self._epochs.get(key, 0) > version
+            epoch = self._epochs.get(key)
+            again = before.get(key, epoch) != epoch  # what stands before this end is read again
             if self._ends is not None and not again and message.offset() >= self._ends.get(key, 0):
                 self._ends.pop(key, None)
             return
