@@ -1,0 +1,249 @@
+"""The faults that strike from outside. Each is a function that strikes now, or says that it can't yet."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Protocol
+
+from streamer.core.record import TopicPartition
+from streamer.simulation.process import Process, World
+from streamer.testing import Group, Stage, Trouble
+
+STOP_WITHIN_S = 3.0
+STALLS_S = (0.3, 1.2, 2.5)  # within everything; past the revoke deadline; past the transaction's timeout
+WALL_JUMPS_S = (-3600.0, 3600.0)
+
+
+class Life(Protocol):
+    """What a fault may reach."""
+
+    world: World
+
+    def running(self) -> list[Process]: ...
+    def visitor(self) -> Process | None: ...
+    def rival(self, process: Process) -> None: ...
+
+
+Fault = Callable[[Life], bool]
+
+
+class Passer:
+    """A member without a pipeline: it joins, takes part, and leaves; the others rebalance."""
+
+    def __init__(self, world: World, stay_s: float) -> None:
+        self._world = world
+        self._group: Group = world.group
+        self._owned: frozenset[TopicPartition] = frozenset()
+        self._gone = False
+        self.member = self._group.join(self, None, self._owned)
+        world.clock.later(stay_s, self._leave)
+
+    def on_rebalance(self) -> None:
+        self._world.clock.later(self._world.latency(0.02), self._rejoin)
+
+    def on_sync(self, generation: int, assignment: frozenset[TopicPartition]) -> None:
+        gives_up = self._owned - assignment
+        self._owned = assignment
+        if gives_up:
+            self._world.clock.later(self._world.latency(0.02), self._rejoin)
+
+    def on_expelled(self) -> None:
+        self._gone = True
+
+    def on_fenced(self) -> None:
+        """It has no instance id that anybody could take."""
+
+    def _rejoin(self) -> None:
+        if not self._gone:
+            self._group.join(self, self.member, self._owned)
+
+    def _leave(self) -> None:
+        self._gone = True
+        self._group.leave(self.member)
+
+
+def _some(life: Life) -> Process | None:
+    running = life.running()
+    return life.world.rng.choice(running) if running else None
+
+
+def join(life: Life) -> bool:
+    """A third member comes, works, and is stopped after a while."""
+    process = life.visitor()
+    if process is None:
+        return False
+    life.world.clock.later(0.5 + life.world.rng.random() * 2, lambda: process.stop(STOP_WITHIN_S))
+    return True
+
+
+def leave(life: Life) -> bool:
+    """A member gets a stop signal; its supervisor starts it again."""
+    process = _some(life)
+    if process is None or process.stopping:
+        return False
+    process.stop(STOP_WITHIN_S)
+    return True
+
+
+def rebalances(life: Life) -> bool:
+    """Three rebalances in a row."""
+    world = life.world
+    for number in range(3):
+        world.clock.later(0.08 * number, lambda: Passer(world, 0.02 + world.rng.random() * 0.2))
+    return True
+
+
+def lost(life: Life) -> bool:
+    """A member misses its session timeout and learns it late."""
+    process = _some(life)
+    if process is None or process.source.member not in life.world.group.members:
+        return False
+    process.source.network_s = life.world.rng.choice((0.01, 0.2, 1.0))
+    life.world.group.expel(process.source.member)
+    process.source.network_s = 0.01
+    return True
+
+
+def killed(life: Life) -> bool:
+    """kill -9 of a process; the same slot starts again."""
+    process = _some(life)
+    if process is None:
+        return False
+    process.kill()
+    return True
+
+
+def killed_in_transaction(life: Life) -> bool:
+    """kill -9 while a transaction is open."""
+    for process in life.running():
+        if life.world.log.in_transaction(process.transactional_id):
+            process.kill()
+            return True
+    return False
+
+
+def usurped(life: Life) -> bool:
+    """A second process starts under a slot that is taken; the older one has to go."""
+    process = _some(life)
+    if process is None or process.rivalled or process.source.member is None:
+        return False
+    life.rival(process)
+    return True
+
+
+def _on_worker(strike: Callable[[Process, int], None], choose: str) -> Fault:
+    def fault(life: Life) -> bool:
+        choices = [(process, worker) for process in life.running() for worker in getattr(process.workers, choose)()]
+        if not choices:
+            return False
+        strike(*life.world.rng.choice(choices))
+        return True
+
+    return fault
+
+
+def bad_start(life: Life) -> bool:
+    """A worker's device fails, and again at the next start."""
+    for process in life.running():
+        alive = process.workers.alive()
+        if alive:
+            process.workers.failing_starts = 1
+            process.workers.break_device(alive[0])
+            return True
+    return False
+
+
+def slow_worker(life: Life) -> bool:
+    """The model takes ten times as long for a while."""
+    process = _some(life)
+    if process is None:
+        return False
+    process.workers.slowness = 10.0
+    life.world.clock.later(1.0, lambda: setattr(process.workers, "slowness", 1.0))
+    return True
+
+
+def _on_cache(field: str, value: object, usual: object) -> Fault:
+    def fault(life: Life) -> bool:
+        process = _some(life)
+        if process is None or not life.world.scenario.shared_cache:
+            return False
+        setattr(process.cache, field, value)
+        life.world.clock.later(0.3 + life.world.rng.random(), lambda: setattr(process.cache, field, usual))
+        return True
+
+    return fault
+
+
+def _in_sink(trouble: Trouble) -> Fault:
+    def fault(life: Life) -> bool:
+        process = _some(life)
+        if process is None or trouble in process.sink.trouble:
+            return False
+        process.sink.trouble.append(trouble)
+        return True
+
+    return fault
+
+
+def stall(life: Life) -> bool:
+    """A broker that takes its time, somewhere between the records and the commit."""
+    process = _some(life)
+    if process is None or Trouble.STALL in process.sink.trouble:
+        return False
+    rng = life.world.rng
+    process.sink.stall_s = rng.choice(STALLS_S)
+    process.sink.stall_before = rng.choice(list(Stage))
+    process.sink.trouble.append(Trouble.STALL)
+    return True
+
+
+def sink_fenced(life: Life) -> bool:
+    """Somebody takes the sink's transactional id and goes away again."""
+    process = _some(life)
+    if process is None:
+        return False
+    life.world.log.init_producer(process.transactional_id)
+    return True
+
+
+def wall_jump(life: Life) -> bool:
+    """The wall clock is set an hour forward or back."""
+    life.world.wall_s += life.world.rng.choice(WALL_JUMPS_S)
+    return True
+
+
+FAULTS: dict[str, tuple[float, Fault]] = {
+    "join": (1.5, join),
+    "leave": (1.5, leave),
+    "rebalances": (1.0, rebalances),
+    "lost": (1.5, lost),
+    "killed": (1.5, killed),
+    "killed_in_transaction": (1.5, killed_in_transaction),
+    "usurped": (1.0, usurped),
+    "worker_segfault": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGSEGV), "running")),
+    "worker_sigkill": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGKILL), "alive")),
+    "worker_hang": (1.0, _on_worker(lambda one, worker: one.workers.hang(worker), "running")),
+    "suspect_dies": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGSEGV), "judging")),
+    "device": (1.0, _on_worker(lambda one, worker: one.workers.break_device(worker), "alive")),
+    "bad_start": (0.7, bad_start),
+    "slow_worker": (0.7, slow_worker),
+    "cache_down": (0.8, _on_cache("available", False, True)),
+    "cache_slow": (0.8, _on_cache("delay_s", 0.1, 0.0)),
+    "cache_garbled": (0.8, _on_cache("garbled", True, False)),
+    "abort": (1.0, _in_sink(Trouble.ABORT)),
+    "unclear_applied": (1.0, _in_sink(Trouble.UNCLEAR_APPLIED)),
+    "unclear_lost": (1.0, _in_sink(Trouble.UNCLEAR_LOST)),
+    "unclear_late": (1.0, _in_sink(Trouble.UNCLEAR_LATE)),
+    "undelivered": (1.0, _in_sink(Trouble.UNDELIVERED)),
+    "commit_failed": (1.0, _in_sink(Trouble.COMMIT_FAILED)),
+    "commit_unclear": (1.0, _in_sink(Trouble.COMMIT_UNCLEAR)),
+    "stall": (1.5, stall),
+    "sink_fenced": (0.7, sink_fenced),
+    "wall_jump": (0.7, wall_jump),
+}
+"""Each kind with its weight. A kind that strikes a good suspect must strike once a seed at most: see `ONCE`."""
+
+ONCE = frozenset({"suspect_dies"})
+"""Two deaths alone convict a record, whoever caused them; three if they were SIGKILL."""

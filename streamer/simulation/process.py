@@ -1,0 +1,218 @@
+"""One process of the simulation: a real driver with a real pipeline, and everything else in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from random import Random
+
+from streamer.core.codec import Codec
+from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.output import Output
+from streamer.core.pipeline.pipeline import Pipeline
+from streamer.core.pipeline.policy import Policy
+from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Settle, Stop, Tick
+from streamer.core.record import Answer
+from streamer.driver import Adapters, Driver
+from streamer.simulation.judge import DEAD_LETTERS, INPUT, OUTPUT, Judge, Step
+from streamer.simulation.scenario import Scenario
+from streamer.testing import (
+    Encode,
+    Group,
+    ManualClock,
+    MemoryCache,
+    MemoryIdempotentSink,
+    MemoryLog,
+    MemorySink,
+    MemorySource,
+    ScriptedWorkers,
+)
+
+CARD = ModelCard("model", "revision", "null", "float32", "torch")
+PIPELINE = "p"
+TICK_S = 0.1
+HOP_S = 0.0005  # from an adapter's post to the driver's turn
+LEASE_S = 1.0
+REVOKE_DEADLINE_S = 1.0
+RECORD_BYTES = 1100  # about what a record of the scenario takes of the budget
+LIMITS = OutputLimits(1 << 20, 1 << 20)
+
+
+@dataclass(slots=True)
+class World:
+    """What the processes share."""
+
+    scenario: Scenario
+    rng: Random
+    clock: ManualClock
+    log: MemoryLog
+    group: Group
+    judge: Judge
+    last_steps: deque[Step]
+    answers: dict[bytes, Answer] = field(default_factory=dict)
+    wall_s: float = 1_700_000_000.0  # may jump
+    processes: int = 0
+    steps: int = 0
+    digest: int = 0
+
+    def latency(self, mean_s: float) -> float:
+        """Anything between nothing and twice the mean."""
+        return self.rng.random() * 2.0 * mean_s
+
+    def wall_ms(self) -> int:
+        return int((self.wall_s + self.clock.now) * 1000)
+
+
+class Process:
+    """A member of the group. Its inbox is fed by its adapters; each fact is one turn of its driver."""
+
+    def __init__(self, world: World, slot: str) -> None:
+        world.processes += 1
+        scenario, clock = world.scenario, world.clock
+        self.slot = slot
+        self.number = world.processes
+        self.stopping = False
+        self.rivalled = False  # another process took its slot
+        self.finish: Finish | None = None
+        self.killed = False
+        self._world = world
+        self._inbox: deque[Input] = deque()
+        self._awake = False
+        self._handled_at = 0.0
+        policy = Policy(
+            PIPELINE,
+            workers=scenario.workers,
+            lease_s=LEASE_S,
+            budget_bytes=scenario.budget_records * RECORD_BYTES,
+            lru_bytes=scenario.lru_bytes,
+            shared_cache=scenario.shared_cache,
+        )
+        self.pipeline = Pipeline(policy, Codec(PIPELINE))
+        self.source = MemorySource(
+            world.log,
+            world.group,
+            [INPUT],
+            self.post,
+            clock,
+            instance=slot if scenario.static else None,
+            micro_batch_records=scenario.micro_batch_records,
+            revoke_deadline_s=REVOKE_DEADLINE_S,
+            latency=world.latency,
+            wall_ns=lambda: world.wall_ms() * 1_000_000,
+        )
+        self.sink = (MemorySink if scenario.exactly_once else MemoryIdempotentSink)(
+            world.log,
+            world.group,
+            self.transactional_id,
+            make_encode,
+            self.source,
+            self.post,
+            clock,
+            latency=world.latency,
+            wall_ms=world.wall_ms,
+        )
+        self.workers = ScriptedWorkers(
+            self.post,
+            clock,
+            CARD,
+            scenario.reactions.__getitem__,
+            latency=world.latency,
+            batch_size=lambda: world.rng.randint(1, scenario.forward_records),
+            on_death=lambda number, text: world.judge.died(self.number, number, text),
+        )
+        self.cache = MemoryCache(self.post, world.answers, clock)
+        self.driver = Driver(
+            self.pipeline, SimpleQueue(), Adapters(self.source, self.sink, self.workers, self.cache), clock
+        )
+        self._largest_bytes = scenario.micro_batch_records * 2 * RECORD_BYTES
+
+    @property
+    def transactional_id(self) -> str:
+        return f"g.{self.slot}"
+
+    @property
+    def running(self) -> bool:
+        """Whether there is still somebody at home."""
+        return self.finish is None and not self.killed
+
+    def start(self) -> None:
+        self._turn(Tick())
+        self._tick()
+
+    def post(self, fact: Input) -> None:
+        """What the adapters are given: the driver's inbox."""
+        self._inbox.append(fact)
+        if not self._awake:
+            self._awake = True
+            self._world.clock.later(self._world.latency(HOP_S), self._wake)
+
+    def stop(self, within_s: float) -> None:
+        """A stop signal."""
+        self.stopping = True
+        self.post(Stop(self._world.clock.now + within_s))
+
+    def kill(self) -> None:
+        """kill -9: nobody closes anything, and the workers end with it."""
+        self.killed = True
+        self.source.kill()
+        self.sink.kill()
+        self.workers.close(0.0)
+
+    def idle(self) -> bool:
+        """Whether nothing is in flight anywhere; also what a leak would keep from ever coming true."""
+        pipeline = self.pipeline
+        flow, fleet = pipeline.flow, pipeline.fleet
+        return (
+            pipeline.ledger.empty
+            and not pipeline.flights.by_key
+            and not fleet.held
+            and not fleet.waiting
+            and not fleet.suspects
+            and flow.in_flight_bytes == 0
+            and flow.ended_records == flow.taken_records
+        )
+
+    def _wake(self) -> None:
+        if not self.running:
+            return
+        self._turn(self._inbox.popleft())
+        if self._inbox:
+            self._world.clock.later(self._world.latency(HOP_S), self._wake)
+        else:
+            self._awake = False
+
+    def _tick(self) -> None:
+        if self.running:
+            if not self._awake and self._world.clock.now - self._handled_at >= TICK_S:
+                self._turn(Tick())
+            self._world.clock.later(TICK_S, self._tick)
+
+    def _turn(self, fact: Input) -> None:
+        world = self._world
+        now = self._handled_at = world.clock.now
+        world.steps += 1
+        world.digest = hash((world.digest, self.number, now))
+        world.last_steps.append((now, f"{self.slot}#{self.number}", fact))
+        if not self.driver.step(fact, now):
+            self.finish = self.driver.close()
+            world.last_steps.append((now, f"{self.slot}#{self.number}", repr(self.finish)))
+            return
+        world.judge.stepped(self.pipeline, self._largest_bytes)
+
+
+def make_encode(card: ModelCard) -> Encode:
+    """The real encoder, without reports."""
+    encoder = Encoder(
+        pipeline=PIPELINE,
+        task=card.task,
+        card=card,
+        output_topic=OUTPUT,
+        dead_letter_topic=DEAD_LETTERS,
+        limits=LIMITS,
+    )
+
+    def encode(plan: Settle, now_ms: int) -> list[Output]:
+        return [output for run in plan.runs for output in encoder.encode(run, now_ms)]
+
+    return encode

@@ -1,0 +1,130 @@
+"""What one seed decides before anything runs: the settings, the records, and when which fault strikes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import zlib
+from dataclasses import dataclass
+from random import Random
+
+from streamer.core.record import Answer
+from streamer.testing import Hangs, Kills, Raises, Reaction
+
+PARTITIONS = 3
+FIRST_AT_S = 0.8
+STRIKING_S = 6.0  # faults strike in this time; the records arrive in it too
+
+POISON: dict[str, Reaction] = {
+    "poison_raise": Raises(),
+    "poison_kill": Kills(signal.SIGSEGV),
+    "poison_sigkill": Kills(signal.SIGKILL),
+    "poison_hang": Hangs(),
+}
+# The codes that a dead letter of this poison may have. A death from outside may come last, so that a text that kills
+# is convicted for a hang, or the other way round.
+ENDINGS = {
+    "poison_raise": frozenset({"infer.exception"}),
+    "poison_kill": frozenset({"infer.worker_killed", "infer.worker_hung"}),
+    "poison_sigkill": frozenset({"infer.worker_killed", "infer.worker_hung"}),
+    "poison_hang": frozenset({"infer.worker_killed", "infer.worker_hung"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Values that are written to one partition at once: outside a transaction, or in one that ends well or badly."""
+
+    at_s: float
+    partition: int
+    values: list[bytes | None]
+    transaction: str = ""  # commit, abort
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One seed's world."""
+
+    exactly_once: bool
+    static: bool
+    workers: int
+    lru_bytes: int
+    shared_cache: bool
+    budget_records: int
+    micro_batch_records: int
+    forward_records: int
+    reactions: dict[str, Reaction]
+    poison: dict[str, str]  # text to kind
+    arrivals: list[Arrival]
+    faults: list[tuple[float, str]]
+
+    @property
+    def records(self) -> int:
+        """How many records are written, aborted ones left out."""
+        return sum(len(arrival.values) for arrival in self.arrivals if arrival.transaction != "abort")
+
+
+def answer_to(text: str) -> Answer:
+    """What the model says of a text: a function of the text alone."""
+    return Answer(b'{"crc":%d}' % zlib.crc32(text.encode()), tokens=len(text) // 4 + 1)
+
+
+def draw(rng: Random, faults: dict[str, float], fewest_faults: int) -> Scenario:
+    """Draw a scenario; `faults` weighs the kinds that strike from outside."""
+    exactly_once = rng.random() < 0.75
+    texts = {f"{rng.getrandbits(32):x}" + "." * rng.randrange(60): "" for _ in range(rng.choice((40, 120, 400)))}
+    for kind in POISON:
+        for index in range(rng.choice((0, 0, 1, 1, 2))):
+            texts[f"{kind} {index}"] = kind
+    kinds = [kind for kind in faults if exactly_once or not kind.startswith(("unclear", "abort", "sink_fenced"))]
+    kinds = [
+        kind for kind in kinds if not (exactly_once and kind in ("undelivered", "commit_failed", "commit_unclear"))
+    ]
+    static = rng.random() < 0.5
+    if not static:
+        kinds.remove("usurped")
+    weights = [faults[kind] for kind in kinds]
+    count = rng.randint(fewest_faults, fewest_faults + 8)
+    return Scenario(
+        exactly_once=exactly_once,
+        static=static,
+        workers=rng.choice((1, 1, 2)),
+        lru_bytes=rng.choice((0, 4_000, 1 << 20)),
+        shared_cache=rng.random() < 0.6,
+        budget_records=rng.choice((30, 80, 400)),
+        micro_batch_records=rng.choice((5, 20, 60)),
+        forward_records=rng.choice((4, 16, 32)),
+        reactions={text: POISON[kind] if kind else answer_to(text) for text, kind in texts.items()},
+        poison={text: kind for text, kind in texts.items() if kind},
+        arrivals=_arrivals(rng, list(texts)),
+        faults=sorted((FIRST_AT_S + rng.random() * STRIKING_S, rng.choices(kinds, weights)[0]) for _ in range(count)),
+    )
+
+
+def _arrivals(rng: Random, texts: list[str]) -> list[Arrival]:
+    """At least 200 records that count, in bursts; a few are no events, tombstones, or never committed."""
+    poison = [text for text in texts if text.startswith("poison")]
+    good = [text for text in texts if not text.startswith("poison")]
+    wanted = rng.randint(200, 320)
+    values: list[bytes | None] = [json.dumps({"text": text}).encode() for text in poison]
+    for _ in range(wanted - len(values)):
+        lot = rng.random()
+        if lot < 0.01:
+            values.append(None)
+        elif lot < 0.02:
+            values.append(b"{no event")
+        elif lot < 0.03 and poison:
+            values.append(json.dumps({"text": rng.choice(poison)}).encode())
+        else:
+            values.append(b'{"text":"%b"}' % rng.choice(good).encode())
+    rng.shuffle(values)
+    arrivals = []
+    while values:
+        size = rng.choice((1, 3, 10, 30))
+        how = "commit" if rng.random() < 0.2 else ""
+        at_s = rng.random() * STRIKING_S
+        arrivals.append(Arrival(at_s, rng.randrange(PARTITIONS), values[:size], how))
+        if rng.random() < 0.1:
+            arrivals.append(Arrival(at_s, rng.randrange(PARTITIONS), [b'{"text":"never committed"}'], "abort"))
+        values = values[size:]
+    return sorted(arrivals, key=lambda arrival: arrival.at_s)

@@ -1,0 +1,351 @@
+"""A source over the in-memory log. It keeps to the steps of the real one, with a task in place of its thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamer.core.pipeline.protocol import Assigned, Lost, Revoking, SourceFailed, Taken
+from streamer.core.record import MicroBatch, Segment, TopicPartition
+from streamer.errors import ExitCode
+from streamer.ports import Post
+from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
+from streamer.testing.group import Group, GroupMetadata
+from streamer.testing.log import MemoryLog
+from streamer.testing.log_error import LogError
+
+RECORD_OVERHEAD_BYTES = 1024
+JOIN_S = 0.05
+POLL_S = 0.004
+NETWORK_S = 0.01
+RETRY_S = 0.05
+NOBODY = GroupMetadata("", -1)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryOwnership:
+    """One moment's membership, as the sink reads it: metadata and epochs of the same moment."""
+
+    metadata: GroupMetadata = NOBODY
+    epochs: dict[TopicPartition, int] = field(default_factory=dict)
+
+    def holds(self, epochs: dict[TopicPartition, int]) -> bool:
+        """Whether all these partitions are still ours, without a break since the given assignments."""
+        mine = self.epochs
+        return all(mine.get(key) == epoch for key, epoch in epochs.items())
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A function on its way to the source's task, and what came of it."""
+
+    function: Callable[[], Any]
+    then: Callable[[], object]
+    done: bool = False
+    result: Any = None
+    error: LogError | None = None
+
+
+class MemorySource:
+    """`streamer.ports.Source`. `instance` makes the member a static one. `wall_ns` is the wall clock."""
+
+    def __init__(
+        self,
+        log: MemoryLog,
+        group: Group,
+        topics: Iterable[str],
+        post: Post,
+        clock: ManualClock,
+        *,
+        instance: str | None = None,
+        micro_batch_records: int = 2000,
+        revoke_deadline_s: float = 10.0,
+        skip_out_of_range: bool = False,
+        latency: Latency = exactly,
+        wall_ns: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.ownership = MemoryOwnership()
+        self.member: str | None = None
+        self.out_of_range_records = 0
+        self.network_s = NETWORK_S  # how long the coordinator's word takes to us
+        self._log = log
+        self._group = group
+        self._topics = frozenset(topics)
+        self._post = post
+        self._clock = clock
+        self._instance = instance
+        self._micro_batch_records = micro_batch_records
+        self._revoke_deadline_s = revoke_deadline_s
+        self._skip_out_of_range = skip_out_of_range
+        self._latency = latency
+        self._wall_ns = wall_ns
+        self._generation = -1
+        self._assigned: frozenset[TopicPartition] = frozenset()
+        self._epochs: dict[TopicPartition, int] = {}
+        self._positions: dict[TopicPartition, int] = {}
+        self._epoch = 0
+        self._number = 0
+        self._taken_records = 0
+        self._taken_bytes = 0
+        self._granted = (0, 0)
+        self._released: set[int] = set()
+        self._mail: deque[Callable[[], Generator[Wait, None, None]]] = deque()
+        self._mail_at = 0.0
+        self._calls: deque[Call] = deque()
+        self._closed = False
+        self._task = Task(clock, self._run())
+        log.on_stable.append(self._on_stable)
+
+    # --- the port -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Join the group."""
+        self._task.start()
+
+    def grant(self, records: int, size_bytes: int) -> None:
+        """Allow to have taken this much in all."""
+        self._granted = (records, size_bytes)
+        self._task.wake()
+
+    def release(self, epoch: int) -> None:
+        """Let revoked partitions go."""
+        self._released.add(epoch)
+        self._task.wake()
+
+    def rewind(self, partitions: frozenset[TopicPartition]) -> None:
+        """Read again from the committed offsets."""
+        self.call(lambda: self._rewind(partitions))
+
+    def close(self, timeout_s: float) -> None:
+        """Leave the group at once, or, as a static member, fall silent until the session times out."""
+        if self.member is not None:
+            if self._instance is None:
+                self._group.leave(self.member)
+            else:
+                self._group.silence(self.member)
+        self._end()
+
+    def kill(self) -> None:
+        """End as by kill -9: nobody is told, the session times out."""
+        if self.member is not None:
+            self._group.silence(self.member)
+        self._end()
+
+    def call(self, function: Callable[[], Any], then: Callable[[], object] = lambda: None) -> Call:
+        """Run a function on the source's task, soon; also while it waits for a release. `then` is called after."""
+        call = Call(function, then)
+        if self._closed:
+            call.done, call.error = True, LogError("_DESTROY")
+        else:
+            self._calls.append(call)
+            self._task.wake()
+        return call
+
+    def _end(self) -> None:
+        self._closed = True
+        self._task.end()
+        self._epochs = {}
+        self.ownership = MemoryOwnership(self.ownership.metadata)
+        self._log.on_stable.remove(self._on_stable)
+        while self._calls:
+            call = self._calls.popleft()
+            call.done, call.error = True, LogError("_DESTROY")
+            call.then()
+
+    # --- what the coordinator says, after a while ---------------------------------------------------------------------
+
+    def on_rebalance(self) -> None:
+        self._deliver(self._join)
+
+    def on_sync(self, generation: int, assignment: frozenset[TopicPartition]) -> None:
+        def heard() -> Generator[Wait, None, None]:
+            return self._synced(generation, assignment)
+
+        self._deliver(heard, lambda: setattr(self, "_generation", generation))
+
+    def on_expelled(self) -> None:
+        self._deliver(self._expelled)
+
+    def on_fenced(self) -> None:
+        self._deliver(self._fenced)
+
+    def _deliver(
+        self, act: Callable[[], Generator[Wait, None, None]], on_arrival: Callable[[], None] = lambda: None
+    ) -> None:
+        """The client's own thread hears it first; what we do about it comes when the task polls again."""
+        self._mail_at = max(self._mail_at, self._clock.now + self._latency(self.network_s))
+
+        def arrive() -> None:
+            on_arrival()
+            self._mail.append(act)
+            self._task.wake()
+
+        self._clock.later(self._mail_at - self._clock.now, arrive)
+
+    def _on_stable(self, partition: TopicPartition) -> None:
+        if partition in self._positions:
+            self._task.wake()
+
+    # --- the task -----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> Generator[Wait, None, None]:
+        yield self._latency(JOIN_S)
+        yield from self._join()
+        while True:
+            self._serve()
+            if self._mail:
+                yield self._latency(POLL_S)  # between what the client knows and what we publish
+                yield from self._mail.popleft()()
+                self._publish()
+            elif self._take():
+                yield self._latency(POLL_S)
+            else:
+                yield None
+
+    def _serve(self) -> None:
+        while self._calls:
+            call = self._calls.popleft()
+            try:
+                call.result = call.function()
+            except LogError as error:
+                call.error = error
+            call.done = True
+            call.then()
+
+    def _publish(self) -> None:
+        self.ownership = MemoryOwnership(self._metadata(), dict(self._epochs))
+
+    def _metadata(self) -> GroupMetadata:
+        return GroupMetadata(self.member or "", self._generation, self._instance)
+
+    def _join(self) -> Generator[Wait, None, None]:
+        self.member = self._group.join(self, self.member, self._assigned, self._instance)
+        yield 0.0
+
+    def _synced(self, generation: int, assignment: frozenset[TopicPartition]) -> Generator[Wait, None, None]:
+        revoked, added = sorted(self._assigned - assignment), sorted(assignment - self._assigned)
+        if added:
+            self._assigned |= frozenset(added)
+            yield from self._on_assign(added)
+        if revoked:
+            yield from self._on_revoke(revoked)
+            self._assigned -= frozenset(revoked)
+            yield from self._join()
+
+    def _on_assign(self, partitions: list[TopicPartition]) -> Generator[Wait, None, None]:
+        while True:
+            try:
+                starts = self._starts(partitions)
+                break
+            except LogError:
+                yield RETRY_S  # a transaction of the partitions' earlier owner is open
+        self._own(starts)
+        self._publish()
+
+    def _starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where to read from; a start that was not committed before is, at once."""
+        committed = self._group.committed(partitions)
+        fresh = {key: self._log.start_offset(key) for key in partitions if key not in committed}
+        if fresh:
+            with suppress(LogError):  # then the next owner finds it anew
+                self._group.commit(fresh, self._metadata())
+        return {key: committed[key] if key in committed else fresh[key] for key in partitions}
+
+    def _on_revoke(self, partitions: list[TopicPartition]) -> Generator[Wait, None, None]:
+        self._publish()
+        self._epoch += 1
+        epoch = self._epoch
+        self._post(Revoking(epoch, frozenset(partitions)))
+        deadline = self._clock.now + self._revoke_deadline_s
+        self._clock.later(self._revoke_deadline_s, self._task.wake)
+        while epoch not in self._released and self._clock.now < deadline:
+            self._serve()
+            yield None
+        self._released.discard(epoch)
+        self._disown(partitions)
+
+    def _expelled(self) -> Generator[Wait, None, None]:
+        """The client's session is over: what we had is lost; join as a new member."""
+        lost = sorted(self._assigned)
+        self._assigned = frozenset()
+        self._disown(lost)
+        if lost:
+            self._post(Lost(frozenset(lost)))
+        self.member = None
+        yield from self._join()
+
+    def _fenced(self) -> Generator[Wait, None, None]:
+        self._post(SourceFailed(ExitCode.FENCED, "another process joined the group under this slot"))
+        self._disown(sorted(self._assigned))
+        self.member = None
+        while True:
+            self._serve()
+            yield None
+
+    def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
+        mine = sorted(key for key in partitions if key in self._epochs)
+        if mine:
+            self._own(self._starts(mine))
+            self._mail.append(_polled)
+
+    def _own(self, starts: dict[TopicPartition, int]) -> None:
+        self._epoch += 1
+        epochs = dict.fromkeys(starts, self._epoch)
+        self._epochs.update(epochs)
+        self._positions.update(starts)
+        self._post(Assigned(epochs))
+
+    def _disown(self, partitions: Iterable[TopicPartition]) -> None:
+        for key in partitions:
+            self._epochs.pop(key, None)
+            self._positions.pop(key, None)
+        self._publish()
+
+    def _take(self) -> bool:
+        """Take what is there, as far as the grant allows; returns whether anything was taken."""
+        records = min(self._granted[0] - self._taken_records, self._micro_batch_records)
+        if records <= 0 or self._granted[1] <= self._taken_bytes:
+            return False
+        segments = []
+        for key, position in list(self._positions.items()):
+            if records <= 0:
+                break
+            try:
+                found, self._positions[key] = self._log.read(key, position, records)
+            except LogError:
+                self._on_out_of_range(key, position)
+                continue
+            if found:
+                records -= len(found)
+                self._taken_records += len(found)
+                size_bytes = sum(len(one) + len(one.key() or b"") + RECORD_OVERHEAD_BYTES for one in found)
+                self._taken_bytes += size_bytes
+                segments.append(Segment(key[0], key[1], self._epochs[key], list(found), size_bytes=size_bytes))
+        if not segments:
+            return False
+        # The next micro-batch begins with another partition.
+        first = next(iter(self._positions))
+        self._positions[first] = self._positions.pop(first)
+        self._number += 1
+        batch = MicroBatch(self._number, segments, self._number, self._number, self._wall_ns(), self._clock.now)
+        self._post(Taken(batch))
+        return True
+
+    def _on_out_of_range(self, key: TopicPartition, position: int) -> None:
+        start = self._log.start_offset(key)
+        if not self._skip_out_of_range:
+            self._positions.pop(key)
+            message = f"{key[0]}/{key[1]}: retention deleted {start - position} records before they were read"
+            self._post(SourceFailed(ExitCode.CONFIGURATION, message))
+            return
+        self.out_of_range_records += start - position
+        self._positions[key] = start
+        self._task.wake()
+
+
+def _polled() -> Generator[Wait, None, None]:
+    """Nothing but the next poll, after which ownership is published."""
+    yield 0.0
