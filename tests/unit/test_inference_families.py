@@ -16,6 +16,7 @@ from streamer.core.record import Answer
 from streamer.errors import ModelError
 from streamer.inference.families import load
 from streamer.inference.model import NON_FINITE, Encoded, Model
+from streamer.inference.packed_linear import pack
 from streamer.inference.spec import DType, WorkerSpec
 from tests.models import tiny_bert, tiny_encoder
 
@@ -120,6 +121,21 @@ def test_low_precision_within_its_tolerance_is_kept(encoder: Path) -> None:
     assert 1 - cosines.min() <= model.card.tolerance
 
 
+def test_packed_layers_compute_what_plain_ones_do(encoder: Path) -> None:
+    """Every linear layer is replaced, and taking them back restores the network."""
+    from transformers import AutoModel
+
+    network = AutoModel.from_pretrained(encoder, dtype=torch.bfloat16).eval().requires_grad_(False)
+    ids = torch.arange(5, 35).reshape(2, 15)
+    with torch.inference_mode():
+        plain = network(input_ids=ids).last_hidden_state
+        packing = pack(network)
+        assert not any(type(module) is torch.nn.Linear for module in network.modules())
+        assert torch.allclose(network(input_ids=ids).last_hidden_state, plain, atol=0.06)
+        packing.undo()
+        assert torch.equal(network(input_ids=ids).last_hidden_state, plain)
+
+
 def test_a_row_with_nan_is_told_from_its_neighbours(tmp_path: Path) -> None:
     """A token whose embedding is not finite spoils its own text alone."""
     model: Any = load(WorkerSpec("test", "text-classification", str(tiny_bert(tmp_path)), dtype="float32"))
@@ -137,3 +153,20 @@ def test_an_unknown_task_is_refused(encoder: Path) -> None:
     """With the tasks that there are."""
     with pytest.raises(ModelError, match="text-classification"):
         load(WorkerSpec("test", "translation", str(encoder)))
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "words"),
+    [
+        (tiny_encoder, {}, "not trained for text-classification"),
+        (tiny_bert, {"top_k": 0}, "top_k"),
+        (tiny_bert, {"colour": 1}, "colour"),
+    ],
+)
+def test_a_model_or_option_that_does_not_fit_is_refused(
+    make: Any, options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    """A head with random weights must never answer; options are checked at start."""
+    spec = WorkerSpec("test", "text-classification", str(make(tmp_path)), dtype="float32", options=options)
+    with pytest.raises(ModelError, match=words):
+        load(spec)
