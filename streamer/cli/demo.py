@@ -1,0 +1,76 @@
+"""`streamer demo`: everything at once, on this machine, to watch."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from types import FrameType
+
+import click
+
+from streamer import demo as demo_data
+from streamer.errors import ExitCode
+
+EVENTS = sum(1 for _ in demo_data.events())
+
+
+@click.command()
+@click.option("--events", type=click.IntRange(30, EVENTS), default=EVENTS, show_default=True, help="How many tweets.")
+@click.option("--keep", is_flag=True, help="Leave Kafka, Redis and the topics there, and say what to try with them.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
+    """Start Kafka and Redis, run two models over real tweets and a dozen poison records, and check what comes out.
+
+    Ends by itself and leaves nothing behind. Exits 0 only if nothing was lost, nothing came twice, and every poison
+    record was judged as it should be.
+    """
+    from streamer.cli.records import Kind, show
+    from streamer.demo.display import Display
+    from streamer.demo.script import script
+    from streamer.demo.stage import stage
+    from streamer.demo.summary import summarise
+    from streamer.demo.watch import Watch
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    logging.basicConfig(level=logging.ERROR)  # the Kafka client's word on a broker that is just starting helps nobody
+    display = Display()
+    started = time.monotonic()
+    seconds: dict[str, float] = {}
+
+    def lap(name: str) -> None:
+        nonlocal started
+        seconds[name] = round(time.monotonic() - started, 1)
+        started = time.monotonic()
+
+    plan = script(events)
+    with display, stage(keep, display.step) as place:
+        lap("stack")
+        display.step("Starting both pipelines: each loads its model")
+        with place.run() as run, Watch(place.config, plan) as watch:
+
+            def check() -> None:
+                run.check()
+                display.update()
+
+            watch.wait_ready(check)
+            lap("pipelines")
+            display.follow(watch)
+            watch.play(check)
+            lap("events")
+            display.step("Stopping, and reading what else there is")
+            exit_code = run.stop()
+            watch.finish()
+        lap("stop")
+        telemetry = place.config.telemetry
+        spans = [shown.machine for record in watch.span_records for shown in show(record, Kind.SPAN, telemetry)]
+        summary = summarise(watch, spans, exit_code, seconds)
+        display.end_step()
+        path = place.path if keep else None
+    display.print(summary, path, as_json=as_json)
+    return ExitCode.DONE if summary.ok else ExitCode.BUG
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM cleans up as Ctrl-C does."""
+    raise KeyboardInterrupt
