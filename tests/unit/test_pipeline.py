@@ -179,6 +179,18 @@ class TestSettling:
         (run,) = kit.settles()[-1].runs
         assert (run.first, run.last) == (2, 3)
 
+    def test_an_unclear_commit_leaves_alone_what_the_next_plan_holds(self) -> None:
+        """The plan behind it has not come back yet, and may have planned a segment to its end."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{"])), taken(2, segment([b"{", b"{"], first=1)))
+        first, second = kit.settles()
+        kit.feed(Unsettled(first.settle, "rebuild", committed={("in", 0): 1}))
+        kit.feed(Unsettled(second.settle, "behind"))
+        kit.now += 1
+        kit.feed(Tick())
+        (run,) = kit.settles()[-1].runs
+        assert (run.segment.records[run.first].offset(), run.last - run.first) == (1, 2)
+
     def test_a_commit_that_landed_after_all_frees_everything(self) -> None:
         """Committed beyond the plan: nothing is left to do."""
         kit = Kit()

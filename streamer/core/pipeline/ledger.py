@@ -119,7 +119,8 @@ class Ledger:
                 batch, segment = partition.segments[0]
                 records = segment.records
                 if records[-1].offset() >= offset:
-                    while records[segment.planned].offset() < offset:
+                    # What a plan behind this one holds may be planned to its end.
+                    while segment.planned < len(records) and records[segment.planned].offset() < offset:
                         segment.planned += 1
                     break
                 partition.segments.popleft()
