@@ -191,6 +191,21 @@ class TestRestart:
         assert pauses[:4] == [0.0, 0.5, 1.0, 2.0]
         assert pauses[-1] == 30.0
 
+    def test_killers_in_a_row_do_not_lengthen_the_pause(self) -> None:
+        """A worker that ran a suspect passed its probe before: its start was not in vain, and a burst of poison must
+        not hold the others for minutes."""
+        yard = Yard()
+        yard.lend(*(flight(n) for n in range(1, 6)))
+        yard.die([1, 2, 3, 4, 5])
+        for _ in range(10):
+            (work,) = yard.dispatch()
+            yard.fleet.started(ForwardStarted(0, work.numbers[:1]), yard.now)
+            yard.fleet.lost(WorkerLost(0, signal=signal.SIGSEGV), yard.now)
+            assert yard.fleet.workers[0].restart_at == yard.now
+            yard.fleet.supervise(yard.now)
+            yard.fleet.ready(WorkerReady(0, CARD))
+        assert not yard.fleet.suspects
+
     def test_a_success_forgives(self) -> None:
         """A worker that did something useful starts again at once."""
         yard = Yard()

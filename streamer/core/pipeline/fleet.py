@@ -7,7 +7,7 @@ Rules of triage:
 3. A record is convicted when it killed or hung, alone, two workers; three if the death was SIGKILL, which may come
    from outside (an operator, the kernel's out-of-memory killer).
 4. A worker that says itself that its device is broken makes nobody suspect; it starts again, after a pause that
-   grows while no forward batch succeeds.
+   grows while no forward batch succeeds and no probe passes.
 5. A death between two announcements makes nobody suspect the first time; when it happens twice without a success
    between, all that the worker held is suspect.
 """
@@ -118,12 +118,10 @@ class Fleet:
         """A worker's process ended; returns who is convicted."""
         worker = self.workers[fact.worker]
         held, announced, alone = worker.held, worker.announced, worker.alone
-        pause = min(RESTART_PAUSE_S * 2 ** (worker.fruitless_starts - 1), RESTART_PAUSE_MAX_S)
-        self.workers[fact.worker] = Worker(
-            worker.number,
-            restart_at=now + (pause if worker.fruitless_starts else 0.0),
-            fruitless_starts=worker.fruitless_starts + 1,
-        )
+        # A suspect is announced after the worker's probe passed: that start was of use, whatever the suspect did then.
+        starts = 0 if alone and announced and fact.failure is None else worker.fruitless_starts
+        pause = min(RESTART_PAUSE_S * 2 ** (starts - 1), RESTART_PAUSE_MAX_S) if starts else 0.0
+        self.workers[fact.worker] = Worker(worker.number, restart_at=now + pause, fruitless_starts=starts + 1)
         reason = "device" if fact.failure is FailureClass.DEVICE else "hung" if fact.hung else "died"
         self.restarts[reason] = self.restarts.get(reason, 0) + 1
         blamed = [held.pop(number) for number in announced if number in held] if fact.failure is None else []
