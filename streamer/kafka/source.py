@@ -340,6 +340,7 @@ class KafkaSource:
             self._closing = True
             return
         self._own(starts)
+        self._publish()
 
     # --- rebalance callbacks, on the source thread -------------------------------------------------------------------
 
