@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-PACKAGES = ("confluent-kafka", "msgspec", "torch", "transformers", "tokenizers")
+PACKAGES = ("confluent-kafka", "msgspec", "torch", "transformers", "tokenizers", "sentence-transformers")
 
 
 @dataclass(frozen=True, slots=True)

