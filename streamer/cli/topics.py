@@ -33,7 +33,7 @@ def check(config: Config, names: tuple[str, ...], as_json: bool) -> int:
     from streamer.kafka import topics as kafka_topics
 
     pipelines = chosen_pipelines(config, names)
-    findings = kafka_topics.check(kafka_topics.connect(config.kafka), config, pipelines)
+    findings = kafka_topics.check(kafka_topics.connect(config.kafka), config, pipelines, operator=True)
     return _report(pipelines, [], findings, as_json)
 
 
@@ -54,7 +54,7 @@ def create(
     created = kafka_topics.create(
         admin, config, pipelines, input_partitions=input_partitions, replication=replication or -1
     )
-    return _report(pipelines, created, kafka_topics.check(admin, config, pipelines), as_json)
+    return _report(pipelines, created, kafka_topics.check(admin, config, pipelines, operator=True), as_json)
 
 
 def _report(pipelines: list[str], created: list[str], findings: list[Finding], as_json: bool) -> int:

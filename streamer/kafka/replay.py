@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
-from streamer.config_fields import KafkaConfig
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from streamer.config_fields import KafkaConfig, Property
+from streamer.core.output import Output
+from streamer.errors import ConfigurationError, DependencyError, ExitCode, StreamerError
+from streamer.kafka.clients import MESSAGE_BYTES, make_producer, writer_properties
+from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
 from streamer.kafka.scan import Scan
 from streamer.kafka.topics import TopicInfo, connect, describe
+from streamer.kafka.writer import Writer
+
+_INIT_S = 5.0
+_PATIENCE_S = 30.0
+_TRIES = 5
+
+
+class CopierFencedError(StreamerError):
+    """Another process moves dead letters of the same topic."""
+
+    exit_code = ExitCode.FENCED
 
 
 class TopicLog:
@@ -25,3 +45,120 @@ class TopicLog:
     def describe(self, topics: Sequence[str]) -> dict[str, TopicInfo | None]:
         """Each topic as it is, None where it does not exist."""
         return describe(self._admin, self._kafka, topics)
+
+
+def writer_for(kafka: KafkaConfig, limits: Sequence[int]) -> Writer:
+    """A bulk writer for topics of these `max.message.bytes`."""
+    sizes: dict[str, Property] = {"batch.size": min(limits), "message.max.bytes": max(*limits, MESSAGE_BYTES)}
+    return Writer(msgspec.structs.replace(kafka, properties={**kafka.properties, **sizes}))
+
+
+class TransactionalCopier:
+    """Writes records in transactions under the id `streamer.dlq.{topic}`: of two processes that move dead letters of
+    one topic the later one ends the earlier one's.
+
+    `limits` are the `max.message.bytes` of the topics written to: a batch of the client is never larger than the
+    smallest, since librdkafka does not split what a broker refuses.
+    Raises DependencyError when the brokers don't answer, ConfigurationError when a right is missing.
+    """
+
+    def __init__(self, kafka: KafkaConfig, topic: str, limits: Sequence[int]) -> None:
+        self._address = kafka.bootstrap_servers
+        self._topic = topic
+        self._resource = f"transactional-id streamer.dlq.{topic}"
+        self._undelivered: list[tuple[KafkaError, str]] = []
+        self._open = False
+        self._producer = make_producer(
+            {
+                **writer_properties(kafka),
+                "transactional.id": f"streamer.dlq.{topic}",
+                "transaction.timeout.ms": 10_000,
+                "retry.backoff.ms": 5,
+                "retry.backoff.max.ms": 50,
+                "linger.ms": 0,
+                "batch.size": min(limits),
+                "message.max.bytes": max(*limits, MESSAGE_BYTES),
+            }
+        )
+        try:
+            self._retry(lambda: self._producer.init_transactions(_INIT_S))
+        except KafkaException as error:
+            self.close()
+            raise self._explained(error_of(error), self._resource) from None
+
+    def commit(self, outputs: Sequence[Output]) -> None:
+        """All of these in one transaction. Where it is aborted, e.g. by a broker that moves, it is made again.
+
+        Raises CopierFencedError when another process took over, and DependencyError when it is not known whether they
+        are written: whoever opens the copier next finds out.
+        """
+        for attempt in range(1, _TRIES + 1):
+            try:
+                self._producer.begin_transaction()
+                self._open = True
+                self._produce(outputs)
+                self._retry(self._producer.commit_transaction)
+                self._open = False
+                return
+            except KafkaException as error:
+                cause, resource = self._undelivered[0] if self._undelivered else (error_of(error), self._resource)
+                self._undelivered.clear()
+                if act_on_producer(error) is not Act.ABORT or attempt == _TRIES:
+                    raise self._explained(cause, resource) from None
+                self._abort()
+                if act_on_producer(cause) in (Act.DENIED, Act.TOO_LARGE):
+                    raise self._explained(cause, resource) from None
+
+    def close(self) -> None:
+        """Abort what is open; never raises."""
+        if self._open:
+            with suppress(KafkaException):  # the broker aborts it in transaction.timeout.ms, the next copier at once
+                self._abort()
+        self._producer.purge()
+        self._producer.close()
+
+    def _produce(self, outputs: Sequence[Output]) -> None:
+        for topic, partition, key, value, headers in outputs:
+            while True:
+                try:
+                    self._producer.produce(topic, value, key, partition, on_delivery=self._note, headers=list(headers))
+                    break
+                except BufferError:
+                    self._producer.poll(0.05)
+        self._producer.poll(0)
+
+    def _note(self, error: KafkaError | None, message: Message) -> None:
+        """Called for failures only; what was purged by an abort is none."""
+        if error is not None and act_on_producer(error) is not Act.IGNORE:
+            self._undelivered.append((error, f"topic {message.topic()}"))
+
+    def _abort(self) -> None:
+        self._retry(self._producer.abort_transaction)
+        self._open = False
+
+    def _retry(self, call: Callable[[], None]) -> None:
+        """Repeat a call that librdkafka calls retriable, with the same arguments."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                call()
+                return
+            except KafkaException as error:
+                if act_on_producer(error) is not Act.RETRY or time.monotonic() > deadline:
+                    raise
+
+    def _explained(self, error: KafkaError, resource: str) -> StreamerError:
+        act = act_on_producer(error)
+        if act is Act.FENCED:
+            return CopierFencedError(
+                f"another process moves dead letters of {self._topic} now; what this one moved stays moved. Let the"
+                " other one end, then start this job again if anything is left"
+            )
+        if act is Act.TOO_LARGE:
+            return ConfigurationError(
+                f"a record is over max.message.bytes of {resource}, and its transaction was aborted; raise that limit"
+            )
+        failure = start_error(error, address=self._address, operation="Write", resource=resource)
+        if isinstance(failure, DependencyError):
+            return DependencyError(f"{failure}. Start the same job again: it goes on from what is written")
+        return failure

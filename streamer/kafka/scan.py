@@ -47,7 +47,7 @@ class Scan:
         except BaseException:
             self._consumer.close()
             raise
-        self.ends: dict[int, int] = high if ends is None else {each: ends.get(each, 0) for each in high}
+        self.ends = high if ends is None else {each: min(ends.get(each, 0), high[each]) for each in high}
         self.starts = {each: max(low[each], (starts or {}).get(each, 0)) for each in high}
 
     def __enter__(self) -> Scan:

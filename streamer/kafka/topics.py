@@ -17,14 +17,17 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from streamer.config_fields import Config, KafkaConfig
+from streamer.core.deadletters.audit import AUDIT_TOPIC
+from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.clients import admin_properties, make_admin
 from streamer.kafka.errors import error_of, start_error
 
 # A dead letter is its record and our headers, which stay below this.
 DEAD_LETTER_HEADROOM_BYTES = 64_000
-# Where replays and discards are written down; compacted, so that the last word on each dead letter stays.
-REPLAY_STATE_TOPIC = "streamer.dlq.state"
+# Where `streamer dlq` writes down replays and discards; no pipeline needs them. The state is compacted, so that the
+# last word on each dead letter stays; the audit is kept for good.
+OPERATOR_TOPICS = (STATE_TOPIC, AUDIT_TOPIC)
 _CREATED_WITHIN_S = 10.0
 
 
@@ -132,12 +135,19 @@ def require(admin: AdminClient, kafka: KafkaConfig, topic: str) -> TopicInfo:
     return info
 
 
-def check(admin: AdminClient, config: Config, pipelines: Iterable[str] | None = None) -> list[Finding]:
-    """Everything wrong with the topics of these pipelines (None: all); empty when `run` may start."""
+def check(
+    admin: AdminClient, config: Config, pipelines: Iterable[str] | None = None, *, operator: bool = False
+) -> list[Finding]:
+    """Everything wrong with the topics of these pipelines (None: all); empty when `run` may start.
+
+    With `operator` also those of `streamer dlq`, which no pipeline needs.
+    """
     names = list(config.pipelines if pipelines is None else pipelines)
     infos = describe(admin, config.kafka, _topics(config, names))
     findings: list[Finding] = []
     for demand in demands(config, names, infos).values():
+        if demand.topic in OPERATOR_TOPICS and not operator:
+            continue
         findings += _judge(demand, infos[demand.topic], config.kafka.bootstrap_servers)
     return findings
 
@@ -192,7 +202,8 @@ def demands(config: Config, pipelines: Iterable[str], infos: Mapping[str, TopicI
         asked.append(Demand(pipeline.output, "Write", outputs))
         limit = largest + DEAD_LETTER_HEADROOM_BYTES if largest else 0
         asked.append(Demand(pipeline.dead_letter, "Write", outputs, limit, "delete"))
-        asked.append(Demand(REPLAY_STATE_TOPIC, "Write", cleanup_policy="compact"))
+        asked.append(Demand(STATE_TOPIC, "Write", cleanup_policy="compact"))
+        asked.append(Demand(AUDIT_TOPIC, "Write", cleanup_policy="delete"))
     asked += [Demand(topic, "Write", cleanup_policy="delete") for topic in _telemetry(config)]
     joined: dict[str, Demand] = {}
     for demand in asked:
@@ -210,7 +221,7 @@ def _telemetry(config: Config) -> list[str]:
 
 
 def _topics(config: Config, pipelines: list[str]) -> set[str]:
-    topics = {REPLAY_STATE_TOPIC, *_telemetry(config)}
+    topics = {*OPERATOR_TOPICS, *_telemetry(config)}
     for name in pipelines:
         pipeline = config.pipelines[name]
         topics |= {*pipeline.input, pipeline.output, pipeline.dead_letter}
@@ -248,6 +259,8 @@ def _topic_config(demand: Demand) -> dict[str, str]:
     config = {"cleanup.policy": demand.cleanup_policy} if demand.cleanup_policy else {}
     if demand.max_message_bytes:
         config["max.message.bytes"] = str(demand.max_message_bytes)
+    if demand.topic == AUDIT_TOPIC:
+        config["retention.ms"] = "-1"
     return config
 
 

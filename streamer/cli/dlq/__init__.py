@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from streamer.cli.dlq.carry import export, import_
 from streamer.cli.dlq.look import causes, list_, show
+from streamer.cli.dlq.move import discard, edit, replay
 
 
 @click.group()
@@ -16,5 +18,5 @@ def dlq() -> None:
     """
 
 
-for command in (list_, causes, show):
+for command in (list_, causes, show, replay, edit, discard, export, import_):
     dlq.add_command(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import click
 
@@ -29,7 +30,13 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON object a 
 @_json
 @configured
 def list_(
-    config: Config, topics: tuple[str, ...], selection: Selection, with_closed: bool, most: int | None, as_json: bool
+    config: Config,
+    topics: tuple[str, ...],
+    selection: Selection,
+    asked: dict[str, Any],
+    with_closed: bool,
+    most: int | None,
+    as_json: bool,
 ) -> None:
     """List dead letters of TOPICS, by default of all dead-letter topics of the configuration.
 
@@ -53,7 +60,7 @@ def list_(
             click.echo(views.letter_line(letter, state))
         shown += 1
     if not shown:
-        nothing(names, selection)
+        nothing(names, asked)
 
 
 @click.command()
@@ -62,7 +69,14 @@ def list_(
 @_all
 @_json
 @configured
-def causes(config: Config, topics: tuple[str, ...], selection: Selection, with_closed: bool, as_json: bool) -> None:
+def causes(
+    config: Config,
+    topics: tuple[str, ...],
+    selection: Selection,
+    asked: dict[str, Any],
+    with_closed: bool,
+    as_json: bool,
+) -> None:
     """Say why there are dead letters: a line for each cause, the most frequent first.
 
     A cause is a code, an exception and a message whose numbers and ids are left out. Take its FINGERPRINT to --cause
@@ -86,7 +100,7 @@ def causes(config: Config, topics: tuple[str, ...], selection: Selection, with_c
         else:
             click.echo(views.cause_line(cause, first_ms, last_ms))
     if not found:
-        nothing(names, selection)
+        nothing(names, asked)
 
 
 @click.command()
@@ -115,9 +129,9 @@ def show(config: Config, where: str, form: str, as_json: bool) -> None:
         click.echo(line)
 
 
-def nothing(topics: list[str], selection: Selection) -> None:
+def nothing(topics: list[str], asked: dict[str, Any]) -> None:
     """Say that there is nothing. Raises UsageError when that is a filter's doing."""
     where = ", ".join(topics)
-    if not selection.is_empty:
+    if asked:
         raise UsageError(f"no dead letter in {where} matches; widen the filter, or look at the closed ones with --all")
     click.echo(f"no dead letters in {where}", err=True)

@@ -16,13 +16,15 @@ from streamer.core.deadletters.selection import Selection
 from streamer.errors import UsageError
 
 _Command = Callable[..., Any]
+_SETS = ("pipelines", "codes", "classes", "causes", "origin_topics", "origin_partitions")
+_FILTER = (*_SETS, "origin_offsets", "since", "until", "keys", "headers", "attempts")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _AGO = re.compile(r"([0-9]+)([smhd])")
 _RANGE = re.compile(r"([0-9]{1,19})(?:(?:-|\.\.)([0-9]{1,19})?)?")
 
 
 def selecting(command: _Command) -> _Command:
-    """Adds the filter's options and hands over what they say as `selection`."""
+    """Adds the filter's options; hands over what they say as `selection`, and their words as `asked`."""
     options = (
         click.option("--pipeline", "pipelines", multiple=True, metavar="NAME", help="Who gave up. This one and those"
                      " below may be repeated: any of the values will do."),
@@ -43,21 +45,19 @@ def selecting(command: _Command) -> _Command:
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        given = {
-            name: kwargs.pop(name)
-            for name in ("pipelines", "codes", "classes", "causes", "origin_topics", "origin_partitions")
-        }
+        given = {name: kwargs.pop(name) for name in _FILTER}
         now = datetime.now(UTC)
         selection = Selection(
-            **given,
-            origin_offsets=_range("--origin-offsets", kwargs.pop("origin_offsets")),
-            since_ms=_time_ms("--since", kwargs.pop("since"), now),
-            until_ms=_time_ms("--until", kwargs.pop("until"), now),
-            keys=tuple(key.encode() for key in kwargs.pop("keys")),
-            headers=tuple(_header(text) for text in kwargs.pop("headers")),
-            attempts=_range("--attempts", kwargs.pop("attempts")),
+            **{name: given[name] for name in _SETS},
+            origin_offsets=_range("--origin-offsets", given["origin_offsets"]),
+            since_ms=_time_ms("--since", given["since"], now),
+            until_ms=_time_ms("--until", given["until"], now),
+            keys=tuple(key.encode() for key in given["keys"]),
+            headers=tuple(_header(text) for text in given["headers"]),
+            attempts=_range("--attempts", given["attempts"]),
         )
-        return command(*args, selection=selection, **kwargs)
+        asked = {name: value for name, value in given.items() if value not in ((), None)}
+        return command(*args, selection=selection, asked=asked, **kwargs)
 
     return wrapper
 

@@ -6,11 +6,12 @@ Key `{topic}/{partition}/{offset}` of the dead letter; key `job/{name}` for what
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from streamer.core.deadletters.letter import DeadLetter, Place
+from streamer.core.deadletters.selection import Selection
 from streamer.core.record import Record
 
 STATE_TOPIC = "streamer.dlq.state"
@@ -32,14 +33,18 @@ class State(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a job set out to do; a job that is started again goes on with it. `ends` are the offsets that it does not
-    read past, by topic and partition."""
+    """What a job set out to do; a job that is started again goes on with it.
+
+    `wanted` is what was asked for, in the words of the command; `selection` what that meant then, times that were given
+    as "2h ago" included; `ends` the offsets that it does not read past, by topic and partition.
+    """
 
     job: str
     action: str
     by: str
     time: str
-    wanted: dict[str, object]
+    wanted: dict[str, Any]
+    selection: Selection
     ends: dict[str, dict[int, int]]
 
 
@@ -93,8 +98,6 @@ class Closed:
         """Whether it was replayed or discarded."""
         return self.find(letter) is not None
 
-    def moved_by(self, job: str, topic: str) -> int:
-        """How many dead letters of a topic this job has closed."""
-        return sum(
-            state.job == job for (name, _), states in self._states.items() if name == topic for state in states.values()
-        )
+    def count(self, job: str) -> int:
+        """How many dead letters this job has closed."""
+        return sum(state.job == job for states in self._states.values() for state in states.values())

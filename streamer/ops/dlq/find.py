@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from streamer.core.deadletters.letter import DeadLetter, Place
-from streamer.core.deadletters.selection import Selection, Selector
+from streamer.core.deadletters.selection import Selection
+from streamer.core.deadletters.selector import Selector
 from streamer.core.deadletters.state import STATE_TOPIC, Closed
 from streamer.ops.dlq.ports import Log
 

@@ -1,0 +1,33 @@
+"""What operators did to dead letters: the records of the topic `streamer.audit`, two for each job."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from streamer.core.output import Output
+
+AUDIT_TOPIC = "streamer.audit"
+
+
+class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A job began, or ended. `wanted` says what was asked for: topics, filter, target and limits, never a text.
+
+    `count` is how many dead letters the job had moved or closed by then, counting its earlier starts; `refused` how
+    many of those asked for it left where they are. A job that was killed has no end, until it is started again.
+    """
+
+    event: Literal["began", "ended"]
+    action: str
+    job: str
+    by: str
+    time: str
+    wanted: dict[str, Any]
+    count: int
+    refused: int
+
+
+def audit_output(audit: Audit) -> Output:
+    """The record, keyed by the job."""
+    return AUDIT_TOPIC, -1, audit.job.encode(), msgspec.json.encode(audit), []

@@ -1,0 +1,104 @@
+"""Pick dead letters by what their headers say.
+
+The headers of our own dead letters are compared as bytes; only those that are picked are parsed. So a filter costs
+little more than reading the headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from streamer.core import headers as names
+from streamer.core.deadletters.causes import fingerprint
+from streamer.core.deadletters.families import Named, Reason, count, headers_of, read
+from streamer.core.deadletters.letter import DeadLetter, timestamp_ms
+from streamer.core.deadletters.selection import Selection
+from streamer.core.deadletters.state import Closed
+from streamer.core.record import Record
+
+_FOREVER_MS = 1 << 62
+Test = Callable[[int | None], bool]
+
+
+class Selector:
+    """Applies a selection. `closed` dead letters, replayed or discarded before, are left out unless `with_closed`."""
+
+    def __init__(self, selection: Selection, closed: Closed, *, with_closed: bool = False) -> None:
+        self._closed = None if with_closed else closed
+        self._since_ms = -1 if selection.since_ms is None else selection.since_ms
+        self._until_ms = _FOREVER_MS if selection.until_ms is None else selection.until_ms
+        self._timed = selection.since_ms is not None or selection.until_ms is not None
+        self._texts = [
+            (header, field, frozenset(allowed), frozenset(text.encode() for text in allowed))
+            for header, field, allowed in (
+                (names.ERROR_CODE, "code", selection.codes),
+                (names.ERROR_CLASS, "failure_class", selection.classes),
+                (names.ERROR_PIPELINE, "pipeline", selection.pipelines),
+                (names.CONNECT_TOPIC, "topic", selection.origin_topics),
+            )
+            if allowed
+        ]
+        self._numbers = [
+            (header, field, test)
+            for header, field, test in (
+                (names.CONNECT_PARTITION, "partition", _one_of(selection.origin_partitions)),
+                (names.CONNECT_OFFSET, "offset", _within(selection.origin_offsets)),
+                (names.ERROR_ATTEMPTS, "attempts", _within(selection.attempts, absent=1)),
+            )
+            if test is not None
+        ]
+        self._keys = frozenset(selection.keys)
+        self._headers = selection.headers
+        self._causes = frozenset(selection.causes)
+
+    def pick(self, records: Iterable[Record]) -> Iterator[DeadLetter]:
+        """The dead letters among these records that the selection asks for, in their order."""
+        for record in records:
+            if self._timed and not self._since_ms <= timestamp_ms(record) <= self._until_ms:
+                continue
+            if self._keys and record.key() not in self._keys:
+                continue
+            headers = headers_of(record)
+            found = dict(headers) if headers else {}
+            if names.ERROR_CODE in found:
+                if not self._wants_headers(found):
+                    continue
+                reason = read(found)
+            elif not self._wants(reason := read(found)):
+                continue
+            if self._headers and not all(header in (headers or ()) for header in self._headers):
+                continue
+            if self._causes and fingerprint(reason) not in self._causes:
+                continue
+            letter = DeadLetter(record, headers, reason)
+            if self._closed is None or not self._closed.holds(letter):
+                yield letter
+
+    def _wants_headers(self, found: Named) -> bool:
+        """`_wants` for our own dead letters, without parsing what is not asked for."""
+        for header, _, _, allowed in self._texts:
+            if found.get(header) not in allowed:
+                return False
+        return all(test(count(found.get(header))) for header, _, test in self._numbers)
+
+    def _wants(self, reason: Reason) -> bool:
+        return all(getattr(reason, field) in allowed for _, field, allowed, _ in self._texts) and all(
+            test(getattr(reason, field)) for _, field, test in self._numbers
+        )
+
+
+def _one_of(numbers: Sequence[int]) -> Test | None:
+    return frozenset(numbers).__contains__ if numbers else None
+
+
+def _within(bounds: tuple[int, int | None] | None, absent: int | None = None) -> Test | None:
+    """`absent` stands for a number that is not there; a range without it holds no such."""
+    if bounds is None:
+        return None
+    low, high = bounds
+
+    def test(number: int | None) -> bool:
+        number = absent if number is None else number
+        return number is not None and low <= number and (high is None or number <= high)
+
+    return test
