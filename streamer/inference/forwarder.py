@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 
+import msgspec
+
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass
 from streamer.inference.channel import Done, Started
@@ -31,9 +33,8 @@ class WorkerFailureError(Exception):
         self.exit_code = exit_code
 
 
-@dataclass(frozen=True, slots=True)
-class Computation:
-    """One numbered computation, encoded."""
+class Computation(msgspec.Struct, frozen=True, gc=False):
+    """One numbered computation, encoded. A struct: one is made a text."""
 
     number: int
     encoded: Encoded

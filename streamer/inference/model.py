@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure
@@ -33,9 +35,8 @@ class Input:
     params: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One computation ready to run.
+class Encoded(msgspec.Struct, frozen=True, gc=False):
+    """One computation ready to run. A struct: one is made a text.
 
     `length` is what it costs in a batch where all are padded to the longest; `tokens` is what the answer reports, 0
     where a model has none. `content` is the model's own.
