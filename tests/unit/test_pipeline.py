@@ -248,6 +248,18 @@ class TestRebalance:
         kit.answer(kit.last_work())
         assert len(kit.settles()) == 1
 
+    def test_a_late_release_leaves_alone_what_came_back_meanwhile(self) -> None:
+        """The source waits for a release only so long; the partition may be ours anew when a slow plan ends."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{"])))
+        (plan,) = kit.settles()
+        kit.feed(Revoking(5, frozenset({("in", 0)})), Assigned({("in", 0): 6}))
+        kit.feed(Unsettled(plan.settle, "ownership"))
+        kit.now += 1
+        kit.feed(taken(2, segment([b"{"], epoch=6)))
+        assert kit.settles()[-1].epochs == {("in", 0): 6}
+        assert not kit.pipeline.ledger.partitions[("in", 0)].leaving
+
     def test_lost_partitions_are_never_settled(self) -> None:
         """They are somebody else's already."""
         kit = Kit()

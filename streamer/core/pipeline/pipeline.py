@@ -129,7 +129,7 @@ class Pipeline:
             case Unsettled():
                 self._unsettled(fact, now)
             case Assigned():
-                self._dropped(self.ledger.assign(fact.epochs))
+                self._assigned(fact)
             case Revoking():
                 self._revoking[fact.epoch] = fact
                 self._dropped(self.ledger.leave(fact.partitions))
@@ -151,6 +151,15 @@ class Pipeline:
         if self.phase is not Phase.FINISHED:
             self._advance(now)
         return self._commands
+
+    # --- partitions ----------------------------------------------------------------------------------------------
+
+    def _assigned(self, fact: Assigned) -> None:
+        """Own partitions. One of them may be among those that we have not released yet: the source waited as long as it
+        may, let go, and got it back. Its release, once it comes, must not take what is ours anew."""
+        for epoch, revoking in self._revoking.items():
+            self._revoking[epoch] = Revoking(epoch, revoking.partitions - fact.epochs.keys())
+        self._dropped(self.ledger.assign(fact.epochs))
 
     # --- intake --------------------------------------------------------------------------------------------------
 
