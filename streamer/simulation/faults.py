@@ -39,19 +39,19 @@ class Passer:
         self.member = self._group.join(self, None, self._owned)
         world.clock.later(stay_s, self._leave)
 
-    def on_rebalance(self) -> None:
+    def on_rebalance(self, member: str) -> None:
         self._world.clock.later(self._world.latency(0.02), self._rejoin)
 
-    def on_sync(self, generation: int, assignment: frozenset[TopicPartition]) -> None:
+    def on_sync(self, member: str, generation: int, assignment: frozenset[TopicPartition]) -> None:
         gives_up = self._owned - assignment
         self._owned = assignment
         if gives_up:
             self._world.clock.later(self._world.latency(0.02), self._rejoin)
 
-    def on_expelled(self) -> None:
+    def on_expelled(self, member: str) -> None:
         self._gone = True
 
-    def on_fenced(self) -> None:
+    def on_fenced(self, member: str) -> None:
         """It has no instance id that anybody could take."""
 
     def _rejoin(self) -> None:
@@ -97,11 +97,15 @@ def rebalances(life: Life) -> bool:
 def lost(life: Life) -> bool:
     """A member misses its session timeout and learns it late."""
     process = _some(life)
-    if process is None or process.source.member not in life.world.group.members:
+    return process is not None and _expel(life, process, life.world.rng.choice((0.01, 0.2, 1.0)))
+
+
+def _expel(life: Life, process: Process, learns_after_s: float) -> bool:
+    if process.source.member not in life.world.group.members:
         return False
-    process.source.network_s = life.world.rng.choice((0.01, 0.2, 1.0))
+    usual_s, process.source.network_s = process.source.network_s, learns_after_s
     life.world.group.expel(process.source.member)
-    process.source.network_s = 0.01
+    process.source.network_s = usual_s
     return True
 
 
@@ -121,6 +125,15 @@ def killed_in_transaction(life: Life) -> bool:
             process.kill()
             return True
     return False
+
+
+def killed_in_revoke(life: Life) -> bool:
+    """kill -9 of a process that was just told to give up partitions: it had got those of another, which comes back."""
+    running = life.running()
+    if len(running) < 2 or not _expel(life, running[0], 0.2):
+        return False
+    running[1].killed_by_revoke = True
+    return True
 
 
 def usurped(life: Life) -> bool:
@@ -199,6 +212,17 @@ def stall(life: Life) -> bool:
     return True
 
 
+def hiccup(life: Life) -> bool:
+    """A plan comes to nothing, and the sink gets no time to give back the one behind it."""
+    process = _some(life)
+    if process is None or process.sink.trouble:
+        return False
+    trouble = Trouble.ABORT if life.world.scenario.exactly_once else Trouble.COMMIT_FAILED
+    process.sink.stall_s = 0.5
+    process.sink.trouble += [trouble, Trouble.HICCUP]
+    return True
+
+
 def sink_fenced(life: Life) -> bool:
     """Somebody takes the sink's transactional id and goes away again."""
     process = _some(life)
@@ -221,6 +245,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "lost": (1.5, lost),
     "killed": (1.5, killed),
     "killed_in_transaction": (1.5, killed_in_transaction),
+    "killed_in_revoke": (1.0, killed_in_revoke),
     "usurped": (1.0, usurped),
     "worker_segfault": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGSEGV), "running")),
     "worker_sigkill": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGKILL), "alive")),
@@ -239,6 +264,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "undelivered": (1.0, _in_sink(Trouble.UNDELIVERED)),
     "commit_failed": (1.0, _in_sink(Trouble.COMMIT_FAILED)),
     "commit_unclear": (1.0, _in_sink(Trouble.COMMIT_UNCLEAR)),
+    "hiccup": (1.5, hiccup),
     "stall": (1.5, stall),
     "sink_fenced": (0.7, sink_fenced),
     "wall_jump": (0.7, wall_jump),

@@ -57,7 +57,7 @@ class Life:
         judge = Judge(scenario, log)
         group.on_offsets.append(judge.offsets)
         self.world = World(scenario, rng, clock, log, group, judge, deque(maxlen=LAST_STEPS))
-        self.faults = Counter[str]()
+        self.faults = Counter(scenario.poison.values())
         self._members: dict[str, Process] = {}
         self._rivals: list[Process] = []
         self._visits = 0

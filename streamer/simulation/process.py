@@ -12,7 +12,7 @@ from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.output import Output
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
-from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Settle, Stop, Tick
+from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, Settle, Stop, Tick
 from streamer.core.record import Answer
 from streamer.driver import Adapters, Driver
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, OUTPUT, Judge, Step
@@ -74,6 +74,7 @@ class Process:
         self.number = world.processes
         self.stopping = False
         self.rivalled = False  # another process took its slot
+        self.killed_by_revoke = False
         self.finish: Finish | None = None
         self.killed = False
         self._world = world
@@ -142,6 +143,9 @@ class Process:
 
     def post(self, fact: Input) -> None:
         """What the adapters are given: the driver's inbox."""
+        if self.killed_by_revoke and isinstance(fact, Revoking):
+            self.kill()
+            return
         self._inbox.append(fact)
         if not self._awake:
             self._awake = True

@@ -27,18 +27,18 @@ class GroupMetadata:
 
 
 class GroupClient(Protocol):
-    """What the coordinator tells a member; each call arrives as fast as the member lets it."""
+    """What the coordinator tells `member`, which a client may not be any more when it hears it."""
 
-    def on_rebalance(self) -> None:
+    def on_rebalance(self, member: str) -> None:
         """Join again (the answer to a heartbeat)."""
 
-    def on_sync(self, generation: int, assignment: frozenset[TopicPartition]) -> None:
+    def on_sync(self, member: str, generation: int, assignment: frozenset[TopicPartition]) -> None:
         """The rebalance is over: this is your generation and your assignment."""
 
-    def on_expelled(self) -> None:
+    def on_expelled(self, member: str) -> None:
         """You are no member any more: what you own is lost."""
 
-    def on_fenced(self) -> None:
+    def on_fenced(self, member: str) -> None:
         """Another process joined under your instance id."""
 
 
@@ -81,6 +81,13 @@ class Group:
         """Whether no rebalance is under way."""
         return not self._rebalancing
 
+    @property
+    def orphans(self) -> frozenset[TopicPartition]:
+        """Partitions that nobody was assigned, as a description of the group tells; empty while it rebalances."""
+        if self._rebalancing:
+            return frozenset()
+        return frozenset(self._partitions).difference(*(one.assignment for one in self._members.values()))
+
     def join(
         self, client: GroupClient, member: str | None, owned: frozenset[TopicPartition], instance: str | None = None
     ) -> str:
@@ -90,7 +97,7 @@ class Group:
         if member is not None:
             known = self._members.get(member)
             if known is None:
-                (client.on_fenced if member in self._fenced else client.on_expelled)()
+                (client.on_fenced if member in self._fenced else client.on_expelled)(member)
                 return member
             known.owned, known.joined = owned, True
             self._rebalance()
@@ -105,11 +112,11 @@ class Group:
         del self._members[before.id]
         self._members[member] = _Member(member, client, instance, owned, self._rebalancing, before.assignment)
         self._fenced.add(before.id)
-        before.client.on_fenced()
+        before.client.on_fenced(before.id)
         if self._rebalancing:
             self._complete()
         else:
-            client.on_sync(self.generation, before.assignment)
+            client.on_sync(member, self.generation, before.assignment)
         return member
 
     def leave(self, member: str) -> None:
@@ -122,7 +129,7 @@ class Group:
         gone = self._members.get(member)
         if gone is not None:
             self.leave(member)
-            gone.client.on_expelled()
+            gone.client.on_expelled(member)
 
     def silence(self, member: str) -> None:
         """The member's heartbeats end here; its session times out."""
@@ -134,7 +141,7 @@ class Group:
             self.rebalances += 1
             for one in self._members.values():
                 if not one.joined:
-                    one.client.on_rebalance()
+                    one.client.on_rebalance(one.id)
         self._complete()
 
     def _complete(self) -> None:
@@ -150,7 +157,7 @@ class Group:
         for member, assignment in self._assign().items():
             one = self._members[member]
             one.assignment, one.joined = assignment, False
-            one.client.on_sync(self.generation, assignment)
+            one.client.on_sync(member, self.generation, assignment)
 
     def _assign(self) -> dict[str, frozenset[TopicPartition]]:
         """Balanced, and everybody keeps what they own where that is balanced. A partition that has to move is given to

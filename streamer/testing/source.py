@@ -22,7 +22,11 @@ JOIN_S = 0.05
 POLL_S = 0.004
 NETWORK_S = 0.01
 RETRY_S = 0.05
+ORPHAN_S = 0.5
 NOBODY = GroupMetadata("", -1)
+
+
+Act = Callable[[], Generator[Wait, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class MemorySource:
         micro_batch_records: int = 2000,
         revoke_deadline_s: float = 10.0,
         skip_out_of_range: bool = False,
+        heals_orphans: bool = True,
         latency: Latency = exactly,
         wall_ns: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -80,6 +85,7 @@ class MemorySource:
         self._micro_batch_records = micro_batch_records
         self._revoke_deadline_s = revoke_deadline_s
         self._skip_out_of_range = skip_out_of_range
+        self._heals_orphans = heals_orphans
         self._latency = latency
         self._wall_ns = wall_ns
         self._generation = -1
@@ -92,7 +98,7 @@ class MemorySource:
         self._taken_bytes = 0
         self._granted = (0, 0)
         self._released: set[int] = set()
-        self._mail: deque[Callable[[], Generator[Wait, None, None]]] = deque()
+        self._mail: deque[tuple[str, Act]] = deque()
         self._mail_at = 0.0
         self._calls: deque[Call] = deque()
         self._closed = False
@@ -157,30 +163,26 @@ class MemorySource:
 
     # --- what the coordinator says, after a while ---------------------------------------------------------------------
 
-    def on_rebalance(self) -> None:
-        self._deliver(self._join)
+    def on_rebalance(self, member: str) -> None:
+        self._deliver(member, self._join)
 
-    def on_sync(self, generation: int, assignment: frozenset[TopicPartition]) -> None:
-        def heard() -> Generator[Wait, None, None]:
-            return self._synced(generation, assignment)
+    def on_sync(self, member: str, generation: int, assignment: frozenset[TopicPartition]) -> None:
+        self._deliver(member, lambda: self._synced(assignment), generation)
 
-        self._deliver(heard, lambda: setattr(self, "_generation", generation))
+    def on_expelled(self, member: str) -> None:
+        self._deliver(member, self._expelled)
 
-    def on_expelled(self) -> None:
-        self._deliver(self._expelled)
+    def on_fenced(self, member: str) -> None:
+        self._deliver(member, self._fenced)
 
-    def on_fenced(self) -> None:
-        self._deliver(self._fenced)
-
-    def _deliver(
-        self, act: Callable[[], Generator[Wait, None, None]], on_arrival: Callable[[], None] = lambda: None
-    ) -> None:
+    def _deliver(self, member: str, act: Act, generation: int | None = None) -> None:
         """The client's own thread hears it first; what we do about it comes when the task polls again."""
         self._mail_at = max(self._mail_at, self._clock.now + self._latency(self.network_s))
 
         def arrive() -> None:
-            on_arrival()
-            self._mail.append(act)
+            if generation is not None and member == self.member:
+                self._generation = generation
+            self._mail.append((member, act))
             self._task.wake()
 
         self._clock.later(self._mail_at - self._clock.now, arrive)
@@ -194,12 +196,16 @@ class MemorySource:
     def _run(self) -> Generator[Wait, None, None]:
         yield self._latency(JOIN_S)
         yield from self._join()
+        if self._instance is not None and self._heals_orphans:
+            self._clock.later(self._revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(frozenset()))
         while True:
             self._serve()
             if self._mail:
                 yield self._latency(POLL_S)  # between what the client knows and what we publish
-                yield from self._mail.popleft()()
-                self._publish()
+                member, act = self._mail.popleft()
+                if member == self.member:
+                    yield from act()
+                    self._publish()
             elif self._take():
                 yield self._latency(POLL_S)
             else:
@@ -225,7 +231,7 @@ class MemorySource:
         self.member = self._group.join(self, self.member, self._assigned, self._instance)
         yield 0.0
 
-    def _synced(self, generation: int, assignment: frozenset[TopicPartition]) -> Generator[Wait, None, None]:
+    def _synced(self, assignment: frozenset[TopicPartition]) -> Generator[Wait, None, None]:
         revoked, added = sorted(self._assigned - assignment), sorted(assignment - self._assigned)
         if added:
             self._assigned |= frozenset(added)
@@ -267,6 +273,27 @@ class MemorySource:
         self._released.discard(epoch)
         self._disown(partitions)
 
+    def _look_for_orphans(self, before: frozenset[TopicPartition]) -> None:
+        """A static member that restarts is given its last assignment in a stable group. Had it been told to give up a
+        partition, and died before it did, nobody would ever rebalance, and the partition would be nobody's. What is
+        nobody's for longer than giving up takes is such an orphan: leave and join again."""
+        if self._closed or self.member is None:
+            return
+        orphans = self._group.orphans
+        if orphans & before:
+            self._mail.append((self.member, self._join_anew))
+            self._task.wake()
+        elif orphans:
+            self._clock.later(self._revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(orphans))
+
+    def _join_anew(self) -> Generator[Wait, None, None]:
+        if self._assigned:
+            yield from self._on_revoke(sorted(self._assigned))
+        self._assigned = frozenset()
+        self._group.leave(self.member or "")
+        self.member = None
+        yield from self._join()
+
     def _expelled(self) -> Generator[Wait, None, None]:
         """The client's session is over: what we had is lost; join as a new member."""
         lost = sorted(self._assigned)
@@ -289,7 +316,7 @@ class MemorySource:
         mine = sorted(key for key in partitions if key in self._epochs)
         if mine:
             self._own(self._starts(mine))
-            self._mail.append(_polled)
+            self._mail.append((self.member or "", _polled))
 
     def _own(self, starts: dict[TopicPartition, int]) -> None:
         self._epoch += 1

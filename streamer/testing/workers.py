@@ -49,6 +49,7 @@ class _Process:
     ready: bool = False
     dead: bool = False
     hung: bool = False
+    hanging: tuple[int, str] | None = None  # the computation that it hangs in, if the script says so
     busy: bool = False
     alone: bool = False
     queue: deque[list[tuple[int, str]]] = field(default_factory=deque)
@@ -127,6 +128,8 @@ class ScriptedWorkers:
         """Our own kill -9."""
         process = self._processes[worker]
         if not process.dead:
+            if process.hanging is not None:
+                self._on_death(*process.hanging)
             self._lose(process, WorkerLost(worker, signal=signal.SIGKILL, hung=True))
 
     def close(self, timeout_s: float) -> None:
@@ -191,8 +194,8 @@ class ScriptedWorkers:
                 self._lose(process, WorkerLost(process.number, signal=reaction.signal))
                 return
             if isinstance(reaction, Hangs):
-                self._on_death(number, text)
                 process.hung = True
+                process.hanging = (number, text)
                 return
             raised = raised or isinstance(reaction, Raises)
         if raised and len(batch) > 1:
