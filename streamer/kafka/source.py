@@ -350,8 +350,8 @@ class KafkaSource:
         if fresh:
             self._commit_start(consumer, fresh)
         self._expect_end(starts)
-        if self._paused and starts:
-            consumer.pause(starts)
+        if starts:  # the client keeps "paused" over a loss and a new assignment (measured)
+            (consumer.pause if self._paused else consumer.resume)(starts)
         self._own(starts)
         self._publish()
 
