@@ -32,7 +32,7 @@ def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
     from streamer.demo.summary import summarise
     from streamer.demo.watch import Watch
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts = _Interrupts()
     logging.basicConfig(level=logging.ERROR)  # the Kafka client's word on a broker that is just starting helps nobody
     display = Display()
     started = time.monotonic()
@@ -50,6 +50,7 @@ def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
         with place.run() as run, Watch(place.config, plan) as watch:
 
             def check() -> None:
+                interrupts.check()
                 run.check()
                 display.update()
 
@@ -71,6 +72,20 @@ def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
     return ExitCode.DONE if summary.ok else ExitCode.BUG
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM cleans up as Ctrl-C does."""
-    raise KeyboardInterrupt
+class _Interrupts:
+    """Ctrl-C, and SIGTERM as if it were that. Each is also remembered: where it hits in the middle of a fork, Python
+    drops the exception."""
+
+    def __init__(self) -> None:
+        self._came = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self)
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self._came = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if one came."""
+        if self._came:
+            raise KeyboardInterrupt
