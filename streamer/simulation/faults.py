@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from streamer.core.record import TopicPartition
-from streamer.simulation.process import Process, World
+from streamer.simulation.process import REVOKE_DEADLINE_S, Process, World
 from streamer.testing import Group, Stage, Trouble
 
 STOP_WITHIN_S = 3.0
@@ -223,6 +223,18 @@ def hiccup(life: Life) -> bool:
     return True
 
 
+def slow_revoke(life: Life) -> bool:
+    """A plan outlasts the revoke deadline, and its partitions come back before it ends."""
+    for process in life.running():
+        if process.sink.busy and not process.sink.trouble and len(process.source.ownership.epochs) > 1:
+            process.sink.stall_s = REVOKE_DEADLINE_S + 0.6
+            process.sink.stall_before = life.world.rng.choice((Stage.OFFSETS, Stage.COMMIT))
+            process.sink.trouble.append(Trouble.STALL)
+            Passer(life.world, REVOKE_DEADLINE_S + 0.1)
+            return True
+    return False
+
+
 def sink_fenced(life: Life) -> bool:
     """Somebody takes the sink's transactional id and goes away again."""
     process = _some(life)
@@ -245,7 +257,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "lost": (1.5, lost),
     "killed": (1.5, killed),
     "killed_in_transaction": (1.5, killed_in_transaction),
-    "killed_in_revoke": (1.0, killed_in_revoke),
+    "killed_in_revoke": (2.0, killed_in_revoke),
     "usurped": (1.0, usurped),
     "worker_segfault": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGSEGV), "running")),
     "worker_sigkill": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGKILL), "alive")),
@@ -265,6 +277,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "commit_failed": (1.0, _in_sink(Trouble.COMMIT_FAILED)),
     "commit_unclear": (1.0, _in_sink(Trouble.COMMIT_UNCLEAR)),
     "hiccup": (1.5, hiccup),
+    "slow_revoke": (2.0, slow_revoke),
     "stall": (1.5, stall),
     "sink_fenced": (0.7, sink_fenced),
     "wall_jump": (0.7, wall_jump),

@@ -22,7 +22,7 @@ SESSION_TIMEOUT_S = 2.0
 HEALED_S = STRIKING_S + 3.0  # no fault strikes after this
 DRAIN_S = 90.0  # the longest pauses are 30 s: a worker's third start in vain, and what adds to it
 STOP_S = 10.0
-RETRY_S = 0.02
+RETRY_S = 0.01
 LOOK_S = 0.25
 
 logging.getLogger("streamer.driver").addFilter(lambda record: record.levelno > logging.WARNING)

@@ -81,6 +81,7 @@ class MemorySink:
         self.trouble: deque[Trouble] = deque()
         self.stall_s = 1.0
         self.stall_before = Stage.COMMIT
+        self.busy = False  # whether a plan is under way
         self.outcomes: dict[str, int] = {}
         self._log = log
         self._group = group
@@ -142,6 +143,7 @@ class MemorySink:
             if plan.generation <= self._dead_generation:
                 self._post(Unsettled(plan.settle, "behind"))
                 continue
+            self.busy = True
             began = self._clock.now
             try:
                 fact = yield from self._settle(plan)
@@ -149,6 +151,7 @@ class MemorySink:
                 self._post(SinkFailed(ExitCode.FENCED, "another producer took this slot's transactional id"))
                 return
             fact = replace(fact, seconds=self._clock.now - began)
+            self.busy = False
             outcome = "settled" if isinstance(fact, Settled) else fact.reason
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
             if isinstance(fact, Unsettled):

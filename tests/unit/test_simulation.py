@@ -188,6 +188,18 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "self.waiting.extendleft(reversed(held.values()))",
         "pass",
     ),
+    "cuts beyond the end of what the next plan holds": (
+        ledger.Ledger,
+        "unsettled",
+        "segment.planned < len(records) and ",
+        "",
+    ),
+    "drops what came back when its late release comes": (
+        pipeline.Pipeline,
+        "_assigned",
+        "revoking.partitions - fact.epochs.keys()",
+        "revoking.partitions",
+    ),
     "leaves an orphaned partition alone": (
         source.MemorySource,
         "_look_for_orphans",
