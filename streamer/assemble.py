@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
 from streamer import __version__
-from streamer.cache import CacheEvent, NullCache, RedisCache
+from streamer.cache.events import CacheEvent
+from streamer.cache.null import NullCache
 from streamer.config import Config, PipelineConfig, start_time_ms
 from streamer.core.codec import Codec
 from streamer.core.encoder import Encoder, OutputLimits
@@ -17,10 +20,10 @@ from streamer.core.output import Output
 from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
-from streamer.core.pipeline.protocol import Input, ModelCard, Settle
+from streamer.core.pipeline.protocol import Input, ModelCard, Settle, SinkFailed
 from streamer.core.report import Report, ReportBuilder
 from streamer.driver import Adapters, Driver
-from streamer.errors import ConfigurationError, UsageError
+from streamer.errors import ConfigurationError, ExitCode, StreamerError, UsageError
 from streamer.inference.pool import WorkerPool
 from streamer.inference.spec import WorkerSpec, plan_threads
 from streamer.kafka.clients import (
@@ -38,7 +41,6 @@ from streamer.kafka.topics import check, connect, describe
 from streamer.observe import Meter, Tracer, on_cache_event
 from streamer.ports import Cache
 from streamer.telemetry.metrics import Metrics
-from streamer.telemetry.otlp import OtlpEncoder
 from streamer.telemetry.spans import SpanExporter
 
 DEFAULT_MESSAGE_BYTES = 1_048_588  # the broker's own default of max.message.bytes
@@ -76,10 +78,13 @@ class Assembly:
 
 
 def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
-    """Build one pipeline on Kafka. Raises StreamerError: topics missing, rights missing, brokers away, slot taken."""
+    """Build one pipeline on Kafka. Raises StreamerError: wrong configuration, slot taken.
+
+    The topics are checked while the workers load; what is wrong with them is posted as `SinkFailed`.
+    """
     pipeline_config = pipeline_of(config, name)
-    limits = _output_limits(config, name)
     inbox: SimpleQueue[Input] = SimpleQueue()
+    limits = _check_topics(config, name, inbox)
     slot = take_slot(pipeline_config.group, pipeline_config.slot)
     workers, spec = worker_plan(pipeline_config, name, options.pipelines)
     pipeline = Pipeline(policy_of(config, name, workers, options.accept_dead_letters), Codec(name))
@@ -91,7 +96,7 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
     pool = WorkerPool(spec, workers, inbox.put)
     metrics = Metrics(name)
     cache = make_cache(config, inbox.put, on_cache_event(metrics))
-    available = (lambda: cache.available) if isinstance(cache, RedisCache) else None
+    available = (lambda: cache.available) if config.cache.url else None
     meter = Meter(metrics, slot.name, reports, lambda: dict(source.highs), available)
     closers: list[Callable[[float], None]] = []
     tracer = _make_tracer(config, name, slot, metrics, closers)
@@ -104,6 +109,8 @@ def _make_tracer(
 ) -> Tracer | None:
     if not config.telemetry.spans:
         return None
+    from streamer.telemetry.otlp import OtlpEncoder  # brings protobuf, which takes a quarter second to import
+
     topic = SpanTopic(config.kafka, config.telemetry.spans)
     exporter = SpanExporter(topic.send, OtlpEncoder(slot.name, __version__), metrics.spans)
     closers += [exporter.close, topic.close]
@@ -159,6 +166,9 @@ def make_cache(
     """Redis, or nothing."""
     if not config.cache.url:
         return NullCache(post)
+    # Imported only where it is used: the client takes longer to import than the rest of the driver.
+    from streamer.cache.redis_cache import RedisCache
+
     return RedisCache(config.cache.url, config.cache.ttl_s, post, on_event=on_event)
 
 
@@ -177,6 +187,24 @@ def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions
         address=config.kafka.bootstrap_servers,
         group=pipeline.group,
     )
+
+
+def _check_topics(config: Config, name: str, inbox: SimpleQueue[Input]) -> Future[dict[str, int]]:
+    """Find the output limits on a thread of its own: a restart waits for the workers, not for this too."""
+    limits: Future[dict[str, int]] = Future()
+
+    def check_now() -> None:
+        try:
+            limits.set_result(_output_limits(config, name))
+        except StreamerError as error:
+            limits.set_exception(error)
+            inbox.put(SinkFailed(error.exit_code, str(error)))
+        except Exception as error:
+            limits.set_exception(error)
+            inbox.put(SinkFailed(ExitCode.BUG, f"the topics could not be checked: {type(error).__name__}"))
+
+    threading.Thread(target=check_now, name="topic-check", daemon=True).start()
+    return limits
 
 
 def _output_limits(config: Config, name: str) -> dict[str, int]:
@@ -200,18 +228,15 @@ def _make_sink(
     name: str,
     slot: Slot,
     source: KafkaSource,
-    limits: dict[str, int],
+    limits: Future[dict[str, int]],
     inbox: SimpleQueue[Input],
     pending: dict[int, Report],
 ) -> TransactionalSink | IdempotentSink:
     pipeline = config.pipelines[name]
-    properties = producer_properties(
-        config.kafka,
-        pipeline,
-        slot.name,
-        batch_bytes=min(limits.values()),
-        largest_bytes=max(limits.values()),
-    )
+
+    def properties() -> dict[str, Any]:
+        found = limits.result().values()
+        return producer_properties(config.kafka, pipeline, slot.name, batch_bytes=min(found), largest_bytes=max(found))
 
     def make_encode(card: ModelCard) -> Encode:
         encoder = Encoder(
@@ -220,7 +245,7 @@ def _make_sink(
             card=card,
             output_topic=pipeline.output,
             dead_letter_topic=pipeline.dead_letter,
-            limits=OutputLimits(limits[pipeline.output], limits[pipeline.dead_letter]),
+            limits=OutputLimits(limits.result()[pipeline.output], limits.result()[pipeline.dead_letter]),
         )
         reports = config.telemetry.reports
         wanted = bool(reports or config.telemetry.http)
@@ -240,10 +265,10 @@ def _make_sink(
 
     address = config.kafka.bootstrap_servers
     if pipeline.guarantee == "exactly_once":
-        return TransactionalSink(lambda: make_producer(properties), make_encode, source, inbox.put, address)
+        return TransactionalSink(lambda: make_producer(properties()), make_encode, source, inbox.put, address)
     sink: IdempotentSink
     sink = IdempotentSink(
-        lambda: make_producer({**properties, "on_delivery": lambda error, message: sink.on_delivery(error, message)}),
+        lambda: make_producer({**properties(), "on_delivery": lambda error, message: sink.on_delivery(error, message)}),
         make_encode,
         source,
         inbox.put,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from streamer import __version__
-from streamer.cache import CacheEvent
+from streamer.cache.events import CacheEvent
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import (
     Assigned,

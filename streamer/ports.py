@@ -55,6 +55,11 @@ class Cache(Protocol):
     def store(self, entries: list[tuple[bytes, Answer]]) -> None:
         """Write when it can; drop (and count) when it cannot."""
 
+    @property
+    def available(self) -> bool:
+        """Whether it is asked now, rather than suspended after failures."""
+        ...
+
     def close(self, timeout_s: float) -> None: ...
 
 

@@ -18,7 +18,7 @@ import msgspec
 from streamer.core.diagnosis import MAX_ID_CHARS, diagnose, not_utf8
 from streamer.core.headers import CE_ID, CE_SPECVERSION, CONTENT_TYPE, REPLAY_ID, REPLAY_PIPELINE, TRACEPARENT
 from streamer.core.record import BareRecord, Headers, Outcome, Record, Segment, Skipped, TextEvent
-from streamer.core.traceparent import parse
+from streamer.core.traceparent import only_trace, parse
 from streamer.errors import Code, DataFailure
 
 _CONTENT_TYPE_CHARS = len(CONTENT_TYPE)
@@ -93,6 +93,9 @@ class Codec:
                 )
                 continue
             value = record.value()
+            if headers and only_trace(headers):
+                self._note_trace(headers[0][1], segment, len(events))
+                headers = None
             if headers or not value or len(value) > max_value_bytes:
                 outcome = self._decode_slowly(value, headers, segment, len(events))
             else:
@@ -135,14 +138,7 @@ class Codec:
                 return FOREIGN_REPLAY
         if value is None:
             return TOMBSTONE
-        if (context := named.get(TRACEPARENT)) is not None:
-            trace = parse(context)
-            if trace is None:
-                self.bad_traceparents += 1
-            else:
-                if segment.traces is None:
-                    segment.traces = [None] * len(segment.records)
-                segment.traces[index] = trace
+        self._note_trace(named.get(TRACEPARENT), segment, index)
         if not value:
             return DataFailure(Code.DECODE_EMPTY, 'The value has 0 bytes: send {"text": "..."}.')
         if len(value) > self._limits.max_value_bytes:
@@ -165,6 +161,17 @@ class Codec:
                 'ce_specversion is not "1.0", the only version that is read.',
             )
         return self._text(value) if form is _Format.TEXT else self._json(value)
+
+    def _note_trace(self, context: bytes | None, segment: Segment, index: int) -> None:
+        if context is None:
+            return
+        trace = parse(context)
+        if trace is None:
+            self.bad_traceparents += 1
+            return
+        if segment.traces is None:
+            segment.traces = [None] * len(segment.records)
+        segment.traces[index] = trace
 
     def _json(self, value: bytes, where: str = "$") -> TextEvent | DataFailure:
         try:

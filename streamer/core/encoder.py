@@ -17,7 +17,7 @@ from streamer.core.output import RECORD_BYTES, Output, headers_size_bytes
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, Headers, Record, Segment, TopicPartition
 from streamer.core.report import ReportBuilder
-from streamer.core.traceparent import render
+from streamer.core.traceparent import only_trace, render
 from streamer.errors import Code, DataFailure
 
 RESULT_TYPE = "streamer.result.v1"
@@ -94,7 +94,7 @@ class Encoder:
                 event = events[index]
                 assert event is not None  # what has an answer was decoded
                 given_id = event.id
-                if given_id is None or record.headers():
+                if given_id is None or ((named := record.headers()) and not only_trace(named)):
                     given_id = event_id(record, event)
                 elif type(given_id) is int:
                     given_id = str(given_id)

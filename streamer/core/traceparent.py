@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from streamer.core.record import MicroBatch, TraceParent
+from streamer.core.headers import TRACEPARENT
+from streamer.core.record import Headers, MicroBatch, TraceParent
 
 # Version 00 is exactly this; a later version may add fields behind another dash.
 _PATTERN = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -31,6 +32,11 @@ def parse(value: bytes) -> TraceParent | None:
     if not trace_id or not span_id:
         return None
     return TraceParent(trace_id, span_id, bool(int(flags, 16) & 1))
+
+
+def only_trace(headers: Headers) -> bool:
+    """Whether a record has a trace context and no other header, the common case where everything is traced."""
+    return len(headers) == 1 and headers[0][0] == TRACEPARENT
 
 
 def render(trace_id: int, span_id: int, sampled: bool = True) -> bytes:

@@ -91,6 +91,7 @@ def consumer_properties(kafka: KafkaConfig, pipeline: PipelineConfig, slot: str)
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 1_000,
         "max.poll.interval.ms": 300_000,
+        "queued.min.messages": 10_000,  # 100,000 a partition by default: small records take more than their bytes
         "fetch.max.bytes": min(max(prefetch, MESSAGE_BYTES), _MAX_FETCH_BYTES),
         "fetch.message.max.bytes": min(prefetch, 1_048_576),
     }

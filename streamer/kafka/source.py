@@ -35,9 +35,9 @@ POLL_S = 0.05
 HELD_POLL_S = 0.1
 LOOK_AHEAD_S = 1.0
 BROKER_S = 10.0
-RECORD_OVERHEAD_BYTES = 1024
-"""What a record in flight takes beside its key and value: client message, event, outcome, result (700–1,000 bytes by
-tracemalloc on CPython 3.11), so that the byte budget bounds memory for small records too."""
+RECORD_OVERHEAD_BYTES = 2560
+"""What a record in flight takes beside its key and value: client message, event, flight, outcome, result (`streamer bench
+memory` with small records), so that the byte budget bounds memory for them too."""
 
 Message = Any
 """The client's message. Its stub says that every field may be None, which is so for errors alone."""

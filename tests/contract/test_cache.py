@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streamer.cache import RedisCache
+from streamer.cache.redis_cache import RedisCache
 from streamer.core.pipeline.protocol import CacheAnswered, Input
 from streamer.core.record import Answer
 from streamer.ports import Cache, Post

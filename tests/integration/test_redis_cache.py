@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis_server import RedisServer
 
-from streamer.cache import CacheEvent, NullCache, RedisCache
+from streamer.cache.events import CacheEvent
 from streamer.cache.gate import KEY_PREFIX
+from streamer.cache.null import NullCache
+from streamer.cache.redis_cache import RedisCache
 from streamer.core.pipeline.protocol import CacheAnswered, Input
 from streamer.core.record import Answer
 from streamer.errors import ConfigurationError
