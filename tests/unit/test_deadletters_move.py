@@ -1,0 +1,281 @@
+"""Moving dead letters, with topics in memory: whatever is killed, nothing moves twice and nothing stays behind."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core.deadletters.audit import AUDIT_TOPIC, Audit
+from streamer.core.deadletters.letter import Place
+from streamer.core.deadletters.replay import Discard, Replay, Signature
+from streamer.core.deadletters.selection import Selection
+from streamer.core.deadletters.state import STATE_TOPIC
+from streamer.core.record import Record
+from streamer.errors import Code, ConfigurationError, DependencyError, UsageError
+from streamer.ops.dlq.find import find, letter_at, read_closed
+from streamer.ops.dlq.move import CHUNK_RECORDS, Mover
+from streamer.ops.dlq.survey import Order, Survey, Targets, survey
+from tests.records import FakeRecord
+from tests.unit.deadletters_kit import FakeTarget, Killed, MemoryCopier, MemoryLog, ours
+
+TOPICS = ["in.dlq", "other.dlq"]
+
+
+def log_with(*records: Record, targets: Sequence[str] = ("in", STATE_TOPIC, AUDIT_TOPIC)) -> MemoryLog:
+    log = MemoryLog({topic: [] for topic in (*TOPICS, "in", "else", STATE_TOPIC, AUDIT_TOPIC)})
+    log.targets = {topic: FakeTarget() for topic in targets}
+    for record in records:
+        log.topics[record.topic()].append(record)
+    return log
+
+
+def order(job: str = "j", action: str = "replay", **fields: Any) -> Order:
+    selection = fields.pop("selection", Selection())
+    wanted = {"filter": {"codes": selection.codes}, "most": fields.get("most")}
+    topics = fields.pop("topics", TOPICS)
+    return Order(action, topics, selection, Signature(job, "me@here", "2026-11-24T10:00:00Z"), wanted, **fields)
+
+
+class Bench:
+    """One start of a job on a log, with a clock that only sleeping moves."""
+
+    def __init__(self, log: MemoryLog, what: Order, dies_at: int = -1, lands: bool = False, chunk: int = 2) -> None:
+        self.now = 0.0
+        self.progress: list[tuple[float, int]] = []
+        self.targets = Targets(log)
+        self.decide = Replay(what.signature, self.targets)
+        self.found: Survey = survey(log, what, self.decide)
+        self.mover = Mover(
+            log,
+            what,
+            self.decide,
+            self.targets,
+            functools.partial(MemoryCopier, log, dies_at=dies_at, lands=lands),
+            progress=lambda moved: self.progress.append((self.now, moved)),
+            clock=lambda: self.now,
+            sleep=self._sleep,
+            time_text=lambda: "2026-11-24T11:00:00Z",
+        )
+        if what.rate_per_s is None:
+            self.mover._chunk = chunk
+
+    def _sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
+    def execute(self) -> int:
+        return self.mover.execute(self.found)
+
+
+def origins(log: MemoryLog, topic: str = "in") -> list[tuple[int, int]]:
+    """Origin partition and offset of what was replayed, in the order of writing."""
+    found = []
+    for record in log.topics[topic]:
+        headers = dict(record.headers() or [])
+        assert headers["streamer.origin.partition"] == b"%d" % record.partition()
+        found.append((record.partition(), int(headers["streamer.origin.offset"] or b"")))
+    return found
+
+
+def audits(log: MemoryLog) -> list[Audit]:
+    return [msgspec.json.decode(record.value() or b"", type=Audit) for record in log.topics[AUDIT_TOPIC]]
+
+
+letters = st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(0, 3)), min_size=1, max_size=25)
+kills = st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=6)
+
+
+@given(letters, kills, st.none() | st.floats(10, 1_000), st.integers(1, 4))
+def test_however_often_it_is_killed_each_moves_once_and_in_order(
+    places: list[tuple[str, int]], deaths: list[tuple[int, bool]], rate: float | None, chunk: int
+) -> None:
+    """Killed before or after any commit lands and started again under its name, a job moves each dead letter once,
+    those of a topic and partition in their order, and its last audit record counts them all."""
+    offsets: Counter[tuple[str, int]] = Counter()
+    records = []
+    for topic, partition in places:
+        records.append(ours(offsets[topic, partition], topic=topic, partition=partition, pipeline=topic))
+        offsets[topic, partition] += 1
+    log = log_with(*records)
+    what = order(rate_per_s=rate)
+    for dies_at, lands in deaths:
+        try:
+            Bench(log, what, dies_at, lands, chunk).execute()
+        except Killed:
+            continue
+    assert Bench(log, what, chunk=chunk).execute() <= len(places)
+    assert Counter(origins(log)) == Counter((each.partition(), 100 + each.offset()) for each in records)
+    for topic in TOPICS:
+        mine = [r for r in log.topics["in"] if dict(r.headers() or [])["streamer.replay.pipeline"] == topic.encode()]
+        for partition in range(4):
+            found = [
+                int(dict(record.headers() or [])["streamer.origin.offset"] or b"")
+                for record in mine
+                if record.partition() == partition
+            ]
+            assert found == sorted(found)
+    last = audits(log)[-1]
+    assert (last.event, last.count) == ("ended", len(places))
+    assert Bench(log, what).found.total == 0
+
+
+def test_two_jobs_share_the_work() -> None:
+    """What one job has moved another finds closed, also when it surveyed before."""
+    log = log_with(*(ours(number) for number in range(6)))
+    late = Bench(log, order("late"))
+    assert late.found.total == 6
+    with pytest.raises(Killed):
+        Bench(log, order("first"), dies_at=2, lands=True).execute()
+    assert late.execute() == 2
+    assert sorted(origins(log)) == [(0, 100 + number) for number in range(6)]
+
+
+def test_a_second_copier_ends_the_first() -> None:
+    """The older one writes nothing any more."""
+    log = log_with(ours())
+    older = MemoryCopier(log, "in.dlq", [1])
+    MemoryCopier(log, "in.dlq", [1])
+    with pytest.raises(DependencyError):
+        older.commit([])
+
+
+def test_what_comes_later_is_left_for_later() -> None:
+    """A job never reads past the ends that it found first, not even when it is started again."""
+    log = log_with(*(ours(number) for number in range(3)))
+    first = Bench(log, order())
+    log.topics["in.dlq"].append(ours(3))
+    assert first.execute() == 3
+    log.topics["in.dlq"].append(ours(4))
+    again = Bench(log, order())
+    assert (again.found.total, again.found.closed, again.found.before) == (0, 3, 3)
+    assert again.execute() == 0
+    assert Bench(log, order("next")).found.total == 2
+
+
+@pytest.mark.parametrize("rate", [3.0, 50.0, 200.0])
+def test_the_rate_is_kept(rate: float) -> None:
+    """The last record moves when N at that rate are due; never more than a tenth of a second's worth at once."""
+    log = log_with(*(ours(number) for number in range(100)))
+    bench = Bench(log, order(rate_per_s=rate))
+    assert bench.execute() == 100
+    assert bench.now == pytest.approx(100 / rate)
+    assert max(b - a for (_, a), (_, b) in zip(bench.progress, bench.progress[1:], strict=False)) <= max(1, rate / 10)
+
+
+def test_without_a_rate_transactions_are_large() -> None:
+    """500 records each."""
+    log = log_with(*(ours(number) for number in range(CHUNK_RECORDS + 1)))
+    bench = Bench(log, order(topics=["in.dlq"]), chunk=CHUNK_RECORDS)
+    bench.execute()
+    assert [moved for _, moved in bench.progress] == [CHUNK_RECORDS, CHUNK_RECORDS + 1]
+
+
+def test_at_most_so_many_in_all_starts() -> None:
+    """`--max` counts what the job moved before it was killed."""
+    log = log_with(*(ours(number) for number in range(9)))
+    with pytest.raises(Killed):
+        Bench(log, order(most=5), dies_at=2, lands=True).execute()
+    assert len(origins(log)) == 4
+    again = Bench(log, order(most=5))
+    assert again.found.total == 1
+    assert again.execute() == 1
+    assert Bench(log, order(most=5)).found.total == 0
+
+
+def test_refusals_are_counted_with_an_example() -> None:
+    """One line a reason; the others move all the same."""
+    worn: Any = [("streamer.replay.attempts", b"4")]
+    log = log_with(
+        ours(0), ours(1, headers=worn), ours(2, value=b"x" * 5_000, limit_bytes=2_000), ours(3, headers=worn)
+    )
+    bench = Bench(log, order())
+    assert bench.found.total == 1
+    assert {why.split(":")[0]: (each.count, str(each.example)) for why, each in bench.found.refused.items()} == {
+        "it has failed 5 times, --max-attempts is 5": (2, "in.dlq/0/1"),
+        "its value did not fit the dead-letter topic": (1, "in.dlq/0/2"),
+    }
+    assert bench.execute() == 1
+    assert [(audit.event, audit.count, audit.refused) for audit in audits(log)] == [("began", 0, 3), ("ended", 1, 3)]
+
+
+def test_a_missing_target_or_right_moves_nothing() -> None:
+    """Told by the survey, or before the first record where the state can't be written."""
+    log = log_with(ours(), targets=[STATE_TOPIC, AUDIT_TOPIC])
+    with pytest.raises(ConfigurationError, match="no topic in to write to, and nothing was moved"):
+        Bench(log, order())
+    log.targets["in"] = FakeTarget(rights=frozenset({"Read", "Describe"}))
+    with pytest.raises(ConfigurationError, match="no right to Write topic in"):
+        Bench(log, order())
+    log.targets["in"] = FakeTarget(rights=frozenset({"Read", "Write"}))
+    del log.targets[AUDIT_TOPIC]
+    bench = Bench(log, order())
+    with pytest.raises(ConfigurationError, match=AUDIT_TOPIC):
+        bench.execute()
+    assert origins(log) == []
+    assert log.topics[STATE_TOPIC] == []
+
+
+def test_a_job_is_one_order() -> None:
+    """Under its name another filter or action is refused."""
+    log = log_with(ours())
+    Bench(log, order()).execute()
+    for other in (order(selection=Selection(codes=["infer.nan"])), order(action="edit")):
+        with pytest.raises(UsageError, match="job j was started by me@here"):
+            Bench(log, other)
+
+
+def test_a_job_keeps_the_selection_that_it_began_with() -> None:
+    """A time that was given as "2h ago" means the same when the job is started again."""
+    log = log_with(ours(0), ours(1))
+    early = Selection(since_ms=0)
+    with pytest.raises(Killed):
+        Bench(log, order(selection=early), dies_at=1, chunk=1).execute()
+    later = Selection(since_ms=1 << 60)
+    assert Bench(log, order(selection=later)).found.total == 2
+
+
+def test_where_order_is_lost_is_told() -> None:
+    """Dead letters of one origin partition on two partitions, as `partitioning = "key"` lays them."""
+    one, two = ours(0, partition=1), ours(0, partition=1)
+    moved = FakeRecord(two.value(), two.key(), two.headers(), "in.dlq", 2, 0)
+    assert Bench(log_with(one, moved), order()).found.scattered == {("in", 1)}
+    assert Bench(log_with(one, ours(1, partition=1)), order()).found.scattered == set()
+
+
+def test_a_discard_closes_and_moves_nothing() -> None:
+    """Discarded ones are found only when closed ones are asked for."""
+    log = log_with(ours(0), ours(1, code=Code.INFER_NAN))
+    what = order(action="discard", selection=Selection(codes=["infer.nan"]))
+    targets = Targets(log)
+    decide = Discard(what.signature, "spam")
+    found = survey(log, what, decide)
+    assert dict(found.moves) == {("in.dlq", "", 0): 1}
+    assert Mover(log, what, decide, targets, functools.partial(MemoryCopier, log)).execute(found) == 1
+    assert origins(log) == []
+    closed = read_closed(log)
+    assert [each.place.offset for each in find(log, TOPICS, Selection(), closed)] == [0]
+    assert [each.place.offset for each in find(log, TOPICS, Selection(), closed, with_closed=True)] == [0, 1]
+
+
+def test_one_dead_letter_is_found_by_its_place() -> None:
+    """Or there is none."""
+    log = log_with(ours(0), ours(1))
+    one = letter_at(log, Place("in.dlq", 0, 1))
+    assert one is not None
+    assert one.place == ("in.dlq", 0, 1)
+    log.topics["in.dlq"].pop(0)
+    assert letter_at(log, Place("in.dlq", 0, 0)) is None
+
+
+def test_without_a_state_topic_nothing_is_closed() -> None:
+    """Looking needs no topic of streamer's."""
+    log = log_with(ours(), targets=[])
+    del log.topics[STATE_TOPIC]
+    assert len(list(find(log, ["in.dlq"], Selection(), read_closed(log)))) == 1
