@@ -33,6 +33,7 @@ from streamer.kafka.clients import (
     make_producer,
     producer_properties,
 )
+from streamer.kafka.orphans import OrphanWatch
 from streamer.kafka.sink import Encode, IdempotentSink, TransactionalSink
 from streamer.kafka.slots import Slot, take_slot
 from streamer.kafka.source import KafkaSource, SourcePolicy
@@ -99,6 +100,10 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
     available = (lambda: cache.available) if config.cache.url else None
     meter = Meter(metrics, slot.name, reports, lambda: dict(source.highs), available)
     closers: list[Callable[[float], None]] = []
+    if pipeline_config.static_membership:
+        watch = OrphanWatch(source, config.kafka, pipeline_config.group, pipeline_config.input)
+        source.on_joining = watch.start
+        closers.append(watch.close)
     tracer = _make_tracer(config, name, slot, metrics, closers)
     adapters = Adapters(source, sink, pool, cache, (meter, *([tracer] if tracer else [])))
     return Assembly(Driver(pipeline, inbox, adapters), pipeline, source, sink, pool, slot, metrics, closers)

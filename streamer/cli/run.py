@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import click
@@ -48,7 +49,11 @@ def run(
     configure(config.telemetry.log_format, "debug" if verbose else config.telemetry.log_level)
     if len(chosen) == 1:
         options = RunOptions(until_end, accept_dead_letters, siblings, index)
-        return run_pipeline(config, chosen[0], options)
+        code = run_pipeline(config, chosen[0], options)
+        # All is closed and nothing is left to save. Leaving by the interpreter's end would run the clients'
+        # destructors, and those may wait for a broker that is gone.
+        logging.shutdown()
+        os._exit(code)
     arguments = [f"--set={override}" for override in overrides]
     if config_path:
         arguments.append(f"--config={config_path}")

@@ -36,8 +36,8 @@ HELD_POLL_S = 0.1
 LOOK_AHEAD_S = 1.0
 BROKER_S = 10.0
 RECORD_OVERHEAD_BYTES = 2560
-"""What a record in flight takes beside its key and value: client message, event, flight, outcome, result (`streamer bench
-memory` with small records), so that the byte budget bounds memory for them too."""
+"""What a record in flight takes beside its key and value (client message, event, flight, outcome, result; measured by
+`streamer bench memory` with small records), so that the byte budget bounds memory for them too."""
 
 Message = Any
 """The client's message. Its stub says that every field may be None, which is so for errors alone."""
@@ -70,6 +70,7 @@ class KafkaSource:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()
         self.out_of_range_records = 0
+        self.on_joining: Callable[[], None] = lambda: None
         self.highs: dict[TopicPartition, int] = {}
         self._consumer = consumer
         self._policy = policy
@@ -98,6 +99,7 @@ class KafkaSource:
     def start(self) -> None:
         """Join the group."""
         self._thread.start()
+        self.on_joining()
 
     def grant(self, records: int, size_bytes: int) -> None:
         """Allow to have taken this much in all."""
@@ -114,6 +116,10 @@ class KafkaSource:
     def rewind(self, partitions: frozenset[TopicPartition]) -> None:
         """Read again from the committed offsets."""
         self.call(lambda _: self._rewind(partitions))  # what goes wrong in there ends the source, not this call
+
+    def rejoin(self) -> None:
+        """Leave the group and join it anew, which makes it divide all partitions again."""
+        self.call(self._rejoin)
 
     def call(self, function: Callable[[Consumer], T]) -> Future[T]:
         """Run a function on the source thread, soon; also while it waits inside a rebalance callback."""
@@ -138,9 +144,7 @@ class KafkaSource:
 
     def _run(self) -> None:
         try:
-            self._consumer.subscribe(
-                self._policy.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-            )
+            self._subscribe(self._consumer)
             while not self._closing:
                 self._step()
         except KafkaException as error:
@@ -154,6 +158,15 @@ class KafkaSource:
                 self._consumer.close()
             except (KafkaException, RuntimeError) as error:
                 log.warning("the consumer did not close cleanly", extra={"data": {"error": type(error).__name__}})
+
+    def _subscribe(self, consumer: Consumer) -> None:
+        consumer.subscribe(
+            self._policy.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def _rejoin(self, consumer: Consumer) -> None:
+        consumer.unsubscribe()  # leaves the group, for a static member too
+        self._subscribe(consumer)
 
     def _step(self) -> None:
         self._serve()

@@ -1,0 +1,83 @@
+"""Partitions that belong to nobody in a group that calls itself stable, and the cure.
+
+Under static membership a member that was told to give up a partition may be killed before it joined again. When its
+slot restarts within the session timeout, the broker hands it its last assignment, which is without that partition, in
+a stable group: nobody rebalances, and nobody gets the partition, for ever (seen on Kafka 4.3.1, three times of three).
+So a restarted static member looks at the group twice, and when the same partition is nobody's both times it joins
+anew. Once per start is enough: only the restart of a slot suppresses the rebalance that would have healed it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from confluent_kafka import ConsumerGroupState, KafkaException
+
+from streamer.config_fields import KafkaConfig
+from streamer.core.record import TopicPartition
+from streamer.errors import StreamerError
+from streamer.kafka.source import KafkaSource
+from streamer.kafka.topics import connect
+
+LOOK_AFTER_S = 5.0
+REQUEST_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+def find_orphans(kafka: KafkaConfig, group: str, topics: list[str]) -> frozenset[TopicPartition]:
+    """The partitions of `topics` that no member of a stable group has; empty while the group is not stable.
+
+    Raises StreamerError or KafkaException when the cluster does not answer.
+    """
+    admin = connect(kafka)
+    description = admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group].result(REQUEST_S)
+    if description.state != ConsumerGroupState.STABLE:
+        return frozenset()
+    owned = {
+        (partition.topic, partition.partition)
+        for member in description.members
+        for partition in (member.assignment.topic_partitions if member.assignment else ())
+    }
+    found = admin.list_topics(timeout=REQUEST_S).topics
+    wanted = {(topic, number) for topic in topics if topic in found for number in found[topic].partitions}
+    return frozenset(wanted - owned)
+
+
+class OrphanWatch:
+    """Looks twice, `after_s` apart, on a thread of its own; then ends."""
+
+    def __init__(
+        self, source: KafkaSource, kafka: KafkaConfig, group: str, topics: list[str], after_s: float = LOOK_AFTER_S
+    ) -> None:
+        self._source = source
+        self._kafka = kafka
+        self._group = group
+        self._topics = topics
+        self._after_s = after_s
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="orphan-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the source has just been told to join."""
+        self._thread.start()
+
+    def close(self, _timeout_s: float = 0.0) -> None:
+        """Look no more. A request under way ends by itself."""
+        self._closing.set()
+
+    def _run(self) -> None:
+        try:
+            orphans = self._look() & self._look()
+        except (StreamerError, KafkaException, TimeoutError) as error:
+            log.warning("the group could not be looked at", extra={"data": {"error": type(error).__name__}})
+            return
+        if orphans and not self._closing.is_set():
+            log.warning("partitions belong to nobody: joining anew", extra={"data": {"partitions": sorted(orphans)}})
+            self._source.rejoin()
+
+    def _look(self) -> frozenset[TopicPartition]:
+        if self._closing.wait(self._after_s):
+            return frozenset()
+        return find_orphans(self._kafka, self._group, self._topics)

@@ -1,0 +1,117 @@
+"""A partition that nobody owns in a stable group, made on a real broker, is found and healed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+
+from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from streamer.config_fields import KafkaConfig, PipelineConfig
+from streamer.core.pipeline.protocol import Assigned, Input, Revoking
+from streamer.kafka.clients import consumer_properties, make_consumer
+from streamer.kafka.orphans import OrphanWatch, find_orphans
+from streamer.kafka.source import KafkaSource, SourcePolicy
+from tests.conftest import Kafka
+
+PARTITIONS = 3
+
+# A member that never gives up what it is told to give up: it is killed in the middle of its revocation.
+STUCK = """
+import sys, time
+from confluent_kafka import Consumer
+def stuck(*_):
+    print("revoking", flush=True)
+    time.sleep(600)
+consumer = Consumer({"bootstrap.servers": sys.argv[1], "group.id": sys.argv[2], "group.instance.id": "a",
+                     "partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": 30000,
+                     "heartbeat.interval.ms": 500, "auto.offset.reset": "earliest"})
+consumer.subscribe([sys.argv[3]], on_assign=lambda *_: print("assigned", flush=True), on_revoke=stuck)
+while True:
+    consumer.poll(0.1)
+"""
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.05)
+
+
+def test_a_partition_that_nobody_owns_is_found_and_given_away(kafka: Kafka) -> None:
+    """The restarted slot sees the orphan twice, joins anew, and all partitions have owners again."""
+    group, topic = f"g-{uuid.uuid4()}", f"t-{uuid.uuid4()}"
+    config = KafkaConfig(bootstrap_servers=kafka.bootstrap_servers)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1)]).values():
+        future.result(10)
+    stuck = subprocess.Popen(
+        [sys.executable, "-c", STUCK, kafka.bootstrap_servers, group, topic], stdout=subprocess.PIPE, text=True
+    )
+    assert stuck.stdout is not None
+    assert stuck.stdout.readline() == "assigned\n"
+    other = Consumer(
+        {
+            "bootstrap.servers": kafka.bootstrap_servers,
+            "group.id": group,
+            "group.instance.id": "b",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "heartbeat.interval.ms": 500,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    ending = threading.Event()
+
+    def poll() -> None:
+        other.subscribe([topic])
+        while not ending.is_set():
+            other.poll(0.1)
+        other.close()
+
+    polling = threading.Thread(target=poll)
+    polling.start()
+    posted: list[Input] = []
+    source: KafkaSource | None = None
+    try:
+        assert stuck.stdout.readline() == "revoking\n"
+        stuck.send_signal(signal.SIGKILL)
+        stuck.wait()
+        pipeline = PipelineConfig(task="t", model="builtin:null", input=[topic], output="o", group=group)
+        consumer = make_consumer({**consumer_properties(config, pipeline, "a"), "session.timeout.ms": 30000})
+
+        def post(fact: Input) -> None:
+            posted.append(fact)
+            if isinstance(fact, Revoking) and source is not None:
+                source.release(fact.epoch)
+
+        source = KafkaSource(consumer, SourcePolicy(topics=[topic]), post)
+        source.start()
+        wait_for(lambda: any(isinstance(fact, Assigned) and fact.epochs for fact in posted), "the slot's return")
+        wait_for(lambda: len(find_orphans(config, group, [topic])) == 1, "the orphan")
+        watch = OrphanWatch(source, config, group, [topic], after_s=0.5)
+        watch.start()
+        # Several stable looks: while partitions move, a stable group may have one that is under way.
+        wait_for(lambda: _all_owned(config, group, topic) and _all_owned(config, group, topic), "owners for all")
+    finally:
+        if source is not None:
+            source.close(10)
+        ending.set()
+        polling.join()
+        if stuck.poll() is None:
+            stuck.kill()
+            stuck.wait()
+        stuck.stdout.close()
+
+
+def _all_owned(config: KafkaConfig, group: str, topic: str) -> bool:
+    admin = AdminClient({"bootstrap.servers": config.bootstrap_servers})
+    description = admin.describe_consumer_groups([group], request_timeout=10)[group].result(10)
+    owned = [partition for member in description.members for partition in member.assignment.topic_partitions]
+    return len({partition.partition for partition in owned}) == PARTITIONS
