@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 PIPELINE = "p"
 OBEDIENT = "python:tests.python_models:Obedient"
 FAST: dict[str, Any] = {"retry.backoff.ms": 5, "retry.backoff.max.ms": 50}
+QUIET = logging.getLogger("tests.kafka")  # what the test's own clients say of an outage
 
 Headers = list[tuple[str, bytes]]
 
@@ -180,7 +182,8 @@ class Reader:
                 "fetch.wait.max.ms": 50,
                 "fetch.message.max.bytes": 8_000_000,
                 **FAST,
-            }
+            },
+            logger=QUIET,
         )
         self._consumer.assign(
             [TopicPartition(topic, number, 0) for topic in (output, dead_letter) for number in range(partitions)]
@@ -313,7 +316,7 @@ class Lab:
         self.partitions = 0
         self.given: dict[Place, Given] = {}
         self.runs: list[Run] = []
-        self.admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+        self.admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=QUIET)
         self._readers: list[Reader] = []
         self._next: Counter[int] = Counter()
 
@@ -400,7 +403,8 @@ class Lab:
                 "queue.buffering.max.messages": 1_000_000,
                 "message.max.bytes": 4_000_000,
                 **FAST,
-            }
+            },
+            logger=QUIET,
         )
         failed: list[Any] = []
         places = []

@@ -56,14 +56,14 @@ def test_outage_and_replay(lab: Lab, q_reader: Reader) -> None:
     wait_for(lambda: good.log.count('"message":"assigned"') >= 2 or good.running(), "both pipelines")
     _replay_killed_halfway(lab, reader)
     again = _dlq(lab, "replay", "--rate", str(RATE), "--job", lab.name, "--execute", code=0)
-    left = re.match(r"replay: ([0-9]+) done", again.stderr.splitlines()[-1])
-    assert left is not None
+    left = int(re.findall(r"replay: ([0-9]+) done", again.stderr)[0])
+    assert 0 < left < FAILED
     wait_for(lambda: reader.count >= EVENTS + FAILED or good.running(), "the replayed ones' outcomes")
     wait_for(lambda: _skipped_by_q(lab) >= FAILED or good.running(), "the second pipeline's skips")
 
     replayed = _replayed(lab)
     assert len(replayed) == FAILED
-    second = sorted(message.timestamp()[1] for message in replayed)[FAILED - int(left[1]) :]
+    second = sorted(message.timestamp()[1] for message in replayed)[FAILED - left :]
     rate = (len(second) - RATE // 10) / (second[-1] - second[0]) * 1_000  # the first tenth of a second comes at once
     assert 0.9 * RATE <= rate <= 1.1 * RATE, f"{rate:.0f} a second"
     _assert_one_result_each(reader.outcomes)

@@ -1,0 +1,59 @@
+"""The broker dies under load, stays away past the session timeout, and comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamer.local import Stack
+from tests.acceptance.harness import Lab, check, event, wait_for
+
+EVENTS = 30_000
+SESSION_TIMEOUT_S = 10
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    """A broker of this test's own, to be killed."""
+    with Stack.start(redis=False) as stack:
+        yield stack
+
+
+def test_the_broker_dies_and_returns(stack: Stack, tmp_path: Path) -> None:
+    """Runs of both guarantees, their sources held and paused meanwhile, go on by themselves after kill -9 of the broker
+    and its return, and end with nothing lost, reordered or, exactly once, doubled."""
+    (broker,) = stack.kafka_processes
+    labs = []
+    for guarantee in ("exactly_once", "at_least_once"):
+        folder = tmp_path / guarantee
+        folder.mkdir()
+        labs.append(Lab(stack.bootstrap_servers, folder))
+    with labs[0], labs[1]:
+        for lab in labs:
+            lab.topics()
+            lab.produce(event(number) for number in range(EVENTS))
+        readers = [lab.reader() for lab in labs]
+        runs = [
+            lab.start(lab.config(guarantee=lab.folder.name, micro_batch_records=500, options={"text_us": 200}))
+            for lab in labs
+        ]
+
+        def reach(count: int) -> None:
+            for reader, run in zip(readers, runs, strict=True):
+                wait_for(lambda reader=reader, run=run: reader.count >= count or run.running(), f"{count} outcomes", 90)
+
+        reach(2_000)
+        broker.kill()
+        killed = time.monotonic()
+        wait_for(lambda: time.monotonic() - killed > 1.2 * SESSION_TIMEOUT_S, "sessions to time out")
+        broker.launch()
+        broker.wait_ready()
+        reach(EVENTS)
+        for lab, reader, run in zip(labs, readers, runs, strict=True):
+            wait_for(lambda reader=reader: reader.places >= EVENTS, "all outcomes")
+            assert run.stop() == 0, run.log
+            anomalies = check(lab.given, reader.outcomes, lambda _: "", repeats=lab.folder.name == "at_least_once")
+            assert not anomalies, f"{lab.folder.name}: {anomalies}"
