@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -21,6 +22,8 @@ from streamer.kafka.writer import Writer
 _INIT_S = 5.0
 _PATIENCE_S = 30.0
 _TRIES = 5
+_REFUSED = (Act.DENIED, Act.TOO_LARGE)  # to make it again does not help
+_ABORTED = (Act.ABORT, *_REFUSED)
 
 
 class CopierFencedError(StreamerError):
@@ -67,7 +70,6 @@ class TransactionalCopier:
         self._topic = topic
         self._resource = f"transactional-id streamer.dlq.{topic}"
         self._undelivered: list[tuple[KafkaError, str]] = []
-        self._open = False
         self._producer = make_producer(
             {
                 **writer_properties(kafka),
@@ -95,27 +97,23 @@ class TransactionalCopier:
         for attempt in range(1, _TRIES + 1):
             try:
                 self._producer.begin_transaction()
-                self._open = True
                 self._produce(outputs)
                 self._retry(self._producer.commit_transaction)
-                self._open = False
                 return
             except KafkaException as error:
+                act = act_on_producer(error)
                 cause, resource = self._undelivered[0] if self._undelivered else (error_of(error), self._resource)
                 self._undelivered.clear()
-                if act_on_producer(error) is not Act.ABORT or attempt == _TRIES:
-                    raise self._explained(cause, resource) from None
-                self._abort()
-                if act_on_producer(cause) in (Act.DENIED, Act.TOO_LARGE):
+                if act in _ABORTED:
+                    self._retry(self._producer.abort_transaction)
+                if act is not Act.ABORT or act_on_producer(cause) in _REFUSED or attempt == _TRIES:
                     raise self._explained(cause, resource) from None
 
     def close(self) -> None:
-        """Abort what is open; never raises."""
-        if self._open:
-            with suppress(KafkaException):  # the broker aborts it in transaction.timeout.ms, the next copier at once
-                self._abort()
+        """Abort what is open; a producer that was fenced can't, and would warn of it or raise."""
         self._producer.purge()
-        self._producer.close()
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning), suppress(KafkaException):
+            self._producer.close()
 
     def _produce(self, outputs: Sequence[Output]) -> None:
         for topic, partition, key, value, headers in outputs:
@@ -131,10 +129,6 @@ class TransactionalCopier:
         """Called for failures only; what was purged by an abort is none."""
         if error is not None and act_on_producer(error) is not Act.IGNORE:
             self._undelivered.append((error, f"topic {message.topic()}"))
-
-    def _abort(self) -> None:
-        self._retry(self._producer.abort_transaction)
-        self._open = False
 
     def _retry(self, call: Callable[[], None]) -> None:
         """Repeat a call that librdkafka calls retriable, with the same arguments."""

@@ -123,7 +123,7 @@ def _replayed(lab: Lab) -> list[Message]:
         assert message is not None
         if message.error() is not None:
             ended += 1
-        elif any(name == "streamer.replay.job" for name, _ in message.headers() or ()):
+        elif "streamer.replay.job" in dict(message.headers() or []):
             found.append(message)
     consumer.close()
     return found

@@ -17,7 +17,10 @@ from referencing import Registry, Resource
 
 from streamer.core import headers as names
 from streamer.core.codec import Codec, Limits
+from streamer.core.deadletters.audit import Audit
 from streamer.core.deadletters.envelope import wrap
+from streamer.core.deadletters.selection import Selection
+from streamer.core.deadletters.state import Job, State
 from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Run
@@ -27,7 +30,19 @@ from streamer.errors import Code, DataFailure
 from tests.records import FakeRecord
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
-OURS = ["event", "result", "codes", "dead-letter-headers", "report", "outputs/text-classification", "outputs/embedding"]
+OURS = [
+    "event",
+    "result",
+    "codes",
+    "dead-letter-headers",
+    "report",
+    "dlq-state",
+    "dlq-job",
+    "audit",
+    "outputs/text-classification",
+    "outputs/embedding",
+]
+CHANNELS = ["input", "output", "deadLetter", "spans", "reports", "deadLetterState", "audit"]
 CARD = ModelCard("sentiment", "abc123", "text-classification", "float32", "torch")
 NOW_MS = 1_700_000_000_500
 
@@ -98,6 +113,26 @@ def test_report_fields_agree() -> None:
     assert body["properties"]["version"]["const"] == VERSION
     assert body["properties"]["labels"]["maxProperties"] == MAX_LABELS
     assert body["properties"]["confidence"]["maxItems"] == CONFIDENCE_BINS
+
+
+@pytest.mark.parametrize(("name", "type_"), [("dlq-state", State), ("dlq-job", Job), ("audit", Audit)])
+def test_operator_records_agree(name: str, type_: type[msgspec.Struct]) -> None:
+    """The schemas of what `streamer dlq` writes have the types' fields and required ones; examples are read."""
+    body = schema(name)
+    fields = msgspec.structs.fields(type_)
+    assert set(body["properties"]) == {field.name for field in fields}
+    assert set(body["required"]) == {field.name for field in fields if field.required}
+    for example in body["examples"]:
+        read = msgspec.json.decode(json.dumps(example), type=type_)
+        written = json.loads(msgspec.json.encode(read))
+        validator(body).validate(written)
+        assert written == example
+
+
+def test_a_jobs_selection_agrees() -> None:
+    """Each field of the filter is described."""
+    described = schema("dlq-job")["properties"]["selection"]["properties"]
+    assert set(described) == set(Selection.__slots__)
 
 
 def test_dead_letter_header_names_agree() -> None:
@@ -220,9 +255,9 @@ def refs(node: object) -> Iterator[str]:
 
 
 def test_the_topics_are_described() -> None:
-    """The AsyncAPI document has version 3, the five channels, an operation for each, and references that resolve."""
+    """The AsyncAPI document has version 3, its channels, an operation for each, and references that resolve."""
     assert ASYNCAPI["asyncapi"] == "3.0.0"
-    assert set(ASYNCAPI["channels"]) == {"input", "output", "deadLetter", "spans", "reports"}
+    assert set(ASYNCAPI["channels"]) == set(CHANNELS)
     used = {operation["channel"]["$ref"] for operation in ASYNCAPI["operations"].values()}
     assert used == {f"#/channels/{name}" for name in ASYNCAPI["channels"]}
     found = list(refs(ASYNCAPI))
