@@ -19,7 +19,7 @@ import msgspec
 from streamer.bench.baselines.settings import RawSettings
 from streamer.bench.program import BenchError, Program
 from streamer.bench.workload import Event
-from streamer.config import Config, KafkaConfig, load
+from streamer.config import CacheConfig, Config, KafkaConfig, load
 from streamer.errors import DependencyError
 from streamer.kafka.clients import consumer_properties, producer_properties
 from streamer.kafka.reader import Reader
@@ -29,6 +29,7 @@ from streamer.local import Stack
 
 PARTITIONS = 4
 PIPELINE = "bench"
+MEMORY_MB = CacheConfig().memory_mb
 CACHE_TTL_S = 120
 FINISH_S = 300.0
 LEADERS_S = 10.0
@@ -115,7 +116,7 @@ class Bench:
             "group": own,
             **(pipeline or {}),
         }
-        url, memory_mb = (self.redis_url, 64) if cache else ("", 0)
+        url, memory_mb = (self.redis_url, MEMORY_MB) if cache else ("", 0)
         text = _toml(
             {
                 "kafka": {"bootstrap_servers": self.kafka.bootstrap_servers},

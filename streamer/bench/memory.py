@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from streamer.bench.bench import Bench
+from streamer.bench.bench import MEMORY_MB, Bench
 from streamer.bench.figures import Figure, Section, Target
 from streamer.bench.program import BenchError, Program
 from streamer.bench.workload import Workload
@@ -39,7 +39,7 @@ def driver_memory(bench: Bench, records: int, seconds: float, progress: Callable
             raise BenchError(f"{name}: ended before it could be watched:\n{program.last_lines()}")
         figures += _figures(name, samples)
     return Section(
-        f"The driver's resident memory over a backlog of {records:,} events, LRU of 64 MB on",
+        f"The driver's resident memory over a backlog of {records:,} events, LRU of {MEMORY_MB} MB on",
         figures,
         (
             f"sampled each {SAMPLE_S:g} s for at most {seconds:g} s",

@@ -17,7 +17,8 @@ from streamer.cache.gate import CONNECT_TIMEOUT_S, KEY_PREFIX, Gate
 from streamer.core import stored
 from streamer.core.record import Answer
 
-MAX_WAITING_STORE_BYTES: Final = 32 << 20
+MAX_WAITING_STORE_BYTES: Final = 8 << 20
+ENTRY_BYTES: Final = 256  # a waiting key and answer beside its output: objects, key and list slot
 MAX_CHUNK_KEYS: Final = 5_000  # a script holds up the server's other clients: 5,000 keys take it about 5 ms
 MAX_CHUNK_BYTES: Final = 4 << 20
 
@@ -43,7 +44,7 @@ class Stores:
         self._thread.start()
 
     def add(self, entries: list[tuple[bytes, Answer]]) -> None:
-        size_bytes = sum([len(answer.output) for _, answer in entries]) + 100 * len(entries)
+        size_bytes = sum([len(answer.output) for _, answer in entries]) + ENTRY_BYTES * len(entries)
         with self._ready:
             if not self._closed and self._waiting_bytes + size_bytes <= MAX_WAITING_STORE_BYTES:
                 self._waiting.append((entries, size_bytes))

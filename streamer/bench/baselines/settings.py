@@ -30,3 +30,13 @@ class EncodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     batch_records: int
     records: int
+
+
+class HeaderSettings(msgspec.Struct):
+    """Everything that the loop over headers needs."""
+
+    consumer: dict[str, Any]
+    topic: str
+    partitions: int
+    records: int
+    batch_records: int
