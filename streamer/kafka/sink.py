@@ -4,9 +4,10 @@
 under the newest group metadata, commits. What can go wrong, and what then (librdkafka's error algebra):
 
 - not owned any more: abort; the core filters and plans again;
-- abortable (a rebalance moved the generation, a topic refused a record): abort; the core plans again from memory;
-- fenced or fatal, and every commit whose end is unclear: a new producer under the same id, whose init_transactions ends
-  the old one's transaction one way or the other; the committed offsets then say which, and the core cuts there.
+- a rebalance moved the generation, or a topic refused a record: abort; the core plans again from memory;
+- fenced, fatal, abortable for another reason, and every commit whose end is unclear: a new producer under the same id,
+  whose init_transactions ends the old one's transaction one way or the other; the committed offsets then say which, and
+  the core cuts there.
   librdkafka has no KIP-890, so an unclear commit is never tried again on the same producer.
 
 `IdempotentSink` (at least once) writes, waits for all acknowledgements, then commits the offsets.
@@ -36,6 +37,9 @@ from streamer.ports import Post
 INIT_S = 5.0
 INIT_PATIENCE_S = 30.0
 CALL_PATIENCE_S = 9.0  # below transaction.timeout.ms: past it the broker has aborted by itself
+_REBALANCES = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
+"""After an abort for another reason, such as an outage, the producer is not used again: the next
+`send_offsets_to_transaction` may hang for ever, whatever its timeout (seen with librdkafka 2.16.1)."""
 FENCED_LIMIT = 3
 FENCED_WINDOW_S = 60.0
 
@@ -131,9 +135,14 @@ class _Sink(ABC):
             log.exception("the sink thread ended")
             self._post(SinkFailed(ExitCode.BUG, "the sink thread ended with an exception, see the log"))
         finally:
-            if self._producer is not None:
-                self._producer.purge()  # what is left belongs to no settled plan; without it `close` waits to deliver
-                self._producer.close()
+            self._drop_producer()  # what it still holds belongs to no settled plan
+
+    def _drop_producer(self) -> None:
+        """Destroy the producer without its `close`: that one first aborts the open transaction and waits without limit
+        for the brokers, or raises the fatal error that we are recovering from (both measured)."""
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer = None
 
     def _outputs(self, plan: Settle) -> list[Output]:
         assert self._encode is not None
@@ -213,10 +222,11 @@ class TransactionalSink(_Sink):
 
     def _recover(self, plan: Settle, error: KafkaException) -> Unsettled:
         act = act_on_producer(error)
+        error.with_traceback(None)  # its frames would keep the producer alive that we are about to drop
         log.warning("a transaction failed", extra={"data": {"error": error_of(error).name(), "act": act.value}})
         if act is Act.DENIED:
             raise error
-        if act is Act.ABORT or act is Act.TOO_LARGE:
+        if act is Act.TOO_LARGE or (act is Act.ABORT and error_of(error).code() in _REBALANCES):
             try:
                 self._abort()
                 return Unsettled(plan.settle, "abort")
@@ -237,9 +247,7 @@ class TransactionalSink(_Sink):
     def _rebuild(self) -> None:
         """A new producer under the same id; its init_transactions ends whatever the old one left open."""
         while not self._closing:
-            assert self._producer is not None
-            self._producer.purge()
-            self._producer.close()
+            self._drop_producer()
             self._producer = self._make_producer()
             try:
                 self._producer.init_transactions(INIT_S)
@@ -321,8 +329,7 @@ class IdempotentSink(_Sink):
         self._failed.clear()
         if denied is not None:
             raise KafkaException(denied)
-        self._producer.purge()
-        self._producer.close()
+        self._drop_producer()
         self._failed.clear()
         self._producer = self._make_producer()
         return Unsettled(plan.settle, "delivery", restart=True)
