@@ -141,6 +141,19 @@ def poison(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as
         _print([poison_cost(place, records, rounds, _progress)], as_json)
 
 
+@bench.command()
+@click.option("--records", type=click.IntRange(100), default=1_000_000, show_default=True, help="Dead letters.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
+@_place
+def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
+    """Dead letters a second that `dlq list` filters: against the shortest loop over headers; and its memory."""
+    from streamer.bench.bench import opened
+    from streamer.bench.dlq import dead_letter_listing
+
+    with opened(bootstrap_servers, redis_url) as place:
+        _print([dead_letter_listing(place, records, rounds, _progress)], as_json)
+
+
 def _progress(what: str) -> None:
     if sys.stderr.isatty():
         click.echo(f"\r\033[K{what} …", nl=False, err=True)

@@ -83,8 +83,8 @@ class Scan:
             if len(found) != len(messages):
                 self._note_ends(messages, left)
             # Of each partition the last one counts; a partition that is done may go on giving what came since.
-            last = {record.partition(): record.offset() for record in found}
-            over = {each for each, offset in last.items() if offset + 1 >= left.get(each, 0)}
+            last = {record.partition(): record for record in found}
+            over = {each for each, record in last.items() if record.offset() + 1 >= left.get(each, 0)}
             if over:
                 found = [record for record in found if record.offset() < self.ends[record.partition()]]
                 for each in over:

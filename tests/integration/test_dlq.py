@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +28,7 @@ from streamer.kafka.scan import Scan
 from streamer.kafka.topics import check, connect, create, describe, require
 from streamer.kafka.writer import Writer
 from tests.conftest import Kafka
+from tests.integration.bad_header import write_bad_header
 from tests.unit.deadletters_kit import ARROYO, CONNECT, SHARE, SPRING, STREAMS, foreign, ours
 
 BINARY = b"\x00\xff\xfe"
@@ -71,13 +74,10 @@ def make(cluster: KafkaConfig, topic: str, partitions: int, **config: str) -> No
 
 
 def put(cluster: KafkaConfig, topic: str, *records: Record, partition: int = 0) -> None:
-    """Write these records."""
+    """Write these records, now: the broker soon deletes what its retention calls old."""
     with Writer(cluster) as writer:
         for record in records:
-            writer.write(
-                topic, record.value(), key=record.key(), headers=record.headers(), partition=partition,
-                timestamp_ms=record.timestamp()[1],
-            )  # fmt: skip
+            writer.write(topic, record.value(), key=record.key(), headers=record.headers(), partition=partition)
         assert writer.flush().delivered == len(records)
 
 
@@ -151,6 +151,28 @@ def test_one_is_shown_whole(cluster: KafkaConfig, run: Run, name: str, capsys: p
     for place in (f"{name}.dlq/0/2", f"{name}.dlq/1/0", f"{name}.dlq/7/0", f"{name}.dlq/0", "x"):
         assert run("show", place) == ExitCode.USAGE
     assert run("show", "no-such/0/0") == ExitCode.CONFIGURATION
+
+
+def test_a_header_that_can_not_be_read_harms_nobody(cluster: KafkaConfig, run: Run, name: str) -> None:
+    """A header's name that is not UTF-8, after many records whose headers are fine: the process lives (a crash would
+    end this one, so that another does it), the record is listed and stays, its neighbours move."""
+    put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in") for n in range(300)))
+    write_bad_header(cluster.bootstrap_servers, f"{name}.dlq", b"bad")
+    put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in") for n in range(300, 600)))
+
+    def program(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "streamer", "dlq", *arguments]
+        command += ["--set", f"kafka.bootstrap_servers={cluster.bootstrap_servers}"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    listed = program("list", f"{name}.dlq", "--json")
+    assert listed.returncode == ExitCode.DONE, listed.stderr
+    codes = [json.loads(line)["error"]["code"] for line in listed.stdout.splitlines()]
+    assert codes == ["infer.exception"] * 300 + ["unknown"] + ["infer.exception"] * 300
+    moved = program("replay", f"{name}.dlq", "--to", f"{name}.in", "--execute")
+    assert moved.returncode == ExitCode.SOME_FAILED, moved.stderr
+    assert f"not UTF-8, so its headers can't be kept: discard it  (e.g. {name}.dlq/0/300)" in moved.stdout
+    assert len(read(cluster, f"{name}.in")) == 600
 
 
 def test_a_replay_sends_back_what_there_was(
@@ -278,7 +300,8 @@ def test_an_edit_goes_back_changed(
 def test_export_and_import_keep_every_byte(
     cluster: KafkaConfig, run: Run, name: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """Also nulls, empty and binary values, times, and a record of a megabyte; to another topic or to its own."""
+    """Also nulls, empty and binary values, and a record of a megabyte; to another topic or to its own. Times are kept
+    only when that is asked for."""
     put(
         cluster,
         f"{name}.dlq",
@@ -297,15 +320,18 @@ def test_export_and_import_keep_every_byte(
     assert run("export", f"{name}.dlq") == ExitCode.DONE
     file = tmp_path / "letters.jsonl"
     file.write_bytes(capfdbinary.readouterr().out)
-    assert run("import", str(file), "--to", f"{name}.copy") == ExitCode.DONE
+    assert run("import", str(file), "--to", f"{name}.copy", "--keep-times") == ExitCode.DONE
 
     def parts(topic: str) -> list[Any]:
         return [(r.partition(), r.key(), r.value(), r.headers(), r.timestamp()) for r in read(cluster, topic)]
 
     assert len(parts(f"{name}.copy")) == 4
     assert parts(f"{name}.copy") == parts(f"{name}.dlq")
+    before = {record.timestamp() for record in read(cluster, f"{name}.dlq")}
     assert run("import", str(file)) == ExitCode.DONE
-    assert len(read(cluster, f"{name}.dlq")) == 8
+    again = read(cluster, f"{name}.dlq")[4:]
+    assert len(again) == 4
+    assert min(record.timestamp() for record in again) > max(before)
 
 
 def test_a_file_with_a_fault_is_not_imported(

@@ -113,7 +113,7 @@ def foreign(headers: Headers, value: bytes | None = b"v") -> FakeRecord:
 
 def letter(record: Record) -> DeadLetter:
     """A record as a dead letter."""
-    headers = headers_of(record)
+    (headers,) = headers_of([record])
     return DeadLetter(record, headers, read(dict(headers or [])))
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from streamer.core.deadletters.families import Family, Reason, headers_of, read, without_reason
 from streamer.core.record import Headers
 from streamer.errors import Code
+from tests.records import FakeRecord
 from tests.unit.deadletters_kit import (
     ARROYO,
     CONNECT,
@@ -90,7 +91,7 @@ def test_others_dead_letters_are_read(family: Family) -> None:
 def test_what_a_tool_added_is_taken_off(family: Family) -> None:
     """The record's own headers stay, byte for byte, and no other."""
     headers, _ = FOREIGN[family]
-    found = headers_of(foreign(headers))
+    (found,) = headers_of([foreign(headers)])
     assert found is not None
     assert without_reason(found, family) == [("mine", b"\xff1")]
 
@@ -143,6 +144,22 @@ def test_other_records_have_no_reason() -> None:
     unreadable = letter(Unreadable(b"v"))
     assert unreadable.headers is None
     assert unreadable.reason.family is Family.UNKNOWN
+
+
+def test_headers_of_many_are_told_apart() -> None:
+    """Readable ones, none, and unreadable ones, wherever these stand."""
+    records = [
+        Unreadable(b"v"),
+        ours(),
+        FakeRecord(b"v"),
+        Unreadable(b"v"),
+        Unreadable(b"v"),
+        ours(1),
+        Unreadable(b"v"),
+    ]
+    found = headers_of(records)
+    assert [None if each is None else bool(each) for each in found] == [None, True, False, None, None, True, None]
+    assert headers_of([]) == []
 
 
 NAMES = sorted({name for headers, _ in FOREIGN.values() for name, _ in headers} | {"streamer.error.code", "mine"})

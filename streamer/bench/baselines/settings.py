@@ -32,8 +32,8 @@ class EncodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     records: int
 
 
-class HeaderSettings(msgspec.Struct):
-    """Everything that the loop over headers needs."""
+class HeaderSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """For `header_loop`: `records` of `topic`, `batch_records` at a time."""
 
     consumer: dict[str, Any]
     topic: str

@@ -60,8 +60,9 @@ def export(
 @click.command("import")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--to", metavar="TOPIC", help="Default: the topic that each line names.")
+@click.option("--keep-times", is_flag=True, help="Keep each record's time, from which retention counts. Default: now.")
 @configured
-def import_(config: Config, file: Path, to: str | None) -> int:
+def import_(config: Config, file: Path, to: str | None, keep_times: bool) -> int:
     """Write the JSON lines of FILE, made by `export`, to their topic and partition, at its end.
 
     Every line and every topic is checked before anything is written. Exits 4 when a record could not be delivered.
@@ -88,7 +89,7 @@ def import_(config: Config, file: Path, to: str | None) -> int:
                 key=to_bytes(line.key),
                 headers=headers_from(line),
                 partition=line.partition,
-                timestamp_ms=line.timestamp_ms or 0,
+                timestamp_ms=(line.timestamp_ms or 0) if keep_times else 0,
             )
         deliveries = writer.flush()
     click.echo(f"{deliveries.delivered:,} written", err=True)

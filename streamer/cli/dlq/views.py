@@ -24,7 +24,7 @@ HEADING = f"{'DEAD LETTER':<34} {'TIME':<20} {'CODE':<22} {'TRY':>3} {'PIPELINE'
 
 
 def letter_json(letter: DeadLetter, state: State | None) -> dict[str, Any]:
-    """Where it lies, when it was written, why, and what became of it; not the record itself."""
+    """For msgspec: where it lies, when it was written, why, and what became of it; not the record itself."""
     key = letter.record.key()
     return {
         "topic": letter.record.topic(),
@@ -32,8 +32,8 @@ def letter_json(letter: DeadLetter, state: State | None) -> dict[str, Any]:
         "offset": letter.record.offset(),
         "timestamp_ms": letter.timestamp_ms if letter.timestamp_ms >= 0 else None,
         "key": None if key is None else key.decode("utf-8", "replace"),
-        "error": msgspec.to_builtins(letter.reason),
-        "state": msgspec.to_builtins(state) if state else None,
+        "error": letter.reason,
+        "state": state,
     }
 
 

@@ -6,15 +6,15 @@ little more than reading the headers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from streamer.core import headers as names
 from streamer.core.deadletters.causes import fingerprint
-from streamer.core.deadletters.families import Named, Reason, count, headers_of, read
+from streamer.core.deadletters.families import Reason, count, headers_of, read
 from streamer.core.deadletters.letter import DeadLetter, timestamp_ms
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import Closed
-from streamer.core.record import Record
+from streamer.core.record import Headers, Record
 
 _FOREVER_MS = 1 << 62
 Test = Callable[[int | None], bool]
@@ -29,7 +29,7 @@ class Selector:
         self._until_ms = _FOREVER_MS if selection.until_ms is None else selection.until_ms
         self._timed = selection.since_ms is not None or selection.until_ms is not None
         self._texts = [
-            (header, field, frozenset(allowed), frozenset(text.encode() for text in allowed))
+            (header, field, frozenset(allowed))
             for header, field, allowed in (
                 (names.ERROR_CODE, "code", selection.codes),
                 (names.ERROR_CLASS, "failure_class", selection.classes),
@@ -38,6 +38,7 @@ class Selector:
             )
             if allowed
         ]
+        self._bytes = [(header, frozenset(text.encode() for text in allowed)) for header, _, allowed in self._texts]
         self._numbers = [
             (header, field, test)
             for header, field, test in (
@@ -51,38 +52,38 @@ class Selector:
         self._headers = selection.headers
         self._causes = frozenset(selection.causes)
 
-    def pick(self, records: Iterable[Record]) -> Iterator[DeadLetter]:
+    def pick(self, records: Sequence[Record]) -> Iterator[DeadLetter]:
         """The dead letters among these records that the selection asks for, in their order."""
-        for record in records:
-            if self._timed and not self._since_ms <= timestamp_ms(record) <= self._until_ms:
-                continue
-            if self._keys and record.key() not in self._keys:
-                continue
-            headers = headers_of(record)
-            found = dict(headers) if headers else {}
-            if names.ERROR_CODE in found:
-                if not self._wants_headers(found):
-                    continue
-                reason = read(found)
-            elif not self._wants(reason := read(found)):
-                continue
-            if self._headers and not all(header in (headers or ()) for header in self._headers):
-                continue
-            if self._causes and fingerprint(reason) not in self._causes:
-                continue
-            letter = DeadLetter(record, headers, reason)
-            if self._closed is None or not self._closed.holds(letter):
-                yield letter
+        if self._timed:
+            records = [record for record in records if self._since_ms <= timestamp_ms(record) <= self._until_ms]
+        if self._keys:
+            records = [record for record in records if record.key() in self._keys]
+        ours, texts, numbers = names.ERROR_CODE, self._bytes, self._numbers
+        for record, headers in zip(records, headers_of(records), strict=True):
+            found = dict(headers or ())
+            if ours in found:
+                for header, allowed in texts:
+                    if found.get(header) not in allowed:
+                        break
+                else:
+                    if all(test(count(found.get(header))) for header, _, test in numbers):
+                        yield from self._closely(record, headers, read(found))
+            elif self._wants(reason := read(found)):
+                yield from self._closely(record, headers, reason)
 
-    def _wants_headers(self, found: Named) -> bool:
-        """`_wants` for our own dead letters, without parsing what is not asked for."""
-        for header, _, _, allowed in self._texts:
-            if found.get(header) not in allowed:
-                return False
-        return all(test(count(found.get(header))) for header, _, test in self._numbers)
+    def _closely(self, record: Record, headers: Headers | None, reason: Reason) -> Iterator[DeadLetter]:
+        """The dead letter, if also what is slow to tell speaks for it."""
+        if self._headers and not all(header in (headers or ()) for header in self._headers):
+            return
+        if self._causes and fingerprint(reason) not in self._causes:
+            return
+        letter = DeadLetter(record, headers, reason)
+        if self._closed is None or not self._closed.holds(letter):
+            yield letter
 
     def _wants(self, reason: Reason) -> bool:
-        return all(getattr(reason, field) in allowed for _, field, allowed, _ in self._texts) and all(
+        """What `pick` tells from the bytes of our own headers, for the dead letters of others."""
+        return all(getattr(reason, field) in allowed for _, field, allowed in self._texts) and all(
             test(getattr(reason, field)) for _, field, test in self._numbers
         )
 
