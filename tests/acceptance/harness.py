@@ -61,10 +61,11 @@ class Outcome:
     body: dict[str, Any]
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
-    """Wait until the condition is true; returns its value."""
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 60, run: Run | None = None) -> Any:
+    """Wait until the condition is true; returns its value. Fails at once when `run` has ended."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
+        assert run is None or not run.ended, f"the run ended with {run.process.returncode}:\n{run.log[-3000:]}"
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
         time.sleep(0.01)
     return value
@@ -120,10 +121,6 @@ class Run:
         """Whether partitions were assigned to it so many times."""
         lines = [json.loads(line) for line in self.log.splitlines() if '"message":"assigned"' in line]
         return sum(bool(line["partitions"]) for line in lines) >= count
-
-    def running(self) -> None:
-        """Fails when it has ended; falsy, for `wait_for(lambda: condition or run.running())`."""
-        assert not self.ended, f"the run ended with {self.process.returncode}:\n{self.log[-3000:]}"
 
     def wait(self, timeout_s: float = 60) -> int:
         """The exit code."""

@@ -43,7 +43,7 @@ def test_the_broker_dies_and_returns(stack: Stack, tmp_path: Path) -> None:
 
         def reach(count: int) -> None:
             for reader, run in zip(readers, runs, strict=True):
-                wait_for(lambda reader=reader, run=run: reader.count >= count or run.running(), f"{count} outcomes", 90)
+                wait_for(lambda reader=reader: reader.count >= count, f"{count} outcomes", 90, run=run)
 
         reach(2_000)
         broker.kill()

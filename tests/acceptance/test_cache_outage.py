@@ -29,17 +29,22 @@ def test_redis_dies_returns_and_lies(lab: Lab) -> None:
             """Write events and wait for all outcomes but the last few."""
             lab.produce(event(next(numbers) % TEXTS) for _ in range(records))
             wanted = len(lab.given) - leave
-            wait_for(lambda: reader.count >= wanted or run.running(), f"{wanted} outcomes")
+            wait_for(lambda: reader.count >= wanted, f"{wanted} outcomes", run=run)
 
         feed(3_000)
         feed(4_000, leave=3_500)
         redis.kill()
         feed(3_000, leave=2_000)
         redis.start()
-        wait_for(lambda: feed(200) or redis.client.dbsize() >= TEXTS // 2, "answers in the new Redis")
         client = redis.client
+
+        def filled() -> bool:
+            feed(200)
+            return client.dbsize() >= TEXTS // 2
+
+        wait_for(filled, "answers in the new Redis")
         keys = list(client.scan_iter(count=TEXTS))
-        values = [client.get(key) for key in keys]
+        values = [client.get(key) or b"" for key in keys]
         random.Random(5).shuffle(values)
         client.mset(dict(zip(keys, values, strict=True)))
         feed(2_000)

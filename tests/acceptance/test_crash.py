@@ -54,7 +54,7 @@ def crash(lab: Lab, guarantee: str) -> tuple[Reader, int]:
             opened += lab.open_transactions() > 0
             run = lab.start(config)
     _reach(reader, run, EVENTS)
-    wait_for(lambda: reader.places >= EVENTS or run.running(), "all outcomes")
+    wait_for(lambda: reader.places >= EVENTS, "all outcomes", run=run)
     assert run.stop() == 0, run.log
     assert lab.start(config, "--until-end").wait() == 0
     return reader, opened
@@ -78,10 +78,10 @@ def _records() -> list[Given]:
 
 
 def _kill_worker(run: Run) -> None:
-    pid = wait_for(lambda: run.worker_pids() or run.running(), "a worker")[0]
+    pid = wait_for(lambda: run.worker_pids(), "a worker", run=run)[0]
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
 def _reach(reader: Reader, run: Run, count: int) -> None:
-    wait_for(lambda: reader.count >= count or run.running(), f"{count} outcomes")
+    wait_for(lambda: reader.count >= count, f"{count} outcomes", run=run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from streamer import demo
 from tests.acceptance.harness import Given, Lab, Outcome, Place, check, event, wait_for
@@ -29,7 +30,7 @@ def test_poison_among_good_records_of_a_transformer(lab: Lab, kafka: Kafka) -> N
     poison["two-megabytes"] = (Given(b"poison", large, []), "infer.too_long")
     fat = json.dumps({"text": "fine", "metadata": {"fat": "x" * 7_000}}).encode()
     poison["fat-result"] = (Given(b"poison", fat, []), "publish.too_large")
-    model = {"model": str(demo.model_directory()), "on_overflow": "reject"}
+    model: dict[str, Any] = {"model": str(demo.model_directory()), "on_overflow": "reject"}
     folder = Path(lab.folder / "clean")
     folder.mkdir()
     with Lab(kafka.bootstrap_servers, folder) as clean:

@@ -37,22 +37,22 @@ def test_a_member_dies_for_good(lab: Lab) -> None:
     _progress(reader, first, 5_000)
     second.kill()
     killed = time.monotonic()
-    wait_for(lambda: first.assigned(2) or first.running(), "the take-over", 40)
+    wait_for(lambda: first.assigned(2), "the take-over", 40, run=first)
     assert time.monotonic() - killed < 2.5 * SESSION_TIMEOUT_S
     _finish(lab, reader, first)
 
 
 def _progress(reader: Reader, run: Run, count: int) -> None:
     target = reader.count + count
-    wait_for(lambda: reader.count >= target or run.running(), f"{target} outcomes")
+    wait_for(lambda: reader.count >= target, f"{target} outcomes", run=run)
 
 
 def _assigned(run: Run) -> None:
-    wait_for(lambda: run.assigned() or run.running(), "partitions for the second member")
+    wait_for(lambda: run.assigned(), "partitions for the second member", run=run)
 
 
 def _finish(lab: Lab, reader: Reader, run: Run) -> None:
-    wait_for(lambda: reader.count >= len(lab.given) or run.running(), "all outcomes")
+    wait_for(lambda: reader.count >= len(lab.given), "all outcomes", run=run)
     assert run.stop() == 0, run.log
     assert lab.start(lab.folder / "streamer.toml", "--until-end").wait() == 0
     anomalies = check(lab.given, reader.outcomes, lambda _: "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 from tests.acceptance.harness import Lab, check, event, wait_for
 from tests.conftest import Kafka
@@ -37,11 +38,11 @@ def test_one_of_several_halts(lab: Lab, kafka: Kafka) -> None:
 def test_ctrl_c_stops_several_gracefully(lab: Lab, kafka: Kafka) -> None:
     """Ctrl-C on a terminal, which signals the whole process group, counts as one signal: exit 0, nothing repeated."""
     with _second_lab(lab, kafka) as other:
-        slow = {"options": {"text_us": 500}, "guarantee": "at_least_once"}
+        slow: dict[str, Any] = {"options": {"text_us": 500}, "guarantee": "at_least_once"}
         config = lab.write_config({"p": lab.pipeline(**slow), "q": other.pipeline(**slow)})
         readers = lab.reader(), other.reader()
         run = lab.start(config)
-        wait_for(lambda: min(reader.count for reader in readers) >= 100 or run.running(), "outcomes of both")
+        wait_for(lambda: min(reader.count for reader in readers) >= 100, "outcomes of both", run=run)
         run.signal_group(signal.SIGINT)
         assert run.wait() == 0, run.log
 
@@ -77,13 +78,13 @@ def test_one_slot_has_one_owner(lab: Lab) -> None:
     lab.topics(2)
     config = lab.config(slot="a")
     first = lab.start(config)
-    wait_for(lambda: first.assigned() or first.running(), "the first run")
+    wait_for(lambda: first.assigned(), "the first run", run=first)
     second = lab.start(config)
     assert second.wait() == 7
     assert "slot a of group" in second.log
     reader = lab.reader()
     lab.produce(event(number) for number in range(100))
-    wait_for(lambda: reader.count >= 100 or first.running(), "all outcomes")
+    wait_for(lambda: reader.count >= 100, "all outcomes", run=first)
     assert first.stop() == 0, first.log
 
 

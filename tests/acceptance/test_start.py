@@ -18,7 +18,7 @@ def test_start_latest(lab: Lab) -> None:
     config = lab.config(start="latest")
     reader = lab.reader()
     run = lab.start(config)
-    wait_for(lambda: lab.committed() == 100 or run.running(), "the start to be committed")
+    wait_for(lambda: lab.committed() == 100, "the start to be committed", run=run)
     run.kill()
     later = set(lab.produce(event(number) for number in range(100, 200)))
     assert lab.start(config, "--until-end").wait() == 0

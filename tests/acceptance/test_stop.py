@@ -16,7 +16,7 @@ def test_sigterm_under_load_repeats_nothing(lab: Lab) -> None:
     reader = lab.reader()
     for target in (2_000, 8_000):
         run = lab.start(config)
-        wait_for(lambda run=run, target=target: reader.count >= target or run.running(), f"{target} outcomes")
+        wait_for(lambda target=target: reader.count >= target, f"{target} outcomes", run=run)
         began = time.monotonic()
         assert run.stop() == 0, run.log
         assert time.monotonic() - began < 10
@@ -34,9 +34,9 @@ def test_the_second_signal_ends_at_once(lab: Lab) -> None:
     config = lab.config(options={"text_us": 100}, micro_batch_records=500)
     reader = lab.reader()
     run = lab.start(config)
-    wait_for(lambda: reader.count >= 1_000 or run.running(), "1,000 outcomes")
+    wait_for(lambda: reader.count >= 1_000, "1,000 outcomes", run=run)
     run.signal(signal.SIGTERM)
-    wait_for(lambda: "stopping" in run.log or run.running(), "the first signal's effect")
+    wait_for(lambda: "stopping" in run.log, "the first signal's effect", run=run)
     run.signal(signal.SIGTERM)
     began = time.monotonic()
     assert run.wait() == 130
