@@ -53,13 +53,13 @@ def test_outage_and_replay(lab: Lab, q_reader: Reader) -> None:
     assert re.match(rf"\s+{FAILED}  [0-9a-f]{{8}}  infer\.exception .*ZeroDivisionError", causes[0])
 
     good = lab.start(_config(lab, always=[HOPELESS]))
-    wait_for(lambda: good.log.count('"message":"assigned"') >= 2 or good.running(), "both pipelines")
+    wait_for(lambda: good.log.count('"message":"assigned"') >= 2, "both pipelines", run=good)
     _replay_killed_halfway(lab, reader)
     again = _dlq(lab, "replay", "--rate", str(RATE), "--job", lab.name, "--execute", code=0)
     left = int(re.findall(r"replay: ([0-9]+) done", again.stderr)[0])
     assert 0 < left < FAILED
-    wait_for(lambda: reader.count >= EVENTS + FAILED or good.running(), "the replayed ones' outcomes")
-    wait_for(lambda: _skipped_by_q(lab) >= FAILED or good.running(), "the second pipeline's skips")
+    wait_for(lambda: reader.count >= EVENTS + FAILED, "the replayed ones' outcomes", run=good)
+    wait_for(lambda: _skipped_by_q(lab) >= FAILED, "the second pipeline's skips", run=good)
 
     replayed = _replayed(lab)
     assert len(replayed) == FAILED
@@ -101,7 +101,7 @@ def _replay_killed_halfway(lab: Lab, reader: Reader) -> None:
     arguments = ("replay", "--rate", str(RATE), "--job", lab.name, "--execute")
     run = Run(_command(lab, *arguments), lab.folder / "replay.log")
     lab.runs.append(run)
-    wait_for(lambda: reader.count >= EVENTS + FAILED // 2 or run.running(), "half of the replay")
+    wait_for(lambda: reader.count >= EVENTS + FAILED // 2, "half of the replay", run=run)
     run.kill()
     assert reader.count < EVENTS + FAILED
 

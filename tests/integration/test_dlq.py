@@ -410,8 +410,9 @@ def test_a_scan_ends_where_it_began_to_look(cluster: KafkaConfig, name: str) -> 
     copier.close()
 
 
-def test_the_operators_topics_are_theirs(kafka: Kafka, tmp_path: Path) -> None:
-    """`topics create` makes state and audit, `topics check` asks for them, and `run` does not."""
+def test_the_operators_topics_are_theirs(kafka: Kafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`topics create` makes state and audit, `topics check` asks for them, and `run` does not. Without a TOPIC the
+    dead-letter topics of the configuration are looked at."""
     name = uuid4().hex[:8]
     path = tmp_path / "streamer.toml"
     path.write_text(
@@ -423,7 +424,11 @@ def test_the_operators_topics_are_theirs(kafka: Kafka, tmp_path: Path) -> None:
     create(admin, config, input_partitions=1)
     infos = describe(admin, config.kafka, [STATE_TOPIC, AUDIT_TOPIC])
     assert all(infos.values())
-    make(config.kafka, f"{name}.x", 1)
+    assert main(["dlq", "list", "--config", str(path)]) == ExitCode.DONE
+    assert f"no dead letters in {name}.out.dlq" in capsys.readouterr().err
+    put(config.kafka, f"{name}.out.dlq", ours())
+    assert main(["dlq", "causes", "--config", str(path)]) == ExitCode.DONE
+    assert "infer.exception" in capsys.readouterr().out
     admin.delete_topics([AUDIT_TOPIC])[AUDIT_TOPIC].result()
     deadline = time.monotonic() + 10
     while describe(admin, config.kafka, [AUDIT_TOPIC])[AUDIT_TOPIC] is not None:
