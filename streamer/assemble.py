@@ -39,11 +39,12 @@ from streamer.kafka.slots import Slot, take_slot
 from streamer.kafka.source import KafkaSource, SourcePolicy
 from streamer.kafka.span_topic import SpanTopic
 from streamer.kafka.topics import check, connect, describe
-from streamer.observe import Meter, Tracer, on_cache_event
+from streamer.observe import Meter, Tracer, Watchdog, on_cache_event
 from streamer.ports import Cache
 from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.spans import SpanExporter
 
+SINK_STANDING_S = 90.0
 DEFAULT_MESSAGE_BYTES = 1_048_588  # the broker's own default of max.message.bytes
 
 
@@ -99,13 +100,14 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
     cache = make_cache(config, inbox.put, on_cache_event(metrics))
     available = (lambda: cache.available) if config.cache.url else None
     meter = Meter(metrics, slot.name, reports, lambda: dict(source.highs), available)
+    watchdog = Watchdog(lambda: sink.busy_since, inbox.put, SINK_STANDING_S)
     closers: list[Callable[[float], None]] = []
     if pipeline_config.static_membership:
         watch = OrphanWatch(source, config.kafka, pipeline_config.group, pipeline_config.input)
         source.on_joining = watch.start
         closers.append(watch.close)
     tracer = _make_tracer(config, name, slot, metrics, closers)
-    adapters = Adapters(source, sink, pool, cache, (meter, *([tracer] if tracer else [])))
+    adapters = Adapters(source, sink, pool, cache, (meter, watchdog, *([tracer] if tracer else [])))
     return Assembly(Driver(pipeline, inbox, adapters), pipeline, source, sink, pool, slot, metrics, closers)
 
 

@@ -20,13 +20,14 @@ from streamer.core.pipeline.protocol import (
     Lost,
     Revoking,
     Settled,
+    SinkFailed,
     Unsettled,
     WorkerLost,
     WorkerReady,
 )
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.core.report import Report
-from streamer.errors import DataFailure
+from streamer.errors import DataFailure, ExitCode
 from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, SpanExporter
 
@@ -186,6 +187,31 @@ class Meter:
                 kind, timestamp_ms = segment.records[min(segment.planned, len(segment.records) - 1)].timestamp()
                 seconds = max(now_ms - timestamp_ms, 0.0) / 1000 if kind else 0.0
             self.metrics.lag(*key, behind, seconds)
+
+
+@dataclass(slots=True)
+class Watchdog:
+    """Ends the process when the sink stands in one call: a transactional call of librdkafka may not return after an
+    outage, whatever its timeout (seen with 2.16.1). A restart is safe, and the only cure."""
+
+    busy_since: Callable[[], float | None]
+    give_up: Callable[[SinkFailed], None]
+    limit_s: float
+    _gave_up: bool = False
+
+    def micro_batch_done(self, batch: MicroBatch) -> None:
+        """Time alone matters."""
+
+    def facts(self, fact: Input) -> None:
+        """Time alone matters."""
+
+    def tick(self, pipeline: Pipeline, now: float) -> None:
+        """Look at the clock."""
+        since = self.busy_since()
+        if since is not None and now - since > self.limit_s and not self._gave_up:
+            self._gave_up = True
+            message = f"the Kafka producer has not answered for {now - since:.0f} s: start this process again"
+            self.give_up(SinkFailed(ExitCode.DEPENDENCY, message))
 
 
 def _reason(fact: WorkerLost) -> str:

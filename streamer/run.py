@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
-from streamer.assemble import Assembly, RunOptions, assemble, pipeline_of
+from streamer.assemble import SINK_STANDING_S, Assembly, RunOptions, assemble, pipeline_of
 from streamer.config import Config
 from streamer.errors import ExitCode
 from streamer.telemetry.http import Server, Verdict, start
@@ -23,7 +23,6 @@ RESTART_PAUSE_S = 1.0
 RESTART_PAUSE_MAX_S = 30.0
 STEADY_S = 60.0
 STANDING_S = 30.0
-SINK_STANDING_S = 90.0
 TELEMETRY_CLOSE_S = 3.0
 GC_THRESHOLDS = (200_000, 20, 100)
 FINAL = frozenset({ExitCode.DONE, ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.HALTED, ExitCode.FENCED})

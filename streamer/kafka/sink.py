@@ -72,7 +72,7 @@ class _Sink(ABC):
         post: Post,
         address: str,
     ) -> None:
-        self.busy_since: float | None = None
+        self.busy_since: float | None = None  # since when it is at one step of a plan
         self.outcomes: dict[str, int] = {}
         self._make_producer = make_producer
         self._make_encode = make_encode
@@ -82,7 +82,6 @@ class _Sink(ABC):
         self._producer: Producer | None = None
         self._encode: Encode | None = None
         self._plans: SimpleQueue[Settle | None] = SimpleQueue()
-        self._dead_generation = -1
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
 
@@ -107,9 +106,6 @@ class _Sink(ABC):
     def _run(self) -> None:
         try:
             while (plan := self._plans.get()) is not None:
-                if plan.generation <= self._dead_generation:
-                    self._post(Unsettled(plan.settle, "behind"))
-                    continue
                 self.busy_since = began = time.monotonic()
                 fact = self._settle(plan)
                 self.busy_since = None
@@ -117,7 +113,6 @@ class _Sink(ABC):
                 outcome = "settled" if isinstance(fact, Settled) else fact.reason
                 self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
                 if isinstance(fact, Unsettled):
-                    self._dead_generation = plan.generation
                     log.warning("a plan came to nothing", extra={"data": {"reason": fact.reason}})
                 self._post(fact)
         except KafkaException as error:
@@ -247,6 +242,7 @@ class TransactionalSink(_Sink):
     def _rebuild(self) -> None:
         """A new producer under the same id; its init_transactions ends whatever the old one left open."""
         while not self._closing:
+            self.busy_since = time.monotonic()  # waiting for brokers is no standing still
             self._drop_producer()
             self._producer = self._make_producer()
             try:
@@ -262,6 +258,7 @@ class TransactionalSink(_Sink):
         """What the group has committed of the plan's partitions; asked until the broker answers."""
         partitions = [TopicPartition(*key) for key in plan.offsets]
         while not self._closing:
+            self.busy_since = time.monotonic()
             try:
                 found = self._offsets.call(lambda consumer: consumer.committed(partitions, timeout=5.0)).result(30.0)
                 return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}

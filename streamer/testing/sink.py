@@ -94,7 +94,6 @@ class MemorySink:
         self._wall_ms = wall_ms
         self._encode: Encode | None = None
         self._plans: deque[Settle] = deque()
-        self._dead_generation = -1
         self._closing = False
         self._fenced_at: list[float] = []
         self._task = Task(clock, self._run())
@@ -140,9 +139,6 @@ class MemorySink:
                 yield None
                 continue
             plan = self._plans.popleft()
-            if plan.generation <= self._dead_generation:
-                self._post(Unsettled(plan.settle, "behind"))
-                continue
             self.busy = True
             began = self._clock.now
             try:
@@ -154,8 +150,6 @@ class MemorySink:
             self.busy = False
             outcome = "settled" if isinstance(fact, Settled) else fact.reason
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-            if isinstance(fact, Unsettled):
-                self._dead_generation = plan.generation
             self._post(fact)
             if isinstance(fact, Unsettled) and self._strikes(Trouble.HICCUP):
                 yield self.stall_s

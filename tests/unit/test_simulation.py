@@ -134,12 +134,6 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "all(mine.get(key) == epoch for key, epoch in epochs.items())",
         "True",
     ),
-    "plans beside a dead generation": (
-        pipeline.Pipeline,
-        "_plan",
-        "self._plans[0].generation != self._generation",
-        "False",
-    ),
     "does not cut at the committed offset after an unclear commit": (
         pipeline.Pipeline,
         "_unsettled",
@@ -170,12 +164,6 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "self._metadata()",
         "self.ownership.metadata if self.ownership.metadata.member == (self.member or '') else self._metadata()",
     ),
-    "does not take back the plans behind an aborted one": (
-        sink.MemorySink,
-        "_run",
-        "plan.generation <= self._dead_generation",
-        "False",
-    ),
     "counts an answer for one waiter only": (
         flights.Flights,
         "land",
@@ -187,12 +175,6 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "lost",
         "self.waiting.extendleft(reversed(held.values()))",
         "pass",
-    ),
-    "cuts beyond the end of what the next plan holds": (
-        ledger.Ledger,
-        "unsettled",
-        "segment.planned < len(records) and ",
-        "",
     ),
     "drops what came back when its late release comes": (
         pipeline.Pipeline,

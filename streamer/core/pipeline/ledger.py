@@ -74,7 +74,7 @@ class Ledger:
                 kept.append(segment)
         return kept, freed
 
-    def plan(self, number: int, generation: int) -> Settle | None:
+    def plan(self, number: int) -> Settle | None:
         """All runs finished by now, as one plan; None when there is none."""
         runs: list[Run] = []
         offsets: dict[TopicPartition, int] = {}
@@ -95,7 +95,7 @@ class Ledger:
                     segment.planned = last
                 if last < size:
                     break
-        return Settle(number, generation, runs, offsets, epochs) if runs else None
+        return Settle(number, runs, offsets, epochs) if runs else None
 
     def settled(self, plan: Settle) -> Freed:
         """The plan is durable."""
@@ -119,8 +119,7 @@ class Ledger:
                 batch, segment = partition.segments[0]
                 records = segment.records
                 if records[-1].offset() >= offset:
-                    # What a plan behind this one holds may be planned to its end.
-                    while segment.planned < len(records) and records[segment.planned].offset() < offset:
+                    while records[segment.planned].offset() < offset:
                         segment.planned += 1
                     break
                 partition.segments.popleft()

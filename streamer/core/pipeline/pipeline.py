@@ -11,7 +11,6 @@ record only in the loops of decoding, keying and joining flights.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
@@ -60,7 +59,6 @@ from streamer.core.record import Answer, MicroBatch, Segment, TextEvent
 from streamer.core.traceparent import mark_spans
 from streamer.errors import DataFailure, ExitCode, FailureClass
 
-PLANS_AHEAD = 2  # one at the broker, one ready behind it
 ABORT_PAUSE_S = 0.05
 ABORT_PAUSE_MAX_S = 5.0
 
@@ -100,10 +98,9 @@ class Pipeline:
         self._codec = codec
         self._keys: Callable[[list[TextEvent]], list[Key]] = _plain_keys
         self._lookups: dict[int, list[Flight]] = {}
-        self._plans: deque[Settle] = deque()
+        self._settling: Settle | None = None
         self._revoking: dict[int, Revoking] = {}
         self._number = 0
-        self._generation = 0
         self.unsettled_in_a_row = 0
         self._plan_after = 0.0
         self._deadline = float("inf")
@@ -285,21 +282,15 @@ class Pipeline:
     # --- settling ------------------------------------------------------------------------------------------------
 
     def _settled(self, fact: Settled) -> None:
-        plan = self._plans.popleft()
-        if plan.settle != fact.settle:
-            raise AssertionError(f"plan {fact.settle} was settled before plan {plan.settle}")
+        plan = self._end_of(fact)
         self.unsettled_in_a_row = 0
         self._freed(self.ledger.settled(plan))
 
     def _unsettled(self, fact: Unsettled, now: float) -> None:
-        plan = self._plans.popleft()
-        if plan.settle != fact.settle:
-            raise AssertionError(f"plan {fact.settle} came back before plan {plan.settle}")
-        if plan.generation == self._generation:
-            self._generation += 1
-            self.unsettled_in_a_row += 1
-            pause = min(ABORT_PAUSE_S * 2 ** (self.unsettled_in_a_row - 1), ABORT_PAUSE_MAX_S)
-            self._plan_after = now + pause
+        plan = self._end_of(fact)
+        self.unsettled_in_a_row += 1
+        pause = min(ABORT_PAUSE_S * 2 ** (self.unsettled_in_a_row - 1), ABORT_PAUSE_MAX_S)
+        self._plan_after = now + pause
         if fact.restart:
             if self.phase is Phase.ENDING:
                 self.phase = Phase.RUNNING  # the source says again when all is taken
@@ -309,14 +300,22 @@ class Pipeline:
         else:
             self._freed(self.ledger.unsettled(plan, fact.committed))
 
+    def _end_of(self, fact: Settled | Unsettled) -> Settle:
+        plan, self._settling = self._settling, None
+        if plan is None or plan.settle != fact.settle:
+            raise AssertionError(f"the sink answers for plan {fact.settle}, under way was {plan and plan.settle}")
+        return plan
+
     def _plan(self, now: float) -> None:
-        """Plan what is finished, unless the breaker objects. After plans that came to nothing all are awaited first:
-        runs are taken back in whole plans, so a new plan beside old ones of a dead generation would leave a gap."""
-        if self._plans and self._plans[0].generation != self._generation:
+        """Plan all that is finished, unless the breaker objects.
+
+        One plan at a time: what finishes meanwhile makes the next one larger. A second plan made ahead would be smaller
+        and cost a transaction of its own (it moved a tenth to a quarter fewer records), and would leave a gap when the
+        first came to nothing.
+        """
+        if self._settling is not None or now < self._plan_after:
             return
-        if len(self._plans) >= PLANS_AHEAD or now < self._plan_after:
-            return
-        plan = self.ledger.plan(self._number + 1, self._generation)
+        plan = self.ledger.plan(self._number + 1)
         if plan is None:
             return
         self._number += 1
@@ -330,7 +329,7 @@ class Pipeline:
                 "settled. Mend the model, or pass the stretch with --accept-dead-letters N",
             )
             return
-        self._plans.append(plan)
+        self._settling = plan
         self._commands.append(plan)
 
     def _dropped(self, freed: Freed) -> None:
@@ -372,13 +371,13 @@ class Pipeline:
             self.flow.ended_records += self.flights.cancel(unwanted)
             if self.phase is not Phase.LOADING and (grant := self.flow.grant()):
                 self._commands.append(grant)
-        if self.phase is Phase.ENDING and self.ledger.empty and not self._plans:
+        if self.phase is Phase.ENDING and self.ledger.empty and self._settling is None:
             self._finish(ExitCode.DONE)
         elif self.phase is Phase.STOPPING:
-            if not self._plans and self.fleet.held == 0:
+            if self._settling is None and self.fleet.held == 0:
                 self._finish(ExitCode.DONE)
             elif now >= self._deadline:
-                late = bool(self._plans)
+                late = self._settling is not None
                 self._finish(
                     ExitCode.DRAIN_DEADLINE if late else ExitCode.DONE,
                     "a transaction did not end within stop_deadline_s; the broker aborts it" if late else "",
@@ -387,7 +386,7 @@ class Pipeline:
     def _release(self) -> None:
         """Let revoked partitions go once their last plan was made and no plan holds them."""
         for epoch, revoking in list(self._revoking.items()):
-            planned = any(not revoking.partitions.isdisjoint(plan.offsets) for plan in self._plans)
+            planned = self._settling is not None and not revoking.partitions.isdisjoint(self._settling.offsets)
             if planned or self.ledger.awaits_plan(revoking.partitions):
                 continue
             self._dropped(self.ledger.drop(revoking.partitions))

@@ -262,14 +262,9 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Settle:
     """Make these runs' outcomes and offsets durable together. `offsets` holds the next offset of each partition and
-    `epochs` the assignment epoch under which its records were taken.
-
-    Plans queue at the sink. When one comes to nothing, those behind it in the same `generation` would leave a gap:
-    the sink answers `Unsettled` to them without a try. The core plans anew under the next generation.
-    """
+    `epochs` the assignment epoch under which its records were taken."""
 
     settle: int
-    generation: int
     runs: list[Run]
     offsets: dict[TopicPartition, int]
     epochs: dict[TopicPartition, int]
