@@ -43,7 +43,7 @@ def driver_memory(bench: Bench, records: int, seconds: float, progress: Callable
         figures,
         (
             f"sampled each {SAMPLE_S:g} s for at most {seconds:g} s",
-            "growth: from the mean of the third quarter of the time to that of the last; before, answers fill the cache",
+            "growth: from the mean of the third quarter of the time to that of the last (before, the cache fills)",
             "no torch library was mapped in the driver",
         ),
     )
