@@ -10,6 +10,8 @@ import click
 from streamer.cli.options import configured
 from streamer.cli.records import Kind, show
 from streamer.config import Config
+from streamer.core.record import BareRecord, Record
+from streamer.core.record_headers import headers_of
 from streamer.errors import UsageError
 
 
@@ -44,7 +46,9 @@ def tail(
     with Reader(config.kafka, topics, start=place) as reader:
         messages = reader.read_until_end() if until_end else reader.records()
         for message in itertools.islice(messages, most):
-            for shown in show(message, Kind(kind), config.telemetry, show_text=show_text):
+            (headers,) = headers_of([message])
+            record: Record = BareRecord(message) if headers is None else message
+            for shown in show(record, Kind(kind), config.telemetry, show_text=show_text):
                 click.echo(json.dumps(shown.machine, ensure_ascii=False) if as_json else shown.line)
 
 

@@ -18,6 +18,7 @@ import msgspec
 from streamer.core.diagnosis import MAX_ID_CHARS, diagnose, not_utf8
 from streamer.core.headers import CE_ID, CE_SPECVERSION, CONTENT_TYPE, REPLAY_ID, REPLAY_PIPELINE, TRACEPARENT
 from streamer.core.record import BareRecord, Headers, Outcome, Record, Segment, Skipped, TextEvent
+from streamer.core.record_headers import read_headers
 from streamer.core.traceparent import only_trace, parse
 from streamer.errors import Code, DataFailure
 
@@ -78,13 +79,10 @@ class Codec:
         outcomes: list[Outcome | None] = [None] * len(records)
         segment.traces = None
         append = events.append
-        for record in records:
-            try:
-                headers = record.headers()
-            except SystemError:
+        found, unreadable = read_headers(records)
+        for record, headers in zip(records, found, strict=True):
+            if unreadable and len(events) in unreadable:
                 index = len(events)
-                # confluent-kafka 2.16 raises this for a header name that isn't UTF-8; to ask the same message again
-                # returns a list with holes, and reading that ends the process.
                 records[index] = BareRecord(record)
                 append(None)
                 outcomes[index] = DataFailure(

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from streamer.core.deadletters.envelope import wrap
-from streamer.core.deadletters.families import headers_of, read
+from streamer.core.deadletters.families import read
 from streamer.core.deadletters.letter import DeadLetter
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Headers, Record
+from streamer.core.record_headers import headers_of
 from streamer.errors import Code, DataFailure, DependencyError
 from tests.records import FakeRecord
 

@@ -15,19 +15,15 @@ A record may carry several, e.g. when its producer copied a dead letter; the fir
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
-from itertools import islice
-from operator import methodcaller
 from typing import TypedDict
 
 import msgspec
 
 from streamer.core import headers as names
 from streamer.core.deadletters.envelope import original_headers
-from streamer.core.record import Headers, Record
-
-_call_headers: Callable[[Record], Headers | None] = methodcaller("headers")
+from streamer.core.record import Headers
 
 Named = dict[str, bytes | None]  # of a repeated header the last counts
 
@@ -73,27 +69,6 @@ class Reason(msgspec.Struct, frozen=True, gc=False):
     partition: int | None = None
     offset: int | None = None
     omitted: tuple[str, ...] = ()
-
-
-def headers_of(records: Sequence[Record]) -> list[Headers | None]:
-    """The headers of each record, None where the client can't read them; to be called once for each record.
-
-    For a header name that is not UTF-8 confluent-kafka 2.16 returns a list with holes *and* sets an exception. Only a
-    call through `methodcaller` makes that a SystemError each time: the interpreter's specialised call of a method (what
-    `record.headers()` becomes in a hot loop, CPython 3.11) does not look, hands the list over, and reading it, or
-    asking the same message again, ends the process.
-    """
-    found: list[Headers | None] = []
-    unreadable = set()
-    while len(found) < len(records):
-        try:
-            found.extend(map(_call_headers, islice(records, len(found), None)))
-        except SystemError:  # those before it are in the list
-            unreadable.add(len(found))
-            found.append(None)
-    if None in found:  # a record without headers has none, and they can be read
-        return [[] if headers is None and index not in unreadable else headers for index, headers in enumerate(found)]
-    return found
 
 
 def read(found: Named) -> Reason:

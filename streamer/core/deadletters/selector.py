@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from streamer.core import headers as names
 from streamer.core.deadletters.causes import fingerprint
-from streamer.core.deadletters.families import Reason, count, headers_of, read
+from streamer.core.deadletters.families import Reason, count, read
 from streamer.core.deadletters.letter import DeadLetter, timestamp_ms
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import Closed
 from streamer.core.record import Headers, Record
+from streamer.core.record_headers import headers_of
 
 _FOREVER_MS = 1 << 62
 Test = Callable[[int | None], bool]
