@@ -51,8 +51,8 @@ def test_the_breaker_halts_on_a_bad_stretch(lab: Lab) -> None:
     """When over half of a stretch fails the run halts with exit 6 and leaves the rest unsettled; with
     --accept-dead-letters the next run passes it."""
     lab.topics(2)
-    lab.produce(event(n, "RAISE" if 2_000 <= n < 4_000 and n % 10 < 6 else "FINE") for n in range(1_000, 7_000))
-    config = lab.config(micro_batch_records=200)
+    lab.produce(event(n, "RAISE" if n >= 2_000 and n % 10 < 6 else "FINE") for n in range(1_000, 8_000))
+    config = lab.config(micro_batch_records=200, options={"text_us": 200})
     reader = lab.reader()
     run = lab.start(config, "--until-end")
     assert run.wait() == 6, run.log
@@ -60,9 +60,9 @@ def test_the_breaker_halts_on_a_bad_stretch(lab: Lab) -> None:
     before = lab.committed()
     wait_for(lambda: reader.count >= before, "what was settled")
     assert reader.count == before
-    assert sum(outcome.code != "" for outcome in reader.outcomes) <= 600
-    assert before < 3_000
-    run = lab.start(config, "--until-end", "--accept-dead-letters", "2000")
+    assert sum(outcome.code != "" for outcome in reader.outcomes) <= before / 2
+    assert before < 4_000, "too much of the stretch was settled"
+    run = lab.start(config, "--until-end", "--accept-dead-letters", "4000")
     assert run.wait() == 0, run.log
     wait_for(lambda: reader.count >= len(lab.given), "all outcomes")
     anomalies = check(
