@@ -212,23 +212,12 @@ def stall(life: Life) -> bool:
     return True
 
 
-def hiccup(life: Life) -> bool:
-    """A plan comes to nothing, and the sink gets no time to give back the one behind it."""
-    process = _some(life)
-    if process is None or process.sink.trouble:
-        return False
-    trouble = Trouble.ABORT if life.world.scenario.exactly_once else Trouble.COMMIT_FAILED
-    process.sink.stall_s = 0.5
-    process.sink.trouble += [trouble, Trouble.HICCUP]
-    return True
-
-
 def slow_revoke(life: Life) -> bool:
     """A plan outlasts the revoke deadline, and its partitions come back before it ends."""
     for process in life.running():
         if process.sink.busy and not process.sink.trouble and len(process.source.ownership.epochs) > 1:
             process.sink.stall_s = REVOKE_DEADLINE_S + 0.6
-            process.sink.stall_before = life.world.rng.choice((Stage.OFFSETS, Stage.COMMIT))
+            process.sink.stall_before = Stage.COMMIT if life.world.scenario.exactly_once else Stage.OFFSETS
             process.sink.trouble.append(Trouble.STALL)
             Passer(life.world, REVOKE_DEADLINE_S + 0.1)
             return True
@@ -276,8 +265,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "undelivered": (1.0, _in_sink(Trouble.UNDELIVERED)),
     "commit_failed": (1.0, _in_sink(Trouble.COMMIT_FAILED)),
     "commit_unclear": (1.0, _in_sink(Trouble.COMMIT_UNCLEAR)),
-    "hiccup": (1.5, hiccup),
-    "slow_revoke": (2.0, slow_revoke),
+    "slow_revoke": (3.0, slow_revoke),
     "stall": (1.5, stall),
     "sink_fenced": (0.7, sink_fenced),
     "wall_jump": (0.7, wall_jump),

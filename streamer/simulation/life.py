@@ -12,14 +12,16 @@ from streamer.errors import ExitCode
 from streamer.simulation.faults import FAULTS, ONCE
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, LAST_STEPS, OUTPUT, BrokenLawError, Judge, ViolationError
 from streamer.simulation.process import Process, World
-from streamer.simulation.scenario import PARTITIONS, STRIKING_S, Arrival, draw
+from streamer.simulation.scenario import FIRST_AT_S, PARTITIONS, STRIKING_S, Arrival, draw
 from streamer.testing import ManualClock, MemoryLog
 
 FEWEST_FAULTS = 10
 MEMBERS = 2
 TRANSACTION_TIMEOUT_S = 2.0
 SESSION_TIMEOUT_S = 2.0
-HEALED_S = STRIKING_S + 3.0  # no fault strikes after this
+LAST_AT_S = FIRST_AT_S + STRIKING_S
+HEALED_S = LAST_AT_S + 2.0  # no fault works on after this
+OTHERWISE = "rebalances"  # a fault that can always strike
 DRAIN_S = 90.0  # the longest pauses are 30 s: a worker's third start in vain, and what adds to it
 STOP_S = 10.0
 RETRY_S = 0.01
@@ -159,14 +161,15 @@ class Life:
         )
 
     def _strike(self, kind: str) -> None:
-        """Strike; where that is not possible yet, try again soon, until all has to heal."""
-        if kind in ONCE and self.faults[kind]:
-            return
+        """Strike; where that is not possible yet, try again soon; where it was not in time, strike otherwise."""
+        clock = self.world.clock
+        if (kind in ONCE and self.faults[kind]) or clock.now > LAST_AT_S:
+            kind = OTHERWISE
         if FAULTS[kind][1](self):
             self.faults[kind] += 1
-            self.world.last_steps.append((self.world.clock.now, "fault", kind))
-        elif self.world.clock.now < STRIKING_S:
-            self.world.clock.later(RETRY_S, lambda: self._strike(kind))
+            self.world.last_steps.append((clock.now, "fault", kind))
+        else:
+            clock.later(RETRY_S, lambda: self._strike(kind))
 
     # --- phases ------------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,10 @@ ENDINGS = {
     "poison_sigkill": frozenset({"infer.worker_killed", "infer.worker_hung"}),
     "poison_hang": frozenset({"infer.worker_killed", "infer.worker_hung"}),
 }
+# Faults that have a meaning only in such scenarios.
+WITH_TRANSACTIONS = ("unclear_applied", "unclear_lost", "unclear_late", "abort", "sink_fenced", "killed_in_transaction")
+WITHOUT_TRANSACTIONS = ("undelivered", "commit_failed", "commit_unclear")
+WITH_CACHE = ("cache_down", "cache_slow", "cache_garbled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +80,13 @@ def draw(rng: Random, faults: dict[str, float], fewest_faults: int) -> Scenario:
     for kind in POISON:
         for index in range(rng.choice((0, 0, 1, 1, 2))):
             texts[f"{kind} {index}"] = kind
-    kinds = [kind for kind in faults if exactly_once or not kind.startswith(("unclear", "abort", "sink_fenced"))]
-    kinds = [
-        kind for kind in kinds if not (exactly_once and kind in ("undelivered", "commit_failed", "commit_unclear"))
-    ]
-    static = rng.random() < 0.5
+    static, shared_cache = rng.random() < 0.5, rng.random() < 0.6
+    pointless = set(WITHOUT_TRANSACTIONS if exactly_once else WITH_TRANSACTIONS)
     if not static:
-        kinds.remove("usurped")
+        pointless.add("usurped")
+    if not shared_cache:
+        pointless.update(WITH_CACHE)
+    kinds = [kind for kind in faults if kind not in pointless]
     weights = [faults[kind] for kind in kinds]
     count = rng.randint(fewest_faults, fewest_faults + 8)
     return Scenario(
@@ -90,7 +94,7 @@ def draw(rng: Random, faults: dict[str, float], fewest_faults: int) -> Scenario:
         static=static,
         workers=rng.choice((1, 1, 2)),
         lru_bytes=rng.choice((0, 4_000, 1 << 20)),
-        shared_cache=rng.random() < 0.6,
+        shared_cache=shared_cache,
         budget_records=rng.choice((30, 80, 400)),
         micro_batch_records=rng.choice((5, 20, 60)),
         forward_records=rng.choice((4, 16, 32)),

@@ -41,7 +41,6 @@ class Trouble(StrEnum):
     UNCLEAR_APPLIED = "unclear_applied"  # no answer to the commit, which was done
     UNCLEAR_LOST = "unclear_lost"  # no answer to the commit, which never arrived
     UNCLEAR_LATE = "unclear_late"  # no answer to the commit, which arrives later
-    HICCUP = "hiccup"  # the sink gets no time for `stall_s` after it gave a plan back
     STALL = "stall"  # the broker is slow: `stall_before` takes `stall_s` longer
     UNDELIVERED = "undelivered"  # at least once: a part of the records was written, the rest was not
     COMMIT_FAILED = "commit_failed"  # at least once: the offsets were refused
@@ -151,8 +150,6 @@ class MemorySink:
             outcome = "settled" if isinstance(fact, Settled) else fact.reason
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
             self._post(fact)
-            if isinstance(fact, Unsettled) and self._strikes(Trouble.HICCUP):
-                yield self.stall_s
 
     def _outputs(self, plan: Settle) -> list[Output]:
         assert self._encode is not None

@@ -89,6 +89,7 @@ class MemorySource:
         self._latency = latency
         self._wall_ns = wall_ns
         self._generation = -1
+        self._joining = False
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._epochs: dict[TopicPartition, int] = {}
         self._positions: dict[TopicPartition, int] = {}
@@ -164,7 +165,7 @@ class MemorySource:
     # --- what the coordinator says, after a while ---------------------------------------------------------------------
 
     def on_rebalance(self, member: str) -> None:
-        self._deliver(member, self._join)
+        self._deliver(member, self._told_to_join)
 
     def on_sync(self, member: str, generation: int, assignment: frozenset[TopicPartition]) -> None:
         self._deliver(member, lambda: self._synced(assignment), generation)
@@ -227,11 +228,18 @@ class MemorySource:
     def _metadata(self) -> GroupMetadata:
         return GroupMetadata(self.member or "", self._generation, self._instance)
 
+    def _told_to_join(self) -> Generator[Wait, None, None]:
+        """Unless we have joined that rebalance already and wait for its end."""
+        if not self._joining:
+            yield from self._join()
+
     def _join(self) -> Generator[Wait, None, None]:
+        self._joining = True
         self.member = self._group.join(self, self.member, self._assigned, self._instance)
         yield 0.0
 
     def _synced(self, assignment: frozenset[TopicPartition]) -> Generator[Wait, None, None]:
+        self._joining = False
         revoked, added = sorted(self._assigned - assignment), sorted(assignment - self._assigned)
         if added:
             self._assigned |= frozenset(added)
