@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -257,16 +257,17 @@ def _make_sink(
         reports = config.telemetry.reports
         wanted = bool(reports or config.telemetry.http)
 
-        def encode(plan: Settle, now_ms: int) -> list[Output]:
+        def encode(plan: Settle, now_ms: int) -> Iterator[list[Output]]:
             builder = ReportBuilder(pipeline=name, task=pipeline.task, card=card) if wanted else None
-            outputs = [output for run in plan.runs for output in encoder.encode(run, now_ms, builder)]
+            for run in plan.runs:
+                outputs = encoder.encode(run, now_ms, builder)
+                if pipeline.partitioning == "key":
+                    outputs = [(topic, -1, key, value, headers) for topic, _, key, value, headers in outputs]
+                yield outputs
             if builder is not None:
                 report = pending[plan.settle] = builder.build(now_ms)
                 if reports:
-                    outputs.append(report.output(reports))
-            if pipeline.partitioning == "key":
-                outputs = [(topic, -1, key, value, headers) for topic, _, key, value, headers in outputs]
-            return outputs
+                    yield [report.output(reports)]
 
         return encode
 

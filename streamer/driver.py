@@ -85,6 +85,7 @@ class Driver:
             goes_on = self.step(Tick(), self._clock())
             while goes_on:
                 fact = self._next()
+                self._adapters.sink.wait_turn(TICK_S)
                 goes_on = self.step(fact, self._clock())
         finally:
             finish = self.close()

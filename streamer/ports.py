@@ -39,6 +39,10 @@ class Sink(Protocol):
         Raises DependencyError when the brokers can't be reached, ConfigurationError when we lack a right.
         """
 
+    def wait_turn(self, timeout_s: float) -> None:
+        """Wait while the sink computes rather than waits. Python runs one thread at a time: the driver's work is free
+        while the sink waits for the brokers, and takes turns with the sink's while it does not."""
+
     def settle(self, plan: Settle) -> None:
         """Ends in exactly one `Settled` or `Unsettled` of the same number, or in `SinkFailed`."""
 

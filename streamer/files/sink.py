@@ -35,6 +35,9 @@ class LineSink:
         self._encoder = self._make_encoder(card)
         self._thread.start()
 
+    def wait_turn(self, timeout_s: float) -> None:
+        """A file takes what it is given at once."""
+
     def settle(self, plan: Settle) -> None:
         """Queue a plan."""
         self._plans.put(plan)

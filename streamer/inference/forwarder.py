@@ -161,6 +161,11 @@ class Forwarder:
             return _Failure(_trouble(error), type(error).__name__, place_of(error))
 
     def _deliver(self, batch: Batch, answers: list[Answer | NonFinite]) -> None:
+        if NonFinite.NON_FINITE not in answers:
+            self._succeeded = True
+            self._release()
+            self._report_answers([computation.number for computation in batch], answers)  # type: ignore[arg-type]
+            return
         finite: list[tuple[int, Answer | DataFailure]] = []
         suspects: list[Computation] = []
         for computation, answer in zip(batch, answers, strict=True):
@@ -211,19 +216,40 @@ class Forwarder:
             held, self._held = self._held, []
             self._report(list(held))
 
+    def _report_answers(self, numbers: list[int], answers: list[Answer]) -> None:
+        """The common case, where nothing failed: columns without looking at each outcome's kind."""
+        tokens = [answer.tokens for answer in answers]
+        outputs: list[bytes | None] = [answer.output for answer in answers]
+        truncated = [index for index, answer in enumerate(answers) if answer.truncated]
+        self._emit_done(numbers, outputs, tokens, truncated, {})
+
     def _report(self, outcomes: Sequence[tuple[int, Answer | DataFailure]]) -> None:
         """Send outcomes with what was spent since the last ones."""
         answers = [outcome if isinstance(outcome, Answer) else None for _, outcome in outcomes]
         tokens = [answer.tokens if answer is not None else 0 for answer in answers]
+        self._emit_done(
+            [number for number, _ in outcomes],
+            [answer.output if answer is not None else None for answer in answers],
+            tokens,
+            [index for index, answer in enumerate(answers) if answer is not None and answer.truncated],
+            {index: outcome for index, (_, outcome) in enumerate(outcomes) if isinstance(outcome, DataFailure)},
+        )
+
+    def _emit_done(
+        self,
+        numbers: list[int],
+        outputs: list[bytes | None],
+        tokens: list[int],
+        truncated: list[int],
+        failures: dict[int, DataFailure],
+    ) -> None:
         self._emit(
             Done(
-                numbers=[number for number, _ in outcomes],
-                outputs=[answer.output if answer is not None else None for answer in answers],
+                numbers=numbers,
+                outputs=outputs,
                 tokens=tokens,
-                truncated=[index for index, answer in enumerate(answers) if answer is not None and answer.truncated],
-                failures={
-                    index: outcome for index, (_, outcome) in enumerate(outcomes) if isinstance(outcome, DataFailure)
-                },
+                truncated=truncated,
+                failures=failures,
                 real_tokens=sum(tokens),
                 computed_tokens=self._computed_tokens,
                 seconds=self._seconds,

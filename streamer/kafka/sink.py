@@ -19,7 +19,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from queue import SimpleQueue
@@ -56,9 +56,10 @@ class Offsets(Protocol):
 
 
 class Encode(Protocol):
-    """Turns a plan into output records; made once the model is known."""
+    """Turns a plan into output records, run by run: what is produced need not wait for all to be encoded, nor lie in
+    memory twice. Made once the model is known."""
 
-    def __call__(self, plan: Settle, now_ms: int) -> list[Output]: ...
+    def __call__(self, plan: Settle, now_ms: int) -> Iterator[list[Output]]: ...
 
 
 class _Sink(ABC):
@@ -82,6 +83,8 @@ class _Sink(ABC):
         self._producer: Producer | None = None
         self._encode: Encode | None = None
         self._plans: SimpleQueue[Settle | None] = SimpleQueue()
+        self._at_rest = threading.Event()  # not encoding and not handing over
+        self._at_rest.set()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
 
@@ -92,8 +95,13 @@ class _Sink(ABC):
         self._begin(INIT_PATIENCE_S)
         self._thread.start()
 
+    def wait_turn(self, timeout_s: float) -> None:
+        """Wait while this sink encodes and hands records over."""
+        self._at_rest.wait(timeout_s)
+
     def settle(self, plan: Settle) -> None:
         """Queue a plan."""
+        self._at_rest.clear()
         self._plans.put(plan)
 
     def close(self, timeout_s: float) -> None:
@@ -114,6 +122,7 @@ class _Sink(ABC):
                 self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
                 if isinstance(fact, Unsettled):
                     log.warning("a plan came to nothing", extra={"data": {"reason": fact.reason}})
+                self._at_rest.set()
                 self._post(fact)
         except KafkaException as error:
             failure = start_error(error, address=self._address, operation="Write", resource="the output topics")
@@ -130,6 +139,7 @@ class _Sink(ABC):
             log.exception("the sink thread ended")
             self._post(SinkFailed(ExitCode.BUG, "the sink thread ended with an exception, see the log"))
         finally:
+            self._at_rest.set()
             self._drop_producer()  # what it still holds belongs to no settled plan
 
     def _drop_producer(self) -> None:
@@ -139,21 +149,20 @@ class _Sink(ABC):
             self._producer.purge()
             self._producer = None
 
-    def _outputs(self, plan: Settle) -> list[Output]:
+    def _produce(self, plan: Settle) -> None:
+        """Encode the plan and hand its records to the client; waits where its queue is full."""
         assert self._encode is not None
-        return self._encode(plan, int(time.time() * 1000))
-
-    def _produce(self, outputs: list[Output]) -> None:
-        """Hand records to the client; waits where its queue is full."""
         assert self._producer is not None
         produce, poll = self._producer.produce, self._producer.poll
-        for topic, partition, key, value, headers in outputs:
-            while True:
-                try:
-                    produce(topic, value, key, partition, headers=headers)  # type: ignore[arg-type]
-                    break
-                except BufferError:
-                    poll(0.05)
+        for outputs in self._encode(plan, int(time.time() * 1000)):
+            for topic, partition, key, value, headers in outputs:
+                while True:
+                    try:
+                        produce(topic, value, key, partition, headers=headers)  # type: ignore[arg-type]
+                        break
+                    except BufferError:
+                        poll(0.05)
+        self._at_rest.set()
         poll(0)
 
     @abstractmethod
@@ -184,11 +193,10 @@ class TransactionalSink(_Sink):
                     ) from None
 
     def _settle(self, plan: Settle) -> Settled | Unsettled:
-        outputs = self._outputs(plan)
         assert self._producer is not None
         try:
             self._producer.begin_transaction()
-            self._produce(outputs)
+            self._produce(plan)
             ownership = self._offsets.ownership
             if not ownership.holds(plan.epochs):
                 self._abort()
@@ -289,12 +297,11 @@ class IdempotentSink(_Sink):
             raise start_error(error, address=self._address) from None
 
     def _settle(self, plan: Settle) -> Settled | Unsettled:
-        outputs = self._outputs(plan)
         assert self._producer is not None
         if not self._offsets.ownership.holds(plan.epochs):
             return Unsettled(plan.settle, "ownership")
         try:
-            self._produce(outputs)
+            self._produce(plan)
             while self._producer.flush(1.0) and not self._closing:
                 pass
         except KafkaException as error:

@@ -105,6 +105,9 @@ class MemorySink:
         self._begin()
         self._task.start()
 
+    def wait_turn(self, timeout_s: float) -> None:
+        """One thing happens at a time anyway."""
+
     def settle(self, plan: Settle) -> None:
         """Queue a plan."""
         self._plans.append(plan)

@@ -104,9 +104,9 @@ def test_metrics_and_health_over_http(lab: Lab) -> None:
     lab.produce([*(event(number) for number in range(50)), Given(None, b"{", [])])
     reader = lab.reader()
     run = lab.start(lab.config(), "--set", "telemetry.http=127.0.0.1:0", "--set", "telemetry.log_format=json")
-    served = wait_for(lambda: [line for line in run.log.splitlines() if "are served" in line] or run.running(), "HTTP")
+    served = wait_for(lambda: [line for line in run.log.splitlines() if "are served" in line], "HTTP", run=run)
     address = json.loads(served[0])["address"]
-    wait_for(lambda: reader.count >= 51 or run.running(), "all outcomes")
+    wait_for(lambda: reader.count >= 51, "all outcomes", run=run)
 
     def counted() -> bool:
         text = get(address, "/metrics")
@@ -141,7 +141,7 @@ def test_no_text_and_no_secret_is_told(lab: Lab) -> None:
         *("--set", f"cache.url=redis://user:{CANARY}@127.0.0.1:1/0"),
         *("--set", f"kafka.properties.sasl.password={CANARY}"),
     )
-    wait_for(lambda: reader.count >= 23 or run.running(), "all outcomes")
+    wait_for(lambda: reader.count >= 23, "all outcomes", run=run)
     served = next(line for line in run.log.splitlines() if "are served" in line)
     metrics = get(json.loads(served)["address"], "/metrics")
     assert run.stop() == 0, run.log
