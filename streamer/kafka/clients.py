@@ -132,7 +132,7 @@ def producer_properties(
         "queue.buffering.max.kbytes": max(pipeline.budget_mb * 1_000_000, 2 * largest_bytes) // 1024,
     }
     owned: Properties = {
-        "linger.ms": 1,  # in `commit_transaction` too: more would be waited out there
+        "linger.ms": 20,  # larger batches for less CPU; the flush before a commit does not wait for it (measured)
         "delivery.report.only.error": True,
         "partitioner": "murmur2_random",
         "allow.auto.create.topics": False,
