@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from streamer.cli.bench import bench
 from streamer.core.pipeline import fleet, flights, ledger, pipeline
 from streamer.simulation.faults import FAULTS
 from streamer.simulation.judge import LAST_STEPS, ViolationError
@@ -52,6 +54,24 @@ class TestSeeds:
         assert {"decode.json", "infer.exception", "infer.worker_killed", "infer.worker_hung", "skipped"} <= set(
             summary.outcomes
         )
+
+
+class TestCommand:
+    def test_it_counts_what_it_did(self) -> None:
+        """Speed, steps, faults by kind, and that all went well."""
+        ran = CliRunner().invoke(bench, ["simulate", "--seeds", "3", "--first", "5", "--processes", "1"])
+        assert ran.exit_code == 0, ran.output
+        assert "3 seeds, " in ran.output
+        assert "rebalances  " in ran.output
+        assert "no seed broke a law" in ran.output
+
+    def test_it_ends_with_the_first_failing_seed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Exit code 1, the seed, and what came before."""
+        monkeypatch.setattr(sink.MemorySink, "_outputs", lambda self, plan: [])
+        ran = CliRunner().invoke(bench, ["simulate", "--seeds", "20", "--processes", "1"])
+        assert ran.exit_code == 1
+        assert "seeds broke a law; the first is " in ran.output
+        assert "law 1: " in ran.output
 
 
 class TestReplay:
