@@ -167,6 +167,15 @@ def bad_start(life: Life) -> bool:
     return False
 
 
+def unannounced_deaths(life: Life) -> bool:
+    """A worker dies twice before it announces anything: whoever is to blame, it can't be told."""
+    process = _some(life)
+    if process is None or process.workers.failing_encodes:
+        return False
+    process.workers.failing_encodes = 2
+    return True
+
+
 def slow_worker(life: Life) -> bool:
     """The model takes ten times as long for a while."""
     process = _some(life)
@@ -254,6 +263,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "suspect_dies": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGSEGV), "judging")),
     "device": (1.0, _on_worker(lambda one, worker: one.workers.break_device(worker), "alive")),
     "bad_start": (0.7, bad_start),
+    "unannounced_deaths": (0.7, unannounced_deaths),
     "slow_worker": (0.7, slow_worker),
     "cache_down": (0.8, _on_cache("available", False, True)),
     "cache_slow": (0.8, _on_cache("delay_s", 0.1, 0.0)),

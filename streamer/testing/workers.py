@@ -16,6 +16,7 @@ from streamer.testing.clock import Latency, ManualClock, exactly
 LOAD_S = 0.3
 FORWARD_S = 0.02
 PROBE_S = 0.005
+ENCODE_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class _Process:
 
 class ScriptedWorkers:
     """`streamer.ports.Workers` on a manual clock. They announce forward batches, halve what raises, and run suspects
-    alone behind a probe, as real workers do.
+    alone behind a probe, as real workers do. The next `failing_starts` starts fail, and the next `failing_encodes`
+    works end the process before anything is announced.
 
     `batch_size` gives the size of each forward batch. `on_death` is told of each death that the script wants: number
     and text of the computation at fault. `die`, `hang` and `break_device` are faults from outside.
@@ -77,6 +79,7 @@ class ScriptedWorkers:
         on_death: Callable[[int, str], None] = lambda *_: None,
     ) -> None:
         self.failing_starts = 0
+        self.failing_encodes = 0
         self.slowness = 1.0
         self._post = post
         self._clock = clock
@@ -122,7 +125,7 @@ class ScriptedWorkers:
                 items = items[size:]
         if not process.busy:
             process.busy = True
-            self._next(process)
+            self._clock.later(self._latency(ENCODE_S), lambda: self._encoded(process))
 
     def kill(self, worker: int) -> None:
         """Our own kill -9."""
@@ -167,6 +170,16 @@ class ScriptedWorkers:
         self._processes[worker].hung = True
 
     # --- running -----------------------------------------------------------------------------------------------------
+
+    def _encoded(self, process: _Process) -> None:
+        """Texts are tokenised before anything is announced; a death in there has no suspect."""
+        if process.dead:
+            return
+        if self.failing_encodes:
+            self.failing_encodes -= 1
+            self.die(process.number)
+            return
+        self._next(process)
 
     def _next(self, process: _Process) -> None:
         """Announce the next forward batch and run it; before suspects the probe."""
