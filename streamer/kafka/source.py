@@ -35,7 +35,7 @@ POLL_S = 0.05
 HELD_POLL_S = 0.1
 LOOK_AHEAD_S = 1.0
 BROKER_S = 10.0
-RECORD_OVERHEAD_BYTES = 2048
+RECORD_OVERHEAD_BYTES = 2560
 """What a record in flight takes beside its key and value (client message, event, flight, outcome, result; measured by
 `streamer bench memory` with small records), so that the byte budget bounds memory for them too."""
 

@@ -4,8 +4,8 @@ Rules of triage:
 1. A worker announces each forward batch before it runs it. When the worker dies or passes its lease, only what it
    had announced is suspect; the rest of its work goes back in line.
 2. Suspects run alone, each after the worker's probe passed, once the work that was in line before them is out.
-3. A record is convicted when it killed or hung, alone, two workers; three if the death was SIGKILL, which may come
-   from outside (an operator, the kernel's out-of-memory killer).
+3. A record is convicted when it killed or hung, alone, two workers; three if the deaths were SIGKILL, which may come
+   from outside (an operator, the kernel's out-of-memory killer). The two kinds do not add up.
 4. A worker that says itself that its device is broken makes nobody suspect; it starts again, after a pause that
    grows while no forward batch succeeds and no probe passes.
 5. A death between two announcements makes nobody suspect the first time; when it happens twice without a success
@@ -154,7 +154,7 @@ class Fleet:
             flight.sigkills += 1
         else:
             flight.kills += 1
-        if flight.kills < CONVICT_KILLS and flight.kills + flight.sigkills < CONVICT_SIGKILLS:
+        if flight.kills < CONVICT_KILLS and flight.sigkills < CONVICT_SIGKILLS:
             return None
         attempts = flight.kills + flight.sigkills
         if fact.hung:
