@@ -63,7 +63,7 @@ class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             description="MB of answers kept in the driver's memory; 0 turns it off. Raise it when many texts repeat"
             " and streamer_cache_lookups_total shows misses.",
         ),
-    ] = 32
+    ] = 16
     ttl_s: Annotated[
         int,
         Meta(
