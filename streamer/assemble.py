@@ -192,7 +192,6 @@ def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions
         hold_s=pipeline.hold_s,
         revoke_deadline_s=pipeline.revoke_deadline_s,
         address=config.kafka.bootstrap_servers,
-        group=pipeline.group,
     )
 
 

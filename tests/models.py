@@ -169,7 +169,7 @@ class Unloadable:
 
     def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
         """Never called."""
-        raise NotImplementedError
+        raise AssertionError("asked, though it could not be made")
 
 
 class NanAlways:

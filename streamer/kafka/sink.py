@@ -74,7 +74,6 @@ class _Sink(ABC):
         address: str,
     ) -> None:
         self.busy_since: float | None = None  # since when it is at one step of a plan
-        self.outcomes: dict[str, int] = {}
         self._make_producer = make_producer
         self._make_encode = make_encode
         self._offsets = offsets
@@ -118,8 +117,6 @@ class _Sink(ABC):
                 fact = self._settle(plan)
                 self.busy_since = None
                 fact = replace(fact, seconds=time.monotonic() - began)
-                outcome = "settled" if isinstance(fact, Settled) else fact.reason
-                self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
                 if isinstance(fact, Unsettled):
                     log.warning("a plan came to nothing", extra={"data": {"reason": fact.reason}})
                 self._at_rest.set()

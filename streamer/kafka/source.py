@@ -60,7 +60,6 @@ class SourcePolicy:
     hold_s: float = 1.0
     revoke_deadline_s: float = 10.0
     address: str = ""
-    group: str = ""
 
 
 class KafkaSource:
