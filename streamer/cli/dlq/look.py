@@ -18,6 +18,7 @@ from streamer.core.deadletters.causes import Causes
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import Closed
 from streamer.errors import UsageError
+from streamer.ops.dlq import documents
 
 _topics = click.argument("topics", nargs=-1)
 _all = click.option("--all", "with_closed", is_flag=True, help="Those that were replayed or discarded too.")
@@ -56,7 +57,7 @@ def list_(
     for shown, letter in enumerate(itertools.islice(letters, most), 1):
         state = closed.find(letter) if with_closed else None
         if as_json:
-            write(f"{msgspec.json.encode(views.letter_json(letter, state)).decode()}\n")
+            write(f"{msgspec.json.encode(documents.letter_json(letter, state)).decode()}\n")
             continue
         if shown == 1:
             write(f"{views.HEADING}\n")
@@ -98,7 +99,7 @@ def causes(
     first_ms, last_ms = min(times, default=0), max(times, default=0)
     for cause in found:
         if as_json:
-            click.echo(json.dumps(views.cause_json(cause, first_ms, last_ms), ensure_ascii=False))
+            click.echo(json.dumps(documents.cause_json(cause, first_ms, last_ms), ensure_ascii=False))
         else:
             click.echo(views.cause_line(cause, first_ms, last_ms))
     if not found:
@@ -125,7 +126,7 @@ def show(config: Config, where: str, form: str, as_json: bool) -> None:
         raise UsageError(f"no record at {wanted}: it was deleted, or was never there; see `streamer dlq list`")
     state = read_closed(log).find(letter)
     if as_json:
-        click.echo(json.dumps(views.whole_json(letter, state), ensure_ascii=False))
+        click.echo(json.dumps(documents.whole_json(letter, state), ensure_ascii=False))
         return
     for line in views.whole(letter, state, form):
         click.echo(line)

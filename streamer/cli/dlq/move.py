@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import functools
-import getpass
 import hashlib
 import itertools
 import json
 import os
 import re
-import secrets
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +22,7 @@ from streamer.cli.dlq.options import dead_letter_topics, selecting
 from streamer.cli.dlq.report import print_survey, progress
 from streamer.cli.options import configured
 from streamer.config import Config, KafkaConfig
-from streamer.core.deadletters.replay import MAX_ATTEMPTS, Decide, Discard, Replay, Signature
+from streamer.core.deadletters.replay import MAX_ATTEMPTS, Decide, Discard, Replay
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import JOB_NAME
 from streamer.errors import ExitCode, UsageError
@@ -181,18 +177,14 @@ def _order(
     rate: float | None,
     **more: Any,
 ) -> Order:
-    from streamer.ops.dlq.move import utc_text
-    from streamer.ops.dlq.survey import Order
+    from streamer.ops.dlq.orders import make_order
 
     names = dead_letter_topics(config, topics)
     if more.get("to") in names:
         raise UsageError(f"--to {more['to']}: dead letters are read from this topic; name another one")
     if job is not None and re.fullmatch(JOB_NAME, job) is None:
         raise UsageError(f"--job {job}: write 1 to 100 letters, digits, dots, dashes or underscores")
-    name = job or f"{action}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    signature = Signature(name, f"{getpass.getuser()}@{socket.gethostname()}", utc_text())
-    rest = {key: value for key, value in {**more, "most": most}.items() if value not in (None, "")}
-    return Order(action, names, selection, signature, {"topics": names, "filter": asked, **rest}, most, rate)
+    return make_order(action, names, selection, asked, job, most, rate, **more)
 
 
 def _run(

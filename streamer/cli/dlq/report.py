@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.dlq.views import plain
+from streamer.ops.dlq.documents import survey_json
 
 if TYPE_CHECKING:
     from streamer.ops.dlq.survey import Order, Survey
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def print_survey(order: Order, found: Survey, *, as_json: bool, dry: bool) -> None:
     """Say what would move where and how many, what stays and why, and how to go on with the job."""
     if as_json:
-        click.echo(json.dumps(_survey_json(order, found, dry=dry), ensure_ascii=False))
+        click.echo(json.dumps(survey_json(order, found, dry=dry), ensure_ascii=False))
         return
     verb = "close" if order.action == "discard" else "move"
     for (topic, target, partition), count in sorted(found.moves.items()):
@@ -55,24 +56,3 @@ def progress(total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total)
         yield lambda done: bar.update(task, completed=done)
-
-
-def _survey_json(order: Order, found: Survey, *, dry: bool) -> dict[str, object]:
-    return {
-        "action": order.action,
-        "job": order.signature.job,
-        "dry_run": dry,
-        "resumed": found.resumed,
-        "total": found.total,
-        "moves": [
-            {"from": topic, "to": target or None, "partition": partition if target else None, "count": count}
-            for (topic, target, partition), count in sorted(found.moves.items())
-        ],
-        "refused": [
-            {"why": why, "count": refused.count, "example": str(refused.example)}
-            for why, refused in sorted(found.refused.items())
-        ],
-        "closed": found.closed,
-        "closed_by_this_job": found.before,
-        "order_lost_in": [f"{topic}/{partition}" for topic, partition in sorted(found.scattered)],
-    }

@@ -1,40 +1,20 @@
-"""How dead letters look: a JSON object, or a line for people. No control character reaches the terminal."""
+"""How dead letters look to people: lines of text. No control character reaches the terminal."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
-
-import msgspec
 
 from streamer.core.deadletters.causes import Cause, sparkline
 from streamer.core.deadletters.letter import DeadLetter
-from streamer.core.deadletters.lines import line_of
 from streamer.core.deadletters.state import State
-from streamer.core.headers import TRACEPARENT
-from streamer.core.traceparent import parse
+from streamer.ops.dlq.documents import TIMELINE_PARTS, trace_id
 
-SPARK_CHARS = 16
 MESSAGE_CHARS = 120
 FORMS = ("auto", "text", "json", "hex")
 HEX_BYTES = 16
 HEADING = f"{'DEAD LETTER':<34} {'TIME':<20} {'CODE':<22} {'TRY':>3} {'PIPELINE':<16} {'CAME FROM':<28} MESSAGE"
-
-
-def letter_json(letter: DeadLetter, state: State | None) -> dict[str, Any]:
-    """For msgspec: where it lies, when it was written, why, and what became of it; not the record itself."""
-    key = letter.record.key()
-    return {
-        "topic": letter.record.topic(),
-        "partition": letter.record.partition(),
-        "offset": letter.record.offset(),
-        "timestamp_ms": letter.timestamp_ms if letter.timestamp_ms >= 0 else None,
-        "key": None if key is None else key.decode("utf-8", "replace"),
-        "error": letter.reason,
-        "state": state,
-    }
 
 
 def letter_line(letter: DeadLetter, state: State | None) -> str:
@@ -46,16 +26,6 @@ def letter_line(letter: DeadLetter, state: State | None) -> str:
         f"{letter.place!s:<34} {time_text(letter.timestamp_ms):<20} {reason.code:<22} {reason.attempts:>3}"
         f" {reason.pipeline or '-':<16} {letter.origin:<28} {ended}{shortened(cause)}"
     ).rstrip()
-
-
-def whole_json(letter: DeadLetter, state: State | None) -> dict[str, Any]:
-    """The record as `export` writes it, with why, what became of it, and its trace."""
-    return {
-        "record": json.loads(line_of(letter.record, letter.headers or [])),
-        "error": msgspec.to_builtins(letter.reason),
-        "state": msgspec.to_builtins(state) if state else None,
-        "trace_id": trace_id(letter),
-    }
 
 
 def whole(letter: DeadLetter, state: State | None, form: str) -> Iterator[str]:
@@ -86,13 +56,6 @@ def whole(letter: DeadLetter, state: State | None, form: str) -> Iterator[str]:
     for number, (name, value) in enumerate(letter.headers or ()):
         yield plain(f"{'' if number else 'headers':<12} {name} = {_shown(value)}")
     yield from _value(letter.record.value(), form)
-
-
-def trace_id(letter: DeadLetter) -> str | None:
-    """The producer's trace."""
-    value = dict(letter.headers or ()).get(TRACEPARENT)
-    trace = parse(value) if value else None
-    return f"{trace.trace_id:032x}" if trace else None
 
 
 def _value(value: bytes | None, form: str) -> Iterator[str]:
@@ -132,28 +95,12 @@ def _shown(value: bytes | None) -> str | None:
     return text if text.isprintable() else f"0x{value.hex()}"
 
 
-def cause_json(cause: Cause, first_ms: int, last_ms: int) -> dict[str, Any]:
-    """A cause with its counts over the time from the first to the last dead letter of all causes."""
-    return {
-        "fingerprint": cause.fingerprint,
-        "code": cause.code,
-        "exception": cause.exception or None,
-        "message": cause.message or None,
-        "count": cause.count,
-        "first_ms": cause.first_ms if cause.first_ms >= 0 else None,
-        "last_ms": cause.last_ms if cause.last_ms >= 0 else None,
-        "pipelines": sorted(cause.pipelines),
-        "example": str(cause.example),
-        "timeline": cause.timeline.counts(first_ms, last_ms, SPARK_CHARS),
-    }
-
-
 def cause_line(cause: Cause, first_ms: int, last_ms: int) -> str:
     """A cause on one line."""
     what = ": ".join(filter(None, (cause.exception, cause.message)))
-    bars = sparkline(cause.timeline.counts(first_ms, last_ms, SPARK_CHARS))
+    bars = sparkline(cause.timeline.counts(first_ms, last_ms, TIMELINE_PARTS))
     return plain(
-        f"{cause.count:>9,}  {cause.fingerprint}  {cause.code:<22} {bars:<{SPARK_CHARS}}"
+        f"{cause.count:>9,}  {cause.fingerprint}  {cause.code:<22} {bars:<{TIMELINE_PARTS}}"
         f"  {time_text(cause.first_ms)} – {time_text(cause.last_ms)}  {','.join(sorted(cause.pipelines)) or '-'}"
         f"  {shortened(what)}  e.g. {cause.example}"
     )

@@ -1,0 +1,87 @@
+"""Dead letters, causes and surveys as documents: what `--json` prints and the console shows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from streamer.core.deadletters.causes import Cause
+from streamer.core.deadletters.letter import DeadLetter
+from streamer.core.deadletters.lines import line_of
+from streamer.core.deadletters.state import State
+from streamer.core.headers import TRACEPARENT
+from streamer.core.traceparent import parse
+from streamer.ops.dlq.survey import Order, Survey
+
+TIMELINE_PARTS = 16
+
+
+def letter_json(letter: DeadLetter, state: State | None) -> dict[str, Any]:
+    """For msgspec: where it lies, when it was written, why, and what became of it; not the record itself."""
+    key = letter.record.key()
+    return {
+        "topic": letter.record.topic(),
+        "partition": letter.record.partition(),
+        "offset": letter.record.offset(),
+        "timestamp_ms": letter.timestamp_ms if letter.timestamp_ms >= 0 else None,
+        "key": None if key is None else key.decode("utf-8", "replace"),
+        "error": letter.reason,
+        "state": state,
+    }
+
+
+def whole_json(letter: DeadLetter, state: State | None) -> dict[str, Any]:
+    """The record as `export` writes it, with why, what became of it, and its trace."""
+    return {
+        "record": json.loads(line_of(letter.record, letter.headers or [])),
+        "error": msgspec.to_builtins(letter.reason),
+        "state": msgspec.to_builtins(state) if state else None,
+        "trace_id": trace_id(letter),
+    }
+
+
+def trace_id(letter: DeadLetter) -> str | None:
+    """The producer's trace."""
+    value = dict(letter.headers or ()).get(TRACEPARENT)
+    trace = parse(value) if value else None
+    return f"{trace.trace_id:032x}" if trace else None
+
+
+def cause_json(cause: Cause, first_ms: int, last_ms: int) -> dict[str, Any]:
+    """A cause with its counts over the time from the first to the last dead letter of all causes."""
+    return {
+        "fingerprint": cause.fingerprint,
+        "code": cause.code,
+        "exception": cause.exception or None,
+        "message": cause.message or None,
+        "count": cause.count,
+        "first_ms": cause.first_ms if cause.first_ms >= 0 else None,
+        "last_ms": cause.last_ms if cause.last_ms >= 0 else None,
+        "pipelines": sorted(cause.pipelines),
+        "example": str(cause.example),
+        "timeline": cause.timeline.counts(first_ms, last_ms, TIMELINE_PARTS),
+    }
+
+
+def survey_json(order: Order, found: Survey, *, dry: bool) -> dict[str, object]:
+    """What an order would do, or did: what moves where, what stays and why."""
+    return {
+        "action": order.action,
+        "job": order.signature.job,
+        "dry_run": dry,
+        "resumed": found.resumed,
+        "total": found.total,
+        "moves": [
+            {"from": topic, "to": target or None, "partition": partition if target else None, "count": count}
+            for (topic, target, partition), count in sorted(found.moves.items())
+        ],
+        "refused": [
+            {"why": why, "count": refused.count, "example": str(refused.example)}
+            for why, refused in sorted(found.refused.items())
+        ],
+        "closed": found.closed,
+        "closed_by_this_job": found.before,
+        "order_lost_in": [f"{topic}/{partition}" for topic, partition in sorted(found.scattered)],
+    }
