@@ -18,7 +18,7 @@ import msgspec
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass
 from streamer.inference.channel import Done, Started
-from streamer.inference.model import Batching, Encoded, Model, NonFinite
+from streamer.inference.model import Encoded, Model, NonFinite, cut
 
 # A failed forward batch without one success among this many single texts is the model's fault, not theirs.
 CODE_FAILURE_SINGLES = 32
@@ -56,19 +56,6 @@ class _Failure:
     place: str
 
 
-def cut(ordered: Batch, batching: Batching) -> int:
-    """How many of `ordered`, longest first, make the next forward batch: at least one."""
-    longest = ordered[0].encoded.length
-    real = 0
-    for count, computation in enumerate(ordered):
-        real += computation.encoded.length
-        padded = longest * (count + 1)
-        wasteful = padded > batching.waste * real and padded > batching.floor_tokens
-        if count and (padded > batching.tokens or wasteful):
-            return count
-    return len(ordered)
-
-
 class Forwarder:
     """Runs windows of computations; `emit` gets each announcement and each forward batch's outcomes at once.
 
@@ -80,6 +67,7 @@ class Forwarder:
         self._model = model
         self._emit = emit
         self.batching = replace(model.batching, tokens=batch_tokens or model.batching.tokens)
+        model.batching = self.batching
         self._held: list[tuple[int, DataFailure]] = []
         self._succeeded = False
         self._passes = 0
@@ -89,9 +77,10 @@ class Forwarder:
     def run(self, window: Batch) -> None:
         """Run all of a window in batches of similar lengths. Raises `WorkerFailureError` when the worker must end."""
         ordered = sorted(window, key=lambda computation: computation.encoded.length, reverse=True)
+        sizes = [(computation.encoded.length, computation.encoded.rows) for computation in ordered]
         first = 0
         while first < len(ordered):
-            count = cut(ordered[first:], self.batching)
+            count = cut(sizes[first:], self.batching)
             self._run_batch(ordered[first : first + count])
             first += count
 
@@ -127,13 +116,18 @@ class Forwarder:
             raise WorkerFailureError(FailureClass.DEVICE, f"the device's context is broken ({outcome.exception})")
         if outcome.trouble is _Trouble.MEMORY:
             self._model.free_memory()
-            if len(batch) == 1:
+            first = batch[0].encoded
+            if len(batch) == 1 and (first.rows == 1 or self.batching.tokens < first.length):
                 raise WorkerFailureError(
                     FailureClass.DEVICE,
                     "out of memory for one text alone: give the worker more memory or lower the model's maximum length",
                 )
-            padded = max(computation.encoded.length for computation in batch) * len(batch)
+            padded = max(one.encoded.length for one in batch) * sum(one.encoded.rows for one in batch)
             self.batching = replace(self.batching, tokens=max(1, min(self.batching.tokens, padded) // 2))
+            self._model.batching = self.batching
+            if len(batch) == 1:  # its rows in smaller passes
+                self._divide(batch)
+                return
         elif len(batch) == 1:
             self._hold(batch[0].number, outcome)
             return
@@ -147,7 +141,8 @@ class Forwarder:
         outcome = self._attempt([computation.encoded for computation in batch])
         self._seconds += time.perf_counter() - began
         self._passes += 1
-        self._computed_tokens += max(computation.encoded.tokens for computation in batch) * len(batch)
+        longest = max(one.encoded.length if one.encoded.tokens else 0 for one in batch)
+        self._computed_tokens += longest * sum(one.encoded.rows for one in batch)
         return outcome
 
     def _attempt(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite] | _Failure:

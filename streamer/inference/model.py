@@ -38,14 +38,16 @@ class Input:
 class Encoded(msgspec.Struct, frozen=True, gc=False):
     """One computation ready to run. A struct: one is made a text.
 
-    `length` is what it costs in a batch where all are padded to the longest; `tokens` is what the answer reports, 0
-    where a model has none. `content` is the model's own.
+    It takes `rows` sequences (windows of a long text, pairs with each label …), the longest of `length`: that is what
+    it costs in a batch where all are padded to the longest. `tokens` is what the answer reports, 0 where a model has
+    none. `content` is the model's own.
     """
 
     length: int
     tokens: int
     truncated: bool
     content: Any
+    rows: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,20 @@ class Batching:
     floor_tokens: int
 
 
+def cut(sizes: Sequence[tuple[int, int]], batching: Batching) -> int:
+    """How many of `sizes` (length and rows, longest first) make the next batch: at least one."""
+    longest = sizes[0][0]
+    real = rows = 0
+    for count, (length, own_rows) in enumerate(sizes):
+        rows += own_rows
+        real += length * own_rows
+        padded = longest * rows
+        wasteful = padded > batching.waste * real and padded > batching.floor_tokens
+        if count and (padded > batching.tokens or wasteful):
+            return count
+    return len(sizes)
+
+
 # A CPU is as fast with 500 tokens as with 4,000, and a pass costs it about as much as 30 tokens. By that cost, windows
 # of 1,024 log-normal lengths of mean 24 run 7 % faster at 1.05 than at 1.15, and of mean 104 equally fast.
 CPU_BATCHING: Final = Batching(4096, 1.05, 256)
@@ -73,6 +89,7 @@ class Model(Protocol):
 
     card: ModelCard
     batching: Batching
+    """Of its own passes, where one computation has more rows than a batch holds; lowered when memory runs out."""
     probe: Encoded
     """A known input that always has a finite answer."""
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+Overflow = Literal["truncate", "reject", "window"]
 
 # More threads than this on one forward batch pay little for the small matrices of encoders: start another worker.
 _THREADS_A_WORKER = 4
@@ -27,7 +28,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     backend: Literal["auto", "torch"] = "auto"
     device: str = "auto"
     threads: int = 1
-    on_overflow: Literal["truncate", "reject"] = "truncate"
+    on_overflow: Overflow = "truncate"
     options: dict[str, Any] = {}
     batch_tokens: int = 0
     max_text_bytes: int = 0

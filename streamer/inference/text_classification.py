@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from streamer.inference.family import Numbers, merged
+from streamer.inference.model import Encoded
 from streamer.inference.numbers import float32_lists
-from streamer.inference.torch_model import Rows, TorchModel
+from streamer.inference.torch_model import TorchModel
 
 
 class ClassificationOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,21 +55,24 @@ class TextClassification(TorchModel):
             return logits.softmax(-1)
         return logits.sigmoid() if self._sigmoid else logits
 
-    def distance(self, rows: Rows, reference: Rows) -> float:
+    def distance(self, numbers: Numbers, reference: Numbers) -> float:
         """The largest difference of a score."""
-        return float(np.abs(rows - reference).max())
+        return float(np.abs(numbers - reference).max())
 
-    def outputs(self, rows: Rows) -> list[bytes]:
-        """Sorted and rounded in one go for all rows."""
+    def outputs(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
+        """Sorted and rounded in one go for all; of a text in windows the mean scores, by their tokens."""
+        rows = np.stack(merged(batch, numbers))
         order = np.argsort(-rows, axis=1, kind="stable")[:, : self._top_k]
         scores = float32_lists(np.take_along_axis(rows, order, axis=1))
         labels = self._labels
         encode = msgspec.json.Encoder().encode
-        if self._top_k == 1:
-            best = zip(order[:, 0].tolist(), scores, strict=True)
-            return [encode({"label": labels[index], "score": score[0]}) for index, score in best]
         outputs = []
-        for indexes, row in zip(order.tolist(), scores, strict=True):
+        for one, indexes, row in zip(batch, order.tolist(), scores, strict=True):
             ranked = [{"label": labels[i], "score": score} for i, score in zip(indexes, row, strict=True)]
-            outputs.append(encode({**ranked[0], "scores": ranked}))
+            output: dict[str, Any] = dict(ranked[0])
+            if self._top_k > 1:
+                output["scores"] = ranked
+            if one.rows > 1:
+                output["windows"] = one.rows
+            outputs.append(encode(output))
         return outputs

@@ -1,72 +1,35 @@
-"""What all families on torch share: safe loading, device and dtype, encoding, and padded forward passes."""
+"""What all families on torch share: safe loading, device and dtype, and padded forward passes."""
 
 from __future__ import annotations
 
 import gc
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 
-import msgspec
 import numpy as np
-import numpy.typing as npt
-import tokenizers
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
 from streamer.core.pipeline.protocol import ModelCard
-from streamer.core.record import Answer
-from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.model import (
-    CPU_BATCHING,
-    CUDA_BATCHING,
-    NON_FINITE,
-    Encoded,
-    NonFinite,
-    unknown_param,
-)
+from streamer.errors import ModelError
+from streamer.inference.family import Family, Numbers
+from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, Encoded, cut
 from streamer.inference.packed_linear import pack
 from streamer.inference.reference import Located
-from streamer.inference.safety import digest, read_json, used_files, view
+from streamer.inference.safety import digest, used_files, view
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tokenizer import Row, TextTokenizer
 
 log = logging.getLogger(__name__)
 
-Rows = npt.NDArray[np.float32]
-_Options = TypeVar("_Options", bound=msgspec.Struct)
 
-# Cut before tokenising: a token of a text has fewer characters than this on average, else the whole text is encoded.
-_CHARACTERS_A_TOKEN = 10
-_NO_LIMIT = 1 << 20
-# Of differing lengths, so that the check also covers padding.
-_CHECK_TEXTS = (
-    "Fine.",
-    "It works.",
-    "The delivery was late and nobody answered the telephone.",
-    "I love this film, the music, the cast, everything about it!",
-    "Why would anyone pay forty euros for a cable that breaks within a week?",
-    "Die Lieferung kam pünktlich, aber das Gerät war beschädigt; wir haben es zurückgeschickt.",
-    "The committee met on Tuesday to discuss the budget for the next two years, and after a long debate about "
-    "schools, roads and the harbour it decided to meet again on Thursday.",
-    "In 1969, 3.5 kg of stones (Apollo 11) changed what was known about the Moon: basalt, 3.7 billion years old, "
-    "with less water than any stone of the Earth. Fifty years later the same samples, opened under nitrogen, are "
-    "measured again with instruments that nobody had dreamt of, by people who were not yet born.",
-)
-
-
-class TorchModel(ABC):
-    """A transformers model with a tokenizer. A family says what network to load, what its rows of numbers are, how
-    far they may lie from fp32's, and how they become answers.
-
-    `network`'s rows, (n, d) in fp32: probabilities, a vector …
-    """
-
-    tolerance: ClassVar[float]
-    takes_pair: ClassVar[bool]
-    params: ClassVar[frozenset[str]] = frozenset()
+class TorchModel(Family):
+    """A family's transformers model. The family says what network to load and what its numbers are: probabilities, a
+    vector …"""
 
     def __init__(self, spec: WorkerSpec, located: Located, worker: int) -> None:
         self._spec = spec
@@ -77,13 +40,13 @@ class TorchModel(ABC):
         revision = digest(located.path, names)
         with view(located.path, names) as path:
             self.config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-            self._read_tokenizer(path)
+            self.tokenizer = TextTokenizer(path, self.config, self.windowed_side)
             self.read_options(path, spec.options)
             self.device = _choose_device(spec.device, worker)
-            self.probe, *checks = self._encode_own(_CHECK_TEXTS)
+            self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
+            self.probe, *checks = self.encode_checks()
             self.network = self._load(path)
             dtype = self._lower(path, checks)
-        self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
         self.card = ModelCard(
             name=located.name,
             revision=revision,
@@ -92,14 +55,10 @@ class TorchModel(ABC):
             backend="torch",
             device=str(self.device),
             tolerance=self.tolerance if dtype is not torch.float32 else 1e-4,
-            max_tokens=self.max_tokens,
+            max_tokens=self.tokenizer.max_tokens,
         )
 
     # --- the family's part ---
-
-    @abstractmethod
-    def read_options(self, path: Path, options: dict[str, Any]) -> None:
-        """Check the task's options against the model's files. Raises `ModelError`."""
 
     @abstractmethod
     def network_class(self) -> Any:
@@ -107,113 +66,21 @@ class TorchModel(ABC):
 
     @abstractmethod
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
-        """Run the network on padded `inputs` (n, length); (n, d) in fp32. `mask` is None where no row is padded."""
-
-    @abstractmethod
-    def distance(self, rows: Rows, reference: Rows) -> float:
-        """How far low-precision rows lie from fp32's, to hold against `tolerance`."""
-
-    @abstractmethod
-    def outputs(self, rows: Rows) -> list[bytes]:
-        """The JSON of each row's `output` field."""
-
-    # --- encoding ---
-
-    def _read_tokenizer(self, path: Path) -> None:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        if not tokenizer.is_fast:
-            raise ModelError(f"the tokenizer of {self._spec.model} has no fast form (tokenizer.json)")
-        # A copy of its own: the object is not safe to share between threads.
-        self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._takes_type_ids = "token_type_ids" in tokenizer.model_input_names
-        self._lower_case = bool(read_json(path / "sentence_bert_config.json").get("do_lower_case", False))
-        self._pad_id = int(tokenizer.pad_token_id or 0)
-        self._pads_left = tokenizer.padding_side == "left"
-        self.max_tokens = self._longest(path, tokenizer)
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self.max_tokens, strategy="longest_first")
-
-    def _longest(self, path: Path, tokenizer: Any) -> int:
-        """The least of what tokenizer, position table and sentence-transformers file allow."""
-        limits = [int(tokenizer.model_max_length)]
-        positions = getattr(self.config, "max_position_embeddings", None)
-        if isinstance(positions, int) and positions > 0:
-            # RoBERTa and its kin number positions from the padding index on.
-            offset = (self.config.pad_token_id or 0) + 1 if self.config.model_type in _OFFSET_POSITIONS else 0
-            limits.append(positions - offset)
-        declared = read_json(path / "sentence_bert_config.json").get("max_seq_length")
-        if isinstance(declared, int) and declared > 0:
-            limits.append(declared)
-        return min(*limits, _NO_LIMIT) if limits else _NO_LIMIT
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        pairs: Sequence[str | None] | None,
-        params: Sequence[dict[str, Any] | None] | None,
-    ) -> list[Encoded | DataFailure]:
-        """Tokenise all in one call."""
-        encoded = self._tokenise(texts, pairs)
-        if params is not None:
-            for index, own in enumerate(params):
-                if (failure := unknown_param(own, self.params, self._spec.task)) is not None:
-                    encoded[index] = failure
-        if pairs is not None and not self.takes_pair:
-            for index, pair in enumerate(pairs):
-                if pair is not None:
-                    message = f"task {self._spec.task} takes no text_pair"
-                    encoded[index] = DataFailure(Code.VALIDATE_TEXT_PAIR, message)
-        return encoded
-
-    def prepare(self, text: str) -> str:
-        """What the model's files ask to do to a text before it is tokenised."""
-        return text.lower() if self._lower_case else text
-
-    def _encode_own(self, texts: Sequence[str]) -> list[Encoded]:
-        return [one for one in self._tokenise(texts, None, reject=False) if isinstance(one, Encoded)]
-
-    def _tokenise(
-        self, texts: Sequence[str], pairs: Sequence[str | None] | None, *, reject: bool | None = None
-    ) -> list[Encoded | DataFailure]:
-        limit = self.max_tokens * _CHARACTERS_A_TOKEN
-        prepared = [self.prepare(text) for text in texts]
-        whole: list[Any] = prepared
-        if pairs is not None:
-            second = [None if pair is None else self.prepare(pair) for pair in pairs]
-            whole = [one if two is None else (one, two) for one, two in zip(prepared, second, strict=True)]
-        cut = {index: _cut(one, limit) for index, one in enumerate(whole) if _characters(one) > limit}
-        given = [cut.get(index, one) for index, one in enumerate(whole)] if cut else whole
-        encodings = self._tokenizer.encode_batch_fast(given)
-        for index in cut:
-            if not encodings[index].overflowing:  # many characters a token: the cut text may not reach the limit
-                encodings[index] = self._tokenizer.encode_batch_fast([whole[index]])[0]
-        reject = self._spec.on_overflow == "reject" if reject is None else reject
-        return [self._encoded(encoding, whole[index], reject) for index, encoding in enumerate(encodings)]
-
-    def _encoded(self, encoding: tokenizers.Encoding, given: Any, reject: bool) -> Encoded | DataFailure:
-        ids = encoding.ids
-        length = len(ids)
-        truncated = length >= self.max_tokens and bool(encoding.overflowing)
-        if truncated and reject:
-            message = f'the text has more than {self.max_tokens} tokens and on_overflow is "reject"'
-            return DataFailure(Code.INFER_TOO_LONG, message)
-        type_ids = encoding.type_ids if self._takes_type_ids and isinstance(given, tuple) else None
-        return Encoded(max(1, length), length, truncated, (ids, type_ids))
+        """Run the network on padded `inputs` (n, length); (n, d) in fp32, or (n, length, d) with `token_rows`. `mask`
+        is None where no row is padded."""
 
     # --- running ---
 
-    def forward(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite]:
-        """One padded pass; answers of rows with NaN or infinity are `NON_FINITE`."""
-        rows = self._run(batch)
-        finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
-        if finite.all():
-            answers = zip(batch, self.outputs(rows), strict=True)
-            return [Answer(output, one.truncated, False, one.tokens) for one, output in answers]
-        good = iter(self.outputs(rows[finite]))
-        return [
-            Answer(next(good), one.truncated, False, one.tokens) if well else NON_FINITE
-            for one, well in zip(batch, finite.tolist(), strict=True)
-        ]
+    def compute(self, rows: Sequence[Row]) -> list[Numbers]:
+        """Rows of similar lengths share a padded pass."""
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids), reverse=True)
+        sizes = [(max(1, len(rows[index].ids)), 1) for index in order]
+        numbers: list[Numbers] = []
+        while len(numbers) < len(order):
+            first = len(numbers)
+            taken = order[first : first + cut(sizes[first:], self.batching)]
+            numbers += self._pass([rows[index] for index in taken])
+        return [numbers[place] for place in np.argsort(order)]
 
     def free_memory(self) -> None:
         """Collect tensors and give cached blocks back to the device."""
@@ -221,24 +88,27 @@ class TorchModel(ABC):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _run(self, batch: Sequence[Encoded]) -> Rows:
-        lengths = np.fromiter((one.length for one in batch), np.int64, len(batch))
-        longest = int(lengths.max())
+    def _pass(self, rows: Sequence[Row]) -> list[Numbers]:
+        lengths = np.fromiter((len(row.ids) for row in rows), np.int64, len(rows))
+        longest = max(1, int(lengths.max()))
         columns = np.arange(longest)
         padded = bool((lengths != longest).any())
-        real = columns >= longest - lengths[:, None] if self._pads_left else columns < lengths[:, None]
-        ids = np.full(real.shape, self._pad_id, np.int64)
-        ids[real] = np.fromiter(chain.from_iterable(one.content[0] for one in batch), np.int64, int(lengths.sum()))
+        pads_left = self.tokenizer.pads_left
+        real = columns >= longest - lengths[:, None] if pads_left else columns < lengths[:, None]
+        ids = np.full(real.shape, self.tokenizer.pad_id, np.int64)
+        ids[real] = np.fromiter(chain.from_iterable(row.ids for row in rows), np.int64, int(lengths.sum()))
         inputs = {"input_ids": torch.from_numpy(ids).to(self.device)}
-        if any(one.content[1] is not None for one in batch):
+        if any(row.type_ids is not None for row in rows):
             type_ids = np.zeros(real.shape, np.int64)
-            flat = chain.from_iterable(one.content[1] or [0] * one.length for one in batch)
+            flat = chain.from_iterable(row.type_ids or [0] * len(row.ids) for row in rows)
             type_ids[real] = np.fromiter(flat, np.int64, int(lengths.sum()))
             inputs["token_type_ids"] = torch.from_numpy(type_ids).to(self.device)
         mask = torch.from_numpy(real.astype(np.int64)).to(self.device) if padded else None
         with torch.inference_mode():
-            rows: Rows = self.rows(inputs, mask).cpu().numpy()
-        return rows
+            numbers: Numbers = self.rows(inputs, mask).cpu().numpy()
+        if not (self.token_rows and padded):
+            return list(numbers)
+        return [own[-length:] if pads_left else own[:length] for own, length in zip(numbers, lengths, strict=True)]
 
     # --- loading ---
 
@@ -267,13 +137,14 @@ class TorchModel(ABC):
         dtype = _choose_dtype(self._spec.dtype, self.device)
         if dtype is torch.float32:
             return dtype
-        reference = np.concatenate([self._run([check]) for check in checks])
+        rows = [row for check in checks for row in check.content.rows]
+        reference = [own for row in rows for own in self._pass([row])]
         self.network.to(dtype)  # in place: no moment holds both
-        rows = np.concatenate([self._run([check]) for check in checks])
-        distance = max(self.distance(rows, reference), self.distance(self._run(checks), reference))
+        alone = [own for row in rows for own in self._pass([row])]
+        distance = max(self._distance(alone, reference), self._distance(self._pass(rows), reference))
         if distance <= self.tolerance:  # false for NaN
             if self.device.type == "cpu" and dtype is torch.bfloat16:
-                self._pack(checks, reference)
+                self._pack(rows, reference)
             return dtype
         log.warning(
             "%s in %s is %.3g from its float32 outputs, more than %.3g: it runs in float32",
@@ -287,34 +158,21 @@ class TorchModel(ABC):
         self.network = self._load(path)
         return torch.float32
 
-    def _pack(self, checks: list[Encoded], reference: Rows) -> None:
+    def _distance(self, numbers: list[Numbers], reference: list[Numbers]) -> float:
+        """The largest of all rows; NaN where one is NaN."""
+        pairs = zip(numbers, reference, strict=True)
+        return float(np.max([self.distance(own, expected) for own, expected in pairs]))
+
+    def _pack(self, rows: list[Row], reference: list[Numbers]) -> None:
         """Faster linear layers, if the network takes them: some reach into a layer's weights, which then fails."""
         packing = pack(self.network)
         try:
-            fits = self.distance(self._run(checks), reference) <= self.tolerance
+            fits = self._distance(self._pass(rows), reference) <= self.tolerance
         except Exception as error:
             log.info("%s runs with plain linear layers (%s)", self._spec.model, type(error).__name__)
             fits = False
         if not fits:
             packing.undo()
-
-    def options_as(self, kind: type[_Options], options: dict[str, Any]) -> _Options:
-        """The task's options, checked. Raises `ModelError`."""
-        try:
-            return msgspec.convert(options, kind)
-        except msgspec.ValidationError as error:
-            raise ModelError(f"options of task {self._spec.task}: {error}") from None
-
-
-_OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer", "ibert"})
-
-
-def _characters(given: str | tuple[str, str]) -> int:
-    return len(given) if isinstance(given, str) else max(len(given[0]), len(given[1]))
-
-
-def _cut(given: str | tuple[str, str], limit: int) -> str | tuple[str, str]:
-    return given[:limit] if isinstance(given, str) else (given[0][:limit], given[1][:limit])
 
 
 def _choose_device(device: str, worker: int) -> torch.device:

@@ -142,7 +142,7 @@ def test_a_row_with_nan_is_told_from_its_neighbours(tmp_path: Path) -> None:
     encoded = model.encode(["the film was good", "sehr gut", "a"], None, None)
     with torch.no_grad():
         table = model.network.bert.embeddings.word_embeddings.weight
-        table[encoded[1].content[0][1]] = float("nan")
+        table[encoded[1].content.rows[0].ids[1]] = float("nan")
     answers = model.forward(encoded)
     assert answers[1] is NON_FINITE
     assert isinstance(answers[0], Answer)

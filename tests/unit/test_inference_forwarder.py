@@ -11,8 +11,8 @@ from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, FailureClass
 from streamer.inference.channel import Done, Started
-from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError, cut
-from streamer.inference.model import CPU_BATCHING, NON_FINITE, Batching, Encoded, NonFinite
+from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError
+from streamer.inference.model import CPU_BATCHING, NON_FINITE, Batching, Encoded, NonFinite, cut
 
 Rule = Callable[[Sequence[str]], list[Answer | NonFinite]]
 OK = Answer(b"{}", tokens=1)
@@ -261,8 +261,13 @@ def test_batches_hold_similar_lengths_within_the_budget() -> None:
 
 def test_a_text_beyond_the_budget_still_runs() -> None:
     """By itself."""
-    computations = [Computation(0, Encoded(600, 600, False, "")), Computation(1, Encoded(600, 600, False, ""))]
-    assert cut(computations, Batching(512, 1.05, 256)) == 1
+    assert cut([(600, 1), (600, 1)], Batching(512, 1.05, 256)) == 1
+    assert cut([(100, 30), (100, 1)], Batching(512, 1.05, 256)) == 1
+
+
+def test_all_rows_of_a_computation_count() -> None:
+    """Two computations of three rows each do not fit where four rows do."""
+    assert cut([(100, 3), (100, 1), (100, 1)], Batching(400, 1.05, 256)) == 2
 
 
 def test_too_few_answers_are_the_models_fault() -> None:

@@ -1,0 +1,138 @@
+"""Texts to rows of token ids: what a model's files ask of a text, and what is done with one that is too long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tokenizers
+from transformers import AutoTokenizer
+
+from streamer.errors import Code, DataFailure, ModelError
+from streamer.inference.safety import read_json
+
+Given = str | tuple[str, str]
+"""A text, or a text and its pair, as one row of the network."""
+
+# Cut before tokenising: a token of a text has fewer characters than this on average, else the whole text is encoded.
+_CHARACTERS_A_TOKEN = 10
+_NO_LIMIT = 1 << 20
+# Tokens that a window shares with the one before it: transformers' own choice for question answering.
+_STRIDE_TOKENS = 128
+# RoBERTa and its kin number positions from the padding index on.
+_OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer", "ibert"})
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One sequence as the network reads it. `type_ids` is None where all are 0 or the network takes none."""
+
+    ids: list[int]
+    type_ids: list[int] | None
+
+
+class TextTokenizer:
+    """A model's fast tokenizer. `max_tokens` is the most that the model reads in one row, special tokens included."""
+
+    def __init__(self, path: Path, config: Any, windowed_side: int = 0) -> None:
+        """`windowed_side` says which text of a pair is read in windows; the other stands whole in each."""
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        if not tokenizer.is_fast:
+            raise ModelError("the tokenizer of the model has no fast form (tokenizer.json)")
+        # A copy of its own: the object is not safe to share between threads.
+        self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._takes_type_ids = "token_type_ids" in tokenizer.model_input_names
+        self._lower_case = bool(read_json(path / "sentence_bert_config.json").get("do_lower_case", False))
+        self._windowed_side = windowed_side
+        self.pad_id = int(tokenizer.pad_token_id or 0)
+        self.pads_left = tokenizer.padding_side == "left"
+        self.mask_token: str | None = tokenizer.mask_token
+        self.mask_id: int | None = tokenizer.mask_token_id
+        self.unknown_id: int | None = tokenizer.unk_token_id
+        self.cls_id: int | None = tokenizer.cls_token_id
+        self.max_tokens = _longest(path, config, int(tokenizer.model_max_length))
+        self._tokenizer.no_padding()
+        self._truncate()
+
+    def prepare(self, text: str) -> str:
+        """What the model's files ask to do to a text before it is tokenised."""
+        return text.lower() if self._lower_case else text
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some tokens, special ones left out."""
+        return self._tokenizer.decode(list(ids))
+
+    def subword_prefix(self) -> str | None:
+        """What a piece that goes on with a word begins with; None where the tokenizer marks no such pieces."""
+        return getattr(self._tokenizer.model, "continuing_subword_prefix", None)
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """The pieces as the vocabulary has them."""
+        return [self._tokenizer.id_to_token(one) or "" for one in ids]
+
+    def row(self, encoding: tokenizers.Encoding, given: Given) -> Row:
+        """What the network reads of an encoding of `given`."""
+        return Row(encoding.ids, encoding.type_ids if self._takes_type_ids and isinstance(given, tuple) else None)
+
+    def is_cut(self, encoding: tokenizers.Encoding) -> bool:
+        """Whether more of the text lies beyond this encoding."""
+        return len(encoding) >= self.max_tokens and bool(encoding.overflowing)
+
+    def encode(self, given: Sequence[Given], *, offsets: bool = False) -> list[tokenizers.Encoding]:
+        """All in one call, each cut at `max_tokens`. `offsets` are of characters in `given`, and cost time."""
+        limit = self.max_tokens * _CHARACTERS_A_TOKEN
+        cut = {index: _cut(one, limit) for index, one in enumerate(given) if _characters(one) > limit}
+        encodings = self._encode([cut.get(index, one) for index, one in enumerate(given)] if cut else given, offsets)
+        for index in cut:
+            if not encodings[index].overflowing:  # many characters a token: the cut text may not reach the limit
+                encodings[index] = self._encode([given[index]], offsets)[0]
+        return encodings
+
+    def windows(self, given: Given, *, offsets: bool = False) -> list[tokenizers.Encoding] | DataFailure:
+        """The whole of a text that is too long, in windows of `max_tokens` that overlap. Fails where the other text
+        of the pair takes three quarters of every window."""
+        self._tokenizer.no_truncation()
+        try:
+            (whole,) = self._encode([given], offsets=False)
+            sides = whole.sequence_ids
+            room = self.max_tokens - (len(sides) - sides.count(self._side(given)))
+            if room < max(2, self.max_tokens // 4):
+                message = f"one text of the pair leaves the other less than a quarter of {self.max_tokens} tokens"
+                return DataFailure(Code.INFER_TOO_LONG, message)
+            self._truncate(min(room // 2, _STRIDE_TOKENS), ("only_first", "only_second")[self._side(given)])
+            (first,) = self._encode([given], offsets)
+        finally:
+            self._truncate()
+        return [first, *first.overflowing]
+
+    def _side(self, given: Given) -> int:
+        return self._windowed_side if isinstance(given, tuple) else 0
+
+    def _truncate(self, stride: int = 0, strategy: str = "longest_first") -> None:
+        self._tokenizer.enable_truncation(self.max_tokens, stride=stride, strategy=strategy)
+
+    def _encode(self, given: Sequence[Given], offsets: bool) -> list[tokenizers.Encoding]:
+        encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
+        encodings: list[tokenizers.Encoding] = encode(given)
+        return encodings
+
+
+def _longest(path: Path, config: Any, tokenizer_limit: int) -> int:
+    """The least of what tokenizer, position table and sentence-transformers file allow."""
+    limits = [tokenizer_limit, _NO_LIMIT]
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        limits.append(positions - ((config.pad_token_id or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0))
+    declared = read_json(path / "sentence_bert_config.json").get("max_seq_length")
+    if isinstance(declared, int) and declared > 0:
+        limits.append(declared)
+    return min(limits)
+
+
+def _characters(given: Given) -> int:
+    return len(given) if isinstance(given, str) else max(len(given[0]), len(given[1]))
+
+
+def _cut(given: Given, limit: int) -> Given:
+    return given[:limit] if isinstance(given, str) else (given[0][:limit], given[1][:limit])
