@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -16,11 +17,11 @@ from streamer.cache.null import NullCache
 from streamer.config import Config, PipelineConfig, start_time_ms
 from streamer.core.codec import Codec
 from streamer.core.encoder import Encoder, OutputLimits
-from streamer.core.output import Output
 from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
-from streamer.core.pipeline.protocol import Input, ModelCard, Settle, SinkFailed
+from streamer.core.pipeline.protocol import Input, ModelCard, SinkFailed
+from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.report import Report, ReportBuilder
 from streamer.driver import Adapters, Driver
 from streamer.errors import ConfigurationError, ExitCode, StreamerError, UsageError
@@ -34,7 +35,7 @@ from streamer.kafka.clients import (
     producer_properties,
 )
 from streamer.kafka.orphans import OrphanWatch
-from streamer.kafka.sink import Encode, IdempotentSink, TransactionalSink
+from streamer.kafka.sink import IdempotentSink, TransactionalSink
 from streamer.kafka.slots import Slot, take_slot
 from streamer.kafka.source import KafkaSource, SourcePolicy
 from streamer.kafka.span_topic import SpanTopic
@@ -244,39 +245,30 @@ def _make_sink(
         found = limits.result().values()
         return producer_properties(config.kafka, pipeline, slot.name, batch_bytes=min(found), largest_bytes=max(found))
 
-    def make_encode(card: ModelCard) -> Encode:
-        encoder = Encoder(
-            pipeline=name,
-            task=pipeline.task,
-            card=card,
-            output_topic=pipeline.output,
-            dead_letter_topic=pipeline.dead_letter,
-            limits=OutputLimits(limits.result()[pipeline.output], limits.result()[pipeline.dead_letter]),
+    def make_encoder(card: ModelCard) -> PlanEncoder:
+        wanted = config.telemetry.reports or config.telemetry.http
+        return PlanEncoder(
+            Encoder(
+                pipeline=name,
+                task=pipeline.task,
+                card=card,
+                output_topic=pipeline.output,
+                dead_letter_topic=pipeline.dead_letter,
+                limits=OutputLimits(limits.result()[pipeline.output], limits.result()[pipeline.dead_letter]),
+                by_key=pipeline.partitioning == "key",
+            ),
+            new_report=partial(ReportBuilder, pipeline=name, task=pipeline.task, card=card) if wanted else None,
+            reports_topic=config.telemetry.reports,
+            on_report=pending.__setitem__,
         )
-        reports = config.telemetry.reports
-        wanted = bool(reports or config.telemetry.http)
-
-        def encode(plan: Settle, now_ms: int) -> Iterator[list[Output]]:
-            builder = ReportBuilder(pipeline=name, task=pipeline.task, card=card) if wanted else None
-            for run in plan.runs:
-                outputs = encoder.encode(run, now_ms, builder)
-                if pipeline.partitioning == "key":
-                    outputs = [(topic, -1, key, value, headers) for topic, _, key, value, headers in outputs]
-                yield outputs
-            if builder is not None:
-                report = pending[plan.settle] = builder.build(now_ms)
-                if reports:
-                    yield [report.output(reports)]
-
-        return encode
 
     address = config.kafka.bootstrap_servers
     if pipeline.guarantee == "exactly_once":
-        return TransactionalSink(lambda: make_producer(properties()), make_encode, source, inbox.put, address)
+        return TransactionalSink(lambda: make_producer(properties()), make_encoder, source, inbox.put, address)
     sink: IdempotentSink
     sink = IdempotentSink(
         lambda: make_producer({**properties(), "on_delivery": lambda error, message: sink.on_delivery(error, message)}),
-        make_encode,
+        make_encoder,
         source,
         inbox.put,
         address,

@@ -24,6 +24,7 @@ from streamer.core.pipeline.protocol import (
     KillWorker,
     LookUp,
     MicroBatchDone,
+    Prepare,
     Release,
     Rewind,
     Settle,
@@ -148,6 +149,8 @@ class Driver:
                     adapters.workers.send(command.worker, command.work)
                 case Settle():
                     adapters.sink.settle(command)
+                case Prepare():
+                    adapters.sink.prepare(command.runs)
                 case LookUp():
                     adapters.cache.look_up(command.lookup, command.keys)
                 case Store():

@@ -94,6 +94,8 @@ class Codec:
             if headers and only_trace(headers):
                 self._note_trace(headers[0][1], segment, len(events))
                 headers = None
+            if headers:
+                segment.named = True
             if headers or not value or len(value) > max_value_bytes:
                 outcome = self._decode_slowly(value, headers, segment, len(events))
             else:

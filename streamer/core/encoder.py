@@ -1,6 +1,6 @@
-"""From outcomes to output records: the loop of the sink thread.
+"""From outcomes to output records.
 
-A result's JSON is a template per input partition with five holes: measured at 0.2 µs, against 0.45 µs for encoding a
+A result's JSON is a template per input partition with four holes: measured at 0.25 µs, against 0.45 µs for encoding a
 struct. What is equal for all results of a pipeline, partition or run is computed once.
 """
 
@@ -16,7 +16,6 @@ from streamer.core.headers import CE_ID, CE_SOURCE, CE_SPECVERSION, CE_TYPE, CON
 from streamer.core.output import RECORD_BYTES, Output, headers_size_bytes
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, Headers, Record, Segment, TopicPartition
-from streamer.core.report import ReportBuilder
 from streamer.core.traceparent import only_trace, render
 from streamer.errors import Code, DataFailure
 
@@ -38,9 +37,12 @@ class OutputLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """What is constant in the results of one input partition. `room_bytes` is for key and value together."""
+    """What is constant in the results of one input partition: a value's `full` template, the one of the `usual` result
+    (not cached, not truncated, without metadata), and the start of `ce_id`. `room_bytes` is for key and value together.
+    """
 
-    value: bytes
+    usual: bytes
+    full: bytes
     ce_id: bytes
     room_bytes: int
 
@@ -57,6 +59,7 @@ class Encoder:
         output_topic: str,
         dead_letter_topic: str,
         limits: OutputLimits,
+        by_key: bool = False,
     ) -> None:
         self._pipeline = pipeline
         self._task = task
@@ -64,6 +67,7 @@ class Encoder:
         self._output_topic = output_topic
         self._dead_letter_topic = dead_letter_topic
         self._limits = limits
+        self._by_key = by_key
         self._head = (CE_SPECVERSION, b"1.0")
         self._tail: Headers = [
             (CE_SOURCE, f"/streamer/{pipeline}".encode()),
@@ -72,55 +76,60 @@ class Encoder:
         ]
         self._templates: dict[TopicPartition, _Template] = {}
 
-    def encode(self, run: Run, now_ms: int, report: ReportBuilder | None = None) -> list[Output]:
+    def encode(self, run: Run, now_ms: int) -> list[Output]:
         """The output records of a run, in input order: a result for an answer, a dead letter for a failure, nothing
-        for a skipped record. All go to the input's partition number.
+        for a skipped record. All go to the input's partition number, or to the one that the producer chooses by key.
 
         An answer whose result does not fit the output topic is replaced in the segment by the failure
-        `publish.too_large`. The run is then added to the report.
+        `publish.too_large`.
         """
         segment = run.segment
-        partition, events, outcomes, spans = segment.partition, segment.events, segment.outcomes, segment.spans
+        partition, outcomes, spans, named = segment.partition, segment.outcomes, segment.spans, segment.named
         template = self._template(segment.topic, partition)
-        value_template, ce_id, room_bytes = template.value, template.ce_id, template.room_bytes
+        usual, full, ce_id, room_bytes = template.usual, template.full, template.ce_id, template.room_bytes
         topic, head = self._output_topic, self._head
+        target = -1 if self._by_key else partition
         source, type_, content_type = self._tail
         batch_trace = trace = (TRACEPARENT, render(run.batch.trace_id, run.batch.span_id))
         outputs: list[Output] = []
         append = outputs.append
-        for index, record in enumerate(segment.records[run.first : run.last], run.first):
-            outcome = outcomes[index]
+        chosen = slice(run.first, run.last)
+        each = zip(segment.records[chosen], segment.events[chosen], outcomes[chosen], strict=True)
+        for index, (record, event, outcome) in enumerate(each, run.first):
             if type(outcome) is Answer:
-                event = events[index]
                 assert event is not None  # what has an answer was decoded
                 given_id = event.id
-                if given_id is None or ((named := record.headers()) and not only_trace(named)):
+                if given_id is None or (named and (headers := record.headers()) and not only_trace(headers)):
                     given_id = event_id(record, event)
                 elif type(given_id) is int:
                     given_id = str(given_id)
-                offset = record.offset()
+                offset = b"%d" % record.offset()
                 kind, timestamp_ms = record.timestamp()
+                if not kind:
+                    timestamp_ms = _NO_TIMESTAMP_MS
                 key = record.key()
-                value = value_template % (
-                    _encode_json(given_id),
-                    outcome.output,
-                    b"true" if outcome.cached else b"false",
-                    b"true" if outcome.truncated else b"false",
-                    offset,
-                    timestamp_ms if kind else _NO_TIMESTAMP_MS,
-                    b"}" if event.metadata is None else b',"metadata":%b}' % bytes(event.metadata),
-                )
+                if event.metadata is None and not outcome.cached and not outcome.truncated:
+                    value = usual % (_encode_json(given_id), outcome.output, offset, timestamp_ms)
+                else:
+                    value = full % (
+                        _encode_json(given_id),
+                        outcome.output,
+                        b"true" if outcome.cached else b"false",
+                        b"true" if outcome.truncated else b"false",
+                        offset,
+                        timestamp_ms,
+                        b"" if event.metadata is None else b',"metadata":%b' % bytes(event.metadata),
+                    )
                 if len(value) + (len(key) if key else 0) <= room_bytes:
                     if spans is not None:
                         trace = self._trace(segment, index) or batch_trace
-                    headers: Headers = [head, (CE_ID, ce_id % offset), source, type_, content_type, trace]
-                    append((topic, partition, key, value, headers))
+                    append(
+                        (topic, target, key, value, [head, (CE_ID, ce_id + offset), source, type_, content_type, trace])
+                    )
                     continue
                 outcome = outcomes[index] = self._too_large(len(value))
             if type(outcome) is DataFailure:
                 append(self._dead_letter(record, outcome, now_ms))
-        if report is not None:
-            report.add(run, now_ms)
         return outputs
 
     def _template(self, topic: str, partition: int) -> _Template:
@@ -128,24 +137,31 @@ class Encoder:
         if template is None:
             card = self._card
             constants = {
-                name: _encode_json(text).replace(b"%", b"%%")
-                for name, text in (
-                    ("pipeline", self._pipeline),
-                    ("task", self._task),
-                    ("name", card.name),
-                    ("revision", card.revision),
-                    ("topic", topic),
+                name: _encode_json(constant).replace(b"%", b"%%")
+                for name, constant in (
+                    (b"pipeline", self._pipeline),
+                    (b"task", self._task),
+                    (b"name", card.name),
+                    (b"revision", card.revision),
+                    (b"topic", topic),
+                    (b"partition", partition),
                 )
             }
-            value = (
+            start = (
                 b'{"id":%%b,"pipeline":%(pipeline)b,"task":%(task)b,"model":{"name":%(name)b,"revision":%(revision)b},'
-                b'"output":%%b,"cached":%%b,"truncated":%%b,'
-                b'"source":{"topic":%(topic)b,"partition":%(partition)d,"offset":%%d,"timestamp_ms":%%d}%%b'
-            ) % {name.encode(): text for name, text in {**constants, "partition": partition}.items()}
-            ce_id = f"{self._pipeline}/{topic}/{partition}/".replace("%", "%%").encode() + b"%d"
+                b'"output":%%b,"cached":'
+            ) % constants
+            place = (
+                b'"source":{"topic":%(topic)b,"partition":%(partition)b,"offset":%%b,"timestamp_ms":%%d}' % constants
+            )
+            ce_id = f"{self._pipeline}/{topic}/{partition}/".encode()
             largest = [self._head, *self._tail, (CE_ID, ce_id + b"0" * _MAX_OFFSET_DIGITS), (TRACEPARENT, render(0, 0))]
-            room_bytes = self._limits.result_bytes - RECORD_BYTES - headers_size_bytes(largest)
-            template = self._templates[topic, partition] = _Template(value, ce_id, room_bytes)
+            template = self._templates[topic, partition] = _Template(
+                usual=b'%bfalse,"truncated":false,%b}' % (start, place),
+                full=b'%b%%b,"truncated":%%b,%b%%b}' % (start, place),
+                ce_id=ce_id,
+                room_bytes=self._limits.result_bytes - RECORD_BYTES - headers_size_bytes(largest),
+            )
         return template
 
     def _trace(self, segment: Segment, index: int) -> tuple[str, bytes] | None:

@@ -13,6 +13,8 @@ TopicPartition = tuple[str, int]
 Headers = list[tuple[str, bytes | None]]
 
 if TYPE_CHECKING:
+    from streamer.core.output import Output
+
     RawObject = msgspec.Raw | None
 else:  # msgspec can't decode a Raw inside a union; the codec turns an explicit null into None
     RawObject = msgspec.Raw
@@ -114,7 +116,8 @@ class Segment:
     outcome; `failures` those that end as dead letters; `planned` is how many of the first ones are durable or in a
     plan under way.
     `size_bytes` is what the segment takes of the byte budget, as the source counts it. `dropped` marks a segment
-    whose partition left us.
+    whose partition left us. `named` says that a record has headers beside a trace context, which may name its id.
+    `outputs` are the output records of all, where they were encoded ahead.
     """
 
     topic: str
@@ -130,6 +133,8 @@ class Segment:
     planned: int = 0
     size_bytes: int = 0
     dropped: bool = False
+    named: bool = False
+    outputs: list[Output] | None = None
 
 
 @dataclass(slots=True, eq=False)

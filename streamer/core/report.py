@@ -155,12 +155,11 @@ class ReportBuilder:
                 self._skipped[outcome.reason] += 1  # type: ignore[union-attr]
 
     def _count_labels(self, answers: list[Answer]) -> None:
-        prefix, size = _LABEL_PREFIX, len(_LABEL_PREFIX)
-        outputs = [answer.output for answer in answers if answer.output[:size] == prefix]
-        if not outputs:
+        """A model's outputs have one form: the first one tells whether they name a label."""
+        if not answers or not answers[0].output.startswith(_LABEL_PREFIX):
             return
         try:
-            found = [_decode_classified(output) for output in outputs]
+            found = [_decode_classified(answer.output) for answer in answers]
         except msgspec.MsgspecError:  # a model of somebody's own, whose outputs mean something else
             return
         self._labels.update([each.label for each in found])

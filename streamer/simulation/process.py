@@ -9,16 +9,15 @@ from random import Random
 
 from streamer.core.codec import Codec
 from streamer.core.encoder import Encoder, OutputLimits
-from streamer.core.output import Output
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
-from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, Settle, Stop, Tick
+from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, Stop, Tick
+from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import Answer
 from streamer.driver import Adapters, Driver
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, OUTPUT, Judge, Step
 from streamer.simulation.scenario import Scenario
 from streamer.testing import (
-    Encode,
     Group,
     ManualClock,
     MemoryCache,
@@ -106,7 +105,7 @@ class Process:
             world.log,
             world.group,
             self.transactional_id,
-            make_encode,
+            make_encoder,
             self.source,
             self.post,
             clock,
@@ -205,18 +204,15 @@ class Process:
         world.judge.stepped(self.pipeline, self._largest_bytes)
 
 
-def make_encode(card: ModelCard) -> Encode:
+def make_encoder(card: ModelCard) -> PlanEncoder:
     """The real encoder, without reports."""
-    encoder = Encoder(
-        pipeline=PIPELINE,
-        task=card.task,
-        card=card,
-        output_topic=OUTPUT,
-        dead_letter_topic=DEAD_LETTERS,
-        limits=LIMITS,
+    return PlanEncoder(
+        Encoder(
+            pipeline=PIPELINE,
+            task=card.task,
+            card=card,
+            output_topic=OUTPUT,
+            dead_letter_topic=DEAD_LETTERS,
+            limits=LIMITS,
+        )
     )
-
-    def encode(plan: Settle, now_ms: int) -> list[Output]:
-        return [output for run in plan.runs for output in encoder.encode(run, now_ms)]
-
-    return encode

@@ -5,7 +5,7 @@
     log.create_topic("in", 3)
     group = log.group("g", ["in"])
     source = MemorySource(log, group, ["in"], post, clock)
-    sink = MemorySink(log, group, "g.slot-0", make_encode, source, post, clock)
+    sink = MemorySink(log, group, "g.slot-0", make_encoder, source, post, clock)
     workers = ScriptedWorkers(post, clock, card, script)
 
 `clock.advance(seconds)` makes it all happen. `streamer.simulation` drives whole pipelines over them.
@@ -18,12 +18,11 @@ from streamer.testing.clock import Latency, ManualClock, Task, exactly
 from streamer.testing.group import Group, GroupMetadata
 from streamer.testing.log import MemoryLog, MemoryProducer, MemoryRecord
 from streamer.testing.log_error import LogError
-from streamer.testing.sink import Encode, MemoryIdempotentSink, MemorySink, Stage, Trouble
+from streamer.testing.sink import MemoryIdempotentSink, MemorySink, Stage, Trouble
 from streamer.testing.source import MemorySource
 from streamer.testing.workers import Hangs, Kills, Raises, Reaction, Script, ScriptedWorkers
 
 __all__ = [
-    "Encode",
     "Group",
     "GroupMetadata",
     "Hangs",

@@ -10,10 +10,10 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
-from typing import Protocol
 
 from streamer.core.output import Output
-from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
+from streamer.core.pipeline.protocol import ModelCard, Run, Settle, Settled, SinkFailed, Unsettled
+from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import TopicPartition
 from streamer.errors import ExitCode
 from streamer.ports import Post
@@ -55,12 +55,6 @@ class Stage(StrEnum):
     COMMIT = "commit"
 
 
-class Encode(Protocol):
-    """Turns a plan into output records; made once the model is known."""
-
-    def __call__(self, plan: Settle, now_ms: int) -> list[Output]: ...
-
-
 class MemorySink:
     """`streamer.ports.Sink`, exactly once: one transaction a plan, as the real `TransactionalSink`."""
 
@@ -69,7 +63,7 @@ class MemorySink:
         log: MemoryLog,
         group: Group,
         transactional_id: str,
-        make_encode: Callable[[ModelCard], Encode],
+        make_encoder: Callable[[ModelCard], PlanEncoder],
         source: MemorySource,
         post: Post,
         clock: ManualClock,
@@ -85,13 +79,13 @@ class MemorySink:
         self._log = log
         self._group = group
         self._transactional_id = transactional_id
-        self._make_encode = make_encode
+        self._make_encoder = make_encoder
         self._source = source
         self._post = post
         self._clock = clock
         self._latency = latency
         self._wall_ms = wall_ms
-        self._encode: Encode | None = None
+        self._encoder: PlanEncoder | None = None
         self._plans: deque[Settle] = deque()
         self._closing = False
         self._fenced_at: list[float] = []
@@ -101,12 +95,17 @@ class MemorySink:
 
     def open(self, card: ModelCard) -> None:
         """End what an earlier owner of the transactional id left open."""
-        self._encode = self._make_encode(card)
+        self._encoder = self._make_encoder(card)
         self._begin()
         self._task.start()
 
     def wait_turn(self, timeout_s: float) -> None:
         """One thing happens at a time anyway."""
+
+    def prepare(self, runs: list[Run]) -> None:
+        """Encode ahead."""
+        assert self._encoder is not None
+        self._encoder.prepare(runs, self._wall_ms())
 
     def settle(self, plan: Settle) -> None:
         """Queue a plan."""
@@ -155,8 +154,8 @@ class MemorySink:
             self._post(fact)
 
     def _outputs(self, plan: Settle) -> list[Output]:
-        assert self._encode is not None
-        return self._encode(plan, self._wall_ms())
+        assert self._encoder is not None
+        return [output for outputs in self._encoder.encode(plan, self._wall_ms()) for output in outputs]
 
     def _begin(self) -> None:
         self._producer: MemoryProducer = self._log.init_producer(self._transactional_id)

@@ -198,6 +198,7 @@ def test_the_report_sees_what_was_published() -> None:
     """A result that became a dead letter counts as one in the report."""
     report = ReportBuilder(pipeline="mine", task="text-classification", card=CARD)
     run = run_of([FakeRecord(b'{"text": "a"}'), FakeRecord(None, offset=1)], [Answer(b"1" * 9_000), Skipped("")])
-    encoder(result_bytes=5_000).encode(run, NOW_MS, report)
+    encoder(result_bytes=5_000).encode(run, NOW_MS)
+    report.add(run, NOW_MS)
     built = report.build(NOW_MS)
     assert (built.results, built.dead_letters, built.skipped) == (0, {"publish.too_large": 1}, {"tombstone": 1})

@@ -183,7 +183,8 @@ def outputs_of(records: list[FakeRecord], answer: Answer, result_bytes: int = 1_
         limits=OutputLimits(result_bytes, 1_000_000),
     )
     report = ReportBuilder(pipeline="mine", task="text-classification", card=CARD)
-    outputs = encoder.encode(run, NOW_MS, report)
+    outputs = encoder.encode(run, NOW_MS)
+    report.add(run, NOW_MS)
     return outputs, report.build(NOW_MS)
 
 
