@@ -97,6 +97,7 @@ class Bench:
         *,
         input_topic: str = "",
         cache: bool = False,
+        memory_mb: int = MEMORY_MB,
         pipeline: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         telemetry: Mapping[str, Any] | None = None,
@@ -116,7 +117,7 @@ class Bench:
             "group": own,
             **(pipeline or {}),
         }
-        url, memory_mb = (self.redis_url, MEMORY_MB) if cache else ("", 0)
+        url, memory_mb = (self.redis_url, memory_mb) if cache else ("", 0)
         text = _toml(
             {
                 "kafka": {"bootstrap_servers": self.kafka.bootstrap_servers},

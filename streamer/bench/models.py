@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from typing import Any
 
-from streamer.bench.workload import POISON_MARK
+from streamer.bench.workload import DEADLY_MARK, POISON_MARK
 from streamer.inference.model import Input
 
 
@@ -36,3 +38,20 @@ class Marked:
         if any(one.text.startswith(POISON_MARK) for one in inputs):
             raise ValueError("a text of this batch is poison")
         return [{} for _ in inputs]
+
+
+class Fragile:
+    """Answers `{"n": N}` to a text that is the number N, after `batch_ms` (2); a deadly text is its end by SIGSEGV."""
+
+    version = "fragile-1"
+    probe = "0"
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._sleep_s = float(options.get("batch_ms", 2)) / 1000
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """See the class."""
+        time.sleep(self._sleep_s)
+        if any(one.text.startswith(DEADLY_MARK) for one in inputs):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return [{"n": int(one.text)} for one in inputs]

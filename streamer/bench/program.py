@@ -59,6 +59,11 @@ class Program:
                 self.cpu_s = usage.ru_utime + usage.ru_stime
         return self._process.returncode is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return None if self.runs else self._process.returncode
+
     def finish(self, timeout_s: float) -> None:
         """Wait for its end; `cpu_s` is then its CPU time with that of the children it waited for.
 

@@ -17,6 +17,7 @@ MAX_WORDS = 200
 RECENT = 10_000
 USERS = 200
 POISON_MARK = "POISON"
+DEADLY_MARK = "DEADLY"
 _MARKS_AROUND_A_TEXT = 2  # what a BERT tokenizer puts before and behind it
 
 # Each is one token of BERT's uncased vocabulary.

@@ -184,6 +184,41 @@ def simulate(seeds: int, first: int, processes: int) -> None:
     sys.exit(ExitCode.BUG)
 
 
+@bench.command()
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Of faults.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Chooses order, victims and times.")
+@click.option("--events", type=click.IntRange(1), default=100_000, show_default=True, help="Unique events, at least.")
+@click.option(
+    "--model",
+    type=click.Choice(["null", "MiniLM"]),
+    default="null",
+    show_default=True,
+    help="null answers at once and dies of deadly records.",
+)
+@click.option("--members", type=click.IntRange(2, 5), default=3, show_default=True, help="Of the consumer group.")
+@click.option("--only", multiple=True, metavar="KIND", help="Only this kind of fault; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+def chaos(
+    minutes: float, seed: int, events: int, model: str, members: int, only: tuple[str, ...], as_json: bool
+) -> None:
+    """Break brokers, members, workers, Redis and links of a real cluster, and name every anomaly a reader sees.
+
+    Starts three brokers and Redis of its own. Exits 1 when there is an anomaly.
+    """
+    from streamer.bench.chaos.chaos import Plan, run
+    from streamer.bench.chaos.faults import FAULTS
+    from streamer.bench.chaos.report import sections
+    from streamer.errors import ExitCode
+
+    if unknown := set(only) - {fault.kind for fault in FAULTS}:
+        known = ", ".join(fault.kind for fault in FAULTS)
+        raise click.BadParameter(f"no such fault: {', '.join(sorted(unknown))}; known are {known}", param_hint="--only")
+    story = run(Plan(minutes, seed, events, model, members, only), _progress)
+    _print(sections(story), as_json)
+    if story.anomalous:
+        sys.exit(ExitCode.BUG)
+
+
 def _progress(what: str) -> None:
     if sys.stderr.isatty():
         click.echo(f"\r\033[K{what} …", nl=False, err=True)

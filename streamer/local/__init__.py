@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from streamer.local.errors import MissingPart, PortTaken, StartFailed
+from streamer.local.kafka import Listener
 from streamer.local.process import LocalProcess
 from streamer.local.stack import Stack
 
-__all__ = ["LocalProcess", "MissingPart", "PortTaken", "Stack", "StartFailed"]
+__all__ = ["Listener", "LocalProcess", "MissingPart", "PortTaken", "Stack", "StartFailed"]

@@ -7,7 +7,8 @@ import socket
 import struct
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.local.errors import StartFailed
@@ -33,6 +34,16 @@ _LOG_CONFIGURATION = """\
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A further address of every broker, by broker in order. A client that comes in at one of `ports` is told to find
+    the brokers at `advertised`, e.g. at a proxy that leads back to `ports`."""
+
+    name: str
+    ports: Sequence[int]
+    advertised: Sequence[int]
+
+
 def kafka_folder(directory: Path, node: int) -> Path:
     """Where the configuration, the data and the log of broker `node` lie."""
     return directory / f"kafka-{node}"
@@ -45,6 +56,7 @@ def prepare_brokers(
     controller_ports: list[int],
     kafka_config: Mapping[str, object],
     watchdog: Watchdog,
+    listeners: Sequence[Listener] = (),
 ) -> list[LocalProcess]:
     """Write the configuration of one broker per port below `directory`, format new storage, and return the processes.
 
@@ -59,6 +71,7 @@ def prepare_brokers(
         properties = _server_properties(node, folder, broker_ports[node - 1], controller_ports[node - 1], replicas)
         properties |= {
             "controller.quorum.voters": voters,
+            **_listener_properties(node, properties, listeners),
             **{name: str(value) for name, value in kafka_config.items()},
         }
         _write_properties(folder / "server.properties", properties)
@@ -155,6 +168,16 @@ def _server_properties(
         # 128 MB of heap by default.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
     }
+
+
+def _listener_properties(node: int, properties: Mapping[str, str], listeners: Sequence[Listener]) -> dict[str, str]:
+    """The properties that name listeners, with further ones."""
+    more = {
+        "listeners": [f"{each.name}://{LOOPBACK}:{each.ports[node - 1]}" for each in listeners],
+        "advertised.listeners": [f"{each.name}://{LOOPBACK}:{each.advertised[node - 1]}" for each in listeners],
+        "listener.security.protocol.map": [f"{each.name}:PLAINTEXT" for each in listeners],
+    }
+    return {name: ",".join([properties[name], *values]) for name, values in more.items()}
 
 
 def _write_properties(path: Path, properties: Mapping[str, str]) -> None:

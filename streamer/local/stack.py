@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from streamer.local.class_archive import ensure_class_archive
 from streamer.local.errors import PortTaken
-from streamer.local.kafka import kafka_folder, prepare_brokers
+from streamer.local.kafka import Listener, kafka_folder, prepare_brokers
 from streamer.local.ports import LOOPBACK, free_ports, port_is_free
 from streamer.local.process import LocalProcess, Watchdog
 from streamer.local.redis import prepare_redis, redis_folder
@@ -45,6 +45,7 @@ class Stack:
         keep: bool = False,
         kafka_config: Mapping[str, object] | None = None,
         ports: Mapping[str, int] | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> Stack:
         """Start the stack and return when every part answers requests.
 
@@ -56,6 +57,7 @@ class Stack:
             keep: leave data and logs there at the end.
             kafka_config: broker properties that win over the ones chosen here.
             ports: `{"kafka": first broker's port, "redis": port}`; what is not named gets a free port.
+            listeners: further addresses of the brokers, on ports that are free.
 
         Raises:
             MissingPart: Java, Maven or redis-server is absent.
@@ -70,7 +72,7 @@ class Stack:
             if redis:
                 stack._start_redis(ports.get("redis"))
             if kafka:
-                stack._start_kafka(brokers, ports.get("kafka"), kafka_config or {})
+                stack._start_kafka(brokers, ports.get("kafka"), kafka_config or {}, listeners)
         except BaseException:
             stack.close()
             raise
@@ -122,7 +124,13 @@ class Stack:
                 self.redis_url = f"redis://{LOOPBACK}:{port}/0"
                 return
 
-    def _start_kafka(self, brokers: int, wanted_port: int | None, kafka_config: Mapping[str, object]) -> None:
+    def _start_kafka(
+        self,
+        brokers: int,
+        wanted_port: int | None,
+        kafka_config: Mapping[str, object],
+        listeners: Sequence[Listener],
+    ) -> None:
         runtime = find_runtime()
         ensure_class_archive(runtime)
         for attempt in range(1, _PORT_ATTEMPTS + 1):
@@ -137,6 +145,7 @@ class Stack:
                 controller_ports,
                 kafka_config,
                 self._watchdog,
+                listeners,
             )
             if self._launch(self.kafka_processes, last_attempt=attempt == _PORT_ATTEMPTS):
                 self.bootstrap_servers = ",".join(f"{LOOPBACK}:{port}" for port in broker_ports)

@@ -1,0 +1,1 @@
+"""Faults on real brokers, members and workers, while a checker watches what subscribers see."""
