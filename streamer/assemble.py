@@ -96,6 +96,7 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
     source = KafkaSource(make_consumer(properties), _source_policy(config, pipeline_config, options), inbox.put)
     reports: dict[int, Report] = {}
     sink = _make_sink(config, name, slot, source, limits, inbox, reports)
+    sink.connect()
     pool = WorkerPool(spec, workers, inbox.put)
     metrics = Metrics(name)
     cache = make_cache(config, inbox.put, on_cache_event(metrics))
@@ -186,6 +187,7 @@ def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions
         topics=pipeline.input,
         start=pipeline.start if start_ms is None else start_ms,
         skip_out_of_range=pipeline.on_out_of_range == "earliest",
+        crash_limit=pipeline.crash_limit,
         until_end=options.until_end,
         micro_batch_records=pipeline.micro_batch_records,
         linger_ms=pipeline.linger_ms,
