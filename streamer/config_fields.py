@@ -193,10 +193,12 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ),
     ] = "stop"
     on_overflow: Annotated[
-        Literal["truncate", "reject"],
+        Literal["truncate", "reject", "window"],
         Meta(
-            description="What to do with a text longer than the model reads: truncate it (the result says so) or make"
-            " it a dead letter. Set reject when half an answer is worse than none."
+            description="What to do with a text longer than the model reads: truncate it (the result says so), make"
+            " it a dead letter, or read all of it in windows that overlap and merge their answers (text- and"
+            " token-classification, embedding, question-answering). Set reject when half an answer is worse than none,"
+            " window when the end of a text matters as much as its beginning."
         ),
     ] = "truncate"
     dtype: Annotated[
@@ -325,6 +327,16 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             " terminationGracePeriodSeconds (30).",
         ),
     ] = 25
+    crash_limit: Annotated[
+        int,
+        Meta(
+            ge=3,
+            le=100,
+            description="Whole processes that may die one after the other with the same record at the head of its"
+            " partition, all after the second with nothing else in flight, before it becomes a dead letter. Lower it"
+            " where restarts are slow and nobody kills processes by hand.",
+        ),
+    ] = 6
     breaker_share: Annotated[
         float,
         Meta(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -13,34 +13,61 @@ from streamer.errors import DataFailure
 from streamer.inference.family import Asked, Numbers, merged
 from streamer.inference.model import Encoded
 from streamer.inference.numbers import float32_lists
-from streamer.inference.pooling import PooledModel, Pooling
+from streamer.inference.pooling import PooledModel, Pooling, unit
+
+_INT8_MAX = 127
 
 
 class EmbeddingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """None does as the model's files say: mean without normalising where they say nothing. `prompt` goes before
-    every text (some models are trained with `query: ` and the like)."""
+    every text (some models are trained with `query: ` and the like). `dimensions` keeps the first so many of a
+    model trained for it (Matryoshka), normalised again where the whole vector is. `precision = "int8"` gives whole
+    numbers from -127 to 127 with the vector's own scale."""
 
     pooling: Pooling | None = None
     normalize: bool | None = None
     prompt: str = ""
+    dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    precision: Literal["float32", "int8"] = "float32"
 
 
 class Embedding(PooledModel):
-    """Output `{"vector": […], "dimensions": n}`."""
+    """Output `{"vector": […], "dimensions": n}`, of int8 with `"scale"`."""
+
+    windows = True
 
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Options over files over defaults."""
         chosen = self.options_as(EmbeddingOptions, options)
         self.read_pooling(path, chosen.pooling, chosen.normalize)
         self._prompt = chosen.prompt
+        self._dimensions = chosen.dimensions
+        self._int8 = chosen.precision == "int8"
 
-    def ask(self, text: str, pair: str | None, params: dict[str, Any]) -> Asked | DataFailure:
+    def ask(self, text: str, pair: str | None, params: Any) -> Asked | DataFailure:
         """With the prompt before the text."""
         return super().ask(self._prompt + text, pair, params)
 
     def outputs(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
         """One JSON object a text; of a text in windows the mean of their vectors, by their tokens."""
-        vectors = np.stack(merged(batch, numbers))
-        dimensions = vectors.shape[1]
+        vectors = np.stack(merged(batch, numbers))[:, : self._dimensions]
+        if self._normalize and (self._dimensions or len(numbers) > len(batch)):
+            vectors = unit(vectors)
         encode = msgspec.json.Encoder().encode
-        return [encode({"vector": vector, "dimensions": dimensions}) for vector in float32_lists(vectors)]
+        outputs = []
+        for one, output in zip(batch, self._as_json(vectors), strict=True):
+            if one.rows > 1:
+                output["windows"] = one.rows
+            outputs.append(encode(output))
+        return outputs
+
+    def _as_json(self, vectors: Numbers) -> list[dict[str, Any]]:
+        dimensions = vectors.shape[1]
+        if not self._int8:
+            return [{"vector": vector, "dimensions": dimensions} for vector in float32_lists(vectors)]
+        scales = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / _INT8_MAX
+        whole = np.rint(vectors / scales).astype(np.int8).tolist()
+        return [
+            {"vector": vector, "dimensions": dimensions, "scale": scale}
+            for vector, (scale,) in zip(whole, float32_lists(scales), strict=True)
+        ]

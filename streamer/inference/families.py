@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Final
+
 from streamer.errors import ModelError
 from streamer.inference.custom import CustomModel
 from streamer.inference.model import Model
@@ -9,7 +12,18 @@ from streamer.inference.null import NullModel
 from streamer.inference.reference import Null, PythonClass, resolve
 from streamer.inference.spec import WorkerSpec
 
-TASKS = ("text-classification", "embedding")
+# Where each task's family is: a module of this package, and what there makes the model.
+_FAMILIES: Final = {
+    "text-classification": ("text_classification", "TextClassification"),
+    "token-classification": ("token_classification", "TokenClassification"),
+    "embedding": ("embedding", "Embedding"),
+    "similarity": ("similarity", "Similarity"),
+    "rerank": ("rerank", "Rerank"),
+    "zero-shot-classification": ("zero_shot", "load"),
+    "question-answering": ("question_answering", "QuestionAnswering"),
+    "fill-mask": ("fill_mask", "FillMask"),
+}
+TASKS: Final = tuple(_FAMILIES)
 
 
 def load(spec: WorkerSpec, worker: int = 0) -> Model:
@@ -19,13 +33,11 @@ def load(spec: WorkerSpec, worker: int = 0) -> Model:
         return NullModel(spec)
     if isinstance(located, PythonClass):
         return CustomModel(spec, located.module, located.name)
-    match spec.task:
-        case "text-classification":
-            from streamer.inference.text_classification import TextClassification
-
-            return TextClassification(spec, located, worker)
-        case "embedding":
-            from streamer.inference.embedding import Embedding
-
-            return Embedding(spec, located, worker)
-    raise ModelError(f"task {spec.task!r} is unknown: it is one of {', '.join(TASKS)}, or any with a python: model")
+    if spec.task not in _FAMILIES:
+        raise ModelError(f"task {spec.task!r} is unknown: it is one of {', '.join(TASKS)}, or any with a python: model")
+    module, name = _FAMILIES[spec.task]
+    family = getattr(import_module(f"streamer.inference.{module}"), name)
+    if spec.on_overflow == "window" and not getattr(family, "windows", False):
+        raise ModelError(f"task {spec.task} can't read a long text in windows: set on_overflow to truncate or reject")
+    model: Model = family(spec, located, worker)
+    return model

@@ -19,7 +19,8 @@ import tokenizers
 
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.model import NON_FINITE, Encoded, Input, NonFinite, unknown_param
+from streamer.inference.model import NON_FINITE, Encoded, Input, NonFinite
+from streamer.inference.params import NoParams, read_params
 from streamer.inference.spec import Overflow, WorkerSpec
 from streamer.inference.tokenizer import Given, Row, TextTokenizer
 
@@ -62,7 +63,9 @@ class Family(ABC):
 
     tolerance: ClassVar[float]
     takes_pair: ClassVar[bool] = False
-    params: ClassVar[frozenset[str]] = frozenset()
+    params: ClassVar[type[msgspec.Struct]] = NoParams
+    windows: ClassVar[bool] = False
+    """Whether the task can read a long text in windows; each of its computations then asks for one row."""
     offsets: ClassVar[bool] = False
     """Whether `details` reads the character offsets of encodings."""
     windowed_side: ClassVar[int] = 0
@@ -80,13 +83,13 @@ class Family(ABC):
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Check the task's options against the model's files. Raises `ModelError`."""
 
-    def ask(self, text: str, pair: str | None, params: dict[str, Any]) -> Asked | DataFailure:
-        """What stands in each row for one event; its names of params are known ones."""
+    def ask(self, text: str, pair: str | None, params: Any) -> Asked | DataFailure:
+        """What stands in each row for one event; its params are read into the family's struct."""
         prepare = self.tokenizer.prepare
         return Asked([prepare(text) if pair is None else (prepare(text), prepare(pair))])
 
-    def details(self, asked: Asked, encodings: list[tokenizers.Encoding]) -> Any:
-        """What the answer needs besides the network's numbers."""
+    def details(self, asked: Asked, encodings: list[tokenizers.Encoding]) -> Any | DataFailure:
+        """What the answer needs besides the network's numbers; `encodings` are those of the rows."""
         return asked.own
 
     def check_inputs(self) -> list[Input]:
@@ -122,15 +125,14 @@ class Family(ABC):
 
     def encode_checks(self) -> list[Encoded]:
         """The known inputs, cut where they are too long for the model."""
-        asked = [self.ask(one.text, one.text_pair, one.params) for one in self.check_inputs()]
+        asked = [self._ask(one.text, one.text_pair, one.params) for one in self.check_inputs()]
         return [one for one in self._encode(asked, "truncate") if isinstance(one, Encoded)]
 
     def _ask(self, text: str, pair: str | None, params: dict[str, Any] | None) -> Asked | DataFailure:
         if pair is not None and not self.takes_pair:
             return DataFailure(Code.VALIDATE_TEXT_PAIR, f"task {self._spec.task} takes no text_pair")
-        if params and (failure := unknown_param(params, self.params, self._spec.task)) is not None:
-            return failure
-        return self.ask(text, pair, params or {})
+        read = read_params(self.params, params, self._spec.task)
+        return read if isinstance(read, DataFailure) else self.ask(text, pair, read)
 
     def _encode(self, asked: Sequence[Asked | DataFailure], overflow: Overflow) -> list[Encoded | DataFailure]:
         given = [row for one in asked if isinstance(one, Asked) for row in one.rows]
@@ -151,13 +153,16 @@ class Family(ABC):
             if isinstance(windows, DataFailure):
                 return windows
             encodings, truncated, given = windows, False, given * len(windows)
+        own = self.details(asked, encodings)
+        if isinstance(own, DataFailure):
+            return own
         rows = [self.tokenizer.row(encoding, one) for encoding, one in zip(encodings, given, strict=True)]
         lengths = [len(row.ids) for row in rows]
         return Encoded(
-            length=max(1, *lengths) if len(lengths) > 1 else max(1, lengths[0]),
+            length=max(1, *lengths),
             tokens=sum(lengths),
             truncated=truncated,
-            content=Content(rows, self.details(asked, encodings)),
+            content=Content(rows, own),
             rows=len(rows),
         )
 

@@ -5,7 +5,7 @@ A family of tasks implements this in one file. Nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol
@@ -111,9 +111,9 @@ class Model(Protocol):
         ...
 
 
-def unknown_param(params: dict[str, Any] | None, known: frozenset[str], task: str) -> DataFailure | None:
+def unknown_param(params: dict[str, Any] | None, known: Set[str], task: str) -> DataFailure | None:
     """The failure of a param that the task does not know; names are told, values never."""
-    if not params or known.issuperset(params):
+    if not params or params.keys() <= known:
         return None
     name = sorted(params.keys() - known)[0][:64]
     takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from transformers import AutoModel
 from streamer.errors import ModelError
 from streamer.inference.family import Numbers
 from streamer.inference.safety import read_json
+from streamer.inference.tokenizer import Row
 from streamer.inference.torch_model import TorchModel
 
 Pooling = Literal["mean", "cls", "max"]
@@ -56,12 +58,34 @@ class PooledModel(TorchModel):
 
     def distance(self, numbers: Numbers, reference: Numbers) -> float:
         """1 minus the cosine."""
-        return 1 - cosine(numbers, reference)
+        return float(1 - unit(numbers) @ unit(reference))
 
 
-def cosine(one: Numbers, other: Numbers) -> float:
-    """Of two vectors; NaN where one is 0."""
-    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+class ComparingModel(PooledModel):
+    """Families that compare a text's vector with those of others: candidates, labels."""
+
+    def compute(self, rows: Sequence[Row]) -> list[Numbers]:
+        """Texts that many computations share, such as labels, are computed once."""
+        distinct: dict[tuple[int, ...], Row] = {}
+        keys = [tuple(row.ids) for row in rows]
+        for key, row in zip(keys, rows, strict=True):
+            distinct.setdefault(key, row)
+        vectors = dict(zip(distinct, super().compute(list(distinct.values())), strict=True))
+        return [vectors[key] for key in keys]
+
+
+def cosines(vectors: Sequence[Numbers]) -> Numbers:
+    """Of the first vector to each of the others, within -1 and 1."""
+    units = unit(np.stack(vectors))
+    similar: Numbers = np.clip(units[1:] @ units[0], -1, 1)
+    return similar
+
+
+def unit(vectors: Numbers) -> Numbers:
+    """Vectors of length 1 along the last axis; those of length 0 stay."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Numbers = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return scaled
 
 
 def declared(path: Path) -> tuple[Pooling, bool]:

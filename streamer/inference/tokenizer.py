@@ -59,17 +59,19 @@ class TextTokenizer:
         """What the model's files ask to do to a text before it is tokenised."""
         return text.lower() if self._lower_case else text
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of some tokens, special ones left out."""
-        return self._tokenizer.decode(list(ids))
+    @property
+    def overlap(self) -> int:
+        """Tokens that a window of a text without pair shares with the one before it."""
+        return self._stride(self.max_tokens - self._tokenizer.num_special_tokens_to_add(is_pair=False))
 
-    def subword_prefix(self) -> str | None:
-        """What a piece that goes on with a word begins with; None where the tokenizer marks no such pieces."""
-        return getattr(self._tokenizer.model, "continuing_subword_prefix", None)
+    @property
+    def marks_subwords(self) -> bool:
+        """Whether a piece that goes on with a word is marked, as `##` does."""
+        return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
 
-    def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The pieces as the vocabulary has them."""
-        return [self._tokenizer.id_to_token(one) or "" for one in ids]
+    def decode(self, token: int) -> str:
+        """A token as text."""
+        return self._tokenizer.decode([token], skip_special_tokens=False)
 
     def row(self, encoding: tokenizers.Encoding, given: Given) -> Row:
         """What the network reads of an encoding of `given`."""
@@ -100,11 +102,14 @@ class TextTokenizer:
             if room < max(2, self.max_tokens // 4):
                 message = f"one text of the pair leaves the other less than a quarter of {self.max_tokens} tokens"
                 return DataFailure(Code.INFER_TOO_LONG, message)
-            self._truncate(min(room // 2, _STRIDE_TOKENS), ("only_first", "only_second")[self._side(given)])
+            self._truncate(self._stride(room), ("only_first", "only_second")[self._side(given)])
             (first,) = self._encode([given], offsets)
         finally:
             self._truncate()
         return [first, *first.overflowing]
+
+    def _stride(self, room: int) -> int:
+        return min(room // 2, _STRIDE_TOKENS)
 
     def _side(self, given: Given) -> int:
         return self._windowed_side if isinstance(given, tuple) else 0

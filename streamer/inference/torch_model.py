@@ -118,7 +118,6 @@ class TorchModel(Family):
             path,
             config=self.config,
             dtype=torch.float32,
-            attn_implementation="sdpa",
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

@@ -1,0 +1,178 @@
+"""zero-shot-classification: a text to labels that the event names, by a model of inference or by vectors.
+
+A model trained for natural language inference reads the text with a sentence about each label and says how much the
+one entails the other; the pairs of many texts share forward passes. An embedding model compares the vectors of both.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from streamer.errors import Code, DataFailure, ModelError
+from streamer.inference.family import CHECK_TEXTS, Asked, Family, Numbers, groups
+from streamer.inference.model import Encoded, Input
+from streamer.inference.numbers import float32_lists
+from streamer.inference.params import Texts
+from streamer.inference.pooling import ComparingModel, Pooling, cosines
+from streamer.inference.reference import Located
+from streamer.inference.safety import read_json
+from streamer.inference.spec import WorkerSpec
+from streamer.inference.torch_model import TorchModel
+
+_HOLE = "{}"
+_NLI_TEMPLATE = "This example is {}."
+
+Template = Annotated[
+    str, msgspec.Meta(pattern=r"^[^{}]*\{\}[^{}]*$", description="a string with {} once, where the label goes")
+]
+MultiLabel = Annotated[bool, msgspec.Meta(description="true or false")]
+
+
+class ZeroShotParams(msgspec.Struct, frozen=True):
+    """What an event may say; what it leaves out is the pipeline's option."""
+
+    candidate_labels: Texts | None = None
+    hypothesis_template: Template | None = None
+    multi_label: MultiLabel | None = None
+
+
+class ZeroShotOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Labels, template and multi_label for events that name none. The template's default is `This example is {}.`,
+    with an embedding model the bare label. `method` None takes inference where the model has a head for it;
+    `pooling` is of the embedding model."""
+
+    candidate_labels: Texts | None = None
+    hypothesis_template: Template | None = None
+    multi_label: bool = False
+    method: Literal["inference", "embedding"] | None = None
+    pooling: Pooling | None = None
+
+
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """What the answer needs beside the numbers."""
+
+    labels: list[str]
+    multi_label: bool
+
+
+class _ZeroShot(Family):
+    """Reading what is asked, and writing the answer: output `{"labels", "scores"}`, best first."""
+
+    params = ZeroShotParams
+    _options: ZeroShotOptions
+
+    def ask(self, text: str, pair: str | None, params: ZeroShotParams) -> Asked | DataFailure:
+        """Options stand in for what the event leaves out."""
+        labels = params.candidate_labels or self._options.candidate_labels
+        if labels is None:
+            message = f"task {self._spec.task} needs the param 'candidate_labels', or the option of that name"
+            return DataFailure(Code.VALIDATE_PARAMS, message)
+        template = params.hypothesis_template or self._options.hypothesis_template
+        multi_label = self._options.multi_label if params.multi_label is None else params.multi_label
+        return self.ask_about(text, template, Question(labels, multi_label))
+
+    @abstractmethod
+    def ask_about(self, text: str, template: str | None, question: Question) -> Asked:
+        """The rows of a text and its labels."""
+
+    def check_inputs(self) -> list[Input]:
+        """Two labels for each text."""
+        return [Input(text, None, {"candidate_labels": ["travel", "a complaint"]}) for text in CHECK_TEXTS]
+
+    def answer(self, question: Question, scores: Numbers) -> bytes:
+        """Labels and scores, best first."""
+        order = np.argsort(-scores, kind="stable")
+        (ranked,) = float32_lists(scores[order][None])
+        return msgspec.json.encode({"labels": [question.labels[index] for index in order], "scores": ranked})
+
+
+class ZeroShotInference(_ZeroShot, TorchModel):
+    """A row is the text with the sentence about one label, its numbers the logits of contradiction and entailment."""
+
+    tolerance = 0.05  # of a probability
+
+    def read_options(self, path: Path, options: dict[str, Any]) -> None:
+        """Refuses models without a class whose name begins with `entail`."""
+        self._options = self.options_as(ZeroShotOptions, options)
+        entails = [index for label, index in self.config.label2id.items() if label.lower().startswith("entail")]
+        if not entails or self.config.num_labels < 2:
+            raise ModelError(
+                "config.json of the model has no label that begins with entail: zero-shot-classification needs a model"
+                ' trained for natural language inference, or option method = "embedding"'
+            )
+        # As transformers chooses the opposite: the first class, or the last where entailment is the first.
+        self._classes = [self.config.num_labels - 1 if entails[0] == 0 else 0, entails[0]]
+
+    def network_class(self) -> Any:
+        """Fails to load where the weights have no classification head."""
+        return AutoModelForSequenceClassification
+
+    def ask_about(self, text: str, template: str | None, question: Question) -> Asked:
+        """A pair for each label."""
+        prepare = self.tokenizer.prepare
+        prepared, template = prepare(text), template or _NLI_TEMPLATE
+        return Asked([(prepared, prepare(template.replace(_HOLE, label))) for label in question.labels], question)
+
+    def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
+        """(n, 2)."""
+        logits: torch.Tensor = self.network(**inputs, attention_mask=mask).logits.float()
+        return logits[:, self._classes]
+
+    def distance(self, numbers: Numbers, reference: Numbers) -> float:
+        """Half the largest difference of a logit: a softmax moves by no more than that."""
+        return float(np.abs(numbers - reference).max()) / 2
+
+    def outputs(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
+        """Softmax over the labels, or of each label by itself."""
+        outputs = []
+        for one, own in zip(batch, groups(batch, numbers), strict=True):
+            question: Question = one.content.own
+            logits = np.stack(own)
+            by_itself = question.multi_label or len(question.labels) == 1
+            scores = _softmax(logits)[:, 1] if by_itself else _softmax(logits[:, 1])
+            outputs.append(self.answer(question, scores))
+        return outputs
+
+
+class ZeroShotEmbedding(_ZeroShot, ComparingModel):
+    """The scores are cosines; a label's vector is computed once for all texts of a forward batch."""
+
+    def read_options(self, path: Path, options: dict[str, Any]) -> None:
+        """Pooling by option over the model's files."""
+        self._options = self.options_as(ZeroShotOptions, options)
+        self.read_pooling(path, self._options.pooling, False)
+
+    def ask_about(self, text: str, template: str | None, question: Question) -> Asked:
+        """The text, then each label."""
+        prepare, template = self.tokenizer.prepare, template or _HOLE
+        labels = [prepare(template.replace(_HOLE, label)) for label in question.labels]
+        return Asked([prepare(text), *labels], question)
+
+    def outputs(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
+        """Cosines of the text to each label."""
+        return [
+            self.answer(one.content.own, cosines(own)) for one, own in zip(batch, groups(batch, numbers), strict=True)
+        ]
+
+
+def load(spec: WorkerSpec, located: Located, worker: int) -> ZeroShotInference | ZeroShotEmbedding:
+    """The method that the options name; else inference where the model's config names such a head."""
+    method = spec.options.get("method")
+    if method is None:
+        named = str(read_json(located.path / "config.json").get("architectures"))
+        method = "inference" if "ForSequenceClassification" in named else "embedding"
+    return (ZeroShotEmbedding if method == "embedding" else ZeroShotInference)(spec, located, worker)
+
+
+def _softmax(logits: Numbers) -> Numbers:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    scores: Numbers = powers / powers.sum(axis=-1, keepdims=True)
+    return scores
