@@ -27,6 +27,7 @@ from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, BareRecord, Headers, MicroBatch, Segment, TextEvent
 from streamer.core.report import BOUNDS, CONFIDENCE_BINS, MAX_LABELS, VERSION, Histogram, Report, ReportBuilder
 from streamer.errors import Code, DataFailure
+from streamer.inference.families import TASKS
 from tests.records import FakeRecord
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -39,8 +40,7 @@ OURS = [
     "dlq-state",
     "dlq-job",
     "audit",
-    "outputs/text-classification",
-    "outputs/embedding",
+    *sorted(f"outputs/{file.stem}" for file in (SCHEMAS / "outputs").glob("*.json")),
 ]
 CHANNELS = ["input", "output", "deadLetter", "spans", "reports", "deadLetterState", "audit"]
 CARD = ModelCard("sentiment", "abc123", "text-classification", "float32", "torch")
@@ -77,6 +77,11 @@ def test_each_schema_is_sound_and_its_examples_fit(name: str) -> None:
     assert body["title"] and body["description"] and body["examples"]
     for example in body["examples"]:
         validator(body).validate(example)
+
+
+def test_each_task_has_an_output_schema() -> None:
+    """And no schema is left of a task that is not there."""
+    assert {name for name in OURS if name.startswith("outputs/")} == {f"outputs/{task}" for task in TASKS}
 
 
 def test_the_codes_are_those_of_the_code() -> None:
