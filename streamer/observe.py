@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from streamer import __version__
 from streamer.cache.events import CacheEvent
+from streamer.core.backlog import Drain
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import (
     Assigned,
@@ -112,6 +113,8 @@ class Meter:
     _settled_offsets: dict[TopicPartition, int] = field(default_factory=dict)
     _lookups: dict[str, int] = field(default_factory=dict)
     _capped: int = 0
+    _records: int = 0
+    _drain: Drain = field(default_factory=Drain)
     _next_gauges: float = 0.0
 
     def micro_batch_done(self, batch: MicroBatch) -> None:
@@ -154,6 +157,7 @@ class Meter:
         self.metrics.event_latency([(bound / 1000, count) for bound, count in latency.counts], latency.sum / 1000)
         for topic, partition, _, last in report.ranges:
             self._settled_offsets[topic, partition] = last + 1
+        self._records += report.results + sum(report.dead_letters.values()) + sum(report.skipped.values())
 
     def tick(self, pipeline: Pipeline, now: float) -> None:
         """Set the gauges, once a second."""
@@ -172,21 +176,26 @@ class Meter:
         self._capped = pipeline.spans_capped
         if self.cache_available is not None:
             metrics.cache_available(self.cache_available())
-        self._lag(pipeline)
+        self._lag(pipeline, now)
 
-    def _lag(self, pipeline: Pipeline) -> None:
+    def _lag(self, pipeline: Pipeline, now: float) -> None:
         """Behind by records: the end that the client last heard of; by time: the oldest record in flight."""
         now_ms = time.time() * 1000
         highs = self.highs()
+        waiting, oldest_s = 0, 0.0
         for key, partition in pipeline.ledger.partitions.items():
             settled = self._settled_offsets.get(key)
-            behind = max(highs[key] - settled, 0) if settled is not None and key in highs else 0
             seconds = 0.0
             if partition.segments:
                 segment = partition.segments[0][1]
-                kind, timestamp_ms = segment.records[min(segment.planned, len(segment.records) - 1)].timestamp()
+                first = segment.records[min(segment.planned, len(segment.records) - 1)]
+                settled = first.offset() if settled is None else settled
+                kind, timestamp_ms = first.timestamp()
                 seconds = max(now_ms - timestamp_ms, 0.0) / 1000 if kind else 0.0
+            behind = max(highs[key] - settled, 0) if settled is not None and key in highs else 0
             self.metrics.lag(*key, behind, seconds)
+            waiting, oldest_s = waiting + behind, max(oldest_s, seconds)
+        self.metrics.drain(self._drain.look(now, waiting, self._records, oldest_s))
 
 
 @dataclass(slots=True)

@@ -18,9 +18,11 @@ from streamer.errors import ExitCode, StreamerError
 COMMANDS: dict[str, str] = {
     "bench": "Measure streamer on this machine against loops of one's own.",
     "config": "Check the configuration, or show it without its secrets.",
+    "console": "A web page for operators: pipelines, dead letters, replay.",
     "demo": "See it all at work on this machine, from nothing, in a minute.",
     "dlq": "Look at dead letters, find out why there are any, send them back.",
     "infer": "Ask a model about the lines of a file, without Kafka.",
+    "lag": "How far behind each pipeline is: records, time, and time to drain.",
     "local": "A Kafka and a Redis on this machine, to try streamer with.",
     "produce": "Write events from a file or from standard input.",
     "run": "Run pipelines: events in, results and dead letters out.",

@@ -59,6 +59,15 @@ LAG_SECONDS = Metric(
     "Grows on all partitions: add workers, replicas or a faster dtype. Grows on one: a hot key, or a slow record ahead"
     " (streamer_head_of_line_seconds).",
 )
+DRAIN = Metric(
+    "streamer_drain_seconds",
+    "gauge",
+    "seconds",
+    (),
+    "How long settling what waits in the owned partitions takes at the pace of the last minute, arrivals not counted;"
+    " while nothing is settled, the age of the oldest record.",
+    "Scale on this: its ratio to the drain time you want is the ratio of the replicas you need to those you have.",
+)
 HEAD_OF_LINE = Metric(
     "streamer_head_of_line_seconds",
     "gauge",
@@ -205,6 +214,7 @@ METRICS: Final = (
     EVENT_LATENCY,
     LAG_RECORDS,
     LAG_SECONDS,
+    DRAIN,
     HEAD_OF_LINE,
     IN_FLIGHT_BYTES,
     HELD,

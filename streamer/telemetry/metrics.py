@@ -62,6 +62,7 @@ class Metrics:
         self._event_latency = self._histogram(catalogue.EVENT_LATENCY)
         self._lag_records = self._gauge(catalogue.LAG_RECORDS)
         self._lag_seconds = self._gauge(catalogue.LAG_SECONDS)
+        self._drain = self._gauge(catalogue.DRAIN)
         self._head_of_line = self._gauge(catalogue.HEAD_OF_LINE)
         self._in_flight_bytes = self._gauge(catalogue.IN_FLIGHT_BYTES)
         self._held = self._gauge(catalogue.HELD)
@@ -93,6 +94,10 @@ class Metrics:
         """What an owned partition has before it."""
         self._lag_records.labels(self._pipeline, topic, str(partition)).set(records)
         self._lag_seconds.labels(self._pipeline, topic, str(partition)).set(seconds)
+
+    def drain(self, seconds: float) -> None:
+        """How long settling what waits takes."""
+        self._drain.labels(self._pipeline).set(seconds)
 
     def no_lag(self, topic: str, partition: int) -> None:
         """The partition is somebody else's now: its gauges go away."""

@@ -16,6 +16,7 @@ def used() -> Metrics:
     metrics.records({("result", ""): 990, ("dead_letter", "infer.nan"): 10})
     metrics.event_latency([(0.004, 900), (0.126, 100)], 16.2)
     metrics.lag("reviews", 0, 12, 0.5)
+    metrics.drain(30.5)
     metrics.in_flight(1000, 0.25, held=True)
     metrics.forward(0.05, 32, 3, 700, 720)
     metrics.cache_lookups("memory", "hit", 5)
@@ -50,6 +51,7 @@ def test_what_was_counted_is_shown() -> None:
     assert value(metrics, "streamer_records_total", outcome="dead_letter", code="infer.nan") == 10
     assert value(metrics, "streamer_lag_records", topic="reviews", partition="0") == 12
     assert value(metrics, "streamer_lag_seconds", topic="reviews", partition="0") == 0.5
+    assert value(metrics, "streamer_drain_seconds") == 30.5
     assert value(metrics, "streamer_in_flight_bytes") == 1000
     assert value(metrics, "streamer_head_of_line_seconds") == 0.25
     assert value(metrics, "streamer_source_held") == 1
