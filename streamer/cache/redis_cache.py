@@ -1,12 +1,12 @@
-"""The shared cache: Redis, asked with one MGET a look-up and written with one EVALSHA a store.
+"""The shared cache: Redis, asked with one MGET a look-up and written with one packet of SETs a store.
 
 Whatever Redis does, an answer comes within the time limit and nothing is raised: an outage is a miss. Look-ups and
 stores have a thread, a connection and a circuit breaker each, so that a slow store delays no look-up and a read-only
 or full server still answers. While look-ups are suspended a probe of ours asks in the background: no micro-batch
 waits to find out whether Redis is back.
 
-A Redis user needs the commands MGET, EVAL, EVALSHA and SET on the keys `streamer:1:*`. Redis Cluster is not supported:
-the keys of a look-up lie in many slots.
+A Redis user needs the commands MGET and SET on the keys `streamer:1:*`, and better CLIENT REPLY too, which spares
+answers. Redis Cluster is not supported: the keys of a look-up lie in many slots.
 """
 
 from __future__ import annotations
