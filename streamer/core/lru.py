@@ -30,12 +30,15 @@ class LRU:
 
     def get_many(self, keys: Iterable[bytes]) -> list[Answer | None]:
         """One entry a key, None for a miss; what is found becomes the most recently used."""
-        find, touch = self._answers.get, self._answers.move_to_end
+        answers = self._answers
+        find, touch = answers.get, answers.move_to_end
         found = []
         for key in keys:
             answer = find(key)
             if answer is not None:
                 touch(key)
+                if not answer.cached:  # marked when it is first asked for: many never are
+                    answer = answers[key] = Answer(answer.output, answer.truncated, True, answer.tokens)
             found.append(answer)
         return found
 
@@ -52,7 +55,7 @@ class LRU:
             size += added
             while size > capacity:
                 size -= len(answers.popitem(last=False)[1].output) + ENTRY_OVERHEAD_BYTES
-            answers[key] = answer if answer.cached else Answer(answer.output, answer.truncated, True, answer.tokens)
+            answers[key] = answer
         self.size_bytes = size
 
     def get(self, key: bytes) -> Answer | None:
