@@ -66,8 +66,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What happened. `ends` holds by slot the exit codes of members that ended by themselves. `directory` holds the logs,
-    unless nothing is remarkable in them."""
+    """What happened. `ends` holds by slot the exit codes of members that ended by themselves; `directory` the logs, as
+    long as they are remarkable."""
 
     plan: Plan
     incidents: list[Incident]
