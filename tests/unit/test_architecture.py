@@ -15,6 +15,7 @@ PACKAGE = ROOT / "streamer"
 # Each layer may import the ones below it, and itself. Parts of one row are strangers to one another.
 LAYERS: list[set[str]] = [
     {"cli", "__main__"},
+    {"console"},
     {"bench", "demo", "run", "infer", "ops", "simulation"},
     {"assemble"},
     {"observe"},
@@ -38,6 +39,8 @@ OWNERS = {
     "redis": {"cache"},
     "opentelemetry": {"telemetry"},
     "prometheus_client": {"telemetry"},
+    "starlette": {"console"},
+    "uvicorn": {"console"},
 }
 # Beside the product: the training script makes a model that is shipped, `tail` reads the spans that others wrote, and
 # benchmarks time other people's loops.

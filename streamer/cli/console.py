@@ -1,0 +1,69 @@
+"""`streamer console`: a web page for operators."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from streamer.cli.options import chosen_pipelines, configured
+from streamer.config import Config
+from streamer.errors import UsageError
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Any but this machine's own asks for a token.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes any.")
+@click.option("--allow-replay", is_flag=True, help="Let who has the token replay dead letters. Else it only reads.")
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Holds the token, 16 characters or more. Default: the variable STREAMER_CONSOLE_TOKEN.",
+)
+@click.option("--show-text", is_flag=True, help="Show the values of dead letters: mind who watches.")
+@click.option(
+    "--metrics",
+    "urls",
+    multiple=True,
+    metavar="URL",
+    help="A driver's /metrics; may be repeated. Default: where `streamer run` serves them on this machine.",
+)
+@configured
+def console(
+    config: Config,
+    host: str,
+    port: int,
+    allow_replay: bool,
+    token_file: Path | None,
+    show_text: bool,
+    urls: tuple[str, ...],
+) -> None:
+    """Serve a page for operators: pipelines at work, dead letters by cause, and replays of these.
+
+    It reads, unless --allow-replay and a token let it replay. It speaks plain HTTP: beyond this machine, put a proxy
+    with TLS in front of it.
+    """
+    from streamer.console.access import TOKEN_VARIABLE, make_access, read_token
+
+    try:
+        from streamer.console.serve import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
+            raise
+        raise UsageError(
+            f"the console needs {error.name}, which is not installed; install it with pip install 'streamer[console]'"
+        ) from None
+    from streamer.console.feed import metrics_urls
+
+    chosen_pipelines(config, ())
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"--metrics {url}: write a URL, e.g. http://127.0.0.1:9464/metrics")
+    token = read_token(token_file, os.environ.get(TOKEN_VARIABLE))
+    access = make_access(host, allow_replay=allow_replay, show_text=show_text, token=token)
+
+    def started(url: str) -> None:
+        click.echo(f"the console is at {url} ({'may replay' if allow_replay else 'only reads'}); Ctrl-C ends it")
+
+    serve(config, access, urls or metrics_urls(config), host, port, started)

@@ -1,0 +1,258 @@
+"""The web application: routes, and the guard before them. Nothing but /api/replay/execute writes anything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from streamer import __version__
+from streamer.config import Config
+from streamer.console.access import HEADERS, Access, knows_host
+from streamer.console.actions import BusyError, Desk, Wanted
+from streamer.console.bugs import named
+from streamer.console.feed import Feed
+from streamer.core.deadletters.letter import Place
+from streamer.errors import ConfigurationError, DependencyError, StreamerError, UsageError
+
+STATIC: Final = Path(__file__).parent / "static"
+TICK_S: Final = 1.0
+AGAIN_MS: Final = 5_000  # reports that come late change points that were sent: these are sent again
+MAX_BODY_BYTES: Final = 64_000
+WRONG_TOKEN_S: Final = 0.5
+_OURS: Final = ("same-origin", "none")  # Sec-Fetch-Site: our page, or an address that was typed
+
+_log = logging.getLogger(__name__)
+_Kind = TypeVar("_Kind", bound=msgspec.Struct)
+_STATUS: Mapping[type[StreamerError], HTTPStatus] = {
+    UsageError: HTTPStatus.BAD_REQUEST,
+    BusyError: HTTPStatus.CONFLICT,
+    ConfigurationError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    DependencyError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+class _Job(msgspec.Struct, forbid_unknown_fields=True):
+    job: str
+
+
+class _RefusalError(Exception):
+    """An answer other than the one that was asked for."""
+
+    def __init__(self, status: HTTPStatus, error: str) -> None:
+        super().__init__(error)
+        self.status, self.error = status, error
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """What the routes work with. `stopping` tells streams when to end."""
+
+    config: Config
+    access: Access
+    feed: Feed
+    desk: Desk
+    stopping: Callable[[], bool]
+
+    async def page(self, request: Request) -> Response:
+        """The page; all that it shows it asks for."""
+        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+
+    async def about(self, request: Request) -> Response:
+        """What this console is and allows; the one answer that never asks for the token."""
+        access = self.access
+        return _json(
+            {
+                "version": __version__,
+                "replay": access.allow_replay,
+                "private": access.private,
+                "shows_text": access.show_text,
+            }
+        )
+
+    async def live(self, request: Request) -> Response:
+        """Server-sent events, one a second: the state of everything, with the points since the last one."""
+        await self._may_read(request)
+        return StreamingResponse(self._ticks(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+    async def causes(self, request: Request) -> Response:
+        """The causes of dead letters."""
+        await self._may_read(request)
+        with_closed = request.query_params.get("closed") == "1"
+        return _json(await run_in_threadpool(self.desk.causes, with_closed=with_closed))
+
+    async def examples(self, request: Request) -> Response:
+        """Dead letters of one cause."""
+        await self._may_read(request)
+        with_closed = request.query_params.get("closed") == "1"
+        cause = request.query_params.get("cause", "")
+        return _json(await run_in_threadpool(self.desk.examples, cause, with_closed=with_closed))
+
+    async def letter(self, request: Request) -> Response:
+        """One dead letter."""
+        await self._may_read(request)
+        try:
+            path = request.path_params
+            place = Place(path["topic"], int(path["partition"]), int(path["offset"]))
+        except ValueError:
+            raise _RefusalError(HTTPStatus.BAD_REQUEST, "write TOPIC/PARTITION/OFFSET") from None
+        return _json(await run_in_threadpool(self.desk.show, place))
+
+    async def survey(self, request: Request) -> Response:
+        """A dry run of a replay."""
+        await self._may_read(request)
+        return _json(await run_in_threadpool(self.desk.prepare, await _body(request, Wanted)))
+
+    async def execute(self, request: Request) -> Response:
+        """Begin the replay that was surveyed under this name."""
+        if not self.access.allow_replay:
+            raise _RefusalError(
+                HTTPStatus.FORBIDDEN,
+                "this console only reads: start it with --allow-replay and a token, or use `streamer dlq replay`",
+            )
+        await self._admit(request)
+        job = await _body(request, _Job)
+        return _json(await run_in_threadpool(self.desk.execute, job.job), HTTPStatus.ACCEPTED)
+
+    async def _may_read(self, request: Request) -> None:
+        if self.access.private:
+            await self._admit(request)
+
+    async def _admit(self, request: Request) -> None:
+        if not self.access.admits(request.headers.get("authorization", "")):
+            await asyncio.sleep(WRONG_TOKEN_S)
+            raise _RefusalError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")
+
+    async def _ticks(self) -> AsyncIterator[bytes]:
+        since_ms, reading = 0, -1
+        while not self.stopping():
+            state = await run_in_threadpool(self.feed.snapshot, since_ms)
+            if state["reading"] != reading:
+                reading = state["reading"]
+                if since_ms:
+                    state = await run_in_threadpool(self.feed.snapshot, 0)
+                state["anew"] = True
+            since_ms = max(state["until_ms"] - AGAIN_MS, 1)
+            state["jobs"] = self.desk.jobs()
+            yield b"data: " + msgspec.json.encode(state) + b"\n\n"
+            await asyncio.sleep(TICK_S)
+
+
+def make_app(console: Console, host: str) -> Starlette:
+    """The application; gathering begins and ends with it. `host` is what it is bound to."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        console.feed.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(console.desk.close)
+            await run_in_threadpool(console.feed.close)
+
+    routes = [
+        Route("/", console.page),
+        Route("/api/about", console.about),
+        Route("/api/live", console.live),
+        Route("/api/causes", console.causes),
+        Route("/api/examples", console.examples),
+        Route("/api/letters/{topic}/{partition}/{offset}", console.letter),
+        Route("/api/replay/survey", console.survey, methods=["POST"]),
+        Route("/api/replay/execute", console.execute, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(_Guard, host=host)],
+        exception_handlers={_RefusalError: _refused, StreamerError: _failed},
+    )
+
+
+class _Guard:
+    """Refuses foreign Host headers and requests that other sites' pages make, adds the security headers, and answers
+    for what went wrong unexpectedly."""
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self._app, self._host = app, host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refusal = None
+        if not knows_host(headers.get("host", ""), self._host):
+            refusal = _error(HTTPStatus.MISDIRECTED_REQUEST, "the Host header names another machine")
+        elif scope["path"].startswith("/api/") and headers.get("sec-fetch-site", "none") not in _OURS:
+            refusal = _error(HTTPStatus.FORBIDDEN, "another site's page may not ask this")
+        began = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal began
+            if message["type"] == "http.response.start":
+                began = True
+                answer = MutableHeaders(scope=message)
+                for name, value in HEADERS:
+                    answer[name] = value
+                answer.setdefault("cache-control", "no-cache" if scope["path"].startswith("/static/") else "no-store")
+            await send(message)
+
+        try:
+            await (refusal or self._app)(scope, receive, guarded)
+        except Exception as error:
+            _log.error("a request failed: %s", named(error))
+            if began:
+                raise ConnectionAbortedError from None
+            await _error(HTTPStatus.INTERNAL_SERVER_ERROR, f"a bug of ours: {named(error)}")(scope, receive, guarded)
+
+
+async def _body(request: Request, kind: type[_Kind]) -> _Kind:
+    """The JSON body. Only JSON is taken: a form of another site's can't send it."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise _RefusalError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            raise _RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"send at most {MAX_BODY_BYTES:,} bytes")
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise _RefusalError(HTTPStatus.BAD_REQUEST, str(error)) from None
+    except msgspec.DecodeError:
+        raise _RefusalError(HTTPStatus.BAD_REQUEST, "the body is no JSON") from None
+
+
+def _json(document: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(msgspec.json.encode(document), status, media_type="application/json")
+
+
+def _error(status: HTTPStatus, error: str) -> Response:
+    return _json({"error": error}, status)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, _RefusalError)
+    return _error(error.status, error.error)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StreamerError)
+    return _error(_STATUS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE), str(error))

@@ -1,0 +1,143 @@
+// The page: views by address, the live state once a second, and what to say when something is away.
+
+import { Failure, events, onTokenWanted, read, wantToken } from "./api.js";
+import { el, newId, setText } from "./dom.js";
+import { clock } from "./format.js";
+import { Health } from "./health.js";
+import { DeadLetters, showLetter } from "./letters.js";
+import { Pipelines } from "./pipelines.js";
+import { Jobs, openReplay } from "./replay.js";
+
+const SILENCE_MS = 8_000;
+const RETRY_MS = 2_000;
+const VIEWS = ["pipelines", "dead-letters", "health"];
+const find = (id) => document.getElementById(id);
+
+let state = null;
+let range = 300;
+let lost = false;
+
+onTokenWanted(askForToken);
+const about = await patiently(() => read("/api/about"));
+const pipelines = new Pipelines(find("pipelines"));
+const jobs = new Jobs();
+const letters = new DeadLetters(find("dead-letters"), (cause) => openReplay(cause, about), jobs.node);
+const health = new Health(find("health"));
+
+find("footer").append(`streamer ${about.version} · ${about.replay ? "may replay, with the token" : "only reads"}`
+  + ` · ${about.shows_text ? "shows texts of events" : "shows no text of events"}`);
+find("range").addEventListener("change", (event) => {
+  range = Number(event.target.value);
+  pipelines.draw(range);
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => pipelines.restyle());
+addEventListener("hashchange", route);
+route();
+follow();
+
+/** Show the view that the address names; a dead letter's address opens it over its view. */
+function route() {
+  const [, view, ...place] = location.hash.split("/");
+  const shown = VIEWS.includes(view) ? view : "pipelines";
+  for (const each of VIEWS) find(each).hidden = each !== shown;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.dataset.view === shown) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  find("range").hidden = shown !== "pipelines";
+  document.title = `${{ pipelines: "Pipelines", "dead-letters": "Dead letters", health: "Model health" }[shown]} · streamer`;
+  for (const dialog of document.querySelectorAll("dialog.letter, dialog.replay")) dialog.close();
+  if (shown === "dead-letters" && !letters.lookedMs) letters.look();
+  if (shown === "dead-letters" && place.length === 3) {
+    const address = location.hash;
+    showLetter(place.map(decodeURIComponent).join("/"), () => {
+      if (location.hash === address) history.replaceState(null, "", "#/dead-letters");
+    });
+  }
+}
+
+/** Take in the live state for ever. */
+async function follow() {
+  for (;;) {
+    try {
+      for await (const next of events("/api/live", SILENCE_MS)) {
+        lost = false;
+        state = next;
+        show();
+      }
+    } catch (failure) {
+      if (failure instanceof Failure && failure.status === 401) {
+        await wantToken();
+        continue;
+      }
+    }
+    lost = true;
+    show();
+    await new Promise((done) => setTimeout(done, RETRY_MS));
+  }
+}
+
+function show() {
+  if (state) {
+    setText(find("cluster"), state.kafka.address);
+    if (!lost) {
+      pipelines.update(state, range);
+      letters.note(state);
+      if (jobs.update(state.jobs)) letters.look();
+      health.update(state.health);
+    }
+  }
+  const [word, kind] = lost ? ["no connection", "lost"] : state?.kafka.reached ? ["live", "live"] : state?.kafka.reached === false ? ["brokers away", "lost"] : ["connecting", "connecting"];
+  setText(find("status"), word);
+  find("status").dataset.state = kind;
+  document.body.classList.toggle("stale", kind === "lost");
+  banners();
+}
+
+function banners() {
+  const texts = [];
+  const asOf = state?.kafka.answered_ms ? ` What is shown is as of ${clock(state.kafka.answered_ms)}.` : "";
+  if (lost) texts.push(["bad", `The console does not answer. This page keeps trying.${state ? ` What is shown is as of ${clock(state.now_ms)}.` : ""}`]);
+  else if (state?.kafka.error) texts.push(["bad", `${state.kafka.error}. The console keeps trying.${asOf}`]);
+  if (!lost && state && !state.kafka.error) {
+    if (state.reports.topic === null) texts.push(["", "Reports are off (telemetry.reports = \"\"): throughput, latency and cache hits are not known."]);
+    else if (state.reports.error) texts.push(["", `Reports can't be read: ${state.reports.error}`]);
+  }
+  const told = JSON.stringify(texts);
+  if (find("banners").dataset.told === told) return;
+  find("banners").dataset.told = told;
+  find("banners").replaceChildren(...texts.map(([kind, text]) => el("p", { class: `banner ${kind}` }, text)));
+}
+
+/** Ask for the token in a dialog that stays until there is one. */
+function askForToken() {
+  return new Promise((done) => {
+    const id = newId();
+    const input = el("input", { id, type: "password", autocomplete: "off", required: true });
+    const form = el("form", {}, el("div", { class: "field" }, el("label", { for: id }, "Token"), input,
+      el("small", {}, "The console was started with it. Kept in this page until it is closed.")),
+    el("div", { class: "tools end" }, el("button", { type: "submit", class: "primary" }, "Go on")));
+    const dialog = el("dialog", { "aria-label": "Token", oncancel: (event) => event.preventDefault() },
+      el("header", {}, el("h2", {}, "This console asks for its token")), form);
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      dialog.remove();
+      done(input.value);
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+/** Try until it works. */
+async function patiently(ask) {
+  for (;;) {
+    try {
+      return await ask();
+    } catch {
+      lost = true;
+      show();
+      await new Promise((done) => setTimeout(done, RETRY_MS));
+    }
+  }
+}

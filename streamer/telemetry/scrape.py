@@ -1,0 +1,120 @@
+"""Read /metrics and /readyz of a driver, as its operators' page does: what only the driver itself knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from typing import Final
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
+
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamer.errors import DependencyError
+from streamer.telemetry import catalogue
+
+TIMEOUT_S: Final = 2.0
+MAX_BYTES: Final = 4_000_000
+
+_open = build_opener(ProxyHandler({})).open  # a proxy of the environment's is for elsewhere
+
+
+@dataclass(slots=True)
+class Replica:
+    """What one driver says of itself; None and empty is what it does not say. Counts are since its start."""
+
+    address: str
+    pipeline: str = ""
+    slot: str = ""
+    version: str = ""
+    model: str = ""
+    revision: str = ""
+    device: str = ""
+    ready: bool | None = None
+    reasons: list[str] = field(default_factory=list)
+    workers_ready: int | None = None
+    worker_restarts: dict[str, int] = field(default_factory=dict)
+    held: bool | None = None
+    in_flight_bytes: int | None = None
+    head_of_line_s: float | None = None
+    cache_available: bool | None = None
+    cache_lookups: dict[str, int] = field(default_factory=dict)
+    lag_s: float | None = None
+    forward_batches: int = 0
+    forward_records: int = 0
+
+
+def scrape(url: str) -> Replica:
+    """Ask the driver whose metrics are at this URL. Raises DependencyError when it does not answer as one."""
+    try:
+        replica = read_metrics(url, _get(url))
+    except (OSError, HTTPException, ValueError) as error:
+        why = getattr(error, "reason", None) or type(error).__name__
+        raise DependencyError(f"{url} does not answer with metrics ({why})") from None
+    if not replica.pipeline:
+        raise DependencyError(f"{url} answers, but has no metrics of streamer")
+    try:
+        verdict = msgspec.json.decode(_get(url.removesuffix("/metrics") + "/readyz"), type=_Verdict)
+        replica.ready, replica.reasons = verdict.ok, verdict.reasons
+    except (OSError, HTTPException, ValueError):  # behind a gateway that passes /metrics alone
+        pass
+    return replica
+
+
+def read_metrics(url: str, text: str) -> Replica:
+    """A driver's metrics in Prometheus' text format. Raises ValueError for what is none."""
+    replica = Replica(url)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            _take(replica, sample.name, sample.labels, sample.value)
+    return replica
+
+
+class _Verdict(msgspec.Struct):
+    ok: bool
+    reasons: list[str]
+
+
+def _get(url: str) -> str:
+    """The page's text; a 503 of /readyz is an answer too."""
+    try:
+        with _open(url, timeout=TIMEOUT_S) as answer:
+            return str(answer.read(MAX_BYTES).decode())
+    except HTTPError as error:
+        with error:
+            return error.read(MAX_BYTES).decode()
+
+
+def _take(replica: Replica, name: str, labels: dict[str, str], value: float) -> None:
+    replica.pipeline = labels.get("pipeline", replica.pipeline)
+    match name:
+        case catalogue.INFO.name:
+            for label in catalogue.INFO.labels:
+                setattr(replica, label, labels.get(label, ""))
+        case catalogue.WORKERS_READY.name:
+            replica.workers_ready = int(value)
+        case catalogue.WORKER_RESTARTS.name:
+            _count(replica.worker_restarts, (labels["reason"],), value)
+        case catalogue.HELD.name:
+            replica.held = bool(value)
+        case catalogue.IN_FLIGHT_BYTES.name:
+            replica.in_flight_bytes = int(value)
+        case catalogue.HEAD_OF_LINE.name:
+            replica.head_of_line_s = value
+        case catalogue.CACHE_AVAILABLE.name:
+            replica.cache_available = bool(value)
+        case catalogue.CACHE_LOOKUPS.name:
+            _count(replica.cache_lookups, (labels["tier"], labels["outcome"]), value)
+        case catalogue.LAG_SECONDS.name:
+            replica.lag_s = max(replica.lag_s or 0.0, value)
+        case catalogue.FORWARD_RECORDS.name:
+            replica.forward_records = int(value)
+        case "streamer_forward_seconds_count":
+            replica.forward_batches = int(value)
+
+
+def _count(counts: dict[str, int], names: Iterable[str], value: float) -> None:
+    name = ".".join(names)
+    counts[name] = counts.get(name, 0) + int(value)
