@@ -124,14 +124,17 @@ class Driver:
 
     def close(self) -> Finish:
         """Close all adapters; returns how the pipeline ended."""
+        finish = self._finish or Finish(ExitCode.BUG)
         self.pipeline.phase = Phase.FINISHED
         adapters = self._adapters
+        if finish.exit_code is not ExitCode.BUG and not self.pipeline.settling:
+            adapters.source.absolve()
         for close in (adapters.source.close, adapters.sink.close, adapters.workers.close, adapters.cache.close):
             try:
                 close(CLOSE_S)
             except Exception:
                 log.exception("an adapter did not close cleanly")
-        return self._finish or Finish(ExitCode.BUG)
+        return finish
 
     def _next(self) -> Input:
         try:
@@ -156,6 +159,7 @@ class Driver:
                 case Store():
                     adapters.cache.store(command.entries)
                 case MicroBatchDone():
+                    adapters.source.done(command.batch)
                     for observer in adapters.observers:
                         observer.micro_batch_done(command.batch)
                 case Release():

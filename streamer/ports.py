@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from streamer.core.pipeline.protocol import Input, ModelCard, Run, Settle, Work
-from streamer.core.record import Answer, TopicPartition
+from streamer.core.record import Answer, MicroBatch, TopicPartition
 
 Post = Callable[[Input], None]
 
@@ -20,14 +20,21 @@ class Source(Protocol):
     def grant(self, records: int, size_bytes: int) -> None:
         """Allow to have taken this much in all since the start: backpressure. A long hold pauses the partitions."""
 
+    def done(self, batch: MicroBatch) -> None:
+        """All of this micro-batch is durable or dropped."""
+
     def release(self, epoch: int) -> None:
         """Answer to `Revoking(epoch)`."""
 
     def rewind(self, partitions: frozenset[TopicPartition]) -> None:
         """Drop what was fetched and read again from the committed offsets, under a new epoch (posted as `Assigned`)."""
 
+    def absolve(self) -> None:
+        """This process ends in order, and no plan is under way: the records in its hands are not to blame. Comes before
+        `close`, if at all."""
+
     def close(self, timeout_s: float) -> None:
-        """Leave the group; `Revoking` is still posted and awaited. Waits up to `timeout_s`."""
+        """Leave the group. Waits up to `timeout_s`."""
 
 
 class Sink(Protocol):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
 import time
 from typing import Any
 
@@ -13,7 +15,7 @@ class Obedient:
     """Answers `{"n": N}` to a text that begins with the number N, so that a test sees whose answer it reads.
 
     Words: RAISE raises · SEGV is a segmentation fault · HANG sleeps for an hour · NAN gives not-a-number ·
-    HUGE adds 300,000 characters to the output · SLEEP waits for 3 s.
+    HUGE adds 300,000 characters to the output · SLEEP waits for 3 s · PARRICIDE kills the driver.
     Options: `batch_ms` and `text_us` of sleep for each forward batch and for each text in it, `fail` to raise for all
     but the probe, `cacheable` (default False).
     """
@@ -39,6 +41,9 @@ class Obedient:
         if "SEGV" in words:
             ctypes.string_at(0)
         if "HANG" in words:
+            time.sleep(3600)
+        if "PARRICIDE" in words:
+            os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(3600)
         if "SLEEP" in words:
             time.sleep(3)

@@ -56,11 +56,17 @@ class LineSource:
             self._granted, self._granted_bytes = records, size_bytes
             self._news.notify()
 
+    def done(self, batch: MicroBatch) -> None:
+        """Lines are not handed over with care."""
+
     def release(self, epoch: int) -> None:
         """Nothing is ever revoked."""
 
     def rewind(self, partitions: frozenset[TopicPartition]) -> None:
         """Nothing is ever read twice: the sink does not fail halfway."""
+
+    def absolve(self) -> None:
+        """Nobody is blamed."""
 
     def close(self, timeout_s: float) -> None:
         """Stop reading; a read that blocks on a terminal ends with the process."""

@@ -6,6 +6,9 @@ other threads hand their calls over with `call`; inside a rebalance callback thi
 Taking is natural batching: `poll` wakes with the first record, `consume(n, 0)` takes what else is there. When the grant
 is used up we first just do not poll: `pause` throws the prefetch away (16,000 records moved where 156,000 did without).
 Only a hold longer than `hold_s` pauses all partitions, so that polling, and with it our membership, goes on.
+
+Partitions whose records took earlier processes down are handed over with care (`core/pipeline/attempts.py`): a few
+records, or one, and the next when these are settled.
 """
 
 from __future__ import annotations
@@ -23,18 +26,21 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamer.core.pipeline.protocol import Assigned, EndReached, Lost, Revoking, SourceFailed, Taken
+from streamer.core.pipeline.attempts import Attempts
+from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.errors import ExitCode
+from streamer.kafka.assignment import Assignment
+from streamer.kafka.calls import Calls
 from streamer.kafka.errors import Act, act_on_consumer, error_of, start_error
 from streamer.kafka.ownership import Ownership
-from streamer.kafka.start import start_offsets
+from streamer.kafka.start import BROKER_S
+from streamer.kafka.stuck import StuckWatch
 from streamer.ports import Post
 
 POLL_S = 0.05
 HELD_POLL_S = 0.1
 LOOK_AHEAD_S = 1.0
-BROKER_S = 10.0
 RECORD_OVERHEAD_BYTES = 2560
 """What a record in flight takes beside its key and value (client message, event, flight, outcome, result; measured by
 `streamer bench memory` with small records), so that the byte budget bounds memory for them too."""
@@ -48,7 +54,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SourcePolicy:
-    """How to read. `start` is earliest, latest or milliseconds since the epoch, for partitions without an offset."""
+    """How to read. `start` is earliest, latest or milliseconds since the epoch, for partitions without an offset.
+    `crash_limit` processes may die with the same record; a partition that gives nothing for `stuck_s` although there is
+    something to read is sought anew."""
 
     topics: list[str]
     start: str | int = "earliest"
@@ -59,11 +67,14 @@ class SourcePolicy:
     budget_bytes: int = 48 << 20
     hold_s: float = 1.0
     revoke_deadline_s: float = 10.0
+    crash_limit: int = 6
+    stuck_s: float = 60.0
     address: str = ""
 
 
 class KafkaSource:
-    """Implements `streamer.ports.Source`. `ownership` may be read from any thread."""
+    """Implements `streamer.ports.Source`. `ownership` may be read from any thread; `polled_at` is the last sign of
+    life, ahead of now while the source waits for the brokers."""
 
     def __init__(self, consumer: Consumer, policy: SourcePolicy, post: Post) -> None:
         self.ownership = Ownership()
@@ -71,26 +82,32 @@ class KafkaSource:
         self.out_of_range_records = 0
         self.on_joining: Callable[[], None] = lambda: None
         self.highs: dict[TopicPartition, int] = {}
+        self.stuck = StuckWatch(policy.stuck_s)
         self._consumer = consumer
         self._policy = policy
         self._post = post
-        self._epochs: dict[TopicPartition, int] = {}
-        self._starts: dict[TopicPartition, int] = {}
-        self._epoch = 0
+        self._calls = Calls()
+        self._attempts = Attempts(policy.crash_limit, secrets.token_hex(4))
+        self._assignment = Assignment(
+            self._attempts,
+            self._calls,
+            post,
+            start=policy.start,
+            until_end=policy.until_end,
+            revoke_deadline_s=policy.revoke_deadline_s,
+            changed=self._publish,
+            beat=self._beat,
+        )
         self._look_ahead_at = 0.0
         self._number = 0
+        self._done = 0
+        self._settled: deque[tuple[TopicPartition, int, int]] = deque()  # with epoch and the next offset
         self._taken_records = 0
         self._taken_bytes = 0
         self._granted_records = 0
         self._granted_bytes = 0
         self._held_since: float | None = None
-        self._paused = False
-        self._released: set[int] = set()
-        self._calls: deque[tuple[Callable[[Consumer], Any], Future[Any]]] = deque()
-        self._news = threading.Condition()
-        self._closing = False
-        self._ends: dict[TopicPartition, int] | None = {} if policy.until_end else None
-        self._end_reached = False
+        self._paused: frozenset[TopicPartition] = frozenset()
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
     # --- from other threads --------------------------------------------------------------------------------------
@@ -102,15 +119,22 @@ class KafkaSource:
 
     def grant(self, records: int, size_bytes: int) -> None:
         """Allow to have taken this much in all."""
-        with self._news:
-            self._granted_records, self._granted_bytes = records, size_bytes
-            self._news.notify()
+        self._granted_records, self._granted_bytes = records, size_bytes
+        self._calls.ring()
+
+    def done(self, batch: MicroBatch) -> None:
+        """All of this micro-batch is durable or dropped."""
+        if self._attempts.watching:
+            for one in batch.segments:
+                if not one.dropped:
+                    self._settled.append(((one.topic, one.partition), one.epoch, one.records[-1].offset() + 1))
+        self._done += 1
+        if self._attempts.most is not None:
+            self._calls.ring()
 
     def release(self, epoch: int) -> None:
         """Let revoked partitions go."""
-        with self._news:
-            self._released.add(epoch)
-            self._news.notify()
+        self._assignment.release(epoch)
 
     def rewind(self, partitions: frozenset[TopicPartition]) -> None:
         """Read again from the committed offsets."""
@@ -122,20 +146,15 @@ class KafkaSource:
 
     def call(self, function: Callable[[Consumer], T]) -> Future[T]:
         """Run a function on the source thread, soon; also while it waits inside a rebalance callback."""
-        future: Future[T] = Future()
-        with self._news:
-            if self._closing:
-                future.set_exception(RuntimeError("the source is closed"))
-            else:
-                self._calls.append((function, future))
-                self._news.notify()
-        return future
+        return self._calls.call(function)
+
+    def absolve(self) -> None:
+        """What is in our hands is not to blame: this process ends in order, and no plan is under way."""
+        self._assignment.in_order = True
 
     def close(self, timeout_s: float) -> None:
         """Leave the group. A static member's partitions wait for it until the session times out."""
-        with self._news:
-            self._closing = True
-            self._news.notify()
+        self._calls.close()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
@@ -144,7 +163,7 @@ class KafkaSource:
     def _run(self) -> None:
         try:
             self._subscribe(self._consumer)
-            while not self._closing:
+            while not self._calls.closing:
                 self._step()
         except KafkaException as error:
             self._failed(error)
@@ -152,32 +171,45 @@ class KafkaSource:
             log.exception("the source thread ended")
             self._post(SourceFailed(ExitCode.BUG, "the source thread ended with an exception, see the log"))
         finally:
-            self._serve(refuse=True)
+            self._calls.refuse()
             try:
                 self._consumer.close()
             except (KafkaException, RuntimeError) as error:
                 log.warning("the consumer did not close cleanly", extra={"data": {"error": type(error).__name__}})
 
     def _subscribe(self, consumer: Consumer) -> None:
+        ours = self._assignment
         consumer.subscribe(
-            self._policy.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            self._policy.topics, on_assign=self._on_assign, on_revoke=ours.on_revoke, on_lost=ours.on_lost
         )
 
     def _rejoin(self, consumer: Consumer) -> None:
         consumer.unsubscribe()  # leaves the group, for a static member too
         self._subscribe(consumer)
 
+    def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        held = self._held
+        self._assignment.on_assign(consumer, partitions)
+        keys = frozenset((one.topic, one.partition) for one in partitions)
+        if keys:  # the client keeps "paused" over a loss and a new assignment (measured)
+            (consumer.pause if held else consumer.resume)([KafkaPartition(*key) for key in keys])
+            self._paused = self._paused | keys if held else self._paused - keys
+
     def _step(self) -> None:
-        self._serve()
+        self._calls.serve(self._consumer)
+        self._note_settled()
         policy = self._policy
-        records = min(self._granted_records - self._taken_records, policy.micro_batch_records)
+        most = policy.micro_batch_records
+        if self._attempts.most is not None:
+            most = min(self._attempts.most, most)
+        records = min(self._granted_records - self._taken_records, most)
         size_bytes = self._granted_bytes - self._taken_bytes
-        if records <= 0 or size_bytes <= 0 or (self._paused and size_bytes < policy.budget_bytes // 2):
+        if records <= 0 or size_bytes <= 0 or (self._held and size_bytes < policy.budget_bytes // 2) or self._careful:
             self._hold()
             return
-        if self._paused:
-            self._pause(False)
         self._held_since = None
+        trial = self._attempts.on_trial
+        self._pause(self._assignment.epochs.keys() - {trial} if trial else frozenset())
         before = self.ownership.epochs
         message = self._consumer.poll(POLL_S)
         messages: list[Message] = []
@@ -187,8 +219,21 @@ class KafkaSource:
         self._publish()
         if messages:
             self._take(messages, before)
-        elif self._ends is not None:
+        else:
+            if self._attempts.most is not None:
+                self._attempts.waited(time.monotonic())
             self._check_end()
+
+    @property
+    def _careful(self) -> bool:
+        """Whether what is in flight has to be settled first."""
+        return self._attempts.most is not None and self._done < self._number
+
+    @property
+    def _held(self) -> bool:
+        """Whether all partitions are paused."""
+        epochs = self._assignment.epochs
+        return bool(epochs) and epochs.keys() <= self._paused
 
     def _hold(self) -> None:
         """The grant is used up: wait for a larger one; after `hold_s` pause, and poll to stay a member."""
@@ -197,23 +242,35 @@ class KafkaSource:
             self._held_since = now
         if now - self._held_since < self._policy.hold_s:
             self.polled_at = now
-            with self._news:
-                if not self._calls and not self._closing:
-                    self._news.wait(POLL_S)
+            self._calls.rest(POLL_S)
             return
-        if not self._paused:
-            self._pause(True)
+        self._pause(frozenset(self._assignment.epochs))
         before = self.ownership.epochs
         message = self._consumer.poll(HELD_POLL_S)
         self._publish()
         if message is not None:
             self._take([message], before)
 
-    def _pause(self, paused: bool) -> None:
-        partitions = [KafkaPartition(topic, partition) for topic, partition in self._epochs]
-        if partitions:
-            (self._consumer.pause if paused else self._consumer.resume)(partitions)
-        self._paused = paused
+    def _pause(self, wanted: frozenset[TopicPartition] | set[TopicPartition]) -> None:
+        """Let exactly these of our partitions be paused."""
+        if wanted == self._paused:
+            return
+        paused = self._paused & self._assignment.epochs.keys()
+        if resume := paused - wanted:
+            self._consumer.resume([KafkaPartition(*key) for key in resume])
+        if pause := wanted - paused:
+            self._consumer.pause([KafkaPartition(*key) for key in pause])
+        self._paused = frozenset(wanted)
+
+    def _note_settled(self) -> None:
+        if not self._settled:
+            return
+        offsets: dict[TopicPartition, int] = {}
+        while self._settled:
+            key, epoch, offset = self._settled.popleft()
+            if self._assignment.epochs.get(key) == epoch:
+                offsets[key] = offset
+        self._attempts.settled(offsets, time.monotonic())
 
     def _take(self, messages: list[Message], before: dict[TopicPartition, int]) -> None:
         """Group records by partition and post them. `before` is what we owned when the client was asked: a partition
@@ -229,22 +286,31 @@ class KafkaSource:
                 by_partition[key] = [message]
             else:
                 records.append(message)
+        epochs = self._assignment.epochs
+        for key in list(by_partition):
+            epoch = epochs.get(key)
+            if epoch is None:
+                del by_partition[key]
+            elif before.get(key, epoch) != epoch:
+                self._consumer.seek(KafkaPartition(key[0], key[1], self._assignment.starts[key]))
+                del by_partition[key]
+        if self._attempts.most is not None:
+            self._keep_few(by_partition)
+        if not self._attempts.unmarked.isdisjoint(by_partition):
+            ends = {key: records[-1].offset() + 1 for key, records in by_partition.items()}
+            self._assignment.mark(self._consumer, ends)
         segments = []
         total = 0
         for key, records in by_partition.items():
-            epoch = self._epochs.get(key)
-            if epoch is None:
-                continue
-            if before.get(key, epoch) != epoch:
-                self._consumer.seek(KafkaPartition(key[0], key[1], self._starts[key]))
-                continue
             keys = [key_bytes for record in records if (key_bytes := record.key())]
             size_bytes = sum(map(len, records)) + sum(map(len, keys)) + len(records) * RECORD_OVERHEAD_BYTES
             total += size_bytes
             self._taken_records += len(records)
-            segments.append(Segment(key[0], key[1], epoch, records, size_bytes=size_bytes))
-            if self._ends is not None and records[-1].offset() + 1 >= self._ends.get(key, 0):
-                self._ends.pop(key, None)
+            segment = Segment(key[0], key[1], epochs[key], records, size_bytes=size_bytes)
+            if self._attempts.most == 1:
+                segment.verdict = self._attempts.verdict(key)
+            segments.append(segment)
+            self._assignment.took(key, records[-1].offset() + 1)
         self._taken_bytes += total
         if segments:
             self._number += 1
@@ -254,17 +320,28 @@ class KafkaSource:
                     MicroBatch(self._number, segments, ids >> 64, ids & (1 << 64) - 1, time.time_ns(), time.monotonic())
                 )
             )
-        if self._ends is not None:
-            self._check_end()
+        self._check_end()
+
+    def _keep_few(self, by_partition: dict[TopicPartition, list[Message]]) -> None:
+        """Give back what may not be handed over now: partitions may have come during the call that need care."""
+        trial, most = self._attempts.on_trial, self._attempts.most
+        for key, records in list(by_partition.items()):
+            kept = [] if self._careful or (trial and key != trial) else records[:most]
+            if len(kept) < len(records):
+                self._consumer.seek(KafkaPartition(key[0], key[1], records[len(kept)].offset()))
+            if kept:
+                by_partition[key] = kept
+            else:
+                del by_partition[key]
 
     def _on_message_error(self, message: Message, before: dict[TopicPartition, int]) -> None:
         error: KafkaError = message.error()
         if error.code() == KafkaError._PARTITION_EOF:
             key = (message.topic(), message.partition())
-            epoch = self._epochs.get(key)
+            epoch = self._assignment.epochs.get(key)
             again = before.get(key, epoch) != epoch  # what stands before this end is read again
-            if self._ends is not None and not again and message.offset() >= self._ends.get(key, 0):
-                self._ends.pop(key, None)
+            if not again:
+                self._assignment.took(key, message.offset())
             return
         act = act_on_consumer(error)
         if act is Act.OUT_OF_RANGE:
@@ -288,7 +365,7 @@ class KafkaSource:
                     f'{low}, the first that is left. Set on_out_of_range = "earliest" to go on from there',
                 )
             )
-            self._closing = True
+            self._calls.closing = True
             return
         self.out_of_range_records += lost
         log.warning(
@@ -313,121 +390,48 @@ class KafkaSource:
         )
         self._post(SourceFailed(failure.exit_code, str(failure)))
 
-    def _look_ahead(self) -> None:
-        """The ends that the client last heard of, for the lag."""
-        for key in self._epochs:
-            _, high = self._consumer.get_watermark_offsets(KafkaPartition(*key), cached=True)
-            if high >= 0:
-                self.highs[key] = high
+    def _beat(self, silent_s: float) -> None:
+        self.polled_at = time.monotonic() + silent_s
 
     def _publish(self) -> None:
-        self.polled_at = time.monotonic()
-        if self.polled_at >= self._look_ahead_at:
-            self._look_ahead_at = self.polled_at + LOOK_AHEAD_S
-            self._look_ahead()
-        self.ownership = Ownership(self._consumer.consumer_group_metadata(), dict(self._epochs))
+        now = self.polled_at = time.monotonic()
+        if now >= self._look_ahead_at:
+            self._look_ahead_at = now + LOOK_AHEAD_S
+            self._look_ahead(now)
+        self.ownership = Ownership(self._consumer.consumer_group_metadata(), dict(self._assignment.epochs))
 
-    def _serve(self, refuse: bool = False) -> None:
-        while self._calls:
-            function, future = self._calls.popleft()
-            if refuse:
-                future.set_exception(RuntimeError("the source is closed"))
-                continue
-            try:
-                future.set_result(function(self._consumer))
-            except Exception as error:
-                future.set_exception(error)
+    def _look_ahead(self, now: float) -> None:
+        """The ends that the client last heard of, for the lag; and what does not move although it could."""
+        epochs = self._assignment.epochs
+        highs = {}
+        for key in epochs:
+            _, high = self._consumer.get_watermark_offsets(KafkaPartition(*key), cached=True)
+            if high >= 0:
+                highs[key] = high
+        self.highs = highs
+        asked = [KafkaPartition(*key) for key in epochs if key not in self._paused]
+        positions = {
+            (one.topic, one.partition): one.offset
+            if one.offset >= 0
+            else self._assignment.starts[one.topic, one.partition]
+            for one in (self._consumer.position(asked) if asked and self._held_since is None else ())
+        }
+        for key, position in self.stuck.look(positions, highs, now).items():
+            log.warning(
+                "a partition stands still and is sought anew", extra={"data": {"partition": key, "offset": position}}
+            )
+            self._consumer.resume([KafkaPartition(*key)])
+            self._consumer.seek(KafkaPartition(key[0], key[1], position))
 
     def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
-        mine = [KafkaPartition(*key) for key in partitions if key in self._epochs]
-        if not mine:
-            return
         try:
-            starts, _ = start_offsets(self._consumer, mine, self._policy.start)
-            for start in starts:
-                self._consumer.seek(start)
-            self._expect_end(starts)
+            self._assignment.rewind(self._consumer, partitions)
         except KafkaException as error:
             self._failed(error)
-            self._closing = True
-            return
-        self._own(starts)
-        self._publish()
-
-    # --- rebalance callbacks, on the source thread -------------------------------------------------------------------
-
-    def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
-        starts, fresh = start_offsets(consumer, partitions, self._policy.start)
-        consumer.incremental_assign(starts)
-        if fresh:
-            self._commit_start(consumer, fresh)
-        self._expect_end(starts)
-        if starts:  # the client keeps "paused" over a loss and a new assignment (measured)
-            (consumer.pause if self._paused else consumer.resume)(starts)
-        self._own(starts)
-        self._publish()
-
-    @staticmethod
-    def _commit_start(consumer: Consumer, fresh: list[KafkaPartition]) -> None:
-        """Commit a start found by policy at once: else a crash before the first settle would find `latest` anew, and
-        skip what came meanwhile."""
-        try:
-            consumer.commit(offsets=fresh, asynchronous=False)
-        except KafkaException as error:
-            log.warning("the start was not committed", extra={"data": {"error": error_of(error).name()}})
-
-    def _own(self, starts: list[KafkaPartition]) -> None:
-        self._epoch += 1
-        epochs = {(start.topic, start.partition): self._epoch for start in starts}
-        self._epochs.update(epochs)
-        self._starts.update({(start.topic, start.partition): start.offset for start in starts})
-        log.info("assigned", extra={"data": {"partitions": sorted(epochs), "epoch": self._epoch}})
-        self._post(Assigned(epochs))
-
-    def _on_revoke(self, _: Consumer, partitions: list[KafkaPartition]) -> None:
-        """Wait until the core has settled what it can and lets go, or the deadline passes; serve calls meanwhile."""
-        self._publish()
-        keys = frozenset((partition.topic, partition.partition) for partition in partitions)
-        self._epoch += 1
-        epoch = self._epoch
-        if not self._closing:
-            self._post(Revoking(epoch, keys))
-            deadline = time.monotonic() + self._policy.revoke_deadline_s
-            while epoch not in self._released and not self._closing and time.monotonic() < deadline:
-                self._serve()
-                with self._news:
-                    if not self._calls and epoch not in self._released and not self._closing:
-                        self._news.wait(POLL_S)
-                self.polled_at = time.monotonic()
-            self._released.discard(epoch)
-        self._disown(keys)
-        log.info("revoked", extra={"data": {"partitions": sorted(keys)}})
-
-    def _on_lost(self, _: Consumer, partitions: list[KafkaPartition]) -> None:
-        keys = frozenset((partition.topic, partition.partition) for partition in partitions)
-        self._disown(keys)
-        log.warning("lost", extra={"data": {"partitions": sorted(keys)}})
-        self._post(Lost(keys))
-
-    def _disown(self, keys: frozenset[TopicPartition]) -> None:
-        for key in keys:
-            self._epochs.pop(key, None)
-            self.highs.pop(key, None)
-            if self._ends is not None:
-                self._ends.pop(key, None)
-        self._publish()
-
-    def _expect_end(self, starts: list[KafkaPartition]) -> None:
-        """`until_end`: what is there now of these partitions has to be taken."""
-        if self._ends is None:
-            return
-        for start in starts:
-            low, high = self._consumer.get_watermark_offsets(start, timeout=BROKER_S)
-            if max(start.offset, low) < high:
-                self._ends[(start.topic, start.partition)] = high
-                self._end_reached = False
+            self._calls.closing = True
 
     def _check_end(self) -> None:
-        if self._ends is not None and not self._ends and self._epoch and not self._end_reached:
-            self._end_reached = True
+        ours = self._assignment
+        if ours.ends is not None and not ours.ends and ours.ever and not ours.all_taken:
+            ours.all_taken = True
             self._post(EndReached())

@@ -15,14 +15,16 @@ BROKER_S = 10.0
 PATIENCE_S = 60.0
 
 T = TypeVar("T")
+Beat = Callable[[float], None]
+"""A sign of life: the caller's thread is fine, and may be silent for so many seconds."""
 
 log = logging.getLogger(__name__)
 
 
 def start_offsets(
-    consumer: Consumer, partitions: list[TopicPartition], start: str | int
+    consumer: Consumer, partitions: list[TopicPartition], start: str | int, beat: Beat
 ) -> tuple[list[TopicPartition], list[TopicPartition]]:
-    """The partitions with the offsets to read from, and those of them that had none committed.
+    """The partitions with the offsets to read from and their metadata, and those of them that had none committed.
 
     To be called on the consumer's own thread. With isolation.level read_committed the broker answers only once no
     transaction of an earlier owner is pending on these offsets (KIP-447). Raises KafkaException.
@@ -30,30 +32,31 @@ def start_offsets(
     if not partitions:
         return [], []
     starts, fresh = [], []
-    for partition in _patiently(lambda: consumer.committed(partitions, timeout=BROKER_S)):
+    for partition in _patiently(lambda: consumer.committed(partitions, timeout=BROKER_S), beat):
         if partition.offset < 0:
-            offset = _resolve(consumer, partition, start)
+            offset = _resolve(consumer, partition, start, beat)
             partition = TopicPartition(partition.topic, partition.partition, offset)
             fresh.append(partition)
-        starts.append(TopicPartition(partition.topic, partition.partition, partition.offset))
+        starts.append(partition)
     return starts, fresh
 
 
-def _resolve(consumer: Consumer, partition: TopicPartition, start: str | int) -> int:
-    low, high = _patiently(lambda: consumer.get_watermark_offsets(partition, timeout=BROKER_S))
+def _resolve(consumer: Consumer, partition: TopicPartition, start: str | int, beat: Beat) -> int:
+    low, high = _patiently(lambda: consumer.get_watermark_offsets(partition, timeout=BROKER_S), beat)
     if start == "earliest":
         return low
     if start == "latest":
         return high
     wanted = TopicPartition(partition.topic, partition.partition, int(start))
-    offset = _patiently(lambda: consumer.offsets_for_times([wanted], timeout=BROKER_S))[0].offset
+    offset = _patiently(lambda: consumer.offsets_for_times([wanted], timeout=BROKER_S), beat)[0].offset
     return high if offset < 0 else offset
 
 
-def _patiently(call: Callable[[], T]) -> T:
+def _patiently(call: Callable[[], T], beat: Beat) -> T:
     """Repeat a request while the broker is away."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
+        beat(BROKER_S)
         try:
             return call()
         except KafkaException as error:

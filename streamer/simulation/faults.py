@@ -255,7 +255,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "lost": (1.5, lost),
     "killed": (1.5, killed),
     "killed_in_transaction": (1.5, killed_in_transaction),
-    "killed_in_revoke": (2.0, killed_in_revoke),
+    "killed_in_revoke": (3.0, killed_in_revoke),
     "usurped": (1.0, usurped),
     "worker_segfault": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGSEGV), "running")),
     "worker_sigkill": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGKILL), "alive")),

@@ -17,6 +17,7 @@ from streamer.testing import Kills, MemoryLog, MemoryRecord
 
 INPUT, OUTPUT, DEAD_LETTERS = "in", "out", "out.dlq"
 LAST_STEPS = 30
+MOST_PROCESSES = 24  # the limit of 6, begun anew when a partition goes to another member in order
 
 Step = tuple[float, str, Input | str]
 
@@ -62,6 +63,7 @@ class Judge:
         self._newest: dict[TopicPartition, int] = {}
         self._ordered: set[tuple[int, int]] = set()
         self._deaths = Counter[tuple[int, int]]()
+        self._taken_down = Counter[str]()
         log.on_visible.append(self._visible)
         log.on_stable.append(self._stable)
 
@@ -171,6 +173,12 @@ class Judge:
         most = 4 if isinstance(reaction, Kills) and reaction.signal == signal.SIGKILL else 3
         if self._deaths[process, number] > most:
             raise BrokenLawError(f"law 4: one text ended {self._deaths[process, number]} workers of one process")
+
+    def taken_down(self, text: str) -> None:
+        """A text ended a whole process; each may cost so many."""
+        self._taken_down[text] += 1
+        if self._taken_down[text] > MOST_PROCESSES:
+            raise BrokenLawError(f"law 4: {text} ended {self._taken_down[text]} processes")
 
     def missing(self) -> list[str]:
         """Records without outcome, and partitions whose committed offset does not say so."""

@@ -11,7 +11,7 @@ from streamer.core.codec import Codec
 from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
-from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, Stop, Tick
+from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, Stop, Taken, Tick
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import Answer
 from streamer.driver import Adapters, Driver
@@ -25,6 +25,7 @@ from streamer.testing import (
     MemoryLog,
     MemorySink,
     MemorySource,
+    Reaction,
     ScriptedWorkers,
 )
 
@@ -34,6 +35,7 @@ TICK_S = 0.1
 HOP_S = 0.0005  # from an adapter's post to the driver's turn
 LEASE_S = 1.0
 REVOKE_DEADLINE_S = 1.0
+CRASH_LIMIT = 6
 RECORD_BYTES = 1100  # about what a record of the scenario takes of the budget
 LIMITS = OutputLimits(1 << 20, 1 << 20)
 
@@ -98,6 +100,8 @@ class Process:
             instance=slot if scenario.static else None,
             micro_batch_records=scenario.micro_batch_records,
             revoke_deadline_s=REVOKE_DEADLINE_S,
+            crash_limit=CRASH_LIMIT,
+            name=str(self.number),
             latency=world.latency,
             wall_ns=lambda: world.wall_ms() * 1_000_000,
         )
@@ -116,7 +120,7 @@ class Process:
             self.post,
             clock,
             CARD,
-            scenario.reactions.__getitem__,
+            self._react,
             latency=world.latency,
             batch_size=lambda: world.rng.randint(1, scenario.forward_records),
             on_death=lambda number, text: world.judge.died(self.number, number, text),
@@ -162,6 +166,26 @@ class Process:
         self.sink.kill()
         self.workers.close(0.0)
 
+    def _react(self, text: str) -> Reaction:
+        """What the model makes of a text; some take the whole process down."""
+        if self._world.scenario.poison.get(text) == "poison_forward":
+            self._taken_down(text)
+        return self._world.scenario.reactions[text]
+
+    def _taken_down(self, text: str) -> None:
+        if self.running:
+            self._world.judge.taken_down(text)
+            self.kill()
+
+    def _dies_of(self, fact: Input) -> bool:
+        """Whether these records take the process down before it has looked at them all."""
+        for segment in fact.batch.segments if isinstance(fact, Taken) else ():
+            for record in segment.records:
+                if segment.verdict is None and b"poison_decode" in (record.value() or b""):
+                    self._taken_down("poison_decode")
+                    return True
+        return False
+
     def idle(self) -> bool:
         """Whether nothing is in flight anywhere; also what a leak would keep from ever coming true."""
         pipeline = self.pipeline
@@ -197,6 +221,8 @@ class Process:
         world.steps += 1
         world.digest = hash((world.digest, self.number, now))
         world.last_steps.append((now, f"{self.slot}#{self.number}", fact))
+        if self._dies_of(fact):
+            return
         if not self.driver.step(fact, now):
             self.finish = self.driver.close()
             world.last_steps.append((now, f"{self.slot}#{self.number}", repr(self.finish)))

@@ -13,6 +13,7 @@ from streamer.testing import Hangs, Kills, Raises, Reaction
 
 PARTITIONS = 3
 FIRST_AT_S = 0.8
+DRIVER_POISON_SHARE = 0.04  # of the seeds, for each kind: it costs many restarts
 STRIKING_S = 6.0  # faults strike in this time; the records arrive in it too
 
 POISON: dict[str, Reaction] = {
@@ -21,6 +22,8 @@ POISON: dict[str, Reaction] = {
     "poison_sigkill": Kills(signal.SIGKILL),
     "poison_hang": Hangs(),
 }
+DRIVER_POISON = ("poison_decode", "poison_forward")
+"""Takes the whole process down, when it is handed over or when a worker runs it."""
 # The codes that a dead letter of this poison may have. A death from outside may come last, so that a text that kills
 # is convicted for a hang, or the other way round.
 ENDINGS = {
@@ -28,6 +31,7 @@ ENDINGS = {
     "poison_kill": frozenset({"infer.worker_killed", "infer.worker_hung"}),
     "poison_sigkill": frozenset({"infer.worker_killed", "infer.worker_hung"}),
     "poison_hang": frozenset({"infer.worker_killed", "infer.worker_hung"}),
+    **dict.fromkeys(DRIVER_POISON, frozenset({"infer.driver_killed"})),
 }
 # Faults that have a meaning only in such scenarios.
 WITH_TRANSACTIONS = ("unclear_applied", "unclear_lost", "unclear_late", "abort", "sink_fenced", "killed_in_transaction")
@@ -80,6 +84,7 @@ def draw(rng: Random, faults: dict[str, float], fewest_faults: int) -> Scenario:
     for kind in POISON:
         for index in range(rng.choice((0, 0, 1, 1, 2))):
             texts[f"{kind} {index}"] = kind
+    texts |= {kind: kind for kind in DRIVER_POISON if rng.random() < DRIVER_POISON_SHARE}
     static, shared_cache = rng.random() < 0.5, rng.random() < 0.6
     pointless = set(WITHOUT_TRANSACTIONS if exactly_once else WITH_TRANSACTIONS)
     if not static:
@@ -98,7 +103,7 @@ def draw(rng: Random, faults: dict[str, float], fewest_faults: int) -> Scenario:
         budget_records=rng.choice((30, 80, 400)),
         micro_batch_records=rng.choice((5, 20, 60)),
         forward_records=rng.choice((4, 16, 32)),
-        reactions={text: POISON[kind] if kind else answer_to(text) for text, kind in texts.items()},
+        reactions={text: POISON.get(kind) or answer_to(text) for text, kind in texts.items()},
         poison={text: kind for text, kind in texts.items() if kind},
         arrivals=_arrivals(rng, list(texts)),
         faults=sorted((FIRST_AT_S + rng.random() * STRIKING_S, rng.choices(kinds, weights)[0]) for _ in range(count)),
@@ -117,8 +122,8 @@ def _arrivals(rng: Random, texts: list[str]) -> list[Arrival]:
             values.append(None)
         elif lot < 0.02:
             values.append(b"{no event")
-        elif lot < 0.03 and poison:
-            values.append(json.dumps({"text": rng.choice(poison)}).encode())
+        elif lot < 0.03 and (again := [text for text in poison if text not in DRIVER_POISON]):
+            values.append(json.dumps({"text": rng.choice(again)}).encode())
         else:
             values.append(b'{"text":"%b"}' % rng.choice(good).encode())
     rng.shuffle(values)

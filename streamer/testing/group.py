@@ -53,19 +53,22 @@ class _Member:
 
 
 class Group:
-    """One group's coordinator. `on_offsets` is told of offsets as they are committed."""
+    """One group's coordinator. `on_offsets` is told of offsets as they are committed; `notes` is their metadata."""
 
     def __init__(self, clock: ManualClock, partitions: list[TopicPartition], session_timeout_s: float) -> None:
         self.generation = 0
         self.rebalances = 0
         self.offsets: dict[TopicPartition, int] = {}
+        self.notes: dict[TopicPartition, str] = {}
         self.on_offsets: list[Callable[[dict[TopicPartition, int]], None]] = []
         self._clock = clock
         self._partitions = partitions
         self._session_timeout_s = session_timeout_s
         self._members: dict[str, _Member] = {}
         self._fenced: set[str] = set()
-        self._pending: dict[Any, dict[TopicPartition, int]] = {}
+        self._pending: dict[Any, dict[TopicPartition, tuple[int, int]]] = {}  # offset, and when it was asked for
+        self._commits = 0
+        self._committed_at: dict[TopicPartition, int] = {}
         self._rebalancing = False
         self._numbers = 0
 
@@ -192,10 +195,16 @@ class Group:
         if metadata.generation != self.generation:
             raise LogError("ILLEGAL_GENERATION")
 
-    def commit(self, offsets: dict[TopicPartition, int], metadata: GroupMetadata) -> None:
-        """Commit outside a transaction. Raises as `check` does."""
+    def commit(
+        self,
+        offsets: dict[TopicPartition, int],
+        metadata: GroupMetadata,
+        notes: dict[TopicPartition, str] | None = None,
+    ) -> None:
+        """Commit outside a transaction, with `notes` as the offsets' metadata. Raises as `check` does."""
         self.check(metadata)
-        self._commit(offsets)
+        self._commits += 1
+        self._commit(offsets, self._commits, notes or {})
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The committed offsets, without those that there are none of. Raises UNSTABLE_OFFSET_COMMIT while a
@@ -207,15 +216,19 @@ class Group:
 
     def pend(self, transaction: Any, offsets: dict[TopicPartition, int]) -> None:
         """Keep a transaction's offsets until it ends."""
-        self._pending.setdefault(transaction, {}).update(offsets)
+        self._commits += 1
+        timed = {key: (offset, self._commits) for key, offset in offsets.items()}
+        self._pending.setdefault(transaction, {}).update(timed)
 
     def resolve(self, transaction: Any, offsets: dict[TopicPartition, int]) -> None:
-        """The transaction ended; these of its offsets count."""
-        self._pending.pop(transaction, None)
-        if offsets:
-            self._commit(offsets)
+        """The transaction ended; these of its offsets count, unless others were committed after they were added."""
+        for key, (offset, at) in self._pending.pop(transaction, {}).items():
+            if key in offsets and at > self._committed_at.get(key, 0):
+                self._commit({key: offset}, at, {})
 
-    def _commit(self, offsets: dict[TopicPartition, int]) -> None:
-        self.offsets.update(offsets)
+    def _commit(self, offsets: dict[TopicPartition, int], at: int, notes: dict[TopicPartition, str]) -> None:
+        for key, offset in offsets.items():
+            self.offsets[key], self._committed_at[key] = offset, at
+            self.notes[key] = notes.get(key, "")
         for watch in self.on_offsets:
             watch(offsets)

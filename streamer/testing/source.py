@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamer.core.pipeline.attempts import Attempts, Mark
 from streamer.core.pipeline.protocol import Assigned, Lost, Revoking, SourceFailed, Taken
 from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.errors import ExitCode
@@ -54,7 +55,8 @@ class Call:
 
 
 class MemorySource:
-    """`streamer.ports.Source`. `instance` makes the member a static one. `wall_ns` is the wall clock."""
+    """`streamer.ports.Source`. `instance` makes the member a static one; `name` is one that no other source has.
+    `wall_ns` is the wall clock."""
 
     def __init__(
         self,
@@ -69,6 +71,8 @@ class MemorySource:
         revoke_deadline_s: float = 10.0,
         skip_out_of_range: bool = False,
         heals_orphans: bool = True,
+        crash_limit: int = 6,
+        name: str = "source",
         latency: Latency = exactly,
         wall_ns: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -88,6 +92,8 @@ class MemorySource:
         self._heals_orphans = heals_orphans
         self._latency = latency
         self._wall_ns = wall_ns
+        self._attempts = Attempts(crash_limit, name)
+        self._in_order = False
         self._generation = -1
         self._joining = False
         self._assigned: frozenset[TopicPartition] = frozenset()
@@ -95,6 +101,7 @@ class MemorySource:
         self._positions: dict[TopicPartition, int] = {}
         self._epoch = 0
         self._number = 0
+        self._done = 0
         self._taken_records = 0
         self._taken_bytes = 0
         self._granted = (0, 0)
@@ -117,6 +124,17 @@ class MemorySource:
         self._granted = (records, size_bytes)
         self._task.wake()
 
+    def done(self, batch: MicroBatch) -> None:
+        """All of this micro-batch is durable or dropped."""
+        self._done += 1
+        settled = {
+            (one.topic, one.partition): one.records[-1].offset() + 1
+            for one in batch.segments
+            if not one.dropped and self._epochs.get((one.topic, one.partition)) == one.epoch
+        }
+        self._attempts.settled(settled, self._clock.now)
+        self._task.wake()
+
     def release(self, epoch: int) -> None:
         """Let revoked partitions go."""
         self._released.add(epoch)
@@ -126,8 +144,14 @@ class MemorySource:
         """Read again from the committed offsets."""
         self.call(lambda: self._rewind(partitions))
 
+    def absolve(self) -> None:
+        """The process ends in order."""
+        self._in_order = True
+
     def close(self, timeout_s: float) -> None:
         """Leave the group at once, or, as a static member, fall silent until the session times out."""
+        if self._in_order:
+            self._unmark(self._attempts.left(self._epochs, stopping=True))
         if self.member is not None:
             if self._instance is None:
                 self._group.leave(self.member)
@@ -256,6 +280,8 @@ class MemorySource:
                 break
             except LogError:
                 yield RETRY_S  # a transaction of the partitions' earlier owner is open
+        found = {key: (offset, self._group.notes.get(key, "")) for key, offset in starts.items()}
+        self._attempts.assigned(found, self._clock.now)
         self._own(starts)
         self._publish()
 
@@ -278,6 +304,8 @@ class MemorySource:
         while epoch not in self._released and self._clock.now < deadline:
             self._serve()
             yield None
+        if epoch in self._released:
+            self._unmark(self._attempts.left(partitions))
         self._released.discard(epoch)
         self._disown(partitions)
 
@@ -323,7 +351,9 @@ class MemorySource:
     def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
         mine = sorted(key for key in partitions if key in self._epochs)
         if mine:
-            self._own(self._starts(mine))
+            starts = self._starts(mine)
+            self._attempts.moved(starts, self._clock.now)
+            self._own(starts)
             self._mail.append((self.member or "", _polled))
 
     def _own(self, starts: dict[TopicPartition, int]) -> None:
@@ -333,7 +363,20 @@ class MemorySource:
         self._positions.update(starts)
         self._post(Assigned(epochs))
 
+    def _unmark(self, marks: dict[TopicPartition, Mark]) -> None:
+        """Take attempts back, where nothing was settled since they were noted."""
+        with suppress(LogError):
+            now = self._group.committed(marks)
+            self._commit({key: mark for key, mark in marks.items() if now.get(key) == mark[0]})
+
+    def _commit(self, marks: dict[TopicPartition, Mark]) -> None:
+        """Raises LogError."""
+        if marks:
+            offsets = {key: offset for key, (offset, _) in marks.items()}
+            self._group.commit(offsets, self._metadata(), {key: note for key, (_, note) in marks.items()})
+
     def _disown(self, partitions: Iterable[TopicPartition]) -> None:
+        self._attempts.left(partitions)
         for key in partitions:
             self._epochs.pop(key, None)
             self._positions.pop(key, None)
@@ -341,13 +384,19 @@ class MemorySource:
 
     def _take(self) -> bool:
         """Take what is there, as far as the grant allows; returns whether anything was taken."""
-        records = min(self._granted[0] - self._taken_records, self._micro_batch_records)
+        attempts = self._attempts
+        most = self._micro_batch_records if attempts.most is None else min(attempts.most, self._micro_batch_records)
+        records = min(self._granted[0] - self._taken_records, most)
         if records <= 0 or self._granted[1] <= self._taken_bytes:
+            return False
+        if attempts.most is not None and self._done < self._number:
             return False
         segments = []
         for key, position in list(self._positions.items()):
             if records <= 0:
                 break
+            if attempts.on_trial not in (None, key):
+                continue
             try:
                 found, self._positions[key] = self._log.read(key, position, records)
             except LogError:
@@ -358,9 +407,17 @@ class MemorySource:
                 self._taken_records += len(found)
                 size_bytes = sum(len(one) + len(one.key() or b"") + RECORD_OVERHEAD_BYTES for one in found)
                 self._taken_bytes += size_bytes
-                segments.append(Segment(key[0], key[1], self._epochs[key], list(found), size_bytes=size_bytes))
+                segment = Segment(key[0], key[1], self._epochs[key], list(found), size_bytes=size_bytes)
+                segment.verdict = attempts.verdict(key)
+                segments.append(segment)
         if not segments:
+            if attempts.most is not None:
+                attempts.waited(self._clock.now)
+                self._clock.later(RETRY_S, self._task.wake)
             return False
+        ends = {(one.topic, one.partition): one.records[-1].offset() + 1 for one in segments}
+        with suppress(LogError):
+            self._commit(attempts.hand_over(ends, self._clock.now))
         # The next micro-batch begins with another partition.
         first = next(iter(self._positions))
         self._positions[first] = self._positions.pop(first)

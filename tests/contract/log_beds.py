@@ -32,6 +32,7 @@ class Member(Protocol):
     owned: frozenset[int]
 
     def metadata(self) -> Any: ...
+    def commit(self, offsets: dict[int, int], note: str) -> None: ...
     def leave(self) -> None: ...
 
 
@@ -58,6 +59,7 @@ class Bed(Protocol):
     def join(self, name: str, topic: str, instance: str | None = None, on_revoke: OnRevoke | None = None) -> Member: ...
     def wait(self, condition: Callable[[], bool]) -> None: ...
     def committed(self, topic: str, partition: int) -> int | str | None: ...
+    def note(self, topic: str, partition: int) -> str: ...
     def close(self) -> None: ...
 
 
@@ -103,6 +105,9 @@ class MemoryBed:
             assert error.code in UNSTABLE
             return "unstable"
 
+    def note(self, topic: str, partition: int) -> str:
+        return self.group(topic).notes[topic, partition]
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -144,6 +149,10 @@ class _MemoryMember:
 
     def metadata(self) -> Any:
         return GroupMetadata(self._id, self._generation, self._instance)
+
+    def commit(self, offsets: dict[int, int], note: str) -> None:
+        keyed = {(self._topic, partition): offset for partition, offset in offsets.items()}
+        refusing(lambda: self._group.commit(keyed, self.metadata(), dict.fromkeys(keyed, note)))
 
     def leave(self) -> None:
         self._group.leave(self._id)
@@ -256,6 +265,13 @@ class KafkaBed:
             asking.close()
         return found.offset if found.offset >= 0 else None
 
+    def note(self, topic: str, partition: int) -> str:
+        asking = self._consumer("g", {})
+        try:
+            return asking.committed([KafkaPartition(topic, partition)], timeout=PATIENCE_S)[0].metadata or ""
+        finally:
+            asking.close()
+
     def close(self) -> None:
         for member in self._members:
             member.leave()
@@ -310,6 +326,7 @@ class _KafkaMember:
         self.owned: frozenset[int] = frozenset()
         self._bed = bed
         self._consumer = consumer
+        self._topic = topic
         self._hook = on_revoke
         self._left = False
         consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
@@ -320,6 +337,10 @@ class _KafkaMember:
     def poll(self) -> None:
         if not self._left:
             self._consumer.poll(0.05)
+
+    def commit(self, offsets: dict[int, int], note: str) -> None:
+        listed = [KafkaPartition(self._topic, partition, offset, note) for partition, offset in offsets.items()]
+        refusing(lambda: self._consumer.commit(offsets=listed, asynchronous=False))
 
     def leave(self) -> None:
         if not self._left:

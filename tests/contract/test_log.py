@@ -120,6 +120,29 @@ class TestOffsets:
         producer.commit()
         assert bed.committed(topic, theirs) == 5
 
+    def test_metadata_lasts_until_the_next_commit(self, bed: Bed) -> None:
+        """An offset may be committed again with a note; a transaction's offset comes without one."""
+        topic = bed.topic(1)
+        member = alone(bed, topic, 1)
+        member.commit({0: 3}, '{"attempt":1}')
+        assert (bed.committed(topic, 0), bed.note(topic, 0)) == (3, '{"attempt":1}')
+        producer = bed.producer("p")
+        producer.begin()
+        producer.send_offsets(topic, {0: 5}, member.metadata())
+        producer.commit()
+        assert (bed.committed(topic, 0), bed.note(topic, 0)) == (5, "")
+
+    def test_a_plain_commit_wins_over_a_transaction_that_was_before_it(self, bed: Bed) -> None:
+        """Also when the transaction ends later: so nobody may commit plainly while a plan is under way."""
+        topic = bed.topic(1)
+        member = alone(bed, topic, 1)
+        producer = bed.producer("p")
+        producer.begin()
+        producer.send_offsets(topic, {0: 5}, member.metadata())
+        member.commit({0: 3}, "note")
+        producer.commit()
+        assert (bed.committed(topic, 0), bed.note(topic, 0)) == (3, "note")
+
     def test_who_left_is_unknown(self, bed: Bed) -> None:
         """Metadata of a member that is gone is refused."""
         topic = bed.topic(1)

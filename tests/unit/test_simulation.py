@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from streamer.cli.bench import bench
-from streamer.core.pipeline import fleet, flights, ledger, pipeline
+from streamer.core.pipeline import attempts, fleet, flights, ledger, pipeline
 from streamer.simulation.faults import FAULTS
 from streamer.simulation.judge import LAST_STEPS, ViolationError
 from streamer.simulation.life import Life, live
-from streamer.simulation.scenario import PARTITIONS, POISON
+from streamer.simulation.scenario import DRIVER_POISON, PARTITIONS, POISON
 from streamer.simulation.seeds import Summary, simulate
 from streamer.testing import sink, source
 
@@ -46,14 +46,13 @@ class TestSeeds:
 
     def test_every_kind_of_fault_strikes(self, summary: Summary) -> None:
         """Each kind in at least 2 % of the seeds."""
-        rare = {kind: summary.seeds_with[kind] for kind in [*FAULTS, *POISON]}
+        rare = {kind: summary.seeds_with[kind] for kind in [*FAULTS, *POISON, *DRIVER_POISON]}
         assert not {kind: seeds for kind, seeds in rare.items() if seeds < 0.02 * SEEDS}
 
     def test_every_kind_of_outcome_is_seen(self, summary: Summary) -> None:
         """Dead letters of each cause, and tombstones; the rest are results."""
-        assert {"decode.json", "infer.exception", "infer.worker_killed", "infer.worker_hung", "skipped"} <= set(
-            summary.outcomes
-        )
+        codes = {"decode.json", "infer.exception", "infer.worker_killed", "infer.worker_hung", "infer.driver_killed"}
+        assert codes | {"skipped"} <= set(summary.outcomes)
 
 
 class TestCommand:
@@ -201,6 +200,24 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "_assigned",
         "revoking.partitions - fact.epochs.keys()",
         "revoking.partitions",
+    ),
+    "notes no attempt before it hands records over": (
+        source.MemorySource,
+        "_take",
+        "self._commit(attempts.hand_over(ends, self._clock.now))",
+        "attempts.hand_over(ends, self._clock.now)",
+    ),
+    "convicts what was not alone": (
+        attempts.Attempts,
+        "verdict",
+        "head.attempt <= self._limit",
+        "head.attempt <= 2",
+    ),
+    "takes an attempt back over what was settled meanwhile": (
+        source.MemorySource,
+        "_unmark",
+        "if now.get(key) == mark[0]",
+        "",
     ),
     "leaves an orphaned partition alone": (
         source.MemorySource,

@@ -169,7 +169,10 @@ class Pipeline:
             self._freed(freed)
         fresh: list[Flight] = []
         for segment in kept:
-            self._codec.decode(segment)
+            if segment.verdict is None:
+                self._codec.decode(segment)
+            else:
+                _convict(segment, segment.verdict)
             self.flow.ended_records += len(segment.records) - segment.open
             if segment.open:
                 fresh += self._join_flights(segment)
@@ -281,6 +284,11 @@ class Pipeline:
             self._commands.append(Store(answers))
 
     # --- settling ------------------------------------------------------------------------------------------------
+
+    @property
+    def settling(self) -> bool:
+        """Whether a plan is under way."""
+        return self._settling is not None
 
     def _settled(self, fact: Settled) -> None:
         plan = self._end_of(fact)
@@ -405,6 +413,12 @@ def _plain_keys(events: list[TextEvent]) -> list[Key]:
         else (event.text, event.text_pair, msgspec.json.encode(event.params, order="deterministic"))
         for event in events
     ]
+
+
+def _convict(segment: Segment, verdict: DataFailure) -> None:
+    """End all records of a segment without looking at them: that has ended processes."""
+    size = len(segment.records)
+    segment.events, segment.outcomes, segment.failures = [None] * size, [verdict] * size, size
 
 
 class _Unique:

@@ -1,0 +1,185 @@
+"""Which partitions are ours, since when and from where on: the group's callbacks, on the source thread.
+
+Every assignment gets an epoch of its own; a record counts only under the epoch under which its partition is ours now.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from streamer.core.pipeline.attempts import Attempts, Mark
+from streamer.core.pipeline.protocol import Assigned, Lost, Revoking
+from streamer.core.record import TopicPartition
+from streamer.kafka.calls import Calls
+from streamer.kafka.errors import error_of
+from streamer.kafka.start import BROKER_S, Beat, start_offsets
+from streamer.ports import Post
+
+SERVE_S = 0.05
+UNMARK_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class Assignment:
+    """What we own. `changed` is called whenever that has changed, or metadata may have; `beat` is told how long a
+    request to the brokers may take from now on. `ends` are, with `until_end`, the offsets still to be come to."""
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        calls: Calls,
+        post: Post,
+        *,
+        start: str | int,
+        until_end: bool,
+        revoke_deadline_s: float,
+        changed: Callable[[], None],
+        beat: Beat,
+    ) -> None:
+        self.epochs: dict[TopicPartition, int] = {}
+        self.starts: dict[TopicPartition, int] = {}
+        self.ends: dict[TopicPartition, int] | None = {} if until_end else None
+        self.all_taken = False  # `until_end` was said
+        self.in_order = False  # the process ends for reasons of its own, and no plan is under way
+        self._attempts = attempts
+        self._calls = calls
+        self._post = post
+        self._start = start
+        self._revoke_deadline_s = revoke_deadline_s
+        self._changed = changed
+        self._beat = beat
+        self._epoch = 0
+        self._released: set[int] = set()
+
+    @property
+    def ever(self) -> bool:
+        """Whether anything was ever assigned."""
+        return self._epoch > 0
+
+    def release(self, epoch: int) -> None:
+        """The core lets these revoked partitions go; from any thread."""
+        self._released.add(epoch)
+        self._calls.ring()
+
+    # --- callbacks ---------------------------------------------------------------------------------------------------
+
+    def on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        """Read on from the committed offsets."""
+        starts, fresh = start_offsets(consumer, partitions, self._start, self._beat)
+        consumer.incremental_assign([KafkaPartition(one.topic, one.partition, one.offset) for one in starts])
+        if fresh:
+            self._commit(consumer, {(one.topic, one.partition): (one.offset, "") for one in fresh}, "the start")
+        self._expect_ends(consumer, starts)
+        found = {(one.topic, one.partition): (one.offset, one.metadata or "") for one in starts}
+        self._attempts.assigned(found, time.monotonic())
+        self._own(starts)
+
+    def on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        """Wait until the core has settled what it can and lets go, or the deadline passes; serve calls meanwhile."""
+        self._changed()
+        keys = frozenset((partition.topic, partition.partition) for partition in partitions)
+        self._epoch += 1
+        epoch = self._epoch
+        if keys and not self._calls.closing:
+            self._post(Revoking(epoch, keys))
+            deadline = time.monotonic() + self._revoke_deadline_s
+            while epoch not in self._released and not self._calls.closing and time.monotonic() < deadline:
+                self._beat(SERVE_S)
+                self._calls.serve(consumer)
+                self._calls.rest(SERVE_S)
+        if self.in_order if self._calls.closing else epoch in self._released:
+            self._unmark(consumer, self._attempts.left(keys, stopping=self._calls.closing))
+        self._released.discard(epoch)
+        self._disown(keys)
+        log.info("revoked", extra={"data": {"partitions": sorted(keys)}})
+
+    def on_lost(self, _: Consumer, partitions: list[KafkaPartition]) -> None:
+        """They are somebody else's already."""
+        keys = frozenset((partition.topic, partition.partition) for partition in partitions)
+        self._disown(keys)
+        log.warning("lost", extra={"data": {"partitions": sorted(keys)}})
+        self._post(Lost(keys))
+
+    # --- the source thread -------------------------------------------------------------------------------------------
+
+    def rewind(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
+        """Read again from the committed offsets, under a new epoch. Raises KafkaException."""
+        mine = [KafkaPartition(*key) for key in partitions if key in self.epochs]
+        if not mine:
+            return
+        starts, _ = start_offsets(consumer, mine, self._start, self._beat)
+        for one in starts:
+            consumer.seek(KafkaPartition(one.topic, one.partition, one.offset))
+        self._expect_ends(consumer, starts)
+        self._attempts.moved({(one.topic, one.partition): one.offset for one in starts}, time.monotonic())
+        self._own(starts)
+
+    def mark(self, consumer: Consumer, ends: dict[TopicPartition, int]) -> None:
+        """Note in the committed offsets that these partitions' records are about to be handed over."""
+        marks = self._attempts.hand_over(ends, time.monotonic())
+        if marks:
+            self._commit(consumer, marks, "an attempt")
+
+    def took(self, key: TopicPartition, end: int) -> None:
+        """This partition was taken up to this offset."""
+        if self.ends is not None and end >= self.ends.get(key, 0):
+            self.ends.pop(key, None)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _own(self, starts: list[KafkaPartition]) -> None:
+        self._epoch += 1
+        epochs = {(start.topic, start.partition): self._epoch for start in starts}
+        self.epochs.update(epochs)
+        self.starts.update({(start.topic, start.partition): start.offset for start in starts})
+        log.info("assigned", extra={"data": {"partitions": sorted(epochs), "epoch": self._epoch}})
+        self._post(Assigned(epochs))
+        self._changed()
+
+    def _disown(self, keys: Iterable[TopicPartition]) -> None:
+        self._attempts.left(keys)
+        for key in keys:
+            self.epochs.pop(key, None)
+            if self.ends is not None:
+                self.ends.pop(key, None)
+        self._changed()
+
+    def _expect_ends(self, consumer: Consumer, starts: list[KafkaPartition]) -> None:
+        """`until_end`: what is there now of these partitions has to be taken."""
+        if self.ends is None:
+            return
+        for start in starts:
+            self._beat(BROKER_S)
+            low, high = consumer.get_watermark_offsets(start, timeout=BROKER_S)
+            if max(start.offset, low) < high:
+                self.ends[(start.topic, start.partition)] = high
+                self.all_taken = False
+
+    def _unmark(self, consumer: Consumer, marks: dict[TopicPartition, Mark]) -> None:
+        """Take attempts back, where nothing was settled since they were noted: else the offset would go back."""
+        if not marks:
+            return
+        self._beat(UNMARK_S)
+        with suppress(KafkaException):
+            now = consumer.committed([KafkaPartition(*key) for key in marks], timeout=UNMARK_S)
+            still = {(one.topic, one.partition) for one in now if one.offset == marks[(one.topic, one.partition)][0]}
+            self._commit(consumer, {key: mark for key, mark in marks.items() if key in still}, "an orderly end")
+
+    def _commit(self, consumer: Consumer, marks: dict[TopicPartition, Mark], what: str) -> None:
+        """Commit outside of any plan. Only where no plan can be under way for these partitions: the later of two
+        commits wins, also over a transaction that ends after it."""
+        listed = [KafkaPartition(topic, one, offset, metadata) for (topic, one), (offset, metadata) in marks.items()]
+        if not listed:
+            return
+        self._beat(BROKER_S)
+        try:
+            consumer.commit(offsets=listed, asynchronous=False)
+        except KafkaException as error:
+            log.warning("an offset was not committed", extra={"data": {"of": what, "error": error_of(error).name()}})
