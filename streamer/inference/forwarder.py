@@ -18,6 +18,7 @@ import msgspec
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass
 from streamer.inference.channel import Done, Started
+from streamer.inference.memory_budget import MemoryBudget
 from streamer.inference.model import Encoded, Model, NonFinite, cut
 
 # A failed forward batch without one success among this many single texts is the model's fault, not theirs.
@@ -60,13 +61,15 @@ class Forwarder:
     """Runs windows of computations; `emit` gets each announcement and each forward batch's outcomes at once.
 
     `batching.tokens` (the model's own, or `batch_tokens`) only ever shrinks: out of memory halves it for the life of
-    the worker.
+    the worker, and for those that come after it.
     """
 
     def __init__(self, model: Model, emit: Callable[[Started | Done], object], batch_tokens: int = 0) -> None:
         self._model = model
         self._emit = emit
-        self.batching = replace(model.batching, tokens=batch_tokens or model.batching.tokens)
+        self._budget = MemoryBudget(model.card)
+        tokens = batch_tokens or model.batching.tokens
+        self.batching = replace(model.batching, tokens=min(tokens, self._budget.read() or tokens))
         model.batching = self.batching
         self._held: list[tuple[int, DataFailure]] = []
         self._succeeded = False
@@ -102,7 +105,10 @@ class Forwarder:
 
     def _run_batch(self, batch: Batch) -> None:
         self._succeeded = False
+        tokens = self.batching.tokens
         self._divide(batch)
+        if self.batching.tokens < tokens:
+            self._budget.write(self.batching.tokens)
         if self._held:  # nothing in the batch speaks for the model: let the known input
             self.run_probe()
             self._release()
@@ -256,13 +262,17 @@ class Forwarder:
         self._seconds = 0.0
 
 
+# Of torch on CUDA and on a CPU (Linux, Windows), and of C++ below OpenVINO.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+
+
 def _trouble(error: BaseException) -> _Trouble:
-    """By type and by the words of torch's messages, which carry no input."""
+    """By type and by the words of messages, which carry no input."""
     message = str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return _Trouble.MEMORY
     if isinstance(error, RuntimeError):
-        if "can't allocate memory" in message or "out of memory" in message:
+        if any(words in message for words in _OUT_OF_MEMORY):
             return _Trouble.MEMORY
         if type(error).__name__ == "AcceleratorError" or "CUDA error" in message or "CUBLAS_STATUS" in message:
             return _Trouble.DEVICE
