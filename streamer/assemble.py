@@ -40,7 +40,7 @@ from streamer.kafka.slots import Slot, take_slot
 from streamer.kafka.source import KafkaSource, SourcePolicy
 from streamer.kafka.span_topic import SpanTopic
 from streamer.kafka.topics import check, connect, describe
-from streamer.observe import Meter, Tracer, Watchdog, on_cache_event
+from streamer.observe import Follow, Meter, Tracer, Watchdog, on_cache_event
 from streamer.ports import Cache
 from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.spans import SpanExporter
@@ -90,7 +90,8 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
     limits = _check_topics(config, name, inbox)
     slot = take_slot(pipeline_config.group, pipeline_config.slot)
     workers, spec = worker_plan(pipeline_config, name, options.pipelines)
-    pipeline = Pipeline(policy_of(config, name, workers, options.accept_dead_letters), Codec(name))
+    codec = Codec(name)
+    pipeline = Pipeline(policy_of(config, name, workers, options.accept_dead_letters), codec)
     properties = consumer_properties(config.kafka, pipeline_config, slot.name)
     properties["enable.partition.eof"] = options.until_end
     source = KafkaSource(make_consumer(properties), _source_policy(config, pipeline_config, options), inbox.put)
@@ -101,7 +102,12 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
     metrics = Metrics(name)
     cache = make_cache(config, inbox.put, on_cache_event(metrics))
     available = (lambda: cache.available) if config.cache.url else None
-    meter = Meter(metrics, slot.name, reports, lambda: dict(source.highs), available)
+    follows = (
+        Follow(lambda: source.out_of_range_records, metrics.out_of_range),
+        Follow(lambda: source.stuck.healed, metrics.stuck),
+        Follow(lambda: codec.bad_traceparents, metrics.bad_traceparents),
+    )
+    meter = Meter(metrics, slot.name, reports, lambda: source.highs, available, follows)
     watchdog = Watchdog(lambda: sink.busy_since, inbox.put, SINK_STANDING_S)
     closers: list[Callable[[float], None]] = []
     if pipeline_config.static_membership:

@@ -102,6 +102,21 @@ def _record_spans(segment: Segment, start_ns: int, end_ns: int) -> list[RecordSp
 
 
 @dataclass(slots=True)
+class Follow:
+    """A total that is counted elsewhere, and the metric that follows it."""
+
+    read: Callable[[], int]
+    add: Callable[[int], None]
+    _before: int = 0
+
+    def look(self) -> None:
+        """Add what is new."""
+        total = self.read()
+        self.add(total - self._before)
+        self._before = total
+
+
+@dataclass(slots=True)
 class Meter:
     """Turns facts into metrics. `reports` holds each plan's report from its encoding to its end."""
 
@@ -110,6 +125,7 @@ class Meter:
     reports: dict[int, Report]
     highs: Callable[[], dict[TopicPartition, int]]
     cache_available: Callable[[], bool] | None = None
+    follows: tuple[Follow, ...] = ()
     _settled_offsets: dict[TopicPartition, int] = field(default_factory=dict)
     _lookups: dict[str, int] = field(default_factory=dict)
     _capped: int = 0
@@ -174,6 +190,8 @@ class Meter:
             self._lookups[outcome] = total
         metrics.spans("capped", pipeline.spans_capped - self._capped)
         self._capped = pipeline.spans_capped
+        for follow in self.follows:
+            follow.look()
         if self.cache_available is not None:
             metrics.cache_available(self.cache_available())
         self._lag(pipeline, now)

@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 
 from streamer.assemble import SINK_STANDING_S, Assembly, RunOptions, assemble, pipeline_of
 from streamer.config import Config
 from streamer.errors import ExitCode
 from streamer.telemetry.http import Server, Verdict, start
+from streamer.telemetry.stacks import StandingWatch
 
 RESTART_PAUSE_S = 1.0
 RESTART_PAUSE_MAX_S = 30.0
@@ -59,11 +61,14 @@ def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
     if signals:
         assembly.driver.stop(within_s)
     server = _serve(config, assembly, options.index)
+    watch = StandingWatch(partial(standing, assembly))
+    watch.start()
     spare_the_collector()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         return assembly.driver.run()
     finally:
+        watch.close()
         assembly.close(TELEMETRY_CLOSE_S)
         if server is not None:
             server.close()

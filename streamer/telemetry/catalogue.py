@@ -200,6 +200,30 @@ SPANS = Metric(
     "Spans sent, dropped (queue full, topic away) and capped (over max_spans_per_s).",
     "capped: sample less at the producers or raise max_spans_per_s. dropped: the spans topic or its brokers.",
 )
+OUT_OF_RANGE = Metric(
+    "streamer_out_of_range_records_total",
+    "counter",
+    "records",
+    (),
+    'Records that retention deleted before they were read, where on_out_of_range = "earliest" goes on after them.',
+    "Above 0: these have no outcome. Raise the input's retention.ms, or add workers or replicas.",
+)
+STUCK = Metric(
+    "streamer_stuck_partitions_total",
+    "counter",
+    "partitions",
+    (),
+    "Partitions that gave nothing although there was something to read, until they were sought anew.",
+    "Again and again: a fault of the Kafka client; look for a newer version.",
+)
+BAD_TRACEPARENTS = Metric(
+    "streamer_bad_traceparents_total",
+    "counter",
+    "records",
+    (),
+    "Records whose traceparent header is not valid; they are processed without a trace.",
+    "Tell the producers: their traces end where they write.",
+)
 INFO = Metric(
     "streamer_info",
     "gauge",
@@ -231,6 +255,9 @@ METRICS: Final = (
     SETTLE,
     REBALANCES,
     SPANS,
+    OUT_OF_RANGE,
+    STUCK,
+    BAD_TRACEPARENTS,
     INFO,
 )
 

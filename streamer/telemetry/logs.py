@@ -25,9 +25,9 @@ FIELDS: Final = frozenset(
     {
         "act", "address", "attempt", "attempts", "broker", "code", "count", "deadline_s", "device", "dtype", "epoch",
         "error", "errors", "exit_code", "facility", "field", "group", "index", "job", "limit", "limit_bytes", "model",
-        "name", "offset", "outcome", "partition", "partitions", "passes", "pause_s", "pid", "pipeline", "port",
-        "reason", "reasons", "records", "revision", "seconds", "signal", "size_bytes", "slot", "state", "task",
-        "tokens", "topic", "topics", "version", "within_s", "worker", "workers",
+        "name", "of", "offset", "outcome", "partition", "partitions", "passes", "pause_s", "pid", "pipeline", "places",
+        "port", "reason", "reasons", "records", "revision", "seconds", "signal", "size_bytes", "slot", "state", "task",
+        "thread", "tokens", "topic", "topics", "version", "within_s", "worker", "workers",
     }
 )  # fmt: skip
 

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from math import inf
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from streamer.telemetry import catalogue
 from streamer.telemetry.catalogue import Metric
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
 
 class Histogram(Collector):
@@ -79,6 +81,9 @@ class Metrics:
         self._settle = self._histogram(catalogue.SETTLE)
         self._rebalances = self._counter(catalogue.REBALANCES)
         self._spans = self._counter(catalogue.SPANS)
+        self._out_of_range = self._counter(catalogue.OUT_OF_RANGE)
+        self._stuck = self._counter(catalogue.STUCK)
+        self._bad_traceparents = self._counter(catalogue.BAD_TRACEPARENTS)
         self._info = self._gauge(catalogue.INFO)
 
     def records(self, counts: Mapping[tuple[str, str], int]) -> None:
@@ -151,6 +156,18 @@ class Metrics:
     def spans(self, outcome: str, spans: int) -> None:
         """Spans sent, dropped or capped."""
         self._spans.labels(self._pipeline, outcome).inc(spans)
+
+    def out_of_range(self, records: int) -> None:
+        """Records that retention deleted before they were read."""
+        self._out_of_range.labels(self._pipeline).inc(records)
+
+    def stuck(self, partitions: int) -> None:
+        """Partitions that moved on when they were sought anew."""
+        self._stuck.labels(self._pipeline).inc(partitions)
+
+    def bad_traceparents(self, records: int) -> None:
+        """Records whose trace context is not valid."""
+        self._bad_traceparents.labels(self._pipeline).inc(records)
 
     def info(self, version: str, slot: str, model: str, revision: str, device: str) -> None:
         """What runs here; replaces what was said before."""

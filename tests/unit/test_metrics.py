@@ -6,6 +6,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.core.report import BOUNDS
+from streamer.observe import Follow
 from streamer.telemetry.catalogue import LATENCY_BOUNDS_S, METRICS, markdown_table
 from streamer.telemetry.metrics import Metrics
 
@@ -27,6 +28,9 @@ def used() -> Metrics:
     metrics.settled("settled", 0.004)
     metrics.rebalance("assigned")
     metrics.spans("capped", 3)
+    metrics.out_of_range(50)
+    metrics.stuck(1)
+    metrics.bad_traceparents(4)
     metrics.info("0.1.0", "host-0", "m", "ff", "cpu")
     return metrics
 
@@ -55,6 +59,9 @@ def test_what_was_counted_is_shown() -> None:
     assert value(metrics, "streamer_in_flight_bytes") == 1000
     assert value(metrics, "streamer_head_of_line_seconds") == 0.25
     assert value(metrics, "streamer_source_held") == 1
+    assert value(metrics, "streamer_out_of_range_records_total") == 50
+    assert value(metrics, "streamer_stuck_partitions_total") == 1
+    assert value(metrics, "streamer_bad_traceparents_total") == 4
     assert value(metrics, "streamer_tokens_total", kind="real") == 700
     assert value(metrics, "streamer_tokens_total", kind="computed") == 720
     assert value(metrics, "streamer_forward_records_total") == 32
@@ -146,3 +153,17 @@ def test_the_table_has_a_row_a_metric() -> None:
     rows = markdown_table().splitlines()
     assert len(rows) == 2 + len(METRICS)
     assert all(row.count("|") == 6 for row in rows)
+
+
+def test_there_are_no_series_of_creation_times() -> None:
+    """Each would double a counter's series."""
+    assert not [name for name, _ in samples(used()) if name.endswith("_created")]
+
+
+def test_a_followed_total_is_counted_once() -> None:
+    """What is new since the last look is added."""
+    totals, added = iter([0, 3, 3, 5]), list[int]()
+    follow = Follow(lambda: next(totals), added.append)
+    for _ in range(4):
+        follow.look()
+    assert added == [0, 3, 0, 2]
