@@ -44,4 +44,9 @@ def read_params(kind: type[_Params], params: dict[str, Any] | None, task: str) -
 @cache
 def _descriptions(kind: type[msgspec.Struct]) -> dict[str, str]:
     fields = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
-    return {name: str(field.get("description", "")) for name, field in fields.items()}
+    return {name: _description(field) for name, field in fields.items()}
+
+
+def _description(field: dict[str, Any]) -> str:
+    """Of the field, or of the one of its types that has one."""
+    return next((one["description"] for one in (field, *field.get("anyOf", ())) if "description" in one), "")

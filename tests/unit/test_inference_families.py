@@ -152,7 +152,7 @@ def test_a_row_with_nan_is_told_from_its_neighbours(tmp_path: Path) -> None:
 def test_an_unknown_task_is_refused(encoder: Path) -> None:
     """With the tasks that there are."""
     with pytest.raises(ModelError, match="text-classification"):
-        load(WorkerSpec("test", "translation", str(encoder)))
+        load(WorkerSpec("test", "juggling", str(encoder)))
 
 
 @pytest.mark.parametrize(

