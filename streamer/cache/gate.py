@@ -40,7 +40,7 @@ def client_of(url: str, read_timeout_s: float) -> Redis:
         ) from None
 
 
-def _address(client: Redis) -> str:
+def address_of(client: Redis) -> str:
     """Where the server is, without user and password: for logs."""
     options = client.connection_pool.connection_kwargs
     return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
@@ -58,14 +58,14 @@ class Gate:
         resumed = self.circuit.state is not CircuitState.CLOSED
         self.circuit.succeeded()
         if resumed:
-            _log.info("shared cache: %s resumed", self._use, extra={"data": {"address": _address(self.client)}})
+            _log.info("shared cache: %s resumed", self._use, extra={"data": {"address": address_of(self.client)}})
 
     def failed(self, error: Exception | None = None) -> None:
         before = self.circuit.state
         self.circuit.failed(time.monotonic())
         if before is CircuitState.CLOSED and self.circuit.state is CircuitState.OPEN:
             cause = "time limit passed" if error is None else type(error).__name__
-            data = {"address": _address(self.client), "error": cause}
+            data = {"address": address_of(self.client), "error": cause}
             _log.warning("shared cache: %s suspended until it answers again", self._use, extra={"data": data})
 
     def hang_up(self) -> None:

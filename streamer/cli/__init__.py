@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "console": "A web page for operators: pipelines, dead letters, replay.",
     "demo": "See it all at work on this machine, from nothing, in a minute.",
     "dlq": "Look at dead letters, find out why there are any, send them back.",
+    "doctor": "Check everything that a run needs, and say how to mend what is wrong.",
     "infer": "Ask a model about the lines of a file, without Kafka.",
     "lag": "How far behind each pipeline is: records, time, and time to drain.",
     "local": "A Kafka and a Redis on this machine, to try streamer with.",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from enum import StrEnum
+from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
+
+T = TypeVar("T")
 
 _DENIED = frozenset(
     {
@@ -62,6 +66,19 @@ class Act(StrEnum):
     TOO_LARGE = "too_large"  # over the topic's max.message.bytes
     OUT_OF_RANGE = "out_of_range"  # retention deleted the records before they were read
     IGNORE = "ignore"  # the expected end of what we purged ourselves
+
+
+def answer(future: Future[T], timeout_s: float | None = None) -> T:
+    """An admin request's result. Raises KafkaException, as a copy of the one in the future.
+
+    A future's own exception would take the frames on its way up with it, and those hold the future and the client: a
+    cycle. The garbage collector would then destroy the client in whatever thread it happens to run, and librdkafka
+    aborts the process when that is one of its own (seen with 2.16.1).
+    """
+    error = future.exception(timeout_s)
+    if isinstance(error, KafkaException):
+        raise KafkaException(*error.args)
+    return future.result(timeout_s)
 
 
 def error_of(error: KafkaException | KafkaError) -> KafkaError:

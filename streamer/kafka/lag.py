@@ -19,7 +19,7 @@ from streamer.config_fields import KafkaConfig
 from streamer.core.record import TopicPartition
 from streamer.errors import DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import Act, act_on_consumer, start_error
+from streamer.kafka.errors import Act, act_on_consumer, answer, start_error
 from streamer.kafka.topics import connect, require
 
 REQUEST_S = 10.0
@@ -54,7 +54,7 @@ class GroupOffsets:
                 [ConsumerGroupTopicPartitions(group, asked)], request_timeout=REQUEST_S
             )
             try:
-                found = request[group].result(REQUEST_S)
+                found = answer(request[group], REQUEST_S)
                 break
             except KafkaException as error:
                 code = error.args[0].code()
@@ -133,7 +133,7 @@ class GroupOffsets:
         found = {}
         for each, future in futures.items():
             try:
-                found[each.topic, each.partition] = future.result(REQUEST_S)
+                found[each.topic, each.partition] = answer(future, REQUEST_S)
             except KafkaException as error:
                 raise self._explained(error, "Describe", f"topic {each.topic}") from None
         return found

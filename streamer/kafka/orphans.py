@@ -17,6 +17,7 @@ from confluent_kafka import ConsumerGroupState, KafkaException
 from streamer.config_fields import KafkaConfig
 from streamer.core.record import TopicPartition
 from streamer.errors import StreamerError
+from streamer.kafka.errors import answer
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.topics import connect
 
@@ -32,7 +33,7 @@ def find_orphans(kafka: KafkaConfig, group: str, topics: list[str]) -> frozenset
     Raises StreamerError or KafkaException when the cluster does not answer.
     """
     admin = connect(kafka)
-    description = admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group].result(REQUEST_S)
+    description = answer(admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group], REQUEST_S)
     if description.state != ConsumerGroupState.STABLE:
         return frozenset()
     owned = {

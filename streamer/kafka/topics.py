@@ -21,7 +21,7 @@ from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.clients import admin_properties, make_admin
-from streamer.kafka.errors import error_of, start_error
+from streamer.kafka.errors import answer, error_of, start_error
 
 # A dead letter is its record and our headers, which stay below this.
 DEAD_LETTER_HEADROOM_BYTES = 64_000
@@ -45,11 +45,12 @@ class TopicInfo:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with a topic, and how to mend it."""
+    """What is wrong with a topic, and how to mend it. `code` is `topic.problem`, for scripts."""
 
     topic: str
     problem: str
     mend: str
+    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def describe(
     infos: dict[str, TopicInfo | None] = {}
     for name in wanted:
         try:
-            description = described[name].result(timeout_s)
+            description = answer(described[name], timeout_s)
         except KafkaException as error:
             if error_of(error).code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID):
                 raise start_error(error, address=kafka.bootstrap_servers, resource=f"topic {name}") from None
@@ -233,25 +234,25 @@ def _judge(demand: Demand, info: TopicInfo | None, address: str) -> list[Finding
     if info is None:
         own = demand.operation == "Write"
         mend = "run `streamer topics create`" if own else "correct its name, or create it with --input-partitions N"
-        return [Finding(topic, "does not exist", mend)]
+        return [Finding(topic, "does not exist", mend, "topic.missing")]
     findings = []
     if info.rights is not None and demand.operation not in info.rights:
         mend = f"kafka-acls {tools} --add --allow-principal User:NAME --operation {demand.operation} --topic {topic}"
-        findings.append(Finding(topic, f"no right to {demand.operation}", mend))
+        findings.append(Finding(topic, f"no right to {demand.operation}", mend, "topic.rights"))
     if info.partitions < demand.partitions:
         problem = f"{info.partitions} partitions, {demand.partitions} are needed (as many as the input has)"
         mend = f"kafka-topics {tools} --alter --topic {topic} --partitions {demand.partitions}"
-        findings.append(Finding(topic, problem, mend))
+        findings.append(Finding(topic, problem, mend, "topic.partitions"))
     change = f"kafka-configs {tools} --alter --entity-type topics --entity-name {topic} --add-config "
     if info.max_message_bytes is not None and info.max_message_bytes < demand.max_message_bytes:
         problem = (
             f"max.message.bytes is {info.max_message_bytes}, {demand.max_message_bytes} are needed:"
             " the input's limit and 64 kB for headers"
         )
-        findings.append(Finding(topic, problem, f"{change}max.message.bytes={demand.max_message_bytes}"))
+        findings.append(Finding(topic, problem, f"{change}max.message.bytes={demand.max_message_bytes}", "topic.size"))
     if info.cleanup_policy is not None and demand.cleanup_policy not in ("", *info.cleanup_policy.split(",")):
         problem = f"cleanup.policy is {info.cleanup_policy}, {demand.cleanup_policy} is needed"
-        findings.append(Finding(topic, problem, f"{change}cleanup.policy={demand.cleanup_policy}"))
+        findings.append(Finding(topic, problem, f"{change}cleanup.policy={demand.cleanup_policy}", "topic.cleanup"))
     return findings
 
 
@@ -269,7 +270,7 @@ def _create(admin: AdminClient, kafka: KafkaConfig, topics: list[NewTopic]) -> l
     created = []
     for name, future in (admin.create_topics(topics) if topics else {}).items():
         try:
-            future.result()
+            answer(future)
             created.append(name)
         except KafkaException as error:
             if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
@@ -292,6 +293,6 @@ def _create(admin: AdminClient, kafka: KafkaConfig, topics: list[NewTopic]) -> l
 def _settings(future: Future[dict[str, Any]], timeout_s: float) -> dict[str, str]:
     """A topic's configuration, empty where the right to DescribeConfigs is missing."""
     try:
-        return {name: str(entry.value) for name, entry in future.result(timeout_s).items()}
+        return {name: str(entry.value) for name, entry in answer(future, timeout_s).items()}
     except KafkaException:
         return {}

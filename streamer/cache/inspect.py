@@ -1,0 +1,68 @@
+"""What `streamer doctor` asks of Redis: one test key that lives a second, and what the server says of itself."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+
+from streamer.cache.gate import KEY_PREFIX, STORE_TIMEOUT_S, address_of, client_of
+from streamer.core.facts import CacheFacts
+
+_KEY = KEY_PREFIX + b"doctor"
+
+
+def inspect(url: str) -> CacheFacts:
+    """Redis at `url` (redis://, rediss:// or unix://). Never raises for what Redis does or does not do."""
+    client = client_of(url, STORE_TIMEOUT_S)
+    address = address_of(client)
+    try:
+        client.ping()
+    except (AuthenticationError, AuthorizationError) as error:
+        return CacheFacts(address, failure=_word(error), login=True)
+    except NoPermissionError:
+        pass  # PING is not among the commands that streamer needs
+    except (RedisError, OSError) as error:
+        # NOAUTH comes as a plain answer where the password is missing altogether.
+        login = _word(error) in ("NOAUTH", "WRONGPASS")
+        return CacheFacts(address, failure=_word(error), login=login)
+    denied, unwritable = [], ""
+    attempts: dict[str, tuple[Any, ...]] = {
+        "MGET": (_KEY,),
+        "EVAL": ("return 1", 1, _KEY),
+        "SET": (_KEY, b"", "PX", 1000),
+    }
+    for command, arguments in attempts.items():
+        try:
+            client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
+        except NoPermissionError:
+            denied.append(command)
+        except (RedisError, OSError) as error:
+            unwritable = _word(error) if command == "SET" else unwritable
+    about: dict[str, Any] = {}
+    with suppress(RedisError, OSError):
+        about = dict(client.info())
+    client.close()
+    limit = about.get("maxmemory")
+    return CacheFacts(
+        address,
+        denied=tuple(denied),
+        unwritable=unwritable,
+        version=str(about.get("redis_version", "")),
+        policy=str(about.get("maxmemory_policy", "")),
+        max_bytes=None if limit is None else int(limit),
+        cluster=bool(about.get("cluster_enabled", 0)),
+    )
+
+
+def _word(error: Exception) -> str:
+    """Redis' own word for it (OOM, READONLY …), else the kind of error: messages may quote what was sent."""
+    first = str(error).partition(" ")[0]
+    return first if isinstance(error, ResponseError) and first.isupper() else type(error).__name__

@@ -1,0 +1,130 @@
+"""`streamer doctor`: check everything that a run needs, and say how to mend what is wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer.cli.options import chosen_pipelines, config_options
+from streamer.config import Config, load
+from streamer.errors import ConfigurationError, ExitCode
+
+if TYPE_CHECKING:
+    from streamer.ops.doctor.examine import Check
+    from streamer.ops.doctor.ports import World
+
+_LOADED_WITHIN_S = 300.0
+_COLOURS = {"error": "red", "warning": "yellow"}
+
+
+@click.command()
+@click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
+@click.option("--no-model", is_flag=True, help="Look at the models' files alone; start no worker.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_options
+def doctor(
+    names: tuple[str, ...],
+    no_model: bool,
+    as_json: bool,
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    verbose: bool,
+) -> int:
+    """Check everything that a run needs, and say how to mend what is wrong. Changes nothing.
+
+    Looks at the configuration, brokers, topics, rights, groups, time limits, Redis (where it writes a key that lives a
+    second), the models (each is loaded in a worker), and this machine's GPU, memory, cores and ports.
+
+    An error would stop `streamer run`, or cost records, results or dead letters; with a warning it runs, but worse.
+    Exits 3 when there is an error, 0 otherwise.
+    """
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL)
+    checks = list(_shown(_checks(config_path, overrides, names, not no_model), quiet=as_json))
+    findings = [finding for check in checks for finding in check.findings]
+    errors = sum(finding.severity == "error" for finding in findings)
+    if as_json:
+        checked = [{"noun": check.noun, "about": check.about} for check in checks]
+        found = [asdict(finding) for finding in findings]
+        click.echo(json.dumps({"ok": not errors, "checked": checked, "findings": found}, ensure_ascii=False))
+    elif findings:
+        click.echo(f"\n{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}")
+    else:
+        click.echo("\nAll is well.")
+    return ExitCode.CONFIGURATION if errors else ExitCode.DONE
+
+
+def _checks(
+    config_path: str | None, overrides: tuple[str, ...], names: tuple[str, ...], load_models: bool
+) -> Iterator[Check]:
+    from streamer.ops.doctor.examine import Check, examine, refused
+
+    try:
+        config = load(config_path, os.environ, overrides)
+    except ConfigurationError as error:
+        yield Check("configuration", config_path or "streamer.toml", refused(error))
+        return
+    yield from examine(
+        config,
+        chosen := chosen_pipelines(config, names),
+        _world(config, len(chosen)),
+        int(time.time() * 1000),
+        load_models=load_models,
+    )
+
+
+def _world(config: Config, pipelines: int) -> World:
+    """The adapters that answer the doctor's questions."""
+    from streamer.assemble import worker_plan
+    from streamer.cache.inspect import inspect as inspect_cache
+    from streamer.core.facts import ModelFacts
+    from streamer.inference.trial import look_at_files, try_in_worker
+    from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
+    from streamer.local.machine import inspect as inspect_machine
+    from streamer.ops.doctor.ports import World
+
+    def plan(name: str) -> tuple[int, int]:
+        workers, spec = worker_plan(config.pipelines[name], name, pipelines)
+        return workers, spec.threads
+
+    def model(name: str, load_it: bool) -> ModelFacts:
+        _, spec = worker_plan(config.pipelines[name], name, pipelines)
+        facts = look_at_files(spec)
+        return facts if facts.failure or not load_it else try_in_worker(spec, _LOADED_WITHIN_S)
+
+    return World(
+        connect=ClusterInspector,
+        property_problem=property_problem,
+        client_times=client_times,
+        slot_is_held=slot_is_held,
+        cache=inspect_cache,
+        machine=inspect_machine,
+        plan=plan,
+        model=model,
+    )
+
+
+def _shown(checks: Iterator[Check], *, quiet: bool) -> Iterator[Check]:
+    """Each check as it comes: loading a model takes a while."""
+    for check in checks:
+        yield check
+        if quiet:
+            continue
+        worst = min((finding.severity.value for finding in check.findings), default="ok")
+        mark = {"ok": "✓", "warning": "!", "error": "✗"}[worst]
+        click.echo(f"{click.style(mark, fg=_COLOURS.get(worst, 'green'))} {check.noun:<10} {check.about}")
+        for finding in check.findings:
+            label = click.style(finding.severity.value, fg=_COLOURS[finding.severity], bold=True)
+            click.echo(
+                f"    {label} {finding.code} · {finding.where}\n      {finding.what}\n      mend: {finding.mend}"
+            )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,110 @@
+"""What `streamer doctor` gathers before a start. Values only: adapters fill them in, rules judge them.
+
+None and empty stand for what the other side did not let us see: rules say nothing about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from streamer.core.record import TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFacts:
+    """The cluster. `release` is the newest Kafka release that all its request versions prove, (0, 0) when older than
+    any that streamer can use. `settings` are one broker's; `silent` are addresses that brokers announce and nobody
+    answers at."""
+
+    address: str
+    brokers: int
+    release: tuple[int, int] | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """A topic. `in_sync` is the fewest replicas in sync of any partition; `leaderless` counts partitions."""
+
+    name: str
+    partitions: int
+    replication: int
+    in_sync: int
+    leaderless: int
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFacts:
+    """A member of a group now. `slot` is its group.instance.id."""
+
+    client: str
+    host: str
+    slot: str
+    topics: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """A pipeline's group: its members, and where it has come. `first_ms` is when the first record that is not settled
+    was written."""
+
+    name: str
+    assignor: str = ""
+    members: tuple[MemberFacts, ...] = ()
+    rights: frozenset[str] | None = None
+    settled: Mapping[TopicPartition, int] = field(default_factory=dict)
+    earliest: Mapping[TopicPartition, int] = field(default_factory=dict)
+    first_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
+    newest_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTimes:
+    """What the Kafka clients of a pipeline are told, in ms. `transaction` is None without transactions."""
+
+    transaction: int | None
+    session: int
+    heartbeat: int
+    poll: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFacts:
+    """Redis. `failure` says why it could not be asked at all, `denied` names commands that its user may not use,
+    `unwritable` is Redis' word (OOM, READONLY …) for why a test key could not be written."""
+
+    address: str
+    failure: str = ""
+    login: bool = False
+    denied: tuple[str, ...] = ()
+    unwritable: str = ""
+    version: str = ""
+    policy: str = ""
+    max_bytes: int | None = None
+    cluster: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFacts:
+    """This machine, as far as this process may use it. `gpus` is None when nobody can tell. `taken` are the HTTP
+    addresses that can't be listened on, with whether streamer itself listens there."""
+
+    cores: int
+    memory_bytes: int
+    gpus: int | None = None
+    taken: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A pipeline's model: `failure` why it can't be served; what a worker with it takes, where one was started."""
+
+    failure: str = ""
+    name: str = ""
+    revision: str = ""
+    device: str = ""
+    seconds: float = 0.0
+    worker_bytes: int = 0

@@ -1,0 +1,235 @@
+"""What `streamer doctor` asks of a cluster. Reads only; joins no group."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+from streamer.config_fields import Config, KafkaConfig, PipelineConfig
+from streamer.core.facts import BrokerFacts, ClientTimes, GroupFacts, MemberFacts, TopicFacts
+from streamer.errors import StreamerError
+from streamer.kafka import topics as kafka_topics
+from streamer.kafka.clients import admin_properties, check_properties, consumer_properties, producer_properties
+from streamer.kafka.errors import answer, start_error
+from streamer.kafka.lag import GroupOffsets
+from streamer.kafka.slots import SlotTakenError, take_slot
+
+REQUEST_S = 10.0
+_CONNECT_S = 3.0
+_DIAL_S = 2.0
+_VERSIONS_WITHIN_S = 3.0
+_API = re.compile(r"ApiKey \S+ \((\d+)\) Versions (\d+)\.\.(\d+)")
+# Requests by number (kafka.apache.org/protocol): TxnOffsetCommit 3 came with KIP-447, DescribeCluster and
+# ListTransactions with 2.8 and 3.0; 4.0 took the first versions of Fetch away (KIP-896).
+_TXN_OFFSET_COMMIT, _FETCH, _DESCRIBE_CLUSTER, _LIST_TRANSACTIONS = 28, 1, 60, 66
+_LOADING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
+_TRIES = 10
+
+
+def property_problem(kafka: KafkaConfig) -> str:
+    """Why librdkafka refuses the configured properties; "" when it takes them. Connects to nothing."""
+    try:
+        check_properties(kafka)
+    except StreamerError as error:
+        return str(error)
+    return ""
+
+
+def client_times(kafka: KafkaConfig, pipeline: PipelineConfig) -> ClientTimes:
+    """The times that the clients of a pipeline run with, the user's properties included."""
+    consumer = consumer_properties(kafka, pipeline, "doctor")
+    transaction = producer_properties(kafka, pipeline, "doctor").get("transaction.timeout.ms")
+    return ClientTimes(
+        transaction=int(transaction) if transaction and pipeline.guarantee == "exactly_once" else None,
+        session=int(consumer["session.timeout.ms"]),
+        heartbeat=int(consumer["heartbeat.interval.ms"]),
+        poll=int(consumer["max.poll.interval.ms"]),
+    )
+
+
+def slot_is_held(pipeline: PipelineConfig) -> bool:
+    """Whether another process on this host holds the slot that the configuration names."""
+    if not pipeline.slot:
+        return False
+    try:
+        take_slot(pipeline.group, pipeline.slot).release()
+    except SlotTakenError:
+        return True
+    return False
+
+
+class ClusterInspector:
+    """Asks about brokers, topics and groups. Raises DependencyError when the cluster does not answer,
+    ConfigurationError when it refuses us."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._kafka = config.kafka
+        self._admin = kafka_topics.connect(config.kafka, _CONNECT_S)
+        self._offsets = GroupOffsets(config.kafka)
+
+    def broker(self) -> BrokerFacts:
+        """The cluster as a whole."""
+        brokers = self._admin.list_topics("", timeout=REQUEST_S).brokers
+        nodes = sorted(brokers.values(), key=lambda node: int(node.id))
+        addresses = [(str(node.host), int(node.port or 0)) for node in nodes]
+        silent = tuple(f"{host}:{port}" for host, port in addresses if not _listens(host, port))
+        settings = self._settings(ResourceType.BROKER, [str(nodes[0].id)]) if nodes and not silent else {}
+        return BrokerFacts(
+            address=self._kafka.bootstrap_servers,
+            brokers=len(nodes),
+            release=_release(self._kafka),
+            settings=settings.get(str(nodes[0].id), {}) if nodes else {},
+            silent=silent,
+        )
+
+    def problems(self, pipelines: Iterable[str]) -> list[kafka_topics.Finding]:
+        """What `streamer topics check` finds."""
+        return kafka_topics.check(self._admin, self._config, pipelines, operator=True)
+
+    def topics(self, names: Iterable[str]) -> dict[str, TopicFacts]:
+        """Those of these topics that exist and that we may describe."""
+        wanted = sorted(set(names))
+        described = self._admin.describe_topics(TopicCollection(wanted), request_timeout=REQUEST_S)
+        settings = self._settings(ResourceType.TOPIC, wanted)
+        found = {}
+        for name in wanted:
+            try:
+                partitions = answer(described[name], REQUEST_S).partitions
+            except KafkaException:
+                continue  # `problems` tells
+            found[name] = TopicFacts(
+                name=name,
+                partitions=len(partitions),
+                replication=len(partitions[0].replicas),
+                in_sync=min(len(partition.isr) for partition in partitions),
+                leaderless=sum(partition.leader is None or partition.leader.id < 0 for partition in partitions),
+                settings=settings.get(name, {}),
+            )
+        return found
+
+    def group(self, name: str, topics: Iterable[str]) -> GroupFacts:
+        """A group, and where it has come in these topics, which must exist."""
+        description = self._description(name)
+        places = self._offsets.partitions(topics)
+        settled = self._offsets.committed(name)
+        earliest, ends = self._offsets.earliest(places), self._offsets.ends(places)
+        starts = {each: max(settled.get(each, 0), earliest[each]) for each in places}
+        return GroupFacts(
+            name=name,
+            assignor=description.partition_assignor or "",
+            members=tuple(
+                MemberFacts(
+                    client=member.client_id or "",
+                    host=(member.host or "").lstrip("/"),
+                    slot=member.group_instance_id or "",
+                    topics=frozenset(
+                        each.topic for each in (member.assignment.topic_partitions if member.assignment else ())
+                    ),
+                )
+                for member in description.members
+            ),
+            rights=_rights(description.authorized_operations),
+            settled=settled,
+            earliest=earliest,
+            first_ms=self._offsets.first_ms({each: at for each, at in starts.items() if at < ends[each]}),
+            newest_ms=self._offsets.newest_ms(places),
+        )
+
+    def _description(self, name: str) -> Any:
+        for attempt in range(1, _TRIES + 1):
+            request = self._admin.describe_consumer_groups(
+                [name], include_authorized_operations=True, request_timeout=REQUEST_S
+            )
+            try:
+                return answer(request[name], REQUEST_S)
+            except KafkaException as error:
+                if error.args[0].code() not in _LOADING or attempt == _TRIES:
+                    address = self._kafka.bootstrap_servers
+                    raise start_error(error, address=address, resource=f"group {name}") from None
+                time.sleep(0.2)
+        raise AssertionError("unreachable")
+
+    def _settings(self, kind: ResourceType, names: list[str]) -> dict[str, dict[str, str]]:
+        """Configurations by name; without those that we have no right to see."""
+        if not names:
+            return {}
+        found = {}
+        requests = self._admin.describe_configs(
+            [ConfigResource(kind, name) for name in names], request_timeout=REQUEST_S
+        )
+        for resource, future in requests.items():
+            try:
+                entries = answer(future, REQUEST_S)
+            except KafkaException:
+                continue
+            found[resource.name] = {name: str(entry.value) for name, entry in entries.items()}
+        return found
+
+
+class _Lines(logging.Handler):
+    """Keeps what the client says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def _release(kafka: KafkaConfig) -> tuple[int, int] | None:
+    """The newest release that the brokers' request versions prove; None when they did not come.
+
+    No request tells a broker's release, and the client tells the versions in its log alone.
+    """
+    lines = _Lines()
+    log = logging.Logger("streamer.kafka.inspect")
+    log.addHandler(lines)
+    admin = AdminClient({**admin_properties(kafka), "debug": "feature"}, logger=log)
+    deadline = time.monotonic() + _VERSIONS_WITHIN_S
+    spoken: dict[int, tuple[int, int]] = {}
+    while _TXN_OFFSET_COMMIT not in spoken and time.monotonic() < deadline:
+        admin.poll(0.1)
+        for line in lines.lines:
+            if match := _API.search(line):
+                key, low, high = (int(number) for number in match.groups())
+                spoken[key] = (low, high)
+    if not spoken:
+        return None
+    admin.poll(0.1)
+    for line in lines.lines:
+        if match := _API.search(line):
+            key, low, high = (int(number) for number in match.groups())
+            spoken[key] = (low, high)
+    return release_of(spoken)
+
+
+def release_of(spoken: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """The newest release that these versions of requests prove; (0, 0) for one before 2.5."""
+    if spoken.get(_TXN_OFFSET_COMMIT, (0, 0))[1] < 3:
+        return 0, 0
+    if spoken.get(_FETCH, (0, 0))[0] >= 4:
+        return 4, 0
+    if _LIST_TRANSACTIONS in spoken:
+        return 3, 0
+    return (2, 8) if _DESCRIBE_CLUSTER in spoken else (2, 5)
+
+
+def _rights(operations: list[Any] | None) -> frozenset[str] | None:
+    return frozenset(right.name.capitalize() for right in operations) if operations else None
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), _DIAL_S).close()
+    except OSError:
+        return False
+    return True

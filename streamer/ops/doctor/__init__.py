@@ -1,0 +1,1 @@
+"""Checks before a start. Adapters gather facts (`ports`), rules make findings of them, one file a noun."""

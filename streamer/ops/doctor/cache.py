@@ -1,0 +1,73 @@
+"""Rules on Redis. The cache changes cost and never an answer, so that nothing here keeps a pipeline from running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamer.core.facts import CacheFacts
+from streamer.ops.doctor.finding import Finding, warning
+
+_OLDEST = (6, 2)
+_NOTHING_SHARED = "every look-up is a miss"
+
+
+def judge(cache: CacheFacts) -> Iterator[Finding]:
+    """What is wrong with the shared cache."""
+    where = f"Redis at {cache.address}"
+    if cache.login:
+        yield warning(
+            "cache.login",
+            where,
+            f"it refuses the login ({cache.failure}): {_NOTHING_SHARED}",
+            "correct user and password in cache.url, or name a file that holds the URL as cache.url_file",
+        )
+        return
+    if cache.failure:
+        yield warning(
+            "cache.unreachable",
+            where,
+            f"it does not answer ({cache.failure}): {_NOTHING_SHARED} until it does",
+            'start it, correct cache.url, or set it to "" to keep answers in memory alone',
+        )
+        return
+    if cache.cluster:
+        yield warning(
+            "cache.cluster",
+            where,
+            f"it is a Redis Cluster, where the keys of a look-up lie in many slots: {_NOTHING_SHARED}",
+            "use a Redis of its own for streamer",
+        )
+    if cache.denied:
+        yield warning(
+            "cache.rights",
+            where,
+            f"its user may not use {', '.join(cache.denied)}",
+            "ACL SETUSER NAME ~streamer:1:* +mget +eval +evalsha +set",
+        )
+    if cache.unwritable:
+        full = cache.unwritable == "OOM"
+        yield warning(
+            "cache.unwritable",
+            where,
+            f"it takes no keys ({cache.unwritable}): answers are not shared",
+            "raise maxmemory, and set maxmemory-policy allkeys-lru"
+            if full
+            else "name the primary in cache.url, not a replica, and look at Redis' log",
+        )
+    if cache.max_bytes and cache.policy == "noeviction":
+        yield warning(
+            "cache.eviction",
+            where,
+            "maxmemory-policy is noeviction: once it is full, it takes no new answers",
+            "CONFIG SET maxmemory-policy allkeys-lru",
+        )
+    if cache.max_bytes == 0:
+        yield warning(
+            "cache.unbounded",
+            where,
+            "it has no maxmemory: it grows until the kernel kills it",
+            "CONFIG SET maxmemory 1gb, and maxmemory-policy allkeys-lru",
+        )
+    version = tuple(int(part) for part in cache.version.split(".")[:2] if part.isdigit())
+    if version and version < _OLDEST:
+        yield warning("cache.old", where, f"it is Redis {cache.version}", "upgrade it to 6.2 or later")

@@ -1,0 +1,158 @@
+"""The examination: gather facts in the order of what depends on what, and judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from streamer.config import Config
+from streamer.core.deadletters.audit import AUDIT_TOPIC
+from streamer.core.deadletters.state import STATE_TOPIC
+from streamer.core.facts import BrokerFacts, CacheFacts, GroupFacts, ModelFacts
+from streamer.errors import ConfigurationError, DependencyError, StreamerError
+from streamer.ops.doctor import broker, cache, clock, group, machine, model, pipelines, timing, topics
+from streamer.ops.doctor.finding import Finding, error, warning
+from streamer.ops.doctor.ports import Cluster, World
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at: `about` says what was seen, whether or not anything is wrong with it."""
+
+    noun: str
+    about: str
+    findings: list[Finding] = field(default_factory=list)
+
+
+def examine(config: Config, names: list[str], world: World, now_ms: int, *, load_models: bool) -> Iterator[Check]:
+    """Look at everything that these pipelines need, cheap things first."""
+    chosen = {name: config.pipelines[name] for name in names}
+    yield Check("pipelines", ", ".join(names), list(pipelines.judge(config.pipelines)))
+    yield from _kafka(config, names, world, now_ms)
+    if config.cache.url:
+        found = world.cache(config.cache.url)
+        yield Check("Redis", _about_cache(found), list(cache.judge(found)))
+    addresses = _addresses(config.telemetry.http, names)
+    facts = world.machine(addresses.values())
+    models = {}
+    for name, pipeline in chosen.items():
+        absent = list(model.judge(name, pipeline, ModelFacts(), facts))
+        found_model = ModelFacts() if absent else world.model(name, load_models)
+        models[name] = found_model
+        findings = absent or list(model.judge(name, pipeline, found_model, facts))
+        yield Check("model", f"{name}: {_about_model(pipeline.model, found_model)}", findings)
+    plans = {name: world.plan(name) for name in names}
+    about = f"{facts.cores} cores, {facts.memory_bytes / 1e9:.1f} GB, {facts.gpus or 'no'} GPU"
+    yield Check("machine", about, list(machine.judge(config, plans, models, facts, addresses)))
+
+
+def refused(failure: ConfigurationError) -> list[Finding]:
+    """What is wrong with a configuration that could not be loaded, one finding a problem."""
+    lines = str(failure).split("\n- ")
+    problems = lines[1:] or lines
+    return [_told("configuration.refused", "configuration", problem) for problem in problems]
+
+
+def _kafka(config: Config, names: list[str], world: World, now_ms: int) -> Iterator[Check]:
+    address = config.kafka.bootstrap_servers
+    if problem := world.property_problem(config.kafka):
+        yield Check("Kafka", address, [_told("property.refused", "kafka.properties", problem)])
+        return
+    try:
+        cluster = world.connect(config)
+        found = cluster.broker()
+    except StreamerError as failure:
+        yield Check("Kafka", address, [_failed(f"Kafka at {address}", failure)])
+        return
+    chosen = {name: config.pipelines[name] for name in names}
+    yield Check("Kafka", _about_broker(found), list(broker.judge(found, chosen)))
+    if found.silent:
+        return  # whatever those brokers hold would be waited for
+    try:
+        yield from _topics_and_groups(config, names, world, now_ms, cluster, found)
+    except StreamerError as failure:
+        yield Check("Kafka", address, [_failed(f"Kafka at {address}", failure)])
+
+
+def _topics_and_groups(
+    config: Config, names: list[str], world: World, now_ms: int, cluster: Cluster, brokers: BrokerFacts
+) -> Iterator[Check]:
+    problems = cluster.problems(names)
+    findings = []
+    for each in problems:
+        optional = each.topic in (STATE_TOPIC, AUDIT_TOPIC) and each.code != "topic.cleanup"
+        make = warning if optional else error
+        findings.append(make(each.code, each.topic, each.problem, each.mend))
+    wanted = [topic for name in names for topic in _topics_of(config, name)]
+    known = cluster.topics(wanted)
+    told = {(each.code, each.topic) for each in problems}
+    for finding in topics.judge(config, names, known, brokers):
+        if finding.code == "topic.compacted" and ("topic.cleanup", finding.where) in told:
+            continue
+        findings.append(finding)
+    yield Check("topics", f"{len(known)} of {len(set(wanted))} there", findings)
+    for name in names:
+        pipeline = config.pipelines[name]
+        inputs = [topic for topic in pipeline.input if topic in known]
+        findings = list(timing.judge(name, pipeline, world.client_times(config.kafka, pipeline), brokers))
+        if world.slot_is_held(pipeline):
+            findings.append(
+                error(
+                    "group.slot",
+                    f"pipeline {name}",
+                    f"slot {pipeline.slot} is held by another process on this host",
+                    "stop that one first, or give this replica another slot",
+                )
+            )
+        found = cluster.group(pipeline.group, inputs)
+        client = str(config.kafka.properties.get("client.id", group.CLIENT))
+        findings += group.judge(found, pipeline, client, known, now_ms, brokers.address)
+        findings += clock.judge(found, now_ms)
+        yield Check("group", f"{name}: {_about_group(found)}", findings)
+
+
+def _topics_of(config: Config, name: str) -> list[str]:
+    pipeline, telemetry = config.pipelines[name], config.telemetry
+    own = [*pipeline.input, pipeline.output, pipeline.dead_letter]
+    return [*own, *(topic for topic in (telemetry.reports, telemetry.spans) if topic)]
+
+
+def _addresses(http: str, names: list[str]) -> dict[str, str]:
+    """Where each pipeline will serve its metrics: one port after the other."""
+    host, _, port = http.rpartition(":")
+    return {name: f"{host}:{int(port) + number}" for number, name in enumerate(names)} if port not in ("", "0") else {}
+
+
+def _failed(where: str, failure: StreamerError) -> Finding:
+    code = "broker.unreachable" if isinstance(failure, DependencyError) else "broker.refused"
+    return _told(code, where, str(failure))
+
+
+def _told(code: str, where: str, message: str) -> Finding:
+    """A message of ours ends in its mend, after the last semicolon."""
+    what, _, mend = message.rpartition("; ")
+    return error(code, where, (what or mend).removeprefix(f"{where}: ").removeprefix(f"{where} "), mend)
+
+
+def _about_broker(found: BrokerFacts) -> str:
+    brokers = "1 broker" if found.brokers == 1 else f"{found.brokers} brokers"
+    release = (
+        "" if not found.release or found.release == (0, 0) else f", {found.release[0]}.{found.release[1]} or later"
+    )
+    return f"{found.address}: {brokers}{release}"
+
+
+def _about_group(found: GroupFacts) -> str:
+    members = {0: "no member", 1: "1 member"}.get(len(found.members), f"{len(found.members)} members")
+    return f"{found.name}, {members}, {len(found.first_ms)} of {len(found.earliest)} partitions have work"
+
+
+def _about_cache(found: CacheFacts) -> str:
+    return f"{found.address}{f': {found.version}, {found.policy}' if found.version else ''}"
+
+
+def _about_model(reference: str, found: ModelFacts) -> str:
+    if found.failure or not found.name:
+        return reference
+    loaded = f", ready on {found.device} in {found.seconds:.1f} s, {found.worker_bytes / 1e6:,.0f} MB"
+    return f"{found.name} {found.revision[:12]}{loaded if found.device else ''}".strip()

@@ -1,0 +1,67 @@
+"""What the doctor asks of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamer.config import Config, KafkaConfig, PipelineConfig
+from streamer.core.facts import (
+    BrokerFacts,
+    CacheFacts,
+    ClientTimes,
+    GroupFacts,
+    MachineFacts,
+    ModelFacts,
+    TopicFacts,
+)
+
+
+class TopicProblem(Protocol):
+    """Something about a topic that keeps a pipeline from starting, with the mend."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def problem(self) -> str: ...
+    @property
+    def mend(self) -> str: ...
+
+
+class Cluster(Protocol):
+    """A cluster that has answered. Every method may raise DependencyError or ConfigurationError."""
+
+    def broker(self) -> BrokerFacts:
+        """The brokers."""
+        ...
+
+    def problems(self, pipelines: Iterable[str]) -> Sequence[TopicProblem]:
+        """What `streamer topics check` finds."""
+        ...
+
+    def topics(self, names: Iterable[str]) -> Mapping[str, TopicFacts]:
+        """Those of these topics that exist."""
+        ...
+
+    def group(self, name: str, topics: Iterable[str]) -> GroupFacts:
+        """A group, and where it has come in these topics."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The questions, each answered by an adapter. `model` takes a pipeline's name and whether to load the model in a
+    worker; `plan` gives a pipeline's workers and the threads of each; `connect` raises when the cluster does not
+    answer or refuses us."""
+
+    connect: Callable[[Config], Cluster]
+    property_problem: Callable[[KafkaConfig], str]
+    client_times: Callable[[KafkaConfig, PipelineConfig], ClientTimes]
+    slot_is_held: Callable[[PipelineConfig], bool]
+    cache: Callable[[str], CacheFacts]
+    machine: Callable[[Iterable[str]], MachineFacts]
+    plan: Callable[[str], tuple[int, int]]
+    model: Callable[[str, bool], ModelFacts]
