@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from pathlib import Path
 
 import click
 
 from streamer.cli.options import chosen_pipelines, configured
 from streamer.config import Config
-from streamer.errors import UsageError
+from streamer.errors import ExitCode, UsageError
 
 
 @click.command()
@@ -67,3 +69,8 @@ def console(
         click.echo(f"the console is at {url} ({'may replay' if allow_replay else 'only reads'}); Ctrl-C ends it")
 
     serve(config, access, urls or metrics_urls(config), host, port, started)
+    # All is closed that can be. Leaving by the interpreter's end would run the clients' destructors, and those may wait
+    # for a broker that is gone.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(ExitCode.DONE)

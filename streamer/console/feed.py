@@ -33,6 +33,7 @@ BACK_RECORDS: Final = 20_000  # how far back each partition of the reports is re
 LOOK_S: Final = 2.0
 RETRY_S: Final = 3.0
 NO_TOPIC_S: Final = 15.0
+CLOSE_S: Final = 2.0
 SILENT_MS: Final = 6_000  # how long no answer of the brokers is no outage
 MAX_FACT_CHARS: Final = 200
 
@@ -70,11 +71,11 @@ class Feed:
         if config.telemetry.reports:
             jobs.append(("reports", self._read_reports, self._reports_source))
         self._threads = [
-            threading.Thread(target=self._keep_at, args=(work, source), name=f"console-{name}")
+            threading.Thread(target=self._keep_at, args=(work, source), name=f"console-{name}", daemon=True)
             for name, work, source in jobs
         ]
         if self._urls:
-            self._threads.append(threading.Thread(target=self._watch_metrics, name="console-metrics"))
+            self._threads.append(threading.Thread(target=self._watch_metrics, name="console-metrics", daemon=True))
 
     def start(self) -> None:
         """Begin to gather."""
@@ -82,11 +83,12 @@ class Feed:
             thread.start()
 
     def close(self) -> None:
-        """Stop gathering, and wait for it: up to a request's deadline while the brokers are away."""
+        """Stop gathering. What waits for brokers that are away is left behind."""
         self._stop.set()
+        deadline = time.monotonic() + CLOSE_S
         for thread in self._threads:
             if thread.is_alive():
-                thread.join()
+                thread.join(max(deadline - time.monotonic(), 0))
 
     def snapshot(self, since_ms: int) -> dict[str, Any]:
         """All that is known, with the points of the series from `since_ms` up to `until_ms`. Where `reading` differs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from streamer.ops.dlq.documents import cause_json, letter_json, trace_id
 MAX_VALUE_BYTES: Final = 256_000
 # Our own messages never quote a record. Those of other tools do; these are the endings of the headers that hold them.
 _QUOTING: Final = ("message", "stacktrace", "exception", "fallback_error")
+_CLASS_NAME: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$.]*")
 _OTHERS: Final = frozenset(Family) - {Family.STREAMER}
 
 
@@ -79,5 +81,9 @@ def _text(value: bytes) -> str:
 
 
 def _without_message(document: Mapping[str, Any], *, withhold: bool) -> dict[str, Any]:
-    message = document.get("message")
-    return {**document, "message": None if withhold else message, "withheld": withhold and message is not None}
+    """Without what another tool wrote freely: its message, and an exception that is more than a class's name."""
+    message, exception = document.get("message"), document.get("exception")
+    if not withhold:
+        return {**document, "withheld": False}
+    named = exception if exception is None or _CLASS_NAME.fullmatch(exception) else None
+    return {**document, "message": None, "exception": named, "withheld": (message, exception) != (None, named)}

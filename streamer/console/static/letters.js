@@ -9,6 +9,7 @@ import { number, table } from "./pipelines.js";
 export class DeadLetters {
   constructor(node, onReplay, jobs) {
     this.onReplay = onReplay;
+    this.looks = 0;
     this.summary = el("p", { class: "quiet", role: "status" });
     this.news = el("p", { class: "notice", hidden: true });
     this.closed = el("input", { type: "checkbox", onchange: () => this.look() });
@@ -22,21 +23,26 @@ export class DeadLetters {
       this.news, this.list, jobs);
   }
 
-  /** Look at the topics now. */
+  /** Look at the topics now; of looks that overlap the last one is shown. */
   async look() {
-    this.refresh.disabled = true;
+    this.looks += 1;
+    const mine = this.looks;
     this.list.setAttribute("aria-busy", "true");
     this.summary.textContent = "looking…";
+    let found = null;
+    let failed = null;
     try {
-      const found = await read(`/api/causes?closed=${this.closed.checked ? 1 : 0}`);
-      this.#show(found);
+      found = await read(`/api/causes?closed=${this.closed.checked ? 1 : 0}`);
     } catch (failure) {
+      failed = failure;
+    }
+    if (mine !== this.looks) return;
+    this.list.setAttribute("aria-busy", "false");
+    this.news.hidden = true;
+    if (found) this.#show(found);
+    else {
       this.summary.textContent = "";
-      this.list.replaceChildren(problem(failure, "Dead letters can't be read"));
-    } finally {
-      this.news.hidden = true;
-      this.refresh.disabled = false;
-      this.list.setAttribute("aria-busy", "false");
+      this.list.replaceChildren(problem(failed, "Dead letters can't be read"));
     }
   }
 

@@ -1,0 +1,330 @@
+"""The operators' page in a real Chromium: it shows what the pipelines do, and replays dead letters with the token."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+from streamer.local.ports import free_ports
+from tests.acceptance.harness import PIPELINE, ROOT, Given, Lab, Reader, Run, wait_for
+from tests.conftest import Kafka
+
+TOKEN = "a-token-of-the-operators"
+SCRIPT = "<script>window.owned = 1</script><img src=x onerror='window.owned = 1'>"
+FLAWED = 40
+EVENTS = 400
+PATIENCE_MS = 30_000
+OUTPUT = ROOT / "test-output"
+CHROMIUM_FLAGS = ("--disable-gpu", "--no-first-run", "--disable-background-networking")
+WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 375, "height": 812}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A pipeline at work, its dead letters, a console, and a browser."""
+
+    lab: Lab
+    reader: Reader
+    browser: Browser
+    url: str
+    away_url: str
+    mended: Path
+
+    @contextmanager
+    def page(self, path: str = "", *, url: str = "", **options: object) -> Iterator[Page]:
+        """A page of its own; an error in its scripts fails the test."""
+        context = self.browser.new_context(**{"viewport": WIDE, **options})  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{url or self.url}{path}")
+        yield page
+        context.close()
+        assert errors == []
+
+
+@pytest.fixture(scope="module")
+def stage(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One driver, one console that may replay and shows texts, and one whose brokers are away."""
+    expect.set_options(timeout=PATIENCE_MS)
+    OUTPUT.mkdir(exist_ok=True)
+    folder = tmp_path_factory.mktemp("console")
+    metrics, port, away_port = free_ports(3)
+    (folder / "token").write_text(TOKEN)
+    mended = folder / "mended"
+    with Lab(kafka.bootstrap_servers, folder) as lab, sync_playwright() as playwright:
+        lab.topics(2)
+        lab.create({"streamer.audit": {}}, 1)
+        model = "python:tests.console_models:Mended"
+        config = lab.config(model, options={"mended": str(mended)})
+        config.write_text(config.read_text().replace('http = ""', f'http = "127.0.0.1:{metrics}"'))
+        driver = lab.start(config)
+        replay = ("--allow-replay", "--token-file", str(folder / "token"), "--show-text")
+        console = _console(lab, config, port, *replay)
+        away = _console(lab, config, away_port, "--set", "kafka.bootstrap_servers=127.0.0.1:1")
+        reader = lab.reader()
+        browser = _chromium(playwright)
+        wait_for(driver.assigned, "partitions", run=driver)
+        for run in (console, away):
+            wait_for(lambda run=run: "the console is at" in run.log, "the console", run=run)
+        urls = (f"http://127.0.0.1:{each}/" for each in (port, away_port))
+        yield Stage(lab, reader, browser, *urls, mended)
+        browser.close()
+        for run in (console, away):
+            run.signal(15)
+        for run in (console, away):
+            assert run.wait() == 0, run.log
+            assert "Traceback" not in run.log
+            assert "FLAW" not in run.log
+
+
+@pytest.fixture(scope="module")
+def dead_letters(stage: Stage) -> None:
+    """A tenth of the events failed, the first of them with a script in its text."""
+    stage.lab.produce(_event(number, SCRIPT if number == 0 else "") for number in range(EVENTS))
+    wait_for(lambda: sum(bool(each.code) for each in stage.reader.outcomes) == FLAWED, "the dead letters")
+
+
+def _console(lab: Lab, config: Path, port: int, *arguments: str) -> Run:
+    command = [sys.executable, "-m", "streamer", "console", "--config", str(config), "--port", str(port), *arguments]
+    run = Run(command, lab.folder / f"console-{port}.log")
+    lab.runs.append(run)
+    return run
+
+
+def _chromium(playwright: Playwright) -> Browser:
+    """The system's Chromium, else Playwright's own."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    path = found or playwright.chromium.executable_path
+    if not Path(path).exists():
+        pytest.fail("these tests need Chromium: apt-get install chromium, or .venv/bin/playwright install chromium")
+    flags = [*CHROMIUM_FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    return playwright.chromium.launch(executable_path=path, args=flags)
+
+
+def _event(number: int, words: str = "") -> Given:
+    flaw = "FLAW" if number % (EVENTS // FLAWED) == 0 else ""
+    return Given(b"k%d" % number, json.dumps({"text": f"{number} {words} {flaw}"}).encode(), [])
+
+
+def _dead_letters(page: Page) -> None:
+    expect(page.locator("li.cause")).to_have_count(1)
+
+
+def _replayed(reader: Reader) -> int:
+    """Results whose event lay somewhere else first: a replay keeps its id, which is that place."""
+    sources = [(each.body["id"], each.body["source"]) for each in reader.outcomes[: reader.count] if not each.code]
+    return sum(name != f"{at['topic']}/{at['partition']}/{at['offset']}" for name, at in sources)
+
+
+def _high_pixels(page: Page) -> int:
+    """Pixels in the colour of results in the upper half of the first chart."""
+    return int(
+        page.evaluate(
+            """() => {
+              const canvas = document.querySelector(".plot canvas");
+              if (!canvas) return 0;
+              const size = [canvas.width, Math.floor(canvas.height / 2)];
+              const pixels = canvas.getContext("2d").getImageData(0, 0, ...size).data;
+              const name = getComputedStyle(document.documentElement).getPropertyValue("--blue").trim();
+              const wanted = [1, 3, 5].map((at) => parseInt(name.slice(at, at + 2), 16));
+              let found = 0;
+              for (let at = 0; at < pixels.length; at += 4) {
+                const near = wanted.every((part, index) => Math.abs(part - pixels[at + index]) < 40);
+                if (near && pixels[at + 3] > 200) found += 1;
+              }
+              return found;
+            }"""
+        )
+    )
+
+
+@contextmanager
+def _load(lab: Lab) -> Iterator[None]:
+    """Events without a flaw, some hundred a second, until the end of the block."""
+    stop = threading.Event()
+
+    def produce() -> None:
+        while not stop.wait(0.2):
+            lab.produce(Given(None, json.dumps({"text": f"{number} fine"}).encode(), []) for number in range(60))
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _until(condition: Callable[[], bool], page: Page) -> None:
+    """Wait for what no locator can see, letting the page live."""
+    for _ in range(PATIENCE_MS // 100):
+        if condition():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("not in time")
+
+
+def test_charts_move_under_load(stage: Stage) -> None:
+    """Throughput, lag, latency, settles and workers are shown, and the lines rise when events come."""
+    with stage.page() as page:
+        card = page.locator(f'[data-pipeline="{PIPELINE}"]')
+        figure = {key: card.locator(f'[data-figure="{key}"] b') for key in ("results", "lag", "latency", "settle")}
+        expect(card.locator('[data-figure="workers"] b')).to_have_text("1")
+        expect(figure["lag"]).to_have_text("0")
+        expect(card.locator(".state")).to_have_text("idle", timeout=PATIENCE_MS)
+        expect(figure["results"]).to_have_text("0")
+        with _load(stage.lab):
+            expect(card.locator(".state")).to_have_text("settling")
+            expect(figure["results"]).to_have_text(re.compile(r"^\d{2,}$"))
+            expect(figure["latency"]).to_have_text(re.compile(r"\d m?s$"))
+            expect(figure["settle"]).to_have_text(re.compile(r"\d"))
+            _until(lambda: _high_pixels(page) > 3, page)
+            page.screenshot(path=OUTPUT / "console-pipelines.png", full_page=True)
+        plot = card.locator(".plot").first
+        label = plot.get_attribute("aria-label") or ""
+        assert re.search(r"results \d+", label), label
+
+
+def test_a_replay_is_executed_with_the_right_token_only(stage: Stage, dead_letters: None) -> None:
+    """A dry run says what would move; a wrong token moves nothing; the right one moves all, with progress, and the
+    mended model answers."""
+    with stage.page("#/dead-letters") as page:
+        _dead_letters(page)
+        expect(page.locator("li.cause")).to_contain_text("ZeroDivisionError")
+        expect(page.locator("li.cause .amount")).to_have_text(str(FLAWED))
+        page.screenshot(path=OUTPUT / "console-dead-letters.png", full_page=True)
+        page.locator("li.cause").get_by_role("button", name="Replay").click()
+        dialog = page.get_by_role("dialog", name="Replay")
+        execute = dialog.get_by_role("button", name="Execute")
+        expect(execute).to_be_disabled()
+        dialog.get_by_role("spinbutton", name="Records a second").fill("40")
+        dialog.get_by_role("button", name="Dry run").click()
+        expect(dialog.get_by_text(f"{FLAWED} records would move")).to_be_visible()
+        expect(execute).to_have_text(f"Execute: move {FLAWED}")
+
+        token = dialog.get_by_role("textbox", name="Token")
+        token.fill("not the token of the operators")
+        execute.click()
+        expect(dialog.get_by_text("the token is missing or wrong")).to_be_visible()
+        expect(token).to_be_focused()
+        page.screenshot(path=OUTPUT / "console-wrong-token.png")
+        assert page.locator("#jobs li").count() == 0
+
+        stage.mended.touch()
+        token.fill(TOKEN)
+        execute.click()
+        job = page.locator("#jobs li")
+        expect(job.locator(".state")).to_have_text("running")
+        expect(job.locator(".number")).to_have_text(re.compile(rf"^[1-9]\d* of {FLAWED}$"))
+        page.screenshot(path=OUTPUT / "console-replay.png", full_page=True)
+        expect(job.locator(".state")).to_have_text("done")
+        expect(job.locator(".number")).to_have_text(f"{FLAWED} of {FLAWED}")
+        expect(page.get_by_text("No open dead letters")).to_be_visible()
+    wait_for(lambda: _replayed(stage.reader) == FLAWED, "the results of what was replayed")
+
+
+def test_a_script_in_an_events_text_is_only_text(stage: Stage, dead_letters: None) -> None:
+    """With --show-text the value is there to read, word for word, and nothing of it runs."""
+    with stage.page("#/dead-letters") as page:
+        page.get_by_label("replayed and discarded too").check()
+        _dead_letters(page)
+        page.get_by_role("button", name="Examples").click()
+        page.locator(".examples tr", has_text="k0").get_by_role("link").click()
+        value = page.get_by_role("dialog").locator("pre")
+        expect(value).to_contain_text(SCRIPT)
+        expect(page.get_by_role("dialog")).to_contain_text("streamer.error.code")
+        page.screenshot(path=OUTPUT / "console-dead-letter.png")
+        assert value.locator("*").count() == 0
+        assert page.evaluate("() => window.owned === undefined")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_everything_is_reached_by_keyboard(stage: Stage, dead_letters: None) -> None:
+    """Tab reaches the views, the range, the charts and the buttons, each with a visible focus; arrows read a chart."""
+    with stage.page() as page:
+        expect(page.locator(".plot canvas").first).to_be_visible()
+        reached: list[str] = []
+        for _ in range(12):
+            page.keyboard.press("Tab")
+            name, outline = page.evaluate(
+                """() => {
+                  const on = document.activeElement;
+                  const shown = on.type === "radio" ? on.nextElementSibling : on;
+                  const name = `${on.tagName} ${on.name ?? ""} ${on.className}`.trim();
+                  return [name, getComputedStyle(shown).outlineStyle];
+                }"""
+            )
+            reached.append(name)
+            assert outline != "none", name
+        assert sum(name.startswith("A") for name in reached) >= 4
+        assert "INPUT range" in reached
+        assert sum(name.endswith("plot") for name in reached) == 6
+        plot = page.locator(".plot").first
+        plot.focus()
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator("figcaption").first).to_contain_text(re.compile(r"\d\d:\d\d:\d\d"))
+
+        page.goto(f"{stage.url}#/dead-letters")
+        page.get_by_label("replayed and discarded too").focus()
+        page.keyboard.press("Space")
+        for button in ("Examples", "Replay"):
+            _dead_letters(page)
+            page.locator("li.cause").get_by_role("button", name=button).focus()
+            page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog", name="Replay")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        page.locator(".examples").get_by_role("link").first.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_contain_text("came from")
+
+
+@pytest.mark.parametrize(("name", "viewport", "scheme"), [("phone", PHONE, "light"), ("dark", WIDE, "dark")])
+def test_it_fits_a_phone_and_the_dark(
+    stage: Stage, dead_letters: None, name: str, viewport: dict[str, int], scheme: str
+) -> None:
+    """No page is wider than a phone, and in the dark the page and its charts are dark."""
+    with stage.page(viewport=viewport, color_scheme=scheme) as page:
+        expect(page.locator(".plot canvas").first).to_be_visible()
+        views = {"pipelines": ".pipeline", "dead-letters": ".view h2", "health": "#health .empty"}
+        for view, shown in views.items():
+            page.goto(f"{stage.url}#/{view}")
+            expect(page.locator(shown).first).to_be_visible()
+            if view == "dead-letters":
+                page.get_by_label("replayed and discarded too").check()
+                _dead_letters(page)
+            page.screenshot(path=OUTPUT / f"console-{name}-{view}.png", full_page=True)
+            assert page.evaluate("() => document.documentElement.scrollWidth") <= viewport["width"]
+        background = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+        brightness = sum(map(int, re.findall(r"\d+", background)[:3]))
+        assert brightness < 120 if scheme == "dark" else brightness > 600
+        expect(page.locator("#health .empty")).to_contain_text("streamer.health")
+
+
+def test_brokers_away_are_told_of(stage: Stage) -> None:
+    """A banner names them and says that the console keeps trying; nothing is made up, and nothing can be executed."""
+    with stage.page(url=stage.away_url) as page:
+        banner = page.locator(".banner.bad")
+        expect(banner).to_contain_text("Kafka at 127.0.0.1:1 does not answer")
+        expect(banner).to_contain_text("keeps trying")
+        expect(page.locator("#status")).to_have_text("brokers away")
+        expect(page.locator('[data-figure="results"] b')).to_have_text("–")
+        expect(page.locator(".pipeline .state")).to_have_text("unknown")
+        page.screenshot(path=OUTPUT / "console-brokers-away.png")
+        page.goto(f"{stage.away_url}#/dead-letters")
+        expect(page.get_by_text("Dead letters can't be read")).to_be_visible()

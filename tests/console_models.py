@@ -1,0 +1,25 @@
+"""A `python:` model that is mended while it runs, for the tests of the console."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from streamer.inference.model import Input
+
+
+class Mended:
+    """Answers `{"ok": 1}`; raises for texts with the word FLAW until the file named by the option `mended` is there."""
+
+    version = "mended-1"
+    probe = "probe"
+    cacheable = False
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.mended = Path(options["mended"])
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """See the class."""
+        if any("FLAW" in one.text for one in inputs) and not self.mended.exists():
+            raise ZeroDivisionError("division by zero in head 3")
+        return [{"ok": 1} for _ in inputs]

@@ -1,0 +1,186 @@
+"""Who may do what on the console, over its real application without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamer.config import load
+from streamer.console.access import Access, knows_host, make_access, read_token
+from streamer.console.actions import Desk
+from streamer.console.app import Console, make_app
+from streamer.console.feed import Feed
+from streamer.errors import ConfigurationError, UsageError
+
+TOKEN = "0123456789abcdef0123"
+CONFIG = load(
+    None,
+    {},
+    [
+        "kafka.bootstrap_servers=127.0.0.1:1",
+        "pipelines.p.task=embedding",
+        "pipelines.p.model=builtin:null",
+        "pipelines.p.input=in",
+        "pipelines.p.output=out",
+    ],
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def error(self) -> str:
+        return str(json.loads(self.body)["error"])
+
+
+def ask(
+    access: Access, path: str, *, method: str = "GET", body: bytes = b"", host: str = "127.0.0.1:8080", **headers: str
+) -> Answer:
+    """One request to the application."""
+    console = Console(CONFIG, access, Feed(CONFIG, []), Desk(CONFIG, show_text=False), stopping=lambda: True)
+    app = make_app(console, "127.0.0.1")
+    given = {"host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8080),
+    }
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    start = sent[0]
+    found = {name.decode(): value.decode() for name, value in start["headers"]}
+    return Answer(start["status"], found, b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+def execute(access: Access, body: bytes = b'{"job": "j"}', **headers: str) -> Answer:
+    return ask(access, "/api/replay/execute", method="POST", body=body, content_type="application/json", **headers)
+
+
+MAY_REPLAY = make_access("127.0.0.1", allow_replay=True, show_text=False, token=TOKEN)
+ONLY_READS = make_access("127.0.0.1", allow_replay=False, show_text=False, token=None)
+PUBLIC = make_access("0.0.0.0", allow_replay=False, show_text=False, token=TOKEN)
+
+
+@pytest.mark.parametrize("path", ["/", "/static/main.js", "/api/about", "/api/nothing"])
+def test_every_answer_tells_the_browser_to_be_strict(path: str) -> None:
+    """No inline script, no foreign source, no sniffing, no frame."""
+    headers = ask(ONLY_READS, path).headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "set-cookie" not in headers
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", ""])
+def test_a_foreign_host_header_is_refused(host: str) -> None:
+    """A name that somebody let resolve to this machine gets nothing, the page included."""
+    assert ask(ONLY_READS, "/", host=host).status == 421
+    assert ask(MAY_REPLAY, "/api/about", host=host).status == 421
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "[::1]:8080", "10.1.2.3", "LocalHost"])
+def test_this_machine_is_known_by_address_and_as_localhost(host: str) -> None:
+    """An address can't be rebound, so any is known."""
+    assert knows_host(host, "127.0.0.1")
+
+
+def test_another_sites_page_gets_nothing() -> None:
+    """A browser says who asks; the page itself may be linked to."""
+    assert ask(ONLY_READS, "/api/about", sec_fetch_site="cross-site").status == 403
+    assert ask(ONLY_READS, "/api/about", sec_fetch_site="same-origin").status == 200
+    assert ask(ONLY_READS, "/", sec_fetch_site="cross-site").status == 200
+
+
+def test_without_allow_replay_nothing_is_executed() -> None:
+    """Not even with a token that fits."""
+    reads = make_access("127.0.0.1", allow_replay=False, show_text=False, token=TOKEN)
+    answer = execute(reads, authorization=f"Bearer {TOKEN}")
+    assert answer.status == 403
+    assert "--allow-replay" in answer.error
+
+
+@pytest.mark.parametrize("given", ["", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ", f"Bearer {TOKEN[:-1]}"])
+def test_a_wrong_token_is_refused(given: str) -> None:
+    """Only the whole token in a Bearer header counts."""
+    assert execute(MAY_REPLAY, authorization=given).status == 401
+
+
+def test_the_right_token_is_let_through() -> None:
+    """What is refused then is the job that nobody surveyed."""
+    answer = execute(MAY_REPLAY, authorization=f"Bearer {TOKEN}")
+    assert answer.status == 400
+    assert "dry run" in answer.error
+
+
+def test_only_json_is_taken() -> None:
+    """A form, which any site may send here, is refused, and so is what is no such document."""
+    token = f"Bearer {TOKEN}"
+    form = ask(MAY_REPLAY, "/api/replay/execute", method="POST", content_type="text/plain", authorization=token)
+    assert form.status == 415
+    assert execute(MAY_REPLAY, b"{", authorization=token).status == 400
+    assert execute(MAY_REPLAY, b'{"job": "j", "more": 1}', authorization=token).status == 400
+    assert execute(MAY_REPLAY, b'{"job": "%s"}' % (b"x" * 70_000), authorization=token).status == 413
+
+
+@pytest.mark.parametrize("path", ["/api/live", "/api/causes", "/api/examples", "/api/letters/out.dlq/0/0"])
+def test_beyond_this_machine_reading_takes_the_token_too(path: str) -> None:
+    """All but the page and what it is."""
+    assert ask(PUBLIC, path).status == 401
+    assert ask(PUBLIC, "/").status == 200
+    assert json.loads(ask(PUBLIC, "/api/about").body)["private"] is True
+
+
+def test_only_dead_letter_topics_are_shown() -> None:
+    """The console is no way into other topics."""
+    assert ask(ONLY_READS, "/api/letters/in/0/0").status == 400
+    assert "no dead-letter topic" in ask(ONLY_READS, "/api/letters/in/0/0").error
+
+
+def test_the_options_must_go_together() -> None:
+    """To replay, or to be reached from elsewhere, takes a token of some length."""
+    for host, replay, token in (("127.0.0.1", True, None), ("0.0.0.0", False, None), ("127.0.0.1", True, "short")):
+        with pytest.raises(UsageError, match="openssl rand"):
+            make_access(host, allow_replay=replay, show_text=False, token=token)
+    assert not make_access("::1", allow_replay=False, show_text=False, token=None).private
+    assert not make_access("localhost", allow_replay=False, show_text=False, token=None).private
+
+
+def test_the_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
+    """The file first; an empty or missing one is an error, not no token."""
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    assert read_token(file, "other") == TOKEN
+    assert read_token(None, f" {TOKEN} ") == TOKEN
+    assert read_token(None, " ") is None
+    file.write_text("\n")
+    for bad in (file, tmp_path / "missing"):
+        with pytest.raises(ConfigurationError, match="--token-file"):
+            read_token(bad, None)
