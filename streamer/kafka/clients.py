@@ -141,6 +141,10 @@ def producer_properties(
         owned["batch.size"] = batch_bytes
     if pipeline.guarantee == "exactly_once":
         defaults["transaction.timeout.ms"] = 10_000
+        # When the group's coordinator is lost for longer than it stays in the metadata, send_offsets_to_transaction
+        # waits, past its timeout, until the connection to *another* broker opens or closes (librdkafka #5511, #5456).
+        # Idle ones close after this time, so that it goes on; without it that took 90 s and a new process (measured).
+        defaults["connections.max.idle.ms"] = 4_000
         owned["transactional.id"] = f"{pipeline.group}.{slot}"
     else:
         owned["enable.idempotence"] = True

@@ -19,7 +19,7 @@ FAULTS = (
     "record that kills workers",
     "commit answer cut off",
     "commit request cut off",
-    "broker killed",
+    "group coordinator killed",
     "Redis blackholed",
     "records deleted by retention",
 )
@@ -27,7 +27,7 @@ FAULTS = (
 
 @pytest.mark.slow
 def test_nothing_is_lost_repeated_or_reordered_in_chaos() -> None:
-    """Through kills of members, workers and a broker, commits cut off, a deadly record, a Redis that does not answer
+    """Through kills of members, workers and the group's coordinator, commits cut off, a deadly record, a Redis that does not answer
     and retention that runs ahead, no anomaly is found; the deadly record costs three workers at most."""
     only = [argument for fault in FAULTS for argument in ("--only", fault)]
     command = [sys.executable, "-m", "streamer", "bench", "chaos", "--json", "--members", "2", "--seed", "7"]
@@ -41,6 +41,7 @@ def test_nothing_is_lost_repeated_or_reordered_in_chaos() -> None:
     assert all(figures[fault]["times"] >= 1 for fault in FAULTS)
     assert figures["record that kills workers: deaths"]["value"] <= 3
     assert figures["unseen by retention"]["value"] > 0
+    assert figures["member ended, started again"]["value"] == 0
 
 
 def test_an_unknown_fault_is_refused() -> None:

@@ -23,6 +23,7 @@ from streamer.bench.chaos.members import Member
 from streamer.bench.chaos.workload import EventWriter, Watcher
 from streamer.bench.program import BenchError
 from streamer.bench.proxy import Proxy
+from streamer.kafka.topics import connect
 from streamer.local import LocalProcess, Stack
 
 SESSION_S = 10.0
@@ -289,10 +290,22 @@ def _send(pid: int, number: signal.Signals) -> None:
 
 def kill_broker(scene: Scene, rng: random.Random, kind: str) -> None:
     """SIGKILL, started again after a while."""
-    broker = rng.choice(scene.stack.kafka_processes)
+    _kill_broker(scene, rng.choice(scene.stack.kafka_processes), kind, rng.uniform(1, 8))
+
+
+def kill_group_coordinator(scene: Scene, rng: random.Random, kind: str) -> None:
+    """SIGKILL of the broker that holds the group's offsets, started again when it is out of the clients' metadata."""
+    group = scene.setup.config.pipelines[PIPELINE].group
+    # A client that knew a coordinator which is gone may wait for it for ever: a new client for each question.
+    admin = connect(scene.setup.config.kafka)
+    coordinator = admin.describe_consumer_groups([group])[group].result().coordinator
+    _kill_broker(scene, scene.stack.kafka_processes[coordinator.id - 1], kind, rng.uniform(8, 14))
+
+
+def _kill_broker(scene: Scene, broker: LocalProcess, kind: str, away_s: float) -> None:
     at = time.monotonic()
     broker.kill()
-    scene.rest(rng.uniform(1, 8))
+    scene.rest(away_s)
     broker.launch()
     scene.note(kind, broker.name, at, scene.all_partitions)
     broker.wait_ready()
@@ -405,6 +418,7 @@ FAULTS: Sequence[Fault] = (
     Fault("worker frozen", freeze_worker, LEASE_S + 5.0, light=True),
     Fault(DEADLY, write_deadly_record),
     Fault("broker killed", kill_broker, 20.0),
+    Fault("group coordinator killed", kill_group_coordinator, 20.0),
     Fault("broker frozen", freeze_broker, 20.0),
     Fault("partitions added", add_partition),
     Fault("records deleted by retention", delete_records),
