@@ -150,6 +150,7 @@ def worker_plan(pipeline: PipelineConfig, name: str, pipelines: int = 1) -> tupl
         model=pipeline.model,
         dtype=pipeline.dtype,
         backend=pipeline.backend,
+        compile=pipeline.compile,
         device=pipeline.device,
         threads=threads,
         on_overflow=pipeline.on_overflow,

@@ -209,9 +209,19 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ),
     ] = "auto"
     backend: Annotated[
-        Literal["auto", "torch"],
-        Meta(description="What runs the model. auto takes the fastest that is installed; set one to keep to it."),
+        Literal["auto", "torch", "openvino"],
+        Meta(
+            description="What runs the model. auto takes OpenVINO for encoders on a CPU where it is installed"
+            " (streamer[cpu]) and its numbers agree with torch's, else torch. Set one to keep to it."
+        ),
     ] = "auto"
+    compile: Annotated[
+        bool,
+        Meta(
+            description="Compile the network with torch.compile, which takes up to a minute at each start of a worker."
+            " Set true for long runs of one model on a GPU, after measuring."
+        ),
+    ] = False
     device: Annotated[
         str,
         Meta(

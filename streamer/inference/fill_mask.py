@@ -54,6 +54,7 @@ class FillMask(TorchModel):
 
     tolerance = 0.03  # of a probability
     params = FillMaskParams
+    converts = False
 
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Refuses models whose tokenizer has no mask token."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+Backend = Literal["auto", "torch", "openvino"]
 Overflow = Literal["truncate", "reject", "window"]
 
 # More threads than this on one forward batch pay little for the small matrices of encoders: start another worker.
@@ -16,16 +17,18 @@ _THREADS_A_WORKER = 4
 class WorkerSpec(msgspec.Struct, frozen=True):
     """One pipeline's model as its workers run it; built by the driver from the configuration.
 
-    `device` is `auto` (worker n takes GPU n modulo their number, else the CPU), `cpu` or `cuda:N`. `batch_tokens`
-    bounds a forward batch's padded tokens, 0 is the device's default. `options` are the task's own and are checked
-    by its family. `max_text_bytes` refuses larger texts before tokenising, 0 does not.
+    `backend` `auto` takes OpenVINO for encoders on a CPU where it is installed and agrees with torch; `compile` is
+    torch's. `device` is `auto` (worker n takes GPU n modulo their number, else the CPU), `cpu` or `cuda:N`.
+    `batch_tokens` bounds a forward batch's padded tokens, 0 is the device's default. `options` are the task's own and
+    are checked by its family. `max_text_bytes` refuses larger texts before tokenising, 0 does not.
     """
 
     pipeline: str
     task: str
     model: str
     dtype: DType = "auto"
-    backend: Literal["auto", "torch"] = "auto"
+    backend: Backend = "auto"
+    compile: bool = False
     device: str = "auto"
     threads: int = 1
     on_overflow: Overflow = "truncate"

@@ -42,7 +42,7 @@ class TextTokenizer:
             raise ModelError("the tokenizer of the model has no fast form (tokenizer.json)")
         # A copy of its own: the object is not safe to share between threads.
         self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._takes_type_ids = "token_type_ids" in tokenizer.model_input_names
+        self.takes_type_ids = "token_type_ids" in tokenizer.model_input_names
         self._lower_case = bool(read_json(path / "sentence_bert_config.json").get("do_lower_case", False))
         self._windowed_side = windowed_side
         self.pad_id = int(tokenizer.pad_token_id or 0)
@@ -75,7 +75,7 @@ class TextTokenizer:
 
     def row(self, encoding: tokenizers.Encoding, given: Given) -> Row:
         """What the network reads of an encoding of `given`."""
-        return Row(encoding.ids, encoding.type_ids if self._takes_type_ids and isinstance(given, tuple) else None)
+        return Row(encoding.ids, encoding.type_ids if self.takes_type_ids and isinstance(given, tuple) else None)
 
     def is_cut(self, encoding: tokenizers.Encoding) -> bool:
         """Whether more of the text lies beyond this encoding."""

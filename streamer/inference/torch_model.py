@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,8 +15,10 @@ from transformers import AutoConfig
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import ModelError
+from streamer.inference.device import choose_device, choose_dtype, free_memory, use_threads
 from streamer.inference.family import Family, Numbers
-from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, Encoded, cut
+from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, cut
+from streamer.inference.openvino_network import OpenVinoNetwork, installed, open_network
 from streamer.inference.packed_linear import pack
 from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view
@@ -27,34 +28,41 @@ from streamer.inference.tokenizer import Row, TextTokenizer
 log = logging.getLogger(__name__)
 
 
+# Between two ways to compute in fp32; of a score, or 1 minus a cosine.
+FLOAT32_TOLERANCE = 1e-4
+# Below it `auto` does not convert: what a pass of so small a network costs is not its arithmetic.
+OPENVINO_PARAMETERS = 5_000_000
+
+
 class TorchModel(Family):
     """A family's transformers model. The family says what network to load and what its numbers are: probabilities, a
     vector …"""
 
+    converts: ClassVar[bool] = True
+    """Whether the family only calls its network, so that another backend can run it."""
+
     def __init__(self, spec: WorkerSpec, located: Located, worker: int) -> None:
         self._spec = spec
-        torch.set_num_threads(spec.threads)
-        if torch.get_num_interop_threads() != 1:  # can be set once in a process
-            torch.set_num_interop_threads(1)
+        use_threads(spec.threads)
         names = used_files(located.path)
         revision = digest(located.path, names)
         with view(located.path, names) as path:
             self.config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
             self.tokenizer = TextTokenizer(path, self.config, self.windowed_side)
             self.read_options(path, spec.options)
-            self.device = _choose_device(spec.device, worker)
+            self.device = choose_device(spec.device, worker)
             self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
             self.probe, *checks = self.encode_checks()
             self.network = self._load(path)
-            dtype = self._lower(path, checks)
+            dtype, backend = self._hasten(path, revision, [row for check in checks for row in check.content.rows])
         self.card = ModelCard(
             name=located.name,
             revision=revision,
             task=spec.task,
             dtype=str(dtype).removeprefix("torch."),
-            backend="torch",
+            backend=backend,
             device=str(self.device),
-            tolerance=self.tolerance if dtype is not torch.float32 else 1e-4,
+            tolerance=self.tolerance if dtype is not torch.float32 else FLOAT32_TOLERANCE,
             max_tokens=self.tokenizer.max_tokens,
         )
 
@@ -84,9 +92,7 @@ class TorchModel(Family):
 
     def free_memory(self) -> None:
         """Collect tensors and give cached blocks back to the device."""
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_memory(self.device)
 
     def _pass(self, rows: Sequence[Row]) -> list[Numbers]:
         lengths = np.fromiter((len(row.ids) for row in rows), np.int64, len(rows))
@@ -131,67 +137,98 @@ class TorchModel(Family):
             )
         return network.eval().requires_grad_(False).to(self.device)
 
-    def _lower(self, path: Path, checks: list[Encoded]) -> torch.dtype:
-        """Go down to the dtype asked for, if outputs stay within `tolerance` of fp32's; returns the dtype in use."""
-        dtype = _choose_dtype(self._spec.dtype, self.device)
-        if dtype is torch.float32:
-            return dtype
-        rows = [row for check in checks for row in check.content.rows]
+    def _hasten(self, path: Path, revision: str, rows: list[Row]) -> tuple[torch.dtype, str]:
+        """Make the network as fast as its numbers for known rows allow; returns the dtype and the backend in use."""
+        dtype = choose_dtype(self._spec.dtype, self.device)
         reference = [own for row in rows for own in self._pass([row])]
-        self.network.to(dtype)  # in place: no moment holds both
-        alone = [own for row in rows for own in self._pass([row])]
-        distance = max(self._distance(alone, reference), self._distance(self._pass(rows), reference))
-        if distance <= self.tolerance:  # false for NaN
-            if self.device.type == "cpu" and dtype is torch.bfloat16:
-                self._pack(rows, reference)
-            return dtype
-        log.warning(
-            "%s in %s is %.3g from its float32 outputs, more than %.3g: it runs in float32",
-            self._spec.model,
-            dtype,
-            distance,
-            self.tolerance,
-        )
-        self.network = None
-        self.free_memory()
-        self.network = self._load(path)
-        return torch.float32
+        tolerance = FLOAT32_TOLERANCE if dtype is torch.float32 else self.tolerance
+        if self._take_openvino(revision, dtype, lambda: self._distance(rows, reference) <= tolerance):
+            return dtype, "openvino"
+        if dtype is not torch.float32:
+            self.network.to(dtype)  # in place: no moment holds both
+            distance = self._distance(rows, reference)
+            if not distance <= tolerance:  # as NaN isn't
+                log.warning(
+                    "%s in %s is %.3g from its float32 outputs, more than %.3g: it runs in float32",
+                    self._spec.model,
+                    dtype,
+                    distance,
+                    tolerance,
+                )
+                self.network = None
+                self.free_memory()
+                self.network = self._load(path)
+                dtype, tolerance = torch.float32, FLOAT32_TOLERANCE
+        if self.device.type == "cpu" and dtype is not torch.float16:
+            packing = pack(self.network)
+            # Some networks reach into a layer's weights, which then fails.
+            if not self._stays_well("plain linear layers", lambda: self._distance(rows, reference) <= tolerance):
+                packing.undo()
+        if self._spec.compile:
+            plain = self.network
+            self.network = torch.compile(plain, dynamic=True)
+            if not self._stays_well("no compiler", lambda: self._distance(rows, reference) <= tolerance):
+                self.network = plain
+        return dtype, "torch"
 
-    def _distance(self, numbers: list[Numbers], reference: list[Numbers]) -> float:
-        """The largest of all rows; NaN where one is NaN."""
-        pairs = zip(numbers, reference, strict=True)
+    def _take_openvino(self, revision: str, dtype: torch.dtype, fits: Callable[[], bool]) -> bool:
+        """Let OpenVINO run the network where the spec allows it and its numbers agree. Raises `ModelError` when it was
+        asked for and can't."""
+        asked = self._spec.backend == "openvino"
+        reason = self._lacks_for_openvino(asked)
+        if not reason:
+            plain = self.network
+
+            def agrees(network: OpenVinoNetwork) -> bool:
+                self.network = network
+                try:
+                    return fits()
+                finally:
+                    self.network = plain
+
+            opened = open_network(
+                plain,
+                digest=revision,
+                takes_type_ids=self.tokenizer.takes_type_ids,
+                dtype=dtype,
+                threads=self._spec.threads,
+                fits=agrees,
+            )
+            if isinstance(opened, OpenVinoNetwork):
+                self.network = opened
+                return True
+            reason = opened
+            log.info("%s runs in torch, not in OpenVINO: %s", self._spec.model, reason)
+        if asked:
+            raise ModelError(f'{self._spec.model} can\'t have backend = "openvino": {reason}')
+        return False
+
+    def _lacks_for_openvino(self, asked: bool) -> str:
+        """Why OpenVINO is not even tried; "" when it is."""
+        if self._spec.backend == "torch":
+            return "the backend is torch"
+        if not installed():
+            return "it is not installed here (pip install 'streamer[cpu]')"
+        if self.device.type != "cpu":
+            return f"it runs on the CPU, and the device is {self.device}"
+        if self._spec.compile:
+            return "compile = true is torch's"
+        if not self.converts:
+            return f"task {self._spec.task} reaches into its network"
+        if not asked and sum(weights.numel() for weights in self.network.parameters()) < OPENVINO_PARAMETERS:
+            return "it is too small to be worth converting"
+        return ""
+
+    def _distance(self, rows: list[Row], reference: list[Numbers]) -> float:
+        """The largest of all rows, each alone and padded in one pass; NaN where one is NaN."""
+        alone = [own for row in rows for own in self._pass([row])]
+        pairs = zip(alone + self._pass(rows), reference + reference, strict=True)
         return float(np.max([self.distance(own, expected) for own, expected in pairs]))
 
-    def _pack(self, rows: list[Row], reference: list[Numbers]) -> None:
-        """Faster linear layers, if the network takes them: some reach into a layer's weights, which then fails."""
-        packing = pack(self.network)
+    def _stays_well(self, otherwise: str, check: Callable[[], bool]) -> bool:
+        """Whether the check passes; what it raises speaks against the network as it is now, and is no failure."""
         try:
-            fits = self._distance(self._pass(rows), reference) <= self.tolerance
+            return check()
         except Exception as error:
-            log.info("%s runs with plain linear layers (%s)", self._spec.model, type(error).__name__)
-            fits = False
-        if not fits:
-            packing.undo()
-
-
-def _choose_device(device: str, worker: int) -> torch.device:
-    if device == "auto":
-        count = torch.cuda.device_count()
-        return torch.device("cuda", worker % count) if count else torch.device("cpu")
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device {device!r} was asked for, but torch sees no GPU here")
-    return chosen
-
-
-def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware multiplies in it, else float32: emulated, it is slower than float32."""
-    if dtype != "auto":
-        chosen: torch.dtype = getattr(torch, dtype)
-        return chosen
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return torch.bfloat16 if native else torch.float32
+            log.info("%s runs with %s (%s)", self._spec.model, otherwise, type(error).__name__)
+            return False

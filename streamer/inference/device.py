@@ -1,0 +1,47 @@
+"""Where a network runs and in which numbers."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+from streamer.errors import ModelError
+
+
+def use_threads(threads: int) -> None:
+    """One operation at a time, on so many threads."""
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:  # can be set once in a process
+        torch.set_num_interop_threads(1)
+
+
+def choose_device(device: str, worker: int) -> torch.device:
+    """`auto` deals the GPUs out to the workers, else the CPU. Raises `ModelError` for a GPU that is not there."""
+    if device == "auto":
+        count = torch.cuda.device_count()
+        return torch.device("cuda", worker % count) if count else torch.device("cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device {device!r} was asked for, but torch sees no GPU here")
+    return chosen
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the hardware multiplies in it, else float32: emulated, it is slower than float32."""
+    if dtype != "auto":
+        chosen: torch.dtype = getattr(torch, dtype)
+        return chosen
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return torch.bfloat16 if native else torch.float32
+
+
+def free_memory(device: torch.device) -> None:
+    """Collect tensors and give cached blocks back to the device."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
