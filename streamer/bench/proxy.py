@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from streamer.local.ports import LOOPBACK, free_ports
+from streamer.local.ports import LOOPBACK
 
 _CHUNK_BYTES = 1 << 16
 _HEADER = struct.Struct(">ih")
@@ -39,8 +39,7 @@ class Proxies:
 
     def open(self, upstream_port: int) -> Proxy:
         """A proxy that listens on a free port and forwards to `upstream_port`, which need not listen yet."""
-        (port,) = free_ports(1)
-        proxy = Proxy(port, upstream_port, self._loop)
+        proxy = Proxy(upstream_port, self._loop)
         asyncio.run_coroutine_threadsafe(proxy.listen(), self._loop).result()
         self._proxies.append(proxy)
         return proxy
@@ -57,8 +56,8 @@ class Proxies:
 class Proxy:
     """One address. What is asked of it holds for connections that are open and for those to come."""
 
-    def __init__(self, port: int, upstream_port: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.port = port
+    def __init__(self, upstream_port: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.port = 0
         self.sprung = threading.Event()
         self._upstream_port = upstream_port
         self._loop = loop
@@ -94,7 +93,8 @@ class Proxy:
 
     async def listen(self) -> None:
         """Begin; on the loop."""
-        self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
+        self._server = await asyncio.start_server(self._serve, LOOPBACK, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
         """End the server and all connections; on the loop."""

@@ -27,8 +27,8 @@ FAULTS = (
 
 @pytest.mark.slow
 def test_nothing_is_lost_repeated_or_reordered_in_chaos() -> None:
-    """Through kills of members, workers and the group's coordinator, commits cut off, a deadly record, a Redis that does not answer
-    and retention that runs ahead, no anomaly is found; the deadly record costs three workers at most."""
+    """Kills of members, workers and the group's coordinator, commits cut off, a deadly record, a Redis that does not
+    answer and retention that runs ahead cause no anomaly; the deadly record costs three workers at most."""
     only = [argument for fault in FAULTS for argument in ("--only", fault)]
     command = [sys.executable, "-m", "streamer", "bench", "chaos", "--json", "--members", "2", "--seed", "7"]
     command += ["--minutes", "0.3", "--events", "4000", *only]

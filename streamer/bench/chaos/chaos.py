@@ -108,8 +108,9 @@ def _run(plan: Plan, directory: Path, progress: Callable[[str], None]) -> Story:
     with contextlib.ExitStack() as stage:
         proxies = stage.enter_context(Proxies())
         listeners, links = [], []
+        all_ports = free_ports(plan.members * BROKERS)
         for number in range(plan.members):
-            ports = free_ports(BROKERS)
+            ports = all_ports[number * BROKERS :][:BROKERS]
             links.append([proxies.open(port) for port in ports])
             listeners.append(Listener(f"MEMBER{number}", ports, [proxy.port for proxy in links[-1]]))
         progress(f"{BROKERS} brokers and Redis start")
@@ -136,6 +137,7 @@ def _run(plan: Plan, directory: Path, progress: Callable[[str], None]) -> Story:
         members = [Member(f"member-{number}", setup, link, PROPERTIES) for number, link in enumerate(links)]
         stage.callback(_kill, members)
         scene = Scene(stack, connect(bench.kafka), setup, members, redis, writer, watcher)
+        scene.await_in_sync()
         progress(f"{plan.members} members start")
         for member in members:
             member.start()

@@ -111,6 +111,22 @@ class Scene:
         """Of the input."""
         return range(self.writer.partitions)
 
+    def await_in_sync(self) -> None:
+        """Wait until all brokers run and all replicas are in sync, so that the next fault meets a whole cluster."""
+
+        def in_sync() -> bool:
+            for broker in self.stack.kafka_processes:
+                if not broker.running:
+                    raise BenchError(f"{broker.name} has ended by itself; see {broker.log_path}")
+            try:
+                topics = self.admin.list_topics(timeout=2).topics.values()
+            except KafkaException:
+                return False
+            return all(len(each.isrs) == len(each.replicas) for topic in topics for each in topic.partitions.values())
+
+        if not self.wait(in_sync, IN_SYNC_S):
+            raise BenchError(f"the brokers' replicas were not in sync after {IN_SYNC_S:.0f} s")
+
     def owner(self, rng: random.Random) -> Member:
         """A member that owns partitions."""
         found: list[Member] = []
@@ -309,7 +325,7 @@ def _kill_broker(scene: Scene, broker: LocalProcess, kind: str, away_s: float) -
     broker.launch()
     scene.note(kind, broker.name, at, scene.all_partitions)
     broker.wait_ready()
-    _await_in_sync(scene)
+    scene.await_in_sync()
 
 
 def freeze_broker(scene: Scene, rng: random.Random, kind: str) -> None:
@@ -320,21 +336,7 @@ def freeze_broker(scene: Scene, rng: random.Random, kind: str) -> None:
     scene.rest(rng.uniform(5, 12))
     broker.resume()
     scene.note(kind, broker.name, at, scene.all_partitions)
-    _await_in_sync(scene)
-
-
-def _await_in_sync(scene: Scene) -> None:
-    """Wait until all replicas are in sync, so that the next fault meets a whole cluster."""
-
-    def in_sync() -> bool:
-        try:
-            topics = scene.admin.list_topics(timeout=2).topics.values()
-        except KafkaException:
-            return False
-        return all(len(each.isrs) == len(each.replicas) for topic in topics for each in topic.partitions.values())
-
-    if not scene.wait(in_sync, IN_SYNC_S):
-        raise BenchError(f"the brokers' replicas were not in sync after {IN_SYNC_S:.0f} s")
+    scene.await_in_sync()
 
 
 def add_partition(scene: Scene, rng: random.Random, kind: str) -> None:
