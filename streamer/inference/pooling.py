@@ -64,6 +64,13 @@ class PooledModel(TorchModel):
 class ComparingModel(PooledModel):
     """Families that compare a text's vector with those of others: candidates, labels."""
 
+    tolerance = 0.05  # of a cosine
+
+    def distance(self, numbers: Numbers, reference: Numbers) -> float:
+        """Twice the angle between them: two vectors, each turned by so much, have no other cosine than within that."""
+        chord = float(np.linalg.norm(unit(numbers) - unit(reference)))  # the cosine of so small an angle is too coarse
+        return 4 * float(np.arcsin(min(1.0, chord / 2)))
+
     def compute(self, rows: Sequence[Row]) -> list[Numbers]:
         """Texts that many computations share, such as labels, are computed once."""
         distinct: dict[tuple[int, ...], Row] = {}

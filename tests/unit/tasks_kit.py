@@ -34,7 +34,8 @@ def model_of(
     path: Path | str, task: str, *, dtype: DType = "float32", on_overflow: Overflow = "truncate", **options: Any
 ) -> Model:
     """The task's family over these files."""
-    return load(WorkerSpec("test", task, str(path), dtype=dtype, on_overflow=on_overflow, options=options))
+    spec = WorkerSpec("test", task, str(path), dtype=dtype, backend="torch", on_overflow=on_overflow, options=options)
+    return load(spec)
 
 
 def outcomes(model: Model, events: list[Event], batch_tokens: int = 0) -> list[dict[str, Any] | DataFailure]:

@@ -1,0 +1,62 @@
+"""Tasks through `infer`: the whole pipeline with a worker of its own, on lines instead of topics."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamer.config import Config
+from streamer.config_fields import PipelineConfig
+from streamer.errors import ExitCode
+from streamer.infer import infer
+from tests.tiny_models import BERT, tiny
+from tests.unit.tasks_kit import TEXTS, model_of, near, outputs
+
+LABELS = ["travel", "film"]
+
+
+@pytest.fixture
+def _signals() -> Any:
+    """`infer` sets handlers of its own."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_lines_of_many_rows_are_answered_in_order(tmp_path: Path) -> None:
+    """Results are what the family says by itself; an event with a wrong param fails alone, by its name."""
+    path = tiny(tmp_path / "model", BERT, "ForSequenceClassification", labels=("contradiction", "entailment"))
+    pipeline = PipelineConfig(
+        task="zero-shot-classification",
+        model=str(path),
+        input=["in"],
+        output="out",
+        dtype="float32",
+        backend="torch",
+        workers=1,
+        options={"candidate_labels": LABELS},
+    )
+    lines = [{"id": str(number), "text": text} for number, text in enumerate(TEXTS)]
+    lines.insert(3, {"id": "wrong", "text": "a", "params": {"labels": ["hunter2"]}})
+    source = io.BufferedReader(io.BytesIO("".join(json.dumps(line) + "\n" for line in lines).encode()))  # type: ignore[arg-type]
+    sink = io.BytesIO()
+    code = infer(Config(pipelines={"labels": pipeline}), "labels", source, sink)
+    assert code is ExitCode.SOME_FAILED
+    answers = [json.loads(line) for line in sink.getvalue().splitlines()]
+    failed = answers.pop(3)
+    assert "validate.params" in json.dumps(failed)
+    assert "'labels'" in json.dumps(failed)
+    assert "hunter2" not in json.dumps({name: failed[name] for name in failed if name != "event"})
+    assert [one["id"] for one in answers] == [line["id"] for line in lines if line["id"] != "wrong"]
+    expected = outputs(model_of(path, "zero-shot-classification", candidate_labels=LABELS), [*TEXTS])
+    for answer, own in zip(answers, expected, strict=True):
+        assert answer["output"]["labels"] == own["labels"]
+        assert answer["output"]["scores"] == near(own["scores"])
+        assert answer["task"] == "zero-shot-classification"
