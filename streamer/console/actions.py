@@ -200,8 +200,18 @@ class Desk:
             if self._stop.is_set():
                 raise _StoppedError
 
-        open_copier = functools.partial(TransactionalCopier, self._config.kafka)
-        mover = Mover(prepared.log, prepared.order, prepared.decide, prepared.targets, open_copier, progress=progress)
+        def sleep(seconds: float) -> None:
+            self._stop.wait(seconds)
+
+        mover = Mover(
+            prepared.log,
+            prepared.order,
+            prepared.decide,
+            prepared.targets,
+            functools.partial(TransactionalCopier, self._config.kafka),
+            progress=progress,
+            sleep=sleep,
+        )
         try:
             mover.execute(prepared.found)
             state.state = "done"

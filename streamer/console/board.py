@@ -75,9 +75,10 @@ def judge(situation: Situation, *, reached: bool, now_ms: int) -> tuple[str, str
         if now_ms - quiet_since_ms >= STANDING_MS:
             return "standing", f"{waiting:,} records wait, and nothing was settled for half a minute"
         return "waiting", ""
+    why = lag if isinstance(lag, str) else ""
     if waiting is None and now is None:
-        return "unknown", "no reports and no offsets are read"
-    return "idle", ""
+        return "unknown", why or "no reports and no offsets are read"
+    return "idle", why
 
 
 def _topics(config: PipelineConfig) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Feed:
         with self._lock:
             offsets = self._offsets_source
             reached = offsets.error == "" and now_ms - offsets.answered_ms < SILENT_MS
-            until_ms = now_ms if reached else min(offsets.answered_ms, now_ms)
+            until_ms = now_ms if reached or not offsets.answered_ms else offsets.answered_ms
             replicas: dict[str, list[tuple[Replica, float | None]]] = {}
             for replica, mean in self._replicas.values():
                 replicas.setdefault(replica.pipeline, []).append((replica, mean))

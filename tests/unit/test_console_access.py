@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamer.cli import main
 from streamer.config import load
 from streamer.console.access import Access, knows_host, make_access, read_token
 from streamer.console.actions import Desk
 from streamer.console.app import Console, make_app
 from streamer.console.feed import Feed
-from streamer.errors import ConfigurationError, UsageError
+from streamer.errors import ConfigurationError, ExitCode, UsageError
 
 TOKEN = "0123456789abcdef0123"
 CONFIG = load(
@@ -171,6 +173,16 @@ def test_the_options_must_go_together() -> None:
             make_access(host, allow_replay=replay, show_text=False, token=token)
     assert not make_access("::1", allow_replay=False, show_text=False, token=None).private
     assert not make_access("localhost", allow_replay=False, show_text=False, token=None).private
+
+
+def test_without_its_extra_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The web server is an extra: who lacks it is told its name."""
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "streamer.console.serve", raising=False)
+    assert main(["console"]) == ExitCode.USAGE
+    assert "pip install 'streamer[console]'" in capsys.readouterr().err
 
 
 def test_the_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ export function setToken(value) {
   token = value.trim();
 }
 
-/** Who to ask for the token when the console wants it even to read. */
+/** Who to ask for the token when the console wants it even to read; told whether one was wrong. */
 export function onTokenWanted(ask) {
   askForToken = ask;
 }
@@ -67,7 +67,7 @@ export async function* events(path, silenceMs) {
 
 /** Ask the operator for the token, once however many requests want it. */
 export async function wantToken() {
-  asking ??= askForToken().finally(() => { asking = null; });
+  asking ??= askForToken(token !== "").finally(() => { asking = null; });
   setToken(await asking);
 }
 

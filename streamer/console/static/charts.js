@@ -66,7 +66,7 @@ export class Chart {
       width,
       height: HEIGHT,
       legend: { show: false },
-      padding: [8, 6, 0, 0],
+      padding: [8, 14, 0, 0],
       cursor: { sync: { key: this.sync }, drag: { x: false, y: false }, y: false,
         points: { size: 6, width: 1 } },
       scales: {
@@ -76,7 +76,7 @@ export class Chart {
           : { range: (_, low, high) => [0, this.top ?? ceiling(high)] },
       },
       axes: [
-        { ...axis, size: 22, space: 70, values: (_, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, 5)) },
+        { ...axis, size: 22, space: 48, values: (_, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, 5)) },
         { ...axis, size: 44, space: 28, values: (_, ticks) => ticks.map((tick) => this.#tick(tick)),
           ...(this.log ? { splits: (plot) => POWERS.filter((power) => power <= plot.scales.y.max), filter: (_, ticks) => ticks } : {}) },
       ],

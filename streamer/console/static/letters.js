@@ -58,11 +58,12 @@ export class DeadLetters {
   #show(found) {
     this.lookedMs = found.looked_ms;
     const where = found.topics.join(", ");
-    this.summary.textContent = `${plural(found.total, "dead letter")} of ${plural(found.causes.length, "cause")} in ${where || "no topic"}`
+    const all = found.total ? `${plural(found.total, "dead letter")} of ${plural(found.causes.length, "cause")}` : "none";
+    this.summary.textContent = `${all} in ${where || "no topic"}`
       + ` · as of ${clock(found.looked_ms)}, read in ${seconds(found.took_s)}`;
     this.replayAll.disabled = found.total === 0;
     const rows = found.causes.map((cause) => this.#cause(cause));
-    const missing = found.missing.length ? el("p", { class: "quiet" }, `Not there yet: ${found.missing.join(", ")}.`) : null;
+    const missing = found.missing.length ? el("p", { class: "quiet below" }, `Not there yet: ${found.missing.join(", ")}.`) : null;
     this.list.replaceChildren(...[rows.length ? el("ul", { class: "causes" }, rows) : nothing(this.closed.checked), missing].filter(Boolean));
   }
 

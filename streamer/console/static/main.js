@@ -110,13 +110,13 @@ function banners() {
 }
 
 /** Ask for the token in a dialog that stays until there is one. */
-function askForToken() {
+function askForToken(wasWrong) {
   return new Promise((done) => {
     const id = newId();
     const input = el("input", { id, type: "password", autocomplete: "off", required: true });
     const form = el("form", {}, el("div", { class: "field" }, el("label", { for: id }, "Token"), input,
       el("small", {}, "The console was started with it. Kept in this page until it is closed.")),
-    el("div", { class: "tools end" }, el("button", { type: "submit", class: "primary" }, "Go on")));
+    wasWrong ? el("p", { class: "notice bad", role: "alert" }, "That was not its token.") : null, el("div", { class: "tools end" }, el("button", { type: "submit", class: "primary" }, "Go on")));
     const dialog = el("dialog", { "aria-label": "Token", oncancel: (event) => event.preventDefault() },
       el("header", {}, el("h2", {}, "This console asks for its token")), form);
     form.addEventListener("submit", (event) => {

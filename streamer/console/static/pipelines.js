@@ -6,7 +6,7 @@ import { UNKNOWN, bytes, count, moment, ms, percent, plural, rate, seconds, shor
 
 const FIGURES = [
   ["results", "Results a second"], ["dead", "Dead letters a second"], ["lag", "Records behind"],
-  ["age", "Time behind"], ["latency", "Latency, half within"], ["settle", "Records a settle"],
+  ["age", "Time behind"], ["latency", "Latency, p50"], ["settle", "Records a settle"],
   ["cache", "Cache hits"], ["workers", "Workers ready"],
 ];
 const RESTARTS = { exit: "ended", killed: "killed", hung: "hung", device: "device", code: "code" };
@@ -104,11 +104,13 @@ class Card {
       setText(this.figures[key][1], small);
     };
     put("results", rate(now?.results_per_s), now ? `${rate(now.tokens_per_s)} tokens/s` : away ? "" : "no reports read");
-    put("dead", rate(now?.dead_letters_per_s), pipeline.last_settled_ms ? `last settle ${moment(pipeline.last_settled_ms)}` : "");
+    const outcomes = now ? now.results_per_s + now.dead_letters_per_s : 0;
+    put("dead", rate(now?.dead_letters_per_s), outcomes ? `${percent(now.dead_letters_per_s / outcomes)} of outcomes` : "");
     this.figures.dead[0].classList.toggle("bad", (now?.dead_letters_per_s ?? 0) > 0);
     put("lag", count(lag?.records), lag ? `${rate(lag.rate_in)} in a second` : away ? "" : "offsets not read");
-    put("age", seconds(lag?.seconds), lag?.records ? `drains in ${seconds(lag.drain_s)}` : "");
-    put("latency", ms(now?.p50_ms), now ? `95 % ${ms(now.p95_ms)} · 99 % ${ms(now.p99_ms)}` : "");
+    const last = pipeline.last_settled_ms ? `last settle ${moment(pipeline.last_settled_ms)}` : "";
+    put("age", seconds(lag?.seconds), lag?.records && lag.drain_s !== null ? `drains in ${seconds(lag.drain_s)}` : last);
+    put("latency", ms(now?.p50_ms), now?.p99_ms ? `p95 ${ms(now.p95_ms)} · p99 ${ms(now.p99_ms)}`.replace(" ms ·", " ·") : "");
     put("settle", rate(now?.settle_records), forward.length ? `${rate(mean(forward))} a forward batch` : "");
     put("cache", percent(now?.cached_share), tiers(replicas));
     put("workers", ready.length ? count(ready.reduce((sum, each) => sum + each.workers_ready, 0)) : "unknown",
@@ -133,7 +135,7 @@ function charts(pipeline) {
   return [
     make("Outcomes a second", [["results_per_s", "results", "blue"], ["dead_letters_per_s", "dead letters", "red"]], rate),
     make("Lag", [["lag_records", "records behind", "amber"]], count),
-    make("Latency", [["p50_ms", "50 %", "green"], ["p95_ms", "95 %", "blue"], ["p99_ms", "99 %", "violet"]], ms, { log: true }),
+    make("Latency", [["p50_ms", "p50", "green"], ["p95_ms", "p95", "blue"], ["p99_ms", "p99", "violet"]], ms, { log: true }),
     make("Records a settle", [["settle_records", "mean", "violet"]], rate),
     make("Cache hits", [["cached_share", "of results", "green"]], percent, { top: 1 }),
     make("Tokens a second", [["tokens_per_s", "tokens", "blue"]], rate),
