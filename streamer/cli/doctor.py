@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -96,7 +97,11 @@ def _world(config: Config, pipelines: int) -> World:
     def model(name: str, load_it: bool) -> ModelFacts:
         _, spec = worker_plan(config.pipelines[name], name, pipelines)
         facts = look_at_files(spec)
-        return facts if facts.failure or not load_it else try_in_worker(spec, _LOADED_WITHIN_S)
+        if facts.failure or not load_it:
+            return facts
+        if sys.stderr.isatty():
+            click.echo(f"  loading the model of {name} …", err=True)
+        return try_in_worker(spec, _LOADED_WITHIN_S)
 
     return World(
         connect=ClusterInspector,

@@ -41,7 +41,7 @@ def lag(config: Config, names: tuple[str, ...], watch: bool, every_s: float, as_
     end      the offset after the last committed record
     behind   records not settled, and the age of the first of them
     in, out  records a second that arrive and that are settled
-    drain    how long settling what waits now takes at the rate of now
+    drain    how long settling what waits now takes at the rate of now; ? while nothing is settled
 
     A running pipeline serves the same on /metrics: streamer_lag_records, streamer_lag_seconds and
     streamer_drain_seconds. For KEDA, deploy/keda/scaledobject.yaml scales on two of these signals: its kafka

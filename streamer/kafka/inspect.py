@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from streamer.config_fields import Config, KafkaConfig, PipelineConfig
@@ -18,7 +18,7 @@ from streamer.errors import StreamerError
 from streamer.kafka import topics as kafka_topics
 from streamer.kafka.clients import admin_properties, check_properties, consumer_properties, producer_properties
 from streamer.kafka.errors import answer, start_error
-from streamer.kafka.lag import GroupOffsets
+from streamer.kafka.lag import GroupOffsets, when_loaded
 from streamer.kafka.slots import SlotTakenError, take_slot
 
 REQUEST_S = 10.0
@@ -29,8 +29,6 @@ _API = re.compile(r"ApiKey \S+ \((\d+)\) Versions (\d+)\.\.(\d+)")
 # Requests by number (kafka.apache.org/protocol): TxnOffsetCommit 3 came with KIP-447, DescribeCluster and
 # ListTransactions with 2.8 and 3.0; 4.0 took the first versions of Fetch away (KIP-896).
 _TXN_OFFSET_COMMIT, _FETCH, _DESCRIBE_CLUSTER, _LIST_TRANSACTIONS = 28, 1, 60, 66
-_LOADING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
-_TRIES = 10
 
 
 def property_problem(kafka: KafkaConfig) -> str:
@@ -144,18 +142,14 @@ class ClusterInspector:
         )
 
     def _description(self, name: str) -> Any:
-        for attempt in range(1, _TRIES + 1):
-            request = self._admin.describe_consumer_groups(
-                [name], include_authorized_operations=True, request_timeout=REQUEST_S
+        try:
+            return when_loaded(
+                lambda: self._admin.describe_consumer_groups(
+                    [name], include_authorized_operations=True, request_timeout=REQUEST_S
+                )[name]
             )
-            try:
-                return answer(request[name], REQUEST_S)
-            except KafkaException as error:
-                if error.args[0].code() not in _LOADING or attempt == _TRIES:
-                    address = self._kafka.bootstrap_servers
-                    raise start_error(error, address=address, resource=f"group {name}") from None
-                time.sleep(0.2)
-        raise AssertionError("unreachable")
+        except KafkaException as error:
+            raise start_error(error, address=self._kafka.bootstrap_servers, resource=f"group {name}") from None
 
     def _settings(self, kind: ResourceType, names: list[str]) -> dict[str, dict[str, str]]:
         """Configurations by name; without those that we have no right to see."""
@@ -195,21 +189,12 @@ def _release(kafka: KafkaConfig) -> tuple[int, int] | None:
     log.addHandler(lines)
     admin = AdminClient({**admin_properties(kafka), "debug": "feature"}, logger=log)
     deadline = time.monotonic() + _VERSIONS_WITHIN_S
-    spoken: dict[int, tuple[int, int]] = {}
-    while _TXN_OFFSET_COMMIT not in spoken and time.monotonic() < deadline:
+    # What the client makes of the versions follows the last of them.
+    while not any("Feature " in line for line in lines.lines) and time.monotonic() < deadline:
         admin.poll(0.1)
-        for line in lines.lines:
-            if match := _API.search(line):
-                key, low, high = (int(number) for number in match.groups())
-                spoken[key] = (low, high)
-    if not spoken:
-        return None
-    admin.poll(0.1)
-    for line in lines.lines:
-        if match := _API.search(line):
-            key, low, high = (int(number) for number in match.groups())
-            spoken[key] = (low, high)
-    return release_of(spoken)
+    found = (match.groups() for line in lines.lines if (match := _API.search(line)))
+    spoken = {int(key): (int(low), int(high)) for key, low, high in found}
+    return release_of(spoken) if spoken else None
 
 
 def release_of(spoken: dict[int, tuple[int, int]]) -> tuple[int, int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -22,12 +23,27 @@ from streamer.kafka.clients import make_consumer, reader_properties
 from streamer.kafka.errors import Act, act_on_consumer, answer, start_error
 from streamer.kafka.topics import connect, require
 
+T = TypeVar("T")
+
 REQUEST_S = 10.0
-_TRIES = 5
-_LOADING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+_AGAIN_S = 0.2
+_LOADING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
+_UNSUPPORTED = (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE)
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _NEWEST: OffsetSpec = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
+
+
+def when_loaded(ask: Callable[[], Future[T]]) -> T:
+    """The answer to a request about a group, asked again while the group's coordinator loads. Raises KafkaException."""
+    deadline = time.monotonic() + REQUEST_S
+    while True:
+        try:
+            return answer(ask(), REQUEST_S)
+        except KafkaException as error:
+            if error.args[0].code() not in _LOADING or time.monotonic() > deadline:
+                raise
+        time.sleep(_AGAIN_S)
 
 
 class GroupOffsets:
@@ -49,21 +65,13 @@ class GroupOffsets:
     def committed(self, group: str, partitions: Iterable[TopicPartition] = ()) -> dict[TopicPartition, int]:
         """The offsets that the group has settled; of all partitions that it ever did when none are named."""
         asked = [KafkaPartition(*each) for each in partitions] or None
-        for attempt in range(1, _TRIES + 1):
-            request = self._admin.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group, asked)], request_timeout=REQUEST_S
+        wanted = [ConsumerGroupTopicPartitions(group, asked)]
+        try:
+            found = when_loaded(
+                lambda: self._admin.list_consumer_group_offsets(wanted, request_timeout=REQUEST_S)[group]
             )
-            try:
-                found = answer(request[group], REQUEST_S)
-                break
-            except KafkaException as error:
-                code = error.args[0].code()
-                if (
-                    code not in (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
-                    or attempt == _TRIES
-                ):
-                    raise self._explained(error, "Describe", f"group {group}") from None
-                time.sleep(0.2)
+        except KafkaException as error:
+            raise self._explained(error, "Describe", f"group {group}") from None
         return {(each.topic, each.partition): each.offset for each in found.topic_partitions if each.offset >= 0}
 
     def earliest(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
@@ -80,7 +88,8 @@ class GroupOffsets:
         return {each: info.offset for each, info in found.items() if info.offset >= 0}
 
     def newest_ms(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The highest timestamp in each partition, transaction markers' included; empty ones are left out."""
+        """The highest timestamp in each partition, transaction markers' included; empty ones are left out, and all
+        where the brokers are older than 3.0 (KIP-734)."""
         found = self._offsets(partitions, _NEWEST)
         return {each: info.timestamp for each, info in found.items() if info.timestamp >= 0}
 
@@ -135,7 +144,8 @@ class GroupOffsets:
             try:
                 found[each.topic, each.partition] = answer(future, REQUEST_S)
             except KafkaException as error:
-                raise self._explained(error, "Describe", f"topic {each.topic}") from None
+                if error.args[0].code() not in _UNSUPPORTED:
+                    raise self._explained(error, "Describe", f"topic {each.topic}") from None
         return found
 
     def _explained(self, error: KafkaException | KafkaError, operation: str, resource: str) -> Exception:

@@ -158,16 +158,17 @@ class LagWatch:
         self._before[name] = now_s, {each: (starts[each], ends[each]) for each in places}
         partitions = []
         for place in places:
-            timestamp_ms = first_ms.get(place)
-            records = ends[place] - starts[place] if timestamp_ms is not None else 0
-            seconds = 0.0 if timestamp_ms is None else max(now_s - timestamp_ms / 1000, 0.0) if timestamp_ms else None
-            lag = PartitionLag(*place, settled.get(place), ends[place], records, seconds)
+            records: int = 0
+            seconds: float | None = 0.0  # behind the settled offset there is nothing, or only transaction markers
+            if place in first_ms:
+                records = ends[place] - starts[place]
+                seconds = max(now_s - first_ms[place] / 1000, 0.0) if first_ms[place] else None
+            rates: tuple[float | None, float | None] = None, None
             if place in before and now_s > since_s:
                 start, end = before[place]
                 over_s = now_s - since_s
                 rates = (ends[place] - end) / over_s, (starts[place] - start) / over_s
-                lag = PartitionLag(*place, lag.settled, lag.end, lag.records, lag.seconds, *rates)
-            partitions.append(lag)
+            partitions.append(PartitionLag(*place, settled.get(place), ends[place], records, seconds, *rates))
         return PipelineLag(name, pipeline.group, partitions, self._tokens.per_record(name))
 
     def _fresh(

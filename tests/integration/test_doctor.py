@@ -31,6 +31,7 @@ from streamer.cli import main
 from streamer.errors import ExitCode
 from streamer.local import Stack
 from streamer.local.ports import LOOPBACK, free_ports
+from tests.integration.group_offsets import settle
 from tests.integration.redis_server import RedisServer
 
 HOUR_MS = 3_600_000
@@ -251,7 +252,7 @@ def set_policy(bed: Bed, policy: str) -> None:
 def deleted_before_read(bed: Bed) -> list[str]:
     topic = bed.topic()
     bed.write(topic, [now_ms()] * 5)
-    settle(bed, topic, 1)
+    settle(bed.address, topic, [TopicPartition(topic, 0, 1)])
     for future in bed.admin.delete_records([TopicPartition(topic, 0, 4)]).values():
         future.result(30)
     return [f"--set=pipelines.p.input={topic}", f"--set=pipelines.p.group={topic}"]
@@ -261,13 +262,6 @@ def soon_deleted(bed: Bed) -> list[str]:
     topic = bed.topic(retention_ms=str(10 * HOUR_MS))
     bed.write(topic, [now_ms() - 6 * HOUR_MS])
     return [f"--set=pipelines.p.input={topic}", f"--set=pipelines.p.group={topic}"]
-
-
-def settle(bed: Bed, topic: str, offset: int) -> None:
-    """Commit for the group that has the topic's name."""
-    consumer = Consumer({"bootstrap.servers": bed.address, "group.id": topic})
-    consumer.commit(offsets=[TopicPartition(topic, 0, offset)], asynchronous=False)
-    consumer.close()
 
 
 def from_the_future(bed: Bed) -> list[str]:
@@ -293,7 +287,7 @@ def member(foreign: bool = False, **properties: str) -> Plant:
 
 def offsets_of_another_program(bed: Bed) -> list[str]:
     topic = bed.topic()
-    settle(bed, topic, 0)
+    settle(bed.address, topic, [TopicPartition(topic, 0, 0)])
     return [f"--set=pipelines.p.group={topic}"]
 
 

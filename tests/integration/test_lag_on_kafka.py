@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli import main
@@ -17,6 +17,7 @@ from streamer.errors import ConfigurationError, ExitCode
 from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.topics import connect
 from tests.conftest import Kafka
+from tests.integration.group_offsets import settle
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,7 @@ def topic(kafka: Kafka) -> str:
     producer.produce(name, b"x", partition=1)
     producer.commit_transaction()
     producer.close()
-    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": name})
-    consumer.commit(offsets=[TopicPartition(name, 0, 4), TopicPartition(name, 1, 1)], asynchronous=False)
-    consumer.close()
+    settle(kafka.bootstrap_servers, name, [TopicPartition(name, 0, 4), TopicPartition(name, 1, 1)])
     return name
 
 

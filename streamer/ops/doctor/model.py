@@ -26,6 +26,4 @@ def judge(name: str, pipeline: PipelineConfig, model: ModelFacts, machine: Machi
             )
             return
     if model.failure:
-        what, _, mend = model.failure.rpartition(": ")
-        safe = "safetensors" in mend
-        yield error("model.refused", where, what if safe else model.failure, mend if safe else _MEND)
+        yield error("model.refused", where, model.failure, _MEND)
