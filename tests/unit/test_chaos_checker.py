@@ -132,13 +132,23 @@ def test_what_is_right_is_no_anomaly() -> None:
 
 def test_unknown_ends_of_writing_are_kept_apart() -> None:
     """An event without acknowledgement may have an outcome or none; two of them are still a duplicate."""
-    events = [event._replace(offset=None) if event.number in (8, 9, 10) else event for event in EVENTS]
+    events = [
+        event._replace(offset=None, acknowledged=False) if event.number in (8, 9, 10) else event for event in EVENTS
+    ]
     outcomes = [each for each in GOOD if each.number != 8]
     verdict = check(events, outcomes, outcomes)
     assert not verdict.anomalous
     assert (verdict.unknown, verdict.unknown_with_outcome) == (3, 2)
     repeated = [*outcomes, GOOD[9]._replace(offset=99)]
     assert found(check(events, repeated, repeated)) == {DUPLICATE: [9]}
+
+
+def test_an_acknowledgement_without_offset_counts() -> None:
+    """Such an event may lie anywhere in its partition, and is lost when it has no outcome."""
+    events = [event._replace(offset=None) if event.number == 8 else event for event in EVENTS]
+    assert not check(events, GOOD, GOOD).anomalous
+    outcomes = [each for each in GOOD if each.number != 8]
+    assert found(check(events, outcomes, outcomes)) == {LOST: [8]}
 
 
 def test_what_retention_deleted_is_not_lost() -> None:

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +67,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What happened. `ends` holds by slot the exit codes of members that ended by themselves; `directory` the logs, as
-    long as they are remarkable."""
+    """What happened. `ends` holds by slot the exit codes of members that ended by themselves, `failures` by name why
+    events were not acknowledged; `directory` the logs, as long as they are remarkable."""
 
     plan: Plan
     incidents: list[Incident]
     verdict: checker.Verdict
     ends: dict[str, list[int]]
+    failures: Counter[str]
     load_s: float
     chaos_s: float
     directory: Path
@@ -153,7 +155,7 @@ def _run(plan: Plan, directory: Path, progress: Callable[[str], None]) -> Story:
         after = read_all(bench.kafka, setup)
         scene.wait(lambda: len(watcher.outcomes) >= len(after), DRAIN_S)
         verdict = checker.check(events, list(watcher.outcomes), after, scene.deleted)
-        return Story(plan, scene.incidents, verdict, ends, load_s, chaos_s, directory)
+        return Story(plan, scene.incidents, verdict, ends, writer.failures, load_s, chaos_s, directory)
 
 
 def _texts(model: str) -> TextOf:
@@ -233,7 +235,7 @@ def _drain(scene: Scene, events: Sequence[checker.Event]) -> None:
     wanted = {
         event.number
         for event in events
-        if event.offset is not None and event.offset >= scene.deleted.get(event.partition, 0)
+        if event.acknowledged and (event.offset is None or event.offset >= scene.deleted.get(event.partition, 0))
     }
     met = 0
 

@@ -35,7 +35,8 @@ MEANINGS: Final = {
 
 
 class Event(NamedTuple):
-    """An event as it was written: `number` is its identity. `offset` is None where the end of the writing is unknown.
+    """An event as it was written: `number` is its identity. Without acknowledgement the end of its writing is unknown;
+    the brokers may also acknowledge without telling the offset, when they have the event from an earlier try.
 
     `answer` is what the model has to say of it, None where that is not judged; a `deadly` one kills the worker that
     computes it, and has to end as a dead letter.
@@ -46,6 +47,7 @@ class Event(NamedTuple):
     offset: int | None
     answer: int | None = None
     deadly: bool = False
+    acknowledged: bool = True
 
 
 class Outcome(NamedTuple):
@@ -108,11 +110,11 @@ def check(
             anomalies[WRONG].append(outcome.number)
     for event in events:
         has_outcome = event.number in times
-        if event.offset is None:
+        if not event.acknowledged:
             verdict.unknown += 1
             verdict.unknown_with_outcome += has_outcome
         elif not has_outcome:
-            if event.offset < deleted.get(event.partition, 0):
+            if event.offset is not None and event.offset < deleted.get(event.partition, 0):
                 verdict.unseen_by_retention += 1
             else:
                 anomalies[LOST].append(event.number)

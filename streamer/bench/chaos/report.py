@@ -75,7 +75,7 @@ def _anomalies(story: Story) -> Section:
     figures += [
         Figure("member ended for good", len(for_good), "times", none, columns={"first": " ".join(map(str, for_good))}),
         Figure("member ended, started again", len(others), "times", columns={"first": " ".join(map(str, others))}),
-        Figure("unknown end of writing", verdict.unknown, "events"),
+        Figure("unknown end of writing", verdict.unknown, "events", columns={"first": " ".join(story.failures)}),
         Figure("of these with an outcome", verdict.unknown_with_outcome, "events"),
         Figure("unseen by retention", verdict.unseen_by_retention, "events"),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -35,13 +35,14 @@ class EventWriter:
     """Writes events to all partitions in turn, on a thread, until `finish`. A context manager.
 
     `sent_at` says by number when each event was handed to the client, in seconds of `time.monotonic`; `last_offsets`
-    by partition which offset was acknowledged last.
+    by partition which offset was acknowledged last; `failures` counts by librdkafka's name what was not acknowledged.
     """
 
     def __init__(self, kafka: KafkaConfig, topic: str, partitions: int, rate_per_s: float, text_of: TextOf) -> None:
         self.partitions = partitions
         self.sent_at: list[float] = []
         self.last_offsets: defaultdict[int, int] = defaultdict(lambda: -1)
+        self.failures: Counter[str] = Counter()
         self._topic = topic
         self._rate_per_s = rate_per_s
         self._text_of = text_of
@@ -115,13 +116,16 @@ class EventWriter:
             text, answer, deadly = f"{DEADLY_MARK} {number}", None, True
         except Empty:
             pass
-        self._events.append(Event(number, partition, None, answer, deadly))
+        self._events.append(Event(number, partition, None, answer, deadly, acknowledged=False))
         self.sent_at.append(time.monotonic())
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            offset = message.offset()
-            if error is None and offset is not None:
-                self._events[number] = self._events[number]._replace(offset=offset)
+            if error is not None:
+                self.failures[error.name()] += 1
+                return
+            known = (offset := message.offset()) is not None and offset >= 0
+            self._events[number] = self._events[number]._replace(acknowledged=True, offset=offset if known else None)
+            if offset is not None:
                 self.last_offsets[partition] = max(offset, self.last_offsets[partition])
 
         while True:
@@ -217,10 +221,6 @@ def read_all(kafka: KafkaConfig, setup: Setup) -> list[Outcome]:
 class _Source(msgspec.Struct):
     partition: int
     offset: int
-
-
-class _Output(msgspec.Struct):
-    n: int | None = None
 
 
 class _Result(msgspec.Struct):
