@@ -91,6 +91,18 @@ def test_zero_shot_is_what_the_pipeline_says(architecture: str, tmp_path: Path) 
         assert output["scores"] == near(expected["scores"])
 
 
+def test_pairs_of_many_texts_share_passes(tmp_path: Path) -> None:
+    """Texts of similar lengths with their labels run as one batch of rows."""
+    model: Any = model_of(
+        tiny(tmp_path, BERT, "ForSequenceClassification", labels=NLI_LABELS), "zero-shot-classification"
+    )
+    seen: list[int] = []
+    passing = model._pass
+    model._pass = lambda rows: seen.append(len(rows)) or passing(rows)
+    outputs(model, [(f"the film was {n}", None, {"candidate_labels": ["good", "bad", "long"]}) for n in range(9)])
+    assert (sum(seen), len(seen) <= 3) == (27, True)
+
+
 def test_options_stand_in_for_params_of_zero_shot(tmp_path: Path) -> None:
     """Labels, template and multi_label of the pipeline hold for events that name none."""
     path = tiny(tmp_path, BERT, "ForSequenceClassification", labels=NLI_LABELS)
