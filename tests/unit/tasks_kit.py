@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,12 @@ def model_of(
     return load(spec)
 
 
-def outcomes(model: Model, events: list[Event], batch_tokens: int = 0) -> list[dict[str, Any] | DataFailure]:
+def outcomes(model: Model, events: Sequence[Event], batch_tokens: int = 0) -> list[dict[str, Any] | DataFailure]:
     """Each event's output, or its failure; in the forward batches of a worker."""
     columns = [event if isinstance(event, tuple) else (event,) for event in events]
     texts = [one[0] for one in columns]
     pairs = [one[1] if len(one) > 1 else None for one in columns]
-    params = [one[2] if len(one) > 2 else None for one in columns]  # type: ignore[misc]
+    params = [one[2] if len(one) > 2 else None for one in columns]
     encoded = model.encode(texts, pairs, params)
     found: dict[int, dict[str, Any] | DataFailure] = {
         number: one for number, one in enumerate(encoded) if isinstance(one, DataFailure)
@@ -60,11 +61,24 @@ def outcomes(model: Model, events: list[Event], batch_tokens: int = 0) -> list[d
     return [found[number] for number in range(len(events))]
 
 
-def outputs(model: Model, events: list[Event], batch_tokens: int = 0) -> list[dict[str, Any]]:
+def outputs(model: Model, events: Sequence[Event], batch_tokens: int = 0) -> list[dict[str, Any]]:
     """Each event's output; no event may fail."""
     found = outcomes(model, events, batch_tokens)
     assert [one for one in found if isinstance(one, DataFailure)] == []
     return found  # type: ignore[return-value]
+
+
+def counted_passes(model: Any) -> list[int]:
+    """Grows by the rows of each pass of the network that follows."""
+    seen: list[int] = []
+    passing = model._pass
+
+    def count(rows: Sequence[Any]) -> Any:
+        seen.append(len(rows))
+        return passing(rows)
+
+    model._pass = count
+    return seen
 
 
 def reference(path: Path | str, head: str) -> tuple[Any, Any]:

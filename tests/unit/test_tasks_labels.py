@@ -12,14 +12,14 @@ from transformers import pipeline
 
 from streamer.errors import ModelError
 from tests.tiny_models import BERT, DEBERTA, DISTILBERT, ELECTRA, MODERNBERT, MPNET, ROBERTA, tiny
-from tests.unit.tasks_kit import TEXTS, Event, model_of, near, outputs, reference
+from tests.unit.tasks_kit import TEXTS, Event, counted_passes, model_of, near, outputs, reference
 
 # DeBERTa compiles parts of itself by torch.jit at import.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 
 ENTITY_LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC")
 NLI_LABELS = ("contradiction", "neutral", "entailment")
-PAIRS: list[Event] = [(text, "it was") for text in TEXTS[:4]] + [("the film", ""), ("?", TEXTS[6])]
+PAIRS = [*((text, "it was") for text in TEXTS[:4]), ("the film", ""), ("?", TEXTS[6])]
 
 
 @pytest.mark.parametrize("architecture", [BERT, ROBERTA, MODERNBERT, DEBERTA, MPNET])
@@ -96,9 +96,7 @@ def test_pairs_of_many_texts_share_passes(tmp_path: Path) -> None:
     model: Any = model_of(
         tiny(tmp_path, BERT, "ForSequenceClassification", labels=NLI_LABELS), "zero-shot-classification"
     )
-    seen: list[int] = []
-    passing = model._pass
-    model._pass = lambda rows: seen.append(len(rows)) or passing(rows)
+    seen = counted_passes(model)
     outputs(model, [(f"the film was {n}", None, {"candidate_labels": ["good", "bad", "long"]}) for n in range(9)])
     assert (sum(seen), len(seen) <= 3) == (27, True)
 
@@ -106,7 +104,11 @@ def test_pairs_of_many_texts_share_passes(tmp_path: Path) -> None:
 def test_options_stand_in_for_params_of_zero_shot(tmp_path: Path) -> None:
     """Labels, template and multi_label of the pipeline hold for events that name none."""
     path = tiny(tmp_path, BERT, "ForSequenceClassification", labels=NLI_LABELS)
-    options = {"candidate_labels": ["film", "travel"], "hypothesis_template": "it was {}", "multi_label": True}
+    options: dict[str, Any] = {
+        "candidate_labels": ["film", "travel"],
+        "hypothesis_template": "it was {}",
+        "multi_label": True,
+    }
     model = model_of(path, "zero-shot-classification", **options)
     assert outputs(model, ["the music"]) == outputs(
         model_of(path, "zero-shot-classification"), [("the music", None, options)]

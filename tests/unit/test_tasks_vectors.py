@@ -12,7 +12,7 @@ import torch
 
 from streamer.errors import Code, DataFailure
 from tests.tiny_models import BERT, DEBERTA, DISTILBERT, ELECTRA, MODERNBERT, MPNET, ROBERTA, tiny
-from tests.unit.tasks_kit import TEXTS, Event, model_of, near, outcomes, outputs, reference
+from tests.unit.tasks_kit import TEXTS, Event, counted_passes, model_of, near, outcomes, outputs, reference
 
 # DeBERTa compiles parts of itself by torch.jit at import.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
@@ -55,7 +55,7 @@ def test_vectors_are_those_of_transformers(architecture: str, tmp_path: Path) ->
         assert output["vector"] == near(expected)
 
 
-def test_a_real_model_embeds_and_compares_as_sentence_transformers(request: pytest.FixtureRequest) -> None:
+def test_a_real_model_embeds_and_compares_as_sentence_transformers() -> None:
     """MiniLM's vectors, and the cosines of similarity and of labels without examples."""
     vectors = minilm_vectors([*TEXTS, *LABELS])
     texts, labels = vectors[: len(TEXTS)], vectors[len(TEXTS) :]
@@ -106,9 +106,7 @@ def test_shared_labels_are_computed_once(tmp_path: Path) -> None:
     model: Any = model_of(tiny(tmp_path, BERT, ""), "zero-shot-classification")
     encoded = model.encode([*TEXTS], None, [{"candidate_labels": LABELS}] * len(TEXTS))
     rows = [row for one in encoded for row in one.content.rows]
-    seen: list[int] = []
-    passing = model._pass
-    model._pass = lambda taken: seen.append(len(taken)) or passing(taken)
+    seen = counted_passes(model)
     model.compute(rows)
     assert (len(rows), sum(seen)) == (len(TEXTS) * (1 + len(LABELS)), len(TEXTS) + len(LABELS))
 

@@ -43,11 +43,12 @@ def test_lines_of_many_rows_are_answered_in_order(tmp_path: Path) -> None:
         workers=1,
         options={"candidate_labels": LABELS},
     )
-    lines = [{"id": str(number), "text": text} for number, text in enumerate(TEXTS)]
+    lines: list[dict[str, Any]] = [{"id": str(number), "text": text} for number, text in enumerate(TEXTS)]
     lines.insert(3, {"id": "wrong", "text": "a", "params": {"labels": ["hunter2"]}})
-    source = io.BufferedReader(io.BytesIO("".join(json.dumps(line) + "\n" for line in lines).encode()))  # type: ignore[arg-type]
+    (tmp_path / "lines").write_text("".join(json.dumps(line) + "\n" for line in lines))
     sink = io.BytesIO()
-    code = infer(Config(pipelines={"labels": pipeline}), "labels", source, sink)
+    with (tmp_path / "lines").open("rb") as source:
+        code = infer(Config(pipelines={"labels": pipeline}), "labels", source, sink)
     assert code is ExitCode.SOME_FAILED
     answers = [json.loads(line) for line in sink.getvalue().splitlines()]
     failed = answers.pop(3)
