@@ -304,8 +304,9 @@ def _check_header_ids(named: dict[str, Any]) -> DataFailure | None:
 
 
 def _text_data(data: bytes) -> TextEvent | DataFailure:
-    text = msgspec.json.decode(data)
-    if not isinstance(text, str):
+    try:
+        text = msgspec.json.decode(data, type=str)
+    except msgspec.MsgspecError:
         return _bad_cloudevent("datacontenttype says text/plain and data is not a string")
     if not text:
         return DataFailure(

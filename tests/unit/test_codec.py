@@ -361,10 +361,15 @@ def test_bad_structured_cloudevents(envelope: dict[str, object], code: Code) -> 
         (b"[]", Code.DECODE_CLOUDEVENT),
         (b"{", Code.DECODE_JSON),
         (b'{"data": "\xff"}', Code.DECODE_UTF8),
+        (b'{"specversion": "1.0", "datacontenttype": "text/plain", "data": 1e999}', Code.DECODE_CLOUDEVENT),
+        (
+            b'{"specversion": "1.0", "datacontenttype": "text/plain", "data": ' + b"9" * 5_000 + b"}",
+            Code.DECODE_CLOUDEVENT,
+        ),
     ],
 )
-def test_envelopes_that_are_no_object(value: bytes, code: Code) -> None:
-    """A structured CloudEvent that is not even a JSON object says which it is."""
+def test_envelopes_that_can_not_be_read(value: bytes, code: Code) -> None:
+    """A structured CloudEvent that is no JSON object, or whose text is a number beyond every type, says which it is."""
     outcome = decode(value, CLOUD_TYPE)
     assert isinstance(outcome, DataFailure) and outcome.code is code
 
