@@ -94,7 +94,7 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
     pipeline = Pipeline(policy_of(config, name, workers, options.accept_dead_letters), codec)
     properties = consumer_properties(config.kafka, pipeline_config, slot.name)
     properties["enable.partition.eof"] = options.until_end
-    source = KafkaSource(make_consumer(properties), _source_policy(config, pipeline_config, options), inbox.put)
+    source = KafkaSource(lambda: make_consumer(properties), _source_policy(config, pipeline_config, options), inbox.put)
     reports: dict[int, Report] = {}
     sink = _make_sink(config, name, slot, source, limits, inbox, reports)
     sink.connect()

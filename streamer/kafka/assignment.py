@@ -23,6 +23,7 @@ from streamer.ports import Post
 
 SERVE_S = 0.05
 UNMARK_S = 2.0
+COMMIT_S = 60.0  # the client waits so long for a broker that does not answer
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Assignment:
         self.starts: dict[TopicPartition, int] = {}
         self.ends: dict[TopicPartition, int] | None = {} if until_end else None
         self.all_taken = False  # `until_end` was said
+        self.lost_at = float("-inf")
         self.in_order = False  # the process ends for reasons of its own, and no plan is under way
         self._attempts = attempts
         self._calls = calls
@@ -103,6 +105,7 @@ class Assignment:
     def on_lost(self, _: Consumer, partitions: list[KafkaPartition]) -> None:
         """They are somebody else's already."""
         keys = frozenset((partition.topic, partition.partition) for partition in partitions)
+        self.lost_at = time.monotonic()
         self._disown(keys)
         log.warning("lost", extra={"data": {"partitions": sorted(keys)}})
         self._post(Lost(keys))
@@ -178,7 +181,7 @@ class Assignment:
         listed = [KafkaPartition(topic, one, offset, metadata) for (topic, one), (offset, metadata) in marks.items()]
         if not listed:
             return
-        self._beat(BROKER_S)
+        self._beat(COMMIT_S)
         try:
             consumer.commit(offsets=listed, asynchronous=False)
         except KafkaException as error:

@@ -40,6 +40,8 @@ from streamer.ports import Post
 
 POLL_S = 0.05
 HELD_POLL_S = 0.1
+GHOST_S = 60.0
+GHOSTS = 3
 LOOK_AHEAD_S = 1.0
 RECORD_OVERHEAD_BYTES = 2560
 """What a record in flight takes beside its key and value (client message, event, flight, outcome, result; measured by
@@ -76,14 +78,16 @@ class KafkaSource:
     """Implements `streamer.ports.Source`. `ownership` may be read from any thread; `polled_at` is the last sign of
     life, ahead of now while the source waits for the brokers."""
 
-    def __init__(self, consumer: Consumer, policy: SourcePolicy, post: Post) -> None:
+    def __init__(self, make_consumer: Callable[[], Consumer], policy: SourcePolicy, post: Post) -> None:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()
         self.out_of_range_records = 0
         self.on_joining: Callable[[], None] = lambda: None
         self.highs: dict[TopicPartition, int] = {}
         self.stuck = StuckWatch(policy.stuck_s)
-        self._consumer = consumer
+        self._make_consumer = make_consumer
+        self._consumer = make_consumer()
+        self._renewed_at: list[float] = []
         self._policy = policy
         self._post = post
         self._calls = Calls()
@@ -164,7 +168,12 @@ class KafkaSource:
         try:
             self._subscribe(self._consumer)
             while not self._calls.closing:
-                self._step()
+                try:
+                    self._step()
+                except KafkaException as error:
+                    if not self._is_our_own_ghost(error):
+                        raise
+                    self._renew()
         except KafkaException as error:
             self._failed(error)
         except Exception:
@@ -176,6 +185,25 @@ class KafkaSource:
                 self._consumer.close()
             except (KafkaException, RuntimeError) as error:
                 log.warning("the consumer did not close cleanly", extra={"data": {"error": type(error).__name__}})
+
+    def _is_our_own_ghost(self, error: KafkaException) -> bool:
+        """Whether it was ourselves who fenced us. When the broker stops for longer than the session, the client gives
+        its membership up and joins again under the same slot; its heartbeats that were under way are then answered
+        with FENCED, and that is fatal (seen with librdkafka 2.16.1). A second owner of the slot fences a member that
+        has just lost nothing, or comes back again and again."""
+        now = time.monotonic()
+        self._renewed_at = [at for at in self._renewed_at if now - at < GHOST_S]
+        lost = now - self._assignment.lost_at < GHOST_S
+        return act_on_consumer(error) is Act.FENCED and lost and len(self._renewed_at) < GHOSTS
+
+    def _renew(self) -> None:
+        """Go on with a new client."""
+        log.warning("this slot's former membership fenced the present one: joining anew")
+        self._renewed_at.append(time.monotonic())
+        self._consumer.close()
+        self._consumer = self._make_consumer()
+        self._paused = frozenset()
+        self._subscribe(self._consumer)
 
     def _subscribe(self, consumer: Consumer) -> None:
         ours = self._assignment

@@ -84,14 +84,14 @@ def test_a_partition_that_nobody_owns_is_found_and_given_away(kafka: Kafka) -> N
         stuck.send_signal(signal.SIGKILL)
         stuck.wait()
         pipeline = PipelineConfig(task="t", model="builtin:null", input=[topic], output="o", group=group)
-        consumer = make_consumer({**consumer_properties(config, pipeline, "a"), "session.timeout.ms": 30000})
+        properties = {**consumer_properties(config, pipeline, "a"), "session.timeout.ms": 30000}
 
         def post(fact: Input) -> None:
             posted.append(fact)
             if isinstance(fact, Revoking) and source is not None:
                 source.release(fact.epoch)
 
-        source = KafkaSource(consumer, SourcePolicy(topics=[topic]), post)
+        source = KafkaSource(lambda: make_consumer(properties), SourcePolicy(topics=[topic]), post)
         source.start()
         wait_for(lambda: any(isinstance(fact, Assigned) and fact.epochs for fact in posted), "the slot's return")
         wait_for(lambda: len(find_orphans(config, group, [topic])) == 1, "the orphan")

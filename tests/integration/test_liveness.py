@@ -1,0 +1,177 @@
+"""Whole pipelines in this process, on a broker that may be stopped: what they live through, and what they say of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamer import run
+from streamer.assemble import Assembly, RunOptions, assemble
+from streamer.config import load
+from streamer.core.pipeline.protocol import Assigned, Input, SourceFailed, Taken
+from streamer.errors import ExitCode
+from streamer.kafka import assignment
+from streamer.kafka.assignment import Assignment
+from streamer.kafka.clients import consumer_properties, make_consumer
+from streamer.kafka.source import KafkaSource, SourcePolicy
+from streamer.local import Stack
+from tests.acceptance.harness import PIPELINE, Lab, check, event, wait_for
+
+MAX_POLL_MS = 2_000
+OUTAGE_S = 4.0
+STANDING_S = 1.5  # 30 s in earnest
+ENVIRONMENT = {
+    "STREAMER_KAFKA__PROPERTIES__SESSION_TIMEOUT_MS": str(MAX_POLL_MS),
+    "STREAMER_KAFKA__PROPERTIES__MAX_POLL_INTERVAL_MS": str(MAX_POLL_MS),
+    "STREAMER_KAFKA__PROPERTIES__HEARTBEAT_INTERVAL_MS": "300",
+}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A broker of these tests' own, to be stopped, with short sessions."""
+    with Stack.start(redis=False, kafka_config={"group.min.session.timeout.ms": 500}) as stack:
+        yield stack
+
+
+@pytest.fixture
+def lab(stack: Stack, tmp_path: Path) -> Iterator[Lab]:
+    with Lab(stack.bootstrap_servers, tmp_path) as lab:
+        lab.topics(2)
+        yield lab
+
+
+@contextmanager
+def running(lab: Lab, **fields: Any) -> Iterator[Assembly]:
+    """A pipeline in this process."""
+    assembly = assemble(load(lab.config(**fields), ENVIRONMENT), PIPELINE, RunOptions())
+    driving = threading.Thread(target=assembly.driver.run)
+    driving.start()
+    try:
+        yield assembly
+    finally:
+        assembly.driver.stop(10)
+        driving.join()
+        assembly.close(1)
+
+
+def counted(assembly: Assembly, name: str, **labels: str) -> float:
+    return assembly.metrics.registry.get_sample_value(name, {"pipeline": PIPELINE, **labels}) or 0.0
+
+
+def test_a_forward_pass_longer_than_the_poll_interval(lab: Lab) -> None:
+    """Three times `max.poll.interval.ms` in one forward pass: no rebalance, no kill, and the results come."""
+    lab.produce(event(number, "SLEEP") for number in range(2))
+    reader = lab.reader()
+    with running(lab) as assembly:
+        wait_for(lambda: reader.places == 2, "all outcomes")
+        assert counted(assembly, "streamer_forward_seconds_sum") > 2 * MAX_POLL_MS / 1000
+        assert counted(assembly, "streamer_rebalances_total", kind="assigned") == 1
+        assert counted(assembly, "streamer_rebalances_total", kind="lost") == 0
+        assert counted(assembly, "streamer_rebalances_total", kind="revoked") == 0
+        assert not assembly.pipeline.fleet.restarts
+    anomalies = check(lab.given, reader.outcomes, lambda _: "")
+    assert not anomalies, str(anomalies)
+
+
+@pytest.mark.parametrize("moment", ["load", "assignment", "mark"])
+def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """A broker that is stopped under load, or while the source asks for offsets or notes an attempt, is no reason to
+    restart: nothing of ours stands, at any time; and it all goes on by itself."""
+    monkeypatch.setattr(run, "STANDING_S", STANDING_S)
+    (broker,) = stack.kafka_processes
+    struck = threading.Event()
+
+    def strike() -> None:
+        if not struck.is_set():
+            os.kill(broker.pid, signal.SIGSTOP)
+            struck.set()
+            back = threading.Timer(OUTAGE_S, os.kill, (broker.pid, signal.SIGCONT))
+            back.start()
+
+    def striking(call: Callable[..., Any]) -> Callable[..., Any]:
+        def struck_call(*args: Any) -> Any:
+            strike()
+            return call(*args)
+
+        return struck_call
+
+    if moment == "assignment":
+        monkeypatch.setattr(assignment, "start_offsets", striking(assignment.start_offsets))
+    if moment == "mark":
+        monkeypatch.setattr(Assignment, "mark", striking(Assignment.mark))
+    lab.produce(event(number) for number in range(2_000))
+    reader = lab.reader()
+    stood: list[str] = []
+    with running(lab, micro_batch_records=100, options={"text_us": 500}) as assembly:
+        if moment == "load":
+            wait_for(lambda: reader.places > 100, "load")
+            strike()
+
+        def all_there() -> bool:
+            stood.extend(run.standing(assembly))
+            return reader.places == 2_000
+
+        wait_for(all_there, "all outcomes")
+    assert struck.is_set()
+    assert not stood, set(stood)
+    anomalies = check(lab.given, reader.outcomes, lambda _: "")
+    assert not anomalies, str(anomalies)
+
+
+def test_a_second_owner_of_a_slot_ends_the_first(lab: Lab) -> None:
+    """The one that was there goes for good, with the exit code that says so; the newer one stays."""
+    lab.produce(event(number) for number in range(10))
+    config = load(lab.config(), ENVIRONMENT)
+    properties = consumer_properties(config.kafka, config.pipelines[PIPELINE], "a")
+    facts: list[list[Input]] = [[], []]
+    sources = [
+        KafkaSource(lambda: make_consumer(properties), SourcePolicy([lab.input]), posted.append) for posted in facts
+    ]
+
+    def failures(number: int) -> list[ExitCode]:
+        return [fact.exit_code for fact in facts[number] if isinstance(fact, SourceFailed)]
+
+    try:
+        for source, posted in zip(sources, facts, strict=True):
+            source.start()
+            wait_for(lambda posted=posted: any(isinstance(fact, Assigned) for fact in posted), "an assignment")
+        wait_for(lambda: failures(0), "the first one's end")
+        assert (failures(0), failures(1)) == ([ExitCode.FENCED], [])
+    finally:
+        for source in sources:
+            source.close(10)
+
+
+def test_a_partition_that_stays_paused_is_sought_anew(lab: Lab) -> None:
+    """What the client does not give although nobody told it to pause comes after `stuck_s`, and is counted."""
+    places = lab.produce(event(number) for number in range(10))
+    config = load(lab.config(), ENVIRONMENT)
+    consumer = make_consumer(consumer_properties(config.kafka, config.pipelines[PIPELINE], "a"))
+    taken: list[tuple[int, int]] = []
+    paused = threading.Event()
+
+    def post(fact: Input) -> None:
+        if isinstance(fact, Taken):
+            taken.extend((one.partition(), one.offset()) for part in fact.batch.segments for one in part.records)
+            if not paused.is_set():
+                paused.set()
+                consumer.pause(consumer.assignment())  # on the source's own thread, which does not know
+
+    source = KafkaSource(lambda: consumer, SourcePolicy([lab.input], micro_batch_records=1, stuck_s=1.0), post)
+    source.grant(1_000, 1 << 20)
+    source.start()
+    try:
+        wait_for(lambda: len(taken) == 1, "the first record")
+        wait_for(lambda: len(taken) == len(places), "the others")
+        wait_for(lambda: source.stuck.healed > 0, "the count")
+    finally:
+        source.close(10)
+    assert sorted(taken) == sorted(places)
