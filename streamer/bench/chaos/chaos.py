@@ -31,8 +31,8 @@ from streamer.local import Listener, Stack
 from streamer.local.ports import LOOPBACK, free_ports
 
 BROKERS = 3
-TEXTS = 20_000
-MODEL_TEXTS = 2_000
+REPEAT_EVERY = 8
+SENTENCES = 2_000
 WARM_UP_S = 120.0
 DRAIN_S = 120.0
 CALM_S = (0.3, 2.0)
@@ -159,11 +159,15 @@ def _run(plan: Plan, directory: Path, progress: Callable[[str], None]) -> Story:
 
 
 def _texts(model: str) -> TextOf:
-    """Texts repeat after a while, so that the cache has answers; the events never do."""
+    """Most texts are new, so that workers have work; each eighth is one of before, so that the cache has answers."""
     if model == "null":
-        return lambda number: (str(number % TEXTS), number % TEXTS)
-    texts = list(Workload(MODEL_TEXTS).texts())
-    return lambda number: (texts[number % MODEL_TEXTS], None)
+        return lambda number: (str(_text_number(number)), _text_number(number))
+    sentences = list(Workload(SENTENCES).texts())
+    return lambda number: (f"{sentences[_text_number(number) % SENTENCES]} {_text_number(number)}", None)
+
+
+def _text_number(number: int) -> int:
+    return number // 2 if number % REPEAT_EVERY == REPEAT_EVERY - 1 else number
 
 
 def _warm_up(scene: Scene) -> None:
