@@ -36,10 +36,14 @@ _NEWEST: OffsetSpec = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call
 
 def when_loaded(ask: Callable[[], Future[T]]) -> T:
     """The answer to a request about a group, asked again while the group's coordinator loads. Raises KafkaException."""
+    return _until_loaded(lambda: answer(ask(), REQUEST_S))
+
+
+def _until_loaded(ask: Callable[[], T]) -> T:
     deadline = time.monotonic() + REQUEST_S
     while True:
         try:
-            return answer(ask(), REQUEST_S)
+            return ask()
         except KafkaException as error:
             if error.args[0].code() not in _LOADING or time.monotonic() > deadline:
                 raise
@@ -64,15 +68,12 @@ class GroupOffsets:
 
     def committed(self, group: str, partitions: Iterable[TopicPartition] = ()) -> dict[TopicPartition, int]:
         """The offsets that the group has settled; of all partitions that it ever did when none are named."""
-        asked = [KafkaPartition(*each) for each in partitions] or None
-        wanted = [ConsumerGroupTopicPartitions(group, asked)]
+        asked = [KafkaPartition(*each) for each in partitions]
         try:
-            found = when_loaded(
-                lambda: self._admin.list_consumer_group_offsets(wanted, request_timeout=REQUEST_S)[group]
-            )
+            found = self._committed_at(group, asked) if asked else self._committed_anywhere(group)
         except KafkaException as error:
             raise self._explained(error, "Describe", f"group {group}") from None
-        return {(each.topic, each.partition): each.offset for each in found.topic_partitions if each.offset >= 0}
+        return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
 
     def earliest(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that is still there."""
@@ -131,6 +132,24 @@ class GroupOffsets:
         finally:
             consumer.close()
         return found
+
+    def _committed_at(self, group: str, asked: list[KafkaPartition]) -> list[KafkaPartition]:
+        """By a consumer, which joins nothing: an admin client that is told NOT_COORDINATOR, as by a new cluster or when
+        a coordinator moves, takes the process down (librdkafka 2.16.1, confluentinc/librdkafka#5315)."""
+        consumer = make_consumer({**reader_properties(self._kafka), "group.id": group})
+        try:
+            found = _until_loaded(lambda: consumer.committed(asked, timeout=REQUEST_S))
+        finally:
+            consumer.close()
+        for each in found:
+            if each.error is not None:
+                raise KafkaException(each.error)
+        return found
+
+    def _committed_anywhere(self, group: str) -> list[KafkaPartition]:
+        wanted = [ConsumerGroupTopicPartitions(group)]
+        found = when_loaded(lambda: self._admin.list_consumer_group_offsets(wanted, request_timeout=REQUEST_S)[group])
+        return list(found.topic_partitions)
 
     def _offsets(self, partitions: Iterable[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, Any]:
         asked = {KafkaPartition(*each): spec for each in partitions}
