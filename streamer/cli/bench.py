@@ -155,6 +155,17 @@ def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_js
 
 
 @bench.command()
+@click.option("--texts", type=click.IntRange(16), default=256, show_default=True, help="Short ones; fewer longer ones.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+def inference(texts: int, rounds: int, as_json: bool) -> None:
+    """Tokens a second of a worker's model on one thread: against other ways to run it, and the machine's limit."""
+    from streamer.bench.inference import inference_speed
+
+    _print(inference_speed(texts, rounds, _progress), as_json)
+
+
+@bench.command()
 @click.option("--seeds", type=click.IntRange(1), default=10_000, show_default=True, help="How many lives.")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="Begin with this.")
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Side by side.")

@@ -125,7 +125,7 @@ def open_network(
 def _openvino() -> Any:
     # Its import reports to its maker's servers unless this package is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
+    import openvino  # type: ignore[import-untyped]
 
     return openvino
 

@@ -1,0 +1,242 @@
+"""The worker's own speed, without Kafka: against the ways people embed texts in one process, and against the machine.
+
+Everything runs in this process on one thread, turn by turn. Wall time is what counts; beside it stands the ratio by
+the process's CPU time, which other programs on the machine disturb less.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from streamer.bench.bulk import MINILM, MINILM_TASK
+from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
+from streamer.bench.program import BenchError
+from streamer.bench.texts import Texts, real_texts
+from streamer.inference.channel import Done, Started
+from streamer.inference.spec import WorkerSpec, worker_environment
+
+Vectors = npt.NDArray[np.float32]
+DTYPES = ("bfloat16", "float32")
+TORCH, OPENVINO = "streamer, torch", "streamer, OpenVINO"
+ARRIVAL, SORTED, SENTENCE = "transformers, as they come", "transformers, sorted", "sentence-transformers"
+PEAK = "matrix peak"
+PEAK_ROWS = 1024
+PEAK_S = 0.3
+AS_FAST = Target(at_least=1.0)
+MIXED = Target(at_least=2.5)
+REAL_TOKENS = Target(at_least=0.93)
+OF_PEAK = {TORCH: Target(at_least=0.6), OPENVINO: Target(at_least=0.72)}
+FLOAT32 = Target(at_least=2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds of one turn."""
+
+    wall_s: float
+    cpu_s: float
+
+
+class Ours:
+    """A worker's model and forwarder: encode all, then forward batches as a worker cuts them."""
+
+    def __init__(self, dtype: str, backend: str, model: str = MINILM) -> None:
+        from streamer.inference.families import load
+
+        spec = WorkerSpec(
+            pipeline="bench",
+            task=MINILM_TASK,
+            model=model,
+            dtype=dtype,  # type: ignore[arg-type]
+            backend=backend,  # type: ignore[arg-type]
+        )
+        self.model: Any = load(spec)
+        self.real_tokens = 0
+        self.computed_tokens = 0
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """The vectors, read back from the JSON of the answers."""
+        from streamer.inference.forwarder import Computation, Forwarder
+        from streamer.inference.model import Encoded
+        from streamer.inference.worker import WINDOW
+
+        sent: list[Started | Done] = []
+        encoded = self.model.encode(texts, None, None)
+        computations = [Computation(number, one) for number, one in enumerate(encoded) if isinstance(one, Encoded)]
+        forwarder = Forwarder(self.model, sent.append)
+        for first in range(0, len(computations), WINDOW):
+            forwarder.run(computations[first : first + WINDOW])
+        answers: dict[int, bytes | None] = {}
+        self.real_tokens = self.computed_tokens = 0
+        for done in sent:
+            if isinstance(done, Done):
+                answers.update(zip(done.numbers, done.outputs, strict=True))
+                self.real_tokens += done.real_tokens
+                self.computed_tokens += done.computed_tokens
+        if len(answers) != len(texts) or None in answers.values():
+            raise BenchError("the model has no answer for a text")
+        self.answers = [answers[number] for number in range(len(texts))]
+        return np.empty(0, np.float32)
+
+    def vectors(self) -> Vectors:
+        """Of the last run; read outside of the time measured, as a subscriber would."""
+        return np.array([msgspec.json.decode(answer or b"")["vector"] for answer in self.answers], np.float32)
+
+
+def one_thread() -> None:
+    """For this process; to be called before torch is imported."""
+    os.environ.update(worker_environment(WorkerSpec("bench", MINILM_TASK, MINILM)))
+
+
+def inference_speed(short: int, rounds: int, progress: Callable[[str], None], model: str = MINILM) -> list[Section]:
+    """A section for each dtype."""
+    one_thread()
+    import torch
+
+    from streamer.inference.reference import Located, resolve
+
+    torch.set_num_threads(1)
+    located = resolve(model)
+    assert isinstance(located, Located)
+    sets = real_texts(short)
+    return [_section(dtype, located.path, model, sets, rounds, progress) for dtype in DTYPES]
+
+
+def _section(
+    dtype: str, path: Path, model: str, sets: Sequence[Texts], rounds: int, progress: Callable[[str], None]
+) -> Section:
+    from streamer.bench.baselines.encoders import PlainTransformers, SentenceTransformers, matrix_flops
+
+    progress(f"{dtype}: loading")
+    ours = {TORCH: Ours(dtype, "torch", model)}
+    if importlib.util.find_spec("openvino") is not None:
+        ours[OPENVINO] = Ours(dtype, "openvino", model)
+    config, max_tokens = ours[TORCH].model.config, ours[TORCH].model.card.max_tokens
+    others: dict[str, Any] = {
+        ARRIVAL: PlainTransformers(path, dtype, max_tokens, sort=False),
+        SORTED: PlainTransformers(path, dtype, max_tokens, sort=True),
+    }
+    if importlib.util.find_spec("sentence_transformers") is not None:
+        others[SENTENCE] = SentenceTransformers(path, dtype)
+    exact = PlainTransformers(path, "float32", max_tokens, sort=True)
+    width, inner = config.hidden_size, config.intermediate_size
+    shapes = [(width, width)] * 4 + [(width, inner), (inner, width)]
+    figures: list[Figure] = []
+    for chosen in sets:
+        expected = exact.encode(chosen.texts)
+        for contender in (*ours.values(), *others.values()):
+            contender.encode(chosen.texts[:8])  # the first passes allocate
+        turns: dict[str, Callable[[], Took]] = {
+            f"{chosen.name}, {dtype}: {name}": partial(_timed, contender, chosen.texts)
+            for name, contender in (ours | others).items()
+        }
+        peaks: list[float] = []
+
+        def peak(found: list[float] = peaks) -> Took:
+            found.append(matrix_flops(shapes, PEAK_ROWS, dtype, PEAK_S))
+            return Took(0.0, 0.0)
+
+        turns[f"{chosen.name}, {dtype}: {PEAK}"] = peak
+        took = interleaved(rounds, turns, progress)
+        times = {name: took[f"{chosen.name}, {dtype}: {name}"] for name in (*ours, *others)}
+        lengths = np.array([one.tokens for one in ours[TORCH].model.encode(chosen.texts, None, None)])
+        flops = _flops_a_token(shapes, config.num_hidden_layers, width, lengths)
+        measured = Measured(chosen.name, dtype, times, list(ours), list(others), peaks, flops, int(lengths.sum()))
+        cosines = {}
+        for name, contender in (ours | others).items():
+            vectors = contender.vectors() if isinstance(contender, Ours) else contender.encode(chosen.texts)
+            cosines[name] = float((vectors * expected).sum(axis=1).min())
+        figures += measured.figures(cosines)
+        real = ours[TORCH].real_tokens / ours[TORCH].computed_tokens
+        figures.append(Figure(f"{chosen.name}: real tokens of those computed", real, "", REAL_TOKENS))
+    notes = [
+        f"one thread, {rounds} interleaved rounds, medians; tokens/s are real tokens, from texts to vectors",
+        *(f"{one.name}: {len(one.texts)} texts, {one.source}" for one in sets),
+        f"matrix peak: the model's linear layers on {PEAK_ROWS} rows, the fastest turn of each round; shares of it are"
+        " by CPU time",
+    ]
+    return Section(f"Embedding on one thread in {dtype}", figures, notes)
+
+
+def _timed(contender: Any, texts: Sequence[str]) -> Took:
+    wall, cpu = time.perf_counter(), time.process_time()
+    contender.encode(texts)
+    return Took(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def _flops_a_token(shapes: Sequence[tuple[int, int]], layers: int, width: int, lengths: npt.NDArray[np.int64]) -> float:
+    """Multiplications and additions of a token: its linear layers, and its scores and sums with its own text's."""
+    linear = 2 * sum(inputs * outputs for inputs, outputs in shapes)
+    attention = 4 * width * float((lengths**2).sum() / lengths.sum())
+    return layers * (linear + attention)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The turns of one set of texts; `peaks` are FLOP/s and `flops` those of a token."""
+
+    name: str
+    dtype: str
+    times: Mapping[str, Sequence[Took]]
+    ours: Sequence[str]
+    others: Sequence[str]
+    peaks: Sequence[float]
+    flops: float
+    tokens: int
+
+    def figures(self, cosines: Mapping[str, float]) -> list[Figure]:
+        """The rates of all, then ours against what they have to reach."""
+        rows = [self._rate(one, cosines[one]) for one in (*self.ours, *self.others)]
+        rows += [self._against(f"{self.name}: {one} / best other", one, self.others, AS_FAST) for one in self.ours]
+        if self.name == "mixed":
+            served = self.ours[-1]  # what `auto` takes
+            rows.append(self._against(f"{self.name}: {served} / {ARRIVAL}", served, [ARRIVAL], MIXED))
+        if self.dtype == "float32" and OPENVINO in self.ours:
+            rows.append(self._against(f"{self.name}: {OPENVINO} / torch's best", OPENVINO, self.others, FLOAT32))
+        if self.name == "short" and self.dtype == "bfloat16":
+            rows += [self._of_peak(one) for one in self.ours]
+        return rows
+
+    def _rates(self, one: str) -> list[float]:
+        return [self.tokens / took.wall_s for took in self.times[one]]
+
+    def _rates_by_cpu(self, one: str) -> list[float]:
+        return [self.tokens / took.cpu_s for took in self.times[one]]
+
+    def _shares(self, one: str) -> list[float]:
+        return [rate * self.flops / peak for rate, peak in zip(self._rates_by_cpu(one), self.peaks, strict=True)]
+
+    def _rate(self, one: str, cosine: float) -> Figure:
+        rates = self._rates(one)
+        columns = {
+            "by CPU time": statistics.median(self._rates_by_cpu(one)),
+            "of the peak": statistics.median(self._shares(one)),
+            "least cosine to fp32": f"{cosine:.6f}",
+        }
+        return Figure(f"{self.name}: {one}", statistics.median(rates), "tok/s", None, rates, columns)
+
+    def _of_peak(self, one: str) -> Figure:
+        shares = self._shares(one)
+        columns = {"peak GFLOP/s": statistics.median(self.peaks) / 1e9, "MFLOP a token": self.flops / 1e6}
+        title = f"{self.name}: {one} / matrix peak"
+        return Figure(title, statistics.median(shares), "", OF_PEAK[one], shares, columns)
+
+    def _against(self, title: str, one: str, others: Sequence[str], target: Target) -> Figure:
+        """Against the best of the others in each round."""
+        best = [max(found) for found in zip(*map(self._rates, others), strict=True)]
+        ratio, ratios = median_ratio(self._rates(one), best)
+        best_by_cpu = [max(found) for found in zip(*map(self._rates_by_cpu, others), strict=True)]
+        by_cpu, _ = median_ratio(self._rates_by_cpu(one), best_by_cpu)
+        return Figure(title, ratio, "×", target, ratios, {"by CPU time": by_cpu})

@@ -1,0 +1,70 @@
+"""Real texts that every installation has: tweets that the demo ships, and the docstrings of installed packages."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from streamer import demo
+
+PACKAGES = ("numpy", "transformers")
+LONG_CHARACTERS = 1_500
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A named set."""
+
+    name: str
+    source: str
+    texts: list[str]
+
+
+def real_texts(short: int) -> list[Texts]:
+    """`short` tweets, half as many docstrings as they come, and an eighth as many long ones; none occurs twice."""
+    packages = " and ".join(PACKAGES)
+    distinct = dict.fromkeys(_docstrings())
+    mixed, long = max(2, short // 2), max(2, short // 8)
+    return [
+        Texts("short", "tweets of streamer/demo/data", list(islice(dict.fromkeys(_tweets()), short))),
+        Texts("mixed", f"docstrings of {packages}", list(islice(distinct, mixed))),
+        Texts(
+            "long",
+            f"docstrings of {packages} from {LONG_CHARACTERS:,} characters on",
+            list(islice((text for text in distinct if len(text) >= LONG_CHARACTERS), long)),
+        ),
+    ]
+
+
+def _tweets() -> Iterator[str]:
+    for _, value in demo.events():
+        yield msgspec.json.decode(value)["text"]
+
+
+_MOST_FILES = 400
+
+
+def _docstrings() -> Iterator[str]:
+    """Of files in an order that has nothing to do with their subject, and is the same each time."""
+    files: list[Path] = []
+    for package in PACKAGES:
+        found = importlib.util.find_spec(package)
+        if found is not None and found.submodule_search_locations:
+            root = Path(found.submodule_search_locations[0])
+            files += [file for file in root.rglob("*.py") if "tests" not in file.parts]
+    files.sort(key=lambda file: hashlib.sha256(file.name.encode()).digest())
+    for file in files[:_MOST_FILES]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree = ast.parse(file.read_bytes())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+                yield text
