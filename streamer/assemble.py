@@ -26,6 +26,7 @@ from streamer.core.report import Report, ReportBuilder
 from streamer.driver import Adapters, Driver
 from streamer.errors import ConfigurationError, ExitCode, StreamerError, UsageError
 from streamer.inference.pool import WorkerPool
+from streamer.inference.processors import usable_cores, usable_gpus
 from streamer.inference.spec import WorkerSpec, plan_threads
 from streamer.kafka.clients import (
     consumer_properties,
@@ -142,8 +143,8 @@ def pipeline_of(config: Config, name: str) -> PipelineConfig:
 
 def worker_plan(pipeline: PipelineConfig, name: str, pipelines: int = 1) -> tuple[int, WorkerSpec]:
     """How many workers, and what each is told."""
-    cores = len(os.sched_getaffinity(0))
-    workers, threads = plan_threads(pipeline.workers, pipeline.threads, cores, pipelines)
+    gpus = usable_gpus(pipeline.device, os.environ)
+    workers, threads = plan_threads(pipeline.workers, pipeline.threads, usable_cores(), pipelines, gpus)
     spec = WorkerSpec(
         pipeline=name,
         task=pipeline.task,

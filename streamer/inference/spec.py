@@ -38,14 +38,17 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     downloads: bool = False
 
 
-def plan_threads(workers: int, threads: int, cores: int, pipelines: int = 1) -> tuple[int, int]:
+def plan_threads(workers: int, threads: int, cores: int, pipelines: int = 1, gpus: int = 0) -> tuple[int, int]:
     """Divide `cores` over `pipelines` of one run; returns (workers, threads of each) of one pipeline.
 
-    0 asks to choose. One core is left to the driver and the rest: worker threads that compete with a busy process
-    lose most of their speed at every barrier. What the user asked for is taken as it is.
+    0 asks to choose: a worker for each of the `gpus`, or for each share of the CPU. One core is left to the driver and
+    the rest: worker threads that compete with a busy process lose most of their speed at every barrier. What the user
+    asked for is taken as it is.
     """
     share = max(1, (cores - 1) // max(1, pipelines))
-    if workers <= 0:
+    if workers <= 0 and gpus:
+        workers = gpus
+    elif workers <= 0:
         workers = max(1, share // threads if threads > 0 else -(-share // _THREADS_A_WORKER))
     if threads <= 0:
         threads = max(1, share // workers)
