@@ -87,9 +87,10 @@ def connect(kafka: KafkaConfig, timeout_s: float = 5) -> AdminClient:
             admin.poll(0)
             # The call says "transport failure" only; the callback was told of logins, handshakes and host names.
             telling = next((each for each in told if each.code() != KafkaError._ALL_BROKERS_DOWN), error_of(error))
-            failure = start_error(telling, address=kafka.bootstrap_servers)
-            if isinstance(failure, ConfigurationError) or time.monotonic() >= deadline:
-                raise failure from None
+            lasting = isinstance(start_error(telling, address=kafka.bootstrap_servers), ConfigurationError)
+            if lasting or time.monotonic() >= deadline:
+                # Without a name for it: an exception in its own frame is a cycle, with the client in it (see `answer`).
+                raise start_error(telling, address=kafka.bootstrap_servers) from None
 
 
 def describe(
