@@ -5,10 +5,13 @@ The weights are spread wide, so that different texts get clearly different answe
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Final
 
-TRAINING_TEXTS = (
+VOCABULARY_TEXTS = (
     "the film was good but the music was awful and we did not love the plot",
     "Angela Merkel met Tim Cook in Paris on Tuesday, and Microsoft opened an office in Zürich",
     "die Lieferung kam pünktlich, aber das Gerät war beschädigt; wir haben es zurückgeschickt",
@@ -16,7 +19,6 @@ TRAINING_TEXTS = (
     "naïve café été 東京 映画 こんにちは 🙂 0 1 2 3 4 5 6 7 8 9 ! ? . , ' - ( )",
     "This example is about travel, politics, sport or a complaint. The committee met to discuss the budget.",
 )
-_VOCABULARY = 400
 
 BERT: Final = "bert"
 ROBERTA: Final = "roberta"
@@ -96,37 +98,37 @@ _OWN: Final[dict[str, dict[str, Any]]] = {
 
 
 def _write_tokenizer(path: Path, architecture: str, max_tokens: int) -> int:
-    """Special tokens stand at the same places in all: start 0, padding 1, end 2, unknown 3, mask 4."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    """Special tokens stand at the same places in all: start 0, padding 1, end 2, unknown 3, mask 4. Nothing is
+    trained: trainers break ties by chance."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     kind = _KINDS[architecture]
     start, pad, end, unknown, mask = special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     if kind == "wordpiece":
         start, pad, end, unknown, mask = special = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
-        tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        splitter: Any = pre_tokenizers.BertPreTokenizer()
+        words, letters, stems = _pieces([text.lower() for text in VOCABULARY_TEXTS], splitter)
+        inner = [f"##{piece}" for piece in (*letters, *(word[-3:] for word in words))]
+        tokenizer = Tokenizer(models.WordPiece(_numbered(special, letters, stems, inner), unk_token=unknown))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
         tokenizer.decoder = decoders.WordPiece()
-        trainer: Any = trainers.WordPieceTrainer(vocab_size=_VOCABULARY, special_tokens=special, show_progress=False)
     elif kind == "bytes":
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        words, _, _ = _pieces(VOCABULARY_TEXTS, splitter)
+        pairs = Counter((one, two) for word in words for one, two in pairwise(word))
+        merges = sorted(pairs, key=lambda pair: (-pairs[pair], pair))[:150]
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        tokenizer = Tokenizer(models.BPE(_numbered(special, alphabet, ["".join(pair) for pair in merges]), merges))
         tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=_VOCABULARY,
-            special_tokens=special,
-            show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        )
     else:
-        tokenizer = Tokenizer(models.Unigram())
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        splitter = pre_tokenizers.Metaspace()
+        _, letters, stems = _pieces(VOCABULARY_TEXTS, splitter)
+        pieces = _numbered(special, letters, stems)
+        scored = [(piece, 0.0 if piece in special else -9.0 + len(piece)) for piece in pieces]
+        tokenizer = Tokenizer(models.Unigram(scored, unk_id=3))
         tokenizer.decoder = decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=_VOCABULARY, special_tokens=special, unk_token=unknown, show_progress=False
-        )
-    tokenizer.train_from_iterator(TRAINING_TEXTS, trainer)
+    tokenizer.pre_tokenizer = splitter
     if kind == "bytes":
         tokenizer.post_processor = processors.RobertaProcessing((end, 2), (start, 0), add_prefix_space=False)
     else:
@@ -150,3 +152,13 @@ def _write_tokenizer(path: Path, architecture: str, max_tokens: int) -> int:
     )
     fast.save_pretrained(path)
     return len(tokenizer.get_vocab())
+
+
+def _pieces(texts: Sequence[str], splitter: Any) -> tuple[list[str], list[str], list[str]]:
+    """All words of the texts, all letters, and the words cut to four letters."""
+    words = sorted({word for text in texts for word, _ in splitter.pre_tokenize_str(text)})
+    return words, sorted(set("".join(words))), sorted({word[:4] for word in words})
+
+
+def _numbered(*groups: Sequence[str]) -> dict[str, int]:
+    return {piece: index for index, piece in enumerate(dict.fromkeys(chain.from_iterable(groups)))}
