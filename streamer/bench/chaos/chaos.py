@@ -20,8 +20,9 @@ from pathlib import Path
 from streamer.bench.bench import PARTITIONS, Bench
 from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker
 from streamer.bench.chaos import checker
-from streamer.bench.chaos.faults import DEADLY, FAULTS, LEASE_S, Fault, Incident, Scene
+from streamer.bench.chaos.faults import DEADLY, FAULTS, LEASE_S, Fault
 from streamer.bench.chaos.members import FOR_GOOD, Member
+from streamer.bench.chaos.scene import Incident, Scene
 from streamer.bench.chaos.workload import EventWriter, TextOf, Watcher, read_all
 from streamer.bench.program import BenchError
 from streamer.bench.proxy import Proxies

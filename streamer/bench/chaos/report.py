@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from streamer.bench.chaos.chaos import Story
 from streamer.bench.chaos.checker import KINDS, MEANINGS
-from streamer.bench.chaos.faults import AWAY, DEADLY, FAULTS, RESTARTED, SESSION_S, THAWED, Incident
+from streamer.bench.chaos.faults import AWAY, DEADLY, FAULTS, RESTARTED, SESSION_S, THAWED
 from streamer.bench.chaos.members import FOR_GOOD
+from streamer.bench.chaos.scene import Incident
 from streamer.bench.figures import Figure, Section, Target
 
 EXAMPLES = 5
@@ -32,9 +33,10 @@ def _recoveries(story: Story) -> Section:
         beyond = story.load_s if kind == RESTARTED else 0.0
         bound = RESTART_WITHIN_S if kind == RESTARTED else within.get(kind)
         figures.append(_recovery(kind, incidents, beyond, bound))
-        if taken := [each.took_over_s for each in incidents if each.took_over_s is not None]:
+        calm = [each for each in incidents if not each.in_storm]
+        if taken := [each.took_over_s for each in calm if each.took_over_s is not None]:
             figures.append(Figure(f"{kind}: taken over", max(taken), "s", Target(at_most=TAKEN_OVER_WITHIN_S), taken))
-        if deaths := [float(each.deaths) for each in incidents if each.deaths is not None]:
+        if deaths := [float(each.deaths) for each in calm if each.deaths is not None]:
             figures.append(Figure(f"{kind}: deaths", max(deaths), "workers", Target(at_most=DEATHS), deaths))
     plan = story.plan
     return Section(
