@@ -76,12 +76,13 @@ export class Chart {
           : { range: (_, low, high) => [0, this.top ?? ceiling(high)] },
       },
       axes: [
-        { ...axis, size: 22, space: 48, values: (_, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, 5)) },
+        { ...axis, size: 22, space: 48, values: (_, ticks) => ticks.map((tick) => (tick % 60 ? "" : clock(tick * 1000).slice(0, 5))) },
         { ...axis, size: 44, space: 28, values: (_, ticks) => ticks.map((tick) => this.#tick(tick)),
           ...(this.log ? { splits: (plot) => POWERS.filter((power) => power <= plot.scales.y.max), filter: (_, ticks) => ticks } : {}) },
       ],
       series: [{}, ...this.lines.map(([, label, name], index) => ({
-        label, stroke: colour(name), width: 1.5, points: { show: false },
+        label, stroke: colour(name), width: 1.5,
+        points: { show: true, size: 3, width: 0, fill: colour(name), filter: (plot, line) => alone(plot.data[line]) },
         fill: index === 0 && this.lines.length < 3 ? `${colour(name)}1f` : undefined,
       }))],
       hooks: { setCursor: [() => this.#read()] },
@@ -118,6 +119,12 @@ function held(values) {
     if (value !== null) known = index;
     return index - known <= HOLD_POINTS ? values[known] : null;
   });
+}
+
+/** The points without a neighbour, which no line shows. */
+function alone(values) {
+  const known = (index) => (values[index] ?? null) !== null;
+  return values.flatMap((_, index) => (known(index) && !known(index - 1) && !known(index + 1) ? [index] : []));
 }
 
 function atLeastOne(value) {
