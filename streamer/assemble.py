@@ -193,6 +193,7 @@ def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions
     start_ms = start_time_ms(pipeline.start)
     return SourcePolicy(
         topics=pipeline.input,
+        group=pipeline.group,
         start=pipeline.start if start_ms is None else start_ms,
         skip_out_of_range=pipeline.on_out_of_range == "earliest",
         crash_limit=pipeline.crash_limit,
@@ -274,7 +275,14 @@ def _make_sink(
 
     address = config.kafka.bootstrap_servers
     if pipeline.guarantee == "exactly_once":
-        return TransactionalSink(lambda: make_producer(properties()), make_encoder, source, inbox.put, address)
+        return TransactionalSink(
+            lambda: make_producer(properties()),
+            make_encoder,
+            source,
+            inbox.put,
+            address,
+            transactional_id=f"{pipeline.group}.{slot.name}",
+        )
     sink: IdempotentSink
     sink = IdempotentSink(
         lambda: make_producer({**properties(), "on_delivery": lambda error, message: sink.on_delivery(error, message)}),

@@ -185,8 +185,9 @@ class _Sink(ABC):
 class TransactionalSink(_Sink):
     """Exactly once: one transaction a plan."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, transactional_id: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._resource = f"transactional-id {transactional_id}"
         self._fenced_at: list[float] = []
 
     def _begin(self, patience_s: float) -> None:
@@ -199,7 +200,7 @@ class TransactionalSink(_Sink):
             except KafkaException as error:
                 if act_on_producer(error) is not Act.RETRY or time.monotonic() > deadline:
                     raise start_error(
-                        error, address=self._address, operation="Write", resource="transactional-id of this slot"
+                        error, address=self._address, operation="Write", resource=self._resource
                     ) from None
 
     def _settle(self, plan: Settle) -> Settled | Unsettled:

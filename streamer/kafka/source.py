@@ -61,6 +61,7 @@ class SourcePolicy:
     something to read is sought anew."""
 
     topics: list[str]
+    group: str = ""
     start: str | int = "earliest"
     skip_out_of_range: bool = False
     until_end: bool = False
@@ -413,9 +414,9 @@ class KafkaSource:
             )
             self._post(SourceFailed(ExitCode.FENCED, message))
             return
-        failure = start_error(
-            inner, address=self._policy.address, operation="Read", resource=f"topic {', '.join(self._policy.topics)}"
-        )
+        denied_group = inner.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+        resource = f"group {self._policy.group}" if denied_group else f"topic {', '.join(self._policy.topics)}"
+        failure = start_error(inner, address=self._policy.address, operation="Read", resource=resource)
         self._post(SourceFailed(failure.exit_code, str(failure)))
 
     def _beat(self, silent_s: float) -> None:

@@ -145,7 +145,8 @@ def check(
     With `operator` also those of `streamer dlq`, which no pipeline needs.
     """
     names = list(config.pipelines if pipelines is None else pipelines)
-    infos = describe(admin, config.kafka, _topics(config, names))
+    topics = _topics(config, names) if operator else _topics(config, names).difference(OPERATOR_TOPICS)
+    infos = describe(admin, config.kafka, topics)
     findings: list[Finding] = []
     for demand in demands(config, names, infos).values():
         if demand.topic in OPERATOR_TOPICS and not operator:

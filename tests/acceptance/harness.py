@@ -313,6 +313,8 @@ class Lab:
         self.partitions = 0
         self.given: dict[Place, Given] = {}
         self.runs: list[Run] = []
+        self.properties: dict[str, Any] = {}  # kafka.properties of the runs
+        self.telemetry: dict[str, Any] = {"spans": "", "http": "", "reports": self.reports, "log_format": "json"}
         self.admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=QUIET)
         self._readers: list[Reader] = []
         self._next: Counter[int] = Counter()
@@ -368,9 +370,9 @@ class Lab:
     def write_config(self, pipelines: dict[str, dict[str, Any]], cache: dict[str, Any] | None = None) -> Path:
         """Write a configuration of these pipelines; returns its path."""
         sections = {
-            "kafka": {"bootstrap_servers": self.bootstrap_servers},
+            "kafka": {"bootstrap_servers": self.bootstrap_servers, "properties": self.properties},
             "cache": cache or {},
-            "telemetry": {"spans": "", "http": "", "reports": self.reports, "log_format": "json"},
+            "telemetry": self.telemetry,
             **{f"pipelines.{name}": fields for name, fields in pipelines.items()},
         }
         path = self.folder / "streamer.toml"
@@ -481,5 +483,5 @@ def _toml(fields: dict[str, Any]) -> str:
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {_toml_value(item)}" for name, item in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(name)} = {_toml_value(item)}" for name, item in value.items()) + "}"
     return json.dumps(value)

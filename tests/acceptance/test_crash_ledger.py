@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -56,23 +57,23 @@ def test_kills_by_hand_convict_nobody(lab: Lab) -> None:
     reader = lab.reader()
     for number in range(1, 6):
         run = lab.start(config)
-        wait_for(lambda number=number: _attempt(lab) == number, f"attempt {number}", run=run)
+        wait_for(partial(_has_attempt, lab, number), f"attempt {number}", run=run)
         run.kill()
     assert lab.start(config, "--until-end").wait() == 0
     wait_for(lambda: reader.places == 20, "all outcomes")
     _check(lab, reader, {})
 
 
-def _attempt(lab: Lab) -> int:
-    """The attempt that the metadata of the committed offset tells of."""
+def _has_attempt(lab: Lab, number: int) -> bool:
+    """Whether the metadata of the committed offset tells of this attempt."""
     consumer = Consumer({"bootstrap.servers": lab.bootstrap_servers, "group.id": lab.group})
     try:
         (found,) = consumer.committed([TopicPartition(lab.input, 0)], timeout=10)
     except KafkaException:
-        return 0  # the coordinator is not there yet
+        return False  # the coordinator is not there yet
     finally:
         consumer.close()
-    return int(json.loads(found.metadata or "{}").get("attempt", 0))
+    return bool(json.loads(found.metadata or "{}").get("attempt") == number)
 
 
 def _check(lab: Lab, reader: Reader, dead: dict[int, str]) -> None:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from streamer.kafka import assignment
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.clients import consumer_properties, make_consumer
 from streamer.kafka.source import KafkaSource, SourcePolicy
+from streamer.kafka.start import start_offsets
 from streamer.local import Stack
 from tests.acceptance.harness import PIPELINE, Lab, check, event, wait_for
 
@@ -104,7 +106,7 @@ def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pyte
         return struck_call
 
     if moment == "assignment":
-        monkeypatch.setattr(assignment, "start_offsets", striking(assignment.start_offsets))
+        monkeypatch.setattr(assignment, "start_offsets", striking(start_offsets))
     if moment == "mark":
         monkeypatch.setattr(Assignment, "mark", striking(Assignment.mark))
     lab.produce(event(number) for number in range(2_000))
@@ -132,9 +134,7 @@ def test_a_second_owner_of_a_slot_ends_the_first(lab: Lab) -> None:
     config = load(lab.config(), ENVIRONMENT)
     properties = consumer_properties(config.kafka, config.pipelines[PIPELINE], "a")
     facts: list[list[Input]] = [[], []]
-    sources = [
-        KafkaSource(lambda: make_consumer(properties), SourcePolicy([lab.input]), posted.append) for posted in facts
-    ]
+    sources = [KafkaSource(partial(make_consumer, properties), SourcePolicy([lab.input]), one.append) for one in facts]
 
     def failures(number: int) -> list[ExitCode]:
         return [fact.exit_code for fact in facts[number] if isinstance(fact, SourceFailed)]
@@ -142,7 +142,7 @@ def test_a_second_owner_of_a_slot_ends_the_first(lab: Lab) -> None:
     try:
         for source, posted in zip(sources, facts, strict=True):
             source.start()
-            wait_for(lambda posted=posted: any(isinstance(fact, Assigned) for fact in posted), "an assignment")
+            wait_for(partial(_assigned, posted), "an assignment")
         wait_for(lambda: failures(0), "the first one's end")
         assert (failures(0), failures(1)) == ([ExitCode.FENCED], [])
     finally:
@@ -175,3 +175,7 @@ def test_a_partition_that_stays_paused_is_sought_anew(lab: Lab) -> None:
     finally:
         source.close(10)
     assert sorted(taken) == sorted(places)
+
+
+def _assigned(posted: list[Input]) -> bool:
+    return any(isinstance(fact, Assigned) for fact in posted)

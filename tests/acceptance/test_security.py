@@ -1,0 +1,223 @@
+"""Runs against a broker with TLS, logins and access rights, and a Redis with both; and what they tell of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialAlteration,
+    UserScramCredentialUpsertion,
+)
+
+from streamer.local import Listener, Stack
+from streamer.local.ports import LOOPBACK, free_ports
+from tests.acceptance.certificates import Certificates, make_certificates
+from tests.acceptance.harness import Given, Lab, event, wait_for
+from tests.acceptance.tls_proxy import TlsProxy
+from tests.integration.redis_server import RedisServer
+
+CANARY = "c4n4ry"
+PASSWORD, REDIS_PASSWORD = f"{CANARY}-kafka-password", f"{CANARY}-redis-password"
+Right = tuple[ResourceType, str, AclOperation]
+
+
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """A broker with one open listener for the test itself, and one for users."""
+
+    open_servers: str
+    servers: str
+    certificates: Certificates
+
+    def user(self, name: str, rights: list[Right]) -> dict[str, Any]:
+        """Make a user with these rights; returns the properties of its clients."""
+        admin = AdminClient({"bootstrap.servers": self.open_servers})
+        scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        made: list[UserScramCredentialAlteration] = [UserScramCredentialUpsertion(name, scram, PASSWORD.encode())]
+        for future in admin.alter_user_scram_credentials(made).values():
+            future.result(30)
+        acls = [
+            AclBinding(kind, of, _pattern(kind), f"User:{name}", "*", operation, AclPermissionType.ALLOW)
+            for kind, of, operation in rights
+        ]
+        for future in admin.create_acls(acls).values() if acls else ():
+            future.result(30)
+        return {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": name,
+            "sasl.password": PASSWORD,
+            "ssl.ca.location": str(self.certificates.authority),
+            "debug": "conf",
+        }
+
+
+def _pattern(kind: ResourceType) -> ResourcePatternType:
+    """Transactional ids are the group's name and the slot's."""
+    prefixed = kind is ResourceType.TRANSACTIONAL_ID
+    return ResourcePatternType.PREFIXED if prefixed else ResourcePatternType.LITERAL
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    certificates = make_certificates(tmp_path_factory.mktemp("certificates"))
+    (port,) = free_ports(1)
+    config = {
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.secure.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "listener.name.secure.ssl.keystore.type": "PEM",
+        "listener.name.secure.ssl.keystore.location": certificates.keystore,
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+    listener = Listener("SECURE", [port], [port])
+    with Stack.start(redis=False, kafka_config=config, listeners=[listener]) as stack:
+        yield Secure(stack.bootstrap_servers, f"{LOOPBACK}:{port}", certificates)
+
+
+def rights_of(lab: Lab) -> dict[str, Right]:
+    """What a pipeline needs, and nothing else."""
+    return {
+        "read the input": (ResourceType.TOPIC, lab.input, AclOperation.READ),
+        "use the group": (ResourceType.GROUP, lab.group, AclOperation.READ),
+        "write results": (ResourceType.TOPIC, lab.output, AclOperation.WRITE),
+        "write dead letters": (ResourceType.TOPIC, lab.dead_letter, AclOperation.WRITE),
+        "write reports": (ResourceType.TOPIC, lab.reports, AclOperation.WRITE),
+        "write spans": (ResourceType.TOPIC, f"{lab.name}.spans", AclOperation.WRITE),
+        "use transactions": (ResourceType.TRANSACTIONAL_ID, lab.group, AclOperation.WRITE),
+    }
+
+
+def lab_for(secure: Secure, folder: Path, properties: dict[str, Any]) -> Lab:
+    """A lab whose runs come in at the secure listener."""
+    folder.mkdir(exist_ok=True)
+    lab = Lab(secure.open_servers, folder)
+    lab.properties = properties
+    return lab
+
+
+def test_nothing_tells_a_secret_or_a_text(secure: Secure, tmp_path: Path) -> None:
+    """Logged in with TLS at Kafka and Redis, at debug level: no password and no text in the log, the metrics, spans,
+    reports, or in headers that are ours; the answers are right, and were kept in Redis."""
+    with ExitStack() as stack:
+        redis = stack.enter_context(RedisServer(password=REDIS_PASSWORD))
+        proxy = stack.enter_context(TlsProxy(redis.port, secure.certificates))
+        lab = stack.enter_context(lab_for(secure, tmp_path, {}))
+        lab.properties = secure.user(f"{lab.name}-user", list(rights_of(lab).values()))
+        lab.topics(2)
+        spans = f"{lab.name}.spans"
+        lab.create({spans: {}}, 1)
+        lab.telemetry |= {"spans": spans, "http": "127.0.0.1:0", "log_level": "debug"}
+        records = [event(number, CANARY, metadata={"of": CANARY}) for number in range(200)]
+        records[10:14] = [
+            event(10, f"RAISE {CANARY}"),
+            Given(CANARY.encode(), b'{"text": "%s' % CANARY.encode(), []),
+            event(12, f"NAN {CANARY}"),
+            Given(None, b'{"text": 5, "id": "%s"}' % CANARY.encode(), [("traceparent", CANARY.encode())]),
+        ]
+        records[14] = event(14, f"SEGV {CANARY}")
+        records[15] = Given(b"k", records[15].value, [("traceparent", b"00-%032x-%016x-01" % (7, 7))])
+        lab.produce(records)
+        url = f"rediss://:{REDIS_PASSWORD}@127.0.0.1:{proxy.port}/0?ssl_ca_certs={secure.certificates.authority}"
+        config = lab.config(cache={"url": url}, options={"cacheable": True})
+        config.write_text(config.read_text().replace(secure.open_servers, secure.servers))
+        reader = lab.reader()
+        run = lab.start(config)
+        wait_for(lambda: reader.places == len(records), "all outcomes", run=run)
+        (address,) = re.findall(r'"metrics and health are served".*?"address":"([^"]+)"', run.log)
+        with urllib.request.urlopen(f"http://{address.removeprefix('http://')}/metrics") as page:
+            metrics = page.read().decode()
+        wait_for(lambda: redis.command("DBSIZE") > 100, "answers in Redis", run=run)
+        assert run.stop() == 0, run.log
+        codes = {outcome.code for outcome in reader.outcomes}
+        assert codes == {"", "infer.exception", "decode.json", "infer.nan", "validate.text", "infer.worker_killed"}
+        given = {"traceparent"}
+        told = {
+            "log": run.log,
+            "metrics": metrics,
+            "spans": _values(lab, spans),
+            "reports": json.dumps(lab.read_reports()),
+            "headers": str([{n: v for n, v in one.headers.items() if n not in given} for one in reader.outcomes]),
+        }
+        assert all(told.values())
+        assert "SCRAM-SHA-512" in run.log, "the client did not tell its configuration: this proved less than it says"
+        assert not [name for name, text in told.items() if CANARY in text]
+
+
+def test_a_missing_right_is_named(secure: Secure, tmp_path: Path) -> None:
+    """Without one of the rights a run ends with exit code 3, and says which one of what it lacks."""
+    names = ["read the input", "use the group", "write results", "write dead letters", "use transactions"]
+    with ExitStack() as stack:
+        runs = {}
+        for name in names:
+            lab = stack.enter_context(lab_for(secure, tmp_path / name, {}))
+            rights = rights_of(lab)
+            lacking = rights.pop(name)
+            kind, of, _ = lacking
+            lab.properties = secure.user(f"{lab.name}-user", [*rights.values(), (kind, of, AclOperation.DESCRIBE)])
+            lab.topics(1)
+            config = lab.config(model="builtin:null")
+            config.write_text(config.read_text().replace(secure.open_servers, secure.servers))
+            runs[name] = (lab.start(config), lacking)
+        for name, (run, (kind, of, operation)) in runs.items():
+            assert run.wait() == 3, f"{name}: {run.log}"
+            words = {ResourceType.TRANSACTIONAL_ID: "transactional-id"}.get(kind, kind.name.lower())
+            assert operation.name.title() in run.log, f"{name}: {run.log}"
+            assert of in run.log, f"{name}: {run.log}"
+            assert words in run.log, f"{name}: {run.log}"
+            assert CANARY not in run.log
+
+
+def test_a_refused_login_and_an_unknown_certificate(secure: Secure, tmp_path: Path) -> None:
+    """Both end a run with exit code 3 and name the properties to look at."""
+    other = tmp_path / "other"
+    other.mkdir()
+    login = secure.user("nobody", [])
+    cases = {
+        "login": ({**login, "sasl.password": f"{CANARY}-wrong"}, "refuses the login"),
+        "certificate": ({**login, "ssl.ca.location": str(make_certificates(other).authority)}, "ssl.ca.location"),
+    }
+    with ExitStack() as stack:
+        runs = []
+        for name, (properties, said) in cases.items():
+            lab = stack.enter_context(lab_for(secure, tmp_path / name, properties))
+            config = lab.config(model="builtin:null")
+            config.write_text(config.read_text().replace(secure.open_servers, secure.servers))
+            runs.append((lab.start(config), said))
+        for run, said in runs:
+            assert run.wait() == 3, run.log
+            assert said in run.log
+            assert CANARY not in run.log
+
+
+def _values(lab: Lab, topic: str) -> str:
+    """What a topic of one partition holds."""
+    consumer = Consumer(
+        {"bootstrap.servers": lab.bootstrap_servers, "group.id": f"values-{lab.name}", "enable.partition.eof": True}
+    )
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    values = []
+    while (message := consumer.poll(10)) is not None and message.error() is None:
+        values.append(str(message.value()) + str(message.headers()))
+    consumer.close()
+    return "".join(values)
