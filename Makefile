@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test check lock clean
+.PHONY: setup demo test check chaos simulate browser lock clean
 
 setup: $(READY)
 
@@ -20,8 +20,24 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: $(READY)
 	@.venv/bin/streamer demo
 
-test: $(READY)
+test: $(READY) browser
 	@.venv/bin/python -m pytest
+
+# The console's tests drive a Chromium: Debian's where apt is at hand and we may, else Playwright's own.
+browser: $(READY)
+	@.venv/bin/python -c 'import shutil, sys; sys.exit(not any(map(shutil.which, sys.argv[1:])))' \
+	  chromium chromium-browser google-chrome || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "installing chromium by apt-get" && \
+	    { apt-get install --yes -qq chromium >/dev/null || \
+	      { apt-get update -qq && apt-get install --yes -qq chromium >/dev/null; }; }; } || \
+	  .venv/bin/python -m playwright install chromium
+
+# Ten minutes of faults on three brokers; ten thousand simulated lives.
+chaos: $(READY)
+	@.venv/bin/streamer bench chaos --minutes $(or $(MINUTES),10)
+
+simulate: $(READY)
+	@.venv/bin/streamer bench simulate --seeds $(or $(SEEDS),10000)
 
 check: $(READY)
 	@.venv/bin/ruff check .
