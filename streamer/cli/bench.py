@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -155,14 +156,67 @@ def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_js
 
 
 @bench.command()
-@click.option("--texts", type=click.IntRange(16), default=256, show_default=True, help="Short ones; fewer longer ones.")
+@click.option("--texts", type=click.IntRange(0), default=256, show_default=True, help="Short; fewer long. 0 = none.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
+@click.option("--records", type=click.IntRange(0), default=4000, show_default=True, help="For single flight; 0 = not.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+def inference(texts: int, rounds: int, records: int, as_json: bool) -> None:
+    """Tokens a second of a worker's model on one thread: against other ways to run it, and the machine's limit; and
+    what it is worth to compute equal texts in flight once."""
+    from streamer.bench.inference import inference_speed
+    from streamer.bench.single_flight import single_flight
+
+    sections = [single_flight(records, rounds, _progress)] if records else []
+    _print([*(inference_speed(texts, rounds, _progress) if texts else []), *sections], as_json)
+
+
+@bench.command()
+@click.option("--requests", type=click.IntRange(16), default=128, show_default=True, help="Prompts.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
-def inference(texts: int, rounds: int, as_json: bool) -> None:
-    """Tokens a second of a worker's model on one thread: against other ways to run it, and the machine's limit."""
-    from streamer.bench.inference import inference_speed
+def generation(requests: int, rounds: int, as_json: bool) -> None:
+    """New tokens a second with mixed lengths: against transformers' own continuous batching, and padded batches."""
+    from streamer.bench.generation import generation_throughput
 
-    _print(inference_speed(texts, rounds, _progress), as_json)
+    _print([generation_throughput(requests, rounds, _progress)], as_json)
+
+
+@bench.command()
+@click.option("--model", default="", metavar="REFERENCE", help="An encoder. Default: MiniLM.")
+@click.option("--shape", type=click.Choice(["minilm", "base", "large"]), help="Random weights of this shape instead.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16, float16.")
+@click.option("--backend", type=click.Choice(["auto", "torch", "openvino"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the CPU.")
+@click.option("--batch-tokens", type=click.IntRange(0), default=0, help="In a forward batch. Default: the device's.")
+@click.option("--texts", type=click.IntRange(64), default=4000, show_default=True, help="A round.")
+@click.option("--tokens", type=click.IntRange(3), default=104, show_default=True, help="Of a text, in the mean.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+def device(
+    model: str,
+    shape: str | None,
+    device: str,
+    dtype: str,
+    backend: str,
+    threads: int,
+    batch_tokens: int,
+    texts: int,
+    tokens: int,
+    rounds: int,
+    as_json: bool,
+) -> None:
+    """Tokens a second of one worker fed from memory, on a CPU or a GPU: no Kafka, and no weights needed."""
+    import tempfile
+
+    from streamer.bench.device import device_speed, quiet, random_encoder, spec_of
+
+    given = {"device": device, "dtype": dtype, "backend": backend, "threads": threads, "batch_tokens": batch_tokens}
+    with tempfile.TemporaryDirectory(prefix="streamer-bench-") as folder:
+        quiet(spec_of(model, **given))  # type: ignore[arg-type]
+        reference = str(random_encoder(Path(folder), shape)) if shape else model
+        spec = spec_of(reference, **given)  # type: ignore[arg-type]
+        _print([device_speed(spec, texts, tokens, rounds, _progress)], as_json)
 
 
 @bench.command()

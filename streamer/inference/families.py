@@ -22,6 +22,11 @@ _FAMILIES: Final = {
     "zero-shot-classification": ("zero_shot", "load"),
     "question-answering": ("question_answering", "QuestionAnswering"),
     "fill-mask": ("fill_mask", "FillMask"),
+    "summarization": ("seq2seq", "Seq2Seq"),
+    "translation": ("seq2seq", "Seq2Seq"),
+    "text2text-generation": ("seq2seq", "Seq2Seq"),
+    "text-generation": ("generation", "TextGeneration"),
+    "scoring": ("scoring", "Scoring"),
 }
 TASKS: Final = tuple(_FAMILIES)
 

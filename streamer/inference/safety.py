@@ -30,6 +30,8 @@ SAFE_PATTERNS = (
     "vocab.txt",
     "merges.txt",
     "*.model",
+    "*.spm",
+    "chat_template.jinja",
     "modules.json",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
@@ -97,10 +99,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _refuse_code(path: Path) -> None:
     """Keys by which a configuration asks for code: the model's own, or kernels fetched from elsewhere."""
-    for key in _keys(read_json(path)):
-        if key == "auto_map" or key.lstrip("_").startswith("attn_implementation") or "kernel" in key.split("_"):
+    for key, value in _items(read_json(path)):
+        if key == "auto_map" or key.lstrip("_").startswith("attn_implementation"):
             raise _unsafe(path, key)
-        if key in ("use_kernels", "kernels", "kernel_config"):
+        # The sizes of a convolution's kernel are numbers.
+        if ("kernel" in key.split("_") and not _numbers(value)) or key in ("use_kernels", "kernels"):
             raise _unsafe(path, key)
 
 
@@ -108,11 +111,17 @@ def _unsafe(path: Path, key: str) -> ModelError:
     return ModelError(f"{path.name} of the model has {key!r}, which asks to run code: such models are refused")
 
 
-def _keys(value: Any) -> Iterator[str]:
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, item in value.items():
-            yield str(key)
-            yield from _keys(item)
+            yield str(key), item
+            yield from _items(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _keys(item)
+            yield from _items(item)
+
+
+def _numbers(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_numbers, value))
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -23,6 +23,7 @@ from typing import NoReturn
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelError
 from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Stop, ToWorker
 from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError, place_of
+from streamer.inference.generator import Announcer, Generator, SteppingModel, StreamingModel
 from streamer.inference.model import Encoded, Model
 
 # Of so many computations the lengths are sorted before they are cut into forward batches: with 1,024 a padded batch
@@ -51,12 +52,18 @@ class Pool:
             self._stopped = True
             self._changed.notify()
 
-    def take(self) -> tuple[list[Computation], bool] | None:
-        """Wait for computations; all that are there up to a window or to suspects, or suspects (True)."""
+    @property
+    def stopped(self) -> bool:
+        """Whether the worker shall end."""
+        return self._stopped
+
+    def take(self, *, wait: bool = True) -> tuple[list[Computation], bool] | None:
+        """All computations that are there up to a window or to suspects, or suspects (True). None once stopped, and
+        where there are none and `wait` is False."""
         with self._changed:
-            while not (self._waiting or self._stopped):
+            while wait and not (self._waiting or self._stopped):
                 self._changed.wait()
-            if self._stopped:
+            if self._stopped or not self._waiting:
                 return None
             window, alone = self._waiting.popleft()
             while not alone and len(window) < WINDOW and self._waiting and not self._waiting[0][1]:
@@ -141,9 +148,9 @@ def serve(channel: Channel[ToWorker], start: Start) -> None:
     threading.Thread(target=watch, args=(channel, inbox, pool), name="watch", daemon=True).start()
     began = time.perf_counter()
     model = _load(start)
-    forwarder = Forwarder(model, channel.send, start.spec.batch_tokens)
+    runner = _runner(model, channel, pool, start.spec.batch_tokens)
     try:
-        forwarder.run_probe()
+        runner.run_probe()
     except WorkerFailureError as failure:
         if failure.failure is FailureClass.CODE:
             raise WorkerFailureError(FailureClass.CODE, str(failure), ExitCode.CONFIGURATION) from None
@@ -153,12 +160,26 @@ def serve(channel: Channel[ToWorker], start: Start) -> None:
     arguments = (channel, inbox, pool, model, start.spec.max_text_bytes)
     threading.Thread(target=encode, args=arguments, name="encode", daemon=True).start()
     channel.send(Ready(dataclasses.replace(model.card, load_s=round(time.perf_counter() - began, 3))))
+    if isinstance(runner, Generator):
+        runner.run()
+        return
     while (taken := pool.take()) is not None:
         computations, suspects = taken
         if suspects:
-            forwarder.run_alone(computations)
+            runner.run_alone(computations)
         else:
-            forwarder.run(computations)
+            runner.run(computations)
+
+
+def _runner(model: Model, channel: Channel[ToWorker], pool: Pool, batch_tokens: int) -> Forwarder | Generator:
+    """What suits the model: one whose answers take many steps renews its lease meanwhile."""
+    if isinstance(model, StreamingModel):
+        return Generator(model, channel.send, pool, batch_tokens)
+    if isinstance(model, SteppingModel):
+        announcer = Announcer(channel.send)
+        model.on_step = announcer.renew
+        return Forwarder(model, announcer.pass_on, batch_tokens)
+    return Forwarder(model, channel.send, batch_tokens)
 
 
 def _load(start: Start) -> Model:

@@ -55,6 +55,7 @@ from streamer.core.pipeline.protocol import (
     WorkerLost,
     WorkerReady,
 )
+from streamer.core.pipeline.repeatable import RepeatableKeys
 from streamer.core.ratelimit import TokenBucket
 from streamer.core.record import Answer, MicroBatch, Segment, TextEvent
 from streamer.core.traceparent import mark_spans
@@ -219,6 +220,11 @@ class Pipeline:
 
     def _look_up(self, fresh: list[Flight]) -> None:
         if self.policy.shared_cache and self._cacheable:
+            if self._samples:
+                self.fleet.enqueue([flight for flight in fresh if type(flight.key) is int])
+                fresh = [flight for flight in fresh if type(flight.key) is not int]
+                if not fresh:
+                    return
             self._number += 1
             self._lookups[self._number] = fresh
             self._commands.append(LookUp(self._number, [flight.key for flight in fresh]))  # type: ignore[misc]
@@ -226,9 +232,10 @@ class Pipeline:
             self.fleet.enqueue(fresh)
 
     def _cache_answered(self, fact: CacheAnswered) -> None:
-        pairs = list(zip(self._lookups.pop(fact.lookup), fact.answers, strict=True))
-        missed = [flight for flight, answer in pairs if answer is None]
-        if len(missed) < len(pairs):
+        missed = self._lookups.pop(fact.lookup)
+        if any(fact.answers):
+            pairs = list(zip(missed, fact.answers, strict=True))
+            missed = [flight for flight, answer in pairs if answer is None]
             found = [flight for flight, answer in pairs if answer is not None]
             answers = [answer for answer in fact.answers if answer is not None]
             self.flow.ended_records += self.flights.land(found, list(answers))
@@ -242,6 +249,11 @@ class Pipeline:
     def _cacheable(self) -> bool:
         return self.card is not None and self.card.cacheable
 
+    @property
+    def _samples(self) -> bool:
+        """Whether some answers are drawn anew each time: their keys are numbers, and no cache sees them."""
+        return self.card is not None and self.card.temperature is not None
+
     def _worker_ready(self, fact: WorkerReady) -> None:
         self.fleet.ready(fact)
         if self.card is None:
@@ -251,6 +263,8 @@ class Pipeline:
                 self._keys = _Unique().keys
             elif self.lru is not None or self.policy.shared_cache:
                 self._keys = Fingerprinter(fact.model, self.policy.options).keys  # type: ignore[assignment]
+            if fact.model.cacheable and fact.model.temperature is not None:
+                self._keys = RepeatableKeys(self._keys, fact.model.temperature).keys
             if self.phase is Phase.LOADING:
                 self.phase = Phase.RUNNING
             self._commands.append(Join(fact.model))
@@ -276,7 +290,7 @@ class Pipeline:
         answers: list[tuple[bytes, Answer]] = [
             (flight.key, outcome)  # type: ignore[misc]
             for flight, outcome in zip(flights, outcomes, strict=True)
-            if isinstance(outcome, Answer)
+            if isinstance(outcome, Answer) and type(flight.key) is not int
         ]
         if self.lru is not None:
             self.lru.put_many(answers)

@@ -181,7 +181,10 @@ Input = (
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a worker serves. `revision` is the digest of the model's files (or its class's own version)."""
+    """What a worker serves. `revision` is the digest of the model's files (or its class's own version).
+
+    `temperature` is that of events which name none, where the model can sample; None where it never does.
+    """
 
     name: str
     revision: str
@@ -193,6 +196,7 @@ class ModelCard:
     max_tokens: int = 0
     cacheable: bool = True
     load_s: float = 0.0
+    temperature: float | None = None
 
 
 # --- wishes --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,210 @@
+"""Text generation by transformers' own `generate`, for what continuous batching can't do.
+
+Rows of one call have prompts of one length, so that nothing is padded: recurrent networks carry padding in their
+state. Each row is drawn by a generator of its own: its seed gives the same text whoever shares the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+from transformers.generation.logits_process import (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
+from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
+
+from streamer.inference.generation_request import Completion, Ending, Request, Sampling
+
+# What transformers takes where neither the event nor the model's files name a top_k.
+_DEFAULT_TOP_K = 50
+
+
+class PlainGeneration:
+    """Generates in batches of one prompt length, or one by one where the network's state mixes up the rows of a batch
+    (`shares` False). `on_step` is called after every token."""
+
+    def __init__(self, network: Any, ending: Ending, end_ids: list[int], num_beams: int) -> None:
+        self.shares = True
+        self._network = network
+        self._ending = ending
+        self._end_ids = end_ids
+        self.num_beams = num_beams
+
+    def run(self, requests: Sequence[Request], on_step: Callable[[], None]) -> list[Completion | None]:
+        """One completion a request, in order; None where the network's output was not a number."""
+        completions: list[Completion | None] = [None] * len(requests)
+        groups: dict[tuple[int, int, int], list[int]] = {}
+        for index, request in enumerate(requests):
+            # Beams depend on how far they may still go.
+            most = request.max_new_tokens if self.num_beams > 1 else 0
+            groups.setdefault((len(request.ids), most, 0 if self.shares else index), []).append(index)
+        for indexes in groups.values():
+            for index, completion in zip(
+                indexes, self._group([requests[index] for index in indexes], on_step), strict=True
+            ):
+                completions[index] = completion
+        return completions
+
+    def check(self, prompts: Sequence[list[int]], new_tokens: int) -> None:
+        """Share batches only if prompts of one length say together what each says alone: transformers' RWKV, for one,
+        mixes up the rows of a batch as soon as it decodes."""
+        requests = [Request(ids, new_tokens, None, ()) for ids in prompts]
+        alone = [self.run([request], _nothing) for request in requests]
+        self.shares = self.run(requests, _nothing) == [one for (one,) in alone]
+
+    def _group(self, requests: Sequence[Request], on_step: Callable[[], None]) -> list[Completion | None]:
+        device = self._network.device
+        ids = torch.tensor([request.ids for request in requests], dtype=torch.int64).to(device)
+        choice = _Choice([request.sampling for request in requests], self._network, self.num_beams)
+        stopping = _Stopping(requests, self._ending, on_step, beams=self.num_beams > 1)
+        config = GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=max(request.max_new_tokens for request in requests),
+            do_sample=False,
+            num_beams=self.num_beams,
+            eos_token_id=self._end_ids or None,
+            pad_token_id=self._end_ids[0] if self._end_ids else 0,
+        )
+        with torch.inference_mode():
+            generated = self._network.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=config,
+                logits_processor=LogitsProcessorList([choice]),
+                stopping_criteria=StoppingCriteriaList([stopping]),
+            )
+        rows: list[list[int]] = generated[:, ids.shape[1] :].tolist()
+        bad = choice.bad.tolist()
+        return [
+            None if bad[index] else self._ending.complete(row[: stopping.stopped_at.get(index)], request)
+            for index, (row, request) in enumerate(zip(rows, requests, strict=True))
+        ]
+
+
+class Numbers(LogitsProcessor):
+    """Marks the rows whose scores are not numbers, as `bad`, and lets the others go on."""
+
+    def __init__(self, rows: int, device: torch.device, beams: int) -> None:
+        self._beams = beams
+        self.bad = torch.zeros(rows, dtype=torch.bool, device=device)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """(rows, vocabulary) scores after the model's own processors."""
+        self.bad |= scores.isnan().any(dim=-1).view(-1, self._beams).any(dim=-1)
+        return scores.nan_to_num(nan=0.0, neginf=-torch.inf)  # type: ignore[return-value]
+
+
+class _Choice(Numbers):
+    """Leaves each row that samples one token to choose."""
+
+    def __init__(self, samplings: Sequence[Sampling | None], network: Any, beams: int) -> None:
+        super().__init__(len(samplings), network.device, beams)
+        self._draws = [
+            (row, _warpers(sampling, network.generation_config, network.device), _generator(sampling, network.device))
+            for row, sampling in enumerate(samplings)
+            if sampling is not None
+        ]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """As `Numbers`, then the draws."""
+        scores = super().__call__(input_ids, scores)
+        for row, warpers, generator in self._draws:
+            warped = warpers(input_ids[row : row + 1], scores[row : row + 1])  # type: ignore[arg-type]
+            token = torch.multinomial(warped.softmax(dim=-1), 1, generator=generator)
+            scores[row] = -torch.inf
+            scores[row, token[0, 0]] = 0.0
+        return scores
+
+
+class _Stopping(StoppingCriteria):
+    """Ends rows at their own lengths and stop strings."""
+
+    def __init__(
+        self, requests: Sequence[Request], ending: Ending, on_step: Callable[[], None], *, beams: bool
+    ) -> None:
+        self._requests = requests
+        self._ending = ending
+        self._on_step = on_step
+        self._beams = beams
+        self._prompt = len(requests[0].ids)
+        self._watched = [index for index, request in enumerate(requests) if request.stops]
+        self._limits: torch.Tensor | None = None
+        self.stopped_at: dict[int, int] = {}
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **_: Any) -> torch.BoolTensor:
+        """(rows,) True for those that are done."""
+        self._on_step()
+        device = input_ids.device
+        if self._beams:  # rows are beams here, and stop strings are looked for in the best one at the end
+            return torch.zeros(len(input_ids), dtype=torch.bool, device=device)  # type: ignore[return-value]
+        if self._limits is None:
+            self._limits = torch.tensor([request.max_new_tokens for request in self._requests], device=device)
+        length = input_ids.shape[1] - self._prompt
+        done = self._limits <= length
+        for index in self._watched:
+            if index not in self.stopped_at:
+                tokens = input_ids[index, self._prompt :].tolist()
+                if self._ending.stopped(tokens, self._requests[index].stops):
+                    self.stopped_at[index] = length
+            if index in self.stopped_at:
+                done[index] = True
+        return done  # type: ignore[return-value]
+
+
+def _nothing() -> None:
+    """Nobody waits for the check."""
+
+
+def _generator(sampling: Sampling, device: torch.device) -> torch.Generator:
+    generator = torch.Generator(device)
+    if sampling.seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(sampling.seed)
+    return generator
+
+
+def _warpers(sampling: Sampling, files: GenerationConfig, device: torch.device) -> LogitsProcessorList:
+    """The filters in transformers' order (`GenerationMixin._get_logits_processor`)."""
+    warpers = LogitsProcessorList()
+    if sampling.temperature != 1.0:
+        warpers.append(TemperatureLogitsWarper(sampling.temperature))
+    top_k = top_k_of(sampling, files)
+    if top_k:
+        warpers.append(TopKLogitsWarper(top_k))
+    top_p = top_p_of(sampling, files)
+    if top_p < 1.0:
+        warpers.append(TopPLogitsWarper(top_p))
+    if files.min_p is not None:
+        warpers.append(MinPLogitsWarper(files.min_p))
+    if files.typical_p is not None and files.typical_p < 1.0:
+        warpers.append(TypicalLogitsWarper(files.typical_p))
+    if files.epsilon_cutoff:
+        warpers.append(EpsilonLogitsWarper(files.epsilon_cutoff))
+    if files.eta_cutoff:
+        warpers.append(EtaLogitsWarper(files.eta_cutoff, device=str(device)))
+    return warpers
+
+
+def top_k_of(sampling: Sampling, files: GenerationConfig) -> int:
+    """How many of the likeliest tokens may be drawn; 0 is all."""
+    if sampling.top_k is not None:
+        return sampling.top_k
+    return _DEFAULT_TOP_K if files.top_k is None else int(files.top_k)
+
+
+def top_p_of(sampling: Sampling, files: GenerationConfig) -> float:
+    """The share of probability that may be drawn from."""
+    if sampling.top_p is not None:
+        return sampling.top_p
+    return 1.0 if files.top_p is None else float(files.top_p)
