@@ -37,6 +37,8 @@ class BulkRun:
     texts_per_s: float
     tokens_per_s: float
     forward_s: float
+    busy: float
+    """The forward thread's share of that time in forward passes."""
 
 
 class BulkWorker:
@@ -45,9 +47,9 @@ class BulkWorker:
     `ready_s` is how long it took from the start of its process to the passed probe.
     """
 
-    def __init__(self, model: str = MINILM, task: str = MINILM_TASK) -> None:
+    def __init__(self, model: str = MINILM, task: str = MINILM_TASK, spec: WorkerSpec | None = None) -> None:
         self._facts: queue.SimpleQueue[Input] = queue.SimpleQueue()
-        spec = WorkerSpec(pipeline="bench", task=task, model=model, threads=planned_threads())
+        spec = spec or WorkerSpec(pipeline="bench", task=task, model=model, threads=planned_threads())
         self._pool = WorkerPool(spec, 1, self._facts.put)
         started = time.perf_counter()
         self._pool.start(0)
@@ -71,7 +73,7 @@ class BulkWorker:
         self._pool.send(0, Work(list(range(len(texts))), list(texts)))
         done = 0
         first: tuple[float, int] | None = None
-        tokens, forward_s, last = 0, 0.0, 0.0
+        tokens, forward_s, busy_s, last = 0, 0.0, 0.0, 0.0
         while done < len(texts):
             fact = self._next(ForwardDone, FORWARD_S)
             if any(type(outcome) is not Answer for outcome in fact.outcomes):
@@ -83,9 +85,10 @@ class BulkWorker:
                 first = (last, done)
             else:
                 tokens += fact.real_tokens
+                busy_s += fact.seconds
         assert first is not None
         seconds = max(last - first[0], 1e-9)
-        return BulkRun((done - first[1]) / seconds, tokens / seconds, forward_s)
+        return BulkRun((done - first[1]) / seconds, tokens / seconds, forward_s, busy_s / seconds)
 
     def _next(self, kind: type[_Fact], timeout_s: float) -> _Fact:
         deadline = time.monotonic() + timeout_s

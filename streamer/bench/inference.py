@@ -61,6 +61,7 @@ class Ours:
             model=model,
             dtype=dtype,  # type: ignore[arg-type]
             backend=backend,  # type: ignore[arg-type]
+            options={"normalize": True},
         )
         self.model: Any = load(spec)
         self.real_tokens = 0

@@ -29,17 +29,24 @@ class Texts:
 
 
 def real_texts(short: int) -> list[Texts]:
-    """`short` tweets, half as many docstrings as they come, and an eighth as many long ones; none occurs twice."""
+    """`short` tweets, half as many docstrings as they come, and an eighth as many long ones; none twice in a set."""
     packages = " and ".join(PACKAGES)
-    distinct = dict.fromkeys(_docstrings())
-    mixed, long = max(2, short // 2), max(2, short // 8)
+    mixed: dict[str, None] = {}
+    long: dict[str, None] = {}
+    for text in _docstrings():
+        if len(mixed) < max(2, short // 2):
+            mixed[text] = None
+        if len(text) >= LONG_CHARACTERS:
+            long[text] = None
+        if len(mixed) >= max(2, short // 2) and len(long) >= max(2, short // 8):
+            break
     return [
         Texts("short", "tweets of streamer/demo/data", list(islice(dict.fromkeys(_tweets()), short))),
-        Texts("mixed", f"docstrings of {packages}", list(islice(distinct, mixed))),
+        Texts("mixed", f"docstrings of {packages}", list(mixed)),
         Texts(
             "long",
             f"docstrings of {packages} from {LONG_CHARACTERS:,} characters on",
-            list(islice((text for text in distinct if len(text) >= LONG_CHARACTERS), long)),
+            list(islice(long, max(2, short // 8))),
         ),
     ]
 
@@ -47,9 +54,6 @@ def real_texts(short: int) -> list[Texts]:
 def _tweets() -> Iterator[str]:
     for _, value in demo.events():
         yield msgspec.json.decode(value)["text"]
-
-
-_MOST_FILES = 400
 
 
 def _docstrings() -> Iterator[str]:
@@ -61,7 +65,7 @@ def _docstrings() -> Iterator[str]:
             root = Path(found.submodule_search_locations[0])
             files += [file for file in root.rglob("*.py") if "tests" not in file.parts]
     files.sort(key=lambda file: hashlib.sha256(file.name.encode()).digest())
-    for file in files[:_MOST_FILES]:
+    for file in files:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
             tree = ast.parse(file.read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -214,8 +215,10 @@ def device(
     given = {"device": device, "dtype": dtype, "backend": backend, "threads": threads, "batch_tokens": batch_tokens}
     with tempfile.TemporaryDirectory(prefix="streamer-bench-") as folder:
         quiet(spec_of(model, **given))  # type: ignore[arg-type]
-        reference = str(random_encoder(Path(folder), shape)) if shape else model
-        spec = spec_of(reference, **given)  # type: ignore[arg-type]
+        if shape:
+            os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"  # what is found out about random weights is worth nothing
+            model = str(random_encoder(Path(folder, shape), shape))
+        spec = spec_of(model, **given)  # type: ignore[arg-type]
         _print([device_speed(spec, texts, tokens, rounds, _progress)], as_json)
 
 

@@ -1,0 +1,95 @@
+"""The benchmark of the worker's own speed: real texts, fair turns, and figures that say what they mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from streamer.bench.baselines.encoders import matrix_flops
+from streamer.bench.device import random_encoder, spec_of
+from streamer.bench.inference import ARRIVAL, OPENVINO, TORCH, Measured, Took, inference_speed
+from streamer.bench.single_flight import _texts as flight_texts
+from streamer.bench.texts import LONG_CHARACTERS, real_texts
+from streamer.inference.families import load
+from tests.models import tiny_encoder
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """The benchmark sets its process up for one thread."""
+    environment, threads = dict(os.environ), torch.get_num_threads()
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(threads)
+
+
+def test_the_texts_are_real_distinct_and_the_same_each_time() -> None:
+    """Three sets of the lengths that their names say."""
+    sets = real_texts(32)
+    assert [len(one.texts) for one in sets] == [32, 16, 4]
+    assert all(len(set(one.texts)) == len(one.texts) for one in sets)
+    assert all(len(text) >= LONG_CHARACTERS for text in sets[2].texts)
+    assert real_texts(32) == sets
+
+
+def test_all_ways_to_embed_agree(tmp_path: Path) -> None:
+    """Ours and the others compute the same vectors, so their speeds may be compared; every target has a verdict."""
+    model = tiny_encoder(tmp_path / "encoder")
+    sections = inference_speed(16, 1, lambda _: None, str(model))
+    assert len(sections) == 2
+    for section, least in zip(sections, (0.99, 0.99999), strict=True):
+        cosines = {
+            one.name: float(one.columns["least cosine to fp32"]) for one in section.figures if one.unit == "tok/s"
+        }
+        assert len(cosines) >= 3 * 4
+        assert all(cosine >= least for cosine in cosines.values()), cosines
+        assert any(one.target and one.met is not None for one in section.figures)
+
+
+def test_a_ratio_is_against_the_best_of_each_round() -> None:
+    """Wall time gives the figure, CPU time stands beside it, and the share of the peak is by CPU time."""
+    times = {
+        TORCH: [Took(1.0, 0.5), Took(2.0, 0.5)],
+        OPENVINO: [Took(0.5, 0.25), Took(1.0, 0.25)],
+        ARRIVAL: [Took(2.0, 1.0), Took(8.0, 1.0)],
+        "b": [Took(4.0, 1.0), Took(4.0, 1.0)],
+    }
+    measured = Measured("mixed", "bfloat16", times, [TORCH, OPENVINO], [ARRIVAL, "b"], [1e9, 1e9], 1e6, 100)
+    figures = {one.name: one for one in measured.figures(dict.fromkeys(times, 1.0))}
+    best = figures[f"mixed: {TORCH} / best other"]
+    assert list(best.values) == [2.0, 2.0]
+    assert best.columns["by CPU time"] == 2.0
+    assert list(figures[f"mixed: {OPENVINO} / {ARRIVAL}"].values) == [4.0, 8.0]
+    assert figures[f"mixed: {TORCH}"].columns["of the peak"] == pytest.approx(0.2)
+
+
+def test_the_peak_is_of_the_shapes_asked_for() -> None:
+    """A small product can't be faster than what the machine does in a second, nor take no time."""
+    assert 1e8 < matrix_flops([(64, 64)], 64, "float32", 0.05) < 1e14
+
+
+def test_repeats_have_distinct_twins_of_their_length() -> None:
+    """What single flight is held against differs in nothing but that no text occurs twice."""
+    repeats, distinct = (list(flight_texts(500, repeat=one)) for one in (True, False))
+    assert 0.25 < 1 - len(set(repeats)) / 500 < 0.35
+    assert len(set(distinct)) == 500
+    longer = sum(len(text.split()) for text in distinct) / sum(len(text.split()) for text in repeats)
+    assert 1 <= longer < 1.05
+
+
+def test_random_weights_are_served(tmp_path: Path) -> None:
+    """`bench device --shape` needs no trained model."""
+    spec = spec_of(
+        str(random_encoder(tmp_path / "minilm", "minilm")),
+        device="cpu",
+        dtype="float32",
+        backend="torch",
+        threads=1,
+        batch_tokens=0,
+    )
+    assert load(spec).card.max_tokens == 512
