@@ -38,7 +38,8 @@ from streamer.kafka.clients import (
 from streamer.kafka.orphans import OrphanWatch
 from streamer.kafka.sink import IdempotentSink, TransactionalSink
 from streamer.kafka.slots import Slot, take_slot
-from streamer.kafka.source import KafkaSource, SourcePolicy
+from streamer.kafka.source import KafkaSource
+from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.span_topic import SpanTopic
 from streamer.kafka.topics import check, connect, describe
 from streamer.observe import Follow, Meter, Tracer, Watchdog, on_cache_event
@@ -104,7 +105,7 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
     cache = make_cache(config, inbox.put, on_cache_event(metrics))
     available = (lambda: cache.available) if config.cache.url else None
     follows = (
-        Follow(lambda: source.out_of_range_records, metrics.out_of_range),
+        Follow(lambda: source.errors.out_of_range_records, metrics.out_of_range),
         Follow(lambda: source.stuck.healed, metrics.stuck),
         Follow(lambda: codec.bad_traceparents, metrics.bad_traceparents),
     )

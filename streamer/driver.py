@@ -127,7 +127,7 @@ class Driver:
         finish = self._finish or Finish(ExitCode.BUG)
         self.pipeline.phase = Phase.FINISHED
         adapters = self._adapters
-        if finish.exit_code is not ExitCode.BUG and not self.pipeline.settling:
+        if finish.exit_code is not ExitCode.BUG and self.pipeline.settling.under_way is None:
             adapters.source.absolve()
         for close in (adapters.source.close, adapters.sink.close, adapters.workers.close, adapters.cache.close):
             try:

@@ -109,8 +109,8 @@ def unready(assembly: Assembly) -> list[str]:
         reasons.append("no worker is ready")
     if not assembly.source.ownership.epochs:
         reasons.append("no partition is assigned")
-    if assembly.pipeline.unsettled_in_a_row > 2:
-        reasons.append(f"{assembly.pipeline.unsettled_in_a_row} settles in a row came to nothing")
+    if assembly.pipeline.settling.in_vain > 2:
+        reasons.append(f"{assembly.pipeline.settling.in_vain} settles in a row came to nothing")
     return reasons
 
 

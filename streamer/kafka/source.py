@@ -20,10 +20,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamer.core.pipeline.attempts import Attempts
@@ -32,9 +31,10 @@ from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.errors import ExitCode
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
-from streamer.kafka.errors import Act, act_on_consumer, error_of, start_error
+from streamer.kafka.errors import Act, act_on_consumer
 from streamer.kafka.ownership import Ownership
-from streamer.kafka.start import BROKER_S
+from streamer.kafka.read_errors import ReadErrors
+from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.stuck import StuckWatch
 from streamer.ports import Post
 
@@ -54,27 +54,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePolicy:
-    """How to read. `start` is earliest, latest or milliseconds since the epoch, for partitions without an offset.
-    `crash_limit` processes may die with the same record; a partition that gives nothing for `stuck_s` although there is
-    something to read is sought anew."""
-
-    topics: list[str]
-    group: str = ""
-    start: str | int = "earliest"
-    skip_out_of_range: bool = False
-    until_end: bool = False
-    micro_batch_records: int = 2000
-    linger_ms: float = 0.0
-    budget_bytes: int = 48 << 20
-    hold_s: float = 1.0
-    revoke_deadline_s: float = 10.0
-    crash_limit: int = 6
-    stuck_s: float = 60.0
-    address: str = ""
-
-
 class KafkaSource:
     """Implements `streamer.ports.Source`. `ownership` may be read from any thread; `polled_at` is the last sign of
     life, ahead of now while the source waits for the brokers."""
@@ -82,7 +61,6 @@ class KafkaSource:
     def __init__(self, make_consumer: Callable[[], Consumer], policy: SourcePolicy, post: Post) -> None:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()
-        self.out_of_range_records = 0
         self.on_joining: Callable[[], None] = lambda: None
         self.highs: dict[TopicPartition, int] = {}
         self.stuck = StuckWatch(policy.stuck_s)
@@ -103,6 +81,7 @@ class KafkaSource:
             changed=self._publish,
             beat=self._beat,
         )
+        self.errors = ReadErrors(policy, self._assignment, self._calls, post)
         self._look_ahead_at = 0.0
         self._number = 0
         self._done = 0
@@ -176,7 +155,7 @@ class KafkaSource:
                         raise
                     self._renew()
         except KafkaException as error:
-            self._failed(error)
+            self.errors.failed(error)
         except Exception:
             log.exception("the source thread ended")
             self._post(SourceFailed(ExitCode.BUG, "the source thread ended with an exception, see the log"))
@@ -184,7 +163,7 @@ class KafkaSource:
             self._calls.refuse()
             try:
                 self._consumer.close()
-            except (KafkaException, RuntimeError) as error:
+            except Exception as error:  # of a rebalance callback of ours, too
                 log.warning("the consumer did not close cleanly", extra={"data": {"error": type(error).__name__}})
 
     def _is_our_own_ghost(self, error: KafkaException) -> bool:
@@ -307,7 +286,7 @@ class KafkaSource:
         by_partition: dict[TopicPartition, list[Message]] = {}
         for message in messages:
             if message.error() is not None:
-                self._on_message_error(message, before)
+                self.errors.on_message(self._consumer, message, before)
                 continue
             key = (message.topic(), message.partition())
             records = by_partition.get(key)
@@ -363,62 +342,6 @@ class KafkaSource:
             else:
                 del by_partition[key]
 
-    def _on_message_error(self, message: Message, before: dict[TopicPartition, int]) -> None:
-        error: KafkaError = message.error()
-        if error.code() == KafkaError._PARTITION_EOF:
-            key = (message.topic(), message.partition())
-            epoch = self._assignment.epochs.get(key)
-            again = before.get(key, epoch) != epoch  # what stands before this end is read again
-            if not again:
-                self._assignment.took(key, message.offset())
-            return
-        act = act_on_consumer(error)
-        if act is Act.OUT_OF_RANGE:
-            self._on_out_of_range(message)
-        elif act is Act.RETRY:
-            log.warning("the consumer goes on after an error", extra={"data": {"error": error.name()}})
-        else:
-            raise KafkaException(error)
-
-    def _on_out_of_range(self, message: Message) -> None:
-        key = (message.topic(), message.partition())
-        partition = KafkaPartition(*key)
-        low, _ = self._consumer.get_watermark_offsets(partition, timeout=BROKER_S)
-        committed = self._consumer.committed([partition], timeout=BROKER_S)[0].offset
-        lost = max(low - committed, 0) if committed >= 0 else 0
-        if not self._policy.skip_out_of_range:
-            self._post(
-                SourceFailed(
-                    ExitCode.CONFIGURATION,
-                    f"{key[0]}/{key[1]}: retention deleted {lost} records between the committed offset {committed} and "
-                    f'{low}, the first that is left. Set on_out_of_range = "earliest" to go on from there',
-                )
-            )
-            self._calls.closing = True
-            return
-        self.out_of_range_records += lost
-        log.warning(
-            "records were deleted by retention before they were read",
-            extra={"data": {"topic": key[0], "partition": key[1], "records": lost, "offset": low}},
-        )
-        # The client has stopped to fetch this partition, so that it can't be told to seek.
-        self._consumer.incremental_unassign([partition])
-        self._consumer.incremental_assign([KafkaPartition(key[0], key[1], low)])
-
-    def _failed(self, error: KafkaException) -> None:
-        inner = error_of(error)
-        if act_on_consumer(inner) is Act.FENCED:
-            message = (
-                "another process joined the group under this slot and fenced this one; do not restart it. Two replicas "
-                "may not share a slot: let it be chosen, or set slot to different names"
-            )
-            self._post(SourceFailed(ExitCode.FENCED, message))
-            return
-        denied_group = inner.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
-        resource = f"group {self._policy.group}" if denied_group else f"topic {', '.join(self._policy.topics)}"
-        failure = start_error(inner, address=self._policy.address, operation="Read", resource=resource)
-        self._post(SourceFailed(failure.exit_code, str(failure)))
-
     def _beat(self, silent_s: float) -> None:
         self.polled_at = time.monotonic() + silent_s
 
@@ -456,7 +379,7 @@ class KafkaSource:
         try:
             self._assignment.rewind(self._consumer, partitions)
         except KafkaException as error:
-            self._failed(error)
+            self.errors.failed(error)
             self._calls.closing = True
 
     def _check_end(self) -> None:

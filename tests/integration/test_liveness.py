@@ -21,7 +21,8 @@ from streamer.errors import ExitCode
 from streamer.kafka import assignment
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.clients import consumer_properties, make_consumer
-from streamer.kafka.source import KafkaSource, SourcePolicy
+from streamer.kafka.source import KafkaSource
+from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.start import start_offsets
 from streamer.local import Stack
 from tests.acceptance.harness import PIPELINE, Lab, check, event, wait_for

@@ -17,7 +17,8 @@ from streamer.config_fields import KafkaConfig, PipelineConfig
 from streamer.core.pipeline.protocol import Assigned, Input, Revoking
 from streamer.kafka.clients import consumer_properties, make_consumer
 from streamer.kafka.orphans import OrphanWatch, find_orphans
-from streamer.kafka.source import KafkaSource, SourcePolicy
+from streamer.kafka.source import KafkaSource
+from streamer.kafka.source_policy import SourcePolicy
 from tests.conftest import Kafka
 
 PARTITIONS = 3

@@ -56,13 +56,11 @@ from streamer.core.pipeline.protocol import (
     WorkerReady,
 )
 from streamer.core.pipeline.repeatable import RepeatableKeys
+from streamer.core.pipeline.settling import Settling
 from streamer.core.ratelimit import TokenBucket
 from streamer.core.record import Answer, MicroBatch, Segment, TextEvent
 from streamer.core.traceparent import mark_spans
 from streamer.errors import DataFailure, ExitCode, FailureClass
-
-ABORT_PAUSE_S = 0.05
-ABORT_PAUSE_MAX_S = 5.0
 
 
 class Codec(Protocol):
@@ -92,7 +90,7 @@ class Pipeline:
         self.flights = Flights()
         self.fleet = Fleet(policy.workers, policy.lease_s)
         self.flow = Flow(policy.budget_bytes, policy.workers * OPEN_PER_WORKER)
-        self.breaker = Breaker(policy.breaker)
+        self.settling = Settling(self.ledger, Breaker(policy.breaker))
         self.lru = LRU(policy.lru_bytes) if policy.lru_bytes else None
         self.memory_lookups = {"hit": 0, "miss": 0}
         self.spans_capped = 0
@@ -100,11 +98,8 @@ class Pipeline:
         self._codec = codec
         self._keys: Callable[[list[TextEvent]], list[Key]] = _plain_keys
         self._lookups: dict[int, list[Flight]] = {}
-        self._settling: Settle | None = None
         self._revoking: dict[int, Revoking] = {}
         self._number = 0
-        self.unsettled_in_a_row = 0
-        self._plan_after = 0.0
         self._deadline = float("inf")
         self._at: float | None = None
         self._commands: list[Command] = []
@@ -299,21 +294,11 @@ class Pipeline:
 
     # --- settling ------------------------------------------------------------------------------------------------
 
-    @property
-    def settling(self) -> bool:
-        """Whether a plan is under way."""
-        return self._settling is not None
-
     def _settled(self, fact: Settled) -> None:
-        plan = self._end_of(fact)
-        self.unsettled_in_a_row = 0
-        self._freed(self.ledger.settled(plan))
+        self._freed(self.ledger.settled(self.settling.settled(fact)))
 
     def _unsettled(self, fact: Unsettled, now: float) -> None:
-        plan = self._end_of(fact)
-        self.unsettled_in_a_row += 1
-        pause = min(ABORT_PAUSE_S * 2 ** (self.unsettled_in_a_row - 1), ABORT_PAUSE_MAX_S)
-        self._plan_after = now + pause
+        plan = self.settling.unsettled(fact, now)
         if fact.restart:
             if self.phase is Phase.ENDING:
                 self.phase = Phase.RUNNING  # the source says again when all is taken
@@ -323,37 +308,13 @@ class Pipeline:
         else:
             self._freed(self.ledger.unsettled(plan, fact.committed))
 
-    def _end_of(self, fact: Settled | Unsettled) -> Settle:
-        plan, self._settling = self._settling, None
-        if plan is None or plan.settle != fact.settle:
-            raise AssertionError(f"the sink answers for plan {fact.settle}, under way was {plan and plan.settle}")
-        return plan
-
     def _plan(self, now: float) -> None:
-        """Plan all that is finished, unless the breaker objects.
-
-        One plan at a time: what finishes meanwhile makes the next one larger. A second plan made ahead would be smaller
-        and cost a transaction of its own (it moved a tenth to a quarter fewer records), and would leave a gap when the
-        first came to nothing.
-        """
-        if self._settling is not None or now < self._plan_after:
-            return
-        plan = self.ledger.plan(self._number + 1)
-        if plan is None:
-            return
-        self._number += 1
-        outcomes = sum(run.last - run.first for run in plan.runs)
-        failures = sum(_model_failures(run.segment, run.first, run.last) for run in plan.runs if run.segment.failures)
-        if not self.breaker.allows(outcomes, failures):
-            self._finish(
-                ExitCode.HALTED,
-                f"more than {self.breaker.policy.share:.0%} of the last {self.breaker.policy.window} outcomes are "
-                "failures of the model: this looks like a bad deployment, not bad data. Nothing of the stretch is "
-                "settled. Mend the model, or pass the stretch with --accept-dead-letters N",
-            )
-            return
-        self._settling = plan
-        self._commands.append(plan)
+        match self.settling.plan(self._number + 1, now):
+            case Settle() as plan:
+                self._number = plan.settle
+                self._commands.append(plan)
+            case Finish() as finish:
+                self._finish(finish.exit_code, finish.message)
 
     def _dropped(self, freed: Freed) -> None:
         self.fleet.some_unwanted = True
@@ -394,15 +355,15 @@ class Pipeline:
             self.flow.ended_records += self.flights.cancel(unwanted)
             if self.phase is not Phase.LOADING and (grant := self.flow.grant()):
                 self._commands.append(grant)
-        if self._settling is not None and (runs := self.ledger.encodable()):
+        if self.settling.under_way is not None and (runs := self.ledger.encodable()):
             self._commands.append(Prepare(runs))
-        if self.phase is Phase.ENDING and self.ledger.empty and self._settling is None:
+        if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
             self._finish(ExitCode.DONE)
         elif self.phase is Phase.STOPPING:
-            if self._settling is None and self.fleet.held == 0:
+            if self.settling.under_way is None and self.fleet.held == 0:
                 self._finish(ExitCode.DONE)
             elif now >= self._deadline:
-                late = self._settling is not None
+                late = self.settling.under_way is not None
                 self._finish(
                     ExitCode.DRAIN_DEADLINE if late else ExitCode.DONE,
                     "a transaction did not end within stop_deadline_s; the broker aborts it" if late else "",
@@ -411,8 +372,7 @@ class Pipeline:
     def _release(self) -> None:
         """Let revoked partitions go once their last plan was made and no plan holds them."""
         for epoch, revoking in list(self._revoking.items()):
-            planned = self._settling is not None and not revoking.partitions.isdisjoint(self._settling.offsets)
-            if planned or self.ledger.awaits_plan(revoking.partitions):
+            if self.settling.holds(revoking.partitions) or self.ledger.awaits_plan(revoking.partitions):
                 continue
             self._dropped(self.ledger.drop(revoking.partitions))
             del self._revoking[epoch]
@@ -445,11 +405,3 @@ class _Unique:
         first = self._next
         self._next += len(events)
         return list(range(first, self._next))
-
-
-def _model_failures(segment: Segment, first: int, last: int) -> int:
-    """Failures that speak of the model or its deployment; decode and validate failures speak of the producer."""
-    return sum(
-        isinstance(outcome, DataFailure) and outcome.code.stage not in ("decode", "validate")
-        for outcome in segment.outcomes[first:last]
-    )
