@@ -77,8 +77,11 @@ def cut(sizes: Sequence[tuple[int, int]], batching: Batching) -> int:
     return len(sizes)
 
 
-# A CPU is as fast with 500 tokens as with 4,000, and a pass costs it about as much as 30 tokens. By that cost, windows
-# of 1,024 log-normal lengths of mean 24 run 7 % faster at 1.05 than at 1.15, and of mean 104 equally fast.
+# A CPU is as fast with 500 tokens as with 4,000, and a pass costs it about as much as 30 tokens. These constants stand
+# in the place of a cost model learned online: of six pairs of waste and floor on real texts (tweets of 23 tokens in the
+# mean, docstrings of 110) with MiniLM in bfloat16, by CPU time of the best of two turns, in torch and in OpenVINO, they
+# are the fastest or within 2 % of it. Groups of equal lengths, without padding, are 5 to 8 % slower in both; waste 1.2
+# with floor 512 3 to 11 % slower.
 CPU_BATCHING: Final = Batching(4096, 1.05, 256)
 # A GPU waits for its launches in small batches.
 CUDA_BATCHING: Final = Batching(32768, 1.15, 4096)

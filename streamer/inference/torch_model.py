@@ -159,17 +159,30 @@ class TorchModel(Family):
                 self.free_memory()
                 self.network = self._load(path)
                 dtype, tolerance = torch.float32, FLOAT32_TOLERANCE
-        if self.device.type == "cpu" and dtype is not torch.float16:
-            packing = pack(self.network)
-            # Some networks reach into a layer's weights, which then fails.
-            if not self._stays_well("plain linear layers", lambda: self._distance(rows, reference) <= tolerance):
-                packing.undo()
         if self._spec.compile:
-            plain = self.network
-            self.network = torch.compile(plain, dynamic=True)
-            if not self._stays_well("no compiler", lambda: self._distance(rows, reference) <= tolerance):
-                self.network = plain
+            self._compile(lambda: self._distance(rows, reference) <= tolerance)
+        elif self.device.type == "cpu" and dtype is not torch.float16:
+            packing = pack(self.network)
+            try:
+                fits = self._distance(rows, reference) <= tolerance
+            except Exception as error:  # some networks reach into a layer's weights
+                log.info("%s runs with plain linear layers (%s)", self._spec.model, type(error).__name__)
+                fits = False
+            if not fits:
+                packing.undo()
         return dtype, "torch"
+
+    def _compile(self, fits: Callable[[], bool]) -> None:
+        """By torch.compile, if its compiler works here and its numbers agree: else it is said, and torch goes on."""
+        plain = self.network
+        self.network = torch.compile(plain, dynamic=True)
+        try:
+            reason = "" if fits() else "its numbers are too far from torch's"
+        except Exception as error:  # the compiler's own, of many kinds
+            reason = type(error).__name__
+        if reason:
+            log.warning("%s runs without torch.compile (%s)", self._spec.model, reason)
+            self.network = plain
 
     def _take_openvino(self, revision: str, dtype: torch.dtype, fits: Callable[[], bool]) -> bool:
         """Let OpenVINO run the network where the spec allows it and its numbers agree. Raises `ModelError` when it was
@@ -224,11 +237,3 @@ class TorchModel(Family):
         alone = [own for row in rows for own in self._pass([row])]
         pairs = zip(alone + self._pass(rows), reference + reference, strict=True)
         return float(np.max([self.distance(own, expected) for own, expected in pairs]))
-
-    def _stays_well(self, otherwise: str, check: Callable[[], bool]) -> bool:
-        """Whether the check passes; what it raises speaks against the network as it is now, and is no failure."""
-        try:
-            return check()
-        except Exception as error:
-            log.info("%s runs with %s (%s)", self._spec.model, otherwise, type(error).__name__)
-            return False
