@@ -1,0 +1,181 @@
+"""Whole pipelines in this process, while topics refuse, grow or hold more than a client's queue, and our code fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
+
+from streamer.assemble import Assembly, RunOptions, assemble
+from streamer.config import load
+from streamer.errors import ExitCode
+from streamer.kafka import assignment
+from streamer.kafka.assignment import Assignment
+from tests.acceptance.harness import PIPELINE, Given, Lab, Place, check, event, wait_for
+from tests.conftest import Kafka
+
+SMALL_QUEUE = {"STREAMER_KAFKA__PROPERTIES__QUEUE_BUFFERING_MAX_MESSAGES": "50"}
+QUICK_METADATA = {
+    "STREAMER_KAFKA__PROPERTIES__TOPIC_METADATA_REFRESH_INTERVAL_MS": "200",
+    "STREAMER_KAFKA__PROPERTIES__TOPIC_METADATA_PROPAGATION_MAX_MS": "300",
+}
+
+
+@pytest.fixture
+def lab(kafka: Kafka, tmp_path: Path) -> Iterator[Lab]:
+    with Lab(kafka.bootstrap_servers, tmp_path) as lab:
+        yield lab
+
+
+class Running:
+    """A pipeline on a thread of this process."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self.assembly = assembly
+        self.ended: list[ExitCode] = []
+        self._thread = threading.Thread(target=lambda: self.ended.append(assembly.driver.run()))
+        self._thread.start()
+
+    def end(self) -> ExitCode:
+        """Wait for its end, asked for or not."""
+        self._thread.join(60)
+        assert self.ended, "it did not end"
+        return self.ended[0]
+
+    def plans(self) -> dict[str, float]:
+        """How many ended how."""
+        name = "streamer_transactions_total"
+        samples = [sample for metric in self.assembly.metrics.registry.collect() for sample in metric.samples]
+        return {sample.labels["outcome"]: sample.value for sample in samples if sample.name == name}
+
+
+@contextmanager
+def running(lab: Lab, environment: dict[str, str], until_end: bool = False, **fields: Any) -> Iterator[Running]:
+    topics = {lab.input, lab.output, lab.dead_letter, lab.reports}
+    wait_for(lambda: topics <= lab.admin.list_topics(timeout=5).topics.keys(), "the topics")
+    config = load(lab.config(**fields), environment)
+    assembly = assemble(config, PIPELINE, RunOptions(until_end=until_end))
+    run = Running(assembly)
+    try:
+        yield run
+    finally:
+        assembly.driver.stop(10)
+        run.end()
+        assembly.close(1)
+
+
+@pytest.mark.parametrize("role", ["output", "dead_letter"])
+def test_a_topic_that_is_gone_holds_all_up(lab: Lab, role: str) -> None:
+    """Whether results or dead letters have no topic: no offset moves, nothing is dropped, and it goes on by itself."""
+    lab.topics(1)
+    topic = getattr(lab, role)
+    with running(lab, QUICK_METADATA) as run:
+        wait_for(lambda: run.assembly.source.ownership.epochs, "partitions")
+        lab.admin.delete_topics([topic])[topic].result(10)
+        wait_for(lambda: topic not in lab.admin.list_topics(timeout=5).topics, "the topic's end")
+        bad = Given(b"k", b"no event", [])
+        lab.produce([*(event(number) for number in range(20)), bad, *(event(number) for number in range(20, 40))])
+        wait_for(lambda: set(run.plans()) - {"settled"}, "a plan that comes to nothing")
+        assert lab.committed() == 0
+        lab.create({topic: {}}, 1)
+        reader = lab.reader()
+        wait_for(lambda: reader.places == 41, "all outcomes")
+    assert run.ended == [ExitCode.DONE]
+    anomalies = check(lab.given, reader.outcomes, lambda place: "decode.json" if place.offset == 20 else "")
+    assert not anomalies, str(anomalies)
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_a_full_producer_queue_is_waited_for(lab: Lab, guarantee: str) -> None:
+    """Plans of many more outcomes than the client's queue holds: each goes out once, none of them fails."""
+    lab.topics(1)
+    lab.produce(event(number) for number in range(3_000))
+    reader = lab.reader()
+    with running(lab, SMALL_QUEUE, until_end=True, guarantee=guarantee) as run:
+        assert run.end() is ExitCode.DONE
+    wait_for(lambda: reader.places == 3_000, "all outcomes")
+    assert set(run.plans()) == {"settled"}
+    anomalies = check(lab.given, reader.outcomes, lambda _: "")
+    assert not anomalies, str(anomalies)
+
+
+def fail(*_: object) -> None:
+    raise LookupError("planted")
+
+
+@pytest.mark.parametrize(("owner", "name"), [(assignment, "start_offsets"), (Assignment, "_disown")])
+def test_an_exception_in_a_rebalance_callback_ends_the_run(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    """Whether partitions come or go: it ends in order, says that it is a bug, and the offsets are as they were."""
+    lab.topics(1)
+    lab.produce(event(number) for number in range(10))
+    reader = lab.reader()
+    with running(lab, {}, until_end=True) as run:
+        run.end()
+    lab.produce(event(number) for number in range(10, 20))
+    with monkeypatch.context() as planted:
+        planted.setattr(owner, name, fail)
+        with running(lab, {}) as run:
+            if name == "_disown":
+                wait_for(lambda: reader.places == 20, "all outcomes")
+                run.assembly.source.rejoin()
+            assert run.end() is ExitCode.BUG
+    settled = 20 if name == "_disown" else 10
+    assert lab.committed() == settled
+    with running(lab, {}, until_end=True) as run:
+        assert run.end() is ExitCode.DONE
+    wait_for(lambda: reader.places == 20, "all outcomes")
+    anomalies = check(lab.given, reader.outcomes, lambda _: "")
+    assert not anomalies, str(anomalies)
+
+
+def test_partitions_that_come_while_it_runs_are_read_from_their_start(lab: Lab) -> None:
+    """Two partitions become four; what was written to the new ones before anybody knew them has its outcomes."""
+    lab.topics(2)
+    lab.produce(event(number) for number in range(20))
+    with running(lab, QUICK_METADATA):
+        wait_for(lambda: lab.committed() == 20, "the first records")
+        for topic in (lab.output, lab.dead_letter, lab.input):
+            lab.admin.create_partitions([NewPartitions(topic, 4)])[topic].result(10)
+        lab.partitions = 4
+        reader = lab.reader()
+        wait_for(lambda: len(lab.admin.list_topics(lab.input, 5).topics[lab.input].partitions) == 4, "the partitions")
+        lab._next.update({2: 0, 3: 0})
+        lab.produce(event(number) for number in range(20, 60))
+        wait_for(lambda: reader.places == 60, "all outcomes")
+    anomalies = check(lab.given, reader.outcomes, lambda _: "")
+    assert not anomalies, str(anomalies)
+
+
+def test_offsets_with_gaps_are_passed(lab: Lab) -> None:
+    """Aborted records and the markers of transactions have no outcome, and do not keep a run from its end."""
+    lab.topics(1)
+    producer = Producer({"bootstrap.servers": lab.bootstrap_servers, "transactional.id": lab.name})
+    producer.init_transactions(10)
+    offset = 0
+    for number in range(6):
+        record = event(number)
+        producer.begin_transaction()
+        producer.produce(lab.input, record.value, record.key, 0)
+        if number % 2:
+            producer.flush()
+            producer.abort_transaction(10)
+        else:
+            producer.commit_transaction(10)
+            lab.given[Place(0, offset)] = record
+        offset += 2  # the record and the marker
+    producer.close()
+    reader = lab.reader()
+    with running(lab, {}, until_end=True) as run:
+        assert run.end() is ExitCode.DONE
+    wait_for(lambda: reader.places == 3, "all outcomes")
+    assert lab.committed() == 9  # behind the last record that counts
+    anomalies = check(lab.given, reader.outcomes, lambda _: "")
+    assert not anomalies, str(anomalies)
