@@ -61,19 +61,14 @@ class WorkerProcess:
 
     def spawn(self) -> None:
         """Start the process; call it from a thread that lives as long as the worker shall (PR_SET_PDEATHSIG)."""
-        ours, theirs = socket.socketpair()
         try:
-            with theirs:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "streamer.inference.worker", str(theirs.fileno()), str(os.getpid())],
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    env=os.environ | worker_environment(self._spec),
-                )
+            ours, process = self._open()
         except OSError as error:
-            ours.close()
             self._ended.set()
-            self._lose(WorkerLost(self.worker, failure=FailureClass.DEVICE, message=f"can't start a worker: {error}"))
+            message = (
+                f"can't start a worker ({error.strerror}); raise the limits of open files and processes, or free memory"
+            )
+            self._lose(WorkerLost(self.worker, failure=FailureClass.DEVICE, message=message))
             return
         with self._lock:
             self._process = process
@@ -107,6 +102,21 @@ class WorkerProcess:
     def wait(self, timeout_s: float) -> bool:
         """True when the process has ended within `timeout_s`."""
         return self._ended.wait(max(0.0, timeout_s))
+
+    def _open(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        """The process, and our end of its socket. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                return ours, subprocess.Popen(
+                    [sys.executable, "-m", "streamer.inference.worker", str(theirs.fileno()), str(os.getpid())],
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    env=os.environ | worker_environment(self._spec),
+                )
+        except OSError:
+            ours.close()
+            raise
 
     def _write(self, channel: Channel[FromWorker]) -> None:
         channel.send(Start(self.worker, self._spec))
@@ -153,8 +163,11 @@ class WorkerProcess:
         return WorkerLost(self.worker, signal=max(0, -status), hung=self._killed, message=message)
 
     def _lose(self, lost: WorkerLost) -> None:
-        if not self._closing:
-            self._post(lost)
+        if self._closing:
+            return
+        if lost.failure is not FailureClass.CODE:  # which ends the run with the same message
+            log.warning("worker %d of %s is lost: %s", self.worker, self._spec.pipeline, lost.message)
+        self._post(lost)
 
 
 def _forward_done(worker: int, done: Done) -> ForwardDone:

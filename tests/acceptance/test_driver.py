@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from tests.acceptance.harness import Lab, alive, event, wait_for
+from tests.acceptance.harness import ROOT, Lab, alive, check, event, wait_for
 
 RSS_MB = 200
 GROWTH_MB = 8
@@ -31,3 +33,17 @@ def test_the_driver_is_light_and_its_workers_die_with_it(lab: Lab) -> None:
     killed = time.monotonic()
     wait_for(lambda: not any(map(alive, run.workers)), "the worker's end")
     assert time.monotonic() - killed < 2
+
+
+def test_a_full_disk_under_its_log_costs_nothing(lab: Lab) -> None:
+    """Where no line can be written any more, all the same each record has its outcome, and the run ends well."""
+    lab.topics(1)
+    lab.produce(event(number, "RAISE" if number == 50 else "") for number in range(100))
+    reader = lab.reader()
+    command = [sys.executable, "-m", "streamer", "run", "--config", str(lab.config()), "--until-end", "--verbose"]
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=full, stderr=full, timeout=60)
+    assert ended.returncode == 0
+    wait_for(lambda: reader.places == 100, "all outcomes")
+    anomalies = check(lab.given, reader.outcomes, lambda place: "infer.exception" if place.offset == 50 else "")
+    assert not anomalies, str(anomalies)

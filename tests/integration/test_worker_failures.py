@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, Input, Work, WorkerLost
+from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, Input, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass
 from streamer.inference.channel import Channel, Compute, FromWorker, Ready, Start, Started
@@ -267,6 +268,23 @@ def test_workers_are_numbered_and_separate() -> None:
         assert lost(workers).worker == 0
         assert list(workers.pool.pids) == [1]
         assert isinstance(workers.run(["fine"], worker=1)[0], Answer)
+
+
+def test_a_worker_that_can_not_be_started_is_started_later(caplog: pytest.LogCaptureFixture) -> None:
+    """Without a file descriptor left its loss is posted and told, as the device's; with some it starts."""
+    with Workers(marked(), ready=False) as workers:
+        workers.wait_for(WorkerReady)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            workers.pool.start(1)
+            end = lost(workers)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert (end.worker, end.failure) == (1, FailureClass.DEVICE)
+        assert "Too many open files" in caplog.text
+        workers.pool.start(1)
+        assert workers.wait_for(WorkerReady).worker == 1
 
 
 def test_closing_ends_a_hanging_worker_and_posts_nothing() -> None:
