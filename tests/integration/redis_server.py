@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from typing import Any, Self
 
@@ -25,6 +27,7 @@ class RedisServer:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
+        self._directory = ""
 
     @property
     def url(self) -> str:
@@ -45,8 +48,13 @@ class RedisServer:
         command: list[str] = [str(find_redis_server()), "--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
         if self.password:
             command += ["--requirepass", self.password]
+        self._directory = tempfile.mkdtemp(prefix="streamer-test-redis-")
         self._process = subprocess.Popen(
-            [*command, *self.options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, *self.options],
+            cwd=self._directory,  # a replica is given a dump of it all, which both write to disk
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 10
         while True:
@@ -66,6 +74,7 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def restart(self) -> None:
         """Kill, then start empty on the same port."""
