@@ -7,26 +7,39 @@ import random
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 
+from streamer.kafka.clients import in_flight_bytes
+from streamer.kafka.source import RECORD_OVERHEAD_BYTES
 from tests.acceptance.harness import Given, Lab, Place, Reader, Run, check, event, wait_for
 
 EVENTS = 50_000
 DRIVER_KILLS = 5
 WORKER_KILLS = 5
+BUDGET_MB = 8
+OPTIONS = {"batch_ms": 1, "text_us": 50}
 
 
 def test_exactly_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
-    """After kill -9 of driver and worker with transactions open, each input has one outcome, in order."""
+    """After kill -9 of driver and worker with transactions open, each input has one outcome, in order, and the reports
+    count each once."""
     reader = crash(lab, "exactly_once")
     anomalies = check(lab.given, reader.outcomes, expected(lab))
     assert not anomalies, str(anomalies)
+    reports = lab.read_reports()
+    assert sum(report["results"] + sum(report["dead_letters"].values()) for report in reports) == EVENTS
+    ranges = sorted((partition, first, last) for report in reports for _, partition, first, last in report["ranges"])
+    assert sum(last + 1 - first for _, first, last in ranges) == EVENTS
+    assert all(one[0] < other[0] or one[2] < other[1] for one, other in pairwise(ranges))
 
 
 def test_at_least_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
-    """After the same kills in at-least-once mode nothing is missing, and repeats come after a first in order."""
+    """After the same kills in at-least-once mode nothing is missing, repeats come after a first in order, and there are
+    no more of them than were in flight."""
     reader = crash(lab, "at_least_once")
     anomalies = check(lab.given, reader.outcomes, expected(lab), repeats=True)
     assert not anomalies, str(anomalies)
+    assert reader.count - EVENTS <= DRIVER_KILLS * in_flight_bytes(BUDGET_MB) / RECORD_OVERHEAD_BYTES
     results = [outcome for outcome in reader.outcomes if not outcome.code]
     assert len({outcome.headers["ce_id"] for outcome in results}) == len({outcome.place for outcome in results})
 
@@ -39,7 +52,7 @@ def crash(lab: Lab, guarantee: str) -> Reader:
     """
     lab.topics()
     lab.produce(_records())
-    config = lab.config(guarantee=guarantee, micro_batch_records=500, options={"batch_ms": 1, "text_us": 50})
+    config = lab.config(guarantee=guarantee, micro_batch_records=500, budget_mb=BUDGET_MB, options=OPTIONS)
     reader = lab.reader()
     moments = random.Random(7)
     run = lab.start(config)

@@ -134,6 +134,10 @@ def test_an_outage_is_logged_once_a_kind(caplog: pytest.LogCaptureFixture) -> No
         (KafkaError(KafkaError.UNKNOWN, "", fatal=True, retriable=True), Act.REBUILD),
         (KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True), Act.ABORT),
         (KafkaError(KafkaError._TIMED_OUT, retriable=True), Act.RETRY),
+        (KafkaError(KafkaError.NOT_COORDINATOR, retriable=True), Act.RETRY),
+        (KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, retriable=True), Act.RETRY),
+        (KafkaError(KafkaError.CONCURRENT_TRANSACTIONS, retriable=True), Act.RETRY),
+        (KafkaError(KafkaError.NOT_ENOUGH_REPLICAS, txn_requires_abort=True), Act.ABORT),
         (KafkaError(KafkaError._STATE), Act.REBUILD),
     ],
 )
