@@ -25,6 +25,7 @@ RESTART_PAUSE_S = 1.0
 RESTART_PAUSE_MAX_S = 30.0
 STEADY_S = 60.0
 STANDING_S = 30.0
+SLOW_PLAN_S = 5.0
 TELEMETRY_CLOSE_S = 3.0
 SWITCH_INTERVAL_S = 0.001
 """At CPython's 5 ms the sink, back from a wait for the brokers, waits as long again for the driver's loop: with
@@ -111,6 +112,9 @@ def unready(assembly: Assembly) -> list[str]:
         reasons.append("no partition is assigned")
     if assembly.pipeline.settling.in_vain > 2:
         reasons.append(f"{assembly.pipeline.settling.in_vain} settles in a row came to nothing")
+    plan_since = assembly.sink.plan_since
+    if plan_since is not None and time.monotonic() - plan_since > SLOW_PLAN_S:
+        reasons.append(f"a settle has been under way for {time.monotonic() - plan_since:.0f} s: Kafka is slow or away")
     return reasons
 
 

@@ -67,6 +67,7 @@ class _Sink(ABC):
         address: str,
     ) -> None:
         self.busy_since: float | None = None  # since when it is at one step of a plan
+        self.plan_since: float | None = None  # since when it is at one plan, waits for brokers included
         self._make_producer = make_producer
         self._make_encoder = make_encoder
         self._offsets = offsets
@@ -125,9 +126,9 @@ class _Sink(ABC):
     def _run(self) -> None:
         try:
             while (plan := self._plans.get()) is not None:
-                self.busy_since = began = time.monotonic()
+                self.busy_since = self.plan_since = began = time.monotonic()
                 fact = self._settle(plan)
-                self.busy_since = None
+                self.busy_since = self.plan_since = None
                 fact = replace(fact, seconds=time.monotonic() - began)
                 if isinstance(fact, Unsettled):
                     log.warning("a plan came to nothing", extra={"data": {"reason": fact.reason}})

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from streamer.local import Stack
-from tests.acceptance.harness import Lab, check, event, wait_for
+from tests.acceptance.harness import Lab, Run, check, event, wait_for
 
 EVENTS = 30_000
 SESSION_TIMEOUT_S = 10
+GROWTH_MB = 20
+HTTP = ("--set", "telemetry.http=127.0.0.1:0")
 
 
 @pytest.fixture
@@ -22,9 +27,25 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
+def answers(run: Run, path: str) -> bool:
+    """Whether it says that all is well."""
+    served = next(line for line in run.log.splitlines() if "are served" in line)
+    try:
+        with urllib.request.urlopen(f"http://{json.loads(served)['address']}{path}", timeout=5) as answer:
+            return answer.status == 200
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+
+
+def is_ready(run: Run) -> bool:
+    return answers(run, "/readyz")
+
+
 def test_the_broker_dies_and_returns(stack: Stack, tmp_path: Path) -> None:
     """Runs of both guarantees, their sources held and paused meanwhile, go on by themselves after kill -9 of the broker
-    and its return, and end with nothing lost, reordered or, exactly once, doubled."""
+    and its return, and end with nothing lost, reordered or, exactly once, doubled. Meanwhile they are alive, not ready,
+    and no larger."""
     (broker,) = stack.kafka_processes
     labs = []
     for guarantee in ("exactly_once", "at_least_once"):
@@ -37,7 +58,7 @@ def test_the_broker_dies_and_returns(stack: Stack, tmp_path: Path) -> None:
             lab.produce(event(number) for number in range(EVENTS))
         readers = [lab.reader() for lab in labs]
         runs = [
-            lab.start(lab.config(guarantee=lab.folder.name, micro_batch_records=500, options={"text_us": 200}))
+            lab.start(lab.config(guarantee=lab.folder.name, micro_batch_records=500, options={"text_us": 200}), *HTTP)
             for lab in labs
         ]
 
@@ -48,9 +69,14 @@ def test_the_broker_dies_and_returns(stack: Stack, tmp_path: Path) -> None:
         reach(2_000)
         broker.kill()
         killed = time.monotonic()
+        sizes_mb = [run.rss_mb() for run in runs]
+        wait_for(lambda: not any(is_ready(run) for run in runs), "readiness to go")
         wait_for(lambda: time.monotonic() - killed > 1.2 * SESSION_TIMEOUT_S, "sessions to time out")
+        assert all(run.rss_mb() - before < GROWTH_MB for run, before in zip(runs, sizes_mb, strict=True))
+        assert all(answers(run, "/livez") for run in runs)
         broker.launch()
         broker.wait_ready()
+        wait_for(lambda: all(is_ready(run) for run in runs), "readiness to come back")
         reach(EVENTS)
         for lab, reader, run in zip(labs, readers, runs, strict=True):
             wait_for(lambda reader=reader: reader.places >= EVENTS, "all outcomes")
