@@ -77,8 +77,9 @@ class Plain:
     """transformers as its documentation shows it, one text at a time."""
 
     def __init__(self, path: Path) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
-        self.network = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
+        self.network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        self.network.eval()  # type: ignore[no-untyped-call]
 
     def ids(self, prompt: str | list[dict[str, str]], most: int = 1 << 20) -> torch.Tensor:
         """A text's ids, or a conversation's; of more than `most` the last ones."""
@@ -88,7 +89,8 @@ class Plain:
             ids = self.tokenizer.apply_chat_template(
                 prompt, add_generation_prompt=True, return_tensors="pt", return_dict=True
             )["input_ids"]
-        return ids[:, -most:]
+        kept: torch.Tensor = ids[:, -most:]
+        return kept
 
     def generate(self, ids: torch.Tensor, *, seed: int | None = None, **options: Any) -> dict[str, Any]:
         """What the pipeline must answer for these ids."""

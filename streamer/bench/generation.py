@@ -24,7 +24,7 @@ from streamer.bench.program import BenchError
 from streamer.core.pipeline.protocol import ForwardDone, Input, ModelCard, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.inference.pool import WorkerPool
-from streamer.inference.spec import WorkerSpec, worker_environment
+from streamer.inference.spec import DType, WorkerSpec, worker_environment
 
 LIKE_BULK = Target(at_least=0.9)
 BEFORE_STATIC = Target(at_least=1.5)
@@ -57,7 +57,7 @@ def generation_throughput(count: int, rounds: int, progress: Callable[[str], Non
     """New tokens a second, three ways, interleaved."""
     requests = Requests.of(count)
     threads = planned_threads()
-    dtype = "bfloat16" if fast_bfloat16() else "float32"
+    dtype: DType = "bfloat16" if fast_bfloat16() else "float32"
     with tempfile.TemporaryDirectory(prefix="streamer-bench-") as folder:
         model = Path(folder, "model")
         model.mkdir()

@@ -44,7 +44,8 @@ def run(model: Scoring, texts: list[str], params: list[dict[str, Any] | None] | 
 def plain(path: Path) -> list[list[float]]:
     """Each text's log-likelihoods by transformers, one at a time."""
     tokenizer = AutoTokenizer.from_pretrained(path)
-    network = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    network.eval()
     found = []
     for text in TEXTS:
         ids = tokenizer(text, return_tensors="pt", truncation=True).input_ids
@@ -87,7 +88,9 @@ def test_a_text_that_is_not_a_number_is_told_from_its_neighbours(path: Path) -> 
     encoded = [one for one in model.encode(["good", "ba~", "fine"], None, None) if isinstance(one, Encoded)]
     table = model.network.get_input_embeddings().weight.clone()
     table[encoded[1].content.ids[1]] = float("nan")
-    model.network.set_input_embeddings(torch.nn.Embedding.from_pretrained(table))  # no longer the output's
+    model.network.set_input_embeddings(
+        torch.nn.Embedding(len(table), table.shape[1], _weight=table)
+    )  # no longer the output's
     answers = model.forward(encoded)
     assert answers[1] is NON_FINITE
     assert isinstance(answers[0], Answer) and isinstance(answers[2], Answer)

@@ -62,8 +62,9 @@ def run(model: Seq2Seq, texts: Sequence[str], params: Sequence[dict[str, Any] | 
 
 def plain(path: Path, text: str, **options: Any) -> dict[str, Any]:
     """transformers as its documentation shows it."""
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    network = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=torch.float32).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(path)
+    network: Any = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=torch.float32)
+    network.eval()
     encoded = tokenizer(text, return_tensors="pt", truncation=True)
     with torch.inference_mode():
         row = network.generate(**encoded, do_sample=False, **options)[0]
@@ -154,7 +155,9 @@ def test_a_row_that_is_not_a_number_is_told_from_its_neighbours(bart: Path) -> N
     encoded = [one for one in model.encode(["good", "bad~", "fine"], None, None) if isinstance(one, Encoded)]
     table = model.network.get_input_embeddings().weight.clone()
     table[encoded[1].content.ids[3]] = float("nan")
-    model.network.set_input_embeddings(torch.nn.Embedding.from_pretrained(table))  # no longer the output's
+    model.network.set_input_embeddings(
+        torch.nn.Embedding(len(table), table.shape[1], _weight=table)
+    )  # no longer the output's
     answers = model.forward(encoded)
     assert answers[1] is NON_FINITE
     assert isinstance(answers[0], Answer) and isinstance(answers[2], Answer)

@@ -70,7 +70,8 @@ def measure(settings: GenerateSettings) -> float:
 
     torch.set_num_threads(settings.threads)
     tokenizer = AutoTokenizer.from_pretrained(settings.model)
-    network = AutoModelForCausalLM.from_pretrained(settings.model, dtype=getattr(torch, settings.dtype)).eval()
+    network: Any = AutoModelForCausalLM.from_pretrained(settings.model, dtype=getattr(torch, settings.dtype))
+    network.eval()
     prompts: list[list[int]] = tokenizer(settings.prompts)["input_ids"]
     run = _continuous if settings.mode == "continuous" else _static
     run(network, prompts[:2], [4, 4])
