@@ -58,10 +58,12 @@ def test_latency_times_every_event_on_both_ways(kafka: Kafka) -> None:
     assert figures["builtin:null, p50"]["value"] > 0
 
 
+@pytest.mark.case(1)
+@pytest.mark.promise(11)
 def test_restart_finds_results_again_after_a_kill(kafka: Kafka) -> None:
     """After kill -9 and a restart in the same slot new results come, none of them twice."""
     figures = _figures(_bench(kafka, "restart", "--model", "builtin:null", "--rounds", "1"))
-    assert 0 < figures["builtin:null"]["first result s"] < 60
+    assert 0 < figures["builtin:null"]["first result s"] < 15
 
 
 @pytest.mark.slow

@@ -42,6 +42,8 @@ def is_ready(run: Run) -> bool:
     return answers(run, "/readyz")
 
 
+@pytest.mark.case(10)
+@pytest.mark.promise(1, 2)
 def test_the_broker_dies_and_returns(stack: Stack, tmp_path: Path) -> None:
     """Runs of both guarantees, their sources held and paused meanwhile, go on by themselves after kill -9 of the broker
     and its return, and end with nothing lost, reordered or, exactly once, doubled. Meanwhile they are alive, not ready,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 from itertools import count
 
+import pytest
+
 from tests.acceptance.harness import Lab, check, event, wait_for
 from tests.integration.redis_server import RedisServer
 
 TEXTS = 1_000
 
 
+@pytest.mark.case(32, 33)
+@pytest.mark.promise(6)
 def test_redis_dies_returns_and_lies(lab: Lab) -> None:
     """Redis killed, restarted, given answers under each other's keys, filled with garbage, and frozen, with work in
     flight: every answer is right, nothing is an error, exit 0."""

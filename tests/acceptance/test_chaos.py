@@ -25,6 +25,8 @@ FAULTS = (
 )
 
 
+@pytest.mark.case(5, 6, 27)
+@pytest.mark.promise(1)
 @pytest.mark.slow
 def test_nothing_is_lost_repeated_or_reordered_in_chaos() -> None:
     """Kills of members, workers and the group's coordinator, commits cut off, a deadly record, a Redis that does not

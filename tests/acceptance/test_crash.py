@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 
+import pytest
+
 from streamer.kafka.clients import in_flight_bytes
 from streamer.kafka.source import RECORD_OVERHEAD_BYTES
 from tests.acceptance.harness import Given, Lab, Place, Reader, Run, check, event, wait_for
@@ -20,6 +22,8 @@ BUDGET_MB = 8
 OPTIONS = {"batch_ms": 1, "text_us": 50}
 
 
+@pytest.mark.case(1, 41)
+@pytest.mark.promise(1, 3)
 def test_exactly_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
     """After kill -9 of driver and worker with transactions open, each input has one outcome, in order, and the reports
     count each once."""
@@ -33,6 +37,8 @@ def test_exactly_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
     assert all(one[0] < other[0] or one[2] < other[1] for one, other in pairwise(ranges))
 
 
+@pytest.mark.case(2)
+@pytest.mark.promise(2, 3, 4)
 def test_at_least_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
     """After the same kills in at-least-once mode nothing is missing, repeats come after a first in order, and there are
     no more of them than were in flight."""

@@ -7,12 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.harness import ROOT, Lab, alive, check, event, wait_for
 
 RSS_MB = 200
 GROWTH_MB = 8
 
 
+@pytest.mark.promise(12)
 def test_the_driver_is_light_and_its_workers_die_with_it(lab: Lab) -> None:
     """With a slow model and a backlog of 200,000 events the driver has no torch, stays below 200 MB and flat; after
     kill -9 its worker, busy in a forward pass, is gone within 2 s."""
@@ -35,6 +38,7 @@ def test_the_driver_is_light_and_its_workers_die_with_it(lab: Lab) -> None:
     assert time.monotonic() - killed < 2
 
 
+@pytest.mark.case(42)
 def test_a_full_disk_under_its_log_costs_nothing(lab: Lab) -> None:
     """Where no line can be written any more, all the same each record has its outcome, and the run ends well."""
     lab.topics(1)

@@ -7,6 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from streamer import demo
 from tests.acceptance.harness import Given, Lab, Outcome, Place, check, event, wait_for
 from tests.conftest import Kafka
@@ -20,6 +22,8 @@ GOOD = 2_000
 Expected = dict[Place, str]
 
 
+@pytest.mark.case(17, 21, 23)
+@pytest.mark.promise(5)
 def test_poison_among_good_records_of_a_transformer(lab: Lab, kafka: Kafka) -> None:
     """Each of fifteen kinds of poison becomes a dead letter with its own code, byte for byte, or a counted skip; the
     2,000 good records have the answers that they have without it."""
@@ -54,6 +58,8 @@ def test_poison_among_good_records_of_a_transformer(lab: Lab, kafka: Kafka) -> N
     assert counted == len(poison) - skipped
 
 
+@pytest.mark.case(17, 27, 30, 31)
+@pytest.mark.promise(5)
 def test_texts_that_raise_kill_hang_and_bloat(lab: Lab) -> None:
     """Texts that make the model raise, die, hang, give NaN or an answer that is too large are dead letters with these
     codes; nobody else is convicted."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.acceptance.harness import Lab, Reader, Run, check, event, wait_for
 
 SESSION_TIMEOUT_S = 10
 
 
+@pytest.mark.case(7)
+@pytest.mark.promise(3)
 def test_a_member_joins_and_leaves(lab: Lab) -> None:
     """A second member that joins and leaves in mid-stream costs no record, repeats none and reorders none."""
     lab.topics()
@@ -24,6 +28,7 @@ def test_a_member_joins_and_leaves(lab: Lab) -> None:
     _finish(lab, reader, first)
 
 
+@pytest.mark.promise(1)
 def test_a_member_dies_for_good(lab: Lab) -> None:
     """The partitions of a member that was killed and never returns are taken over, without loss or repeat."""
     lab.topics()

@@ -116,6 +116,7 @@ def lab_for(secure: Secure, folder: Path, properties: dict[str, Any]) -> Lab:
     return lab
 
 
+@pytest.mark.promise(7)
 def test_nothing_tells_a_secret_or_a_text(secure: Secure, tmp_path: Path) -> None:
     """Logged in with TLS at Kafka and Redis, at debug level: no password and no text in the log, the metrics, spans,
     reports, or in headers that are ours; the answers are right, and were kept in Redis."""
@@ -164,6 +165,7 @@ def test_nothing_tells_a_secret_or_a_text(secure: Secure, tmp_path: Path) -> Non
         assert not [name for name, text in told.items() if CANARY in text]
 
 
+@pytest.mark.case(14)
 def test_a_missing_right_is_named(secure: Secure, tmp_path: Path) -> None:
     """Without one of the rights a run ends with exit code 3, and says which one of what it lacks."""
     names = ["read the input", "use the group", "write results", "write dead letters", "use transactions"]
@@ -188,6 +190,7 @@ def test_a_missing_right_is_named(secure: Secure, tmp_path: Path) -> None:
             assert CANARY not in run.log
 
 
+@pytest.mark.case(14)
 def test_a_refused_login_and_an_unknown_certificate(secure: Secure, tmp_path: Path) -> None:
     """Both end a run with exit code 3 and name the properties to look at."""
     other = tmp_path / "other"

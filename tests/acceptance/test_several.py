@@ -6,6 +6,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.acceptance.harness import Lab, check, event, wait_for
 from tests.conftest import Kafka
 
@@ -23,6 +25,7 @@ def test_several_pipelines_end_together(lab: Lab, kafka: Kafka) -> None:
             assert not anomalies, str(anomalies)
 
 
+@pytest.mark.case(20)
 def test_one_of_several_halts(lab: Lab, kafka: Kafka) -> None:
     """A model that raises for everything halts its pipeline with exit 6 and no dead letter; the other one finishes."""
     with _second_lab(lab, kafka) as other:
@@ -47,6 +50,7 @@ def test_ctrl_c_stops_several_gracefully(lab: Lab, kafka: Kafka) -> None:
         assert run.wait() == 0, run.log
 
 
+@pytest.mark.case(20)
 def test_the_breaker_halts_on_a_bad_stretch(lab: Lab) -> None:
     """When over half of a stretch fails the run halts with exit 6 and leaves the rest unsettled; with
     --accept-dead-letters the next run passes it."""
@@ -73,6 +77,7 @@ def test_the_breaker_halts_on_a_bad_stretch(lab: Lab) -> None:
     assert not anomalies, str(anomalies)
 
 
+@pytest.mark.case(11)
 def test_one_slot_has_one_owner(lab: Lab) -> None:
     """A second run under the slot of the first exits 7 and says why; the first goes on."""
     lab.topics(2)

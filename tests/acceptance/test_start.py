@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from confluent_kafka import TopicPartition
 
 from tests.acceptance.harness import Lab, Place, check, event, wait_for
@@ -41,6 +42,7 @@ def test_start_at_a_time(lab: Lab) -> None:
     assert not anomalies, str(anomalies)
 
 
+@pytest.mark.case(15)
 def test_records_deleted_before_they_were_read(lab: Lab) -> None:
     """Where retention passed the committed offset, a run stops with exit 3 and says so, or goes on where told to."""
     lab.topics(2)

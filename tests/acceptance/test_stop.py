@@ -5,9 +5,13 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
+
 from tests.acceptance.harness import Lab, check, event, wait_for
 
 
+@pytest.mark.case(37)
+@pytest.mark.promise(11)
 def test_sigterm_under_load_repeats_nothing(lab: Lab) -> None:
     """SIGTERM under load exits 0 in time, and even at least once the next run repeats nothing."""
     lab.topics()
@@ -27,6 +31,7 @@ def test_sigterm_under_load_repeats_nothing(lab: Lab) -> None:
     assert not anomalies, str(anomalies)
 
 
+@pytest.mark.case(37)
 def test_the_second_signal_ends_at_once(lab: Lab) -> None:
     """A second SIGTERM exits 130 while the model still computes; the next run does what is left, once."""
     lab.topics()

@@ -6,6 +6,7 @@ import json
 import urllib.request
 from typing import Any
 
+import pytest
 from confluent_kafka import Consumer, TopicPartition
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -45,6 +46,7 @@ def attributes(holder: Any) -> dict[str, Any]:
     return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in holder.attributes}
 
 
+@pytest.mark.promise(10)
 def test_spans_link_every_record_and_continue_sampled_traces(lab: Lab) -> None:
     """Each record's context is linked from its micro-batch's span; a sampled one has a span of its own, whose context
     its result carries; the others' results carry the micro-batch's."""
@@ -85,6 +87,7 @@ def test_spans_link_every_record_and_continue_sampled_traces(lab: Lab) -> None:
         assert flags == "01"
 
 
+@pytest.mark.case(36)
 def test_spans_on_a_topic_that_fails_cost_nothing(lab: Lab) -> None:
     """A spans topic that takes nothing (its messages are too large for it) harms no result and no exit code."""
     lab.topics(1)
@@ -125,6 +128,7 @@ def test_metrics_and_health_over_http(lab: Lab) -> None:
     assert run.stop() == 0, run.log
 
 
+@pytest.mark.promise(7)
 def test_no_text_and_no_secret_is_told(lab: Lab) -> None:
     """At debug level neither an event's text nor a password is in logs, spans, metrics, reports or error headers."""
     lab.topics(1)

@@ -62,6 +62,8 @@ def finish(lab: Lab, *runs: Run) -> None:
     assert not anomalies, str(anomalies)
 
 
+@pytest.mark.case(3)
+@pytest.mark.promise(1)
 def test_a_zombie_writes_nothing_and_joins_again(lab: Lab) -> None:
     """Frozen past its session while another takes its partitions over: what it had open is not seen, it comes back
     into the group by itself, and nothing is there twice."""
@@ -76,6 +78,8 @@ def test_a_zombie_writes_nothing_and_joins_again(lab: Lab) -> None:
     finish(lab, zombie, other)
 
 
+@pytest.mark.case(4)
+@pytest.mark.promise(1)
 def test_a_transaction_that_timed_out_is_made_again(lab: Lab) -> None:
     """Frozen past the transaction's timeout, still a member: the broker fenced its producer, a new one in the same
     process writes the same outcomes, and nothing is there twice."""

@@ -43,6 +43,7 @@ class TestTransactions:
         bed.write(topic, 0, b"plain")
         assert bed.read(topic, 0) == [(2, b"good"), (4, b"plain")]
 
+    @pytest.mark.case(1)
     def test_a_newer_producer_of_the_same_id_aborts_and_fences(self, bed: Bed) -> None:
         """What the older one had open never happened, and it can't go on."""
         topic = bed.topic(1)
@@ -89,6 +90,7 @@ class TestOffsets:
         producer.abort()
         assert bed.committed(topic, 0) is None
 
+    @pytest.mark.case(3)
     def test_metadata_of_an_older_generation_is_refused(self, bed: Bed) -> None:
         """Also for partitions that the member keeps; its newest is accepted."""
         topic = bed.topic(2)
@@ -195,6 +197,7 @@ class TestRebalance:
         other.leave()
         bed.wait(lambda: len(member.owned) == 2)
 
+    @pytest.mark.case(11)
     def test_a_second_owner_of_an_instance_id_fences_the_first(self, bed: Bed) -> None:
         """It takes over the assignment; what the first says under its old name is refused."""
         topic = bed.topic(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
@@ -69,6 +70,7 @@ def sdk_span(**fields: Any) -> ReadableSpan:
     )
 
 
+@pytest.mark.promise(10)
 def test_a_record_span_is_what_the_sdk_would_send() -> None:
     """A failed record, child of its producer's remote context."""
     theirs = sdk_span(
@@ -89,6 +91,7 @@ def test_a_record_span_is_what_the_sdk_would_send() -> None:
     assert normal(by_us(ours)) == normal(by_sdk(theirs))
 
 
+@pytest.mark.promise(10)
 def test_a_micro_batch_span_is_what_the_sdk_would_send() -> None:
     """A root span with a link to a record's context."""
     link = {

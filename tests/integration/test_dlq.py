@@ -175,6 +175,7 @@ def test_a_header_that_can_not_be_read_harms_nobody(cluster: KafkaConfig, run: R
     assert len(read(cluster, f"{name}.in")) == 600
 
 
+@pytest.mark.promise(9)
 def test_a_replay_sends_back_what_there_was(
     cluster: KafkaConfig, run: Run, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +217,7 @@ def test_a_replay_sends_back_what_there_was(
     assert "@" in mine[0]["by"]
 
 
+@pytest.mark.case(39)
 def test_nothing_moves_where_something_is_missing(
     cluster: KafkaConfig, run: Run, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

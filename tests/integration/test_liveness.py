@@ -69,6 +69,7 @@ def counted(assembly: Assembly, name: str, **labels: str) -> float:
     return assembly.metrics.registry.get_sample_value(name, {"pipeline": PIPELINE, **labels}) or 0.0
 
 
+@pytest.mark.case(12)
 def test_a_forward_pass_longer_than_the_poll_interval(lab: Lab) -> None:
     """Three times `max.poll.interval.ms` in one forward pass: no rebalance, no kill, and the results come."""
     lab.produce(event(number, "SLEEP") for number in range(2))
@@ -129,6 +130,7 @@ def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pyte
     assert not anomalies, str(anomalies)
 
 
+@pytest.mark.case(11)
 def test_a_second_owner_of_a_slot_ends_the_first(lab: Lab) -> None:
     """The one that was there goes for good, with the exit code that says so; the newer one stays."""
     lab.produce(event(number) for number in range(10))
@@ -151,6 +153,7 @@ def test_a_second_owner_of_a_slot_ends_the_first(lab: Lab) -> None:
             source.close(10)
 
 
+@pytest.mark.case(13)
 def test_a_partition_that_stays_paused_is_sought_anew(lab: Lab) -> None:
     """What the client does not give although nobody told it to pause comes after `stuck_s`, and is counted."""
     places = lab.produce(event(number) for number in range(10))

@@ -70,6 +70,7 @@ def running(lab: Lab, environment: dict[str, str], until_end: bool = False, **fi
         assembly.close(1)
 
 
+@pytest.mark.case(14, 19)
 @pytest.mark.parametrize("role", ["output", "dead_letter"])
 def test_a_topic_that_is_gone_holds_all_up(lab: Lab, role: str) -> None:
     """Whether results or dead letters have no topic: no offset moves, nothing is dropped, and it goes on by itself."""
@@ -91,6 +92,7 @@ def test_a_topic_that_is_gone_holds_all_up(lab: Lab, role: str) -> None:
     assert not anomalies, str(anomalies)
 
 
+@pytest.mark.case(16)
 @pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
 def test_a_full_producer_queue_is_waited_for(lab: Lab, guarantee: str) -> None:
     """Plans of many more outcomes than the client's queue holds: each goes out once, none of them fails."""
@@ -109,6 +111,7 @@ def fail(*_: object) -> None:
     raise LookupError("planted")
 
 
+@pytest.mark.case(9)
 @pytest.mark.parametrize(("owner", "name"), [(assignment, "start_offsets"), (Assignment, "_disown")])
 def test_an_exception_in_a_rebalance_callback_ends_the_run(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
@@ -136,6 +139,7 @@ def test_an_exception_in_a_rebalance_callback_ends_the_run(
     assert not anomalies, str(anomalies)
 
 
+@pytest.mark.case(40)
 def test_partitions_that_come_while_it_runs_are_read_from_their_start(lab: Lab) -> None:
     """Two partitions become four; what was written to the new ones before anybody knew them has its outcomes."""
     lab.topics(2)
@@ -154,6 +158,7 @@ def test_partitions_that_come_while_it_runs_are_read_from_their_start(lab: Lab) 
     assert not anomalies, str(anomalies)
 
 
+@pytest.mark.case(40)
 def test_offsets_with_gaps_are_passed(lab: Lab) -> None:
     """Aborted records and the markers of transactions have no outcome, and do not keep a run from its end."""
     lab.topics(1)

@@ -108,6 +108,7 @@ def assert_suspends_and_recovers(user: User, recover: Callable[[], object]) -> N
     until(stored, "the cache never worked again")
 
 
+@pytest.mark.case(32)
 def test_down_at_start(users: Callable[..., User]) -> None:
     """It starts without Redis, misses, and works as soon as Redis is there."""
     server = RedisServer()
@@ -117,6 +118,7 @@ def test_down_at_start(users: Callable[..., User]) -> None:
         server.kill()
 
 
+@pytest.mark.case(32)
 def test_killed_and_restarted(users: Callable[..., User], server: RedisServer) -> None:
     """A Redis that dies is a miss; the script is loaded into its empty successor."""
     user, key = users(server.url), new_key()
@@ -140,6 +142,7 @@ def test_a_restart_between_two_look_ups_costs_nothing(users: Callable[..., User]
     assert user.counts[CacheEvent.UNAVAILABLE] == user.counts[CacheEvent.STORE_FAILED] == 0
 
 
+@pytest.mark.case(32)
 def test_stopped_without_a_word(users: Callable[..., User], server: RedisServer) -> None:
     """A server that accepts and never answers (SIGSTOP) costs the time limit a few times, then nothing."""
     user = users(server.url)
@@ -166,6 +169,8 @@ def test_a_store_that_hangs_delays_no_look_up(users: Callable[..., User], server
     until(lambda: user.counts[CacheEvent.STORED] == 2, "the store never ended")
 
 
+@pytest.mark.case(32)
+@pytest.mark.promise(6)
 def test_slower_than_the_limit(users: Callable[..., User], server: RedisServer) -> None:
     """A server that takes longer than the limit for everything is bypassed, and used again when it is quick."""
     user = users(server.url)
@@ -221,6 +226,7 @@ class Impostor:
             assert not thread.is_alive()
 
 
+@pytest.mark.case(32)
 @pytest.mark.parametrize(
     "reply",
     [
@@ -292,6 +298,7 @@ def test_a_server_that_trickles(users: Callable[..., User]) -> None:
         impostor.close()
 
 
+@pytest.mark.case(32)
 def test_a_wrong_password(users: Callable[..., User], caplog: pytest.LogCaptureFixture) -> None:
     """Refused is a miss; neither the right nor the wrong password reaches a log."""
     with RedisServer(password="right-canary") as server, caplog.at_level(logging.DEBUG):
@@ -325,6 +332,7 @@ def test_a_user_with_no_more_rights_than_documented(
     until(lambda: user.counts[CacheEvent.STORED] == 18, "stores are counted")
 
 
+@pytest.mark.case(32)
 def test_a_full_server_still_answers(users: Callable[..., User], server: RedisServer) -> None:
     """Out of memory suspends the stores and nothing else; they go on when there is room."""
     user, key = users(server.url), new_key()
@@ -351,6 +359,7 @@ def test_a_full_server_still_answers(users: Callable[..., User], server: RedisSe
     until(written, "the stores never resumed")
 
 
+@pytest.mark.case(32)
 def test_a_read_only_server_still_answers(users: Callable[..., User], server: RedisServer) -> None:
     """A replica answers look-ups and refuses stores."""
     user, key = users(server.url), new_key()
@@ -364,6 +373,8 @@ def test_a_read_only_server_still_answers(users: Callable[..., User], server: Re
         assert user.is_kept(key) and user.cache.available
 
 
+@pytest.mark.case(33)
+@pytest.mark.promise(6)
 def test_garbage_is_a_miss_and_is_overwritten(users: Callable[..., User], server: RedisServer) -> None:
     """Wrong types, flipped bytes, cut and foreign values are misses; a good neighbour is a hit."""
     user, control = users(server.url, 5.0), server.client

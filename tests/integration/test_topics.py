@@ -127,6 +127,7 @@ def test_partitioning_by_key_needs_no_equal_partitions(kafka: Kafka, tmp_path: P
     assert problems(config, admin) == {}
 
 
+@pytest.mark.case(14)
 def test_a_missing_topic_is_named_with_its_cluster(kafka: Kafka, tmp_path: Path) -> None:
     """`require` says which topic, where, and what makes it."""
     config, _, name = configuration(kafka, tmp_path)

@@ -70,6 +70,7 @@ def wait_gone(pid: int, within_s: float) -> bool:
     return True
 
 
+@pytest.mark.promise(5)
 def test_a_poison_costs_its_neighbours_nothing(shared: Workers) -> None:
     """63 answers, one failure, and at most 2·log2(64) extra passes."""
     before = len(shared.announced())
@@ -96,6 +97,7 @@ def test_a_model_that_leaves_fails_for_that_text(shared: Workers) -> None:
     assert isinstance(outcomes[1], Answer)
 
 
+@pytest.mark.case(31)
 def test_nan_fails_alone(shared: Workers) -> None:
     """The probe is finite, so the text is at fault."""
     outcomes = shared.run(["fine", "NAN", "fine"])
@@ -123,6 +125,7 @@ def test_work_is_answered_while_more_arrives(shared: Workers) -> None:
     assert sorted(numbers) == list(range(3003))
 
 
+@pytest.mark.case(27)
 @pytest.mark.parametrize(("text", "number"), [("KILL", signal.SIGKILL), ("SEGV", signal.SIGSEGV)])
 def test_a_killed_worker_leaves_its_suspects(text: str, number: signal.Signals) -> None:
     """The death's signal is told, and what ran then was announced."""
@@ -137,6 +140,7 @@ def test_a_killed_worker_leaves_its_suspects(text: str, number: signal.Signals) 
         assert workers.pool.pids == {}
 
 
+@pytest.mark.case(30)
 def test_a_hung_worker_is_killed_and_starts_again() -> None:
     """The kill is told as such; the number serves again."""
     with Workers(marked()) as workers:
@@ -153,6 +157,7 @@ def test_a_hung_worker_is_killed_and_starts_again() -> None:
         assert isinstance(workers.run(["fine"])[0], Answer)
 
 
+@pytest.mark.case(29)
 @pytest.mark.parametrize("text", ["OOM", "BROKEN"])
 def test_a_failing_device_takes_no_text_with_it(text: str) -> None:
     """The worker ends with its own word: device."""
@@ -168,6 +173,7 @@ def test_a_failing_device_takes_no_text_with_it(text: str) -> None:
         )
 
 
+@pytest.mark.case(28)
 def test_out_of_memory_is_split_until_it_fits() -> None:
     """All get answers, in batches that fit."""
     with Workers(marked(memory=5)) as workers:
@@ -270,6 +276,7 @@ def test_workers_are_numbered_and_separate() -> None:
         assert isinstance(workers.run(["fine"], worker=1)[0], Answer)
 
 
+@pytest.mark.case(42)
 def test_a_worker_that_can_not_be_started_is_started_later(caplog: pytest.LogCaptureFixture) -> None:
     """Without a file descriptor left its loss is posted and told, as the device's; with some it starts."""
     with Workers(marked(), ready=False) as workers:

@@ -94,6 +94,7 @@ def test_the_best_label_comes_first(classifier: Workers) -> None:
     assert sum(scores) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.case(25)
 def test_truncation_is_flagged(classifier: Workers) -> None:
     """Also where a huge text was cut before it was tokenised; not where its many characters are few tokens."""
     exact = "good " * 62  # with [CLS] and [SEP] the 64 tokens that the model takes
@@ -122,6 +123,7 @@ def test_the_card_says_what_runs(classifier: Workers, bert: Path) -> None:
     assert card.load_s > 0
 
 
+@pytest.mark.case(25)
 def test_rejected_overflow_and_independent_labels(tmp_path: Path) -> None:
     """`on_overflow = "reject"` makes an over-long text a data failure; a multi-label model's scores are sigmoids."""
     path = tiny_bert(tmp_path / "multi", problem_type="multi_label_classification", seed=1)

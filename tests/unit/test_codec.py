@@ -39,6 +39,7 @@ TEXT_TYPE: Headers = [("content-type", b"text/plain")]
 CLOUD_TYPE: Headers = [("content-type", b"application/cloudevents+json")]
 
 
+@pytest.mark.case(21, 22, 23, 24)
 @pytest.mark.parametrize(
     ("value", "code"),
     [
@@ -117,6 +118,7 @@ def test_every_refusal_has_its_code_and_quotes_nothing(value: bytes, code: Code)
     assert SECRET not in outcome.exception
 
 
+@pytest.mark.case(21)
 def test_the_byte_order_mark_is_named() -> None:
     """A value that starts with a byte order mark is refused with a message that says so."""
     outcome = decode(b'\xef\xbb\xbf{"text": "a"}')
@@ -124,6 +126,7 @@ def test_the_byte_order_mark_is_named() -> None:
     assert "byte order mark" in outcome.message
 
 
+@pytest.mark.case(25)
 @pytest.mark.parametrize("text", [" ", "\n\t", "😀", "a\x00b", "\u202eabc", "日本語", "é" * 1_000_000])
 def test_any_text_but_the_empty_one_is_valid(text: str) -> None:
     """White space, emoji, NUL, right-to-left marks and a megabyte of text come through unchanged."""
@@ -132,6 +135,7 @@ def test_any_text_but_the_empty_one_is_valid(text: str) -> None:
     assert text_of(text.encode(), TEXT_TYPE) == text
 
 
+@pytest.mark.case(24)
 def test_an_event_comes_with_all_its_fields() -> None:
     """All known fields are read, unknown ones ignored, and metadata passes byte for byte."""
     event = decode(
@@ -149,12 +153,14 @@ def test_an_event_comes_with_all_its_fields() -> None:
     assert bytes(event.metadata) == b'{ "k":\t1.50 }'
 
 
+@pytest.mark.case(24)
 def test_null_means_absent() -> None:
     """An optional field that is null is the same as one that is not there."""
     nulls = decode(b'{"text": "a", "id": null, "text_pair": null, "params": null, "metadata": null}')
     assert nulls == decode(b'{"text": "a"}') == TextEvent("a")
 
 
+@pytest.mark.case(22)
 def test_the_last_of_a_repeated_field_counts() -> None:
     """Of a field that comes twice the last one is read."""
     assert text_of(b'{"text": "a", "text": "b"}') == "b"
@@ -169,6 +175,7 @@ def test_integers_of_64_bits_are_ids(number: int) -> None:
     assert event_id(FakeRecord(b""), event) == str(number)
 
 
+@pytest.mark.promise(5)
 def test_a_bad_record_leaves_its_neighbours_alone() -> None:
     """Events, outcomes and the counts run in parallel to the records, whatever lies between the good ones."""
     segment = segment_of(
@@ -262,6 +269,7 @@ def test_plain_text_is_the_text_itself() -> None:
     assert isinstance(outcome, DataFailure) and outcome.code is Code.DECODE_EMPTY
 
 
+@pytest.mark.case(26)
 def test_the_last_of_a_repeated_header_counts() -> None:
     """Of a header that comes twice the last one is read, whatever its case for the content type."""
     assert (
@@ -273,6 +281,7 @@ def test_the_last_of_a_repeated_header_counts() -> None:
     )
 
 
+@pytest.mark.case(26)
 def test_a_flood_of_headers_is_read_from_its_end() -> None:
     """Of very many headers only the last ones count, where ours are."""
     flood: Headers = [
@@ -405,12 +414,14 @@ def test_replays_for_another_pipeline_are_skipped() -> None:
     assert text_of(b'{"text": "a"}', [("streamer.replay.pipeline", b"mine")]) == "a"
 
 
+@pytest.mark.case(23)
 def test_tombstones_are_skipped() -> None:
     """A record without value is skipped, with headers or without."""
     assert decode(None) == Skipped("tombstone")
     assert decode(None, [("traceparent", TRACEPARENT)]) == Skipped("tombstone")
 
 
+@pytest.mark.case(26)
 def test_trace_contexts_are_read_and_bad_ones_counted() -> None:
     """Good contexts run in parallel to the records; a bad one is counted and harms nothing."""
     segment = segment_of(

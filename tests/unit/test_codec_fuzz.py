@@ -6,6 +6,7 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,8 @@ envelopes = objects("specversion", "id", "datacontenttype", "data", "data_base64
 )
 
 
+@pytest.mark.case(21, 22, 26)
+@pytest.mark.promise(5)
 @settings(max_examples=300)
 @given(st.none() | st.binary() | st.sampled_from(VALUES) | events | envelopes, st.none() | st.binary(), headers)
 @example(b'{"specversion": "1.0", "datacontenttype": "text/plain", "data": 1e999}', None, FORMS[3])

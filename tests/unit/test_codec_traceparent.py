@@ -30,6 +30,7 @@ def test_valid_contexts(value: bytes, sampled: bool) -> None:
     assert parse(value) == TraceParent(int(TRACE, 16), int(SPAN, 16), sampled)
 
 
+@pytest.mark.case(26)
 @pytest.mark.parametrize(
     "value",
     [

@@ -92,6 +92,8 @@ letters = st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(0, 3)), min_si
 kills = st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=6)
 
 
+@pytest.mark.case(38)
+@pytest.mark.promise(9)
 @given(letters, kills, st.none() | st.floats(10, 1_000), st.integers(1, 4))
 def test_however_often_it_is_killed_each_moves_once_and_in_order(
     places: list[tuple[str, int]], deaths: list[tuple[int, bool]], rate: float | None, chunk: int
@@ -126,6 +128,7 @@ def test_however_often_it_is_killed_each_moves_once_and_in_order(
     assert Bench(log, what).found.total == 0
 
 
+@pytest.mark.case(38)
 def test_two_jobs_share_the_work() -> None:
     """What one job has moved another finds closed, also when it surveyed before."""
     log = log_with(*(ours(number) for number in range(6)))
@@ -159,6 +162,7 @@ def test_what_comes_later_is_left_for_later() -> None:
     assert Bench(log, order("next")).found.total == 2
 
 
+@pytest.mark.promise(9)
 @pytest.mark.parametrize("rate", [3.0, 50.0, 200.0])
 def test_the_rate_is_kept(rate: float) -> None:
     """The last record moves when N at that rate are due; never more than a tenth of a second's worth at once."""
@@ -205,6 +209,7 @@ def test_refusals_are_counted_with_an_example() -> None:
     assert [(audit.event, audit.count, audit.refused) for audit in audits(log)] == [("began", 0, 3), ("ended", 1, 3)]
 
 
+@pytest.mark.case(39)
 def test_a_missing_target_or_right_moves_nothing() -> None:
     """Told by the survey, or before the first record where the state can't be written."""
     log = log_with(ours(), targets=[STATE_TOPIC, AUDIT_TOPIC])

@@ -93,6 +93,8 @@ def fails_again(output: tuple[str, int, bytes | None, bytes | None, Headers], of
     return FakeRecord(value, key, headers, "in.dlq", partition, offset, TIME_MS)
 
 
+@pytest.mark.case(38)
+@pytest.mark.promise(9)
 def test_attempts_count_up_to_the_limit_and_headers_never_pile_up() -> None:
     """Each failure counts; id and origin stay those of the first; past --max-attempts it is refused."""
     record = ours(17, value=b'{"text": "no id"}', headers=[("mine", b"1")])

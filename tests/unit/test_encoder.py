@@ -58,6 +58,7 @@ def encode_one(record: FakeRecord, answer: Answer = ANSWER) -> Output:
     return output
 
 
+@pytest.mark.case(34)
 def test_a_result_as_subscribers_read_it() -> None:
     """Every field and header of a result, and the order of the fields."""
     record = FakeRecord(
@@ -85,6 +86,7 @@ def test_a_result_as_subscribers_read_it() -> None:
     ]
 
 
+@pytest.mark.case(23)
 def test_optional_parts_are_left_out() -> None:
     """Without metadata there is no such field; without key the key is null; without timestamp it is -1."""
     output = encode_one(FakeRecord(b'{"text": "a"}', offset=5, timestamp_ms=None))
@@ -121,6 +123,7 @@ def test_names_with_percent_and_quotes() -> None:
     assert dict(output[4])["ce_id"] == b'100%d"/to"%b/0/3'
 
 
+@pytest.mark.promise(3)
 def test_outcomes_in_input_order() -> None:
     """Results and dead letters come in the order of the input; skipped records leave nothing."""
     records = [
@@ -151,6 +154,7 @@ def test_encoding_again_gives_the_same() -> None:
     assert encoder().encode(run, NOW_MS) == encoder().encode(run, NOW_MS)
 
 
+@pytest.mark.case(17)
 def test_a_result_that_does_not_fit_is_a_dead_letter() -> None:
     """The record whose result is over the topic's limit fails alone, in the segment too; at the limit it fits."""
     big = Answer(b'{"label":"' + b"x" * 2_000 + b'"}')
@@ -171,6 +175,17 @@ def test_a_large_key_counts() -> None:
     assert output[0] == "dlq"
 
 
+@pytest.mark.case(23)
+def test_a_key_of_ten_megabytes_costs_the_record_its_key() -> None:
+    """Neither topic holds it: the dead letter comes without, and says so."""
+    (output,) = encoder().encode(run_of([FakeRecord(b'{"text": "a"}', key=b"k" * 10_000_000)]), NOW_MS)
+    topic, _, key, _, headers = output
+    info = unwrap(headers)
+    assert info is not None
+    assert (topic, key, info.code, info.key_omitted) == ("dlq", None, "publish.too_large", True)
+
+
+@pytest.mark.case(18)
 def test_dead_letters_keep_to_their_topic_limit() -> None:
     """A dead letter is cut to the dead-letter topic's own limit."""
     (output,) = encoder(dead_letter_bytes=2_500).encode(run_of([FakeRecord(b"x" * 5_000)]), NOW_MS)

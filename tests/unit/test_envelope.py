@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,6 +129,7 @@ def test_messages_are_bounded_and_on_one_line(message: str) -> None:
     assert "\u2028" not in encoded.decode()
 
 
+@pytest.mark.case(18, 26)
 def test_parts_go_in_order_until_it_fits() -> None:
     """As the topic's limit falls, first what only explains goes, then value, headers and key, each marked."""
     value = b"v" * 3_000

@@ -82,6 +82,7 @@ class TestConviction:
         (work,) = yard.dispatch()
         assert (work.numbers, work.alone) == ([2, 3], True)
 
+    @pytest.mark.case(27)
     def test_a_killer_is_convicted_after_two_deaths_alone(self) -> None:
         """One record costs three worker deaths and convicts nobody else."""
         yard = Yard()
@@ -110,6 +111,7 @@ class TestConviction:
         yard.dispatch()
         assert len(yard.die([1], number=signal.SIGKILL)) == 1
 
+    @pytest.mark.case(30)
     def test_a_hang_is_our_own_kill(self) -> None:
         """A lease passed alone counts as a death of its own, with its own code."""
         yard = Yard()
@@ -122,6 +124,7 @@ class TestConviction:
         assert failure.code is Code.INFER_WORKER_HUNG
         assert failure.attempts == 2
 
+    @pytest.mark.case(29)
     def test_a_device_failure_makes_nobody_suspect(self) -> None:
         """The worker's own word: the device is broken."""
         yard = Yard()
@@ -162,6 +165,7 @@ class TestConviction:
 
 
 class TestLeases:
+    @pytest.mark.case(30)
     def test_a_worker_past_its_lease_is_killed_once(self) -> None:
         """The lease is per forward batch and starts anew at each announcement."""
         yard = Yard(lease_s=10)
@@ -178,6 +182,7 @@ class TestLeases:
 
 
 class TestRestart:
+    @pytest.mark.case(29)
     def test_the_first_restart_is_at_once_and_then_pauses_grow(self) -> None:
         """While no forward batch succeeds, each start waits longer, up to 30 s."""
         fleet = Fleet(1, 10)

@@ -168,6 +168,7 @@ def test_a_batch_without_success_asks_the_probe() -> None:
     assert broken.done == []
 
 
+@pytest.mark.case(28)
 def test_out_of_memory_splits_and_remembers() -> None:
     """All texts get answers, and the next window starts at the smaller budget."""
 
@@ -198,6 +199,7 @@ def test_out_of_memory_for_one_text_alone_is_the_device() -> None:
     assert run.done == []
 
 
+@pytest.mark.case(29)
 def test_a_broken_context_is_the_device() -> None:
     """At once: no later pass on it could succeed."""
 
@@ -211,6 +213,7 @@ def test_a_broken_context_is_the_device() -> None:
     assert len(run.announced) == 1
 
 
+@pytest.mark.case(31)
 def test_a_text_that_is_not_finite_fails_alone_while_the_probe_is() -> None:
     """The others of its batch keep their answers of the first pass."""
     run = Run(lambda texts: [NON_FINITE if "NAN" in text else OK for text in texts]).window(["a", "NAN", "b"])
@@ -270,6 +273,7 @@ def test_all_rows_of_a_computation_count() -> None:
     assert cut([(100, 3), (100, 1), (100, 1)], Batching(400, 1.05, 256)) == 2
 
 
+@pytest.mark.case(31)
 def test_too_few_answers_are_the_models_fault() -> None:
     """No text can be told its answer."""
     run = Run(lambda _: [])

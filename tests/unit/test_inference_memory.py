@@ -50,6 +50,7 @@ def run(model: Any) -> tuple[list[Started | Done], Forwarder]:
     return sent, forwarder
 
 
+@pytest.mark.case(28)
 @pytest.mark.parametrize(
     "message",
     [
@@ -118,6 +119,7 @@ def test_a_damaged_file_is_no_budget(budget: MemoryBudget, content: bytes) -> No
     assert budget.read() is None
 
 
+@pytest.mark.case(42)
 def test_a_cache_that_cannot_be_written_is_no_failure(kept_root: Path) -> None:
     """The worker goes on with the lower budget and says that it is not remembered."""
     kept_root.write_text("a file where the directory should be")

@@ -18,6 +18,7 @@ def model(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.promise(8)
 def test_only_known_files_are_used(model: Path) -> None:
     """Code, pickles and notes beside the weights are neither hashed nor loaded."""
     for name in ("modeling_evil.py", "pytorch_model.bin", "adapter_config.json", "README.md", "onnx_config.json"):
@@ -25,6 +26,7 @@ def test_only_known_files_are_used(model: Path) -> None:
     assert used_files(model) == ["config.json", "model.safetensors", "tokenizer.json"]
 
 
+@pytest.mark.promise(8)
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pkl", "model.ckpt", "tf_model.h5"])
 def test_weights_that_can_run_code_are_refused(model: Path, name: str) -> None:
     """A directory without safetensors is refused by the name of what it has."""
@@ -40,6 +42,7 @@ def test_a_directory_without_weights_is_refused(model: Path) -> None:
         used_files(model)
 
 
+@pytest.mark.promise(8)
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize(
     "extra",
@@ -61,6 +64,7 @@ def test_a_configuration_that_asks_for_code_is_refused(model: Path, file: str, e
         used_files(model)
 
 
+@pytest.mark.promise(8)
 def test_one_byte_changes_the_digest(model: Path) -> None:
     """In any file, in the middle of it."""
     before = digest(model, used_files(model))
@@ -88,6 +92,7 @@ def test_the_digest_does_not_depend_on_the_directory(model: Path, tmp_path_facto
     assert digest(other, used_files(other)) == digest(model, used_files(model))
 
 
+@pytest.mark.promise(8)
 def test_a_loader_sees_only_what_was_hashed(model: Path) -> None:
     """The view holds the used files, sub-directories included, and nothing else."""
     (model / "modeling_evil.py").write_text("x")

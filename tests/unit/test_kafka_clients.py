@@ -123,6 +123,7 @@ def test_an_outage_is_logged_once_a_kind(caplog: pytest.LogCaptureFixture) -> No
     assert [record.getMessage() for record in caplog.records] == ["_TRANSPORT: down", "_RESOLVE: unknown host"]
 
 
+@pytest.mark.case(6, 14)
 @pytest.mark.parametrize(
     ("error", "act"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import takewhile
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -143,5 +144,6 @@ class LedgerMachine(RuleBasedStateMachine):
 LedgerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
+@pytest.mark.promise(4)
 class TestLedger(LedgerMachine.TestCase):  # type: ignore[name-defined,misc]
     """Offsets never pass unfinished work."""

@@ -129,6 +129,7 @@ def test_our_own_errors_keep_their_message() -> None:
     assert "cache.url is not a Redis address" in only(stream)["exception"][0]
 
 
+@pytest.mark.case(25)
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_a_message_can_not_forge_a_line(log_format: LogFormat) -> None:
     """Line breaks and control characters in messages and values become spaces."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import (
@@ -169,6 +171,7 @@ class TestSettling:
         assert again.offsets == {("in", 0): 2}
         assert [run.segment.records[run.first].offset() for run in again.runs] == [0, 1]
 
+    @pytest.mark.case(5)
     def test_an_unclear_commit_is_cut_at_the_committed_offset(self) -> None:
         """What turned out durable is not produced a second time."""
         kit = Kit()
@@ -180,6 +183,7 @@ class TestSettling:
         (run,) = kit.settles()[-1].runs
         assert (run.first, run.last) == (2, 3)
 
+    @pytest.mark.case(5)
     def test_a_commit_that_landed_after_all_frees_everything(self) -> None:
         """Committed beyond the plan: nothing is left to do."""
         kit = Kit()
@@ -208,6 +212,7 @@ class TestRebalance:
         kit.feed(Revoking(5, frozenset({("in", 0)})))
         assert kit.of(Release)[0].epoch == 5
 
+    @pytest.mark.case(7)
     def test_finished_work_is_settled_once_more_before_release(self) -> None:
         """The new owner starts behind what we finished; what is unfinished is its own."""
         kit = Kit()
@@ -245,6 +250,7 @@ class TestRebalance:
         assert kit.settles()[-1].epochs == {("in", 0): 6}
         assert not kit.pipeline.ledger.partitions[("in", 0)].leaving
 
+    @pytest.mark.case(8)
     def test_lost_partitions_are_never_settled(self) -> None:
         """They are somebody else's already."""
         kit = Kit()
@@ -301,6 +307,7 @@ class TestEnds:
         kit.feed(Settled(kit.settles()[0].settle))
         assert kit.of(Finish)[0].exit_code is ExitCode.DONE
 
+    @pytest.mark.case(37)
     def test_a_stop_drops_what_no_worker_holds_and_settles_the_rest(self) -> None:
         """Stopping takes as long as the work that is lent, no longer."""
         kit = Kit()
@@ -321,6 +328,7 @@ class TestEnds:
         kit.feed(Tick())
         assert kit.of(Finish)[0].exit_code is ExitCode.DRAIN_DEADLINE
 
+    @pytest.mark.case(20)
     def test_the_breaker_halts_before_the_bad_stretch_is_settled(self) -> None:
         """A bad deployment stops the pipeline; its failures are not planned."""
         kit = Kit()
@@ -350,6 +358,7 @@ class TestEnds:
         kit.feed(WorkerLost(0, failure=FailureClass.CODE, exit_code=ExitCode.CONFIGURATION, message="no such model"))
         assert kit.of(Finish)[0] == Finish(ExitCode.CONFIGURATION, "no such model")
 
+    @pytest.mark.case(34)
     def test_a_model_that_changed_on_disk_stops_the_pipeline(self) -> None:
         """One run serves one revision."""
         kit = Kit()

@@ -80,6 +80,7 @@ def test_latency_falls_at_the_first_bound_not_below(latency_ms: int, bound: int)
     assert (histogram.sum, histogram.max) == (2 * latency_ms, latency_ms)
 
 
+@pytest.mark.case(35)
 def test_clocks_that_disagree() -> None:
     """A timestamp in the future is a latency of 0, one of 1970 the largest; a record without timestamp has none."""
     assert report_of(run_of([Answer(b"{}")], timestamp_ms=NOW_MS + 5_000)).latency_ms.sum == 0

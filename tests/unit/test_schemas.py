@@ -166,6 +166,7 @@ events = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.case(24)
 @given(events | optional)
 def test_what_validates_is_read_and_the_rest_is_refused(body: Any) -> None:
     """The event schema accepts exactly what the codec does."""

@@ -33,6 +33,8 @@ def summary() -> Summary:
 
 
 class TestSeeds:
+    @pytest.mark.case(7, 8, 35, 37)
+    @pytest.mark.promise(1, 3, 4, 12)
     def test_no_seed_breaks_a_law(self, summary: Summary) -> None:
         """Once, in order, each on its own merits, within the budget, and all drained in the end."""
         assert not summary.violations, summary.violations[0]
@@ -238,6 +240,7 @@ def mutant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     return request.param
 
 
+@pytest.mark.promise(1, 4)
 def test_a_planted_bug_is_found(mutant: str) -> None:
     """Each within 200 seeds: what the simulation can't find it does not protect from."""
     print(f"{mutant}: seed {first_failing(MUTANT_SEEDS)}")

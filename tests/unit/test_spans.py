@@ -241,6 +241,7 @@ def test_spans_go_out_by_themselves_after_a_second(wire: Wire) -> None:
     assert len(wire.spans) == 1
 
 
+@pytest.mark.case(36)
 def test_a_full_queue_drops_and_counts(wire: Wire) -> None:
     """While the wire hangs the queue fills, then spans are dropped; offering never blocks."""
     wire.open.clear()
@@ -257,6 +258,7 @@ def test_a_full_queue_drops_and_counts(wire: Wire) -> None:
     assert wire.counts == {"sent": MAX_BATCH_SPANS + MAX_WAITING, "dropped": 11}
 
 
+@pytest.mark.case(36)
 def test_refused_spans_are_counted(wire: Wire) -> None:
     """A producer that takes nothing costs the spans and nothing else."""
     wire.takes = False

@@ -28,6 +28,7 @@ def test_what_was_stored_comes_back_as_cached(answer: Answer) -> None:
     assert decode([KEY], [value_of(answer)]) == [Answer(answer.output, answer.truncated, True, answer.tokens)]
 
 
+@pytest.mark.case(33)
 @given(answers, st.data())
 def test_a_flipped_bit_is_a_miss(answer: Answer, data: st.DataObject) -> None:
     """One wrong bit anywhere in the value is found."""
@@ -50,6 +51,7 @@ def test_bytes_of_somebody_else_are_a_miss(value: bytes) -> None:
     assert decode([KEY], [value]) == [None]
 
 
+@pytest.mark.case(33)
 def test_a_value_under_another_key_is_a_miss() -> None:
     """A right value in a wrong place is not believed."""
     assert decode([OTHER_KEY], [value_of(Answer(b"{}"))]) == [None]
@@ -60,6 +62,7 @@ def test_an_output_that_is_no_json_is_a_miss() -> None:
     assert decode([KEY], [value_of(Answer(b"oops"))]) == [None]
 
 
+@pytest.mark.case(33)
 def test_a_value_of_another_version_is_a_miss() -> None:
     """What an older or newer release wrote is left alone."""
     value = value_of(Answer(b"{}"))

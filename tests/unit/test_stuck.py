@@ -18,6 +18,7 @@ def look(watch: StuckWatch, position: int, end: int, now: float) -> dict[tuple[s
 
 
 class TestPartition:
+    @pytest.mark.case(13)
     def test_one_that_does_not_move_is_sought_where_it_stands(self) -> None:
         """Not before its time, and once for the same end."""
         watch = StuckWatch(60.0)
