@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,8 @@ from streamer.core.record import Headers, TextEvent
 from tests.fuzz.fate import check
 from tests.fuzz.seeds import FORMS, NAMES, VALUES
 from tests.records import FakeRecord
+
+FUZZER = Path(__file__).parents[1] / "fuzz" / "fuzz_codec.py"
 
 names = st.sampled_from(NAMES) | st.text(st.characters(codec="utf-8"), max_size=9)
 headers = st.builds(
@@ -88,6 +93,15 @@ def test_every_text_comes_through_as_plain_text(text: str) -> None:
         FakeRecord(envelope.encode(), None, FORMS[3]),
     ):
         assert check(record) == TextEvent(text)
+
+
+def test_coverage_finds_nothing_at_first() -> None:
+    """The fuzzer starts, reads its seeds, and 20,000 inputs later nothing has raised."""
+    pytest.importorskip("atheris")
+    command = [sys.executable, str(FUZZER), "-runs=20000", "-seed=1"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "Done 20000 runs" in ran.stderr
 
 
 def _body(event: object) -> dict[str, Any]:
