@@ -32,7 +32,7 @@ def answers(run: Run, path: str) -> bool:
     served = next(line for line in run.log.splitlines() if "are served" in line)
     try:
         with urllib.request.urlopen(f"http://{json.loads(served)['address']}{path}", timeout=5) as answer:
-            return answer.status == 200
+            return bool(answer.status == 200)
     except urllib.error.HTTPError as error:
         error.close()
         return False

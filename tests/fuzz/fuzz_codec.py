@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import atheris
+import atheris  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))

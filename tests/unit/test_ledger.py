@@ -145,5 +145,5 @@ LedgerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count
 
 
 @pytest.mark.promise(4)
-class TestLedger(LedgerMachine.TestCase):  # type: ignore[name-defined,misc]
+class TestLedger(LedgerMachine.TestCase):  # type: ignore[misc, valid-type]
     """Offsets never pass unfinished work."""
