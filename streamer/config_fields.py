@@ -280,7 +280,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             le=100_000,
             description="Records taken together, at most. Lower it for slow models when latency under load matters.",
         ),
-    ] = 4000
+    ] = 8000
     batch_tokens: Annotated[
         int,
         Meta(

@@ -24,7 +24,6 @@ from streamer.core.pipeline.protocol import (
     KillWorker,
     LookUp,
     MicroBatchDone,
-    Prepare,
     Release,
     Rewind,
     Settle,
@@ -152,8 +151,6 @@ class Driver:
                     adapters.workers.send(command.worker, command.work)
                 case Settle():
                     adapters.sink.settle(command)
-                case Prepare():
-                    adapters.sink.prepare(command.runs)
                 case LookUp():
                     adapters.cache.look_up(command.lookup, command.keys)
                 case Store():

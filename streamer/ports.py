@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from streamer.core.pipeline.protocol import Input, ModelCard, Run, Settle, Work
+from streamer.core.pipeline.protocol import Input, ModelCard, Settle, Work
 from streamer.core.record import Answer, MicroBatch, TopicPartition
 
 Post = Callable[[Input], None]
@@ -49,9 +49,6 @@ class Sink(Protocol):
     def wait_turn(self, timeout_s: float) -> None:
         """Wait while the sink computes rather than waits. Python runs one thread at a time: the driver's work is free
         while the sink waits for the brokers, and takes turns with the sink's while it does not."""
-
-    def prepare(self, runs: list[Run]) -> None:
-        """Encode these whole segments now, on the caller's thread: they will be planned soon."""
 
     def settle(self, plan: Settle) -> None:
         """Ends in exactly one `Settled` or `Unsettled` of the same number, or in `SinkFailed`."""

@@ -27,9 +27,6 @@ STEADY_S = 60.0
 STANDING_S = 30.0
 SLOW_PLAN_S = 5.0
 TELEMETRY_CLOSE_S = 3.0
-SWITCH_INTERVAL_S = 0.001
-"""At CPython's 5 ms the sink, back from a wait for the brokers, waits as long again for the driver's loop: with
-`builtin:null` a tenth fewer records (`streamer bench throughput`)."""
 GC_THRESHOLDS = (200_000, 20, 100)
 FINAL = frozenset({ExitCode.DONE, ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.HALTED, ExitCode.FENCED})
 """Ends that a restart does not mend."""
@@ -65,7 +62,6 @@ def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
     watch = StandingWatch(partial(standing, assembly))
     watch.start()
     spare_the_collector()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         return assembly.driver.run()
     finally:

@@ -13,8 +13,6 @@ TopicPartition = tuple[str, int]
 Headers = list[tuple[str, bytes | None]]
 
 if TYPE_CHECKING:
-    from streamer.core.output import Output
-
     RawObject = msgspec.Raw | None
 else:  # msgspec can't decode a Raw inside a union; the codec turns an explicit null into None
     RawObject = msgspec.Raw
@@ -118,7 +116,6 @@ class Segment:
     `size_bytes` is what the segment takes of the byte budget, as the source counts it. `dropped` marks a segment
     whose partition left us. `named` says that a record has headers beside a trace context, which may name its id.
     `verdict` is what all records end as, unlooked at.
-    `outputs` are the output records of all, where they were encoded ahead.
     """
 
     topic: str
@@ -136,7 +133,6 @@ class Segment:
     dropped: bool = False
     named: bool = False
     verdict: DataFailure | None = None
-    outputs: list[Output] | None = None
 
 
 @dataclass(slots=True, eq=False)

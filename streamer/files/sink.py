@@ -38,9 +38,6 @@ class LineSink:
     def wait_turn(self, timeout_s: float) -> None:
         """A file takes what it is given at once."""
 
-    def prepare(self, runs: list[Run]) -> None:
-        """A plan's end is not waited for."""
-
     def settle(self, plan: Settle) -> None:
         """Queue a plan."""
         self._plans.put(plan)

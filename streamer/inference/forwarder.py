@@ -81,11 +81,10 @@ class Forwarder:
         """Run all of a window in batches of similar lengths. Raises `WorkerFailureError` when the worker must end."""
         ordered = sorted(window, key=lambda computation: computation.encoded.length, reverse=True)
         sizes = [(computation.encoded.length, computation.encoded.rows) for computation in ordered]
-        first = 0
-        while first < len(ordered):
-            count = cut(sizes[first:], self.batching)
-            self._run_batch(ordered[first : first + count])
-            first += count
+        while ordered:
+            count = cut(sizes, self.batching)
+            self._run_batch(ordered[:count])
+            ordered, sizes = ordered[count:], sizes[count:]
 
     def run_alone(self, suspects: Batch) -> None:
         """Run the probe, then each suspect by itself."""
@@ -147,8 +146,8 @@ class Forwarder:
         outcome = self._attempt([computation.encoded for computation in batch])
         self._seconds += time.perf_counter() - began
         self._passes += 1
-        longest = max(one.encoded.length if one.encoded.tokens else 0 for one in batch)
-        self._computed_tokens += longest * sum(one.encoded.rows for one in batch)
+        if batch[0].encoded.tokens:  # a batch stands longest first
+            self._computed_tokens += batch[0].encoded.length * sum([one.encoded.rows for one in batch])
         return outcome
 
     def _attempt(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite] | _Failure:

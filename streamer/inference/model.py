@@ -66,6 +66,8 @@ class Batching:
 def cut(sizes: Sequence[tuple[int, int]], batching: Batching) -> int:
     """How many of `sizes` (length and rows, longest first) make the next batch: at least one."""
     longest = sizes[0][0]
+    if longest == sizes[-1][0] and longest * sum([rows for _, rows in sizes]) <= batching.tokens:
+        return len(sizes)
     real = rows = 0
     for count, (length, own_rows) in enumerate(sizes):
         rows += own_rows

@@ -100,7 +100,8 @@ def encode(channel: Channel[ToWorker], inbox: queue.SimpleQueue[Compute], pool: 
     while True:
         work = inbox.get()
         encoded = encode_work(model, work, limit)
-        failures = [(n, e) for n, e in zip(work.numbers, encoded, strict=True) if isinstance(e, DataFailure)]
+        numbers = work.numbers
+        failures = [(n, e) for n, e in zip(numbers, encoded, strict=True) if type(e) is DataFailure]
         if failures:
             channel.send(
                 Done(
@@ -111,9 +112,11 @@ def encode(channel: Channel[ToWorker], inbox: queue.SimpleQueue[Compute], pool: 
                     failures={index: failure for index, (_, failure) in enumerate(failures)},
                 )
             )
-        ready = [Computation(n, e) for n, e in zip(work.numbers, encoded, strict=True) if isinstance(e, Encoded)]
-        if ready:
-            pool.put(ready, alone=work.alone)
+            answered = {number for number, _ in failures}
+            encoded = [one for one in encoded if type(one) is not DataFailure]
+            numbers = [number for number in numbers if number not in answered]
+        if numbers:
+            pool.put(list(map(Computation, numbers, encoded)), alone=work.alone)  # type: ignore[arg-type]
 
 
 def encode_work(model: Model, work: Compute, max_text_bytes: int) -> list[Encoded | DataFailure]:

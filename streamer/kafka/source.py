@@ -284,16 +284,17 @@ class KafkaSource:
         """Group records by partition and post them. `before` is what we owned when the client was asked: a partition
         that went and came back during the call may have records from before; it is read again from its start."""
         by_partition: dict[TopicPartition, list[Message]] = {}
+        only_topic = self._policy.topics[0] if len(self._policy.topics) == 1 else ""
+        topic, partition = "", -1
         for message in messages:
             if message.error() is not None:
                 self.errors.on_message(self._consumer, message, before)
                 continue
-            key = (message.topic(), message.partition())
-            records = by_partition.get(key)
-            if records is None:
-                by_partition[key] = [message]
-            else:
-                records.append(message)
+            # The client hands them over in long stretches of one partition.
+            if message.partition() != partition or (not only_topic and message.topic() != topic):
+                topic, partition = only_topic or message.topic(), message.partition()
+                append = by_partition.setdefault((topic, partition), []).append
+            append(message)
         epochs = self._assignment.epochs
         for key in list(by_partition):
             epoch = epochs.get(key)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from streamer.core.output import Output
-from streamer.core.pipeline.protocol import ModelCard, Run, Settle, Settled, SinkFailed, Unsettled
+from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import TopicPartition
 from streamer.errors import ExitCode
@@ -101,11 +101,6 @@ class MemorySink:
 
     def wait_turn(self, timeout_s: float) -> None:
         """One thing happens at a time anyway."""
-
-    def prepare(self, runs: list[Run]) -> None:
-        """Encode ahead."""
-        assert self._encoder is not None
-        self._encoder.prepare(runs, self._wall_ms())
 
     def settle(self, plan: Settle) -> None:
         """Queue a plan."""

@@ -70,14 +70,14 @@ def test_its_version_is_that_of_its_weights(served: Model) -> None:
 
 
 def test_the_script_trains_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quarter of the epochs on half the tweets already tells good from bad in the rest."""
-    monkeypatch.setattr(train_lstm, "EPOCHS", 2)
+    """Half the epochs on half the tweets already tells good from bad in the rest."""
+    monkeypatch.setattr(train_lstm, "EPOCHS", 4)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         rows = train_lstm.read()
         random.Random(2).shuffle(rows)
         _, balanced = train_lstm.accuracy(train_lstm.train(rows[:1350]), rows[1350:])
-        assert balanced > 0.6  # 0.5 knows nothing
+        assert balanced > 0.55  # 0.5 knows nothing, give or take 0.014
     finally:
         torch.set_num_threads(threads)

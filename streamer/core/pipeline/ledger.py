@@ -97,15 +97,6 @@ class Ledger:
                     break
         return Settle(number, runs, offsets, epochs) if runs else None
 
-    def encodable(self) -> list[Run]:
-        """The segments that are finished as a whole, stand in no plan and were not encoded yet."""
-        return [
-            Run(batch, segment, 0, len(segment.records))
-            for partition in self.partitions.values()
-            for batch, segment in partition.segments
-            if segment.open == 0 and segment.planned == 0 and segment.outputs is None
-        ]
-
     def settled(self, plan: Settle) -> Freed:
         """The plan is durable."""
         freed = Freed()

@@ -39,7 +39,6 @@ from streamer.core.pipeline.protocol import (
     Lost,
     MicroBatchDone,
     ModelCard,
-    Prepare,
     Release,
     Revoking,
     Rewind,
@@ -355,8 +354,6 @@ class Pipeline:
             self.flow.ended_records += self.flights.cancel(unwanted)
             if self.phase is not Phase.LOADING and (grant := self.flow.grant()):
                 self._commands.append(grant)
-        if self.settling.under_way is not None and (runs := self.ledger.encodable()):
-            self._commands.append(Prepare(runs))
         if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
             self._finish(ExitCode.DONE)
         elif self.phase is Phase.STOPPING:

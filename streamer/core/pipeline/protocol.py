@@ -275,14 +275,6 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepare:
-    """Encode these whole segments now, while the sink waits for the brokers; they are planned after the plan under
-    way."""
-
-    runs: list[Run]
-
-
-@dataclass(frozen=True, slots=True)
 class Join:
     """The workers are ready to serve this model: join the consumer group."""
 
@@ -335,7 +327,6 @@ Command = (
     | KillWorker
     | Join
     | Settle
-    | Prepare
     | Grant
     | MicroBatchDone
     | Release
