@@ -272,7 +272,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             description="MB of records in flight, the Kafka client's queue included. Raise it for large records or"
             " many partitions; lower it where memory is short.",
         ),
-    ] = 64
+    ] = 56
     micro_batch_records: Annotated[
         int,
         Meta(
