@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from streamer.core.circuit import Circuit, CircuitState
+from streamer.core.fingerprint import KEY_BYTES
 from streamer.errors import ConfigurationError
 
 KEY_PREFIX: Final = b"streamer:1:"
+KEY_START: Final = b"$%d\r\n%b" % (len(KEY_PREFIX) + KEY_BYTES, KEY_PREFIX)
+"""What stands before a key in a packed command."""
 CONNECT_TIMEOUT_S: Final = 0.2
 READ_TIMEOUT_S: Final = 0.1
 STORE_TIMEOUT_S: Final = 1.0
@@ -46,6 +51,13 @@ def address_of(client: Redis) -> str:
     return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
 
 
+def _answer(connection: AbstractConnection) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as refusal:
+        return refusal
+
+
 class Gate:
     """A circuit with its client: tells the log when use is suspended and resumed, and by what kind of error."""
 
@@ -67,6 +79,19 @@ class Gate:
             cause = "time limit passed" if error is None else type(error).__name__
             data = {"address": address_of(self.client), "error": cause}
             _log.warning("shared cache: %s suspended until it answers again", self._use, extra={"data": data})
+
+    def ask(self, packed: bytes, answers: int = 1) -> list[Any]:
+        """Send commands that the caller packed; returns their answers, a `ResponseError` where one was refused.
+
+        The client's own packing takes 0.3 µs a key, of a time that every record has to wait for.
+        """
+        pool = self.client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_packed_command([packed])  # type: ignore[no-untyped-call]
+            return [_answer(connection) for _ in range(answers)]
+        finally:
+            pool.release(connection)
 
     def hang_up(self) -> None:
         """Cut the connection; a call under way in another thread ends with an error."""

@@ -36,8 +36,7 @@ def inspect(url: str) -> CacheFacts:
     denied, unwritable = [], ""
     attempts: dict[str, tuple[Any, ...]] = {
         "MGET": (_KEY,),
-        "EVAL": ("return 1", 1, _KEY),
-        "SET": (_KEY, b"", "PX", 1000),
+        "SETEX": (_KEY, 1, b""),
     }
     for command, arguments in attempts.items():
         try:
@@ -45,7 +44,7 @@ def inspect(url: str) -> CacheFacts:
         except NoPermissionError:
             denied.append(command)
         except (RedisError, OSError) as error:
-            unwritable = _word(error) if command == "SET" else unwritable
+            unwritable = _word(error) if command == "SETEX" else unwritable
     about: dict[str, Any] = {}
     with suppress(RedisError, OSError):
         about = dict(client.info())

@@ -6,15 +6,16 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from streamer.cache.events import CacheEvent, OnEvent
-from streamer.cache.gate import CONNECT_TIMEOUT_S, KEY_PREFIX, READ_TIMEOUT_S, Gate
+from streamer.cache.gate import CONNECT_TIMEOUT_S, KEY_START, READ_TIMEOUT_S, Gate
 from streamer.core import stored
 from streamer.core.circuit import CircuitState
+from streamer.core.fingerprint import KEY_BYTES
 from streamer.core.pipeline.protocol import CacheAnswered
 from streamer.core.record import Answer
 from streamer.ports import Post
@@ -110,12 +111,14 @@ class LookUps:
 
     def _ask(self, look_up: _LookUp | None) -> None:
         """Ask Redis for the keys of a look-up; without one, for a key that is not there: the probe."""
-        keys = [b"probe"] if look_up is None else look_up.keys
+        keys = [bytes(KEY_BYTES)] if look_up is None else look_up.keys
         failure: Exception | None = None
         answers: list[Answer | None] = []
         absent = 0
         try:
-            values = cast("list[bytes | None]", self._gate.client.mget([KEY_PREFIX + key for key in keys]))
+            (values,) = self._gate.ask(_mget(keys))
+            if isinstance(values, ResponseError):
+                raise values
             answers = stored.decode(keys, values)
             absent = values.count(None)
         except Exception as error:  # whatever library, server or wire come up with is an outage
@@ -165,3 +168,8 @@ class LookUps:
                         late += self._take_all()
             for look_up in late:
                 self._miss(look_up.number, len(look_up.keys))
+
+
+def _mget(keys: list[bytes]) -> bytes:
+    """The command, packed: keys are of one length, so that joining them is all there is to do."""
+    return b"*%d\r\n$4\r\nMGET\r\n%b%b\r\n" % (len(keys) + 1, KEY_START, (b"\r\n" + KEY_START).join(keys))

@@ -5,7 +5,7 @@ stores have a thread, a connection and a circuit breaker each, so that a slow st
 or full server still answers. While look-ups are suspended a probe of ours asks in the background: no micro-batch
 waits to find out whether Redis is back.
 
-A Redis user needs the commands MGET and SET on the keys `streamer:1:*`, and better CLIENT REPLY too, which spares
+A Redis user needs the commands MGET and SETEX on the keys `streamer:1:*`, and better CLIENT REPLY too, which spares
 answers. Redis Cluster is not supported: the keys of a look-up lie in many slots.
 """
 

@@ -49,7 +49,8 @@ class Fingerprinter:
             state = copy()
             # A lone surrogate can't come out of valid JSON; should one arrive, it still has bytes of its own.
             text = event.text.encode("utf-8", "surrogatepass")
-            fields = _TEXT + len(text).to_bytes(8, "big") + text
+            size = len(text)
+            fields = (_TEXT_STARTS[size] if size < len(_TEXT_STARTS) else _start(_TEXT, size)) + text
             if event.text_pair is not None:
                 fields = _field(_PAIR, event.text_pair.encode("utf-8", "surrogatepass")) + fields
             if event.params is not None:
@@ -59,8 +60,15 @@ class Fingerprinter:
         return keys
 
 
+def _start(tag: bytes, size: int) -> bytes:
+    return tag + size.to_bytes(8, "big")
+
+
 def _field(tag: bytes, value: bytes) -> bytes:
-    return tag + len(value).to_bytes(8, "big") + value
+    return _start(tag, len(value)) + value
+
+
+_TEXT_STARTS: Final = tuple(_start(_TEXT, size) for size in range(1024))
 
 
 def _canonical(value: dict[str, Any]) -> bytes:

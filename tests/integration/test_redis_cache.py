@@ -323,7 +323,7 @@ def test_a_user_with_no_more_rights_than_documented(
     users: Callable[..., User], server: RedisServer, better: list[str]
 ) -> None:
     """The rights that the module's text names are enough, with or without that to spare answers."""
-    rights = ["~streamer:1:*", "+mget", "+set", *better]
+    rights = ["~streamer:1:*", "+mget", "+setex", *better]
     server.command("ACL", "SETUSER", "narrow", "on", ">pw", "resetkeys", "resetpass", ">pw", "-@all", *rights)
     user, keys = users(server.url.replace("redis://", "redis://narrow:pw@")), [new_key() for _ in range(9)]
     for _ in range(2):

@@ -42,7 +42,7 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
             "cache.rights",
             where,
             f"its user may not use {', '.join(cache.denied)}",
-            "ACL SETUSER NAME ~streamer:1:* +mget +eval +evalsha +set",
+            "ACL SETUSER NAME ~streamer:1:* +mget +setex +client|reply",
         )
     if cache.unwritable:
         full = cache.unwritable == "OOM"
