@@ -100,7 +100,7 @@ def test_times(times: ClientTimes, expected: list[str]) -> None:
     [
         (REDIS, []),
         (replace(REDIS, cluster=True), ["cache.cluster"]),
-        (replace(REDIS, denied=("EVAL",)), ["cache.rights"]),
+        (replace(REDIS, denied=("SETEX",)), ["cache.rights"]),
         (replace(REDIS, version="5.0.3"), ["cache.old"]),
         (CacheFacts("r:6379"), []),
     ],
