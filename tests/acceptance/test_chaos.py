@@ -27,7 +27,7 @@ FAULTS = (
 
 @pytest.mark.case(5, 6, 27)
 @pytest.mark.promise(1)
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_nothing_is_lost_repeated_or_reordered_in_chaos() -> None:
     """Kills of members, workers and the group's coordinator, commits cut off, a deadly record, a Redis that does not
     answer and retention that runs ahead cause no anomaly; the deadly record costs three workers at most."""
