@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -174,8 +175,9 @@ def test_a_failing_device_takes_no_text_with_it(text: str) -> None:
 
 
 @pytest.mark.case(28)
-def test_out_of_memory_is_split_until_it_fits() -> None:
+def test_out_of_memory_is_split_until_it_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """All get answers, in batches that fit."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # what it finds out is not for the others
     with Workers(marked(memory=5)) as workers:
         assert all(isinstance(outcome, Answer) for outcome in workers.run(["fine"] * 40))
         before = len(workers.announced())
