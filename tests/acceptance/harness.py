@@ -453,6 +453,19 @@ class Lab:
             consumer.close()
         return sum(committed < end for committed, end in zip(*ends, strict=True))
 
+    def freeze_in_transaction(self, run: Run) -> None:
+        """Stop a run where a transaction of its own is open, and stays so: the second look finds no commit that was
+        already on its way at the first."""
+
+        def met() -> bool:
+            run.signal(signal.SIGSTOP)
+            if self.open_transactions() and self.open_transactions():
+                return True
+            run.signal(signal.SIGCONT)
+            return False
+
+        wait_for(met, "an open transaction", run=run)
+
     def read_reports(self) -> list[dict[str, Any]]:
         """All reports so far."""
         consumer = Consumer(

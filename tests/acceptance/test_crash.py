@@ -69,7 +69,7 @@ def crash(lab: Lab, guarantee: str) -> Reader:
             _kill_worker(run)
             continue
         if guarantee == "exactly_once" and kill % 4 == 1:
-            _freeze_in_transaction(lab, run)
+            lab.freeze_in_transaction(run)
         run.kill()
         run = lab.start(config)
     _reach(reader, run, EVENTS)
@@ -100,19 +100,6 @@ def _kill_worker(run: Run) -> None:
     pid = wait_for(lambda: run.worker_pids(), "a worker", run=run)[0]
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-
-
-def _freeze_in_transaction(lab: Lab, run: Run) -> None:
-    """Stop the driver where a transaction of its own is open, for the kill to meet it."""
-
-    def met() -> bool:
-        run.signal(signal.SIGSTOP)
-        if lab.open_transactions():
-            return True
-        run.signal(signal.SIGCONT)
-        return False
-
-    wait_for(met, "an open transaction", run=run)
 
 
 def _reach(reader: Reader, run: Run, count: int) -> None:

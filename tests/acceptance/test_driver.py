@@ -23,10 +23,10 @@ def test_the_driver_is_light_and_its_workers_die_with_it(lab: Lab) -> None:
     padding = "x" * 200
     lab.produce(event(number, padding) for number in range(200_000))
     reader = lab.reader()
-    run = lab.start(lab.config(options={"text_us": 500}))
-    wait_for(lambda: reader.count >= 4_000, "4,000 outcomes", run=run)
+    run = lab.start(lab.config(options={"text_us": 300}))
+    wait_for(lambda: reader.count >= 10_000, "10,000 outcomes", run=run)
     before = run.rss_mb()
-    wait_for(lambda: reader.count >= 12_000, "12,000 outcomes", run=run)
+    wait_for(lambda: reader.count >= 20_000, "20,000 outcomes", run=run)
     after = run.rss_mb()
     assert "torch" not in Path(f"/proc/{run.pid}/maps").read_text()
     assert after < RSS_MB

@@ -40,19 +40,6 @@ def start(lab: Lab, session_ms: int) -> Run:
     return lab.start(lab.config(micro_batch_records=100, options={"text_us": 300}), *options)
 
 
-def freeze_in_transaction(lab: Lab, run: Run) -> None:
-    """Stop it where a transaction is open."""
-
-    def met() -> bool:
-        run.signal(signal.SIGSTOP)
-        if lab.open_transactions():
-            return True
-        run.signal(signal.SIGCONT)
-        return False
-
-    wait_for(met, "an open transaction", run=run)
-
-
 def finish(lab: Lab, *runs: Run) -> None:
     """All outcomes, once and in order, and orderly ends."""
     reader = lab.reader()
@@ -68,7 +55,7 @@ def test_a_zombie_writes_nothing_and_joins_again(lab: Lab) -> None:
     """Frozen past its session while another takes its partitions over: what it had open is not seen, it comes back
     into the group by itself, and nothing is there twice."""
     zombie = start(lab, SESSION_MS)
-    freeze_in_transaction(lab, zombie)
+    lab.freeze_in_transaction(zombie)
     other = start(lab, SESSION_MS)
     wait_for(lambda: other.assigned(), "the take-over", run=other)
     zombie.signal(signal.SIGCONT)
@@ -84,7 +71,7 @@ def test_a_transaction_that_timed_out_is_made_again(lab: Lab) -> None:
     """Frozen past the transaction's timeout, still a member: the broker fenced its producer, a new one in the same
     process writes the same outcomes, and nothing is there twice."""
     run = start(lab, 10 * SESSION_MS)
-    freeze_in_transaction(lab, run)
+    lab.freeze_in_transaction(run)
     wait_for(lambda: not lab.open_transactions(), "the broker to end the transaction")
     run.signal(signal.SIGCONT)
     wait_for(lambda: '"reason":"rebuild"' in run.log, "a new producer", run=run)
