@@ -63,7 +63,7 @@ class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             description="MB of answers kept in the driver's memory; 0 turns it off. Raise it when many texts repeat"
             " and streamer_cache_lookups_total shows misses.",
         ),
-    ] = 16
+    ] = 12
     ttl_s: Annotated[
         int,
         Meta(
@@ -272,7 +272,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             description="MB of records in flight, the Kafka client's queue included. Raise it for large records or"
             " many partitions; lower it where memory is short.",
         ),
-    ] = 56
+    ] = 96
     micro_batch_records: Annotated[
         int,
         Meta(

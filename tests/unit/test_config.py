@@ -55,7 +55,7 @@ def test_defaults_are_those_of_the_documentation(write: Write) -> None:
     """The figures that other parts rest on are what the design fixes."""
     pipeline = load(write(BASE)).pipelines["my-sentiment"]
     assert pipeline.guarantee == "exactly_once"
-    assert (pipeline.lease_s, pipeline.budget_mb, pipeline.micro_batch_records) == (60, 56, 8000)
+    assert (pipeline.lease_s, pipeline.budget_mb, pipeline.micro_batch_records) == (60, 96, 8000)
     assert (pipeline.hold_s, pipeline.revoke_deadline_s, pipeline.stop_deadline_s) == (1.0, 10, 25)
     assert (pipeline.breaker_share, pipeline.breaker_window) == (0.5, 1000)
     assert pipeline.static_membership
