@@ -109,7 +109,7 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
         Follow(lambda: source.stuck.healed, metrics.stuck),
         Follow(lambda: codec.bad_traceparents, metrics.bad_traceparents),
     )
-    meter = Meter(metrics, slot.name, reports, lambda: source.highs, available, follows)
+    meter = Meter(metrics, slot.name, reports, lambda: source.highs, lambda: source.starts, available, follows)
     watchdog = Watchdog(lambda: sink.busy_since, inbox.put, SINK_STANDING_S)
     closers: list[Callable[[float], None]] = []
     if pipeline_config.static_membership:

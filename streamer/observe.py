@@ -118,12 +118,14 @@ class Follow:
 
 @dataclass(slots=True)
 class Meter:
-    """Turns facts into metrics. `reports` holds each plan's report from its encoding to its end."""
+    """Turns facts into metrics. `reports` holds each plan's report from its encoding to its end; `highs` and `starts`
+    are the partitions' ends as the client last heard of them, and where we began to read."""
 
     metrics: Metrics
     slot: str
     reports: dict[int, Report]
     highs: Callable[[], dict[TopicPartition, int]]
+    starts: Callable[[], dict[TopicPartition, int]]
     cache_available: Callable[[], bool] | None = None
     follows: tuple[Follow, ...] = ()
     _settled_offsets: dict[TopicPartition, int] = field(default_factory=dict)
@@ -199,18 +201,18 @@ class Meter:
     def _lag(self, pipeline: Pipeline, now: float) -> None:
         """Behind by records: the end that the client last heard of; by time: the oldest record in flight."""
         now_ms = time.time() * 1000
-        highs = self.highs()
+        highs, starts = self.highs(), self.starts()
         waiting, oldest_s = 0, 0.0
         for key, partition in pipeline.ledger.partitions.items():
-            settled = self._settled_offsets.get(key)
+            settled = self._settled_offsets.get(key, starts.get(key, -1))
             seconds = 0.0
             if partition.segments:
                 segment = partition.segments[0][1]
                 first = segment.records[min(segment.planned, len(segment.records) - 1)]
-                settled = first.offset() if settled is None else settled
+                settled = first.offset() if settled < 0 else settled  # "from the beginning" is no offset
                 kind, timestamp_ms = first.timestamp()
                 seconds = max(now_ms - timestamp_ms, 0.0) / 1000 if kind else 0.0
-            behind = max(highs[key] - settled, 0) if settled is not None and key in highs else 0
+            behind = max(highs[key] - settled, 0) if settled >= 0 and key in highs else 0
             self.metrics.lag(*key, behind, seconds)
             waiting, oldest_s = waiting + behind, max(oldest_s, seconds)
         self.metrics.drain(self._drain.look(now, waiting, self._records, oldest_s))

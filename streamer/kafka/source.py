@@ -63,6 +63,7 @@ class KafkaSource:
         self.polled_at = time.monotonic()
         self.on_joining: Callable[[], None] = lambda: None
         self.highs: dict[TopicPartition, int] = {}
+        self.starts: dict[TopicPartition, int] = {}
         self.stuck = StuckWatch(policy.stuck_s)
         self._make_consumer = make_consumer
         self._consumer = make_consumer()
@@ -361,7 +362,7 @@ class KafkaSource:
             _, high = self._consumer.get_watermark_offsets(KafkaPartition(*key), cached=True)
             if high >= 0:
                 highs[key] = high
-        self.highs = highs
+        self.highs, self.starts = highs, dict(self._assignment.starts)
         asked = [KafkaPartition(*key) for key in epochs if key not in self._paused]
         positions = {
             (one.topic, one.partition): one.offset
