@@ -20,7 +20,7 @@ from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.autoregressive import CHECK_TEXTS, PROBE_TEXT, Autoregressive
 from streamer.inference.forwarder import place_of
 from streamer.inference.generation_continuous import Continuous, Progress, Room, paged_twin
-from streamer.inference.generation_plain import PlainGeneration
+from streamer.inference.generation_plain import PlainGeneration, no_step
 from streamer.inference.generation_request import (
     Completion,
     Ending,
@@ -78,7 +78,7 @@ class TextGeneration(Autoregressive):
         self.options = self.options_as(GenerationOptions)
         super().__init__(spec, located, worker)
         self.batching = _CUDA_BATCHING if self.device.type == "cuda" else _CPU_BATCHING
-        self.on_step: Callable[[], None] = _nothing
+        self.on_step: Callable[[], None] = no_step
         self.default_new_tokens = self._default_new_tokens()
         self._has_template = bool(getattr(self.tokenizer, "chat_template", None))
         if self.options.chat and not self._has_template:
@@ -358,7 +358,3 @@ def _first_id(files: GenerationConfig, tokenizer: Any) -> int:
         if one is not None:
             return int(one)
     return 0
-
-
-def _nothing() -> None:
-    """Until a worker asks to be called after each token."""

@@ -60,8 +60,8 @@ class PlainGeneration:
         """Share batches only if prompts of one length say together what each says alone: transformers' RWKV, for one,
         mixes up the rows of a batch as soon as it decodes."""
         requests = [Request(ids, new_tokens, None, ()) for ids in prompts]
-        alone = [self.run([request], _nothing) for request in requests]
-        self.shares = self.run(requests, _nothing) == [one for (one,) in alone]
+        alone = [self.run([request], no_step) for request in requests]
+        self.shares = self.run(requests, no_step) == [one for (one,) in alone]
 
     def _group(self, requests: Sequence[Request], on_step: Callable[[], None]) -> list[Completion | None]:
         device = self._network.device
@@ -161,8 +161,8 @@ class _Stopping(StoppingCriteria):
         return done  # type: ignore[return-value]
 
 
-def _nothing() -> None:
-    """Nobody waits for the check."""
+def no_step() -> None:
+    """Called after each token until a worker asks to be: in checks, nobody waits."""
 
 
 def _generator(sampling: Sampling, device: torch.device) -> torch.Generator:

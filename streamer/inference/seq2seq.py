@@ -14,7 +14,7 @@ from transformers.generation.stopping_criteria import StoppingCriteria, Stopping
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.autoregressive import PROBE_TEXT, Autoregressive
-from streamer.inference.generation_plain import Numbers
+from streamer.inference.generation_plain import Numbers, no_step
 from streamer.inference.model import NON_FINITE, Batching, Encoded, NonFinite
 from streamer.inference.params import read_params
 from streamer.inference.reference import Located
@@ -67,7 +67,7 @@ class Seq2Seq(Autoregressive):
         self.options = self.options_as(Seq2SeqOptions)
         super().__init__(spec, located, worker)
         self.batching = _CUDA_BATCHING if self.device.type == "cuda" else _CPU_BATCHING
-        self.on_step: Callable[[], None] = _nothing
+        self.on_step: Callable[[], None] = no_step
         files = self.network.generation_config
         self.num_beams = self.options.num_beams or files.num_beams or 1
         self._end_ids = _ids(files.eos_token_id)
@@ -267,7 +267,3 @@ def _ids(named: Any) -> list[int]:
     if named is None:
         return []
     return [int(one) for one in named] if isinstance(named, list | tuple) else [int(named)]
-
-
-def _nothing() -> None:
-    """Until a worker asks to be called after each step."""

@@ -20,7 +20,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -76,8 +76,7 @@ class _Sink(ABC):
         self._producer: Producer | None = None
         self._encoder: PlanEncoder | None = None
         self._plans: SimpleQueue[Settle | None] = SimpleQueue()
-        self._aside = ThreadPoolExecutor(1, "sink-aside")
-        self._connecting: Future[None] | None = None
+        self._connected: Future[None] = Future()
         self._at_rest = threading.Event()  # not encoding and not handing over
         self._at_rest.set()
         self._closing = False
@@ -86,18 +85,20 @@ class _Sink(ABC):
     def connect(self) -> None:
         """Make the producer (and end what an earlier owner of this slot left open) on a thread of its own: a restart
         need not wait for this after it has waited for the workers."""
-        self._connecting = self._aside.submit(self._connect)
+        threading.Thread(target=self._connect, name="sink-connect", daemon=True).start()
 
     def _connect(self) -> None:
-        self._producer = self._make_producer()
-        self._begin(INIT_PATIENCE_S)
+        try:
+            self._producer = self._make_producer()
+            self._begin(INIT_PATIENCE_S)
+        except Exception as error:
+            self._connected.set_exception(error)
+        else:
+            self._connected.set_result(None)
 
     def open(self, card: ModelCard) -> None:
-        """Wait for the producer; raises what went wrong with it."""
-        if self._connecting is None:
-            self.connect()
-        assert self._connecting is not None
-        self._connecting.result()
+        """Wait for the producer that `connect` makes; raises what went wrong with it."""
+        self._connected.result()
         self._encoder = self._make_encoder(card)
         self._thread.start()
 
@@ -116,7 +117,6 @@ class _Sink(ABC):
         self._plans.put(None)
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-        self._aside.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
         try:
