@@ -61,6 +61,14 @@ class Outcome:
     body: dict[str, Any]
 
 
+# A new broker's first group waits for its coordinator.
+COORDINATOR_LOADS = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+)
+
+
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 60, run: Run | None = None) -> Any:
     """Wait until the condition is true; returns its value. Fails at once when `run` has ended."""
     deadline = time.monotonic() + timeout_s
@@ -431,8 +439,17 @@ class Lab:
     def committed(self) -> int:
         """The sum of the group's committed offsets."""
         consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": self.group})
+
+        def found_now() -> list[TopicPartition] | None:
+            try:
+                return consumer.committed([TopicPartition(self.input, n) for n in range(self.partitions)], timeout=10)
+            except KafkaException as error:
+                if error.args[0].code() in COORDINATOR_LOADS:
+                    return None
+                raise
+
         try:
-            found = consumer.committed([TopicPartition(self.input, n) for n in range(self.partitions)], timeout=10)
+            found = wait_for(found_now, "the coordinator of the group")
         finally:
             consumer.close()
         return sum(max(partition.offset, 0) for partition in found)
