@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import traceback
 
 import click
 
 from streamer.cli.options import chosen_pipelines, config_options
 from streamer.config import load
-from streamer.errors import ExitCode
+from streamer.errors import ExitCode, StreamerError
 
 
 @click.command()
@@ -49,10 +51,18 @@ def run(
     configure(config.telemetry.log_format, "debug" if verbose else config.telemetry.log_level)
     if len(chosen) == 1:
         options = RunOptions(until_end, accept_dead_letters, siblings, index)
-        code = run_pipeline(config, chosen[0], options)
+        try:
+            code = run_pipeline(config, chosen[0], options)
+        except StreamerError as error:
+            click.echo(f"streamer: {error}", err=True)
+            code = error.exit_code
+        except Exception:
+            traceback.print_exc()
+            code = ExitCode.BUG
         # All is closed and nothing is left to save. Leaving by the interpreter's end would run the clients'
-        # destructors, and those may wait for a broker that is gone.
+        # destructors, which may wait for a broker that is gone, and would crash on a thread that still opens one.
         logging.shutdown()
+        sys.stderr.flush()
         os._exit(code)
     arguments = [f"--set={override}" for override in overrides]
     if config_path:

@@ -51,6 +51,9 @@ _FENCED = frozenset(
     }
 )
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+# librdkafka hands a failed handshake over as _TRANSPORT at times (seen with 2.16.1); a broker that dies in the middle
+# of one leaves OpenSSL's words too, but those pass.
+_TLS, _CUT = "SSL routines", "unexpected eof"
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._NO_OFFSET})
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
@@ -151,7 +154,7 @@ def start_error(
             f"{where} refuses the login ({text}); correct sasl.mechanism, sasl.username and sasl.password"
             " in kafka.properties"
         )
-    if code == KafkaError._SSL:
+    if code == KafkaError._SSL or (code in _UNREACHABLE and _TLS in text and _CUT not in text):
         return ConfigurationError(
             f"{where}: the TLS handshake failed ({text}); correct security.protocol and ssl.ca.location"
             " in kafka.properties"

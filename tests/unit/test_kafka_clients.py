@@ -192,3 +192,18 @@ def test_errors_at_start_say_what_where_and_how_to_mend(
     assert type(error) is kind
     assert error.exit_code == exit_code
     assert all(word in str(error) for word in [*words, "broker:9092"])
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("error:0A000086:SSL routines::certificate verify failed", ConfigurationError),
+        ("error:0A000126:SSL routines::unexpected eof while reading", DependencyError),
+        ("Connection refused", DependencyError),
+    ],
+)
+def test_a_failed_handshake_is_known_by_its_words_too(reason: str, kind: type[Exception]) -> None:
+    """It comes as a transport failure at times; one that a dying broker cut off is an outage."""
+    error = start_error(KafkaError(KafkaError._TRANSPORT, reason), address="broker:9092")
+    assert type(error) is kind
+    assert ("ssl.ca.location" in str(error)) is (kind is ConfigurationError)
