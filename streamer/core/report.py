@@ -134,8 +134,9 @@ class ReportBuilder:
         if len(answers) != len(outcomes):
             self._count_others(outcomes)
         self._results += len(answers)
-        self._cached += sum([answer.cached for answer in answers])
-        self._truncated += sum([answer.truncated for answer in answers])
+        if unusual := [answer for answer in answers if answer.cached or answer.truncated]:
+            self._cached += sum([answer.cached for answer in unusual])
+            self._truncated += sum([answer.truncated for answer in unusual])
         self._tokens += sum([answer.tokens for answer in answers])
         latencies: Counter[int] = Counter()
         # Few milliseconds differ in a run, so that counting first leaves little to do in Python.
