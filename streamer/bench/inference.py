@@ -11,26 +11,25 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from streamer.bench.bulk import MINILM, MINILM_TASK
+from streamer.bench.contenders import Elsewhere, Ours, Took
 from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
-from streamer.bench.program import BenchError
 from streamer.bench.texts import Texts, real_texts
-from streamer.inference.channel import Done, Started
 from streamer.inference.spec import WorkerSpec, worker_environment
 
-Vectors = npt.NDArray[np.float32]
 DTYPES = ("bfloat16", "float32")
 TORCH, OPENVINO = "streamer, torch", "streamer, OpenVINO"
 ARRIVAL, SORTED, SENTENCE = "transformers, as they come", "transformers, sorted", "sentence-transformers"
+SENTENCE_OPENVINO = "sentence-transformers, OpenVINO"
 PEAK = "matrix peak"
 PEAK_ROWS = 1024
 PEAK_S = 0.3
@@ -41,68 +40,15 @@ OF_PEAK = {TORCH: Target(at_least=0.6), OPENVINO: Target(at_least=0.72)}
 FLOAT32 = Target(at_least=2.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Took:
-    """Seconds of one turn."""
-
-    wall_s: float
-    cpu_s: float
-
-
-class Ours:
-    """A worker's model and forwarder: encode all, then forward batches as a worker cuts them."""
-
-    def __init__(self, dtype: str, backend: str, model: str = MINILM) -> None:
-        from streamer.inference.families import load
-
-        spec = WorkerSpec(
-            pipeline="bench",
-            task=MINILM_TASK,
-            model=model,
-            dtype=dtype,  # type: ignore[arg-type]
-            backend=backend,  # type: ignore[arg-type]
-            options={"normalize": True},
-        )
-        self.model: Any = load(spec)
-        self.real_tokens = 0
-        self.computed_tokens = 0
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """The vectors, read back from the JSON of the answers."""
-        from streamer.inference.forwarder import Computation, Forwarder
-        from streamer.inference.model import Encoded
-        from streamer.inference.worker import WINDOW
-
-        sent: list[Started | Done] = []
-        encoded = self.model.encode(texts, None, None)
-        computations = [Computation(number, one) for number, one in enumerate(encoded) if isinstance(one, Encoded)]
-        forwarder = Forwarder(self.model, sent.append)
-        for first in range(0, len(computations), WINDOW):
-            forwarder.run(computations[first : first + WINDOW])
-        answers: dict[int, bytes | None] = {}
-        self.real_tokens = self.computed_tokens = 0
-        for done in sent:
-            if isinstance(done, Done):
-                answers.update(zip(done.numbers, done.outputs, strict=True))
-                self.real_tokens += done.real_tokens
-                self.computed_tokens += done.computed_tokens
-        if len(answers) != len(texts) or None in answers.values():
-            raise BenchError("the model has no answer for a text")
-        self.answers = [answers[number] for number in range(len(texts))]
-        return np.empty(0, np.float32)
-
-    def vectors(self) -> Vectors:
-        """Of the last run; read outside of the time measured, as a subscriber would."""
-        return np.array([msgspec.json.decode(answer or b"")["vector"] for answer in self.answers], np.float32)
-
-
 def one_thread() -> None:
     """For this process; to be called before torch is imported."""
     os.environ.update(worker_environment(WorkerSpec("bench", MINILM_TASK, MINILM)))
 
 
-def inference_speed(short: int, rounds: int, progress: Callable[[str], None], model: str = MINILM) -> list[Section]:
-    """A section for each dtype."""
+def inference_speed(
+    short: int, rounds: int, progress: Callable[[str], None], model: str = MINILM, openvino_python: str = ""
+) -> list[Section]:
+    """A section for each dtype. `openvino_python` is a Python that has `sentence-transformers[openvino]`."""
     one_thread()
     import torch
 
@@ -112,11 +58,24 @@ def inference_speed(short: int, rounds: int, progress: Callable[[str], None], mo
     located = resolve(model)
     assert isinstance(located, Located)
     sets = real_texts(short)
-    return [_section(dtype, located.path, model, sets, rounds, progress) for dtype in DTYPES]
+    sections = []
+    for dtype in DTYPES:
+        with ExitStack() as stack:
+            elsewhere = {}
+            if openvino_python:
+                elsewhere[SENTENCE_OPENVINO] = stack.enter_context(Elsewhere(openvino_python, located.path, dtype))
+            sections.append(_section(dtype, located.path, model, sets, rounds, progress, elsewhere))
+    return sections
 
 
 def _section(
-    dtype: str, path: Path, model: str, sets: Sequence[Texts], rounds: int, progress: Callable[[str], None]
+    dtype: str,
+    path: Path,
+    model: str,
+    sets: Sequence[Texts],
+    rounds: int,
+    progress: Callable[[str], None],
+    elsewhere: Mapping[str, Elsewhere],
 ) -> Section:
     from streamer.bench.baselines.encoders import PlainTransformers, SentenceTransformers, matrix_flops
 
@@ -131,6 +90,7 @@ def _section(
     }
     if importlib.util.find_spec("sentence_transformers") is not None:
         others[SENTENCE] = SentenceTransformers(path, dtype)
+    others |= elsewhere
     exact = PlainTransformers(path, "float32", max_tokens, sort=True)
     width, inner = config.hidden_size, config.intermediate_size
     shapes = [(width, width)] * 4 + [(width, inner), (inner, width)]
@@ -166,12 +126,14 @@ def _section(
         f"one thread, {rounds} interleaved rounds, medians; tokens/s are real tokens, from texts to vectors",
         *(f"{one.name}: {len(one.texts)} texts, {one.source}" for one in sets),
         f"matrix peak: the model's linear layers on {PEAK_ROWS} rows, the fastest turn of each round; shares of it are"
-        " by CPU time",
+        " by CPU time; streamer with torch is held against the others with torch, with OpenVINO against all",
     ]
     return Section(f"Embedding on one thread in {dtype}", figures, notes)
 
 
 def _timed(contender: Any, texts: Sequence[str]) -> Took:
+    if isinstance(contender, Elsewhere):
+        return contender.timed(texts)
     wall, cpu = time.perf_counter(), time.process_time()
     contender.encode(texts)
     return Took(time.perf_counter() - wall, time.process_time() - cpu)
@@ -200,12 +162,15 @@ class Measured:
     def figures(self, cosines: Mapping[str, float]) -> list[Figure]:
         """The rates of all, then ours against what they have to reach."""
         rows = [self._rate(one, cosines[one]) for one in (*self.ours, *self.others)]
-        rows += [self._against(f"{self.name}: {one} / best other", one, self.others, AS_FAST) for one in self.ours]
+        of_torch = [one for one in self.others if one != SENTENCE_OPENVINO]
+        for one in self.ours:
+            others = of_torch if one == TORCH else self.others
+            rows.append(self._against(f"{self.name}: {one} / best other", one, others, AS_FAST))
         if self.name == "mixed":
             served = self.ours[-1]  # what `auto` takes
             rows.append(self._against(f"{self.name}: {served} / {ARRIVAL}", served, [ARRIVAL], MIXED))
         if self.dtype == "float32" and OPENVINO in self.ours:
-            rows.append(self._against(f"{self.name}: {OPENVINO} / torch's best", OPENVINO, self.others, FLOAT32))
+            rows.append(self._against(f"{self.name}: {OPENVINO} / torch's best", OPENVINO, of_torch, FLOAT32))
         if self.name == "short" and self.dtype == "bfloat16":
             rows += [self._of_peak(one) for one in self.ours]
         return rows

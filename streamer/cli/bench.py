@@ -160,15 +160,24 @@ def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_js
 @click.option("--texts", type=click.IntRange(0), default=256, show_default=True, help="Short; fewer long. 0 = none.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
 @click.option("--records", type=click.IntRange(0), default=4000, show_default=True, help="For single flight; 0 = not.")
+@click.option(
+    "--openvino-python",
+    default="",
+    metavar="PATH",
+    help="A Python with sentence-transformers[openvino], which needs an environment of its own: measured too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
-def inference(texts: int, rounds: int, records: int, as_json: bool) -> None:
+def inference(texts: int, rounds: int, records: int, openvino_python: str, as_json: bool) -> None:
     """Tokens a second of a worker's model on one thread: against other ways to run it, and the machine's limit; and
     what it is worth to compute equal texts in flight once."""
     from streamer.bench.inference import inference_speed
     from streamer.bench.single_flight import single_flight
 
     sections = [single_flight(records, rounds, _progress)] if records else []
-    _print([*(inference_speed(texts, rounds, _progress) if texts else []), *sections], as_json)
+    _print(
+        [*(inference_speed(texts, rounds, _progress, openvino_python=openvino_python) if texts else []), *sections],
+        as_json,
+    )
 
 
 @bench.command()

@@ -76,7 +76,7 @@ class Completion:
 
 def sampling_of(params: GenerationParams, default_temperature: float) -> Sampling | None:
     """Sampling is on at a temperature over 0. A seed or a filter asks for it too, at temperature 1, where neither the
-    event nor the pipeline names a temperature (`core.pipeline.repeatable` has the same rule)."""
+    event nor the pipeline names a temperature (`core.pipeline.keys` has the same rule)."""
     temperature = params.temperature
     if temperature is None:
         asked = params.top_p is not None or params.top_k is not None or params.seed is not None

@@ -18,7 +18,7 @@ from streamer.core.pipeline.protocol import Assigned, Lost, Revoking
 from streamer.core.record import TopicPartition
 from streamer.kafka.calls import Calls
 from streamer.kafka.errors import error_of
-from streamer.kafka.start import BROKER_S, Beat, start_offsets
+from streamer.kafka.start import BROKER_S, Beat, first_partitions, start_offsets
 from streamer.ports import Post
 
 SERVE_S = 0.05
@@ -54,6 +54,7 @@ class Assignment:
         self._calls = calls
         self._post = post
         self._start = start
+        self._first: frozenset[TopicPartition] = frozenset()
         self._revoke_deadline_s = revoke_deadline_s
         self._changed = changed
         self._beat = beat
@@ -70,11 +71,18 @@ class Assignment:
         self._released.add(epoch)
         self._calls.ring()
 
+    def before_joining(self, consumer: Consumer, topics: list[str]) -> None:
+        """Note which partitions are there already. Raises KafkaException."""
+        if self._start == "latest":
+            self._first = first_partitions(consumer, topics, self._beat)
+
     # --- callbacks ---------------------------------------------------------------------------------------------------
 
     def on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         """Read on from the committed offsets."""
-        starts, fresh = start_offsets(consumer, partitions, self._start, self._beat)
+        given = sorted((one.topic, one.partition) for one in partitions)
+        log.info("taking over", extra={"data": {"partitions": given}})
+        starts, fresh = start_offsets(consumer, partitions, self._start, self._first, self._beat)
         consumer.incremental_assign([KafkaPartition(one.topic, one.partition, one.offset) for one in starts])
         if fresh:
             self._commit(consumer, {(one.topic, one.partition): (one.offset, "") for one in fresh}, "the start")
@@ -117,7 +125,7 @@ class Assignment:
         mine = [KafkaPartition(*key) for key in partitions if key in self.epochs]
         if not mine:
             return
-        starts, _ = start_offsets(consumer, mine, self._start, self._beat)
+        starts, _ = start_offsets(consumer, mine, self._start, self._first, self._beat)
         for one in starts:
             consumer.seek(KafkaPartition(one.topic, one.partition, one.offset))
         self._expect_ends(consumer, starts)

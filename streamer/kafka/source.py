@@ -147,6 +147,7 @@ class KafkaSource:
 
     def _run(self) -> None:
         try:
+            self._assignment.before_joining(self._consumer, self._policy.topics)
             self._subscribe(self._consumer)
             while not self._calls.closing:
                 try:

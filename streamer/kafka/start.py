@@ -21,20 +21,44 @@ Beat = Callable[[float], None]
 log = logging.getLogger(__name__)
 
 
+def first_partitions(consumer: Consumer, topics: list[str], beat: Beat) -> frozenset[tuple[str, int]]:
+    """The partitions that a group finds when it begins with a topic: for these alone `latest` is their end. What has
+    no offset although the group has committed others of its topic came later, and is read from its start.
+
+    To be called before the group is joined. Raises KafkaException.
+    """
+    found: set[tuple[str, int]] = set()
+    for topic in topics:
+        metadata = _patiently(lambda name=topic: consumer.list_topics(name, timeout=BROKER_S), beat)  # type: ignore[misc]
+        there = [TopicPartition(topic, number) for number in metadata.topics[topic].partitions]
+        if not there:
+            continue
+        committed = _patiently(lambda asked=there: consumer.committed(asked, timeout=BROKER_S), beat)  # type: ignore[misc]
+        if all(one.offset < 0 for one in committed):
+            found.update((topic, one.partition) for one in there)
+    return frozenset(found)
+
+
 def start_offsets(
-    consumer: Consumer, partitions: list[TopicPartition], start: str | int, beat: Beat
+    consumer: Consumer,
+    partitions: list[TopicPartition],
+    start: str | int,
+    first: frozenset[tuple[str, int]],
+    beat: Beat,
 ) -> tuple[list[TopicPartition], list[TopicPartition]]:
     """The partitions with the offsets to read from and their metadata, and those of them that had none committed.
 
     To be called on the consumer's own thread. With isolation.level read_committed the broker answers only once no
-    transaction of an earlier owner is pending on these offsets (KIP-447). Raises KafkaException.
+    transaction of an earlier owner is pending on these offsets (KIP-447). `first` is what `first_partitions` found.
+    Raises KafkaException.
     """
     if not partitions:
         return [], []
     starts, fresh = [], []
     for partition in _patiently(lambda: consumer.committed(partitions, timeout=BROKER_S), beat):
         if partition.offset < 0:
-            offset = _resolve(consumer, partition, start, beat)
+            came_later = start == "latest" and (partition.topic, partition.partition) not in first
+            offset = _resolve(consumer, partition, "earliest" if came_later else start, beat)
             partition = TopicPartition(partition.topic, partition.partition, offset)
             fresh.append(partition)
         starts.append(partition)

@@ -44,6 +44,7 @@ class Replica:
     lag_s: float | None = None
     forward_batches: int = 0
     forward_records: int = 0
+    forward_s: float = 0.0
 
 
 def scrape(url: str) -> Replica:
@@ -113,6 +114,8 @@ def _take(replica: Replica, name: str, labels: dict[str, str], value: float) -> 
             replica.forward_records = int(value)
         case "streamer_forward_seconds_count":
             replica.forward_batches = int(value)
+        case "streamer_forward_seconds_sum":
+            replica.forward_s = value
 
 
 def _count(counts: dict[str, int], names: Iterable[str], value: float) -> None:

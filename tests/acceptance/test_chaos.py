@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streamer.bench.chaos.checker import KINDS
-from streamer.bench.chaos.members import owned_by_log
+from streamer.bench.chaos.members import given_by_log, owned_by_log
 
 RUN_S = 400
 FAULTS = (
@@ -58,6 +58,7 @@ def test_an_unknown_fault_is_refused() -> None:
 def test_ownership_is_read_from_a_members_log() -> None:
     """What was assigned and not revoked or lost since, with its time; half a line at the end is no harm."""
     lines: list[dict[str, Any]] = [
+        {"message": "taking over", "time": "2025-12-31T23:59:58.000Z", "partitions": [["in", 0], ["in", 1]]},
         {"message": "assigned", "time": "2026-01-01T00:00:00.000Z", "partitions": [["in", 0], ["in", 1], ["other", 5]]},
         {"message": "revoked", "time": "2026-01-01T00:00:01.000Z", "partitions": [["in", 1]]},
         {"message": "assigned", "time": "2026-01-01T00:00:02.000Z", "partitions": [["in", 2], ["in", 3]]},
@@ -67,3 +68,6 @@ def test_ownership_is_read_from_a_members_log() -> None:
     owned = owned_by_log(log + '\n{"message":"assigned","time', "in")
     assert list(owned) == [0, 2]
     assert owned[2] - owned[0] == 2
+    given = given_by_log(log, "in")
+    assert list(given) == [0, 1]
+    assert owned[0] - given[0] == 2

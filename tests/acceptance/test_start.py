@@ -6,6 +6,7 @@ import time
 
 import pytest
 from confluent_kafka import TopicPartition
+from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
 from tests.acceptance.harness import Lab, Place, check, event, wait_for
 
@@ -24,6 +25,31 @@ def test_start_latest(lab: Lab) -> None:
     later = set(lab.produce(event(number) for number in range(100, 200)))
     assert lab.start(config, "--until-end").wait() == 0
     wait_for(lambda: reader.count >= 100, "all outcomes")
+    anomalies = check(lab.given, reader.outcomes, lambda place: "" if place in later else "skipped")
+    assert not anomalies, str(anomalies)
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["while it runs", "between two runs"])
+def test_start_latest_and_partitions_that_come_later(lab: Lab, *, running: bool) -> None:
+    """With start = latest what is written to a partition that is added later is read from its first record on."""
+    lab.topics(1)
+    lab.produce(event(number) for number in range(100))
+    lab.properties["topic.metadata.refresh.interval.ms"] = 300
+    config = lab.config(start="latest")
+    run = lab.start(config)
+    wait_for(lambda: lab.committed() == 100, "the start to be committed", run=run)
+    if not running:
+        assert run.stop() == 0
+    for topic in (lab.output, lab.dead_letter, lab.input):
+        lab.admin.create_partitions([NewPartitions(topic, 3)])[topic].result(10)
+    lab.partitions = 3
+    wait_for(lambda: len(lab.admin.list_topics(lab.input, 5).topics[lab.input].partitions) == 3, "the partitions")
+    later = set(lab.produce(event(number) for number in range(100, 200)))
+    reader = lab.reader()
+    if not running:
+        run = lab.start(config)
+    wait_for(lambda: reader.count >= 100, "all outcomes", run=run)
+    assert run.stop() == 0
     anomalies = check(lab.given, reader.outcomes, lambda place: "" if place in later else "skipped")
     assert not anomalies, str(anomalies)
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from streamer.bench.baselines.encoders import matrix_flops
+from streamer.bench.contenders import Took
 from streamer.bench.device import random_encoder, spec_of
-from streamer.bench.inference import ARRIVAL, OPENVINO, TORCH, Measured, Took, inference_speed
+from streamer.bench.inference import ARRIVAL, OPENVINO, TORCH, Measured, inference_speed
 from streamer.bench.single_flight import _texts as flight_texts
 from streamer.bench.texts import LONG_CHARACTERS, real_texts
 from streamer.inference.families import load

@@ -53,6 +53,7 @@ def test_a_driver_tells_of_itself() -> None:
             lag_s=2.5,
             forward_batches=2,
             forward_records=12,
+            forward_s=0.2,
         )
     finally:
         server.close()

@@ -194,7 +194,8 @@ def _strike_all(plan: Plan, scene: Scene, progress: Callable[[str], None]) -> No
             for fault in rng.sample(plan.faults, len(plan.faults)):
                 if number and time.monotonic() > until:
                     break
-                progress(f"{'storm' if scene.stormy else 'calm'}, {time.monotonic() - until:+.0f} s: {fault.kind}")
+                left_s = max(until - time.monotonic(), 0.0)
+                progress(f"{'storm' if scene.stormy else 'calm'}, {left_s:.0f} s to go: {fault.kind}")
                 scene.rest(rng.uniform(*CALM_S))
                 fault.strike(scene, rng, fault.kind)
         finally:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
 from streamer.bench.bench import PIPELINE
 from streamer.bench.chaos.members import Member
 from streamer.bench.chaos.scene import RECOVER_S, Scene
 from streamer.bench.program import BenchError
+from streamer.kafka.errors import answer
 from streamer.kafka.topics import connect
 from streamer.local import LocalProcess
 
@@ -24,6 +25,7 @@ SESSION_S = 10.0
 TRANSACTION_S = 10.0
 ABORT_SCAN_S = 10.0
 LEASE_S = 5.0
+LEADER_S = 15.0
 END_TXN = 26
 """The api key of the request that ends a transaction: https://kafka.apache.org/protocol#protocol_api_keys"""
 
@@ -61,8 +63,8 @@ def kill_member_for_long(scene: Scene, rng: random.Random, kind: str) -> None:
     at, wall = time.monotonic(), time.time()
     member.kill()
     incident = scene.note(kind, member.slot, at, partitions)
-    owned = [each.owned() for each in scene.members]
-    times = [max((own[partition] for own in owned if partition in own), default=0.0) for partition in partitions]
+    given = [each.given() for each in scene.members]
+    times = [max((own[partition] for own in given if partition in own), default=0.0) for partition in partitions]
     incident.took_over_s = max(times) - wall if min(times) > wall else RECOVER_S
     member.start()
     _await_return(scene, member)
@@ -251,10 +253,27 @@ def delete_records(scene: Scene, rng: random.Random, kind: str) -> None:
     offset = first + round((scene.writer.last_offsets[partition] - first) * rng.uniform(0.3, 0.9))
     place = TopicPartition(scene.setup.input, partition, offset)
     scene.deleted[partition] = offset
-    for future in scene.admin.delete_records([place]).values():
-        future.result()
-    member.signal(signal.SIGCONT)
+    try:
+        _delete_before(scene, place)
+    finally:
+        member.signal(signal.SIGCONT)
     scene.note(kind, f"{scene.setup.input}/{partition}", at, [partition])
+
+
+def _delete_before(scene: Scene, place: TopicPartition) -> None:
+    """Again while the brokers can't say who leads the partition: its leader may just be gone. With a new client: one
+    that has asked about the topic before knows no partition that was added since (seen with librdkafka 2.16.1)."""
+    admin = connect(scene.setup.config.kafka)
+    deadline = time.monotonic() + LEADER_S
+    while True:
+        try:
+            for future in admin.delete_records([place]).values():
+                answer(future)
+            return
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 # --- Redis ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -100,6 +100,12 @@ class Member:
             return {}
         return owned_by_log(self.program.log.read_text(errors="replace"), self.setup.input)
 
+    def given(self) -> dict[int, float]:
+        """When the group last gave it each partition; it owns it once no transaction of the last owner is open."""
+        if self.program is None or not self.wanted:
+            return {}
+        return given_by_log(self.program.log.read_text(errors="replace"), self.setup.input)
+
     def worker_pids(self) -> list[int]:
         """The workers that live now; all that were ever seen are remembered for `kill_leftovers`."""
         if self.program is None:
@@ -119,20 +125,30 @@ class Member:
 def owned_by_log(log: str, topic: str) -> dict[int, float]:
     """The partitions of `topic` that a member owns at the end of its log, with the times of their assignments."""
     owned: dict[int, float] = {}
+    for word, partitions, at in _said(log, topic, ("assigned", "revoked", "lost")):
+        if word == "assigned":
+            owned.update(dict.fromkeys(partitions, at))
+        else:
+            for partition in partitions:
+                owned.pop(partition, None)
+    return owned
+
+
+def given_by_log(log: str, topic: str) -> dict[int, float]:
+    """The partitions of `topic` that the group ever gave a member, each with the last time."""
+    return {one: at for _, partitions, at in _said(log, topic, ("taking over",)) for one in partitions}
+
+
+def _said(log: str, topic: str, words: tuple[str, ...]) -> Iterator[tuple[str, list[int], float]]:
     for line in log.splitlines():
-        if not any(f'"message":"{word}"' in line for word in ("assigned", "revoked", "lost")):
+        if not any(f'"message":"{word}"' in line for word in words):
             continue
         try:
             said = json.loads(line)
         except ValueError:  # the last line, half written
             continue
         partitions = [number for name, number in said["partitions"] if name == topic]
-        if said["message"] == "assigned":
-            owned.update(dict.fromkeys(partitions, datetime.fromisoformat(said["time"]).timestamp()))
-        else:
-            for partition in partitions:
-                owned.pop(partition, None)
-    return owned
+        yield said["message"], partitions, datetime.fromisoformat(said["time"]).timestamp()
 
 
 def _children(pid: int) -> list[int]:

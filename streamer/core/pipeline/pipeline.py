@@ -11,18 +11,15 @@ record only in the loops of decoding, keying and joining flights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
-import msgspec
-
-from streamer.core.fingerprint import Fingerprinter
 from streamer.core.lru import LRU
 from streamer.core.pipeline.breaker import Breaker
 from streamer.core.pipeline.fleet import Fleet
-from streamer.core.pipeline.flights import Flight, Flights, Key
+from streamer.core.pipeline.flights import Flight, Flights
 from streamer.core.pipeline.flow import OPEN_PER_WORKER, Flow
+from streamer.core.pipeline.keys import Keys, keys_for, plain_keys
 from streamer.core.pipeline.ledger import Freed, Ledger
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import (
@@ -54,10 +51,9 @@ from streamer.core.pipeline.protocol import (
     WorkerLost,
     WorkerReady,
 )
-from streamer.core.pipeline.repeatable import RepeatableKeys
 from streamer.core.pipeline.settling import Settling
 from streamer.core.ratelimit import TokenBucket
-from streamer.core.record import Answer, MicroBatch, Segment, TextEvent
+from streamer.core.record import Answer, MicroBatch, Segment
 from streamer.core.traceparent import mark_spans
 from streamer.errors import DataFailure, ExitCode, FailureClass
 
@@ -95,7 +91,7 @@ class Pipeline:
         self.spans_capped = 0
         self._span_budget = TokenBucket(policy.max_spans_per_s)
         self._codec = codec
-        self._keys: Callable[[list[TextEvent]], list[Key]] = _plain_keys
+        self._keys: Keys = plain_keys
         self._lookups: dict[int, list[Flight]] = {}
         self._revoking: dict[int, Revoking] = {}
         self._number = 0
@@ -254,11 +250,8 @@ class Pipeline:
             self.card = fact.model
             if not fact.model.cacheable:
                 self.lru = None
-                self._keys = _Unique().keys
-            elif self.lru is not None or self.policy.shared_cache:
-                self._keys = Fingerprinter(fact.model, self.policy.options).keys  # type: ignore[assignment]
-            if fact.model.cacheable and fact.model.temperature is not None:
-                self._keys = RepeatableKeys(self._keys, fact.model.temperature).keys
+            cached = self.lru is not None or self.policy.shared_cache
+            self._keys = keys_for(fact.model, self.policy, cached=cached)
             if self.phase is Phase.LOADING:
                 self.phase = Phase.RUNNING
             self._commands.append(Join(fact.model))
@@ -376,29 +369,7 @@ class Pipeline:
             self._commands.append(Release(epoch))
 
 
-def _plain_keys(events: list[TextEvent]) -> list[Key]:
-    """Keys for single flight alone: equal inputs, equal keys; nothing is hashed for a cache that is off."""
-    return [
-        event.text
-        if event.text_pair is None and event.params is None
-        else (event.text, event.text_pair, msgspec.json.encode(event.params, order="deterministic"))
-        for event in events
-    ]
-
-
 def _convict(segment: Segment, verdict: DataFailure) -> None:
     """End all records of a segment without looking at them: that has ended processes."""
     size = len(segment.records)
     segment.events, segment.outcomes, segment.failures = [None] * size, [verdict] * size, size
-
-
-class _Unique:
-    """Keys for a model whose answers must not be shared: every record has its own."""
-
-    def __init__(self) -> None:
-        self._next = 0
-
-    def keys(self, events: list[TextEvent]) -> list[Key]:
-        first = self._next
-        self._next += len(events)
-        return list(range(first, self._next))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from streamer.core.pipeline.keys import samples_anew
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import CacheAnswered, Dispatch, LookUp, Store
-from streamer.core.pipeline.repeatable import samples_anew
 from streamer.core.record import TextEvent
 from tests.unit.pipeline_kit import CARD, Kit, segment, taken
 

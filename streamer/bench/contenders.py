@@ -1,0 +1,124 @@
+"""Who takes part in `bench inference`: a worker's model in this process, and another environment's program."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from streamer.bench.baselines import sentence_openvino
+from streamer.bench.bulk import MINILM, MINILM_TASK
+from streamer.bench.program import BenchError
+from streamer.inference.channel import Done, Started
+from streamer.inference.spec import WorkerSpec
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds of one turn."""
+
+    wall_s: float
+    cpu_s: float
+
+
+class Ours:
+    """A worker's model and forwarder: encode all, then forward batches as a worker cuts them."""
+
+    def __init__(self, dtype: str, backend: str, model: str = MINILM) -> None:
+        from streamer.inference.families import load
+
+        spec = WorkerSpec(
+            pipeline="bench",
+            task=MINILM_TASK,
+            model=model,
+            dtype=dtype,  # type: ignore[arg-type]
+            backend=backend,  # type: ignore[arg-type]
+            options={"normalize": True},
+        )
+        self.model: Any = load(spec)
+        self.real_tokens = 0
+        self.computed_tokens = 0
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """The vectors, read back from the JSON of the answers."""
+        from streamer.inference.forwarder import Computation, Forwarder
+        from streamer.inference.model import Encoded
+        from streamer.inference.worker import WINDOW
+
+        sent: list[Started | Done] = []
+        encoded = self.model.encode(texts, None, None)
+        computations = [Computation(number, one) for number, one in enumerate(encoded) if isinstance(one, Encoded)]
+        forwarder = Forwarder(self.model, sent.append)
+        for first in range(0, len(computations), WINDOW):
+            forwarder.run(computations[first : first + WINDOW])
+        answers: dict[int, bytes | None] = {}
+        self.real_tokens = self.computed_tokens = 0
+        for done in sent:
+            if isinstance(done, Done):
+                answers.update(zip(done.numbers, done.outputs, strict=True))
+                self.real_tokens += done.real_tokens
+                self.computed_tokens += done.computed_tokens
+        if len(answers) != len(texts) or None in answers.values():
+            raise BenchError("the model has no answer for a text")
+        self.answers = [answers[number] for number in range(len(texts))]
+        return np.empty(0, np.float32)
+
+    def vectors(self) -> Vectors:
+        """Of the last run; read outside of the time measured, as a subscriber would."""
+        return np.array([msgspec.json.decode(answer or b"")["vector"] for answer in self.answers], np.float32)
+
+
+class Elsewhere:
+    """sentence-transformers' OpenVINO backend in the environment of another Python. A context manager."""
+
+    def __init__(self, python: str, model: Path, dtype: str) -> None:
+        program = Path(sentence_openvino.__file__)
+        settings = msgspec.json.encode({"model": str(model), "dtype": dtype}).decode()
+        self._process = subprocess.Popen(
+            [python, str(program), settings], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self._told: deque[bytes] = deque(maxlen=20)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def __enter__(self) -> Elsewhere:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        self._told.extend(self._process.stderr)
+
+    def timed(self, texts: Sequence[str]) -> Took:
+        """Encode them; the seconds are those of the other process."""
+        return Took(*self._ask({"texts": list(texts)}))
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """(n, dimensions)."""
+        self.timed(texts)
+        return np.array(self._ask({}), np.float32)
+
+    def _ask(self, request: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(msgspec.json.encode(request) + b"\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            raise BenchError("the other Python's program ended: " + b"".join(self._told).decode(errors="replace"))
+        return msgspec.json.decode(line)
