@@ -174,6 +174,10 @@ class Judge:
         if self._deaths[process, number] > most:
             raise BrokenLawError(f"law 4: one text ended {self._deaths[process, number]} workers of one process")
 
+    def stands_still(self, reasons: list[str]) -> None:
+        """A driver that takes its turns says that it does not."""
+        raise BrokenLawError(f"liveness: {'; '.join(reasons)}")
+
     def taken_down(self, text: str) -> None:
         """A text ended a whole process; each may cost so many."""
         self._taken_down[text] += 1

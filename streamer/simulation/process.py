@@ -13,7 +13,7 @@ from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, Stop, Taken, Tick
 from streamer.core.plan_encoder import PlanEncoder
-from streamer.core.record import Answer
+from streamer.core.record import Answer, MicroBatch
 from streamer.driver import Adapters, Driver
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, OUTPUT, Judge, Step
 from streamer.simulation.scenario import Scenario
@@ -29,11 +29,11 @@ from streamer.testing import (
     ScriptedWorkers,
 )
 
-CARD = ModelCard("model", "revision", "null", "float32", "torch")
 PIPELINE = "p"
 TICK_S = 0.1
 HOP_S = 0.0005  # from an adapter's post to the driver's turn
 LEASE_S = 1.0
+STANDING_S = 30.0
 REVOKE_DEADLINE_S = 1.0
 CRASH_LIMIT = 6
 RECORD_BYTES = 1100  # about what a record of the scenario takes of the budget
@@ -119,7 +119,7 @@ class Process:
         self.workers = ScriptedWorkers(
             self.post,
             clock,
-            CARD,
+            scenario.card,
             self._react,
             latency=world.latency,
             batch_size=lambda: world.rng.randint(1, scenario.forward_records),
@@ -127,7 +127,7 @@ class Process:
         )
         self.cache = MemoryCache(self.post, world.answers, clock)
         self.driver = Driver(
-            self.pipeline, SimpleQueue(), Adapters(self.source, self.sink, self.workers, self.cache), clock
+            self.pipeline, SimpleQueue(), Adapters(self.source, self.sink, self.workers, self.cache, (self,)), clock
         )
         self._largest_bytes = scenario.micro_batch_records * 2 * RECORD_BYTES
 
@@ -199,6 +199,19 @@ class Process:
             and flow.in_flight_bytes == 0
             and flow.ended_records == flow.taken_records
         )
+
+    # --- the driver's observer ---------------------------------------------------------------------------------------
+
+    def facts(self, fact: Input) -> None:
+        """Nothing to learn: the world sees each turn."""
+
+    def micro_batch_done(self, batch: MicroBatch) -> None:
+        """Ended; `idle` looks whether all are."""
+
+    def tick(self, pipeline: Pipeline, now: float) -> None:
+        """A driver that ticks is alive, whatever is broken around it."""
+        if reasons := self.driver.standing(STANDING_S):
+            self._world.judge.stands_still(reasons)
 
     def _wake(self) -> None:
         if not self.running:

@@ -8,6 +8,7 @@ import zlib
 from dataclasses import dataclass
 from random import Random
 
+from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.testing import Hangs, Kills, Raises, Reaction
 
@@ -24,15 +25,23 @@ POISON: dict[str, Reaction] = {
 }
 DRIVER_POISON = ("poison_decode", "poison_forward")
 """Takes the whole process down, when it is handed over or when a worker runs it."""
+DRIVER_KILLED = "infer.driver_killed"
 # The codes that a dead letter of this poison may have. A death from outside may come last, so that a text that kills
-# is convicted for a hang, or the other way round.
+# is convicted for a hang, or the other way round; and such a text takes so long to be convicted that, with a kill or a
+# lost session each time, the crash ledger may be the first.
+_DEADLY = frozenset({"infer.worker_killed", "infer.worker_hung", DRIVER_KILLED})
 ENDINGS = {
     "poison_raise": frozenset({"infer.exception"}),
-    "poison_kill": frozenset({"infer.worker_killed", "infer.worker_hung"}),
-    "poison_sigkill": frozenset({"infer.worker_killed", "infer.worker_hung"}),
-    "poison_hang": frozenset({"infer.worker_killed", "infer.worker_hung"}),
-    **dict.fromkeys(DRIVER_POISON, frozenset({"infer.driver_killed"})),
+    **dict.fromkeys(("poison_kill", "poison_sigkill", "poison_hang"), _DEADLY),
+    **dict.fromkeys(DRIVER_POISON, frozenset({DRIVER_KILLED})),
 }
+# A model like most, one whose answers may not be shared, and two that may sample.
+CARDS = [
+    ModelCard("model", "revision", "null", "float32", "torch", **own)
+    for own in ({}, {"cacheable": False}, {"temperature": 0.0}, {"temperature": 0.8})
+]
+CARD_WEIGHTS = (7, 1, 1, 1)
+PARAMS = (b',"params":{"seed":7}', b',"params":{"temperature":0.5}', b',"params":{"top_p":0.9}', b',"text_pair":"pair"')
 # Faults that have a meaning only in such scenarios.
 WITH_TRANSACTIONS = ("unclear_applied", "unclear_lost", "unclear_late", "abort", "sink_fenced", "killed_in_transaction")
 WITHOUT_TRANSACTIONS = ("undelivered", "commit_failed", "commit_unclear")
@@ -65,6 +74,7 @@ class Scenario:
     poison: dict[str, str]  # text to kind
     arrivals: list[Arrival]
     faults: list[tuple[float, str]]
+    card: ModelCard
 
     @property
     def records(self) -> int:
@@ -107,6 +117,7 @@ def draw(rng: Random, faults: dict[str, float], fewest_faults: int) -> Scenario:
         poison={text: kind for text, kind in texts.items() if kind},
         arrivals=_arrivals(rng, list(texts)),
         faults=sorted((FIRST_AT_S + rng.random() * STRIKING_S, rng.choices(kinds, weights)[0]) for _ in range(count)),
+        card=rng.choices(CARDS, CARD_WEIGHTS)[0],
     )
 
 
@@ -125,7 +136,8 @@ def _arrivals(rng: Random, texts: list[str]) -> list[Arrival]:
         elif lot < 0.03 and (again := [text for text in poison if text not in DRIVER_POISON]):
             values.append(json.dumps({"text": rng.choice(again)}).encode())
         else:
-            values.append(b'{"text":"%b"}' % rng.choice(good).encode())
+            params = rng.choice(PARAMS) if rng.random() < 0.05 else b""
+            values.append(b'{"text":"%b"%b}' % (rng.choice(good).encode(), params))
     rng.shuffle(values)
     arrivals = []
     while values:

@@ -211,6 +211,18 @@ class TestVerdict:
         group.hand_over(attempts, p0=12)
         assert group.attempt() == 3
 
+    def test_a_verdict_whose_settle_was_not_heard_of_is_not_its_successors(self) -> None:
+        """Its commit was applied and the answer lost: reading again finds the offset behind it."""
+        group = Group()
+        died(group, LIMIT, end=12)
+        attempts = group.process()
+        assert attempts.verdict(KEY) is not None
+        group.hand_over(attempts, p0=11)
+        group.committed[KEY] = (11, "")
+        attempts.moved({KEY: 11}, 0.0)
+        assert attempts.verdict(KEY) is None
+        assert attempts.most == 1
+
     def test_neighbours_that_went_down_with_it_are_cleared(self) -> None:
         """Four partitions die together twice; only the guilty one's record is ever counted a third time."""
         group = Group(KEY, OTHER)

@@ -193,6 +193,14 @@ class TestSettling:
         assert not kit.of(Settle, kit.feed(Tick()))
         assert kit.pipeline.flow.in_flight_bytes == 0
 
+    def test_what_a_lost_answer_made_durable_is_told_as_settled(self) -> None:
+        """Not as dropped: the source forgets what it counts against a record only when that is settled."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{", b"{"])))
+        done = kit.feed(Unsettled(kit.settles()[0].settle, "rebuild", committed={("in", 0): 2}))
+        (told,) = kit.of(MicroBatchDone, done)
+        assert not told.batch.segments[0].dropped
+
     def test_a_delivery_error_reads_again_from_the_committed_offsets(self) -> None:
         """At least once: nothing later may be delivered before what failed."""
         kit = Kit()

@@ -98,10 +98,15 @@ class Attempts:
         self._look()
 
     def moved(self, offsets: dict[TopicPartition, int], now: float) -> None:
-        """Read these partitions again from these committed offsets; nobody died."""
+        """Read these partitions again from these committed offsets; nobody died. What was counted against a record that
+        is settled by now, as after a commit whose answer was lost, is not its successor's."""
         for key, offset in offsets.items():
             head = self._heads.get(key)
-            if head is not None:
+            if head is None:
+                continue
+            if offset > head.offset:
+                self._passed(key, head, offset, now)
+            else:
                 head.offset, head.marked, head.asked_at = offset, False, now
         self._look()
 
@@ -142,14 +147,17 @@ class Attempts:
         """All that was handed over of these partitions is durable, up to these offsets."""
         for key, offset in offsets.items():
             head = self._heads.get(key)
-            if head is None or not head.marked or offset <= head.offset:
-                continue
-            if head.attempt == 1 or offset >= head.until:
-                del self._heads[key]
-                continue
-            head.offset, head.found, head.attempt = offset, "", min(head.attempt, 3)
-            head.marked, head.asked_at = False, now
+            if head is not None and head.marked and offset > head.offset:
+                self._passed(key, head, offset, now)
         self._look()
+
+    def _passed(self, key: TopicPartition, head: _Head, offset: int, now: float) -> None:
+        """The record that was counted against is behind; care goes on up to where the note says."""
+        if head.attempt == 1 or offset >= head.until:
+            del self._heads[key]
+            return
+        head.offset, head.found, head.attempt = offset, "", min(head.attempt, 3)
+        head.marked, head.asked_at = False, now
 
     def waited(self, now: float) -> None:
         """Nothing came. A partition that was asked for long and gave nothing needs no care any more."""

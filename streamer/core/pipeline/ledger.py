@@ -124,7 +124,8 @@ class Ledger:
                     break
                 partition.segments.popleft()
                 self._free(batch, segment, freed)
-                segment.dropped = True
+                # One that is durable is not dropped: the source has to learn that it is settled.
+                segment.dropped = finished_until(segment) < len(records)
         return freed
 
     def leave(self, keys: Iterable[TopicPartition]) -> Freed:
