@@ -73,7 +73,7 @@ def _has_attempt(lab: Lab, number: int) -> bool:
         return False  # the coordinator is not there yet
     finally:
         consumer.close()
-    return bool(json.loads(found.metadata or "{}").get("attempt") == number)
+    return len(json.loads(found.metadata or "{}").get("by", [])) == number
 
 
 def _check(lab: Lab, reader: Reader, dead: dict[int, str]) -> None:

@@ -51,7 +51,7 @@ class TestNumbers:
         group = Group()
         attempts = group.process()
         assert attempts.unmarked == {KEY}
-        assert attempts.hand_over({KEY: 50}, 0.0) == {KEY: (10, Note(1, 0, "p1").write())}
+        assert attempts.hand_over({KEY: 50}, 0.0) == {KEY: (10, Note(["p1"]).write())}
         assert not attempts.unmarked
         assert attempts.hand_over({KEY: 90}, 0.0) == {}
 
@@ -108,6 +108,17 @@ class TestNumbers:
         group.hand_over(attempts, p0=50)
         assert group.attempt() == 1
 
+    def test_a_partition_that_goes_to_and_fro_between_the_living_is_no_death(self) -> None:
+        """Sessions are lost again and again and nothing is settled: two processes are never more than two."""
+        group = Group()
+        one, other = group.process(), group.process()
+        for attempts in [one, other] * LIMIT:
+            attempts.left([KEY])  # lost: nothing was to be said to anybody
+            attempts.assigned(dict(group.committed), 0.0)
+            assert attempts.verdict(KEY) is None
+            group.hand_over(attempts, p0=11)
+            assert group.attempt() <= 2
+
     def test_reading_again_in_the_same_process_is_no_attempt(self) -> None:
         """At least once after a delivery error."""
         group = Group()
@@ -118,7 +129,7 @@ class TestNumbers:
         assert group.attempt() == 1
 
     @pytest.mark.parametrize(
-        "metadata", ["", "x", "[]", '{"attempt":9}', '{"attempt":"9","by":"a"}', '{"attempt":-3,"by":"a"}', "[" * 4000]
+        "metadata", ["", "x", "[]", '{"attempt":9}', '{"by":"a"}', '{"by":[1]}', '{"by":["a"],"until":"x"}', "[" * 4000]
     )
     def test_the_metadata_of_others_counts_for_nothing(self, metadata: str) -> None:
         """Offsets that another program committed."""
@@ -133,10 +144,10 @@ class TestCare:
         attempts = group.process()
         assert (attempts.most, attempts.on_trial) == (FEW, None)
         group.hand_over(attempts, p0=40)
-        assert Note.read(group.committed[KEY][1]) == Note(2, 40, "p2")
+        assert Note.read(group.committed[KEY][1]) == Note(["p1", "p2"], 40)
         group.settle(attempts, 40)
         group.hand_over(attempts, p0=70)
-        assert Note.read(group.committed[KEY][1]) == Note(2, 70, "p2")
+        assert Note.read(group.committed[KEY][1]) == Note(["p1", "p2"], 70)
 
     def test_after_two_deaths_records_go_alone_up_to_where_the_note_says(self) -> None:
         """Each with a note of its own; then all is as always."""
@@ -146,7 +157,7 @@ class TestCare:
         for offset in (10, 11, 12):
             assert (attempts.most, attempts.on_trial) == (1, KEY)
             group.hand_over(attempts, p0=offset + 1)
-            assert Note.read(group.committed[KEY][1]) == Note(3, 13, "p3")
+            assert Note.read(group.committed[KEY][1]) == Note(["p1", "p2", "p3"], 13)
             group.settle(attempts, offset + 1)
         assert (attempts.most, attempts.on_trial) == (None, None)
 

@@ -2,8 +2,10 @@
 
 A worker's death is the fleet's business. When the driver dies too, nobody is left to remember, so what was tried is
 noted in the metadata of the partition's committed offset: before a process hands over a partition's first records it
-commits the same offset again with `attempt` one higher. A settle commits without metadata, which is the reset; an
-orderly end takes the note back. So the number only grows while processes die and the same offset stays committed.
+commits the same offset again with its name added to those that had them before. A settle commits without metadata,
+which is the reset; an orderly end takes the note back; and who finds its own name there has lost the partition and not
+its life, and strikes it out. So the names are of processes that died, or are away, while the same offset stays
+committed; `attempt` is how many they are with the one that has the records now.
 
 | attempt | how the partition's records are handed over |
 |---|---|
@@ -35,21 +37,24 @@ Mark = tuple[int, str]
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The metadata of a committed offset: `attempt` processes in a row had the records from here on in their hands and
-    did not end in order. `by` is the last of them, `until` the offset behind what it had (from attempt 2 on)."""
+    """The metadata of a committed offset: the processes in `by` had the records from here on in their hands and did not
+    end in order. `until` is the offset behind what the last of them had (from attempt 2 on)."""
 
-    attempt: int = 0
+    by: list[str] = []
     until: int = 0
-    by: str = ""
+
+    @property
+    def attempt(self) -> int:
+        """How many they are."""
+        return len(self.by)
 
     @classmethod
     def read(cls, metadata: str) -> Note:
         """What is no note of ours counts as none."""
         try:
-            note = msgspec.json.decode(metadata or "{}", type=cls)
+            return msgspec.json.decode(metadata or "{}", type=cls)
         except (msgspec.MsgspecError, RecursionError):
             return cls()
-        return note if note.by and note.attempt > 0 else cls()
 
     def write(self) -> str:
         """As metadata; a broker takes 4,096 bytes."""
@@ -59,14 +64,20 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
 @dataclass(slots=True)
 class _Head:
     """A partition of which nothing was settled since we own it, or that needs care still. `offset` is the committed
-    one, `found` what its metadata was, `until` where care ends; `asked_at` is since when records are waited for."""
+    one, `found` what its metadata was, `others` the other processes that had its records, `until` where care ends;
+    `asked_at` is since when records are waited for."""
 
     offset: int
     found: str
-    attempt: int
+    others: list[str]
     until: int
     asked_at: float
     marked: bool = False
+
+    @property
+    def attempt(self) -> int:
+        """Ours."""
+        return len(self.others) + 1
 
 
 class Attempts:
@@ -92,9 +103,9 @@ class Attempts:
         """Own these partitions: their committed offsets and what the metadata says."""
         for key, (offset, metadata) in found.items():
             note = Note.read(metadata)
-            attempt = max(note.attempt + (note.by != self._by), 1)
-            until = offset + RANGE_RECORDS if attempt == 2 else min(note.until, offset + RANGE_RECORDS)
-            self._heads[key] = _Head(offset, metadata, attempt, max(until, offset + 1), now)
+            others = [name for name in note.by if name != self._by]
+            until = offset + RANGE_RECORDS if len(others) == 1 else min(note.until, offset + RANGE_RECORDS)
+            self._heads[key] = _Head(offset, metadata, others, max(until, offset + 1), now)
         self._look()
 
     def moved(self, offsets: dict[TopicPartition, int], now: float) -> None:
@@ -127,7 +138,7 @@ class Attempts:
             if head is not None and not head.marked:
                 head.marked, head.asked_at = True, now
                 until = {1: 0, 2: end}.get(head.attempt, head.until)
-                marks[key] = (head.offset, Note(head.attempt, until, self._by).write())
+                marks[key] = (head.offset, Note([*head.others, self._by], until).write())
         self._look()
         return marks
 
@@ -156,7 +167,7 @@ class Attempts:
         if head.attempt == 1 or offset >= head.until:
             del self._heads[key]
             return
-        head.offset, head.found, head.attempt = offset, "", min(head.attempt, 3)
+        head.offset, head.found, head.others = offset, "", head.others[:2]
         head.marked, head.asked_at = False, now
 
     def waited(self, now: float) -> None:
@@ -165,7 +176,7 @@ class Attempts:
             if self.on_trial is not None and key != self.on_trial:
                 head.asked_at = now  # it is not asked
             elif head.attempt > 1 and not head.marked and now - head.asked_at > IDLE_S:
-                head.attempt, head.found = 1, ""
+                head.others, head.found = [], ""
         self._look()
 
     def _look(self) -> None:
