@@ -12,7 +12,7 @@ from streamer.core import headers as names
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input, Taken
 from streamer.core.record import Answer, TopicPartition
-from streamer.simulation.scenario import ENDINGS, Scenario
+from streamer.simulation.scenario import CRASHES_ALONE, DRIVER_KILLED, ENDINGS, Scenario
 from streamer.testing import Kills, MemoryLog, MemoryRecord
 
 INPUT, OUTPUT, DEAD_LETTERS = "in", "out", "out.dlq"
@@ -64,6 +64,7 @@ class Judge:
         self._ordered: set[tuple[int, int]] = set()
         self._deaths = Counter[tuple[int, int]]()
         self._taken_down = Counter[str]()
+        self._handed: dict[tuple[int, int], set[int]] = {}
         log.on_visible.append(self._visible)
         log.on_stable.append(self._stable)
 
@@ -108,6 +109,10 @@ class Judge:
             raise BrokenLawError(f"law 3: the good record {_name(place)} was dead-lettered as {code}")
         if code not in expected.codes:
             raise BrokenLawError(f"law 4: {_name(place)} was dead-lettered as {code}, not {sorted(expected.codes)}")
+        if code == DRIVER_KILLED and len(self._handed.get(place, ())) < CRASHES_ALONE:
+            raise BrokenLawError(
+                f"law 4: {_name(place)} was dead-lettered as {code}, and too few processes ever had it"
+            )
         self.outcomes[code] += 1
 
     def _ended(self, place: tuple[int, int], topic: str) -> _Expected:
@@ -165,6 +170,10 @@ class Judge:
             raise BrokenLawError(
                 f"law 6: {flow.in_flight_bytes} bytes are in flight, the budget is {flow.budget_bytes}"
             )
+
+    def handed(self, process: int, place: tuple[int, int]) -> None:
+        """A process took a record, to be looked at."""
+        self._handed.setdefault(place, set()).add(process)
 
     def died(self, process: int, number: int, text: str) -> None:
         """A text ended a worker; each may cost so many."""

@@ -16,7 +16,7 @@ from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import Answer, MicroBatch
 from streamer.driver import Adapters, Driver
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, OUTPUT, Judge, Step
-from streamer.simulation.scenario import Scenario
+from streamer.simulation.scenario import CRASH_LIMIT, Scenario
 from streamer.testing import (
     Group,
     ManualClock,
@@ -35,7 +35,6 @@ HOP_S = 0.0005  # from an adapter's post to the driver's turn
 LEASE_S = 1.0
 STANDING_S = 30.0
 REVOKE_DEADLINE_S = 1.0
-CRASH_LIMIT = 6
 RECORD_BYTES = 1100  # about what a record of the scenario takes of the budget
 LIMITS = OutputLimits(1 << 20, 1 << 20)
 
@@ -181,6 +180,8 @@ class Process:
         """Whether these records take the process down before it has looked at them all."""
         for segment in fact.batch.segments if isinstance(fact, Taken) else ():
             for record in segment.records:
+                if segment.verdict is None:
+                    self._world.judge.handed(self.number, (segment.partition, record.offset()))
                 if segment.verdict is None and b"poison_decode" in (record.value() or b""):
                     self._taken_down("poison_decode")
                     return True

@@ -26,6 +26,8 @@ POISON: dict[str, Reaction] = {
 DRIVER_POISON = ("poison_decode", "poison_forward")
 """Takes the whole process down, when it is handed over or when a worker runs it."""
 DRIVER_KILLED = "infer.driver_killed"
+CRASH_LIMIT = 6
+CRASHES_ALONE = CRASH_LIMIT - 2  # the first two deaths may be those of neighbours
 # The codes that a dead letter of this poison may have. A death from outside may come last, so that a text that kills
 # is convicted for a hang, or the other way round; and such a text takes so long to be convicted that, with a kill or a
 # lost session each time, the crash ledger may be the first.
