@@ -13,6 +13,7 @@ from typing import Any
 
 from streamer import __version__
 from streamer.cache.events import CacheEvent
+from streamer.cache.late import LateCache
 from streamer.cache.null import NullCache
 from streamer.config import Config, PipelineConfig, start_time_ms
 from streamer.core.codec import Codec
@@ -92,15 +93,34 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
     limits = _check_topics(config, name, inbox)
     slot = take_slot(pipeline_config.group, pipeline_config.slot)
     workers, spec = worker_plan(pipeline_config, name, options.pipelines)
+    pool = WorkerPool(spec, workers, inbox.put)
+    pool.start_early()
+    try:
+        return _around(pool, config, name, options, slot, limits, inbox)
+    except BaseException:
+        pool.close(0.0)
+        raise
+
+
+def _around(
+    pool: WorkerPool,
+    config: Config,
+    name: str,
+    options: RunOptions,
+    slot: Slot,
+    limits: Future[dict[str, int]],
+    inbox: SimpleQueue[Input],
+) -> Assembly:
+    """All other parts, while the workers load."""
+    pipeline_config = config.pipelines[name]
     codec = Codec(name)
-    pipeline = Pipeline(policy_of(config, name, workers, options.accept_dead_letters), codec)
+    pipeline = Pipeline(policy_of(config, name, pool.count, options.accept_dead_letters), codec)
     properties = consumer_properties(config.kafka, pipeline_config, slot.name)
     properties["enable.partition.eof"] = options.until_end
     source = KafkaSource(lambda: make_consumer(properties), _source_policy(config, pipeline_config, options), inbox.put)
     reports: dict[int, Report] = {}
     sink = _make_sink(config, name, slot, source, limits, inbox, reports)
     sink.connect()
-    pool = WorkerPool(spec, workers, inbox.put)
     metrics = Metrics(name)
     cache = make_cache(config, inbox.put, on_cache_event(metrics))
     available = (lambda: cache.available) if config.cache.url else None
@@ -184,10 +204,19 @@ def make_cache(
     """Redis, or nothing."""
     if not config.cache.url:
         return NullCache(post)
-    # Imported only where it is used: the client takes longer to import than the rest of the driver.
-    from streamer.cache.redis_cache import RedisCache
 
-    return RedisCache(config.cache.url, config.cache.ttl_s, post, on_event=on_event)
+    def make() -> Cache:
+        # Imported only where it is used: the client takes longer to import than the rest of the driver.
+        from streamer.cache.redis_cache import RedisCache
+
+        return RedisCache(config.cache.url, config.cache.ttl_s, post, on_event=on_event)
+
+    def failed(error: Exception) -> None:
+        known = isinstance(error, StreamerError)
+        message = str(error) if known else f"the cache could not be set up: {type(error).__name__}"
+        post(SinkFailed(error.exit_code if isinstance(error, StreamerError) else ExitCode.BUG, message))
+
+    return LateCache(make, failed)
 
 
 def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions) -> SourcePolicy:

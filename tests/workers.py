@@ -20,11 +20,13 @@ LOAD_S = 120.0
 class Workers:
     """Starts `count` workers and keeps all that they post. A context manager: closes them at the end."""
 
-    def __init__(self, spec: WorkerSpec, count: int = 1, *, ready: bool = True) -> None:
+    def __init__(self, spec: WorkerSpec, count: int = 1, *, ready: bool = True, early: bool = False) -> None:
         self.inbox: queue.SimpleQueue[Input] = queue.SimpleQueue()
         self.seen: list[Input] = []
         self.pool = WorkerPool(spec, count, self.inbox.put)
-        for worker in range(count):
+        if early:
+            self.pool.start_early()
+        for worker in range(0 if early else count):
             self.pool.start(worker)
         self.cards = [self.wait_for(WorkerReady).model for _ in range(count)] if ready else []
 

@@ -24,6 +24,7 @@ class WorkerPool:
         self.count = count
         self._post = post
         self._workers: dict[int, WorkerProcess] = {}
+        self._early: set[int] = set()  # spawned before they were asked for
         self._starting: queue.SimpleQueue[WorkerProcess | None] = queue.SimpleQueue()
         # One thread spawns all and lives until `close`: a worker gets its PDEATHSIG when the thread that spawned
         # it ends.
@@ -35,8 +36,18 @@ class WorkerPool:
         """The process ids of the workers that live now, by number."""
         return {number: pid for number, process in list(self._workers.items()) if (pid := process.pid) is not None}
 
+    def start_early(self) -> None:
+        """Spawn all now; the first `start` of each finds it there. A model's load is the longest step of a start, and
+        nothing else needs to be there for it."""
+        for worker in range(self.count):
+            self.start(worker)
+        self._early = set(range(self.count))
+
     def start(self, worker: int) -> None:
         """Spawn; posts `WorkerReady`, or `WorkerLost` when it could not be started."""
+        if worker in self._early:
+            self._early.discard(worker)
+            return
         process = WorkerProcess(worker, self._spec, self._post)
         self._workers[worker] = process
         self._starting.put(process)

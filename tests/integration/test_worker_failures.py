@@ -337,6 +337,21 @@ def test_a_worker_ends_when_its_socket_does() -> None:
         process.wait()
 
 
+def test_a_worker_that_is_started_early_is_the_one_that_is_asked_for_and_later_ones_are_new() -> None:
+    spec = WorkerSpec("test", "any", "builtin:null")
+    with Workers(spec, ready=False, early=True) as workers:
+        workers.wait_for(WorkerReady)
+        first = workers.pool.pids[0]
+        workers.pool.start(0)
+        workers.run(["a"])
+        assert workers.pool.pids[0] == first
+        workers.pool.kill(0)
+        assert lost(workers).hung
+        workers.pool.start(0)
+        workers.wait_for(WorkerReady)
+        assert workers.pool.pids[0] != first
+
+
 _DRIVER = """
 import sys, time
 from streamer.core.pipeline.protocol import ForwardStarted, Work, WorkerReady
