@@ -6,12 +6,15 @@ import signal
 from collections.abc import Callable
 from typing import Protocol
 
+from streamer.core.pipeline.protocol import SinkFailed, SourceFailed
 from streamer.core.record import TopicPartition
+from streamer.errors import ExitCode
 from streamer.simulation.process import REVOKE_DEADLINE_S, Process, World
 from streamer.testing import Group, Stage, Trouble
 
 STOP_WITHIN_S = 3.0
 STALLS_S = (0.3, 1.2, 2.5)  # within everything; past the revoke deadline; past the transaction's timeout
+DENIED = (ExitCode.CONFIGURATION, "a right was taken away")
 WALL_JUMPS_S = (-3600.0, 3600.0)
 
 
@@ -209,6 +212,21 @@ def _in_sink(trouble: Trouble) -> Fault:
     return fault
 
 
+def _ends_by_itself(strike: Callable[[Process, int], None], *ends: ExitCode) -> Fault:
+    """A fault that no process of ours goes on after; its supervisor starts it again, once that is mended."""
+
+    def fault(life: Life) -> bool:
+        choices = [(process, worker) for process in life.running() for worker in process.workers.alive()]
+        if not choices:
+            return False
+        process, worker = life.world.rng.choice(choices)
+        process.excused.update(ends)
+        strike(process, worker)
+        return True
+
+    return fault
+
+
 def stall(life: Life) -> bool:
     """A broker that takes its time, somewhere between the records and the commit."""
     process = _some(life)
@@ -268,6 +286,16 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "cache_down": (0.8, _on_cache("available", False, True)),
     "cache_slow": (0.8, _on_cache("delay_s", 0.1, 0.0)),
     "cache_garbled": (0.8, _on_cache("garbled", True, False)),
+    "model_fails": (0.4, _ends_by_itself(lambda one, worker: one.workers.break_model(worker), ExitCode.HALTED)),
+    "model_replaced": (
+        0.4,
+        _ends_by_itself(lambda one, worker: one.workers.replace_model(worker), ExitCode.CONFIGURATION),
+    ),
+    "read_denied": (
+        0.4,
+        _ends_by_itself(lambda one, _: one.post(SourceFailed(*DENIED)), ExitCode.CONFIGURATION),
+    ),
+    "write_denied": (0.4, _ends_by_itself(lambda one, _: one.post(SinkFailed(*DENIED)), ExitCode.CONFIGURATION)),
     "abort": (1.0, _in_sink(Trouble.ABORT)),
     "unclear_applied": (1.0, _in_sink(Trouble.UNCLEAR_APPLIED)),
     "unclear_lost": (1.0, _in_sink(Trouble.UNCLEAR_LOST)),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from streamer.core.pipeline.pipeline import Phase
+from streamer.core.record import Headers
 from streamer.errors import ExitCode
 from streamer.simulation.faults import FAULTS, ONCE
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, LAST_STEPS, OUTPUT, BrokenLawError, Judge, ViolationError
@@ -140,7 +141,7 @@ class Life:
 
     def _check_exit(self, process: Process) -> None:
         assert process.finish is not None
-        expected = {ExitCode.FENCED}
+        expected = {ExitCode.FENCED, *process.excused}
         if process.stopping:
             expected |= {ExitCode.DONE, ExitCode.DRAIN_DEADLINE}
         if process.finish.exit_code not in expected:
@@ -151,7 +152,7 @@ class Life:
         now_ms = int(clock.now * 1000)
         if not arrival.transaction:
             for value in arrival.values:
-                log.append(INPUT, arrival.partition, value, timestamp_ms=now_ms)
+                log.append(INPUT, arrival.partition, value, headers=self._trace(), timestamp_ms=now_ms)
             return
         producer = log.init_producer(f"writer-{arrival.at_s}-{arrival.transaction}")
         producer.begin()
@@ -159,6 +160,14 @@ class Life:
         clock.later(
             self.world.rng.random() * 0.3, producer.commit if arrival.transaction == "commit" else producer.abort
         )
+
+    def _trace(self) -> Headers:
+        """What a producer that traces puts beside a record: sampled, not sampled, or no trace at all."""
+        rng = self.world.rng
+        if not self.world.scenario.traced or rng.random() < 0.2:
+            return []
+        trace, span = rng.getrandbits(127) + 1, rng.getrandbits(63) + 1  # neither may be 0
+        return [("traceparent", b"00-%032x-%016x-%02x" % (trace, span, rng.randrange(2)))]
 
     def _strike(self, kind: str) -> None:
         """Strike; where that is not possible yet, try again soon; where it was not in time, strike otherwise."""

@@ -15,6 +15,7 @@ from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, 
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import Answer, MicroBatch
 from streamer.driver import Adapters, Driver
+from streamer.errors import ExitCode
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, OUTPUT, Judge, Step
 from streamer.simulation.scenario import CRASH_LIMIT, Scenario
 from streamer.testing import (
@@ -35,6 +36,7 @@ HOP_S = 0.0005  # from an adapter's post to the driver's turn
 LEASE_S = 1.0
 STANDING_S = 30.0
 REVOKE_DEADLINE_S = 1.0
+SPANS_PER_S = 50  # fewer than there are sampled records
 RECORD_BYTES = 1100  # about what a record of the scenario takes of the budget
 LIMITS = OutputLimits(1 << 20, 1 << 20)
 
@@ -75,6 +77,7 @@ class Process:
         self.stopping = False
         self.rivalled = False  # another process took its slot
         self.killed_by_revoke = False
+        self.excused: set[ExitCode] = set()  # ends that a fault has asked for
         self.finish: Finish | None = None
         self.killed = False
         self._world = world
@@ -88,6 +91,7 @@ class Process:
             budget_bytes=scenario.budget_records * RECORD_BYTES,
             lru_bytes=scenario.lru_bytes,
             shared_cache=scenario.shared_cache,
+            max_spans_per_s=SPANS_PER_S if scenario.traced else 0,
         )
         self.pipeline = Pipeline(policy, Codec(PIPELINE))
         self.source = MemorySource(

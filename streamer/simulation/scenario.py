@@ -77,6 +77,7 @@ class Scenario:
     arrivals: list[Arrival]
     faults: list[tuple[float, str]]
     card: ModelCard
+    traced: bool
 
     @property
     def records(self) -> int:
@@ -120,6 +121,7 @@ def draw(rng: Random, faults: dict[str, float], fewest_faults: int) -> Scenario:
         arrivals=_arrivals(rng, list(texts)),
         faults=sorted((FIRST_AT_S + rng.random() * STRIKING_S, rng.choices(kinds, weights)[0]) for _ in range(count)),
         card=rng.choices(CARDS, CARD_WEIGHTS)[0],
+        traced=rng.random() < 0.3,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, ModelCard, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
@@ -64,7 +64,8 @@ class ScriptedWorkers:
     works end the process before anything is announced.
 
     `batch_size` gives the size of each forward batch. `on_death` is told of each death that the script wants: number
-    and text of the computation at fault. `die`, `hang` and `break_device` are faults from outside.
+    and text of the computation at fault. The faults from outside are methods: `die`, `hang`, `break_device`,
+    `break_model`, `replace_model`.
     """
 
     def __init__(
@@ -158,6 +159,15 @@ class ScriptedWorkers:
     def break_device(self, worker: int) -> None:
         """The worker finds its device broken, says so and ends."""
         self._lose(self._processes[worker], WorkerLost(worker, failure=FailureClass.DEVICE, message="context broken"))
+
+    def break_model(self, worker: int) -> None:
+        """The model fails for everything; the worker says so and ends."""
+        self._lose(self._processes[worker], WorkerLost(worker, failure=FailureClass.CODE, message="it always raises"))
+
+    def replace_model(self, worker: int) -> None:
+        """Other files are put in the model's place, which the next start finds: this worker ends by its device."""
+        self._card = replace(self._card, revision=f"after {self._card.revision}")
+        self.break_device(worker)
 
     def running(self) -> list[int]:
         """Workers that run a forward batch right now, and no suspect."""
