@@ -6,6 +6,7 @@ READY := .venv/.ready
 
 .PHONY: setup demo test check chaos simulate browser lock clean
 
+# Compiled at once: where PYTHONDONTWRITEBYTECODE is set, each worker would else compile transformers anew, for 4 s.
 setup: $(READY)
 
 $(READY): requirements-dev.txt pyproject.toml
@@ -13,8 +14,9 @@ $(READY): requirements-dev.txt pyproject.toml
 	  { echo "streamer needs Python 3.11 or newer: make setup PYTHON=python3.12"; exit 3; }
 	@test -x $(UV) || { $(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet uv==$(UV_VERSION); }
 	@echo "installing what requirements-dev.txt pins (the first time about 5 GB: torch brings CUDA's libraries)"
-	@$(UV) pip install --quiet --python .venv/bin/python --require-hashes -r requirements-dev.txt
+	@$(UV) pip install --quiet --python .venv/bin/python --compile-bytecode --require-hashes -r requirements-dev.txt
 	@$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+	@.venv/bin/python -m compileall -q streamer
 	@touch $(READY)
 
 demo: $(READY)
