@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -91,54 +92,42 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
     pipeline_config = pipeline_of(config, name)
     inbox: SimpleQueue[Input] = SimpleQueue()
     limits = _check_topics(config, name, inbox)
-    slot = take_slot(pipeline_config.group, pipeline_config.slot)
     workers, spec = worker_plan(pipeline_config, name, options.pipelines)
-    pool = WorkerPool(spec, workers, inbox.put)
-    pool.start_early()
-    try:
-        return _around(pool, config, name, options, slot, limits, inbox)
-    except BaseException:
-        pool.close(0.0)
-        raise
-
-
-def _around(
-    pool: WorkerPool,
-    config: Config,
-    name: str,
-    options: RunOptions,
-    slot: Slot,
-    limits: Future[dict[str, int]],
-    inbox: SimpleQueue[Input],
-) -> Assembly:
-    """All other parts, while the workers load."""
-    pipeline_config = config.pipelines[name]
-    codec = Codec(name)
-    pipeline = Pipeline(policy_of(config, name, pool.count, options.accept_dead_letters), codec)
-    properties = consumer_properties(config.kafka, pipeline_config, slot.name)
-    properties["enable.partition.eof"] = options.until_end
-    source = KafkaSource(lambda: make_consumer(properties), _source_policy(config, pipeline_config, options), inbox.put)
-    reports: dict[int, Report] = {}
-    sink = _make_sink(config, name, slot, source, limits, inbox, reports)
-    sink.connect()
-    metrics = Metrics(name)
-    cache = make_cache(config, inbox.put, on_cache_event(metrics))
-    available = (lambda: cache.available) if config.cache.url else None
-    follows = (
-        Follow(lambda: source.errors.out_of_range_records, metrics.out_of_range),
-        Follow(lambda: source.stuck.healed, metrics.stuck),
-        Follow(lambda: codec.bad_traceparents, metrics.bad_traceparents),
-    )
-    meter = Meter(metrics, slot.name, reports, lambda: source.highs, lambda: source.starts, available, follows)
-    watchdog = Watchdog(lambda: sink.busy_since, inbox.put, SINK_STANDING_S)
-    closers: list[Callable[[float], None]] = []
-    if pipeline_config.static_membership:
-        watch = OrphanWatch(source, config.kafka, pipeline_config.group, pipeline_config.input)
-        source.on_joining = watch.start
-        closers.append(watch.close)
-    tracer = _make_tracer(config, name, slot, metrics, closers)
-    adapters = Adapters(source, sink, pool, cache, (meter, watchdog, *([tracer] if tracer else [])))
-    return Assembly(Driver(pipeline, inbox, adapters), pipeline, source, sink, pool, slot, metrics, closers)
+    slot = take_slot(pipeline_config.group, pipeline_config.slot)
+    with ExitStack() as undo:  # of a start that fails
+        undo.callback(slot.release)
+        pool = WorkerPool(spec, workers, inbox.put)
+        undo.callback(pool.close, 0.0)
+        pool.start_early()  # all else is made while the workers load
+        codec = Codec(name)
+        pipeline = Pipeline(policy_of(config, name, workers, options.accept_dead_letters), codec)
+        properties = consumer_properties(config.kafka, pipeline_config, slot.name)
+        properties["enable.partition.eof"] = options.until_end
+        source = KafkaSource(
+            lambda: make_consumer(properties), _source_policy(config, pipeline_config, options), inbox.put
+        )
+        reports: dict[int, Report] = {}
+        sink = _make_sink(config, name, slot, source, limits, inbox, reports)
+        sink.connect()
+        metrics = Metrics(name)
+        cache = make_cache(config, inbox.put, on_cache_event(metrics))
+        available = (lambda: cache.available) if config.cache.url else None
+        follows = (
+            Follow(lambda: source.errors.out_of_range_records, metrics.out_of_range),
+            Follow(lambda: source.stuck.healed, metrics.stuck),
+            Follow(lambda: codec.bad_traceparents, metrics.bad_traceparents),
+        )
+        meter = Meter(metrics, slot.name, reports, lambda: source.highs, lambda: source.starts, available, follows)
+        watchdog = Watchdog(lambda: sink.busy_since, inbox.put, SINK_STANDING_S)
+        closers: list[Callable[[float], None]] = []
+        if pipeline_config.static_membership:
+            watch = OrphanWatch(source, config.kafka, pipeline_config.group, pipeline_config.input)
+            source.on_joining = watch.start
+            closers.append(watch.close)
+        tracer = _make_tracer(config, name, slot, metrics, closers)
+        adapters = Adapters(source, sink, pool, cache, (meter, watchdog, *([tracer] if tracer else [])))
+        undo.pop_all()
+        return Assembly(Driver(pipeline, inbox, adapters), pipeline, source, sink, pool, slot, metrics, closers)
 
 
 def _make_tracer(
@@ -211,12 +200,14 @@ def make_cache(
 
         return RedisCache(config.cache.url, config.cache.ttl_s, post, on_event=on_event)
 
-    def failed(error: Exception) -> None:
-        known = isinstance(error, StreamerError)
-        message = str(error) if known else f"the cache could not be set up: {type(error).__name__}"
-        post(SinkFailed(error.exit_code if isinstance(error, StreamerError) else ExitCode.BUG, message))
+    return LateCache(make, lambda error: post(_failure(error, "the cache could not be set up")))
 
-    return LateCache(make, failed)
+
+def _failure(error: Exception, what: str) -> SinkFailed:
+    """What ends the pipeline when a part made on a thread of its own can't be."""
+    if isinstance(error, StreamerError):
+        return SinkFailed(error.exit_code, str(error))
+    return SinkFailed(ExitCode.BUG, f"{what}: {type(error).__name__}")
 
 
 def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions) -> SourcePolicy:
@@ -244,12 +235,9 @@ def _check_topics(config: Config, name: str, inbox: SimpleQueue[Input]) -> Futur
     def check_now() -> None:
         try:
             limits.set_result(_output_limits(config, name))
-        except StreamerError as error:
-            limits.set_exception(error)
-            inbox.put(SinkFailed(error.exit_code, str(error)))
         except Exception as error:
             limits.set_exception(error)
-            inbox.put(SinkFailed(ExitCode.BUG, f"the topics could not be checked: {type(error).__name__}"))
+            inbox.put(_failure(error, "the topics could not be checked"))
 
     threading.Thread(target=check_now, name="topic-check", daemon=True).start()
     return limits

@@ -26,8 +26,9 @@ class Workers:
         self.pool = WorkerPool(spec, count, self.inbox.put)
         if early:
             self.pool.start_early()
-        for worker in range(0 if early else count):
-            self.pool.start(worker)
+        else:
+            for worker in range(count):
+                self.pool.start(worker)
         self.cards = [self.wait_for(WorkerReady).model for _ in range(count)] if ready else []
 
     def __enter__(self) -> Workers:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from streamer.core.record import Answer
 from streamer.ports import Cache
@@ -17,10 +16,10 @@ class LateCache:
     to end then, for nothing is answered.
     """
 
-    def __init__(self, make: Callable[[], Any], failed: Callable[[Exception], object]) -> None:
+    def __init__(self, make: Callable[[], Cache], failed: Callable[[Exception], object]) -> None:
         self._make = make
         self._failed = failed
-        self._cache: Any = None
+        self._cache: Cache | None = None
         self._lock = threading.Lock()
         self._kept: list[Callable[[Cache], None]] = []
         self._thread = threading.Thread(target=self._run, name="cache-maker", daemon=True)
@@ -37,7 +36,7 @@ class LateCache:
     @property
     def available(self) -> bool:
         """Whether look-ups are asked of the cache now, or will be when it is there."""
-        return self._cache is None or bool(self._cache.available)
+        return self._cache is None or self._cache.available
 
     def close(self, timeout_s: float) -> None:
         """Close the cache, once it is there."""

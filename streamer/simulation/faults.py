@@ -212,7 +212,7 @@ def _in_sink(trouble: Trouble) -> Fault:
     return fault
 
 
-def _ends_by_itself(strike: Callable[[Process, int], None], *ends: ExitCode) -> Fault:
+def _ends_by_itself(strike: Callable[[Process, int], None], end: ExitCode) -> Fault:
     """A fault that no process of ours goes on after; its supervisor starts it again, once that is mended."""
 
     def fault(life: Life) -> bool:
@@ -220,7 +220,7 @@ def _ends_by_itself(strike: Callable[[Process, int], None], *ends: ExitCode) -> 
         if not choices:
             return False
         process, worker = life.world.rng.choice(choices)
-        process.excused.update(ends)
+        process.excused.add(end)
         strike(process, worker)
         return True
 

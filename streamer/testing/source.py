@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from streamer.core.pipeline.attempts import Attempts, Mark
@@ -13,10 +12,12 @@ from streamer.core.pipeline.protocol import Assigned, Lost, Revoking, SourceFail
 from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.errors import ExitCode
 from streamer.ports import Post
+from streamer.testing.calls import Call, Calls
 from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
 from streamer.testing.group import Group, GroupMetadata
 from streamer.testing.log import MemoryLog
 from streamer.testing.log_error import LogError
+from streamer.testing.ownership import MemoryOwnership
 
 RECORD_OVERHEAD_BYTES = 1024
 JOIN_S = 0.05
@@ -24,34 +25,9 @@ POLL_S = 0.004
 NETWORK_S = 0.01
 RETRY_S = 0.05
 ORPHAN_S = 0.5
-NOBODY = GroupMetadata("", -1)
 
 
 Act = Callable[[], Generator[Wait, None, None]]
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryOwnership:
-    """One moment's membership, as the sink reads it: metadata and epochs of the same moment."""
-
-    metadata: GroupMetadata = NOBODY
-    epochs: dict[TopicPartition, int] = field(default_factory=dict)
-
-    def holds(self, epochs: dict[TopicPartition, int]) -> bool:
-        """Whether all these partitions are still ours, without a break since the given assignments."""
-        mine = self.epochs
-        return all(mine.get(key) == epoch for key, epoch in epochs.items())
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """A function on its way to the source's task, and what came of it."""
-
-    function: Callable[[], Any]
-    then: Callable[[], object]
-    done: bool = False
-    result: Any = None
-    error: LogError | None = None
 
 
 class MemorySource:
@@ -108,7 +84,7 @@ class MemorySource:
         self._released: set[int] = set()
         self._mail: deque[tuple[str, Act]] = deque()
         self._mail_at = 0.0
-        self._calls: deque[Call] = deque()
+        self._calls = Calls()
         self._closed = False
         self._task = Task(clock, self._run())
         log.on_stable.append(self._on_stable)
@@ -169,9 +145,9 @@ class MemorySource:
         """Run a function on the source's task, soon; also while it waits for a release. `then` is called after."""
         call = Call(function, then)
         if self._closed:
-            call.done, call.error = True, LogError("_DESTROY")
+            call.fail()
         else:
-            self._calls.append(call)
+            self._calls.add(call)
             self._task.wake()
         return call
 
@@ -181,10 +157,7 @@ class MemorySource:
         self._epochs = {}
         self.ownership = MemoryOwnership(self.ownership.metadata)
         self._log.on_stable.remove(self._on_stable)
-        while self._calls:
-            call = self._calls.popleft()
-            call.done, call.error = True, LogError("_DESTROY")
-            call.then()
+        self._calls.refuse()
 
     # --- what the coordinator says, after a while ---------------------------------------------------------------------
 
@@ -224,7 +197,7 @@ class MemorySource:
         if self._instance is not None and self._heals_orphans:
             self._clock.later(self._revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(frozenset()))
         while True:
-            self._serve()
+            self._calls.serve()
             if self._mail:
                 yield self._latency(POLL_S)  # between what the client knows and what we publish
                 member, act = self._mail.popleft()
@@ -235,16 +208,6 @@ class MemorySource:
                 yield self._latency(POLL_S)
             else:
                 yield None
-
-    def _serve(self) -> None:
-        while self._calls:
-            call = self._calls.popleft()
-            try:
-                call.result = call.function()
-            except LogError as error:
-                call.error = error
-            call.done = True
-            call.then()
 
     def _publish(self) -> None:
         self.ownership = MemoryOwnership(self._metadata(), dict(self._epochs))
@@ -302,7 +265,7 @@ class MemorySource:
         deadline = self._clock.now + self._revoke_deadline_s
         self._clock.later(self._revoke_deadline_s, self._task.wake)
         while epoch not in self._released and self._clock.now < deadline:
-            self._serve()
+            self._calls.serve()
             yield None
         if epoch in self._released:
             self._unmark(self._attempts.left(partitions))
@@ -345,7 +308,7 @@ class MemorySource:
         self._disown(sorted(self._assigned))
         self.member = None
         while True:
-            self._serve()
+            self._calls.serve()
             yield None
 
     def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
