@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 from streamer.errors import ModelError
 from streamer.inference.custom import CustomModel
@@ -40,9 +40,18 @@ def load(spec: WorkerSpec, worker: int = 0) -> Model:
         return CustomModel(spec, located.module, located.name)
     if spec.task not in _FAMILIES:
         raise ModelError(f"task {spec.task!r} is unknown: it is one of {', '.join(TASKS)}, or any with a python: model")
-    module, name = _FAMILIES[spec.task]
-    family = getattr(import_module(f"streamer.inference.{module}"), name)
+    family = import_family(spec.task)
     if spec.on_overflow == "window" and not getattr(family, "windows", False):
         raise ModelError(f"task {spec.task} can't read a long text in windows: set on_overflow to truncate or reject")
     model: Model = family(spec, located, worker)
     return model
+
+
+def import_family(task: str) -> Any:
+    """What makes a model for one of `TASKS`, after all imports that it needs; they take seconds."""
+    utils: Any = import_module("transformers.utils")
+    # transformers imports these two wherever they are installed, for the losses of detectors and for assisted
+    # generation, which no family uses: a second of each start.
+    utils.is_scipy_available = utils.is_sklearn_available = lambda: False
+    module, name = _FAMILIES[task]
+    return getattr(import_module(f"streamer.inference.{module}"), name)

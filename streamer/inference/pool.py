@@ -8,6 +8,7 @@ import time
 
 from streamer.core.pipeline.protocol import Work
 from streamer.inference.channel import Compute
+from streamer.inference.launch import make_launcher
 from streamer.inference.process import WorkerProcess
 from streamer.inference.spec import WorkerSpec
 from streamer.ports import Post
@@ -17,10 +18,11 @@ _KILL_WAIT_S = 5.0
 
 
 class WorkerPool:
-    """`streamer.ports.Workers` over spawned processes: `count` of them, numbered from 0, each with the whole model."""
+    """`streamer.ports.Workers` over processes: `count` of them, numbered from 0, each with the whole model."""
 
     def __init__(self, spec: WorkerSpec, count: int, post: Post) -> None:
         self._spec = spec
+        self._launcher = make_launcher(spec)
         self.count = count
         self._post = post
         self._workers: dict[int, WorkerProcess] = {}
@@ -48,7 +50,7 @@ class WorkerPool:
         if worker in self._early:
             self._early.discard(worker)
             return
-        process = WorkerProcess(worker, self._spec, self._post)
+        process = WorkerProcess(worker, self._spec, self._launcher, self._post)
         self._workers[worker] = process
         self._starting.put(process)
 
@@ -71,6 +73,7 @@ class WorkerPool:
             process.wait(deadline - time.monotonic())
         for process in processes:
             process.kill()
+        self._launcher.close()
         for process in processes:
             process.wait(_KILL_WAIT_S)
         self._spawner.join(_KILL_WAIT_S)

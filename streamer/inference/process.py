@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import signal
 import socket
 import subprocess
-import sys
 import threading
 
 from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, WorkerLost, WorkerReady
@@ -26,7 +24,8 @@ from streamer.inference.channel import (
     Started,
     Stop,
 )
-from streamer.inference.spec import WorkerSpec, worker_environment
+from streamer.inference.launch import Launched, Launcher
+from streamer.inference.spec import WorkerSpec
 from streamer.ports import Post
 
 log = logging.getLogger(__name__)
@@ -36,18 +35,19 @@ _EXIT_GRACE_S = 2.0
 
 
 class WorkerProcess:
-    """A spawned worker with a thread that reads its frames and one that writes to it.
+    """A worker with a thread that reads its frames and one that writes to it.
 
     Posts its facts, and exactly one `WorkerLost` at the end, unless `close` was asked for.
     """
 
-    def __init__(self, worker: int, spec: WorkerSpec, post: Post) -> None:
+    def __init__(self, worker: int, spec: WorkerSpec, launcher: Launcher, post: Post) -> None:
         self.worker = worker
+        self._launcher = launcher
         self._spec = spec
         self._post = post
         self._outbox: queue.SimpleQueue[Compute | Start | Stop | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Launched | None = None
         self._killed = False
         self._closing = False
         self._reader: threading.Thread | None = None
@@ -103,17 +103,12 @@ class WorkerProcess:
         """True when the process has ended within `timeout_s`."""
         return self._ended.wait(max(0.0, timeout_s))
 
-    def _open(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    def _open(self) -> tuple[socket.socket, Launched]:
         """The process, and our end of its socket. Raises OSError."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                return ours, subprocess.Popen(
-                    [sys.executable, "-m", "streamer.inference.worker", str(theirs.fileno()), str(os.getpid())],
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    env=os.environ | worker_environment(self._spec),
-                )
+                return ours, self._launcher.launch(theirs)
         except OSError:
             ours.close()
             raise
@@ -123,7 +118,7 @@ class WorkerProcess:
         while (message := self._outbox.get()) is not None:
             channel.send(message)
 
-    def _read(self, channel: Channel[FromWorker], process: subprocess.Popen[bytes], writer: threading.Thread) -> None:
+    def _read(self, channel: Channel[FromWorker], process: Launched, writer: threading.Thread) -> None:
         last_word: Failed | None = None
         while (message := channel.receive()) is not None:
             match message:

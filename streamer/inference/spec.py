@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Backend = Literal["auto", "torch", "openvino"]
 Overflow = Literal["truncate", "reject", "window"]
+
+WORKER_NAME: Final = "streamer-worker"
+"""What `ps -o comm` and /proc/PID/comm call a worker; the kernel keeps 15 bytes."""
 
 # More threads than this on one forward batch pay little for the small matrices of encoders: start another worker.
 _THREADS_A_WORKER = 4

@@ -1,7 +1,7 @@
 """The worker's program: receive texts, encode them in one thread, run forward batches in the main one.
 
-Started by `process.WorkerProcess` as `python -m streamer.inference.worker FD PARENT`. It never outlives its driver:
-a thread watches the socket and ends the process at its end, also in mid-forward.
+Started by `launch`, as `python -m streamer.inference.worker FD PARENT` or by a fork of the fork server. It never
+outlives its driver: a thread watches the socket and ends the process at its end, also in mid-forward.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Sa
 from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError, place_of
 from streamer.inference.generator import Announcer, Generator, SteppingModel, StreamingModel
 from streamer.inference.model import Encoded, Model
+from streamer.inference.spec import WORKER_NAME
 
 # Of so many computations the lengths are sorted before they are cut into forward batches: with 1,024 a padded batch
 # holds about 1.07 to 1.17 tokens for each real one.
 WINDOW = 1024
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 
 
 class Pool:
@@ -198,8 +200,14 @@ def _load(start: Start) -> Model:
         raise WorkerFailureError(FailureClass.CODE, message, ExitCode.CONFIGURATION) from error
 
 
+def name_process(name: str) -> None:
+    """Tell the kernel what to call it: a forked process has its parent's command line."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())
+
+
 def die_with(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the driver's spawning thread ends: the second line behind the socket's end."""
+    """Ask the kernel for SIGKILL when the thread that launched us ends: the second line behind the socket's end."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -214,12 +222,13 @@ def _end_by_bug(channel: Channel[ToWorker], error: BaseException | None) -> NoRe
     os._exit(ExitCode.BUG)
 
 
-def main() -> NoReturn:
-    """Serve on the inherited socket; a terminal's Ctrl-C is the driver's to act on, which then closes us."""
+def work(sock: socket.socket, parent: int) -> NoReturn:
+    """Serve on `sock`; a terminal's Ctrl-C is the driver's to act on, which then closes us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    die_with(int(sys.argv[2]))
-    channel: Channel[ToWorker] = Channel(socket.socket(fileno=int(sys.argv[1])), ToWorker)
+    die_with(parent)
+    name_process(WORKER_NAME)
+    channel: Channel[ToWorker] = Channel(sock, ToWorker)
     root = logging.getLogger("streamer")
     root.addHandler(_ChannelHandler(channel))
     root.setLevel(logging.INFO)
@@ -241,4 +250,4 @@ def main() -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    work(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

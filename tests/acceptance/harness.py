@@ -25,6 +25,8 @@ from typing import Any, NamedTuple, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from streamer.inference.spec import WORKER_NAME
+
 ROOT = Path(__file__).parents[2]
 PIPELINE = "p"
 OBEDIENT = "python:tests.python_models:Obedient"
@@ -96,6 +98,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes that this one started, and theirs."""
+    return [one for child in children(pid) for one in (child, *descendants(child))]
+
+
 class Run:
     """A `streamer run` under way, with its log in a file."""
 
@@ -121,7 +128,7 @@ class Run:
 
     def worker_pids(self) -> list[int]:
         """The workers that live now; all that were ever seen here are remembered."""
-        found = [pid for pid in children(self.pid) if alive(pid) and _is_worker(pid)]
+        found = [pid for pid in descendants(self.pid) if alive(pid) and _is_worker(pid)]
         self.workers.update(found)
         return found
 
@@ -165,7 +172,7 @@ class Run:
 
 def _is_worker(pid: int) -> bool:
     with suppress(FileNotFoundError, ProcessLookupError):
-        return b"streamer.inference.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/comm").read_text().strip() == WORKER_NAME
     return False
 
 

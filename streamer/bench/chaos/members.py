@@ -17,13 +17,13 @@ from streamer.bench.bench import PIPELINE, Setup
 from streamer.bench.program import Program
 from streamer.bench.proxy import Proxy
 from streamer.errors import ExitCode
+from streamer.inference.spec import WORKER_NAME
 from streamer.local.watchdog import started_at
 
 STOP_S = 40.0
 RESTART_PAUSE_S = 1.0
 FOR_GOOD = frozenset({ExitCode.BUG, ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.HALTED, ExitCode.FENCED})
 """Ends that no fault excuses."""
-_WORKER = b"streamer.inference.worker"
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class Member:
         """The workers that live now; all that were ever seen are remembered for `kill_leftovers`."""
         if self.program is None:
             return []
-        found = [pid for pid in _children(self.program.pid) if _is_worker(pid)]
+        found = [pid for pid in _descendants(self.program.pid) if _is_worker(pid)]
         self._workers.update((pid, started_at(pid) or "") for pid in found if pid not in self._workers)
         return found
 
@@ -151,15 +151,16 @@ def _said(log: str, topic: str, words: tuple[str, ...]) -> Iterator[tuple[str, l
         yield said["message"], partitions, datetime.fromisoformat(said["time"]).timestamp()
 
 
-def _children(pid: int) -> list[int]:
+def _descendants(pid: int) -> list[int]:
     found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(FileNotFoundError, ProcessLookupError):
-            found += map(int, path.read_text().split())
+            for child in map(int, path.read_text().split()):
+                found += [child, *_descendants(child)]
     return found
 
 
 def _is_worker(pid: int) -> bool:
     with suppress(FileNotFoundError, ProcessLookupError):
-        return _WORKER in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/comm").read_text().strip() == WORKER_NAME
     return False

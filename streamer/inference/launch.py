@@ -1,0 +1,237 @@
+"""How a worker's process comes to be: spawned anew, or forked from a process that has imported already."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
+from typing import Protocol
+
+from streamer.inference.families import TASKS
+from streamer.inference.fork_orders import NOTICE, ORDER, Notice, Order
+from streamer.inference.processors import usable_gpus
+from streamer.inference.spec import WorkerSpec, worker_environment
+
+
+class Launched(Protocol):
+    """A process that was started; `subprocess.Popen` is one."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def kill(self) -> None:
+        """SIGKILL, unless it has ended."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, below 0 the number of the signal that ended it. Raises `subprocess.TimeoutExpired`."""
+
+
+class Launcher(Protocol):
+    """Starts workers. A worker lives no longer than the thread that launched it."""
+
+    def launch(self, theirs: socket.socket) -> Launched:
+        """Start a worker that is served over `theirs`. Raises OSError."""
+
+    def close(self) -> None:
+        """End what workers were launched from, and with it all of them."""
+
+
+def make_launcher(spec: WorkerSpec) -> Launcher:
+    """A fork server for families of transformers on a CPU. A GPU's driver does not survive a fork, and models without
+    torch start at once."""
+    forks = (
+        sys.platform == "linux"
+        and hasattr(os, "pidfd_open")
+        and spec.task in TASKS
+        and not spec.model.startswith(("builtin:", "python:"))
+        and (spec.device == "cpu" or (spec.device == "auto" and not usable_gpus("auto", os.environ)))
+    )
+    return ForkServer(spec) if forks else Spawner(spec)
+
+
+class Spawner:
+    """A fresh interpreter for each worker."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._environment = os.environ | worker_environment(spec)
+
+    def launch(self, theirs: socket.socket) -> Launched:
+        """Start the interpreter; the model's libraries load in it."""
+        return _spawn("streamer.inference.worker", theirs, self._environment)
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+class ForkServer:
+    """Workers forked from one process, which is started with the first and again should it have died."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._task = spec.task
+        self._environment = os.environ | worker_environment(spec)
+        self._spawner = Spawner(spec)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._server: _Server | None = None
+        self._unfit = False
+
+    def launch(self, theirs: socket.socket) -> Launched:
+        """Fork; the first waits for the imports, which a worker of its own would have to do too."""
+        if not self._unfit:
+            worker = self._running().fork(theirs)
+            if worker is not None:
+                return worker
+            self._unfit = True
+        return self._spawner.launch(theirs)
+
+    def close(self) -> None:
+        """Kill the server; the kernel then kills its workers."""
+        with self._lock:
+            self._closed = True
+            server = self._server
+        if server is not None:
+            server.close()
+
+    def _running(self) -> _Server:
+        with self._lock:
+            if self._closed:
+                raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+            if self._server is None or self._server.ended:
+                self._server = _Server(self._task, self._environment)
+            return self._server
+
+
+class _Server:
+    """One fork server that runs, as its driver sees it."""
+
+    def __init__(self, task: str, environment: Mapping[str, str]) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        self._numbers = count()
+        self._children: dict[int, _Forked] = {}
+        self._unfit = False
+        self.ended = False
+        try:
+            with theirs:
+                self._process = _spawn("streamer.inference.fork_server", theirs, environment, task)
+        except OSError:
+            self._control.close()
+            raise
+        self._reader = threading.Thread(target=self._read, name="fork-server-reader", daemon=True)
+        self._reader.start()
+
+    def fork(self, theirs: socket.socket) -> _Forked | None:
+        """A worker; None when this server may not fork. Raises OSError."""
+        child = _Forked(self, next(self._numbers))
+        with self._lock:
+            if not self.ended:
+                self._children[child.number] = child
+                socket.send_fds(self._control, [ORDER.pack(Order.FORK, child.number)], [theirs.fileno()])
+            else:
+                child.end(self._process.returncode)
+        child.answered.wait()
+        if self._unfit:
+            return None
+        if child.refused:
+            raise OSError(child.refused, os.strerror(child.refused))
+        return child
+
+    def kill(self, number: int) -> None:
+        """By the server, which knows whether the process id is still the child's."""
+        with self._lock:
+            if number in self._children:
+                with suppress(OSError):  # the server is dead, and what it forked with it
+                    self._control.send(ORDER.pack(Order.KILL, number))
+
+    def close(self) -> None:
+        """Kill it and wait for its end."""
+        self._process.kill()
+        self._reader.join()
+
+    def _read(self) -> None:
+        while notice := self._receive():
+            kind, number, value = NOTICE.unpack(notice)
+            if kind == Notice.UNFIT:
+                self._unfit = True
+                continue
+            with self._lock:
+                child = self._children[number] if kind == Notice.FORKED else self._children.pop(number)
+            if kind == Notice.FORKED:
+                child.begin(value)
+            elif kind == Notice.REFUSED:
+                child.refuse(value)
+            else:
+                child.end(value)
+        status = self._process.wait()
+        with self._lock:
+            self.ended = True
+            orphans = list(self._children.values())
+            self._children.clear()
+            self._control.close()
+        for child in orphans:  # the kernel has killed those that there were
+            child.end(-signal.SIGKILL if child.pid else status)
+
+    def _receive(self) -> bytes:
+        """The next notice; nothing when the server has ended."""
+        try:
+            return self._control.recv(NOTICE.size)
+        except ConnectionResetError:  # it ended with an order unread
+            return b""
+
+
+class _Forked:
+    """A worker that a server has forked, or will have."""
+
+    def __init__(self, server: _Server, number: int) -> None:
+        self.number = number
+        self.pid = 0
+        self.refused = 0
+        self.answered = threading.Event()
+        self._server = server
+        self._ended = threading.Event()
+        self._status = 0
+
+    def begin(self, pid: int) -> None:
+        """It was forked."""
+        self.pid = pid
+        self.answered.set()
+
+    def refuse(self, error: int) -> None:
+        """It could not be forked, with this errno."""
+        self.refused = error
+        self.answered.set()
+
+    def end(self, status: int) -> None:
+        """It has ended, or its server before it began."""
+        self._status = status
+        self._ended.set()
+        self.answered.set()
+
+    def kill(self) -> None:
+        """SIGKILL, unless it has ended."""
+        self._server.kill(self.number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As Popen's."""
+        if not self._ended.wait(timeout):
+            raise subprocess.TimeoutExpired("worker", timeout or 0.0)
+        return self._status
+
+
+def _spawn(
+    module: str, theirs: socket.socket, environment: Mapping[str, str], *arguments: str
+) -> subprocess.Popen[bytes]:
+    """Run a module as a program that is told its socket and its parent. Raises OSError."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid()), *arguments],
+        pass_fds=(theirs.fileno(),),
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
