@@ -17,6 +17,7 @@ from typing import Protocol
 from streamer.inference.families import TASKS
 from streamer.inference.fork_orders import NOTICE, ORDER, Notice, Order
 from streamer.inference.processors import usable_gpus
+from streamer.inference.reference import may_be_files
 from streamer.inference.spec import WorkerSpec, worker_environment
 
 
@@ -50,7 +51,7 @@ def make_launcher(spec: WorkerSpec) -> Launcher:
         sys.platform == "linux"
         and hasattr(os, "pidfd_open")
         and spec.task in TASKS
-        and not spec.model.startswith(("builtin:", "python:"))
+        and may_be_files(spec.model)  # if not, a worker that imports nothing says so at once
         and (spec.device == "cpu" or (spec.device == "auto" and not usable_gpus("auto", os.environ)))
     )
     return ForkServer(spec) if forks else Spawner(spec)

@@ -61,6 +61,17 @@ def resolve(reference: str, *, downloads: bool = False) -> Located | PythonClass
     return Located(path.resolve(), path.resolve().name)
 
 
+def may_be_files(reference: str) -> bool:
+    """Whether it leads to a directory of files, as far as can be told without a hub's client, which takes long to
+    import."""
+    if _HUB.fullmatch(reference) and not Path(reference).is_dir():
+        return True
+    try:
+        return isinstance(resolve(reference), Located)
+    except ModelError:
+        return False
+
+
 def _package(reference: str, rest: str) -> Located:
     package, _, folder = rest.partition("/")
     if not package.isidentifier():

