@@ -80,7 +80,7 @@ class Forwarder:
     def run(self, window: Batch) -> None:
         """Run all of a window in batches of similar lengths. Raises `WorkerFailureError` when the worker must end."""
         ordered = sorted(window, key=lambda computation: computation.encoded.length, reverse=True)
-        sizes = [(computation.encoded.length, computation.encoded.rows) for computation in ordered]
+        sizes = _sizes(ordered)
         while ordered:
             count = cut(sizes, self.batching)
             self._run_batch(ordered[:count])
@@ -127,8 +127,8 @@ class Forwarder:
                     FailureClass.DEVICE,
                     "out of memory for one text alone: give the worker more memory or lower the model's maximum length",
                 )
-            padded = max(one.encoded.length for one in batch) * sum(one.encoded.rows for one in batch)
-            self.batching = replace(self.batching, tokens=max(1, min(self.batching.tokens, padded) // 2))
+            computed = self.batching.computed(_sizes(batch))
+            self.batching = replace(self.batching, tokens=max(1, min(self.batching.tokens, computed) // 2))
             self._model.batching = self.batching
             if len(batch) == 1:  # its rows in smaller passes
                 self._divide(batch)
@@ -146,8 +146,8 @@ class Forwarder:
         outcome = self._attempt([computation.encoded for computation in batch])
         self._seconds += time.perf_counter() - began
         self._passes += 1
-        if batch[0].encoded.tokens:  # a batch stands longest first
-            self._computed_tokens += batch[0].encoded.length * sum([one.encoded.rows for one in batch])
+        if batch[0].encoded.tokens:
+            self._computed_tokens += self.batching.computed(_sizes(batch))
         return outcome
 
     def _attempt(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite] | _Failure:
@@ -259,6 +259,10 @@ class Forwarder:
         self._passes = 0
         self._computed_tokens = 0
         self._seconds = 0.0
+
+
+def _sizes(batch: Batch) -> list[tuple[int, int]]:
+    return [(computation.encoded.length, computation.encoded.rows) for computation in batch]
 
 
 # Of torch on CUDA and on a CPU (Linux, Windows), and of C++ below OpenVINO.

@@ -55,12 +55,20 @@ class Batching:
     """How a device likes its forward batches.
 
     `tokens` bounds a batch's longest length times its size. Beyond `floor_tokens`, padded tokens stay below `waste`
-    times the real ones; below it a pass of its own costs more than the padding it saves.
+    times the real ones; below it a pass of its own costs more than the padding it saves. Where the network computes
+    real tokens alone, `packed`, those are what `tokens` bounds.
     """
 
     tokens: int
     waste: float
     floor_tokens: int
+    packed: bool = False
+
+    def computed(self, sizes: Sequence[tuple[int, int]]) -> int:
+        """The tokens that a batch of `sizes` (length and rows, longest first) makes the network compute."""
+        if self.packed:
+            return sum([length * rows for length, rows in sizes])
+        return sizes[0][0] * sum([rows for _, rows in sizes])
 
 
 def cut(sizes: Sequence[tuple[int, int]], batching: Batching) -> int:
@@ -74,7 +82,7 @@ def cut(sizes: Sequence[tuple[int, int]], batching: Batching) -> int:
         real += length * own_rows
         padded = longest * rows
         wasteful = padded > batching.waste * real and padded > batching.floor_tokens
-        if count and (padded > batching.tokens or wasteful):
+        if count and ((real if batching.packed else padded) > batching.tokens or wasteful):
             return count
     return len(sizes)
 
@@ -87,6 +95,8 @@ def cut(sizes: Sequence[tuple[int, int]], batching: Batching) -> int:
 CPU_BATCHING: Final = Batching(4096, 1.05, 256)
 # A GPU waits for its launches in small batches.
 CUDA_BATCHING: Final = Batching(32768, 1.15, 4096)
+# A packed encoder's vectors are padded for the head: that costs memory alone, a fraction of what its layers take.
+PACKED_WASTE: Final = 2.0
 
 
 class Model(Protocol):

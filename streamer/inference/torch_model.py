@@ -1,10 +1,11 @@
-"""What all families on torch share: safe loading, device and dtype, and padded forward passes."""
+"""What all families on torch share: safe loading, device and dtype, and forward passes."""
 
 from __future__ import annotations
 
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,8 +18,10 @@ from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import ModelError
 from streamer.inference.device import choose_device, choose_dtype, free_memory, use_threads
 from streamer.inference.family import Family, Numbers
-from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, cut
+from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, PACKED_WASTE, cut
 from streamer.inference.openvino_network import OpenVinoNetwork, installed, open_network
+from streamer.inference.packed_attention import UnpackableError, packs
+from streamer.inference.packed_encoder import PackedEncoder, pack_network
 from streamer.inference.packed_linear import pack
 from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view
@@ -52,6 +55,7 @@ class TorchModel(Family):
             self.read_options(path, spec.options)
             self.device = choose_device(spec.device, worker)
             self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
+            self._packed: PackedEncoder | None = None
             self.probe, *checks = self.encode_checks()
             self.network = self._load(path)
             dtype, backend = self._hasten(path, revision, [row for check in checks for row in check.content.rows])
@@ -110,6 +114,8 @@ class TorchModel(Family):
             type_ids[real] = np.fromiter(flat, np.int64, int(lengths.sum()))
             inputs["token_type_ids"] = torch.from_numpy(type_ids).to(self.device)
         mask = torch.from_numpy(real.astype(np.int64)).to(self.device) if padded else None
+        if self._packed is not None:
+            self._packed.lay(lengths, pads_left=pads_left)
         with torch.inference_mode():
             numbers: Numbers = self.rows(inputs, mask).cpu().numpy()
         if not (self.token_rows and padded):
@@ -161,6 +167,8 @@ class TorchModel(Family):
                 dtype, tolerance = torch.float32, FLOAT32_TOLERANCE
         if self._spec.compile:
             self._compile(lambda: self._distance(rows, reference) <= tolerance)
+        elif packs(self.device, dtype):
+            self._pack(rows, reference, tolerance)
         elif self.device.type == "cpu" and dtype is not torch.float16:
             packing = pack(self.network)
             try:
@@ -183,6 +191,34 @@ class TorchModel(Family):
         if reason:
             log.warning("%s runs without torch.compile (%s)", self._spec.model, reason)
             self.network = plain
+
+    def _pack(self, rows: list[Row], reference: list[Numbers], tolerance: float) -> None:
+        """Without padding in the encoder, if it can do so and its numbers agree: else it is said, and padding stays."""
+        long = joined(rows, self.tokenizer.max_tokens)  # reaches beyond what a token of local attention sees
+        rows, reference = [*rows, long], [*reference, *self._pass([long])]
+        try:
+            packing = pack_network(self.network)
+        except UnpackableError as error:
+            log.info("%s runs padded: %s", self._spec.model, error)
+            return
+        self.network, self._packed = packing.network, packing.encoder
+        try:
+            distance = self._distance(rows, reference)
+        except Exception as error:  # of transformers and torch, for what they do not support
+            reason = str(error) if isinstance(error, UnpackableError) else type(error).__name__
+            log.info("%s runs padded: %s", self._spec.model, reason)
+        else:
+            if distance <= tolerance:
+                self.batching = replace(self.batching, packed=True, waste=PACKED_WASTE)
+                log.info("%s runs packed, without padding", self._spec.model)
+                return
+            log.warning(
+                "%s runs padded: packed it is %.3g from its padded outputs, more than %.3g",
+                self._spec.model,
+                distance,
+                tolerance,
+            )
+        self.network, self._packed = packing.undo(), None
 
     def _take_openvino(self, revision: str, dtype: torch.dtype, fits: Callable[[], bool]) -> bool:
         """Let OpenVINO run the network where the spec allows it and its numbers agree. Raises `ModelError` when it was
@@ -237,3 +273,12 @@ class TorchModel(Family):
         alone = [own for row in rows for own in self._pass([row])]
         pairs = zip(alone + self._pass(rows), reference + reference, strict=True)
         return float(np.max([self.distance(own, expected) for own, expected in pairs]))
+
+
+def joined(rows: Sequence[Row], most: int) -> Row:
+    """One row of all tokens, at most so many."""
+    ids = list(chain.from_iterable(row.ids for row in rows))[:most]
+    if all(row.type_ids is None for row in rows):
+        return Row(ids, None)
+    type_ids = chain.from_iterable(row.type_ids or [0] * len(row.ids) for row in rows)
+    return Row(ids, list(type_ids)[:most])

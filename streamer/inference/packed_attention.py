@@ -1,0 +1,126 @@
+"""Attention over sequences that lie packed, one after the other without padding, each seeing its own tokens alone.
+
+On a GPU by torch's kernel for variable lengths, on a CPU by the same products for each sequence by itself: whatever
+else a packed encoder computes is the same code on both. Not yet measured on a GPU.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, Final
+
+import torch
+from transformers import AttentionInterface
+
+# transformers takes a name with "flash" in it for its own; and it builds no mask for one without a mask function.
+NAME: Final = "packed_by_bounds"
+
+# What transformers hands to every attention and what changes no number of it.
+_HARMLESS: Final = frozenset(
+    {
+        "cu_seq_lens_k",
+        "deterministic",  # of a backward pass
+        "dropout",  # 0 in inference
+        "max_length_k",
+        "output_attentions",
+        "output_hidden_states",
+        "position_ids",  # rotated into query and key already
+        "return_dict",
+        "use_cache",
+    }
+)
+
+
+class UnpackableError(Exception):
+    """The network can't run packed; `str()` says why."""
+
+
+def packs(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether packed sequences are worth trying there. The GPU's kernel takes half precision alone; on a CPU, sequences
+    sorted by length and padded are as fast."""
+    return device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
+
+
+def attend_packed(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    is_causal: bool | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """As transformers calls it: query, key and value (1, heads, tokens, d), the output (1, tokens, heads, d).
+
+    `cu_seq_lens_q` are the bounds of the sequences, (n + 1) of int32 from 0 to all tokens; `max_length_q` is the
+    longest of them. Raises `UnpackableError` for what only some other attention can do.
+    """
+    if cu_seq_lens_q is None or max_length_q is None:
+        raise UnpackableError("its attention is not told where a sequence ends")
+    if attention_mask is not None:
+        raise UnpackableError("its attention has a mask of its own")
+    if getattr(module, "is_causal", True) if is_causal is None else is_causal:
+        raise UnpackableError("its attention is causal")
+    if query.shape != key.shape or query.shape != value.shape:
+        raise UnpackableError("its queries and its keys are not of one shape")
+    asked = sorted(name for name, given in others.items() if name not in _HARMLESS and given is not None)
+    if asked:
+        raise UnpackableError(f"its attention asks for {asked[0]}")
+    # As transformers' own kernels read it: the token itself is counted.
+    reach = None if sliding_window is None else sliding_window - 1
+    attend = _by_kernel if query.device.type == "cuda" else _one_by_one
+    queries, keys, values = (part[0].transpose(0, 1) for part in (query, key, value))
+    return attend(queries, keys, values, cu_seq_lens_q, max_length_q, scaling, reach).unsqueeze(0), None
+
+
+def register() -> str:
+    """Make it known to transformers; returns the name to ask for."""
+    AttentionInterface.register(NAME, attend_packed)
+    return NAME
+
+
+def _by_kernel(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    bounds: torch.Tensor,
+    longest: int,
+    scale: float | None,
+    reach: int | None,
+) -> torch.Tensor:
+    """(tokens, heads, d) each. `reach` is how far a token sees to either side; None sees its whole sequence."""
+    from torch.nn.attention import varlen  # the CPU's workers do without
+
+    window = (-1, -1) if reach is None else (reach, reach)
+    attended = varlen.varlen_attn(
+        queries, keys, values, bounds, bounds, longest, longest, scale=scale, window_size=window
+    )
+    assert isinstance(attended, torch.Tensor)  # a tuple with what only `return_aux` asks for
+    return attended
+
+
+def _one_by_one(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    bounds: torch.Tensor,
+    longest: int,
+    scale: float | None,
+    reach: int | None,
+) -> torch.Tensor:
+    """What `_by_kernel` computes, on any device and in any dtype."""
+    near = None
+    if reach is not None and reach < longest - 1:
+        places = torch.arange(longest, device=queries.device)
+        near = (places[:, None] - places).abs() <= reach
+    attended = torch.empty_like(queries)
+    for first, last in pairwise(bounds.tolist()):
+        query, key, value = (part[first:last].transpose(0, 1).unsqueeze(0) for part in (queries, keys, values))
+        mask = None if near is None else near[: last - first, : last - first]
+        alone = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+        attended[first:last] = alone[0].transpose(0, 1)
+    return attended
