@@ -39,6 +39,8 @@ class BulkRun:
     forward_s: float
     busy: float
     """The forward thread's share of that time in forward passes."""
+    computed: float
+    """Tokens that the network computed for each of the texts' own: above 1 by what is padded."""
 
 
 class BulkWorker:
@@ -73,7 +75,7 @@ class BulkWorker:
         self._pool.send(0, Work(list(range(len(texts))), list(texts)))
         done = 0
         first: tuple[float, int] | None = None
-        tokens, forward_s, busy_s, last = 0, 0.0, 0.0, 0.0
+        tokens, computed, forward_s, busy_s, last = 0, 0, 0.0, 0.0, 0.0
         while done < len(texts):
             fact = self._next(ForwardDone, FORWARD_S)
             if any(type(outcome) is not Answer for outcome in fact.outcomes):
@@ -85,10 +87,12 @@ class BulkWorker:
                 first = (last, done)
             else:
                 tokens += fact.real_tokens
+                computed += fact.computed_tokens
                 busy_s += fact.seconds
         assert first is not None
         seconds = max(last - first[0], 1e-9)
-        return BulkRun((done - first[1]) / seconds, tokens / seconds, forward_s, busy_s / seconds)
+        share = computed / max(1, tokens)
+        return BulkRun((done - first[1]) / seconds, tokens / seconds, forward_s, busy_s / seconds, share)
 
     def _next(self, kind: type[_Fact], timeout_s: float) -> _Fact:
         deadline = time.monotonic() + timeout_s

@@ -76,12 +76,14 @@ def device_speed(
         _figure("texts", [run.texts_per_s for run in runs], "/s"),
         _figure("model FLOP utilisation", used, ""),
         _figure("busy share of the forward thread", [run.busy for run in runs], ""),
+        _figure("computed tokens for each real one", [run.computed for run in runs], ""),
         Figure("matrix peak", peak / 1e12, "TFLOP/s"),
     ]
     notes = [
         f"{card.name} on {_named(card.device)}, {card.dtype}, {card.backend}; {spec.threads} CPU thread(s)",
         f"{texts:,} texts of {mean_tokens} tokens in the mean; medians of {rounds} rounds",
         f"ready in {worker.ready_s:.1f} s",
+        "computed tokens for each real one: exactly 1 where the encoder runs packed, above it by what is padded",
         "model FLOP utilisation: the linear layers' arithmetic over the matrix peak of their shapes in this dtype",
     ]
     return Section("A worker fed from memory", figures, notes)
