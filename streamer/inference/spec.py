@@ -22,8 +22,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
 
     `backend` `auto` takes OpenVINO for encoders on a CPU where it is installed and agrees with torch; `compile` is
     torch's. `device` is `auto` (worker n takes GPU n modulo their number, else the CPU), `cpu` or `cuda:N`.
-    `batch_tokens` bounds a forward batch's padded tokens, 0 is the device's default. `options` are the task's own and
-    are checked by its family. `max_text_bytes` refuses larger texts before tokenising, 0 does not.
+    `batch_tokens` bounds the tokens that a forward batch computes, 0 is the device's default. `options` are the task's
+    own and are checked by its family. `max_text_bytes` refuses larger texts before tokenising, 0 does not.
     """
 
     pipeline: str

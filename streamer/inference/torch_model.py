@@ -194,7 +194,8 @@ class TorchModel(Family):
 
     def _pack(self, rows: list[Row], reference: list[Numbers], tolerance: float) -> None:
         """Without padding in the encoder, if it can do so and its numbers agree: else it is said, and padding stays."""
-        long = joined(rows, self.tokenizer.max_tokens)  # reaches beyond what a token of local attention sees
+        # One that reaches beyond what a token of local attention sees; held to its padded pass in this dtype.
+        long = joined(rows, self.tokenizer.max_tokens)
         rows, reference = [*rows, long], [*reference, *self._pass([long])]
         try:
             packing = pack_network(self.network)
