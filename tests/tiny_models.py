@@ -27,17 +27,21 @@ MODERNBERT: Final = "modernbert"
 DEBERTA: Final = "deberta-v2"
 ELECTRA: Final = "electra"
 MPNET: Final = "mpnet"
+XLM_ROBERTA: Final = "xlm-roberta"
+MOBILEBERT: Final = "mobilebert"
 
 _KINDS = {
     BERT: "wordpiece",
     DISTILBERT: "wordpiece",
     ELECTRA: "wordpiece",
     MPNET: "wordpiece",
+    MOBILEBERT: "wordpiece",
     ROBERTA: "bytes",
     MODERNBERT: "bytes",
     DEBERTA: "unigram",
+    XLM_ROBERTA: "unigram",
 }
-_TAKES_TYPE_IDS = {BERT, ELECTRA, DEBERTA}
+_TAKES_TYPE_IDS = {BERT, ELECTRA, DEBERTA, MOBILEBERT}
 
 
 def tiny(
@@ -58,8 +62,8 @@ def tiny(
 
     path.mkdir(parents=True, exist_ok=True)
     vocabulary = _write_tokenizer(path, architecture, max_tokens)
-    # RoBERTa and MPNet number positions from the padding token on.
-    offset = 2 if architecture in (ROBERTA, MPNET) else 0
+    # RoBERTa and its kin number positions from the padding token on.
+    offset = 2 if architecture in (ROBERTA, XLM_ROBERTA, MPNET) else 0
     config = {
         "vocab_size": vocabulary,
         "hidden_size": 32,
@@ -92,6 +96,7 @@ def tiny(
 _OWN: Final[dict[str, dict[str, Any]]] = {
     DISTILBERT: {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
     ELECTRA: {"embedding_size": 32},
+    MOBILEBERT: {"embedding_size": 32, "intra_bottleneck_size": 32, "num_feedforward_networks": 1},
     DEBERTA: {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16},
     MODERNBERT: {"global_attn_every_n_layers": 2, "local_attention": 16},
 }
