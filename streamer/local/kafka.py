@@ -79,7 +79,7 @@ def prepare_brokers(
     return [
         LocalProcess(
             f"Kafka broker {node}",
-            runtime.broker_command(folder / _LOG_CONFIGURATION_FILE, folder / "server.properties"),
+            runtime.broker_command(folder / _LOG_CONFIGURATION_FILE, folder / "server.properties", alone=replicas == 1),
             folder / "kafka.log",
             _Probe(node, broker_ports[node - 1]),
             watchdog,

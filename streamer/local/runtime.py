@@ -12,8 +12,10 @@ from streamer.local.programs import Java, find_java
 
 # The serial collector leaves the other cores to the pipeline; 512 MB hold a broker under load.
 _BROKER_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC")
-# A tool ends before the optimising compiler pays.
-_TOOL_OPTIONS = ("-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# The optimising compiler takes a core for minutes. A tool ends before it pays; several brokers on one machine, which
+# compile the same code side by side, leave more to everything else without it.
+_QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
+_TOOL_OPTIONS = ("-Xmx128m", "-XX:+UseSerialGC", _QUICK_COMPILER)
 
 
 class _ArchiveWay(NamedTuple):
@@ -42,10 +44,11 @@ class Runtime:
         """Where the class archive for just this Java and these jars lies, if it was made."""
         return self.jars.with_name(f"{self.jars.name}-java-{self.java.version}.jsa")
 
-    def broker_command(self, log_configuration: Path, properties: Path) -> list[str]:
-        """The command of a broker with the given files."""
+    def broker_command(self, log_configuration: Path, properties: Path, *, alone: bool = True) -> list[str]:
+        """The command of a broker with the given files, the only one here or not."""
         archive = [f"-XX:{self._archive_way.record}={self.record}"] if self.record else self._use_archive()
-        return [*self._java_command(log_configuration, [*archive, *_BROKER_OPTIONS]), "kafka.Kafka", str(properties)]
+        options = [*archive, *_BROKER_OPTIONS, *([] if alone else [_QUICK_COMPILER])]
+        return [*self._java_command(log_configuration, options), "kafka.Kafka", str(properties)]
 
     def tool_command(self, log_configuration: Path, main_class: str) -> list[str]:
         """The command, still without arguments, of one of Kafka's tools."""

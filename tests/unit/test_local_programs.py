@@ -117,6 +117,14 @@ def test_class_archive_is_used_in_the_way_of_each_java(major: int, use: str, wri
     assert not [option for option in recording if str(archive) in option]
 
 
+def test_brokers_beside_one_another_compile_quickly(tmp_path: Path) -> None:
+    """A single one may take its time, for speed later."""
+    runtime = Runtime(Java(Path("java"), "17.0.1", 17), tmp_path / "kafka")
+    files = (tmp_path / "log4j2.xml", tmp_path / "server.properties")
+    assert "-XX:TieredStopAtLevel=1" not in runtime.broker_command(*files)
+    assert "-XX:TieredStopAtLevel=1" in runtime.broker_command(*files, alone=False)
+
+
 def test_silent_docker_engine_is_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Docker client whose engine does not answer within a second counts as no Docker."""
     _script(tmp_path, "docker", "exec sleep 30")
