@@ -2,7 +2,7 @@
 
 Importing torch and transformers takes seconds and hundreds of megabytes at each start of a worker; here it is done once
 for all of a driver's workers, whose pages are then shared. Started by `launch.ForkServer` as
-`python -m streamer.inference.fork_server FD PARENT TASK`. It stays single-threaded, touches no device and ends with its
+`python -m streamer.inference.fork_server FD PARENT TASK`. It has one thread, touches no device and ends with its
 driver; its workers end with it. Linux only.
 """
 
@@ -14,6 +14,7 @@ import selectors
 import signal
 import socket
 import sys
+import warnings
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -51,7 +52,10 @@ class _Server:
     def _fork(self, number: int, theirs: int) -> None:
         parent = os.getpid()
         try:
-            child = os.fork()
+            with warnings.catch_warnings():
+                # Python 3.12 counts the threads that numpy's OpenBLAS keeps, which stops them for a fork by itself.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
         except OSError as error:
             os.close(theirs)
             self._tell(Notice.REFUSED, number, error.errno or 0)

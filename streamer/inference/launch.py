@@ -49,12 +49,21 @@ def make_launcher(spec: WorkerSpec) -> Launcher:
     torch start at once."""
     forks = (
         sys.platform == "linux"
-        and hasattr(os, "pidfd_open")
+        and _has_pidfds()
         and spec.task in TASKS
         and may_be_files(spec.model)  # if not, a worker that imports nothing says so at once
         and (spec.device == "cpu" or (spec.device == "auto" and not usable_gpus("auto", os.environ)))
     )
     return ForkServer(spec) if forks else Spawner(spec)
+
+
+def _has_pidfds() -> bool:
+    """Linux has them since 5.3; a container's seccomp profile may forbid them."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
 
 
 class Spawner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import signal
@@ -275,3 +276,15 @@ def test_who_forks_and_who_spawns(spec: WorkerSpec) -> None:
         WorkerSpec("test", TASK, "package:not_installed_here/model"),
     ):
         assert isinstance(make_launcher(other), Spawner)
+
+
+def test_without_descriptors_of_processes_workers_are_spawned(
+    spec: WorkerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an old kernel, or where a container's profile forbids them."""
+
+    def refuse(pid: int) -> int:
+        raise OSError(errno.ENOSYS, "refused")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    assert isinstance(make_launcher(spec), Spawner)
