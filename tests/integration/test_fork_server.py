@@ -130,15 +130,6 @@ def test_the_death_of_the_server_ends_its_workers_and_the_next_start_has_a_new_o
     assert isinstance(pair.run(["good"])[0], Answer)
 
 
-def test_nothing_is_left_after_closing(spec: WorkerSpec) -> None:
-    """Neither the workers nor what they came from."""
-    workers = Workers(spec)
-    processes = [server(workers), *map(psutil.Process, workers.pool.pids.values())]
-    workers.pool.close(5.0)
-    assert all_gone(processes)
-    assert workers.inbox.empty()
-
-
 def test_closing_does_not_wait_for_imports(spec: WorkerSpec) -> None:
     """Right after the start; no loss is posted."""
     workers = Workers(spec, ready=False)
@@ -192,6 +183,14 @@ def test_a_worker_has_no_library_that_only_other_uses_of_transformers_need(pair:
     maps = {Path(entry.path) for entry in psutil.Process(pair.pool.pids[0]).memory_maps()}
     assert any("libtorch" in path.name for path in maps)
     assert not any({"scipy", "sklearn"} & set(path.parts) for path in maps)
+
+
+def test_nothing_is_left_after_closing(pair: Workers) -> None:
+    """Neither the workers nor what they came from. The last test of these two."""
+    processes = [server(pair), *map(psutil.Process, pair.pool.pids.values())]
+    pair.pool.close(5.0)
+    assert all_gone(processes)
+    assert pair.inbox.empty()
 
 
 def _start_with(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
