@@ -36,6 +36,11 @@ from streamer.ports import Post
 
 INIT_S = 5.0
 INIT_PATIENCE_S = 30.0
+FIRST_INIT_S = 0.2
+"""A broker that is still ending what the slot's last owner left open says so at once, and librdkafka asks again only
+after half a second; a new call asks at once. But a call while a request is under way asks twice, and the second answer
+fences the first (librdkafka 2.16), so only what was answered is asked again early."""
+NEXT_INIT_S = 0.1
 CALL_PATIENCE_S = 9.0  # below transaction.timeout.ms: past it the broker has aborted by itself
 _REBALANCES = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 """After an abort for another reason, such as an outage, the producer is not used again: the next
@@ -189,11 +194,13 @@ class TransactionalSink(_Sink):
     def _begin(self, patience_s: float) -> None:
         assert self._producer is not None
         deadline = time.monotonic() + patience_s
+        wait_s = FIRST_INIT_S
         while True:
             try:
-                self._producer.init_transactions(INIT_S)
+                self._producer.init_transactions(wait_s)
                 return
             except KafkaException as error:
+                wait_s = NEXT_INIT_S if error_of(error).code() == KafkaError.CONCURRENT_TRANSACTIONS else INIT_S
                 if act_on_producer(error) is not Act.RETRY or time.monotonic() > deadline:
                     raise start_error(
                         error, address=self._address, operation="Write", resource=self._resource
