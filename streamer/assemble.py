@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamer import __version__
 from streamer.cache.events import CacheEvent
@@ -26,7 +26,7 @@ from streamer.core.pipeline.protocol import Input, ModelCard, SinkFailed
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.report import Report, ReportBuilder
 from streamer.driver import Adapters, Driver
-from streamer.errors import ConfigurationError, ExitCode, StreamerError, UsageError
+from streamer.errors import ExitCode, StreamerError, UsageError
 from streamer.inference.pool import WorkerPool
 from streamer.inference.processors import usable_cores, usable_gpus
 from streamer.inference.spec import WorkerSpec, plan_threads
@@ -34,23 +34,24 @@ from streamer.kafka.clients import (
     consumer_properties,
     in_flight_bytes,
     make_consumer,
-    make_producer,
     producer_properties,
 )
+from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.orphans import OrphanWatch
+from streamer.kafka.output_limits import output_limits
 from streamer.kafka.sink import IdempotentSink, TransactionalSink
 from streamer.kafka.slots import Slot, take_slot
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.span_topic import SpanTopic
-from streamer.kafka.topics import check, connect, describe
-from streamer.observe import Follow, Meter, Tracer, Watchdog, on_cache_event
 from streamer.ports import Cache
-from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.spans import SpanExporter
 
+if TYPE_CHECKING:
+    from streamer.observe import Tracer
+    from streamer.telemetry.metrics import Metrics
+
 SINK_STANDING_S = 90.0
-DEFAULT_MESSAGE_BYTES = 1_048_588  # the broker's own default of max.message.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,10 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
         reports: dict[int, Report] = {}
         sink = _make_sink(config, name, slot, source, limits, inbox, reports)
         sink.connect()
+        # Imported while the brokers answer: the metrics' library is a tenth of all that a driver imports.
+        from streamer.observe import Follow, Meter, Watchdog, on_cache_event
+        from streamer.telemetry.metrics import Metrics
+
         metrics = Metrics(name)
         cache = make_cache(config, inbox.put, on_cache_event(metrics))
         available = (lambda: cache.available) if config.cache.url else None
@@ -135,6 +140,7 @@ def _make_tracer(
 ) -> Tracer | None:
     if not config.telemetry.spans:
         return None
+    from streamer.observe import Tracer
     from streamer.telemetry.otlp import OtlpEncoder  # brings protobuf, which takes a quarter second to import
 
     topic = SpanTopic(config.kafka, config.telemetry.spans)
@@ -234,29 +240,13 @@ def _check_topics(config: Config, name: str, inbox: SimpleQueue[Input]) -> Futur
 
     def check_now() -> None:
         try:
-            limits.set_result(_output_limits(config, name))
+            limits.set_result(output_limits(config, name))
         except Exception as error:
             limits.set_exception(error)
             inbox.put(_failure(error, "the topics could not be checked"))
 
     threading.Thread(target=check_now, name="topic-check", daemon=True).start()
     return limits
-
-
-def _output_limits(config: Config, name: str) -> dict[str, int]:
-    """`max.message.bytes` of every output topic, after checking all topics. Raises ConfigurationError with findings."""
-    admin = connect(config.kafka)
-    findings = check(admin, config, [name])
-    if findings:
-        lines = "\n".join(f"- {finding.topic}: {finding.problem}; {finding.mend}" for finding in findings)
-        raise ConfigurationError(f"the topics are not ready:\n{lines}")
-    pipeline = config.pipelines[name]
-    names = [pipeline.output, pipeline.dead_letter, *([config.telemetry.reports] if config.telemetry.reports else [])]
-    found = describe(admin, config.kafka, names)
-    return {
-        topic: (info.max_message_bytes if info and info.max_message_bytes else DEFAULT_MESSAGE_BYTES)
-        for topic, info in found.items()
-    }
 
 
 def _make_sink(
@@ -270,9 +260,8 @@ def _make_sink(
 ) -> TransactionalSink | IdempotentSink:
     pipeline = config.pipelines[name]
 
-    def properties() -> dict[str, Any]:
-        found = limits.result().values()
-        return producer_properties(config.kafka, pipeline, slot.name, batch_bytes=min(found), largest_bytes=max(found))
+    def properties(smallest: int, largest: int) -> dict[str, Any]:
+        return producer_properties(config.kafka, pipeline, slot.name, batch_bytes=smallest, largest_bytes=largest)
 
     def make_encoder(card: ModelCard) -> PlanEncoder:
         wanted = config.telemetry.reports or config.telemetry.http
@@ -294,7 +283,7 @@ def _make_sink(
     address = config.kafka.bootstrap_servers
     if pipeline.guarantee == "exactly_once":
         return TransactionalSink(
-            lambda: make_producer(properties()),
+            EarlyProducer(limits, properties),
             make_encoder,
             source,
             inbox.put,
@@ -303,7 +292,13 @@ def _make_sink(
         )
     sink: IdempotentSink
     sink = IdempotentSink(
-        lambda: make_producer({**properties(), "on_delivery": lambda error, message: sink.on_delivery(error, message)}),
+        EarlyProducer(
+            limits,
+            lambda *sizes: {
+                **properties(*sizes),
+                "on_delivery": lambda error, message: sink.on_delivery(error, message),
+            },
+        ),
         make_encoder,
         source,
         inbox.put,

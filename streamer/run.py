@@ -14,12 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from streamer.assemble import SINK_STANDING_S, Assembly, RunOptions, assemble, pipeline_of
 from streamer.config import Config
 from streamer.errors import ExitCode
-from streamer.telemetry.http import Server, Verdict, start
 from streamer.telemetry.stacks import StandingWatch
+
+if TYPE_CHECKING:
+    from streamer.telemetry.http import Server, Verdict
 
 RESTART_PAUSE_S = 1.0
 RESTART_PAUSE_MAX_S = 30.0
@@ -93,6 +96,8 @@ def _serve(config: Config, assembly: Assembly, index: int) -> Server | None:
     """/metrics, /livez and /readyz. Of several pipelines each has its own port: the configured one and those after."""
     if not config.telemetry.http:
         return None
+    from streamer.telemetry.http import Verdict, start  # imported while the brokers and the workers answer
+
     host, _, port = config.telemetry.http.rpartition(":")
     address = f"{host}:{int(port) + index if int(port) else 0}"
 

@@ -7,7 +7,6 @@ outlives its driver: a thread watches the socket and ends the process at its end
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import gc
 import logging
 import os
@@ -19,6 +18,8 @@ import threading
 import time
 from collections import deque
 from typing import NoReturn
+
+import msgspec
 
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelError
 from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Stop, ToWorker
@@ -164,7 +165,7 @@ def serve(channel: Channel[ToWorker], start: Start) -> None:
     gc.freeze()  # the model's objects live as long as the process: never walk them again
     arguments = (channel, inbox, pool, model, start.spec.max_text_bytes)
     threading.Thread(target=encode, args=arguments, name="encode", daemon=True).start()
-    channel.send(Ready(dataclasses.replace(model.card, load_s=round(time.perf_counter() - began, 3))))
+    channel.send(Ready(msgspec.structs.replace(model.card, load_s=round(time.perf_counter() - began, 3))))
     if isinstance(runner, Generator):
         runner.run()
         return

@@ -21,15 +21,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.errors import ExitCode
+from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
 from streamer.kafka.ownership import Ownership
 from streamer.ports import Post
@@ -65,7 +66,7 @@ class _Sink(ABC):
 
     def __init__(
         self,
-        make_producer: Callable[[], Producer],
+        producers: EarlyProducer,
         make_encoder: Callable[[ModelCard], PlanEncoder],
         offsets: Offsets,
         post: Post,
@@ -73,7 +74,7 @@ class _Sink(ABC):
     ) -> None:
         self.busy_since: float | None = None  # since when it is at one step of a plan
         self.plan_since: float | None = None  # since when it is at one plan, waits for brokers included
-        self._make_producer = make_producer
+        self._producers = producers
         self._make_encoder = make_encoder
         self._offsets = offsets
         self._post = post
@@ -94,8 +95,12 @@ class _Sink(ABC):
 
     def _connect(self) -> None:
         try:
-            self._producer = self._make_producer()
+            self._producer = self._producers.make()
             self._begin(INIT_PATIENCE_S)
+            if not self._producers.fits():
+                self._drop_producer()
+                self._producer = self._producers.make()
+                self._begin(INIT_PATIENCE_S)
         except Exception as error:
             self._connected.set_exception(error)
         else:
@@ -129,7 +134,7 @@ class _Sink(ABC):
                 self.busy_since = self.plan_since = began = time.monotonic()
                 fact = self._settle(plan)
                 self.busy_since = self.plan_since = None
-                fact = replace(fact, seconds=time.monotonic() - began)
+                fact = msgspec.structs.replace(fact, seconds=time.monotonic() - began)
                 if isinstance(fact, Unsettled):
                     log.warning("a plan came to nothing", extra={"data": {"reason": fact.reason}})
                 self._at_rest.set()
@@ -266,7 +271,7 @@ class TransactionalSink(_Sink):
         while not self._closing:
             self.busy_since = time.monotonic()  # waiting for brokers is no standing still
             self._drop_producer()
-            self._producer = self._make_producer()
+            self._producer = self._producers.make()
             try:
                 self._producer.init_transactions(INIT_S)
                 return
@@ -349,7 +354,7 @@ class IdempotentSink(_Sink):
             raise KafkaException(denied)
         self._drop_producer()
         self._failed.clear()
-        self._producer = self._make_producer()
+        self._producer = self._producers.make()
         return Unsettled(plan.settle, "delivery", restart=True)
 
 

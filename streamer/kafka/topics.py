@@ -144,6 +144,14 @@ def check(
 
     With `operator` also those of `streamer dlq`, which no pipeline needs.
     """
+    findings, _ = examine(admin, config, pipelines, operator=operator)
+    return findings
+
+
+def examine(
+    admin: AdminClient, config: Config, pipelines: Iterable[str] | None = None, *, operator: bool = False
+) -> tuple[list[Finding], dict[str, TopicInfo | None]]:
+    """What `check` finds, and the topics as they are, for who has to know both and asks once."""
     names = list(config.pipelines if pipelines is None else pipelines)
     topics = _topics(config, names) if operator else _topics(config, names).difference(OPERATOR_TOPICS)
     infos = describe(admin, config.kafka, topics)
@@ -152,7 +160,7 @@ def check(
         if demand.topic in OPERATOR_TOPICS and not operator:
             continue
         findings += _judge(demand, infos[demand.topic], config.kafka.bootstrap_servers)
-    return findings
+    return findings, infos
 
 
 def create(

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import replace
 from enum import StrEnum
+
+import msgspec
 
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
@@ -142,7 +143,7 @@ class MemorySink:
             except FencedError:
                 self._post(SinkFailed(ExitCode.FENCED, "another producer took this slot's transactional id"))
                 return
-            fact = replace(fact, seconds=self._clock.now - began)
+            fact = msgspec.structs.replace(fact, seconds=self._clock.now - began)
             self.busy = False
             outcome = "settled" if isinstance(fact, Settled) else fact.reason
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
 
 from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, ModelCard, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
@@ -166,7 +168,7 @@ class ScriptedWorkers:
 
     def replace_model(self, worker: int) -> None:
         """Other files are put in the model's place, which the next start finds: this worker ends by its device."""
-        self._card = replace(self._card, revision=f"after {self._card.revision}")
+        self._card = msgspec.structs.replace(self._card, revision=f"after {self._card.revision}")
         self.break_device(worker)
 
     def running(self) -> list[int]:

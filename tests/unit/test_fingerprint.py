@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streamer.core.fingerprint import KEY_BYTES, Fingerprinter
 from streamer.core.pipeline.protocol import ModelCard

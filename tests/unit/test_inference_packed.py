@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -74,7 +75,7 @@ def both(path: Path, task: str, pack: Callable[[bool], None], **options: Any) ->
     plain: Any = model_of(path, task, **options)
     assert packed._packed is not None
     assert plain._packed is None
-    assert packed.card == replace(plain.card, load_s=packed.card.load_s)
+    assert packed.card == msgspec.structs.replace(plain.card, load_s=packed.card.load_s)
     return packed, plain
 
 

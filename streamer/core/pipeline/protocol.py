@@ -2,12 +2,15 @@
 
 Adapters post inputs to the driver's one inbox; the driver hands each to `Pipeline.handle(input, now)` and executes
 the commands that it returns. Times (`now`, deadlines) are seconds of a monotonic clock.
+
+All are structs, which are made in C: as dataclasses they took a tenth of a driver's start, and of a worker's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.errors import DataFailure, ExitCode, FailureClass
@@ -15,42 +18,36 @@ from streamer.errors import DataFailure, ExitCode, FailureClass
 # --- facts from the source ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Assigned:
+class Assigned(msgspec.Struct, frozen=True):
     """We own these partitions from now on, each under the given assignment epoch."""
 
     epochs: dict[TopicPartition, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """Records were taken from the source."""
 
     batch: MicroBatch
 
 
-@dataclass(frozen=True, slots=True)
-class Revoking:
+class Revoking(msgspec.Struct, frozen=True):
     """These partitions go to another member as soon as the core answers `Release(epoch)`: the source waits."""
 
     epoch: int
     partitions: frozenset[TopicPartition]
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """These partitions are already somebody else's: nothing of theirs may be settled."""
 
     partitions: frozenset[TopicPartition]
 
 
-@dataclass(frozen=True, slots=True)
-class EndReached:
+class EndReached(msgspec.Struct, frozen=True):
     """`--until-end`: every record below the end offsets found at start was taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFailed:
+class SourceFailed(msgspec.Struct, frozen=True):
     """The source can't go on: fenced, offset out of range, no right to read."""
 
     exit_code: ExitCode
@@ -60,32 +57,28 @@ class SourceFailed:
 # --- facts from cache, workers and sink ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class CacheAnswered:
+class CacheAnswered(msgspec.Struct, frozen=True):
     """The answer to `LookUp`: one entry a key, None for a miss. An outage is all misses."""
 
     lookup: int
     answers: list[Answer | None]
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerReady(msgspec.Struct, frozen=True):
     """A worker loaded its model, passed its probe and waits for work."""
 
     worker: int
     model: ModelCard
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardStarted:
+class ForwardStarted(msgspec.Struct, frozen=True):
     """A worker is about to run these computations in one forward batch; its lease starts anew."""
 
     worker: int
     numbers: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardDone:
+class ForwardDone(msgspec.Struct, frozen=True):
     """A forward batch ended: `outcomes` runs in parallel to `numbers`."""
 
     worker: int
@@ -97,8 +90,7 @@ class ForwardDone:
     passes: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLost:
+class WorkerLost(msgspec.Struct, frozen=True):
     """A worker's process ended.
 
     `failure` is the worker's own word where it could give one: DEVICE (broken context, failed probe: start it again,
@@ -115,16 +107,14 @@ class WorkerLost:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """The transaction (or the acknowledged outcomes and commit) is durable; it took `seconds`."""
 
     settle: int
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Unsettled:
+class Unsettled(msgspec.Struct, frozen=True):
     """Nothing of the plan may be assumed durable, except what lies below `committed`.
 
     `reason` is for metrics: `ownership`, `abort`, `rebuild` or `delivery`. `committed` holds the group's offset of
@@ -134,26 +124,23 @@ class Unsettled:
 
     settle: int
     reason: str
-    committed: dict[TopicPartition, int] = field(default_factory=dict)
+    committed: dict[TopicPartition, int] = {}
     restart: bool = False
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class SinkFailed:
+class SinkFailed(msgspec.Struct, frozen=True):
     """The sink can't go on: fenced by another owner of the slot, or no right to write."""
 
     exit_code: ExitCode
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(msgspec.Struct, frozen=True):
     """Time passed; sent at least every 100 ms."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """Stop taking, settle what is finished by `deadline`, drop the rest, leave."""
 
     deadline: float
@@ -179,8 +166,7 @@ Input = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCard:
+class ModelCard(msgspec.Struct, frozen=True):
     """What a worker serves. `revision` is the digest of the model's files (or its class's own version).
 
     `temperature` is that of events which name none, where the model can sample; None where it never does.
@@ -202,23 +188,20 @@ class ModelCard:
 # --- wishes --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class LookUp:
+class LookUp(msgspec.Struct, frozen=True):
     """Ask the shared cache for these keys; the answer is `CacheAnswered` with the same number."""
 
     lookup: int
     keys: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(msgspec.Struct, frozen=True):
     """Write these answers to the shared cache; no answer is expected, a failure is nobody's concern."""
 
     entries: list[tuple[bytes, Answer]]
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """Computations for one worker, as columns. `pairs` and `params` are None when no computation has any.
 
     `alone` marks suspects: each runs by itself, after the worker's probe passed.
@@ -231,30 +214,26 @@ class Work:
     alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(msgspec.Struct, frozen=True):
     """Send work to a worker."""
 
     worker: int
     work: Work
 
 
-@dataclass(frozen=True, slots=True)
-class StartWorker:
+class StartWorker(msgspec.Struct, frozen=True):
     """Spawn this worker; ends in `WorkerReady` or `WorkerLost`."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class KillWorker:
+class KillWorker(msgspec.Struct, frozen=True):
     """Kill -9 this worker, whose lease passed its deadline; ends in `WorkerLost(hung=True)`."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """A finished prefix: records `first` to `last - 1` of a segment, all with outcomes."""
 
     batch: MicroBatch
@@ -263,8 +242,7 @@ class Run:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(msgspec.Struct, frozen=True):
     """Make these runs' outcomes and offsets durable together. `offsets` holds the next offset of each partition and
     `epochs` the assignment epoch under which its records were taken."""
 
@@ -274,15 +252,13 @@ class Settle:
     epochs: dict[TopicPartition, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(msgspec.Struct, frozen=True):
     """The workers are ready to serve this model: join the consumer group."""
 
     model: ModelCard
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """The source may have taken this many records and bytes in all since the start. Totals cannot race with records
     under way; a grant that does not grow holds the source."""
 
@@ -290,29 +266,25 @@ class Grant:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class MicroBatchDone:
+class MicroBatchDone(msgspec.Struct, frozen=True):
     """All of a micro-batch's records are durable or dropped: its span ends."""
 
     batch: MicroBatch
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """Let the revoked partitions of this epoch go."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rewind:
+class Rewind(msgspec.Struct, frozen=True):
     """Read these partitions again from their committed offsets, under a new assignment epoch."""
 
     partitions: frozenset[TopicPartition]
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True):
     """The pipeline is done: close everything and end the process with this exit code."""
 
     exit_code: ExitCode
