@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -26,10 +25,8 @@ from streamer.core.pipeline.protocol import Input, ModelCard, SinkFailed
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.report import Report, ReportBuilder
 from streamer.driver import Adapters, Driver
-from streamer.errors import ExitCode, StreamerError, UsageError
+from streamer.errors import ExitCode, StreamerError
 from streamer.inference.pool import WorkerPool
-from streamer.inference.processors import usable_cores, usable_gpus
-from streamer.inference.spec import WorkerSpec, plan_threads
 from streamer.kafka.clients import (
     consumer_properties,
     in_flight_bytes,
@@ -40,29 +37,17 @@ from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.orphans import OrphanWatch
 from streamer.kafka.output_limits import output_limits
 from streamer.kafka.sink import IdempotentSink, TransactionalSink
-from streamer.kafka.slots import Slot, take_slot
+from streamer.kafka.slots import Slot
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.span_topic import SpanTopic
 from streamer.ports import Cache
 from streamer.telemetry.spans import SpanExporter
+from streamer.workers import RunOptions, Started, pipeline_of
 
 if TYPE_CHECKING:
-    from streamer.observe import Tracer
+    from streamer.observe import Tracer, Watchdog
     from streamer.telemetry.metrics import Metrics
-
-SINK_STANDING_S = 90.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What `streamer run` was asked beside the configuration. `pipelines` run beside one another on this machine, this
-    one as number `index` (from 0)."""
-
-    until_end: bool = False
-    accept_dead_letters: int = 0
-    pipelines: int = 1
-    index: int = 0
 
 
 @dataclass(slots=True)
@@ -76,6 +61,7 @@ class Assembly:
     workers: WorkerPool
     slot: Slot
     metrics: Metrics
+    watchdog: Watchdog
     closers: list[Callable[[float], None]]
 
     def close(self, timeout_s: float) -> None:
@@ -85,23 +71,18 @@ class Assembly:
         self.slot.release()
 
 
-def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
-    """Build one pipeline on Kafka. Raises StreamerError: wrong configuration, slot taken.
+def assemble(config: Config, name: str, options: RunOptions, started: Started) -> Assembly:
+    """Build one pipeline on Kafka around its workers. Raises StreamerError, and closes them: wrong configuration.
 
-    The topics are checked while the workers load; what is wrong with them is posted as `SinkFailed`.
+    The topics are checked meanwhile; what is wrong with them is posted as `SinkFailed`.
     """
     pipeline_config = pipeline_of(config, name)
-    inbox: SimpleQueue[Input] = SimpleQueue()
-    limits = _check_topics(config, name, inbox)
-    workers, spec = worker_plan(pipeline_config, name, options.pipelines)
-    slot = take_slot(pipeline_config.group, pipeline_config.slot)
+    inbox, slot, pool = started.inbox, started.slot, started.pool
     with ExitStack() as undo:  # of a start that fails
-        undo.callback(slot.release)
-        pool = WorkerPool(spec, workers, inbox.put)
-        undo.callback(pool.close, 0.0)
-        pool.start_early()  # all else is made while the workers load
+        undo.callback(started.close)
+        limits = _check_topics(config, name, inbox)
         codec = Codec(name)
-        pipeline = Pipeline(policy_of(config, name, workers, options.accept_dead_letters), codec)
+        pipeline = Pipeline(policy_of(config, name, pool.count, options.accept_dead_letters), codec)
         properties = consumer_properties(config.kafka, pipeline_config, slot.name)
         properties["enable.partition.eof"] = options.until_end
         source = KafkaSource(
@@ -123,7 +104,7 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
             Follow(lambda: codec.bad_traceparents, metrics.bad_traceparents),
         )
         meter = Meter(metrics, slot.name, reports, lambda: source.highs, lambda: source.starts, available, follows)
-        watchdog = Watchdog(lambda: sink.busy_since, inbox.put, SINK_STANDING_S)
+        watchdog = Watchdog(lambda: sink.busy_since, inbox.put)
         closers: list[Callable[[float], None]] = []
         if pipeline_config.static_membership:
             watch = OrphanWatch(source, config.kafka, pipeline_config.group, pipeline_config.input)
@@ -132,7 +113,8 @@ def assemble(config: Config, name: str, options: RunOptions) -> Assembly:
         tracer = _make_tracer(config, name, slot, metrics, closers)
         adapters = Adapters(source, sink, pool, cache, (meter, watchdog, *([tracer] if tracer else [])))
         undo.pop_all()
-        return Assembly(Driver(pipeline, inbox, adapters), pipeline, source, sink, pool, slot, metrics, closers)
+        driver = Driver(pipeline, inbox, adapters)
+        return Assembly(driver, pipeline, source, sink, pool, slot, metrics, watchdog, closers)
 
 
 def _make_tracer(
@@ -147,34 +129,6 @@ def _make_tracer(
     exporter = SpanExporter(topic.send, OtlpEncoder(slot.name, __version__), metrics.spans)
     closers += [exporter.close, topic.close]
     return Tracer(exporter, name, config.pipelines[name].group)
-
-
-def pipeline_of(config: Config, name: str) -> PipelineConfig:
-    """The named pipeline. Raises UsageError naming those that there are."""
-    if name not in config.pipelines:
-        known = ", ".join(config.pipelines) or "none"
-        raise UsageError(f"there is no pipeline {name}; the configuration has: {known}")
-    return config.pipelines[name]
-
-
-def worker_plan(pipeline: PipelineConfig, name: str, pipelines: int = 1) -> tuple[int, WorkerSpec]:
-    """How many workers, and what each is told."""
-    gpus = usable_gpus(pipeline.device, os.environ)
-    workers, threads = plan_threads(pipeline.workers, pipeline.threads, usable_cores(), pipelines, gpus)
-    spec = WorkerSpec(
-        pipeline=name,
-        task=pipeline.task,
-        model=pipeline.model,
-        dtype=pipeline.dtype,
-        backend=pipeline.backend,
-        compile=pipeline.compile,
-        device=pipeline.device,
-        threads=threads,
-        on_overflow=pipeline.on_overflow,
-        options=pipeline.options,
-        batch_tokens=pipeline.batch_tokens,
-    )
-    return workers, spec
 
 
 def policy_of(config: Config, name: str, workers: int, accept_dead_letters: int = 0) -> Policy:

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import BinaryIO
 
-from streamer.assemble import make_cache, pipeline_of, policy_of, worker_plan
+from streamer.assemble import make_cache, policy_of
 from streamer.config import Config
 from streamer.core.codec import Codec
 from streamer.core.encoder import Encoder, OutputLimits
@@ -21,6 +21,7 @@ from streamer.errors import ExitCode
 from streamer.files.sink import LineSink
 from streamer.files.source import LineSource
 from streamer.inference.pool import WorkerPool
+from streamer.workers import pipeline_of, worker_plan
 
 NO_LIMIT_BYTES = 1 << 31
 WITHIN_S = 5.0

@@ -33,6 +33,7 @@ from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, SpanExporter
 
 GAUGES_EVERY_S = 1.0
+SINK_STANDING_S = 90.0
 
 
 class Tracer:
@@ -225,7 +226,7 @@ class Watchdog:
 
     busy_since: Callable[[], float | None]
     give_up: Callable[[SinkFailed], None]
-    limit_s: float
+    limit_s: float = SINK_STANDING_S
     _gave_up: bool = False
 
     def micro_batch_done(self, batch: MicroBatch) -> None:

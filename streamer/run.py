@@ -16,12 +16,12 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from streamer.assemble import SINK_STANDING_S, Assembly, RunOptions, assemble, pipeline_of
 from streamer.config import Config
 from streamer.errors import ExitCode
-from streamer.telemetry.stacks import StandingWatch
+from streamer.workers import RunOptions, pipeline_of, start_workers
 
 if TYPE_CHECKING:
+    from streamer.assemble import Assembly
     from streamer.telemetry.http import Server, Verdict
 
 RESTART_PAUSE_S = 1.0
@@ -60,7 +60,11 @@ def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     share_arenas()
-    assembly = assemble(config, name, options)
+    started = start_workers(config, name, options)
+    from streamer.assemble import assemble  # while the workers load
+    from streamer.telemetry.stacks import StandingWatch
+
+    assembly = assemble(config, name, options, started)
     if signals:
         assembly.driver.stop(within_s)
     server = _serve(config, assembly, options.index)
@@ -137,7 +141,7 @@ def standing(assembly: Assembly) -> list[str]:
     if assembly.pipeline.card is not None and now - assembly.source.polled_at > STANDING_S:
         reasons.append(f"the source has not polled for {now - assembly.source.polled_at:.0f} s")
     busy_since = assembly.sink.busy_since
-    if busy_since is not None and now - busy_since > SINK_STANDING_S:
+    if busy_since is not None and now - busy_since > assembly.watchdog.limit_s:
         reasons.append(f"the sink has been at one plan for {now - busy_since:.0f} s")
     return reasons
 

@@ -82,13 +82,13 @@ def _checks(
 
 def _world(config: Config, pipelines: int) -> World:
     """The adapters that answer the doctor's questions."""
-    from streamer.assemble import worker_plan
     from streamer.cache.inspect import inspect as inspect_cache
     from streamer.core.facts import ModelFacts
     from streamer.inference.trial import look_at_files, try_in_worker
     from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
     from streamer.local.machine import inspect as inspect_machine
     from streamer.ops.doctor.ports import World
+    from streamer.workers import worker_plan
 
     def plan(name: str) -> tuple[int, int]:
         workers, spec = worker_plan(config.pipelines[name], name, pipelines)

@@ -42,9 +42,9 @@ def run(
     Several pipelines run in a process each, which this one looks after. SIGTERM or Ctrl-C stops gracefully within
     stop_deadline_s, the second one at once.
     """
-    from streamer.assemble import RunOptions
     from streamer.run import Supervisor, run_pipeline
     from streamer.telemetry.logs import configure
+    from streamer.workers import RunOptions
 
     config = load(config_path, os.environ, overrides)
     chosen = chosen_pipelines(config, names)

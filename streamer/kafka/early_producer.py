@@ -1,19 +1,32 @@
 """A sink's producers, the first of them made before the topics are known.
 
-What a producer has to know of its topics is how large a batch they take, and nearly always that is the brokers' own
-default. So the first one is made for that: it connects, and ends what the slot's last owner left open, while the topics
-are still looked at. Where they turn out otherwise, another one takes its place.
+A producer has to know of its topics how large a batch the strictest takes and how large a record the most generous,
+and nearly always these are the brokers' own default, and that with a dead letter's headers. So the first producer is
+made for them: it connects, and ends what the slot's last owner left open, while the topics are still looked at. Where
+they turn out stricter or more generous, another one takes its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import NamedTuple
 
 from confluent_kafka import Producer
 
 from streamer.kafka.clients import Properties, make_producer
 from streamer.kafka.output_limits import DEFAULT_MESSAGE_BYTES
+from streamer.kafka.topics import DEAD_LETTER_HEADROOM_BYTES
+
+
+class _Sizes(NamedTuple):
+    """Of `max.message.bytes` over the topics written."""
+
+    smallest: int
+    largest: int
+
+
+_USUAL = _Sizes(DEFAULT_MESSAGE_BYTES, DEFAULT_MESSAGE_BYTES + DEAD_LETTER_HEADROOM_BYTES)
 
 
 class EarlyProducer:
@@ -23,17 +36,18 @@ class EarlyProducer:
     def __init__(self, limits: Future[dict[str, int]], properties: Callable[[int, int], Properties]) -> None:
         self._limits = limits
         self._properties = properties
-        self._made_for = (0, 0)
+        self._made_for = _USUAL
 
     def make(self) -> Producer:
         """A producer for the limits as far as they are known. Raises ConfigurationError."""
-        self._made_for = self._sizes() if self._limits.done() else (DEFAULT_MESSAGE_BYTES, DEFAULT_MESSAGE_BYTES)
+        self._made_for = self._found() if self._limits.done() else _USUAL
         return make_producer(self._properties(*self._made_for))
 
     def fits(self) -> bool:
         """Whether the last one suits the topics; waits until they are known. Raises what is wrong with them."""
-        return self._made_for == self._sizes()
+        found = self._found()
+        return self._made_for.smallest <= found.smallest and found.largest <= self._made_for.largest
 
-    def _sizes(self) -> tuple[int, int]:
+    def _found(self) -> _Sizes:
         found = self._limits.result().values()
-        return min(found), max(found)
+        return _Sizes(min(found), max(found))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from streamer import run
-from streamer.assemble import Assembly, RunOptions, assemble
+from streamer.assemble import Assembly, assemble
 from streamer.config import load
 from streamer.core.pipeline.protocol import Assigned, Input, SourceFailed, Taken
 from streamer.errors import ExitCode
@@ -25,6 +25,7 @@ from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.start import start_offsets
 from streamer.local import Stack
+from streamer.workers import RunOptions, start_workers
 from tests.acceptance.harness import PIPELINE, Lab, check, event, wait_for
 
 MAX_POLL_MS = 2_000
@@ -54,7 +55,8 @@ def lab(stack: Stack, tmp_path: Path) -> Iterator[Lab]:
 @contextmanager
 def running(lab: Lab, **fields: Any) -> Iterator[Assembly]:
     """A pipeline in this process."""
-    assembly = assemble(load(lab.config(**fields), ENVIRONMENT), PIPELINE, RunOptions())
+    config, options = load(lab.config(**fields), ENVIRONMENT), RunOptions()
+    assembly = assemble(config, PIPELINE, options, start_workers(config, PIPELINE, options))
     driving = threading.Thread(target=assembly.driver.run)
     driving.start()
     try:

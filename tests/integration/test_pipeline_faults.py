@@ -12,11 +12,12 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
-from streamer.assemble import Assembly, RunOptions, assemble
+from streamer.assemble import Assembly, assemble
 from streamer.config import load
 from streamer.errors import ExitCode
 from streamer.kafka import assignment
 from streamer.kafka.assignment import Assignment
+from streamer.workers import RunOptions, start_workers
 from tests.acceptance.harness import PIPELINE, Given, Lab, Place, check, event, wait_for
 from tests.conftest import Kafka
 
@@ -60,7 +61,8 @@ def running(lab: Lab, environment: dict[str, str], until_end: bool = False, **fi
     topics = {lab.input, lab.output, lab.dead_letter, lab.reports}
     wait_for(lambda: topics <= lab.admin.list_topics(timeout=5).topics.keys(), "the topics")
     config = load(lab.config(**fields), environment)
-    assembly = assemble(config, PIPELINE, RunOptions(until_end=until_end))
+    options = RunOptions(until_end=until_end)
+    assembly = assemble(config, PIPELINE, options, start_workers(config, PIPELINE, options))
     run = Running(assembly)
     try:
         yield run

@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"console"},
     {"bench", "demo", "run", "infer", "ops", "simulation"},
     {"assemble"},
-    {"observe"},
+    {"observe", "workers"},
     {"driver", "testing"},
     {"kafka", "inference", "cache", "telemetry", "local", "files"},
     {"ports"},
