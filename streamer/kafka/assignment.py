@@ -6,8 +6,10 @@ Every assignment gets an epoch of its own; a record counts only under the epoch 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaException
@@ -24,6 +26,7 @@ from streamer.ports import Post
 SERVE_S = 0.05
 UNMARK_S = 2.0
 COMMIT_S = 60.0  # the client waits so long for a broker that does not answer
+PATIENCE_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -132,11 +135,24 @@ class Assignment:
         self._attempts.moved({(one.topic, one.partition): one.offset for one in starts}, time.monotonic())
         self._own(starts)
 
-    def mark(self, consumer: Consumer, ends: dict[TopicPartition, int]) -> None:
-        """Note in the committed offsets that these partitions' records are about to be handed over."""
+    def mark(self, consumer: Consumer, ends: dict[TopicPartition, int], meanwhile: Callable[[], None]) -> None:
+        """Note in the committed offsets that these partitions' records are about to be handed over. `meanwhile` is
+        called again and again when that takes long; partitions may come and go in it."""
         marks = self._attempts.hand_over(ends, time.monotonic())
-        if marks:
+        if not marks:
+            return
+        done: Future[None] = Future()
+
+        def commit() -> None:
             self._commit(consumer, marks, "an attempt")
+            done.set_result(None)
+
+        threading.Thread(target=commit, name="mark", daemon=True).start()
+        while True:
+            with suppress(TimeoutError):
+                done.result(PATIENCE_S)
+                return
+            meanwhile()
 
     def took(self, key: TopicPartition, end: int) -> None:
         """This partition was taken up to this offset."""

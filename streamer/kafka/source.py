@@ -308,8 +308,7 @@ class KafkaSource:
         if self._attempts.most is not None:
             self._keep_few(by_partition)
         if not self._attempts.unmarked.isdisjoint(by_partition):
-            ends = {key: records[-1].offset() + 1 for key, records in by_partition.items()}
-            self._assignment.mark(self._consumer, ends)
+            by_partition = self._mark(by_partition)
         segments = []
         total = 0
         for key, records in by_partition.items():
@@ -332,6 +331,38 @@ class KafkaSource:
                 )
             )
         self._check_end()
+
+    def _mark(self, by_partition: dict[TopicPartition, list[Message]]) -> dict[TopicPartition, list[Message]]:
+        """Note that these are about to be handed over; returns those that are still ours under the same epoch.
+
+        A commit may wait for its coordinator for ever: when the only broker comes back from a freeze, the metadata
+        first list none, and the client connects anew only once nothing refers to the broker that it dropped, as the
+        records in its queue do (seen with librdkafka 2.16). So the queue is emptied while a commit takes long.
+        """
+        epochs = self._assignment.epochs
+        under = {key: epochs[key] for key in by_partition}
+        firsts: dict[tuple[TopicPartition, int], int] = {}
+
+        def empty_queue() -> None:
+            self._calls.serve(self._consumer)
+            self._pause(frozenset(epochs))
+            before = dict(epochs)
+            messages: list[Message] = self._consumer.consume(self._policy.micro_batch_records, 0.0)
+            for message in messages:
+                if message.error() is not None:
+                    self.errors.on_message(self._consumer, message, before)
+                    continue
+                key = message.topic(), message.partition()
+                if (epoch := epochs.get(key)) is not None:
+                    known = before.get(key, epoch) == epoch
+                    firsts.setdefault((key, epoch), message.offset() if known else self._assignment.starts[key])
+
+        ends = {key: records[-1].offset() + 1 for key, records in by_partition.items()}
+        self._assignment.mark(self._consumer, ends, empty_queue)
+        for (key, epoch), offset in firsts.items():
+            if epochs.get(key) == epoch:
+                self._consumer.seek(KafkaPartition(key[0], key[1], offset))
+        return {key: records for key, records in by_partition.items() if epochs.get(key) == under[key]}
 
     def _keep_few(self, by_partition: dict[TopicPartition, list[Message]]) -> None:
         """Give back what may not be handed over now: partitions may have come during the call that need care."""

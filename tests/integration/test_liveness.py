@@ -87,6 +87,41 @@ def test_a_forward_pass_longer_than_the_poll_interval(lab: Lab) -> None:
     assert not anomalies, str(anomalies)
 
 
+@pytest.mark.parametrize("pauses", [True, False])
+def test_a_commit_that_waits_is_not_waited_for_idly(lab: Lab, monkeypatch: pytest.MonkeyPatch, pauses: bool) -> None:
+    """While the commit of an attempt takes long the client's queue is emptied, since what is in it may be what the
+    commit waits for, and calls are served; what was taken out of the queue, by the pause or by us, is read again."""
+    if not pauses:
+        monkeypatch.setattr(KafkaSource, "_pause", lambda *_: None)
+    lab.produce(event(number) for number in range(2_000))
+    emptied: list[int] = []
+    mark, commit = Assignment.mark, Assignment._commit
+
+    def watched_mark(self: Assignment, consumer: Any, ends: Any, meanwhile: Callable[[], None]) -> None:
+        def watched() -> None:
+            meanwhile()
+            emptied.append(1)
+
+        mark(self, consumer, ends, watched)
+
+    def slow_commit(self: Assignment, consumer: Any, marks: Any, what: str) -> None:
+        if what == "an attempt":
+            wait_for(lambda: len(emptied) >= 5, "the queue to be emptied")
+        commit(self, consumer, marks, what)
+
+    monkeypatch.setattr(assignment, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(Assignment, "mark", watched_mark)
+    monkeypatch.setattr(Assignment, "_commit", slow_commit)
+    reader = lab.reader()
+    with running(lab, micro_batch_records=100) as assembly:
+        served = assembly.source.call(lambda consumer: [one.error for one in consumer.committed(consumer.assignment())])
+        wait_for(lambda: reader.places == 2_000, "all outcomes")
+        assert set(served.result(10)) <= {None}
+    assert len(emptied) >= 5
+    anomalies = check(lab.given, reader.outcomes, lambda _: "")
+    assert not anomalies, str(anomalies)
+
+
 @pytest.mark.parametrize("moment", ["load", "assignment", "mark"])
 def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     """A broker that is stopped under load, or while the source asks for offsets or notes an attempt, is no reason to

@@ -14,6 +14,7 @@ from streamer.core.codec import Codec
 from streamer.core.record import Segment
 from streamer.errors import DataFailure
 from streamer.inference.families import TASKS
+from streamer.inference.generation import TextGeneration
 from tests.language_models import tiny_decoder, tiny_seq2seq
 from tests.records import FakeRecord
 from tests.tiny_models import BERT, tiny
@@ -55,6 +56,9 @@ def test_a_line_is_answered(value: str, task: str, tmp_path: Path) -> None:
     Codec("p").decode(segment)
     (event,) = segment.events
     assert event is not None, segment.outcomes
-    (output,) = outputs(model_of(MODELS[task](tmp_path), task), [(event.text, event.text_pair, event.params or {})])
+    model = model_of(MODELS[task](tmp_path), task)
+    (output,) = outputs(model, [(event.text, event.text_pair, event.params or {})])
+    if isinstance(model, TextGeneration):
+        model.close()  # it has threads
     assert not isinstance(output, DataFailure)
     jsonschema.validate(output, json.loads((ROOT / f"schemas/outputs/{task}.json").read_text()))
