@@ -6,10 +6,8 @@ Every assignment gets an epoch of its own; a record counts only under the epoch 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaException
@@ -26,7 +24,8 @@ from streamer.ports import Post
 SERVE_S = 0.05
 UNMARK_S = 2.0
 COMMIT_S = 60.0  # the client waits so long for a broker that does not answer
-PATIENCE_S = 1.0
+SEEN_S = 1.0
+ANSWERS = 3
 
 log = logging.getLogger(__name__)
 
@@ -136,23 +135,31 @@ class Assignment:
         self._own(starts)
 
     def mark(self, consumer: Consumer, ends: dict[TopicPartition, int], meanwhile: Callable[[], None]) -> None:
-        """Note in the committed offsets that these partitions' records are about to be handed over. `meanwhile` is
-        called again and again when that takes long; partitions may come and go in it."""
+        """Note in the committed offsets that these partitions' records are about to be handed over, and see it there.
+        `meanwhile` is called again and again while no broker answers; partitions may come and go in it, and those that
+        went are not waited for.
+
+        A commit that waits for its answer can't be used: it has no time limit, nor may another call go beside it.
+        """
         marks = self._attempts.hand_over(ends, time.monotonic())
-        if not marks:
-            return
-        done: Future[None] = Future()
-
-        def commit() -> None:
-            self._commit(consumer, marks, "an attempt")
-            done.set_result(None)
-
-        threading.Thread(target=commit, name="mark", daemon=True).start()
-        while True:
-            with suppress(TimeoutError):
-                done.result(PATIENCE_S)
+        under = {key: self.epochs.get(key) for key in marks}
+        self._commit(consumer, marks, "an attempt", wait=False)
+        answers = 0
+        while (ours := [key for key in marks if self.epochs.get(key) == under[key]]) and not self._calls.closing:
+            self._beat(SEEN_S)
+            try:
+                there = consumer.committed([KafkaPartition(*key) for key in ours], timeout=SEEN_S)
+            except KafkaException:
+                meanwhile()
+                continue
+            found = {(one.topic, one.partition): (one.offset, one.metadata or "") for one in there}
+            if all(found[key] == marks[key] for key in ours):
                 return
-            meanwhile()
+            answers += 1
+            if answers == ANSWERS:  # the coordinator answers in order: it refused the commit, as amid a rebalance
+                log.warning("an offset was not committed", extra={"data": {"of": "an attempt"}})
+                return
+            self._calls.rest(SERVE_S)
 
     def took(self, key: TopicPartition, end: int) -> None:
         """This partition was taken up to this offset."""
@@ -199,7 +206,7 @@ class Assignment:
             still = {(one.topic, one.partition) for one in now if one.offset == marks[(one.topic, one.partition)][0]}
             self._commit(consumer, {key: mark for key, mark in marks.items() if key in still}, "an orderly end")
 
-    def _commit(self, consumer: Consumer, marks: dict[TopicPartition, Mark], what: str) -> None:
+    def _commit(self, consumer: Consumer, marks: dict[TopicPartition, Mark], what: str, *, wait: bool = True) -> None:
         """Commit outside of any plan. Only where no plan can be under way for these partitions: the later of two
         commits wins, also over a transaction that ends after it."""
         listed = [KafkaPartition(topic, one, offset, metadata) for (topic, one), (offset, metadata) in marks.items()]
@@ -207,6 +214,9 @@ class Assignment:
             return
         self._beat(COMMIT_S)
         try:
-            consumer.commit(offsets=listed, asynchronous=False)
+            if wait:
+                consumer.commit(offsets=listed, asynchronous=False)
+            else:
+                consumer.commit(offsets=listed)
         except KafkaException as error:
             log.warning("an offset was not committed", extra={"data": {"of": what, "error": error_of(error).name()}})

@@ -16,6 +16,7 @@ from streamer.kafka.clients import make_consumer, reader_properties
 from streamer.kafka.errors import Act, act_on_consumer, start_error
 
 _BATCH = 1000
+_RETRY_S = 0.1
 
 
 class Reader:
@@ -114,11 +115,17 @@ class Reader:
             self._next[topic, partition] = offset
 
     def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
-        try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=self._timeout_s)
-        except KafkaException as error:
-            raise start_error(error, address=self._address, resource=f"topic {topic}") from None
-        return low, high
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            left_s = max(deadline - time.monotonic(), _RETRY_S)
+            try:
+                low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=left_s)
+                return low, high
+            except KafkaException as error:
+                # A partition that was just made, or whose leader changes, has none for a moment.
+                if act_on_consumer(error) is not Act.RETRY or time.monotonic() > deadline:
+                    raise start_error(error, address=self._address, resource=f"topic {topic}") from None
+            time.sleep(_RETRY_S)
 
     def _is_record(self, message: Message) -> bool:
         """Moves on; False for the end of a partition. Raises for what does not pass by itself."""

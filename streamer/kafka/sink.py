@@ -107,7 +107,8 @@ class _Sink(ABC):
             self._connected.set_result(None)
 
     def open(self, card: ModelCard) -> None:
-        """Wait for the producer that `connect` makes; raises what went wrong with it."""
+        """Wait for the topics' limits and for the producer that `connect` makes; raises what is wrong with either."""
+        self._producers.fits()  # a login that is refused is told here, not after the producer's patience
         self._connected.result()
         self._encoder = self._make_encoder(card)
         self._thread.start()

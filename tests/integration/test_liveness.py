@@ -95,23 +95,19 @@ def test_a_commit_that_waits_is_not_waited_for_idly(lab: Lab, monkeypatch: pytes
         monkeypatch.setattr(KafkaSource, "_pause", lambda *_: None)
     lab.produce(event(number) for number in range(2_000))
     emptied: list[int] = []
-    mark, commit = Assignment.mark, Assignment._commit
+    mark = Assignment.mark
 
     def watched_mark(self: Assignment, consumer: Any, ends: Any, meanwhile: Callable[[], None]) -> None:
         def watched() -> None:
             meanwhile()
             emptied.append(1)
+            if len(emptied) == 5:
+                monkeypatch.setattr(assignment, "SEEN_S", 1.0)
 
         mark(self, consumer, ends, watched)
 
-    def slow_commit(self: Assignment, consumer: Any, marks: Any, what: str) -> None:
-        if what == "an attempt":
-            wait_for(lambda: len(emptied) >= 5, "the queue to be emptied")
-        commit(self, consumer, marks, what)
-
-    monkeypatch.setattr(assignment, "PATIENCE_S", 0.05)
     monkeypatch.setattr(Assignment, "mark", watched_mark)
-    monkeypatch.setattr(Assignment, "_commit", slow_commit)
+    monkeypatch.setattr(assignment, "SEEN_S", 1e-6)  # no broker answers within that
     reader = lab.reader()
     with running(lab, micro_batch_records=100) as assembly:
         served = assembly.source.call(lambda consumer: [one.error for one in consumer.committed(consumer.assignment())])
