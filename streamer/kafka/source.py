@@ -309,6 +309,8 @@ class KafkaSource:
             self._keep_few(by_partition)
         if not self._attempts.unmarked.isdisjoint(by_partition):
             by_partition = self._mark(by_partition)
+            if self._attempts.most is not None:  # partitions that need care may have come meanwhile
+                self._keep_few(by_partition)
         segments = []
         total = 0
         for key, records in by_partition.items():
