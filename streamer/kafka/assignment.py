@@ -24,8 +24,8 @@ from streamer.ports import Post
 SERVE_S = 0.05
 UNMARK_S = 2.0
 COMMIT_S = 60.0  # the client waits so long for a broker that does not answer
-SEEN_S = 1.0
-ANSWERS = 3
+SEEN_S = 1.0  # how long one look at the committed offsets may take
+ANSWERS = 3  # so many looks without the commit: it was refused
 
 log = logging.getLogger(__name__)
 
@@ -214,9 +214,6 @@ class Assignment:
             return
         self._beat(COMMIT_S)
         try:
-            if wait:
-                consumer.commit(offsets=listed, asynchronous=False)
-            else:
-                consumer.commit(offsets=listed)
+            consumer.commit(offsets=listed, asynchronous=not wait)  # type: ignore[call-overload]  # its stub has literals
         except KafkaException as error:
             log.warning("an offset was not committed", extra={"data": {"of": what, "error": error_of(error).name()}})
