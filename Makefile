@@ -22,9 +22,9 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: $(READY)
 	@.venv/bin/streamer demo
 
-# Two files at a time: much of the time is spent in waiting, for elections, time limits and loads.
+# Three files at a time: much of the time is spent in waiting, for elections, time limits and loads.
 test: $(READY) browser
-	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not chaos"
+	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile -m "not chaos"
 
 # The console's tests drive a Chromium: Debian's where apt is at hand and we may, else Playwright's own.
 browser: $(READY)

@@ -332,6 +332,7 @@ class Lab:
         self.telemetry: dict[str, Any] = {"spans": "", "http": "", "reports": self.reports, "log_format": "json"}
         self.admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=QUIET)
         self._readers: list[Reader] = []
+        self._lookers_now: list[Consumer] = []
         self._next: Counter[int] = Counter()
 
     def __enter__(self) -> Self:
@@ -343,6 +344,8 @@ class Lab:
                 run.kill()
         for reader in self._readers:
             reader.close()
+        for looker in self._lookers_now:
+            looker.close()
         workers = {pid for run in self.runs for pid in run.workers}
         wait_for(lambda: not any(map(alive, workers)), "the workers' ends", 10)
 
@@ -463,32 +466,47 @@ class Lab:
 
     def open_transactions(self) -> int:
         """How many partitions of the outcomes end in records of a transaction that is open now."""
-        topics = [(topic, n) for topic in (self.output, self.dead_letter) for n in range(self.partitions)]
-        ends = []
-        for isolation in ("read_committed", "read_uncommitted"):
-            consumer = Consumer(
-                {
-                    "bootstrap.servers": self.bootstrap_servers,
-                    "group.id": f"ends-{self.name}",
-                    "isolation.level": isolation,
-                }
-            )
-            ends.append([consumer.get_watermark_offsets(TopicPartition(*topic), timeout=10)[1] for topic in topics])
-            consumer.close()
-        return sum(committed < end for committed, end in zip(*ends, strict=True))
+        places = [(topic, n) for topic in (self.output, self.dead_letter) for n in range(self.partitions)]
+        committed, written = (
+            [consumer.get_watermark_offsets(TopicPartition(*place), timeout=10)[1] for place in places]
+            for consumer in self._lookers()
+        )
+        return sum(end < last for end, last in zip(committed, written, strict=True))
 
     def freeze_in_transaction(self, run: Run) -> None:
         """Stop a run where a transaction of its own is open, and stays so: the second look finds no commit that was
-        already on its way at the first."""
+        already on its way at the first.
+
+        After a look that found none the run goes on for as long as the look took: it may have to start first, and on
+        a loaded machine it would not get to that between looks that follow each other at once.
+        """
 
         def met() -> bool:
             run.signal(signal.SIGSTOP)
+            stopped_at = time.monotonic()
             if self.open_transactions() and self.open_transactions():
                 return True
             run.signal(signal.SIGCONT)
+            time.sleep(time.monotonic() - stopped_at)
             return False
 
         wait_for(met, "an open transaction", run=run)
+
+    def _lookers(self) -> list[Consumer]:
+        """What sees where the committed records end, and what sees where all do; kept, since a look must be short."""
+        if not self._lookers_now:
+            self._lookers_now = [
+                Consumer(
+                    {
+                        "bootstrap.servers": self.bootstrap_servers,
+                        "group.id": f"ends-{self.name}",
+                        "isolation.level": isolation,
+                    },
+                    logger=QUIET,
+                )
+                for isolation in ("read_committed", "read_uncommitted")
+            ]
+        return self._lookers_now
 
     def read_reports(self) -> list[dict[str, Any]]:
         """All reports so far."""
