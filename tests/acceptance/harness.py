@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 PIPELINE = "p"
 OBEDIENT = "python:tests.python_models:Obedient"
 FAST: dict[str, Any] = {"retry.backoff.ms": 5, "retry.backoff.max.ms": 50}
+FEED = 500  # events that a run is given each time a moment in it is looked for
 QUIET = logging.getLogger("tests.kafka")  # what the test's own clients say of an outage
 
 Headers = list[tuple[str, bytes]]
@@ -475,21 +476,18 @@ class Lab:
 
     def freeze_in_transaction(self, run: Run) -> None:
         """Stop a run where a transaction of its own is open, and stays so: the second look finds no commit that was
-        already on its way at the first.
-
-        After a look that found none the run goes on for as long as the look took: it may have to start first, and on
-        a loaded machine it would not get to that between looks that follow each other at once.
-        """
+        already on its way at the first. More events are written before each look, so that there is work under way."""
 
         def met() -> bool:
+            number = len(self.given)
+            self.produce(event(each) for each in range(number, number + FEED))
             run.signal(signal.SIGSTOP)
-            stopped_at = time.monotonic()
             if self.open_transactions() and self.open_transactions():
                 return True
             run.signal(signal.SIGCONT)
-            time.sleep(time.monotonic() - stopped_at)
             return False
 
+        wait_for(run.assigned, "its partitions", run=run)
         wait_for(met, "an open transaction", run=run)
 
     def _lookers(self) -> list[Consumer]:
