@@ -100,10 +100,12 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started) -
         available = (lambda: cache.available) if config.cache.url else None
         follows = (
             Follow(lambda: source.errors.out_of_range_records, metrics.out_of_range),
-            Follow(lambda: source.stuck.healed, metrics.stuck),
+            Follow(lambda: source.outlook.stuck.healed, metrics.stuck),
             Follow(lambda: codec.bad_traceparents, metrics.bad_traceparents),
         )
-        meter = Meter(metrics, slot.name, reports, lambda: source.highs, lambda: source.starts, available, follows)
+        meter = Meter(
+            metrics, slot.name, reports, lambda: source.outlook.highs, lambda: source.starts, available, follows
+        )
         watchdog = Watchdog(lambda: sink.busy_since, inbox.put)
         closers: list[Callable[[float], None]] = []
         if pipeline_config.static_membership:

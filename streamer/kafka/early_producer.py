@@ -43,8 +43,12 @@ class EarlyProducer:
         self._made_for = self._found() if self._limits.done() else _USUAL
         return make_producer(self._properties(*self._made_for))
 
+    def await_limits(self) -> None:
+        """Wait until the topics are known. Raises what is wrong with them."""
+        self._limits.result()
+
     def fits(self) -> bool:
-        """Whether the last one suits the topics; waits until they are known. Raises what is wrong with them."""
+        """Whether the last one suits the topics, which are awaited as by `await_limits`."""
         found = self._found()
         return self._made_for.smallest <= found.smallest and found.largest <= self._made_for.largest
 

@@ -108,7 +108,7 @@ class _Sink(ABC):
 
     def open(self, card: ModelCard) -> None:
         """Wait for the topics' limits and for the producer that `connect` makes; raises what is wrong with either."""
-        self._producers.fits()  # a login that is refused is told here, not after the producer's patience
+        self._producers.await_limits()  # a login that is refused is told here, not after the producer's patience
         self._connected.result()
         self._encoder = self._make_encoder(card)
         self._thread.start()

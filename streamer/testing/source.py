@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
 from typing import Any
 
-from streamer.core.pipeline.attempts import Attempts, Mark
-from streamer.core.pipeline.protocol import Assigned, Lost, Revoking, SourceFailed, Taken
+from streamer.core.pipeline.attempts import Attempts
+from streamer.core.pipeline.protocol import SourceFailed, Taken
 from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.errors import ExitCode
 from streamer.ports import Post
+from streamer.testing.assignment import RETRY_S, MemoryAssignment
 from streamer.testing.calls import Call, Calls
 from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
 from streamer.testing.group import Group, GroupMetadata
@@ -23,7 +23,6 @@ RECORD_OVERHEAD_BYTES = 1024
 JOIN_S = 0.05
 POLL_S = 0.004
 NETWORK_S = 0.01
-RETRY_S = 0.05
 ORPHAN_S = 0.5
 
 
@@ -73,20 +72,28 @@ class MemorySource:
         self._generation = -1
         self._joining = False
         self._assigned: frozenset[TopicPartition] = frozenset()
-        self._epochs: dict[TopicPartition, int] = {}
-        self._positions: dict[TopicPartition, int] = {}
-        self._epoch = 0
         self._number = 0
         self._done = 0
         self._taken_records = 0
         self._taken_bytes = 0
         self._granted = (0, 0)
-        self._released: set[int] = set()
         self._mail: deque[tuple[str, Act]] = deque()
         self._mail_at = 0.0
         self._calls = Calls()
         self._closed = False
         self._task = Task(clock, self._run())
+        self._assignment = MemoryAssignment(
+            log,
+            group,
+            self._attempts,
+            self._calls,
+            post,
+            clock,
+            revoke_deadline_s=revoke_deadline_s,
+            metadata=self._metadata,
+            changed=self._publish,
+            wake=self._task.wake,
+        )
         log.on_stable.append(self._on_stable)
 
     # --- the port -----------------------------------------------------------------------------------------------------
@@ -106,15 +113,14 @@ class MemorySource:
         settled = {
             (one.topic, one.partition): one.records[-1].offset() + 1
             for one in batch.segments
-            if not one.dropped and self._epochs.get((one.topic, one.partition)) == one.epoch
+            if not one.dropped and self._assignment.epochs.get((one.topic, one.partition)) == one.epoch
         }
         self._attempts.settled(settled, self._clock.now)
         self._task.wake()
 
     def release(self, epoch: int) -> None:
         """Let revoked partitions go."""
-        self._released.add(epoch)
-        self._task.wake()
+        self._assignment.release(epoch)
 
     def rewind(self, partitions: frozenset[TopicPartition]) -> None:
         """Read again from the committed offsets."""
@@ -127,7 +133,7 @@ class MemorySource:
     def close(self, timeout_s: float) -> None:
         """Leave the group at once, or, as a static member, fall silent until the session times out."""
         if self._in_order:
-            self._unmark(self._attempts.left(self._epochs, stopping=True))
+            self._assignment.end_in_order()
         if self.member is not None:
             if self._instance is None:
                 self._group.leave(self.member)
@@ -154,7 +160,7 @@ class MemorySource:
     def _end(self) -> None:
         self._closed = True
         self._task.end()
-        self._epochs = {}
+        self._assignment.epochs.clear()
         self.ownership = MemoryOwnership(self.ownership.metadata)
         self._log.on_stable.remove(self._on_stable)
         self._calls.refuse()
@@ -186,7 +192,7 @@ class MemorySource:
         self._clock.later(self._mail_at - self._clock.now, arrive)
 
     def _on_stable(self, partition: TopicPartition) -> None:
-        if partition in self._positions:
+        if partition in self._assignment.positions:
             self._task.wake()
 
     # --- the task -----------------------------------------------------------------------------------------------------
@@ -210,7 +216,7 @@ class MemorySource:
                 yield None
 
     def _publish(self) -> None:
-        self.ownership = MemoryOwnership(self._metadata(), dict(self._epochs))
+        self.ownership = MemoryOwnership(self._metadata(), dict(self._assignment.epochs))
 
     def _metadata(self) -> GroupMetadata:
         return GroupMetadata(self.member or "", self._generation, self._instance)
@@ -230,47 +236,11 @@ class MemorySource:
         revoked, added = sorted(self._assigned - assignment), sorted(assignment - self._assigned)
         if added:
             self._assigned |= frozenset(added)
-            yield from self._on_assign(added)
+            yield from self._assignment.on_assign(added)
         if revoked:
-            yield from self._on_revoke(revoked)
+            yield from self._assignment.on_revoke(revoked)
             self._assigned -= frozenset(revoked)
             yield from self._join()
-
-    def _on_assign(self, partitions: list[TopicPartition]) -> Generator[Wait, None, None]:
-        while True:
-            try:
-                starts = self._starts(partitions)
-                break
-            except LogError:
-                yield RETRY_S  # a transaction of the partitions' earlier owner is open
-        found = {key: (offset, self._group.notes.get(key, "")) for key, offset in starts.items()}
-        self._attempts.assigned(found, self._clock.now)
-        self._own(starts)
-        self._publish()
-
-    def _starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where to read from; a start that was not committed before is, at once."""
-        committed = self._group.committed(partitions)
-        fresh = {key: self._log.start_offset(key) for key in partitions if key not in committed}
-        if fresh:
-            with suppress(LogError):  # then the next owner finds it anew
-                self._group.commit(fresh, self._metadata())
-        return {key: committed[key] if key in committed else fresh[key] for key in partitions}
-
-    def _on_revoke(self, partitions: list[TopicPartition]) -> Generator[Wait, None, None]:
-        self._publish()
-        self._epoch += 1
-        epoch = self._epoch
-        self._post(Revoking(epoch, frozenset(partitions)))
-        deadline = self._clock.now + self._revoke_deadline_s
-        self._clock.later(self._revoke_deadline_s, self._task.wake)
-        while epoch not in self._released and self._clock.now < deadline:
-            self._calls.serve()
-            yield None
-        if epoch in self._released:
-            self._unmark(self._attempts.left(partitions))
-        self._released.discard(epoch)
-        self._disown(partitions)
 
     def _look_for_orphans(self, before: frozenset[TopicPartition]) -> None:
         """A static member that restarts is given its last assignment in a stable group. Had it been told to give up a
@@ -287,7 +257,7 @@ class MemorySource:
 
     def _join_anew(self) -> Generator[Wait, None, None]:
         if self._assigned:
-            yield from self._on_revoke(sorted(self._assigned))
+            yield from self._assignment.on_revoke(sorted(self._assigned))
         self._assigned = frozenset()
         self._group.leave(self.member or "")
         self.member = None
@@ -297,53 +267,21 @@ class MemorySource:
         """The client's session is over: what we had is lost; join as a new member."""
         lost = sorted(self._assigned)
         self._assigned = frozenset()
-        self._disown(lost)
-        if lost:
-            self._post(Lost(frozenset(lost)))
+        self._assignment.on_lost(lost)
         self.member = None
         yield from self._join()
 
     def _fenced(self) -> Generator[Wait, None, None]:
         self._post(SourceFailed(ExitCode.FENCED, "another process joined the group under this slot"))
-        self._disown(sorted(self._assigned))
+        self._assignment.disown(sorted(self._assigned))
         self.member = None
         while True:
             self._calls.serve()
             yield None
 
     def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
-        mine = sorted(key for key in partitions if key in self._epochs)
-        if mine:
-            starts = self._starts(mine)
-            self._attempts.moved(starts, self._clock.now)
-            self._own(starts)
+        if self._assignment.rewind(partitions):
             self._mail.append((self.member or "", _polled))
-
-    def _own(self, starts: dict[TopicPartition, int]) -> None:
-        self._epoch += 1
-        epochs = dict.fromkeys(starts, self._epoch)
-        self._epochs.update(epochs)
-        self._positions.update(starts)
-        self._post(Assigned(epochs))
-
-    def _unmark(self, marks: dict[TopicPartition, Mark]) -> None:
-        """Take attempts back, where nothing was settled since they were noted."""
-        with suppress(LogError):
-            now = self._group.committed(marks)
-            self._commit({key: mark for key, mark in marks.items() if now.get(key) == mark[0]})
-
-    def _commit(self, marks: dict[TopicPartition, Mark]) -> None:
-        """Raises LogError."""
-        if marks:
-            offsets = {key: offset for key, (offset, _) in marks.items()}
-            self._group.commit(offsets, self._metadata(), {key: note for key, (_, note) in marks.items()})
-
-    def _disown(self, partitions: Iterable[TopicPartition]) -> None:
-        self._attempts.left(partitions)
-        for key in partitions:
-            self._epochs.pop(key, None)
-            self._positions.pop(key, None)
-        self._publish()
 
     def _take(self) -> bool:
         """Take what is there, as far as the grant allows; returns whether anything was taken."""
@@ -355,13 +293,14 @@ class MemorySource:
         if attempts.most is not None and self._done < self._number:
             return False
         segments = []
-        for key, position in list(self._positions.items()):
+        positions = self._assignment.positions
+        for key, position in list(positions.items()):
             if records <= 0:
                 break
             if attempts.on_trial not in (None, key):
                 continue
             try:
-                found, self._positions[key] = self._log.read(key, position, records)
+                found, positions[key] = self._log.read(key, position, records)
             except LogError:
                 self._on_out_of_range(key, position)
                 continue
@@ -370,7 +309,7 @@ class MemorySource:
                 self._taken_records += len(found)
                 size_bytes = sum(len(one) + len(one.key() or b"") + RECORD_OVERHEAD_BYTES for one in found)
                 self._taken_bytes += size_bytes
-                segment = Segment(key[0], key[1], self._epochs[key], list(found), size_bytes=size_bytes)
+                segment = Segment(key[0], key[1], self._assignment.epochs[key], list(found), size_bytes=size_bytes)
                 segment.verdict = attempts.verdict(key)
                 segments.append(segment)
         if not segments:
@@ -379,11 +318,10 @@ class MemorySource:
                 self._clock.later(RETRY_S, self._task.wake)
             return False
         ends = {(one.topic, one.partition): one.records[-1].offset() + 1 for one in segments}
-        with suppress(LogError):
-            self._commit(attempts.hand_over(ends, self._clock.now))
+        self._assignment.mark(ends)
         # The next micro-batch begins with another partition.
-        first = next(iter(self._positions))
-        self._positions[first] = self._positions.pop(first)
+        first = next(iter(positions))
+        positions[first] = positions.pop(first)
         self._number += 1
         batch = MicroBatch(self._number, segments, self._number, self._number, self._wall_ns(), self._clock.now)
         self._post(Taken(batch))
@@ -392,12 +330,12 @@ class MemorySource:
     def _on_out_of_range(self, key: TopicPartition, position: int) -> None:
         start = self._log.start_offset(key)
         if not self._skip_out_of_range:
-            self._positions.pop(key)
+            self._assignment.positions.pop(key)
             message = f"{key[0]}/{key[1]}: retention deleted {start - position} records before they were read"
             self._post(SourceFailed(ExitCode.CONFIGURATION, message))
             return
         self.out_of_range_records += start - position
-        self._positions[key] = start
+        self._assignment.positions[key] = start
         self._task.wake()
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 from streamer.kafka.clients import in_flight_bytes
-from streamer.kafka.source import RECORD_OVERHEAD_BYTES
+from streamer.kafka.intake import RECORD_OVERHEAD_BYTES
 from tests.acceptance.harness import Given, Lab, Place, Reader, Run, check, event, wait_for
 
 EVENTS = 50_000
@@ -31,9 +31,9 @@ def test_exactly_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
     anomalies = check(lab.given, reader.outcomes, expected(lab))
     assert not anomalies, str(anomalies)
     reports = lab.read_reports()
-    assert sum(report["results"] + sum(report["dead_letters"].values()) for report in reports) == EVENTS
+    assert sum(report["results"] + sum(report["dead_letters"].values()) for report in reports) == len(lab.given)
     ranges = sorted((partition, first, last) for report in reports for _, partition, first, last in report["ranges"])
-    assert sum(last + 1 - first for _, first, last in ranges) == EVENTS
+    assert sum(last + 1 - first for _, first, last in ranges) == len(lab.given)
     assert all(one[0] < other[0] or one[2] < other[1] for one, other in pairwise(ranges))
 
 
@@ -45,7 +45,7 @@ def test_at_least_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
     reader = crash(lab, "at_least_once")
     anomalies = check(lab.given, reader.outcomes, expected(lab), repeats=True)
     assert not anomalies, str(anomalies)
-    assert reader.count - EVENTS <= DRIVER_KILLS * in_flight_bytes(BUDGET_MB) / RECORD_OVERHEAD_BYTES
+    assert reader.count - len(lab.given) <= DRIVER_KILLS * in_flight_bytes(BUDGET_MB) / RECORD_OVERHEAD_BYTES
     results = [outcome for outcome in reader.outcomes if not outcome.code]
     assert len({outcome.headers["ce_id"] for outcome in results}) == len({outcome.place for outcome in results})
 
@@ -72,8 +72,8 @@ def crash(lab: Lab, guarantee: str) -> Reader:
             lab.freeze_in_transaction(run)
         run.kill()
         run = lab.start(config)
-    _reach(reader, run, EVENTS)
-    wait_for(lambda: reader.places >= EVENTS, "all outcomes", run=run)
+    _reach(reader, run, len(lab.given))
+    wait_for(lambda: reader.places >= len(lab.given), "all outcomes", run=run)
     assert run.stop() == 0, run.log
     assert lab.start(config, "--until-end").wait() == 0
     return reader

@@ -20,7 +20,7 @@ from streamer.simulation.judge import LAST_STEPS, ViolationError
 from streamer.simulation.life import Life, live
 from streamer.simulation.scenario import DRIVER_POISON, PARTITIONS, POISON
 from streamer.simulation.seeds import Summary, simulate
-from streamer.testing import sink, source
+from streamer.testing import assignment, sink, source
 
 SEEDS = 300
 MUTANT_SEEDS = 200
@@ -204,10 +204,10 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "revoking.partitions",
     ),
     "notes no attempt before it hands records over": (
-        source.MemorySource,
-        "_take",
-        "self._commit(attempts.hand_over(ends, self._clock.now))",
-        "attempts.hand_over(ends, self._clock.now)",
+        assignment.MemoryAssignment,
+        "mark",
+        "self._commit(self._attempts.hand_over(ends, self._clock.now))",
+        "self._attempts.hand_over(ends, self._clock.now)",
     ),
     "convicts what was not alone": (
         attempts.Attempts,
@@ -216,7 +216,7 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "head.attempt <= 2",
     ),
     "takes an attempt back over what was settled meanwhile": (
-        source.MemorySource,
+        assignment.MemoryAssignment,
         "_unmark",
         "if now.get(key) == mark[0]",
         "",

@@ -46,7 +46,7 @@ def _recoveries(story: Story) -> Section:
             "value: the worst time from the strike until a read_committed reader had, on every partition concerned, "
             "the result of an event sent after it",
             "in storms other faults struck at the same time: those times are apart and have no target",
-            f"{RESTARTED}: beyond the {story.load_s:.2f} s in which a worker alone loads the model",
+            f"{RESTARTED}: beyond the {story.load_s:.2f} s in which one more worker loads the model beside the others",
             f"{AWAY}: readers wait for the transaction's time-out and the broker's abort scan",
             f"{DEADLY}: by SIGSEGV",
         ),

@@ -1,0 +1,51 @@
+"""What lies ahead of the consumer: the ends that it last heard of, and partitions that stand still for no reason."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from streamer.core.record import TopicPartition
+from streamer.kafka.stuck import StuckWatch
+
+LOOK_AHEAD_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Outlook:
+    """Looks once a second. `highs` (for the lag) and `stuck.healed` may be read from any thread."""
+
+    def __init__(self, stuck_s: float) -> None:
+        self.highs: dict[TopicPartition, int] = {}
+        self.stuck = StuckWatch(stuck_s)
+        self._look_at = 0.0
+
+    def look(
+        self, consumer: Consumer, starts: Mapping[TopicPartition, int], unasked: frozenset[TopicPartition], now: float
+    ) -> None:
+        """Of the partitions that are ours, by where we began to read them; `unasked` are those that are given no chance
+        to move. What stands still is resumed and sought to where it stands."""
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_AHEAD_S
+        highs = {}
+        for key in starts:
+            _, high = consumer.get_watermark_offsets(KafkaPartition(*key), cached=True)
+            if high >= 0:
+                highs[key] = high
+        self.highs = highs
+        asked = [KafkaPartition(*key) for key in starts if key not in unasked]
+        positions = {
+            (one.topic, one.partition): one.offset if one.offset >= 0 else starts[one.topic, one.partition]
+            for one in (consumer.position(asked) if asked else ())
+        }
+        for key, position in self.stuck.look(positions, highs, now).items():
+            log.warning(
+                "a partition stands still and is sought anew", extra={"data": {"partition": key, "offset": position}}
+            )
+            consumer.resume([KafkaPartition(*key)])
+            consumer.seek(KafkaPartition(key[0], key[1], position))
