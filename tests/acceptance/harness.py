@@ -16,8 +16,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -31,7 +31,6 @@ ROOT = Path(__file__).parents[2]
 PIPELINE = "p"
 OBEDIENT = "python:tests.python_models:Obedient"
 FAST: dict[str, Any] = {"retry.backoff.ms": 5, "retry.backoff.max.ms": 50}
-FEED = 500  # events that a run is given each time a moment in it is looked for
 QUIET = logging.getLogger("tests.kafka")  # what the test's own clients say of an outage
 
 Headers = list[tuple[str, bytes]]
@@ -476,11 +475,9 @@ class Lab:
 
     def freeze_in_transaction(self, run: Run) -> None:
         """Stop a run where a transaction of its own is open, and stays so: the second look finds no commit that was
-        already on its way at the first. More events are written before each look, so that there is work under way."""
+        already on its way at the first. More events are written meanwhile: it must not run out of work."""
 
         def met() -> bool:
-            number = len(self.given)
-            self.produce(event(each) for each in range(number, number + FEED))
             run.signal(signal.SIGSTOP)
             if self.open_transactions() and self.open_transactions():
                 return True
@@ -488,7 +485,25 @@ class Lab:
             return False
 
         wait_for(run.assigned, "its partitions", run=run)
-        wait_for(met, "an open transaction", run=run)
+        with self._flow():
+            wait_for(met, "an open transaction", run=run)
+
+    @contextmanager
+    def _flow(self) -> Iterator[None]:
+        """Two thousand more events a second."""
+        enough = threading.Event()
+
+        def events() -> Iterator[Given]:
+            while not enough.wait(0.05):
+                yield from map(event, range(len(self.given), len(self.given) + 100))
+
+        writing = threading.Thread(target=self.produce, args=(events(),))
+        writing.start()
+        try:
+            yield
+        finally:
+            enough.set()
+            writing.join()
 
     def _lookers(self) -> list[Consumer]:
         """What sees where the committed records end, and what sees where all do; kept, since a look must be short."""
