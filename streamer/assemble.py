@@ -34,13 +34,15 @@ from streamer.kafka.clients import (
     producer_properties,
 )
 from streamer.kafka.early_producer import EarlyProducer
+from streamer.kafka.idempotent_sink import IdempotentSink
 from streamer.kafka.orphans import OrphanWatch
 from streamer.kafka.output_limits import output_limits
-from streamer.kafka.sink import IdempotentSink, TransactionalSink
+from streamer.kafka.sink import KafkaSink
 from streamer.kafka.slots import Slot
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.span_topic import SpanTopic
+from streamer.kafka.transactional_sink import TransactionalSink
 from streamer.ports import Cache
 from streamer.telemetry.spans import SpanExporter
 from streamer.workers import RunOptions, Started, pipeline_of
@@ -57,7 +59,7 @@ class Assembly:
     driver: Driver
     pipeline: Pipeline
     source: KafkaSource
-    sink: TransactionalSink | IdempotentSink
+    sink: KafkaSink
     workers: WorkerPool
     slot: Slot
     metrics: Metrics
@@ -213,7 +215,7 @@ def _make_sink(
     limits: Future[dict[str, int]],
     inbox: SimpleQueue[Input],
     pending: dict[int, Report],
-) -> TransactionalSink | IdempotentSink:
+) -> KafkaSink:
     pipeline = config.pipelines[name]
 
     def properties(smallest: int, largest: int) -> dict[str, Any]:

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class KafkaSource:
-    """Implements `streamer.ports.Source`. `ownership` may be read from any thread; `polled_at` is the last sign of
+    """Implements `streamer.ports.Source`. `ownership`, `pauses` and `outlook` may be read from any thread; `polled_at` is the last sign of
     life, ahead of now while the source waits for the brokers."""
 
     def __init__(self, make_consumer: Callable[[], Consumer], policy: SourcePolicy, post: Post) -> None:
@@ -72,8 +72,8 @@ class KafkaSource:
             beat=self._beat,
         )
         self.errors = ReadErrors(policy, self._assignment, self._calls, post)
-        self._pauses = Pauses(self._assignment.epochs)
-        self._intake = Intake(policy, self._attempts, self._assignment, self._pauses, self._calls, self.errors)
+        self.pauses = Pauses(self._assignment.epochs)
+        self._intake = Intake(policy, self._attempts, self._assignment, self.pauses, self._calls, self.errors)
         self._granted_records = 0
         self._granted_bytes = 0
         self._held_since: float | None = None
@@ -167,7 +167,7 @@ class KafkaSource:
         self._renewed_at.append(time.monotonic())
         self._consumer.close()
         self._consumer = self._make_consumer()
-        self._pauses.forget()
+        self.pauses.forget()
         self._subscribe(self._consumer)
 
     def _subscribe(self, consumer: Consumer) -> None:
@@ -181,9 +181,9 @@ class KafkaSource:
         self._subscribe(consumer)
 
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
-        held = self._pauses.of_all
+        held = self.pauses.of_all
         self._assignment.on_assign(consumer, partitions)
-        self._pauses.assigned(consumer, [(one.topic, one.partition) for one in partitions], pause=held)
+        self.pauses.assigned(consumer, [(one.topic, one.partition) for one in partitions], pause=held)
 
     def _step(self) -> None:
         policy, intake = self._policy, self._intake
@@ -191,11 +191,11 @@ class KafkaSource:
         intake.note_settled()
         records = min(self._granted_records - intake.records, intake.most)
         size_bytes = self._granted_bytes - intake.size_bytes
-        if records <= 0 or size_bytes <= 0 or (self._pauses.of_all and size_bytes < policy.budget_bytes // 2):
+        if records <= 0 or size_bytes <= 0 or (self.pauses.of_all and size_bytes < policy.budget_bytes // 2):
             self._hold()
             return
         self._held_since = None
-        self._pauses.only(self._consumer, intake.waiting)
+        self.pauses.only(self._consumer, intake.waiting)
         before = self.ownership.epochs
         message = self._consumer.poll(POLL_S)
         messages: list[Message] = []
@@ -216,7 +216,7 @@ class KafkaSource:
             self.polled_at = now
             self._calls.rest(POLL_S)
             return
-        self._pauses.only(self._consumer, self._assignment.epochs.keys())
+        self.pauses.only(self._consumer, self._assignment.epochs.keys())
         before = self.ownership.epochs
         message = self._consumer.poll(HELD_POLL_S)
         self._publish()
@@ -238,7 +238,7 @@ class KafkaSource:
         now = self.polled_at = time.monotonic()
         epochs = self._assignment.epochs
         starts = {key: self.starts[key] for key in epochs}
-        unasked = self._pauses.now if self._held_since is None else frozenset(epochs)
+        unasked = self.pauses.now if self._held_since is None else frozenset(epochs)
         self.outlook.look(self._consumer, starts, unasked, now)
         self.ownership = Ownership(self._consumer.consumer_group_metadata(), dict(epochs))
 

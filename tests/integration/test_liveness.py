@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,11 +17,16 @@ import pytest
 from streamer import run
 from streamer.assemble import Assembly, assemble
 from streamer.config import load
+from streamer.core.pipeline import attempts
+from streamer.core.pipeline.attempts import Note
 from streamer.core.pipeline.protocol import Assigned, Input, SourceFailed, Taken
+from streamer.core.record import MicroBatch
 from streamer.errors import ExitCode
 from streamer.kafka import assignment
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.clients import consumer_properties, make_consumer
+from streamer.kafka.intake import Intake
+from streamer.kafka.pauses import Pauses
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.start import start_offsets
@@ -92,7 +98,7 @@ def test_a_commit_that_waits_is_not_waited_for_idly(lab: Lab, monkeypatch: pytes
     """While the commit of an attempt takes long the client's queue is emptied, since what is in it may be what the
     commit waits for, and calls are served; what was taken out of the queue, by the pause or by us, is read again."""
     if not pauses:
-        monkeypatch.setattr(KafkaSource, "_pause", lambda *_: None)
+        monkeypatch.setattr(Pauses, "only", lambda *_: None)
     lab.produce(event(number) for number in range(2_000))
     emptied: list[int] = []
     mark = Assignment.mark
@@ -114,6 +120,33 @@ def test_a_commit_that_waits_is_not_waited_for_idly(lab: Lab, monkeypatch: pytes
         wait_for(lambda: reader.places == 2_000, "all outcomes")
         assert set(served.result(10)) <= {None}
     assert len(emptied) >= 5
+    anomalies = check(lab.given, reader.outcomes, lambda _: "")
+    assert not anomalies, str(anomalies)
+
+
+def test_a_partition_that_needs_care_comes_while_an_attempt_is_noted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The records in hand are given back as long as that partition's may run alone, and read again after."""
+    lab.produce(event(number) for number in range(100))
+    mark, batch = Assignment.mark, Intake.batch
+    made: list[MicroBatch | None] = []
+
+    def marked(self: Assignment, *arguments: Any) -> None:
+        mark(self, *arguments)
+        if not made:
+            died = Note(["one", "another"], until=10).write()
+            self._attempts.assigned({("elsewhere", 0): (0, died)}, time.monotonic())
+
+    def watched(self: Intake, *arguments: Any) -> MicroBatch | None:
+        made.append(batch(self, *arguments))
+        return made[-1]
+
+    monkeypatch.setattr(Assignment, "mark", marked)
+    monkeypatch.setattr(Intake, "batch", watched)
+    monkeypatch.setattr(attempts, "IDLE_S", 0.5)
+    reader = lab.reader()
+    with running(lab):
+        wait_for(lambda: reader.places == 100, "all outcomes")
+    assert made[0] is None
     anomalies = check(lab.given, reader.outcomes, lambda _: "")
     assert not anomalies, str(anomalies)
 

@@ -194,7 +194,7 @@ def test_a_stop_at_a_bad_moment_repeats_nothing(lab: Lab, moment: str) -> None:
     with running(lab, {}, guarantee="at_least_once", **slow) as run:
         wait_for(lambda: reader.places > 100, "load")
         if moment == "paused":
-            wait_for(lambda: run.assembly.source._held, "all partitions to be paused")
+            wait_for(lambda: run.assembly.source.pauses.of_all, "all partitions to be paused")
         else:
             run.assembly.source.rejoin()
         run.assembly.driver.stop(10)

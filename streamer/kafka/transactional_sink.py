@@ -1,0 +1,148 @@
+"""Exactly once: a transaction is opened after the model's work, the outcomes are written, the offsets added under the
+newest group metadata; then it is committed.
+
+What can go wrong, and what then (librdkafka's error algebra):
+
+- not owned any more: abort; the core filters and plans again;
+- a rebalance moved the generation, or a topic refused a record: abort; the core plans again from memory;
+- fenced, fatal, abortable for another reason, and every commit whose end is unclear: a new producer under the same id,
+  whose init_transactions ends the old one's transaction one way or the other; the committed offsets then say which, and
+  the core cuts there.
+  librdkafka has no KIP-890, so an unclear commit is never tried again on the same producer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from streamer.core.pipeline.protocol import Settle, Settled, Unsettled
+from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
+from streamer.kafka.sink import FencedError, KafkaSink
+
+INIT_S = 5.0
+FIRST_INIT_S = 0.2
+"""A broker that is still ending what the slot's last owner left open says so at once, and librdkafka asks again only
+after half a second; a new call asks at once. But a call while a request is under way asks twice, and the second answer
+fences the first (librdkafka 2.16), so only what was answered is asked again early."""
+NEXT_INIT_S = 0.1
+CALL_PATIENCE_S = 9.0  # below transaction.timeout.ms: past it the broker has aborted by itself
+_REBALANCES = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
+"""After an abort for another reason, such as an outage, the producer is not used again: the next
+`send_offsets_to_transaction` may hang for ever, whatever its timeout (seen with librdkafka 2.16.1)."""
+FENCED_LIMIT = 3
+FENCED_WINDOW_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class TransactionalSink(KafkaSink):
+    """Exactly once: one transaction a plan."""
+
+    def __init__(self, *args: Any, transactional_id: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._resource = f"transactional-id {transactional_id}"
+        self._fenced_at: list[float] = []
+
+    def _begin(self, patience_s: float) -> None:
+        assert self._producer is not None
+        deadline = time.monotonic() + patience_s
+        wait_s = FIRST_INIT_S
+        while True:
+            try:
+                self._producer.init_transactions(wait_s)
+                return
+            except KafkaException as error:
+                wait_s = NEXT_INIT_S if error_of(error).code() == KafkaError.CONCURRENT_TRANSACTIONS else INIT_S
+                if act_on_producer(error) is not Act.RETRY or time.monotonic() > deadline:
+                    raise start_error(
+                        error, address=self._address, operation="Write", resource=self._resource
+                    ) from None
+
+    def _settle(self, plan: Settle) -> Settled | Unsettled:
+        assert self._producer is not None
+        try:
+            self._producer.begin_transaction()
+            self._produce(plan)
+            ownership = self._offsets.ownership
+            if not ownership.holds(plan.epochs):
+                self._abort()
+                return Unsettled(plan.settle, "ownership")
+            offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in plan.offsets.items()]
+            self._retry(lambda producer: producer.send_offsets_to_transaction(offsets, ownership.metadata, 5.0))
+            self._retry(lambda producer: producer.commit_transaction())
+            return Settled(plan.settle)
+        except KafkaException as error:
+            return self._recover(plan, error)
+
+    def _retry(self, call: Callable[[Producer], None]) -> None:
+        """Repeat a call that librdkafka calls retriable, with the same arguments, while the transaction lives."""
+        assert self._producer is not None
+        deadline = time.monotonic() + CALL_PATIENCE_S
+        while True:
+            try:
+                call(self._producer)
+                return
+            except KafkaException as error:
+                if act_on_producer(error) is not Act.RETRY or time.monotonic() > deadline:
+                    raise
+
+    def _abort(self) -> None:
+        self._retry(lambda producer: producer.abort_transaction())
+
+    def _recover(self, plan: Settle, error: KafkaException) -> Unsettled:
+        act = act_on_producer(error)
+        error.with_traceback(None)  # its frames would keep the producer alive that we are about to drop
+        log.warning("a transaction failed", extra={"data": {"error": error_of(error).name(), "act": act.value}})
+        if act is Act.DENIED:
+            raise error
+        if act is Act.TOO_LARGE or (act is Act.ABORT and error_of(error).code() in _REBALANCES):
+            try:
+                self._abort()
+                return Unsettled(plan.settle, "abort")
+            except KafkaException as second:
+                error = second
+        if act_on_producer(error) is Act.FENCED:
+            self._note_fenced()
+        self._rebuild()
+        return Unsettled(plan.settle, "rebuild", committed=self._committed(plan))
+
+    def _note_fenced(self) -> None:
+        """A broker that timed our transaction out looks the same as a second owner of the slot; that one comes back."""
+        now = time.monotonic()
+        self._fenced_at = [at for at in self._fenced_at if now - at < FENCED_WINDOW_S] + [now]
+        if len(self._fenced_at) > FENCED_LIMIT:
+            raise FencedError
+
+    def _rebuild(self) -> None:
+        """A new producer under the same id; its init_transactions ends whatever the old one left open."""
+        while not self._closing:
+            self.busy_since = time.monotonic()  # waiting for brokers is no standing still
+            self._drop_producer()
+            self._producer = self._producers.make()
+            try:
+                self._producer.init_transactions(INIT_S)
+                return
+            except KafkaException as error:
+                if act_on_producer(error) is Act.DENIED:
+                    raise
+                log.warning("the producer waits for the brokers", extra={"data": {"error": error_of(error).name()}})
+                time.sleep(0.2)
+
+    def _committed(self, plan: Settle) -> dict[tuple[str, int], int]:
+        """What the group has committed of the plan's partitions; asked until the broker answers."""
+        partitions = [TopicPartition(*key) for key in plan.offsets]
+        while not self._closing:
+            self.busy_since = time.monotonic()
+            try:
+                found = self._offsets.call(lambda consumer: consumer.committed(partitions, timeout=5.0)).result(30.0)
+                return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+            except (KafkaException, TimeoutError) as error:
+                log.warning("no answer about committed offsets", extra={"data": {"error": type(error).__name__}})
+            except RuntimeError:
+                break  # the source is closed: the process ends, nobody plans again
+        return {}
