@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 
 
 class KafkaSource:
-    """Implements `streamer.ports.Source`. `ownership`, `pauses` and `outlook` may be read from any thread; `polled_at` is the last sign of
-    life, ahead of now while the source waits for the brokers."""
+    """Implements `streamer.ports.Source`. `ownership`, `pauses` and `outlook` may be read from any thread; `polled_at`
+    is the last sign of life, ahead of now while the source waits for the brokers."""
 
     def __init__(self, make_consumer: Callable[[], Consumer], policy: SourcePolicy, post: Post) -> None:
         self.ownership = Ownership()
