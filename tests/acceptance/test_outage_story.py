@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from streamer.ops.dlq.move import BURST_S, CHUNK_S
 from tests.acceptance.harness import ROOT, Given, Lab, Outcome, Reader, Run, wait_for
 
 EVENTS = 5_000
@@ -64,9 +65,9 @@ def test_outage_and_replay(lab: Lab, q_reader: Reader) -> None:
     replayed = _replayed(lab)
     assert len(replayed) == FAILED
     second = sorted(message.timestamp()[1] for message in replayed)[FAILED - left :]
-    rate = (len(second) - RATE // 10) / (second[-1] - second[0]) * 1_000  # the first tenth of a second comes at once
-    # It is what a replay may not go beyond; a loaded machine does not always come up to it.
-    assert 0.5 * RATE <= rate <= 1.1 * RATE, f"{rate:.0f} a second"
+    seconds = (second[-1] - second[0]) / 1_000
+    most = RATE * (seconds + BURST_S + CHUNK_S)  # a chunk comes at once, and what was slow is caught up
+    assert RATE * seconds / 2 <= len(second) <= most, f"{len(second)} in {seconds:.2f} s"
     _assert_one_result_each(reader.outcomes)
     _assert_order(lab, reader.outcomes)
 

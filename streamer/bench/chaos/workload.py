@@ -26,9 +26,11 @@ from streamer.kafka.reader import Reader
 TICK_S = 0.01
 FLUSH_S = 60.0
 LEADERS_S = 30.0
-LINGER_MS = 100
-"""While five messages of a partition are in flight and more have lingered, librdkafka's idempotent producer polls
-without pause (2.16; measured: half a core at 5 ms, which the members then lacked)."""
+LINGER_MS = 250
+"""Each write is fetched by two replicas, and settled by a transaction that writes ten times more. At 100 ms the three
+brokers took 1.3 of two cores, at 400 ms 0.7 (measured), and members that start again have what is left. Far below it is
+worse still: while five messages of a partition are in flight and more have lingered, librdkafka's idempotent producer
+polls without pause (2.16; half a core at 5 ms)."""
 
 TextOf = Callable[[int], tuple[str, int | None]]
 """An event's text and the answer that it has to get, by its number."""
