@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -30,6 +31,11 @@ COMMANDS: dict[str, str] = {
     "tail": "Read results, dead letters, spans and reports.",
     "topics": "Check or create the topics that the configuration names.",
 }
+
+
+GC_THRESHOLDS = (100_000, 50, 50)
+"""With CPython's own the cycle collector looks through what is imported, and through live records, again and again: a
+seventh of a driver's start, a quarter of the time of reading a million dead letters (measured, CPython 3.11)."""
 
 
 class _Commands(click.Group):
@@ -65,6 +71,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a command may return one itself."""
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         code = cli.main(args=arguments, prog_name="streamer", standalone_mode=False)
     except click.ClickException as error:

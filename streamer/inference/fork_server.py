@@ -107,9 +107,11 @@ def main() -> NoReturn:
     name_process(NAME)
     control = socket.socket(fileno=int(sys.argv[1]))
     fit = True
+    gc.disable()  # what is imported is no garbage
     with suppress(Exception):
         import_family(sys.argv[3])
         fit = _fit()
+    gc.enable()
     if fit:
         gc.collect()
         gc.freeze()  # or the first collection in each worker would write to every page and make it the worker's own
