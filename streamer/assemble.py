@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from streamer import __version__
@@ -21,28 +19,19 @@ from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
-from streamer.core.pipeline.protocol import Input, ModelCard, SinkFailed
+from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.report import Report, ReportBuilder
 from streamer.driver import Adapters, Driver
-from streamer.errors import ExitCode, StreamerError
 from streamer.inference.pool import WorkerPool
-from streamer.kafka.clients import (
-    consumer_properties,
-    in_flight_bytes,
-    make_consumer,
-    producer_properties,
-)
-from streamer.kafka.early_producer import EarlyProducer
-from streamer.kafka.idempotent_sink import IdempotentSink
+from streamer.kafka.clients import consumer_properties, in_flight_bytes, make_consumer
 from streamer.kafka.orphans import OrphanWatch
-from streamer.kafka.output_limits import output_limits
 from streamer.kafka.sink import KafkaSink
 from streamer.kafka.slots import Slot
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.span_topic import SpanTopic
-from streamer.kafka.transactional_sink import TransactionalSink
+from streamer.outlet import Outlet, failure
 from streamer.ports import Cache
 from streamer.telemetry.spans import SpanExporter
 from streamer.workers import RunOptions, Started, pipeline_of
@@ -73,16 +62,13 @@ class Assembly:
         self.slot.release()
 
 
-def assemble(config: Config, name: str, options: RunOptions, started: Started) -> Assembly:
-    """Build one pipeline on Kafka around its workers. Raises StreamerError, and closes them: wrong configuration.
-
-    The topics are checked meanwhile; what is wrong with them is posted as `SinkFailed`.
-    """
+def assemble(config: Config, name: str, options: RunOptions, started: Started, outlet: Outlet) -> Assembly:
+    """Build one pipeline on Kafka around its workers and its outlet. Raises StreamerError (wrong configuration), and
+    closes the workers."""
     pipeline_config = pipeline_of(config, name)
-    inbox, slot, pool = started.inbox, started.slot, started.pool
+    inbox, slot, pool, sink = started.inbox, started.slot, started.pool, outlet.sink
     with ExitStack() as undo:  # of a start that fails
         undo.callback(started.close)
-        limits = _check_topics(config, name, inbox)
         codec = Codec(name)
         pipeline = Pipeline(policy_of(config, name, pool.count, options.accept_dead_letters), codec)
         properties = consumer_properties(config.kafka, pipeline_config, slot.name)
@@ -91,9 +77,8 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started) -
             lambda: make_consumer(properties), _source_policy(config, pipeline_config, options), inbox.put
         )
         reports: dict[int, Report] = {}
-        sink = _make_sink(config, name, slot, source, limits, inbox, reports)
-        sink.connect()
-        # Imported while the brokers answer: the metrics' library is a tenth of all that a driver imports.
+        sink.attach(source, partial(_make_encoder, config, name, outlet.limits, reports))
+        # Whoever assembles no whole pipeline does without the metrics' library, a tenth of all that a driver imports.
         from streamer.observe import Follow, Meter, Watchdog, on_cache_event
         from streamer.telemetry.metrics import Metrics
 
@@ -164,14 +149,7 @@ def make_cache(
 
         return RedisCache(config.cache.url, config.cache.ttl_s, post, on_event=on_event)
 
-    return LateCache(make, lambda error: post(_failure(error, "the cache could not be set up")))
-
-
-def _failure(error: Exception, what: str) -> SinkFailed:
-    """What ends the pipeline when a part made on a thread of its own can't be."""
-    if isinstance(error, StreamerError):
-        return SinkFailed(error.exit_code, str(error))
-    return SinkFailed(ExitCode.BUG, f"{what}: {type(error).__name__}")
+    return LateCache(make, lambda error: post(failure(error, "the cache could not be set up")))
 
 
 def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions) -> SourcePolicy:
@@ -192,74 +170,22 @@ def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions
     )
 
 
-def _check_topics(config: Config, name: str, inbox: SimpleQueue[Input]) -> Future[dict[str, int]]:
-    """Find the output limits on a thread of its own: a restart waits for the workers, not for this too."""
-    limits: Future[dict[str, int]] = Future()
-
-    def check_now() -> None:
-        try:
-            limits.set_result(output_limits(config, name))
-        except Exception as error:
-            limits.set_exception(error)
-            inbox.put(_failure(error, "the topics could not be checked"))
-
-    threading.Thread(target=check_now, name="topic-check", daemon=True).start()
-    return limits
-
-
-def _make_sink(
-    config: Config,
-    name: str,
-    slot: Slot,
-    source: KafkaSource,
-    limits: Future[dict[str, int]],
-    inbox: SimpleQueue[Input],
-    pending: dict[int, Report],
-) -> KafkaSink:
+def _make_encoder(
+    config: Config, name: str, limits: Future[dict[str, int]], pending: dict[int, Report], card: ModelCard
+) -> PlanEncoder:
     pipeline = config.pipelines[name]
-
-    def properties(smallest: int, largest: int) -> dict[str, Any]:
-        return producer_properties(config.kafka, pipeline, slot.name, batch_bytes=smallest, largest_bytes=largest)
-
-    def make_encoder(card: ModelCard) -> PlanEncoder:
-        wanted = config.telemetry.reports or config.telemetry.http
-        return PlanEncoder(
-            Encoder(
-                pipeline=name,
-                task=pipeline.task,
-                card=card,
-                output_topic=pipeline.output,
-                dead_letter_topic=pipeline.dead_letter,
-                limits=OutputLimits(limits.result()[pipeline.output], limits.result()[pipeline.dead_letter]),
-                by_key=pipeline.partitioning == "key",
-            ),
-            new_report=partial(ReportBuilder, pipeline=name, task=pipeline.task, card=card) if wanted else None,
-            reports_topic=config.telemetry.reports,
-            on_report=pending.__setitem__,
-        )
-
-    address = config.kafka.bootstrap_servers
-    if pipeline.guarantee == "exactly_once":
-        return TransactionalSink(
-            EarlyProducer(limits, properties),
-            make_encoder,
-            source,
-            inbox.put,
-            address,
-            transactional_id=f"{pipeline.group}.{slot.name}",
-        )
-    sink: IdempotentSink
-    sink = IdempotentSink(
-        EarlyProducer(
-            limits,
-            lambda *sizes: {
-                **properties(*sizes),
-                "on_delivery": lambda error, message: sink.on_delivery(error, message),
-            },
+    wanted = config.telemetry.reports or config.telemetry.http
+    return PlanEncoder(
+        Encoder(
+            pipeline=name,
+            task=pipeline.task,
+            card=card,
+            output_topic=pipeline.output,
+            dead_letter_topic=pipeline.dead_letter,
+            limits=OutputLimits(limits.result()[pipeline.output], limits.result()[pipeline.dead_letter]),
+            by_key=pipeline.partitioning == "key",
         ),
-        make_encoder,
-        source,
-        inbox.put,
-        address,
+        new_report=partial(ReportBuilder, pipeline=name, task=pipeline.task, card=card) if wanted else None,
+        reports_topic=config.telemetry.reports,
+        on_report=pending.__setitem__,
     )
-    return sink

@@ -61,10 +61,13 @@ def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
         signal.signal(number, on_signal)
     share_arenas()
     started = start_workers(config, name, options)
-    from streamer.assemble import assemble  # while the workers load
+    from streamer.outlet import open_outlet  # while the workers load
+
+    outlet = open_outlet(config, name, started)
+    from streamer.assemble import assemble  # while the brokers answer, too
     from streamer.telemetry.stacks import StandingWatch
 
-    assembly = assemble(config, name, options, started)
+    assembly = assemble(config, name, options, started, outlet)
     if signals:
         assembly.driver.stop(within_s)
     server = _serve(config, assembly, options.index)

@@ -9,18 +9,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer
 
 from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
-from streamer.core.plan_encoder import PlanEncoder
 from streamer.errors import ExitCode
 from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.errors import start_error
 from streamer.kafka.ownership import Ownership
 from streamer.ports import Post
+
+if TYPE_CHECKING:
+    from streamer.core.plan_encoder import PlanEncoder
 
 INIT_PATIENCE_S = 30.0
 
@@ -43,19 +45,13 @@ class Offsets(Protocol):
 class KafkaSink(ABC):
     """Implements `streamer.ports.Sink`: the thread and its queue, and what both guarantees share."""
 
-    def __init__(
-        self,
-        producers: EarlyProducer,
-        make_encoder: Callable[[ModelCard], PlanEncoder],
-        offsets: Offsets,
-        post: Post,
-        address: str,
-    ) -> None:
+    _offsets: Offsets
+    _make_encoder: Callable[[ModelCard], PlanEncoder]
+
+    def __init__(self, producers: EarlyProducer, post: Post, address: str) -> None:
         self.busy_since: float | None = None  # since when it is at one step of a plan
         self.plan_since: float | None = None  # since when it is at one plan, waits for brokers included
         self._producers = producers
-        self._make_encoder = make_encoder
-        self._offsets = offsets
         self._post = post
         self._address = address
         self._producer: Producer | None = None
@@ -84,6 +80,11 @@ class KafkaSink(ABC):
             self._connected.set_exception(error)
         else:
             self._connected.set_result(None)
+
+    def attach(self, offsets: Offsets, make_encoder: Callable[[ModelCard], PlanEncoder]) -> None:
+        """Give it what it needs to settle, before `open`; `connect` does without."""
+        self._offsets = offsets
+        self._make_encoder = make_encoder
 
     def open(self, card: ModelCard) -> None:
         """Wait for the topics' limits and for the producer that `connect` makes; raises what is wrong with either."""

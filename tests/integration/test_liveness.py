@@ -31,6 +31,7 @@ from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.start import start_offsets
 from streamer.local import Stack
+from streamer.outlet import open_outlet
 from streamer.workers import RunOptions, start_workers
 from tests.acceptance.harness import PIPELINE, Lab, check, event, wait_for
 
@@ -62,7 +63,8 @@ def lab(stack: Stack, tmp_path: Path) -> Iterator[Lab]:
 def running(lab: Lab, **fields: Any) -> Iterator[Assembly]:
     """A pipeline in this process."""
     config, options = load(lab.config(**fields), ENVIRONMENT), RunOptions()
-    assembly = assemble(config, PIPELINE, options, start_workers(config, PIPELINE, options))
+    started = start_workers(config, PIPELINE, options)
+    assembly = assemble(config, PIPELINE, options, started, open_outlet(config, PIPELINE, started))
     driving = threading.Thread(target=assembly.driver.run)
     driving.start()
     try:

@@ -17,6 +17,7 @@ from streamer.config import load
 from streamer.errors import ExitCode
 from streamer.kafka import assignment
 from streamer.kafka.assignment import Assignment
+from streamer.outlet import open_outlet
 from streamer.workers import RunOptions, start_workers
 from tests.acceptance.harness import PIPELINE, Given, Lab, Place, check, event, wait_for
 from tests.conftest import Kafka
@@ -62,7 +63,8 @@ def running(lab: Lab, environment: dict[str, str], until_end: bool = False, **fi
     wait_for(lambda: topics <= lab.admin.list_topics(timeout=5).topics.keys(), "the topics")
     config = load(lab.config(**fields), environment)
     options = RunOptions(until_end=until_end)
-    assembly = assemble(config, PIPELINE, options, start_workers(config, PIPELINE, options))
+    started = start_workers(config, PIPELINE, options)
+    assembly = assemble(config, PIPELINE, options, started, open_outlet(config, PIPELINE, started))
     run = Running(assembly)
     try:
         yield run

@@ -1,0 +1,82 @@
+"""The second step of a start: where outcomes go.
+
+The slot's last owner may have left a transaction open, which takes the brokers a while to end. So this imports no more
+than it takes to ask for that and for the topics; all that `assemble` knows is imported while they answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from streamer.config import Config
+from streamer.core.pipeline.protocol import Input, SinkFailed
+from streamer.errors import ExitCode, StreamerError
+from streamer.kafka.clients import producer_properties
+from streamer.kafka.early_producer import EarlyProducer
+from streamer.kafka.output_limits import output_limits
+from streamer.kafka.sink import KafkaSink
+from streamer.workers import Started, pipeline_of
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """A sink that connects, and how large a record each of its topics takes, once that is known."""
+
+    sink: KafkaSink
+    limits: Future[dict[str, int]]
+
+
+def open_outlet(config: Config, name: str, started: Started) -> Outlet:
+    """Connect the sink and check the topics, each on a thread of its own: a restart waits for the workers, not for
+    these too. What is wrong with the topics is posted as `SinkFailed`; with the sink, `KafkaSink.open` raises it."""
+    limits: Future[dict[str, int]] = Future()
+    sink = _make_sink(config, name, started, limits)
+    sink.connect()
+
+    def check_now() -> None:
+        try:
+            limits.set_result(output_limits(config, name))
+        except Exception as error:
+            limits.set_exception(error)
+            started.inbox.put(failure(error, "the topics could not be checked"))
+
+    threading.Thread(target=check_now, name="topic-check", daemon=True).start()
+    return Outlet(sink, limits)
+
+
+def failure(error: Exception, what: str) -> SinkFailed:
+    """What ends the pipeline when a part made on a thread of its own can't be."""
+    if isinstance(error, StreamerError):
+        return SinkFailed(error.exit_code, str(error))
+    return SinkFailed(ExitCode.BUG, f"{what}: {type(error).__name__}")
+
+
+def _make_sink(config: Config, name: str, started: Started, limits: Future[dict[str, int]]) -> KafkaSink:
+    pipeline, slot = pipeline_of(config, name), started.slot.name
+    post: Callable[[Input], None] = started.inbox.put
+    address = config.kafka.bootstrap_servers
+
+    def properties(smallest: int, largest: int) -> dict[str, Any]:
+        return producer_properties(config.kafka, pipeline, slot, batch_bytes=smallest, largest_bytes=largest)
+
+    if pipeline.guarantee == "exactly_once":
+        from streamer.kafka.transactional_sink import TransactionalSink
+
+        producers = EarlyProducer(limits, properties)
+        return TransactionalSink(producers, post, address, transactional_id=f"{pipeline.group}.{slot}")
+    from streamer.kafka.idempotent_sink import IdempotentSink
+
+    sink: IdempotentSink
+
+    def on_delivery(error: Any, message: Any) -> None:
+        sink.on_delivery(error, message)
+
+    def told(smallest: int, largest: int) -> dict[str, Any]:
+        return {**properties(smallest, largest), "on_delivery": on_delivery}
+
+    sink = IdempotentSink(EarlyProducer(limits, told), post, address)
+    return sink
