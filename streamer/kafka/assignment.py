@@ -166,6 +166,11 @@ class Assignment:
         if self.ends is not None and end >= self.ends.get(key, 0):
             self.ends.pop(key, None)
 
+    def gave_back(self, key: TopicPartition, end: int) -> None:
+        """Records of this partition up to this offset will be read again, although its end was seen behind them."""
+        if self.ends is not None and key in self.epochs:
+            self.ends[key] = max(end, self.ends.get(key, 0))
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _own(self, starts: list[KafkaPartition]) -> None:

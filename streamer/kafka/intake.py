@@ -150,6 +150,7 @@ class Intake:
             kept = [] if trial and key != trial else records[: self.most]
             if len(kept) < len(records):
                 consumer.seek(KafkaPartition(key[0], key[1], records[len(kept)].offset()))
+                self._assignment.gave_back(key, records[-1].offset() + 1)
             if kept:
                 found[key] = kept
             else:
@@ -173,6 +174,7 @@ class Intake:
             queued = consumer.consume(self._policy.micro_batch_records, 0.0)
             for key, records in self._ours(consumer, queued, before).items():
                 firsts.setdefault((key, epochs[key]), records[0].offset())
+                self._assignment.gave_back(key, records[-1].offset() + 1)
 
         ends = {key: records[-1].offset() + 1 for key, records in found.items()}
         self._assignment.mark(consumer, ends, empty_queue)

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
+from streamer import assemble as assemble_module
 from streamer.assemble import Assembly, assemble
 from streamer.config import load
+from streamer.core.pipeline.attempts import Note
 from streamer.errors import ExitCode
-from streamer.kafka import assignment
+from streamer.kafka import assignment, source
 from streamer.kafka.assignment import Assignment
 from streamer.outlet import open_outlet
 from streamer.workers import RunOptions, start_workers
@@ -93,6 +95,30 @@ def test_a_topic_that_is_gone_holds_all_up(lab: Lab, role: str) -> None:
         wait_for(lambda: reader.places == 41, "all outcomes")
     assert run.ended == [ExitCode.DONE]
     anomalies = check(lab.given, reader.outcomes, lambda place: "decode.json" if place.offset == 20 else "")
+    assert not anomalies, str(anomalies)
+
+
+def test_until_end_knows_what_it_gave_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that three earlier processes died with are met in one call with the end of their partition: all but the
+    first are given back, and the end is not where these were seen."""
+
+    class Patient(Consumer):
+        def consume(self, num_messages: int, timeout: float) -> list[Any]:  # type: ignore[override]
+            return super().consume(num_messages, max(timeout, 1.0))
+
+    lab.topics(1)
+    lab.produce(event(number) for number in range(20))
+    died = Note(["one", "another", "a third"], until=10).write()
+    consumer = Consumer({"bootstrap.servers": lab.bootstrap_servers, "group.id": lab.group})
+    consumer.commit(offsets=[TopicPartition(lab.input, 0, 0, died)], asynchronous=False)
+    consumer.close()
+    monkeypatch.setattr(source, "POLL_S", 10.0)  # the first record is met in the call that brings the partition
+    monkeypatch.setattr(assemble_module, "make_consumer", Patient)
+    reader = lab.reader()
+    with running(lab, {}, until_end=True) as run:
+        assert run.end() is ExitCode.DONE
+    wait_for(lambda: reader.places == 20, "all outcomes", 10)
+    anomalies = check(lab.given, reader.outcomes, lambda _: "")
     assert not anomalies, str(anomalies)
 
 
