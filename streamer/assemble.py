@@ -1,4 +1,4 @@
-"""From configuration to a running pipeline: the one place that knows all adapters and puts them together."""
+"""From configuration to a running pipeline: the last step of a start, which puts all parts together."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Set
 
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -25,20 +25,25 @@ class Outlook:
         self._look_at = 0.0
 
     def look(
-        self, consumer: Consumer, starts: Mapping[TopicPartition, int], unasked: frozenset[TopicPartition], now: float
+        self,
+        consumer: Consumer,
+        owned: Collection[TopicPartition],
+        starts: Mapping[TopicPartition, int],
+        unasked: Set[TopicPartition],
+        now: float,
     ) -> None:
-        """Of the partitions that are ours, by where we began to read them; `unasked` are those that are given no chance
-        to move. What stands still is resumed and sought to where it stands."""
+        """Look at the partitions that are ours, of which `starts` says where we began to read them; `unasked` are those
+        that are given no chance to move. What stands still is resumed and sought to where it stands."""
         if now < self._look_at:
             return
         self._look_at = now + LOOK_AHEAD_S
         highs = {}
-        for key in starts:
+        for key in owned:
             _, high = consumer.get_watermark_offsets(KafkaPartition(*key), cached=True)
             if high >= 0:
                 highs[key] = high
         self.highs = highs
-        asked = [KafkaPartition(*key) for key in starts if key not in unasked]
+        asked = [KafkaPartition(*key) for key in owned if key not in unasked]
         positions = {
             (one.topic, one.partition): one.offset if one.offset >= 0 else starts[one.topic, one.partition]
             for one in (consumer.position(asked) if asked else ())

@@ -237,9 +237,8 @@ class KafkaSource:
     def _publish(self) -> None:
         now = self.polled_at = time.monotonic()
         epochs = self._assignment.epochs
-        starts = {key: self.starts[key] for key in epochs}
-        unasked = self.pauses.now if self._held_since is None else frozenset(epochs)
-        self.outlook.look(self._consumer, starts, unasked, now)
+        unasked = self.pauses.now if self._held_since is None else epochs.keys()
+        self.outlook.look(self._consumer, epochs, self.starts, unasked, now)
         self.ownership = Ownership(self._consumer.consumer_group_metadata(), dict(epochs))
 
     def _rewind(self, partitions: frozenset[TopicPartition]) -> None:

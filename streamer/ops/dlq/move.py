@@ -24,7 +24,7 @@ from streamer.ops.dlq.survey import Order, Survey, Targets, known_job
 
 CHUNK_RECORDS = 500
 CHUNK_S = 0.1
-BURST_S = 0.5
+BURST_S = 1.0
 
 OpenCopier = Callable[[str, Sequence[int]], Copier]
 
@@ -106,8 +106,8 @@ class Mover:
             self._commit(copier, outputs, waiting)
 
     def _commit(self, copier: Copier, outputs: list[Output], count: int) -> None:
-        """Commit when these are due: the rate holds over the whole run, and a slow stretch is caught up by at most
-        half a second's worth."""
+        """Commit when these are due: the rate holds over the whole run, and a slow stretch is caught up by at most a
+        second's worth."""
         rate = self._order.rate_per_s
         if rate is not None:
             now = self._clock()
