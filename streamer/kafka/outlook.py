@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Set
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamer.core.record import TopicPartition
@@ -52,5 +52,9 @@ class Outlook:
             log.warning(
                 "a partition stands still and is sought anew", extra={"data": {"partition": key, "offset": position}}
             )
-            consumer.resume([KafkaPartition(*key)])
-            consumer.seek(KafkaPartition(key[0], key[1], position))
+            try:
+                consumer.resume([KafkaPartition(*key)])
+                consumer.seek(KafkaPartition(key[0], key[1], position))
+            except KafkaException as error:  # in a rebalance, say
+                self.stuck.forget(key)
+                log.warning("it could not be sought", extra={"data": {"partition": key, "error": error.args[0].name()}})

@@ -3,7 +3,8 @@
 librdkafka may leave a partition paused for ever after a resume that met a rebalance (librdkafka #5591), and shows no
 sign of it. So a partition that was asked for long and did not move, with records before it, is resumed and sought to
 where it stands. What looks alike is the end of a topic that is written in transactions: its last offsets hold no
-records. Seeking there does no harm, and is done once for each end.
+records. Seeking there does no harm, and is done once for each end. A client that was paused from the start has never
+heard where the end is: then there may be records, and it is sought as long as nothing is heard.
 """
 
 from __future__ import annotations
@@ -43,7 +44,13 @@ class StuckWatch:
                 if stand is not None and stand.position < position <= stand.sought_below:
                     self.healed += 1
                 self._stands[key] = _Stand(position, now)
-            elif now - stand.since > self._stuck_s and ends.get(key, 0) > max(position, stand.sought_below):
-                stand.sought_below, stand.since = ends[key], now
-                stuck[key] = position
+            elif now - stand.since > self._stuck_s:
+                end = ends.get(key)
+                if end is None or end > max(position, stand.sought_below):
+                    stand.sought_below, stand.since = end or 0, now
+                    stuck[key] = position
         return stuck
+
+    def forget(self, key: TopicPartition) -> None:
+        """This partition could not be sought: watch it anew."""
+        self._stands.pop(key, None)

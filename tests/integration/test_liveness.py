@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as Place
 
 from streamer import run
 from streamer.assemble import Assembly, assemble
@@ -34,6 +36,7 @@ from streamer.local import Stack
 from streamer.outlet import open_outlet
 from streamer.workers import RunOptions, start_workers
 from tests.acceptance.harness import PIPELINE, Lab, check, event, wait_for
+from tests.integration.group_offsets import settle
 
 MAX_POLL_MS = 2_000
 OUTAGE_S = 4.0
@@ -225,28 +228,79 @@ def test_a_second_owner_of_a_slot_ends_the_first(lab: Lab) -> None:
 def test_a_partition_that_stays_paused_is_sought_anew(lab: Lab) -> None:
     """What the client does not give although nobody told it to pause comes after `stuck_s`, and is counted."""
     places = lab.produce(event(number) for number in range(10))
-    config = load(lab.config(), ENVIRONMENT)
-    consumer = make_consumer(consumer_properties(config.kafka, config.pipelines[PIPELINE], "a"))
-    taken: list[tuple[int, int]] = []
-    paused = threading.Event()
-
-    def post(fact: Input) -> None:
-        if isinstance(fact, Taken):
-            taken.extend((one.partition(), one.offset()) for part in fact.batch.segments for one in part.records)
-            if not paused.is_set():
-                paused.set()
-                consumer.pause(consumer.assignment())  # on the source's own thread, which does not know
-
-    source = KafkaSource(lambda: consumer, SourcePolicy([lab.input], micro_batch_records=1, stuck_s=1.0), post)
+    consumer = Consumer(_patient_properties(lab))
+    reading = _Reading(on_first=lambda: consumer.pause(consumer.assignment()))  # on the source's own thread
+    source = KafkaSource(lambda: consumer, SourcePolicy([lab.input], micro_batch_records=1, stuck_s=1.0), reading.post)
     source.grant(1_000, 1 << 20)
     source.start()
     try:
-        wait_for(lambda: len(taken) == 1, "the first record")
-        wait_for(lambda: len(taken) == len(places), "the others")
+        wait_for(lambda: reading.has(1), "the first record")
+        wait_for(lambda: reading.has(len(places)), "the others")
         wait_for(lambda: source.outlook.stuck.healed > 0, "the count")
     finally:
         source.close(10)
-    assert sorted(taken) == sorted(places)
+    assert sorted(reading.taken) == sorted(places)
+
+
+@pytest.mark.case(13)
+def test_a_partition_that_was_paused_from_the_start_is_sought_anew(lab: Lab) -> None:
+    """Its client has not heard of any end, so that nothing shows that there are records."""
+    places = lab.produce(event(number) for number in range(10))
+    consumer = _ResumesLate(_patient_properties(lab))
+    settle(lab.bootstrap_servers, lab.group, [Place(lab.input, partition, 0) for partition in range(2)])
+    reading = _Reading()
+    source = KafkaSource(lambda: consumer, SourcePolicy([lab.input], stuck_s=1.0), reading.post)
+    source.grant(1_000, 1 << 20)
+    source.start()
+    try:
+        wait_for(lambda: reading.has(len(places)), "all records")
+    finally:
+        source.close(10)
+    assert consumer.misses == 0
+    assert sorted(reading.taken) == sorted(places)
+
+
+def _patient_properties(lab: Lab) -> dict[str, Any]:
+    config = load(lab.config(), {})
+    return dict(consumer_properties(config.kafka, config.pipelines[PIPELINE], "a"))
+
+
+class _Reading:
+    """What a source took, while it has not failed."""
+
+    def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
+        self.taken: list[tuple[int, int]] = []
+        self._on_first = on_first
+        self._failed: SourceFailed | None = None
+
+    def post(self, fact: Input) -> None:
+        if isinstance(fact, SourceFailed):
+            self._failed = fact
+        if isinstance(fact, Taken):
+            first = not self.taken
+            self.taken.extend((one.partition(), one.offset()) for part in fact.batch.segments for one in part.records)
+            if first:
+                self._on_first()
+
+    def has(self, count: int) -> bool:
+        assert self._failed is None, self._failed
+        return len(self.taken) >= count
+
+
+class _ResumesLate(Consumer):  # type: ignore[misc]
+    """Paused before it has asked for anything; its first resume has no effect, as may happen in a rebalance."""
+
+    misses = 1
+
+    def incremental_assign(self, partitions: list[Any]) -> None:
+        super().incremental_assign(partitions)
+        self.pause(partitions)
+
+    def resume(self, partitions: list[Any]) -> None:
+        if self.misses:
+            self.misses -= 1
+        else:
+            super().resume(partitions)
 
 
 def _assigned(posted: list[Input]) -> bool:

@@ -41,6 +41,24 @@ class TestPartition:
         watch.look({}, {}, 50.0)
         assert look(watch, 5, 9, 61.0) == {}
 
+    def test_one_whose_end_was_never_heard_of_is_sought_until_it_is(self) -> None:
+        """A client that was paused before its first answer can't know that there is something to read."""
+        watch = StuckWatch(60.0)
+        assert watch.look({KEY: 0}, {}, 0.0) == watch.look({KEY: 0}, {}, 60.0) == {}
+        assert watch.look({KEY: 0}, {}, 61.0) == {KEY: 0}
+        assert watch.look({KEY: 0}, {}, 121.0) == {}
+        assert watch.look({KEY: 0}, {}, 122.0) == {KEY: 0}
+        assert look(watch, 0, 0, 183.0) == look(watch, 0, 0, 300.0) == {}
+
+    def test_one_that_could_not_be_sought_begins_anew(self) -> None:
+        """For the same end."""
+        watch = StuckWatch(60.0)
+        look(watch, 5, 9, 0.0)
+        assert look(watch, 5, 9, 61.0) == {KEY: 5}
+        watch.forget(KEY)
+        assert look(watch, 5, 9, 62.0) == look(watch, 5, 9, 122.0) == {}
+        assert look(watch, 5, 9, 123.0) == {KEY: 5}
+
     def test_what_moves_over_old_records_was_stuck(self) -> None:
         """The markers at a transactional topic's end look alike until new records come."""
         watch = StuckWatch(1.0)
