@@ -26,6 +26,7 @@ from streamer.driver import Adapters, Driver
 from streamer.inference.pool import WorkerPool
 from streamer.kafka.clients import consumer_properties, in_flight_bytes, make_consumer
 from streamer.kafka.orphans import OrphanWatch
+from streamer.kafka.patience import held_by_transaction
 from streamer.kafka.sink import KafkaSink
 from streamer.kafka.slots import Slot
 from streamer.kafka.source import KafkaSource
@@ -74,7 +75,10 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
         properties = consumer_properties(config.kafka, pipeline_config, slot.name)
         properties["enable.partition.eof"] = options.until_end
         source = KafkaSource(
-            lambda: make_consumer(properties), _source_policy(config, pipeline_config, options), inbox.put
+            lambda: make_consumer(properties),
+            _source_policy(config, pipeline_config, options),
+            inbox.put,
+            partial(held_by_transaction, config.kafka, pipeline_config.group),
         )
         reports: dict[int, Report] = {}
         sink.attach(source, partial(_make_encoder, config, name, outlet.limits, reports))

@@ -18,7 +18,8 @@ from streamer.core.pipeline.protocol import Assigned, Lost, Revoking
 from streamer.core.record import TopicPartition
 from streamer.kafka.calls import Calls
 from streamer.kafka.errors import error_of
-from streamer.kafka.start import BROKER_S, Beat, first_partitions, start_offsets
+from streamer.kafka.patience import BROKER_S, Beat, Held, Patience
+from streamer.kafka.start import first_partitions, start_offsets
 from streamer.ports import Post
 
 SERVE_S = 0.05
@@ -45,6 +46,7 @@ class Assignment:
         revoke_deadline_s: float,
         changed: Callable[[], None],
         beat: Beat,
+        held: Held,
     ) -> None:
         self.epochs: dict[TopicPartition, int] = {}
         self.starts: dict[TopicPartition, int] = {}
@@ -60,6 +62,7 @@ class Assignment:
         self._revoke_deadline_s = revoke_deadline_s
         self._changed = changed
         self._beat = beat
+        self._patience = Patience(beat, held)
         self._epoch = 0
         self._released: set[int] = set()
 
@@ -76,7 +79,7 @@ class Assignment:
     def before_joining(self, consumer: Consumer, topics: list[str]) -> None:
         """Note which partitions are there already. Raises KafkaException."""
         if self._start == "latest":
-            self._first = first_partitions(consumer, topics, self._beat)
+            self._first = first_partitions(consumer, topics, self._patience)
 
     # --- callbacks ---------------------------------------------------------------------------------------------------
 
@@ -84,7 +87,7 @@ class Assignment:
         """Read on from the committed offsets."""
         given = sorted((one.topic, one.partition) for one in partitions)
         log.info("taking over", extra={"data": {"partitions": given}})
-        starts, fresh = start_offsets(consumer, partitions, self._start, self._first, self._beat)
+        starts, fresh = start_offsets(consumer, partitions, self._start, self._first, self._patience)
         consumer.incremental_assign([KafkaPartition(one.topic, one.partition, one.offset) for one in starts])
         if fresh:
             self._commit(consumer, {(one.topic, one.partition): (one.offset, "") for one in fresh}, "the start")
@@ -127,7 +130,7 @@ class Assignment:
         mine = [KafkaPartition(*key) for key in partitions if key in self.epochs]
         if not mine:
             return
-        starts, _ = start_offsets(consumer, mine, self._start, self._first, self._beat)
+        starts, _ = start_offsets(consumer, mine, self._start, self._first, self._patience)
         for one in starts:
             consumer.seek(KafkaPartition(one.topic, one.partition, one.offset))
         self._expect_ends(consumer, starts)

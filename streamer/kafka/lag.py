@@ -136,7 +136,9 @@ class GroupOffsets:
     def _committed_at(self, group: str, asked: list[KafkaPartition]) -> list[KafkaPartition]:
         """By a consumer, which joins nothing: an admin client that is told NOT_COORDINATOR, as by a new cluster or when
         a coordinator moves, takes the process down (librdkafka 2.16.1, confluentinc/librdkafka#5315)."""
-        consumer = make_consumer({**reader_properties(self._kafka), "group.id": group})
+        # What is settled is told although a transaction is open on it: a reader that must see it end may wait long.
+        unsettled = {"isolation.level": "read_uncommitted"}
+        consumer = make_consumer({**reader_properties(self._kafka), "group.id": group, **unsettled})
         try:
             found = _until_loaded(lambda: consumer.committed(asked, timeout=REQUEST_S))
         finally:

@@ -31,6 +31,7 @@ from streamer.kafka.errors import Act, act_on_consumer
 from streamer.kafka.intake import Intake, Message
 from streamer.kafka.outlook import Outlook
 from streamer.kafka.ownership import Ownership
+from streamer.kafka.patience import Held
 from streamer.kafka.pauses import Pauses
 from streamer.kafka.read_errors import ReadErrors
 from streamer.kafka.source_policy import SourcePolicy
@@ -49,7 +50,13 @@ class KafkaSource:
     """Implements `streamer.ports.Source`. `ownership`, `pauses` and `outlook` may be read from any thread; `polled_at`
     is the last sign of life, ahead of now while the source waits for the brokers."""
 
-    def __init__(self, make_consumer: Callable[[], Consumer], policy: SourcePolicy, post: Post) -> None:
+    def __init__(
+        self,
+        make_consumer: Callable[[], Consumer],
+        policy: SourcePolicy,
+        post: Post,
+        held: Held = lambda _: False,
+    ) -> None:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()
         self.on_joining: Callable[[], None] = lambda: None
@@ -70,6 +77,7 @@ class KafkaSource:
             revoke_deadline_s=policy.revoke_deadline_s,
             changed=self._publish,
             beat=self._beat,
+            held=held,
         )
         self.errors = ReadErrors(policy, self._assignment, self._calls, post)
         self.pauses = Pauses(self._assignment.epochs)
