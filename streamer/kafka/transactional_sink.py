@@ -25,11 +25,11 @@ from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
 from streamer.kafka.sink import FencedError, KafkaSink
 
 INIT_S = 5.0
-FIRST_INIT_S = 0.2
+ASK_S = 0.05
 """A broker that is still ending what the slot's last owner left open says so at once, and librdkafka asks again only
-after half a second; a new call asks at once. But a call while a request is under way asks twice, and the second answer
-fences the first (librdkafka 2.16), so only what was answered is asked again early."""
-NEXT_INIT_S = 0.1
+after half a second; a new call asks at once, and only waits where a request is under way (librdkafka 2.16, tried with a
+broker frozen at 60 moments of a call)."""
+ASK_OFTEN_S = 2.0  # as long as ending it takes; a broker that takes longer is in trouble
 CALL_PATIENCE_S = 9.0  # below transaction.timeout.ms: past it the broker has aborted by itself
 _REBALANCES = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 """After an abort for another reason, such as an outage, the producer is not used again: the next
@@ -49,19 +49,23 @@ class TransactionalSink(KafkaSink):
         self._fenced_at: list[float] = []
 
     def _begin(self, patience_s: float) -> None:
+        try:
+            self._init(patience_s)
+        except KafkaException as error:
+            raise start_error(error, address=self._address, operation="Write", resource=self._resource) from None
+
+    def _init(self, patience_s: float) -> None:
+        """End what the slot's last owner left open. Raises KafkaException."""
         assert self._producer is not None
-        deadline = time.monotonic() + patience_s
-        wait_s = FIRST_INIT_S
+        began = time.monotonic()
         while True:
+            waited_s = time.monotonic() - began
             try:
-                self._producer.init_transactions(wait_s)
+                self._producer.init_transactions(ASK_S if waited_s < ASK_OFTEN_S else INIT_S)
                 return
             except KafkaException as error:
-                wait_s = NEXT_INIT_S if error_of(error).code() == KafkaError.CONCURRENT_TRANSACTIONS else INIT_S
-                if act_on_producer(error) is not Act.RETRY or time.monotonic() > deadline:
-                    raise start_error(
-                        error, address=self._address, operation="Write", resource=self._resource
-                    ) from None
+                if act_on_producer(error) is not Act.RETRY or waited_s > patience_s:
+                    raise
 
     def _settle(self, plan: Settle) -> Settled | Unsettled:
         assert self._producer is not None
@@ -125,7 +129,7 @@ class TransactionalSink(KafkaSink):
             self._drop_producer()
             self._producer = self._producers.make()
             try:
-                self._producer.init_transactions(INIT_S)
+                self._init(INIT_S)
                 return
             except KafkaException as error:
                 if act_on_producer(error) is Act.DENIED:
