@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from streamer import __version__
 from streamer.cache.events import CacheEvent
 from streamer.cache.late import LateCache
+from streamer.cache.lean_import import without
 from streamer.cache.null import NullCache
 from streamer.config import Config, PipelineConfig, start_time_ms
 from streamer.core.codec import Codec
@@ -148,8 +149,10 @@ def make_cache(
         return NullCache(post)
 
     def make() -> Cache:
-        # Imported only where it is used: the client takes longer to import than the rest of the driver.
-        from streamer.cache.redis_cache import RedisCache
+        # Imported only where it is used: the client takes longer to import than the rest of the driver. Two fifths of
+        # that are OpenTelemetry's metrics, for figures that we don't ask of it.
+        with without("opentelemetry.metrics", "opentelemetry.sdk.metrics"):
+            from streamer.cache.redis_cache import RedisCache
 
         return RedisCache(config.cache.url, config.cache.ttl_s, post, on_event=on_event)
 
