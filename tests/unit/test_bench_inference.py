@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from streamer.bench.baselines.encoders import matrix_flops
+from streamer.bench.baselines import encoders
 from streamer.bench.contenders import Took
 from streamer.bench.device import random_encoder, spec_of
 from streamer.bench.inference import ARRIVAL, OPENVINO, TORCH, Measured, inference_speed
@@ -69,9 +72,22 @@ def test_a_ratio_is_against_the_best_of_each_round() -> None:
     assert figures[f"mixed: {TORCH}"].columns["of the peak"] == pytest.approx(0.2)
 
 
-def test_the_peak_is_of_the_shapes_asked_for() -> None:
-    """A small product can't be faster than what the machine does in a second, nor take no time."""
-    assert 1e8 < matrix_flops([(64, 64)], 64, "float32", 0.05) < 1e14
+def test_the_peak_is_of_the_shapes_asked_for_in_the_fastest_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that makes every other turn twice as fast, and lets each way of multiplying have both."""
+    turns = itertools.cycle((0.5, 0.5, 0.25, 0.25))
+    products: list[list[tuple[int, ...]]] = []
+
+    def seconds(work: Callable[[], Any], device: str) -> float:
+        assert device == "cpu"
+        products.append([tuple(product.shape) for product in work()])
+        return next(turns)
+
+    monkeypatch.setattr(encoders, "_seconds", seconds)
+    monkeypatch.setattr(encoders, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
+    flops = encoders.matrix_flops([(64, 32), (32, 128)], 16, "float32", 4)
+    assert flops == 2 * 16 * (64 * 32 + 32 * 128) / 0.25
+    assert products
+    assert all(shapes == [(16, 32), (16, 128)] for shapes in products)
 
 
 def test_repeats_have_distinct_twins_of_their_length() -> None:
