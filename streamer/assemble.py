@@ -27,7 +27,7 @@ from streamer.driver import Adapters, Driver
 from streamer.inference.pool import WorkerPool
 from streamer.kafka.clients import consumer_properties, in_flight_bytes, make_consumer
 from streamer.kafka.orphans import OrphanWatch
-from streamer.kafka.patience import held_by_transaction
+from streamer.kafka.settled import held_by_transaction
 from streamer.kafka.sink import KafkaSink
 from streamer.kafka.slots import Slot
 from streamer.kafka.source import KafkaSource

@@ -21,6 +21,7 @@ from streamer.core.record import TopicPartition
 from streamer.errors import DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties
 from streamer.kafka.errors import Act, act_on_consumer, answer, start_error
+from streamer.kafka.settled import settled_offsets
 from streamer.kafka.topics import connect, require
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ class GroupOffsets:
         """The offsets that the group has settled; of all partitions that it ever did when none are named."""
         asked = [KafkaPartition(*each) for each in partitions]
         try:
-            found = self._committed_at(group, asked) if asked else self._committed_anywhere(group)
+            found = self._committed_of(group, asked) if asked else self._committed_anywhere(group)
         except KafkaException as error:
             raise self._explained(error, "Describe", f"group {group}") from None
         return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
@@ -133,20 +134,8 @@ class GroupOffsets:
             consumer.close()
         return found
 
-    def _committed_at(self, group: str, asked: list[KafkaPartition]) -> list[KafkaPartition]:
-        """By a consumer, which joins nothing: an admin client that is told NOT_COORDINATOR, as by a new cluster or when
-        a coordinator moves, takes the process down (librdkafka 2.16.1, confluentinc/librdkafka#5315)."""
-        # What is settled is told although a transaction is open on it: a reader that must see it end may wait long.
-        unsettled = {"isolation.level": "read_uncommitted"}
-        consumer = make_consumer({**reader_properties(self._kafka), "group.id": group, **unsettled})
-        try:
-            found = _until_loaded(lambda: consumer.committed(asked, timeout=REQUEST_S))
-        finally:
-            consumer.close()
-        for each in found:
-            if each.error is not None:
-                raise KafkaException(each.error)
-        return found
+    def _committed_of(self, group: str, asked: list[KafkaPartition]) -> list[KafkaPartition]:
+        return _until_loaded(lambda: settled_offsets(self._kafka, group, asked, REQUEST_S))
 
     def _committed_anywhere(self, group: str) -> list[KafkaPartition]:
         wanted = [ConsumerGroupTopicPartitions(group)]

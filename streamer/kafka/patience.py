@@ -9,13 +9,11 @@ from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from streamer.config_fields import KafkaConfig
-from streamer.kafka.clients import make_consumer, reader_properties
 from streamer.kafka.errors import Act, act_on_consumer
+from streamer.kafka.settled import LOOK_S
 
 BROKER_S = 10.0
 PATIENCE_S = 60.0
-LOOK_S = 3.0
 
 T = TypeVar("T")
 Beat = Callable[[float], None]
@@ -64,15 +62,3 @@ class Patience:
                 waits_for = "a transaction on the committed offsets to end" if is_held else "the brokers to answer"
                 log.warning(f"waiting for {waits_for}", extra={"data": {"error": error.args[0].name()}})
                 time.sleep(0.1)
-
-
-def held_by_transaction(kafka: KafkaConfig, group: str, partitions: list[TopicPartition]) -> bool:
-    """Whether a reader that may see unsettled offsets gets an answer; of use where the one that may not got none."""
-    consumer = make_consumer({**reader_properties(kafka), "group.id": group, "isolation.level": "read_uncommitted"})
-    try:
-        consumer.committed(partitions, timeout=LOOK_S)
-    except KafkaException:
-        return False
-    finally:
-        consumer.close()
-    return True

@@ -29,7 +29,6 @@ ASK_S = 0.05
 """A broker that is still ending what the slot's last owner left open says so at once, and librdkafka asks again only
 after half a second; a new call asks at once, and only waits where a request is under way (librdkafka 2.16, tried with a
 broker frozen at 60 moments of a call)."""
-ASK_OFTEN_S = 2.0  # as long as ending it takes; a broker that takes longer is in trouble
 CALL_PATIENCE_S = 9.0  # below transaction.timeout.ms: past it the broker has aborted by itself
 _REBALANCES = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 """After an abort for another reason, such as an outage, the producer is not used again: the next
@@ -56,16 +55,7 @@ class TransactionalSink(KafkaSink):
 
     def _init(self, patience_s: float) -> None:
         """End what the slot's last owner left open. Raises KafkaException."""
-        assert self._producer is not None
-        began = time.monotonic()
-        while True:
-            waited_s = time.monotonic() - began
-            try:
-                self._producer.init_transactions(ASK_S if waited_s < ASK_OFTEN_S else INIT_S)
-                return
-            except KafkaException as error:
-                if act_on_producer(error) is not Act.RETRY or waited_s > patience_s:
-                    raise
+        self._retry(lambda producer: producer.init_transactions(ASK_S), patience_s)
 
     def _settle(self, plan: Settle) -> Settled | Unsettled:
         assert self._producer is not None
@@ -83,10 +73,10 @@ class TransactionalSink(KafkaSink):
         except KafkaException as error:
             return self._recover(plan, error)
 
-    def _retry(self, call: Callable[[Producer], None]) -> None:
+    def _retry(self, call: Callable[[Producer], None], patience_s: float = CALL_PATIENCE_S) -> None:
         """Repeat a call that librdkafka calls retriable, with the same arguments, while the transaction lives."""
         assert self._producer is not None
-        deadline = time.monotonic() + CALL_PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while True:
             try:
                 call(self._producer)

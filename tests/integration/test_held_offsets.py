@@ -16,7 +16,7 @@ from streamer.errors import ExitCode
 from streamer.kafka import patience
 from streamer.kafka.clients import consumer_properties, make_consumer
 from streamer.kafka.lag import GroupOffsets
-from streamer.kafka.patience import held_by_transaction
+from streamer.kafka.settled import held_by_transaction
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from tests.acceptance.harness import PIPELINE, Lab, event, wait_for

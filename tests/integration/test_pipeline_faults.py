@@ -23,6 +23,7 @@ from streamer.outlet import open_outlet
 from streamer.workers import RunOptions, start_workers
 from tests.acceptance.harness import PIPELINE, Given, Lab, Place, check, event, wait_for
 from tests.conftest import Kafka
+from tests.integration.group_offsets import settle
 
 SMALL_QUEUE = {"STREAMER_KAFKA__PROPERTIES__QUEUE_BUFFERING_MAX_MESSAGES": "50"}
 QUICK_METADATA = {
@@ -116,9 +117,7 @@ def test_until_end_knows_what_it_gave_back(lab: Lab, monkeypatch: pytest.MonkeyP
     lab.topics(1)
     lab.produce(event(number) for number in range(20))
     died = Note(["one", "another", "a third"], until=10).write()
-    consumer = Consumer({"bootstrap.servers": lab.bootstrap_servers, "group.id": lab.group})
-    consumer.commit(offsets=[TopicPartition(lab.input, 0, 0, died)], asynchronous=False)
-    consumer.close()
+    settle(lab.bootstrap_servers, lab.group, [TopicPartition(lab.input, 0, 0, died)])
     monkeypatch.setattr(assemble_module, "make_consumer", Patient)
     reader = lab.reader()
     with running(lab, {}, until_end=True) as run:
