@@ -488,6 +488,18 @@ class Lab:
         with self._flow():
             wait_for(met, "an open transaction", run=run)
 
+    def freeze_between_transactions(self, run: Run) -> None:
+        """Stop a run where no transaction of its own is open, nor being ended."""
+
+        def met() -> bool:
+            run.signal(signal.SIGSTOP)
+            if not self.open_transactions() and not self.open_transactions():
+                return True
+            run.signal(signal.SIGCONT)
+            return False
+
+        wait_for(met, "a moment between transactions", run=run)
+
     @contextmanager
     def _flow(self) -> Iterator[None]:
         """Two thousand more events a second."""

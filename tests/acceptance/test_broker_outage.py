@@ -18,10 +18,6 @@ from tests.acceptance.harness import Lab, Run, check, event, wait_for
 EVENTS = 30_000
 SESSION_TIMEOUT_S = 10
 GROWTH_MB = 20
-ENDS_S = 1.0
-"""Time for the broker to end a transaction that it was asked to end. One that is killed before that, and has all
-replicas of a partition, may never write the end (seen with Kafka 4.3.1), so that these records and offsets stay open.
-`test_held_offsets` is about that."""
 HTTP = ("--set", "telemetry.http=127.0.0.1:0")
 
 
@@ -74,9 +70,10 @@ def test_the_broker_dies_and_returns(stack: Stack, tmp_path: Path) -> None:
                 wait_for(lambda reader=reader: reader.count >= count, f"{count} outcomes", 90, run=run)
 
         reach(2_000)
+        # A broker that has all replicas of a partition, and is killed while a transaction is open or being ended, may
+        # never write its end (seen with Kafka 4.3.1): its records and offsets stay open, see `test_held_offsets`.
         transactional, _ = runs
-        transactional.signal(signal.SIGSTOP)
-        time.sleep(ENDS_S)
+        labs[0].freeze_between_transactions(transactional)
         broker.kill()
         transactional.signal(signal.SIGCONT)
         killed = time.monotonic()
