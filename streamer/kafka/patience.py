@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from streamer.errors import DependencyError
 from streamer.kafka.errors import Act, act_on_consumer
 from streamer.kafka.settled import LOOK_S
 
@@ -26,6 +27,16 @@ log = logging.getLogger(__name__)
 
 class HeldOffsetsError(KafkaException):
     """A transaction that does not end holds the committed offsets that reading would start from."""
+
+
+def held_error(group: str) -> DependencyError:
+    """Such a transaction, and how people end it."""
+    return DependencyError(
+        f"a transaction that does not end holds the committed offsets of group {group}, where reading would start. "
+        "Brokers end one whose process died within its transaction.timeout.ms and 10 s more. They have lost the end of "
+        "one that stays, as may happen when all replicas of a partition stop at once: kafka-transactions.sh "
+        "find-hanging names it, and abort ends it"
+    )
 
 
 class Patience:

@@ -14,7 +14,7 @@ from streamer.errors import ExitCode
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
 from streamer.kafka.errors import Act, act_on_consumer, error_of, start_error
-from streamer.kafka.patience import BROKER_S, HeldOffsetsError
+from streamer.kafka.patience import BROKER_S, HeldOffsetsError, held_error
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.ports import Post
 
@@ -88,13 +88,8 @@ class ReadErrors:
             self._post(SourceFailed(ExitCode.FENCED, message))
             return
         if isinstance(error, HeldOffsetsError):
-            message = (
-                f"a transaction that does not end holds the committed offsets of group {self._policy.group}, where "
-                "reading would start. Brokers end one whose process died within its transaction.timeout.ms and 10 s "
-                "more. They have lost the end of one that stays, as may happen when all replicas of a partition stop "
-                "at once: kafka-transactions.sh find-hanging names it, and abort ends it"
-            )
-            self._post(SourceFailed(ExitCode.DEPENDENCY, message))
+            held = held_error(self._policy.group)
+            self._post(SourceFailed(held.exit_code, str(held)))
             return
         denied_group = inner.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
         resource = f"group {self._policy.group}" if denied_group else f"topic {', '.join(self._policy.topics)}"

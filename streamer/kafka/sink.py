@@ -12,10 +12,10 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
-from streamer.errors import ExitCode
+from streamer.errors import ExitCode, StreamerError
 from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.errors import start_error
 from streamer.kafka.ownership import Ownership
@@ -35,11 +35,13 @@ class FencedError(Exception):
 
 
 class Offsets(Protocol):
-    """What a sink needs of the source: who owns what, and calls on the consumer's thread."""
+    """What a sink needs of the source: who owns what, calls on the consumer's thread, and why committed offsets are
+    withheld, where it is for a transaction that has not ended."""
 
     ownership: Ownership
 
     def call(self, function: Callable[[Consumer], T]) -> Future[T]: ...
+    def withheld(self, partitions: list[TopicPartition]) -> StreamerError | None: ...
 
 
 class KafkaSink(ABC):
@@ -122,6 +124,8 @@ class KafkaSink(ABC):
                 self._post(fact)
         except KafkaException as error:
             failure = start_error(error, address=self._address, operation="Write", resource="the output topics")
+            self._post(SinkFailed(failure.exit_code, str(failure)))
+        except StreamerError as failure:
             self._post(SinkFailed(failure.exit_code, str(failure)))
         except FencedError:
             self._post(

@@ -24,14 +24,14 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
-from streamer.errors import ExitCode
+from streamer.errors import DependencyError, ExitCode
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
 from streamer.kafka.errors import Act, act_on_consumer
 from streamer.kafka.intake import Intake, Message
 from streamer.kafka.outlook import Outlook
 from streamer.kafka.ownership import Ownership
-from streamer.kafka.patience import Held
+from streamer.kafka.patience import Held, held_error
 from streamer.kafka.pauses import Pauses
 from streamer.kafka.read_errors import ReadErrors
 from streamer.kafka.source_policy import SourcePolicy
@@ -66,6 +66,7 @@ class KafkaSource:
         self._renewed_at: list[float] = []
         self._policy = policy
         self._post = post
+        self._held = held
         self._calls = Calls()
         self._attempts = Attempts(policy.crash_limit, secrets.token_hex(4))
         self._assignment = Assignment(
@@ -123,6 +124,10 @@ class KafkaSource:
     def call(self, function: Callable[[Consumer], T]) -> Future[T]:
         """Run a function on the source thread, soon; also while it waits inside a rebalance callback."""
         return self._calls.call(function)
+
+    def withheld(self, partitions: list[KafkaPartition]) -> DependencyError | None:
+        """Why nobody is told the committed offsets of these, where a transaction that has not ended is why."""
+        return held_error(self._policy.group) if self._held(partitions) else None
 
     def absolve(self) -> None:
         """What is in our hands is not to blame: this process ends in order, and no plan is under way."""

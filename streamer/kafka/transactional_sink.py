@@ -21,6 +21,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streamer.core.pipeline.protocol import Settle, Settled, Unsettled
+from streamer.kafka import patience
 from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
 from streamer.kafka.sink import FencedError, KafkaSink
 
@@ -128,8 +129,10 @@ class TransactionalSink(KafkaSink):
                 time.sleep(0.2)
 
     def _committed(self, plan: Settle) -> dict[tuple[str, int], int]:
-        """What the group has committed of the plan's partitions; asked until the broker answers."""
+        """What the group has committed of the plan's partitions; asked until the broker answers. Raises
+        DependencyError where a transaction that does not end withholds it."""
         partitions = [TopicPartition(*key) for key in plan.offsets]
+        deadline = time.monotonic() + patience.PATIENCE_S
         while not self._closing:
             self.busy_since = time.monotonic()
             try:
@@ -137,6 +140,9 @@ class TransactionalSink(KafkaSink):
                 return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
             except (KafkaException, TimeoutError) as error:
                 log.warning("no answer about committed offsets", extra={"data": {"error": type(error).__name__}})
+                withheld = self._offsets.withheld(partitions) if time.monotonic() > deadline else None
+                if withheld is not None:
+                    raise withheld from None
             except RuntimeError:
                 break  # the source is closed: the process ends, nobody plans again
         return {}
