@@ -19,17 +19,17 @@ from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.autoregressive import CHECK_TEXTS, PROBE_TEXT, Autoregressive
 from streamer.inference.forwarder import place_of
-from streamer.inference.generation_continuous import Continuous, Progress, Room, paged_twin
 from streamer.inference.generation_plain import PlainGeneration, no_step
 from streamer.inference.generation_request import (
-    Completion,
     Ending,
     GenerationParams,
     NewTokens,
     Request,
     Temperature,
+    answer_of,
     sampling_of,
 )
+from streamer.inference.generation_streams import CHECK_TOKENS, Streams, room_on
 from streamer.inference.model import NON_FINITE, Batching, Encoded, NonFinite
 from streamer.inference.params import read_params
 from streamer.inference.reference import Located
@@ -39,16 +39,9 @@ log = logging.getLogger(__name__)
 
 _DEFAULT_NEW_TOKENS = 256
 _PROBE_TOKENS = 4
-_CHECK_TOKENS = 12
-# How far below the best a token's logit may lie and still count as a tie, by the numbers it was computed in.
-_TIE_FLOAT32, _TIE_LOW = 1e-3, 0.25
 # Prompts and what follows them, in one call of `generate`.
 _CPU_BATCHING = Batching(8192, 1.5, 1024)
 _CUDA_BATCHING = Batching(65536, 1.5, 8192)
-_CPU_ROOM = Room(cache_tokens=16384, step_tokens=256, requests=64)
-_CUDA_ROOM = Room(cache_tokens=262144, step_tokens=2048, requests=256)
-_CPU_CACHE_BYTES = 1 << 30
-_CUDA_CACHE_SHARE = 0.35  # of free memory, of each of two managers
 # Fields of generation_config.json that continuous batching keeps to; any other asks for a processor that it lacks.
 _KNOWN_FIELDS = frozenset(
     {"bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "temperature", "top_k", "top_p", "max_length"}
@@ -91,12 +84,8 @@ class TextGeneration(Autoregressive):
             length = min(self.max_tokens // 2, *map(len, checks))
             self._plain.check([ids[:length] for ids in checks], _PROBE_TOKENS)
         self.probe = self._encoded(Request(self.ids_of([PROBE_TEXT])[0][-16:], _PROBE_TOKENS, None, ()), False)
-        self._room = self._size_room()
-        self._requests: dict[int, Encoded] = {}
-        self._greedy: Continuous | None = None
-        self._sampling: Continuous | None = None
-        self._twin: Any = None
-        self._start_continuous(end_ids)
+        self._room = room_on(self.device, self.network, self.max_tokens)
+        self._streams = self._start_continuous(end_ids)
 
     # --- the base's questions ---
 
@@ -191,13 +180,20 @@ class TextGeneration(Autoregressive):
     def _encoded(request: Request, truncated: bool) -> Encoded:
         return Encoded(len(request.ids) + request.max_new_tokens, len(request.ids), truncated, request)
 
+    def _default_new_tokens(self) -> int:
+        if self.options.max_new_tokens is None:
+            return min(_DEFAULT_NEW_TOKENS, self.max_tokens // 2)
+        if self.options.max_new_tokens >= self.max_tokens:
+            raise ModelError(f"option max_new_tokens: the model reads {self.max_tokens} tokens in all")
+        return self.options.max_new_tokens
+
     # --- plain ---
 
     def forward(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite]:
         """Plain `generate`, in groups of one prompt length."""
         completions = self._plain.run([one.content for one in batch], lambda: self.on_step())
         return [
-            NON_FINITE if completion is None else _answer(one, completion)
+            NON_FINITE if completion is None else answer_of(one, completion)
             for one, completion in zip(batch, completions, strict=True)
         ]
 
@@ -211,137 +207,51 @@ class TextGeneration(Autoregressive):
     @property
     def steps(self) -> int:
         """Grows while continuous batching works."""
-        return sum(manager.steps for manager in self._managers)
+        return self._streams.steps if self._streams is not None else 0
 
     def streams(self, encoded: Encoded) -> bool:
         """Whether a request can join continuous batching."""
-        request: Request = encoded.content
-        if self._greedy is None or encoded.length + 1 > self._room.cache_tokens:
-            return False
-        return request.sampling is None or request.sampling.seed is None
+        return self._streams is not None and self._streams.fits(encoded)
 
     def add(self, number: int, encoded: Encoded) -> None:
-        """Start a request."""
-        self._requests[number] = encoded
-        request: Request = encoded.content
-        if request.sampling is None:
-            assert self._greedy is not None
-            self._greedy.add(number, request)
-            return
-        if self._sampling is None:
-            ids = _end_ids(self.network.generation_config, self.tokenizer)
-            self._sampling = Continuous(self._twin, self._room, ids, samples=True)
-        self._sampling.add(number, request)
+        """Start a request that streams."""
+        assert self._streams is not None
+        self._streams.add(number, encoded)
 
     def collect(self, timeout_s: float) -> list[tuple[int, Answer | None]]:
         """What ended since, waiting up to `timeout_s`; None for what plain generation must run."""
-        busy = [manager for manager in self._managers if len(manager)]
-        ended: list[tuple[int, Answer | None]] = []
-        for manager in busy:
-            for progress in manager.collect(timeout_s / len(busy)):
-                ended += self._outcome(manager, progress)
-        return ended
+        return self._streams.collect(timeout_s) if self._streams is not None else []
 
     def close(self) -> None:
         """End the threads of continuous batching."""
-        for manager in self._managers:
-            manager.close()
-        self._greedy = self._sampling = None
+        if self._streams is not None:
+            self._streams.close()
+        self._streams = None
 
-    @property
-    def _managers(self) -> list[Continuous]:
-        return [manager for manager in (self._greedy, self._sampling) if manager is not None]
-
-    def _outcome(self, manager: Continuous, progress: Progress) -> list[tuple[int, Answer | None]]:
-        """None or one."""
-        encoded = self._requests.get(progress.number)
-        if encoded is None:
-            return []  # stopped since
-        request: Request = encoded.content
-        if progress.given_up:
-            del self._requests[progress.number]
-            return [(progress.number, None)]
-        if not progress.over:
-            if not self._ending.stopped(progress.tokens, request.stops):
-                return []
-            manager.cancel(progress.number)
-        del self._requests[progress.number]
-        return [(progress.number, _answer(encoded, self._ending.complete(progress.tokens, request)))]
-
-    def _start_continuous(self, end_ids: list[int]) -> None:
+    def _start_continuous(self, end_ids: list[int]) -> Streams | None:
         """Take continuous batching if it says what plain passes say."""
         files = self.network.generation_config
         lacking = sorted(files.to_diff_dict().keys() - _KNOWN_FIELDS)
-        reason = ""
         if not self.options.continuous or self.options.num_beams > 1:
-            return
+            return None
         if self.recurrent:
             reason = "the model is recurrent"
         elif lacking:
             reason = f"generation_config.json has {lacking[0]}"
         else:
+            streams: Streams | None = None
             try:
-                self._twin = paged_twin(self.network)
-                self._greedy = Continuous(self._twin, self._room, end_ids, samples=False)
-                reason = "" if self._agrees(self._greedy) else "its tokens differ from plain generation's"
+                streams = Streams(self.network, self._room, self._ending, end_ids)
+                most = max(1, self.max_tokens - CHECK_TOKENS)
+                if streams.agree([ids[:most] for ids in self.ids_of(CHECK_TEXTS)]):
+                    return streams
+                reason = "its tokens differ from plain generation's"
             except Exception as error:
                 reason = f"{type(error).__name__} at {place_of(error)}"
-        if reason:
-            log.info("%s generates without continuous batching: %s", self.spec.model, reason)
-            self.close()
-            self._twin = None
-
-    def _agrees(self, manager: Continuous) -> bool:
-        """Every token that it gives to known prompts together is the likeliest of a plain pass over one alone."""
-        tie = _TIE_FLOAT32 if self.network.dtype is torch.float32 else _TIE_LOW
-        prompts = [ids[: max(1, self.max_tokens - _CHECK_TOKENS)] for ids in self.ids_of(CHECK_TEXTS)]
-        for number, ids in enumerate(prompts):
-            manager.add(number, Request(ids, _CHECK_TOKENS, None, ()))
-        while len(manager):
-            for progress in manager.collect(1.0):
-                if progress.given_up:
-                    return False
-                ids = prompts[progress.number]
-                with torch.inference_mode():
-                    row = self.tensor([ids + progress.tokens])
-                    logits = self.network(input_ids=row).logits[0, len(ids) - 1 : -1].float()
-                chosen = logits.gather(1, row[0, len(ids) :, None])[:, 0]
-                if not bool((logits.amax(-1) - chosen <= tie).all()):
-                    return False
-        return True
-
-    # --- sizes ---
-
-    def _size_room(self) -> Room:
-        room = _CUDA_ROOM if self.device.type == "cuda" else _CPU_ROOM
-        text = self.config.get_text_config()
-        heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", None) or 1
-        hidden = getattr(text, "hidden_size", None) or 1
-        width = getattr(text, "head_dim", None) or hidden // (getattr(text, "num_attention_heads", None) or 1)
-        layers = getattr(text, "num_hidden_layers", None) or 1
-        token_bytes = 2 * layers * heads * width * self.network.dtype.itemsize
-        most = _CPU_CACHE_BYTES
-        if self.device.type == "cuda":
-            most = int(torch.cuda.mem_get_info(self.device)[0] * _CUDA_CACHE_SHARE)
-        tokens = min(room.cache_tokens, most // max(1, token_bytes), room.requests * self.max_tokens)
-        return Room(max(1024, tokens), room.step_tokens, room.requests)
-
-    def _default_new_tokens(self) -> int:
-        if self.options.max_new_tokens is None:
-            return min(_DEFAULT_NEW_TOKENS, self.max_tokens // 2)
-        if self.options.max_new_tokens >= self.max_tokens:
-            raise ModelError(f"option max_new_tokens: the model reads {self.max_tokens} tokens in all")
-        return self.options.max_new_tokens
-
-
-def _answer(encoded: Encoded, completion: Completion) -> Answer:
-    output = {
-        "text": completion.text,
-        "finish_reason": completion.finish_reason,
-        "prompt_tokens": encoded.tokens,
-        "completion_tokens": len(completion.tokens),
-    }
-    return Answer(msgspec.json.encode(output), encoded.truncated, False, encoded.tokens + len(completion.tokens))
+            if streams is not None:
+                streams.close()
+        log.info("%s generates without continuous batching: %s", self.spec.model, reason)
+        return None
 
 
 def _end_ids(files: GenerationConfig, tokenizer: Any) -> list[int]:

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from streamer.core.record import Answer
+from streamer.inference.model import Encoded
+
 # Of tokens whose text is looked at for a stop string, beside those that the string itself can take.
 _TAIL_TOKENS: Final = 8
 _MAX_STOPS: Final = 16
@@ -72,6 +75,17 @@ class Completion:
     tokens: list[int]
     text: str
     finish_reason: str
+
+
+def answer_of(encoded: Encoded, completion: Completion) -> Answer:
+    """The answer to an encoded request."""
+    output = {
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "prompt_tokens": encoded.tokens,
+        "completion_tokens": len(completion.tokens),
+    }
+    return Answer(msgspec.json.encode(output), encoded.truncated, False, encoded.tokens + len(completion.tokens))
 
 
 def sampling_of(params: GenerationParams, default_temperature: float) -> Sampling | None:
