@@ -98,7 +98,7 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
         meter = Meter(
             metrics, slot.name, reports, lambda: source.outlook.highs, lambda: source.starts, available, follows
         )
-        watchdog = Watchdog(lambda: sink.busy_since, inbox.put)
+        watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, inbox.put)
         closers: list[Callable[[float], None]] = []
         if pipeline_config.static_membership:
             watch = OrphanWatch(source, config.kafka, pipeline_config.group, pipeline_config.input)

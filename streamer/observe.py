@@ -221,10 +221,11 @@ class Meter:
 
 @dataclass(slots=True)
 class Watchdog:
-    """Ends the process when the sink stands in one call: a transactional call of librdkafka may not return after an
-    outage, whatever its timeout (seen with 2.16.1). A restart is safe, and the only cure."""
+    """Lets the sink leave calls of librdkafka that do not return, and ends the process where it stands all the same: a
+    restart is safe."""
 
     busy_since: Callable[[], float | None]
+    relieve: Callable[[float], None]
     give_up: Callable[[SinkFailed], None]
     limit_s: float = SINK_STANDING_S
     _gave_up: bool = False
@@ -237,6 +238,7 @@ class Watchdog:
 
     def tick(self, pipeline: Pipeline, now: float) -> None:
         """Look at the clock."""
+        self.relieve(now)
         since = self.busy_since()
         if since is not None and now - since > self.limit_s and not self._gave_up:
             self._gave_up = True

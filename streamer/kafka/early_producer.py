@@ -8,13 +8,14 @@ they turn out stricter or more generous, another one takes its place.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import NamedTuple
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
-from streamer.kafka.clients import Properties, make_producer
+from streamer.kafka.clients import ErrorLog, Properties, make_producer
 from streamer.kafka.output_limits import DEFAULT_MESSAGE_BYTES
 from streamer.kafka.topics import DEAD_LETTER_HEADROOM_BYTES
 
@@ -37,11 +38,25 @@ class EarlyProducer:
         self._limits = limits
         self._properties = properties
         self._made_for = _USUAL
+        self._cut_off = threading.Event()
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the newest producer has lost all brokers since it was made. It learns so when it is polled."""
+        return self._cut_off.is_set()
 
     def make(self) -> Producer:
         """A producer for the limits as far as they are known. Raises ConfigurationError."""
         self._made_for = self._found() if self._limits.done() else _USUAL
-        return make_producer(self._properties(*self._made_for))
+        told, cut_off = ErrorLog(), threading.Event()
+
+        def on_error(error: KafkaError) -> None:
+            told(error)
+            if error.code() == KafkaError._ALL_BROKERS_DOWN:
+                cut_off.set()
+
+        self._cut_off = cut_off
+        return make_producer(self._properties(*self._made_for), on_error)
 
     def await_limits(self) -> None:
         """Wait until the topics are known. Raises what is wrong with them."""

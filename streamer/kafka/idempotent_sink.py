@@ -26,6 +26,9 @@ class IdempotentSink(KafkaSink):
         if error is not None:
             self._failed.append(error)
 
+    def relieve(self, now: float) -> None:
+        """No call of its own is without a limit."""
+
     def _begin(self, patience_s: float) -> None:
         assert self._producer is not None
         try:

@@ -34,6 +34,10 @@ class FencedError(Exception):
     """A second owner of the slot keeps coming back."""
 
 
+class RelievedError(Exception):
+    """This thread was given up: another one has its place."""
+
+
 class Offsets(Protocol):
     """What a sink needs of the source: who owns what, calls on the consumer's thread, and why committed offsets are
     withheld, where it is for a transaction that has not ended."""
@@ -111,17 +115,14 @@ class KafkaSink(ABC):
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
-    def _run(self) -> None:
+    def _run(self, first: Callable[[], None] = lambda: None) -> None:
+        """Settle one plan after the other, once `first` is done."""
         try:
+            first()
             while (plan := self._plans.get()) is not None:
-                self.busy_since = self.plan_since = began = time.monotonic()
-                fact = self._settle(plan)
-                self.busy_since = self.plan_since = None
-                fact = msgspec.structs.replace(fact, seconds=time.monotonic() - began)
-                if isinstance(fact, Unsettled):
-                    log.warning("a plan came to nothing", extra={"data": {"reason": fact.reason}})
-                self._at_rest.set()
-                self._post(fact)
+                self._work(plan, self._settle)
+        except RelievedError:
+            return
         except KafkaException as error:
             failure = start_error(error, address=self._address, operation="Write", resource="the output topics")
             self._post(SinkFailed(failure.exit_code, str(failure)))
@@ -139,8 +140,19 @@ class KafkaSink(ABC):
             log.exception("the sink thread ended")
             self._post(SinkFailed(ExitCode.BUG, "the sink thread ended with an exception, see the log"))
         finally:
-            self._at_rest.set()
-            self._drop_producer()  # what it still holds belongs to no settled plan
+            if threading.current_thread() is self._thread:
+                self._at_rest.set()
+                self._drop_producer()  # what it still holds belongs to no settled plan
+
+    def _work(self, plan: Settle, act: Callable[[Settle], Settled | Unsettled]) -> None:
+        self.busy_since = self.plan_since = began = time.monotonic()
+        fact = act(plan)
+        self.busy_since = self.plan_since = None
+        fact = msgspec.structs.replace(fact, seconds=time.monotonic() - began)
+        if isinstance(fact, Unsettled):
+            log.warning("a plan came to nothing", extra={"data": {"reason": fact.reason}})
+        self._at_rest.set()
+        self._post(fact)
 
     def _drop_producer(self) -> None:
         """Destroy the producer without its `close`: that one first aborts the open transaction and waits without limit
@@ -165,6 +177,10 @@ class KafkaSink(ABC):
                         poll(0.05)
         self._at_rest.set()
         poll(0)
+
+    @abstractmethod
+    def relieve(self, now: float) -> None:
+        """Replace the thread where it stands in a call of the client that does not come back."""
 
     @abstractmethod
     def _begin(self, patience_s: float) -> None: ...

@@ -473,32 +473,23 @@ class Lab:
         )
         return sum(end < last for end, last in zip(committed, written, strict=True))
 
-    def freeze_in_transaction(self, run: Run) -> None:
-        """Stop a run where a transaction of its own is open, and stays so: the second look finds no commit that was
-        already on its way at the first. More events are written meanwhile: it must not run out of work."""
+    def freeze_in_transaction(self, run: Run, stays_s: float = 0.0) -> None:
+        """Stop a run where a transaction of its own is open, and stays so: the second look, `stays_s` later, finds no
+        commit that was already on its way at the first. More events are written meanwhile: it must not run out of
+        work."""
 
         def met() -> bool:
             run.signal(signal.SIGSTOP)
-            if self.open_transactions() and self.open_transactions():
-                return True
+            if self.open_transactions():
+                time.sleep(stays_s)
+                if self.open_transactions():
+                    return True
             run.signal(signal.SIGCONT)
             return False
 
         wait_for(run.assigned, "its partitions", run=run)
         with self._flow():
             wait_for(met, "an open transaction", run=run)
-
-    def freeze_between_transactions(self, run: Run) -> None:
-        """Stop a run where no transaction of its own is open, nor being ended."""
-
-        def met() -> bool:
-            run.signal(signal.SIGSTOP)
-            if not self.open_transactions() and not self.open_transactions():
-                return True
-            run.signal(signal.SIGCONT)
-            return False
-
-        wait_for(met, "a moment between transactions", run=run)
 
     @contextmanager
     def _flow(self) -> Iterator[None]:
