@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from itertools import repeat
 
 from streamer.core.pipeline.flights import Flight
 from streamer.core.pipeline.protocol import (
@@ -106,14 +105,14 @@ class Fleet:
         self._unannounced_deaths = 0
         if len(fact.numbers) != len(fact.outcomes):
             raise ValueError(f"worker {fact.worker} gave {len(fact.outcomes)} outcomes for {len(fact.numbers)} inputs")
-        flights: list[Flight | None] = list(map(worker.held.pop, fact.numbers, repeat(None)))
+        take = worker.held.pop
+        flights = [take(number, None) for number in fact.numbers]
         outcomes = fact.outcomes
-        if flights.count(None):
+        if None in flights:
             outcomes = [outcome for flight, outcome in zip(flights, outcomes, strict=True) if flight is not None]
-            flights = [flight for flight in flights if flight is not None]
         if not worker.held:
             worker.alone = False
-        return flights, outcomes  # type: ignore[return-value]
+        return [flight for flight in flights if flight is not None], outcomes
 
     def lost(self, fact: WorkerLost, now: float) -> list[tuple[Flight, DataFailure]]:
         """A worker's process ended; returns who is convicted."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import repeat
 
 import msgspec
 
@@ -56,33 +55,31 @@ class Flights:
 
     def join(self, keys: list[Key], events: list[TextEvent], segment: Segment, indexes: list[int]) -> list[Flight]:
         """Let a segment's records wait for their keys' computations; returns the flights that are new."""
-        assert len(keys) == len(events) == len(indexes)
         by_key = self.by_key
-        under_way = len(by_key)
-        first = self._numbers + 1
-        self._numbers += len(keys)
-        # One flight a record, made and looked up without a loop in Python, which took a third longer.
-        flights = list(map(Flight, range(first, first + len(keys)), keys, events, repeat(segment), indexes))
-        found = list(map(by_key.setdefault, keys, flights))
-        if len(by_key) - under_way == len(flights):
-            return flights
+        find = by_key.get
+        number = self._numbers
         fresh: list[Flight] = []
-        for flight, own in zip(found, flights, strict=True):
-            if flight is own:
-                fresh.append(flight)
+        append = fresh.append
+        for key, event, index in zip(keys, events, indexes, strict=True):
+            flight = find(key)
+            if flight is None:
+                number += 1
+                flight = by_key[key] = Flight(number, key, event, segment, index)
+                append(flight)
             elif flight.more is None:
-                flight.more = [(segment, own.index)]
+                flight.more = [(segment, index)]
             else:
-                flight.more.append((segment, own.index))
+                flight.more.append((segment, index))
+        self._numbers = number
         return fresh
 
     def land(self, flights: list[Flight], outcomes: list[Answer | DataFailure]) -> int:
         """Give each flight's outcome to all its waiters, each failure as its record's own; returns how many records
         ended."""
-        pop = self.by_key.pop
+        by_key = self.by_key
         ended = len(flights)
         for flight, outcome in zip(flights, outcomes, strict=True):
-            pop(flight.key, None)
+            by_key.pop(flight.key, None)
             if flight.more is None and type(outcome) is Answer:
                 segment = flight.segment
                 segment.outcomes[flight.index] = outcome
