@@ -161,6 +161,11 @@ def test_all_that_is_under_way_stands_in_each_announcement(loop: Loop) -> None:
     assert not open_numbers and last_done == len(loop.said) - 1
 
 
+def _inside(model: TextGeneration) -> Any:
+    """What runs its continuous batching."""
+    return model._streams
+
+
 def _break(model: TextGeneration, times: int) -> list[int]:
     """Let the next passes of continuous batching raise; returns what counts them down."""
     left = [times]
@@ -170,7 +175,7 @@ def _break(model: TextGeneration, times: int) -> list[int]:
             left[0] -= 1
             raise RuntimeError("a kernel gave up")
 
-    model._streams._twin.register_forward_pre_hook(raise_some)
+    _inside(model)._twin.register_forward_pre_hook(raise_some)
     return left
 
 
@@ -186,7 +191,7 @@ def test_a_dead_manager_loses_nothing(loop: Loop, llama: Path, deaths: int) -> N
 
 def test_a_thread_that_just_ends_loses_nothing(loop: Loop, llama: Path) -> None:
     """No error is reported then, and no output comes."""
-    manager: Any = loop.model._streams._greedy._manager  # type: ignore[union-attr]
+    manager = _inside(loop.model)._greedy._manager
     manager._generation_loop_body = lambda *_, **__: False
     manager._fail_all_remaining_requests = lambda *_: None
     manager._has_new_requests.set()
@@ -197,14 +202,14 @@ def test_a_thread_that_just_ends_loses_nothing(loop: Loop, llama: Path) -> None:
 
 def test_memory_that_runs_out_makes_smaller_steps(loop: Loop) -> None:
     """For the life of the worker; nothing is blamed."""
-    greedy: Any = loop.model._streams._greedy
+    greedy = _inside(loop.model)._greedy
     before = greedy.room.step_tokens
 
     def fail_once(*_: Any) -> None:
         hook.remove()
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    hook = loop.model._streams._twin.register_forward_pre_hook(fail_once)
+    hook = _inside(loop.model)._twin.register_forward_pre_hook(fail_once)
     assert all(isinstance(output, dict) for output in loop.run(TEXTS, [{"max_new_tokens": 3}] * len(TEXTS)))
     assert greedy.room.step_tokens == before // 2
 
@@ -221,8 +226,7 @@ def test_a_prompt_larger_than_the_cache_is_generated_plainly(tmp_path: Path) -> 
     """Rather than ending the manager for all."""
     with generation(tiny_decoder(tmp_path, "llama", max_tokens=4096)) as model:
         short, long = model.encode(["a", "b" * 1200], None, [{"max_new_tokens": 2}] * 2)
-        assert model._streams is not None
-        model._streams.room = Room(1024, 256, 64)
+        _inside(model).room = Room(1024, 256, 64)
         assert not isinstance(short, DataFailure) and not isinstance(long, DataFailure)
         assert model.streams(short)
         assert not model.streams(long)
