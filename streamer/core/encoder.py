@@ -1,7 +1,7 @@
 """From outcomes to output records.
 
-A result's JSON is a template per input partition with four holes: measured at 0.25 µs, against 0.45 µs for encoding a
-struct. What is equal for all results of a pipeline, partition or run is computed once.
+A result's JSON is joined of seven parts, which takes a third of the time of a bytes template with a number in it, and a
+fourth of encoding a struct. What is equal for all results of a pipeline, partition or millisecond is made once.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ class OutputLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Template:
-    """What is constant in the results of one input partition: a value's `full` template, the one of the `usual` result
-    (not cached, not truncated, without metadata), and the start of `ce_id`. `room_bytes` is for key and value together.
+class _Frame:
+    """What is constant in the results of one input partition: the parts of a value that stand between its id, its
+    output, its offset and its timestamp, and the start of `ce_id`. `flags` is by `cached` and `truncated`. `room_bytes`
+    is for key and value together.
     """
 
-    usual: bytes
-    full: bytes
+    model: bytes
+    flags: tuple[tuple[bytes, bytes], tuple[bytes, bytes]]
     ce_id: bytes
     room_bytes: int
 
@@ -74,7 +75,7 @@ class Encoder:
             (CE_TYPE, RESULT_TYPE.encode()),
             (CONTENT_TYPE, b"application/json"),
         ]
-        self._templates: dict[TopicPartition, _Template] = {}
+        self._frames: dict[TopicPartition, _Frame] = {}
 
     def encode(self, run: Run, now_ms: int) -> list[Output]:
         """The output records of a run, in input order: a result for an answer, a dead letter for a failure, nothing
@@ -85,8 +86,10 @@ class Encoder:
         """
         segment = run.segment
         partition, outcomes, spans, named = segment.partition, segment.outcomes, segment.spans, segment.named
-        template = self._template(segment.topic, partition)
-        usual, full, ce_id, room_bytes = template.usual, template.full, template.ce_id, template.room_bytes
+        frame = self._frame(segment.topic, partition)
+        model, ce_id, room_bytes = frame.model, frame.ce_id, frame.room_bytes
+        usual = frame.flags[False][False]
+        stamped_ms, stamp, join = None, b"", b"".join
         topic, head = self._output_topic, self._head
         target = -1 if self._by_key else partition
         source, type_, content_type = self._tail
@@ -108,18 +111,14 @@ class Encoder:
                 if not kind:
                     timestamp_ms = _NO_TIMESTAMP_MS
                 key = record.key()
-                if event.metadata is None and not outcome.cached and not outcome.truncated:
-                    value = usual % (_encode_json(given_id), outcome.output, offset, timestamp_ms)
-                else:
-                    value = full % (
-                        _encode_json(given_id),
-                        outcome.output,
-                        b"true" if outcome.cached else b"false",
-                        b"true" if outcome.truncated else b"false",
-                        offset,
-                        timestamp_ms,
-                        b"" if event.metadata is None else b',"metadata":%b' % bytes(event.metadata),
-                    )
+                if timestamp_ms != stamped_ms:  # many in a row have the same
+                    stamped_ms, stamp = timestamp_ms, b',"timestamp_ms":%d}}' % timestamp_ms
+                flags = usual
+                if outcome.cached or outcome.truncated:
+                    flags = frame.flags[outcome.cached][outcome.truncated]
+                value = join((b'{"id":', _encode_json(given_id), model, outcome.output, flags, offset, stamp))
+                if event.metadata is not None:
+                    value = b'%b,"metadata":%b}' % (value[:-1], bytes(event.metadata))
                 if len(value) + (len(key) if key else 0) <= room_bytes:
                     if spans is not None:
                         trace = self._trace(segment, index) or batch_trace
@@ -132,37 +131,27 @@ class Encoder:
                 append(self._dead_letter(record, outcome, now_ms))
         return outputs
 
-    def _template(self, topic: str, partition: int) -> _Template:
-        template = self._templates.get((topic, partition))
-        if template is None:
+    def _frame(self, topic: str, partition: int) -> _Frame:
+        frame = self._frames.get((topic, partition))
+        if frame is None:
             card = self._card
-            constants = {
-                name: _encode_json(constant).replace(b"%", b"%%")
-                for name, constant in (
-                    (b"pipeline", self._pipeline),
-                    (b"task", self._task),
-                    (b"name", card.name),
-                    (b"revision", card.revision),
-                    (b"topic", topic),
-                    (b"partition", partition),
-                )
-            }
-            start = (
-                b'{"id":%%b,"pipeline":%(pipeline)b,"task":%(task)b,"model":{"name":%(name)b,"revision":%(revision)b},'
-                b'"output":%%b,"cached":'
-            ) % constants
-            place = (
-                b'"source":{"topic":%(topic)b,"partition":%(partition)b,"offset":%%b,"timestamp_ms":%%d}' % constants
+            pipeline, task, name, revision, topic_json = map(
+                _encode_json, (self._pipeline, self._task, card.name, card.revision, topic)
             )
+            source = b'"source":{"topic":%b,"partition":%d,"offset":' % (topic_json, partition)
             ce_id = f"{self._pipeline}/{topic}/{partition}/".encode()
             largest = [self._head, *self._tail, (CE_ID, ce_id + b"0" * _MAX_OFFSET_DIGITS), (TRACEPARENT, render(0, 0))]
-            template = self._templates[topic, partition] = _Template(
-                usual=b'%bfalse,"truncated":false,%b}' % (start, place),
-                full=b'%b%%b,"truncated":%%b,%b%%b}' % (start, place),
+            frame = self._frames[topic, partition] = _Frame(
+                model=b',"pipeline":%b,"task":%b,"model":{"name":%b,"revision":%b},"output":'
+                % (pipeline, task, name, revision),
+                flags=(
+                    (_flags(b"false", b"false", source), _flags(b"false", b"true", source)),
+                    (_flags(b"true", b"false", source), _flags(b"true", b"true", source)),
+                ),
                 ce_id=ce_id,
                 room_bytes=self._limits.result_bytes - RECORD_BYTES - headers_size_bytes(largest),
             )
-        return template
+        return frame
 
     def _trace(self, segment: Segment, index: int) -> tuple[str, bytes] | None:
         """The context of the record's own span, where it has one."""
@@ -188,3 +177,7 @@ class Encoder:
             limit_bytes=self._limits.dead_letter_bytes,
             time_ms=now_ms,
         )
+
+
+def _flags(cached: bytes, truncated: bytes, source: bytes) -> bytes:
+    return b',"cached":%b,"truncated":%b,%b' % (cached, truncated, source)

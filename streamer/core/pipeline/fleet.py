@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import repeat
 
 from streamer.core.pipeline.flights import Flight
 from streamer.core.pipeline.protocol import (
@@ -105,8 +106,7 @@ class Fleet:
         self._unannounced_deaths = 0
         if len(fact.numbers) != len(fact.outcomes):
             raise ValueError(f"worker {fact.worker} gave {len(fact.outcomes)} outcomes for {len(fact.numbers)} inputs")
-        take = worker.held.pop
-        flights = [take(number, None) for number in fact.numbers]
+        flights = list(map(worker.held.pop, fact.numbers, repeat(None)))
         outcomes = fact.outcomes
         if None in flights:
             outcomes = [outcome for flight, outcome in zip(flights, outcomes, strict=True) if flight is not None]
