@@ -63,12 +63,13 @@ class Section:
 def interleaved(
     rounds: int, programs: Mapping[str, Callable[[], T]], progress: Callable[[str], None]
 ) -> dict[str, list[T]]:
-    """Run each program once a round, A B A B …, so that what else the machine does falls on all alike."""
+    """Run each program once a round, A B B A …, so that what else the machine does, and what one leaves to the next,
+    falls on all alike."""
     results: dict[str, list[T]] = {name: [] for name in programs}
     for number in range(rounds):
-        for name, program in programs.items():
+        for name in list(programs)[:: -1 if number % 2 else 1]:
             progress(f"{name}, round {number + 1} of {rounds}")
-            results[name].append(program())
+            results[name].append(programs[name]())
     return results
 
 

@@ -1,0 +1,25 @@
+"""How a benchmark's rounds are run and compared."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from streamer.bench.figures import interleaved, median_ratio
+
+
+def test_rounds_turn_the_order_around() -> None:
+    """Neither program always runs in the other's wake; each round's results stand at the same place."""
+    ran: list[str] = []
+
+    def program(name: str) -> str:
+        ran.append(name)
+        return f"{name}{ran.count(name)}"
+
+    results = interleaved(3, {name: partial(program, name) for name in "ab"}, lambda _: None)
+    assert ran == ["a", "b", "b", "a", "a", "b"]
+    assert results == {"a": ["a1", "a2", "a3"], "b": ["b1", "b2", "b3"]}
+    assert list(results) == ["a", "b"]
+
+
+def test_a_ratio_is_that_of_one_round() -> None:
+    assert median_ratio([1.0, 6.0, 4.0], [2.0, 2.0, 2.0]) == (2.0, [0.5, 3.0, 2.0])
