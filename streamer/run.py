@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from streamer.config import Config
+from streamer.cores import OneCore
 from streamer.errors import ExitCode
 from streamer.workers import RunOptions, pipeline_of, start_workers
 
@@ -73,10 +74,13 @@ def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
     server = _serve(config, assembly, options.index)
     watch = StandingWatch(partial(standing, assembly))
     watch.start()
+    one_core = OneCore()
+    one_core.start()
     spare_the_collector()
     try:
         return assembly.driver.run()
     finally:
+        one_core.close()
         watch.close()
         assembly.close(TELEMETRY_CLOSE_S)
         if server is not None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Protocol
 
+from streamer.cores import everywhere
 from streamer.inference.families import TASKS
 from streamer.inference.fork_orders import NOTICE, ORDER, Notice, Order
 from streamer.inference.processors import usable_gpus
@@ -239,9 +240,10 @@ def _spawn(
     module: str, theirs: socket.socket, environment: Mapping[str, str], *arguments: str
 ) -> subprocess.Popen[bytes]:
     """Run a module as a program that is told its socket and its parent. Raises OSError."""
-    return subprocess.Popen(
-        [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid()), *arguments],
-        pass_fds=(theirs.fileno(),),
-        stdin=subprocess.DEVNULL,
-        env=environment,
-    )
+    with everywhere():
+        return subprocess.Popen(
+            [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid()), *arguments],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            env=environment,
+        )

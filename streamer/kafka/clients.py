@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from streamer.config_fields import KafkaConfig, PipelineConfig
 from streamer.config_properties import HIDDEN, is_harmless, property_text
+from streamer.cores import everywhere
 from streamer.errors import ConfigurationError
 
 Properties = dict[str, Any]
@@ -184,7 +185,8 @@ def admin_properties(kafka: KafkaConfig) -> Properties:
 def make_consumer(properties: Properties, on_error: OnError | None = None) -> Consumer:
     """A consumer that logs through `logging`. Raises ConfigurationError for a property that librdkafka refuses."""
     try:
-        return Consumer(_with_callbacks(properties, on_error), logger=_log)
+        with everywhere():
+            return Consumer(_with_callbacks(properties, on_error), logger=_log)
     except KafkaException as error:
         raise _refused(error, properties) from None
 
@@ -192,7 +194,8 @@ def make_consumer(properties: Properties, on_error: OnError | None = None) -> Co
 def make_producer(properties: Properties, on_error: OnError | None = None) -> Producer:
     """A producer that logs through `logging`. Raises ConfigurationError for a property that librdkafka refuses."""
     try:
-        return Producer(_with_callbacks(properties, on_error), logger=_log)
+        with everywhere():
+            return Producer(_with_callbacks(properties, on_error), logger=_log)
     except KafkaException as error:
         raise _refused(error, properties) from None
 
@@ -200,7 +203,8 @@ def make_producer(properties: Properties, on_error: OnError | None = None) -> Pr
 def make_admin(properties: Properties, on_error: OnError | None = None) -> AdminClient:
     """An admin client that logs through `logging`. Raises ConfigurationError for a property that librdkafka refuses."""
     try:
-        return AdminClient(_with_callbacks(properties, on_error), logger=_log)
+        with everywhere():
+            return AdminClient(_with_callbacks(properties, on_error), logger=_log)
     except KafkaException as error:
         raise _refused(error, properties) from None
 
