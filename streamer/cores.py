@@ -99,18 +99,17 @@ class OneCore:
     def check(self, now: float) -> None:
         """Decide and act."""
         threads = [thread.native_id for thread in threading.enumerate() if thread.native_id is not None]
+        before = self._gathering.together
         together = self._gathering.decide(now, time.process_time(), sum(map(_waited_s, threads)))
-        if together and self._core is None:
+        if together and not before:
             self._core = _core_of(threading.main_thread().native_id or 0)
-        if self._core is None:
+        if self._core is None:  # never together yet: whoever placed these threads may have had a reason
             return
-        # Each time anew, since threads come and go.
+        # Each time anew: threads come and go, and one may have been `everywhere` meanwhile.
         cores = {self._core} if together else _allowed
         for thread in threads:
             with suppress(OSError):  # it has just ended, or the cores that we may use have changed
                 os.sched_setaffinity(thread, cores)
-        if not together:
-            self._core = None
 
 
 def _waited_s(thread: int) -> float:
