@@ -1,7 +1,7 @@
 """The driver's own threads on one core while there is much to do.
 
 Python runs one of them at a time, so that a second core gains them nothing: its lock goes from core to core, and each
-fetches anew what the others have touched. On one core `builtin:null` moved 6 to 22 % more records (nine pairs of runs,
+fetches anew what the others have touched. On one core `builtin:null` moved 6 to 22 % more records (five pairs of runs,
 two cores, CPython 3.11). What needs no such lock keeps all cores: the Kafka client's threads and the workers, which are
 made `everywhere`, since a thread or process inherits the cores of the one that makes it.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +74,8 @@ class Gathering:
 
 
 class OneCore:
-    """Keeps this process's Python threads together, or lets them go, as a `Gathering` decides; looks once a second, on
-    a thread of its own."""
+    """Keeps this process's Python threads together, or lets them go, as a `Gathering` decides; looks every
+    `CHECK_S`, on a thread of its own."""
 
     def __init__(self) -> None:
         self._gathering = Gathering()
@@ -89,8 +89,12 @@ class OneCore:
             self._thread.start()
 
     def close(self) -> None:
-        """Look no more; the threads stay where they are."""
+        """Look no more, and let the threads go."""
         self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._core is not None:
+            _place(_threads(), _allowed)
 
     def _run(self) -> None:
         while not self._closing.wait(CHECK_S):
@@ -98,18 +102,25 @@ class OneCore:
 
     def check(self, now: float) -> None:
         """Decide and act."""
-        threads = [thread.native_id for thread in threading.enumerate() if thread.native_id is not None]
+        threads = _threads()
         before = self._gathering.together
         together = self._gathering.decide(now, time.process_time(), sum(map(_waited_s, threads)))
         if together and not before:
             self._core = _core_of(threading.main_thread().native_id or 0)
-        if self._core is None:  # never together yet: whoever placed these threads may have had a reason
-            return
-        # Each time anew: threads come and go, and one may have been `everywhere` meanwhile.
-        cores = {self._core} if together else _allowed
-        for thread in threads:
-            with suppress(OSError):  # it has just ended, or the cores that we may use have changed
-                os.sched_setaffinity(thread, cores)
+        if self._core is not None:  # else never together yet: whoever placed these threads may have had a reason
+            # Each time anew: threads come and go, and one may have been `everywhere` meanwhile.
+            _place(threads, {self._core} if together else _allowed)
+
+
+def _threads() -> list[int]:
+    """Python's threads in this process, by the kernel's numbers."""
+    return [thread.native_id for thread in threading.enumerate() if thread.native_id is not None]
+
+
+def _place(threads: Iterable[int], cores: Set[int]) -> None:
+    for thread in threads:
+        with suppress(OSError):  # it has just ended, or the cores that we may use have changed
+            os.sched_setaffinity(thread, cores)
 
 
 def _waited_s(thread: int) -> float:

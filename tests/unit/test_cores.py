@@ -11,8 +11,8 @@ import pytest
 
 from streamer.cores import APART_S, CONTENDED, Gathering, OneCore, everywhere
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="there is one core"
+choice_of_cores = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, on Linux"
 )
 
 
@@ -55,8 +55,10 @@ def test_they_part_where_another_wants_the_core() -> None:
     assert check(0.9, 0.0)
 
 
-def test_one_core_for_all_threads_and_all_cores_again(apart: None) -> None:
-    """The real thing, on this process: busy for a while, then idle."""
+@choice_of_cores
+@pytest.mark.parametrize("end", ["idle", "closed"])
+def test_one_core_for_all_threads_and_all_cores_again(apart: None, end: str) -> None:
+    """The real thing, on this process: busy for a while, then not any more."""
     all_cores = os.sched_getaffinity(0)
     done = threading.Event()
     other = threading.Thread(target=done.wait)
@@ -74,8 +76,11 @@ def test_one_core_for_all_threads_and_all_cores_again(apart: None) -> None:
         with everywhere():
             assert os.sched_getaffinity(0) == all_cores
         assert os.sched_getaffinity(0) == mine
-        time.sleep(0.5)
-        one_core.check(time.monotonic())
+        if end == "idle":
+            time.sleep(0.5)
+            one_core.check(time.monotonic())
+        else:
+            one_core.close()
         assert os.sched_getaffinity(0) == os.sched_getaffinity(other.native_id) == all_cores
     finally:
         done.set()
