@@ -66,19 +66,18 @@ def test_one_core_for_all_threads_and_all_cores_again(apart: None, end: str) -> 
     assert other.native_id is not None
     one_core = OneCore()
     try:
-        one_core.check(time.monotonic())
-        until = time.monotonic() + 0.3
-        while time.monotonic() < until:
+        one_core.check(1.0)
+        until = time.process_time() + 0.3  # whatever else this machine does
+        while time.process_time() < until:
             pass
-        one_core.check(time.monotonic())
+        one_core.check(1.3)
         mine = os.sched_getaffinity(0)
         assert len(mine) == 1 and os.sched_getaffinity(other.native_id) == mine
         with everywhere():
             assert os.sched_getaffinity(0) == all_cores
         assert os.sched_getaffinity(0) == mine
         if end == "idle":
-            time.sleep(0.5)
-            one_core.check(time.monotonic())
+            one_core.check(60.0)
         else:
             one_core.close()
         assert os.sched_getaffinity(0) == os.sched_getaffinity(other.native_id) == all_cores
