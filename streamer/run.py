@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from streamer.config import Config
 from streamer.cores import OneCore
 from streamer.errors import ExitCode
+from streamer.heap import share_one_arena
 from streamer.workers import RunOptions, pipeline_of, start_workers
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ STEADY_S = 60.0
 STANDING_S = 30.0
 SLOW_PLAN_S = 5.0
 TELEMETRY_CLOSE_S = 3.0
-M_ARENA_MAX = -8  # of glibc's malloc.h
 GC_THRESHOLDS = (200_000, 20, 100)
 FINAL = frozenset({ExitCode.DONE, ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.HALTED, ExitCode.FENCED})
 """Ends that a restart does not mend."""
@@ -60,7 +60,7 @@ def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    share_arenas()
+    share_one_arena()
     started = start_workers(config, name, options)
     from streamer.outlet import open_outlet  # while the workers load
 
@@ -85,14 +85,6 @@ def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
         assembly.close(TELEMETRY_CLOSE_S)
         if server is not None:
             server.close()
-
-
-def share_arenas() -> None:
-    """Let the threads share one arena of glibc's allocator, which gives each of a dozen one of its own: records are
-    allocated by one thread and freed by another, and the driver grew by 5 to 20 MB more (`streamer bench memory`)."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # another C library needs none of it
-        mallopt(M_ARENA_MAX, 1)
 
 
 def spare_the_collector() -> None:

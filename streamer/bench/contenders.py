@@ -1,23 +1,22 @@
-"""Who takes part in `bench inference`: a worker's model in this process, and another environment's program."""
+"""Who takes part in `bench inference`: a worker's model in this process, and programs of others."""
 
 from __future__ import annotations
 
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streamer.bench.baselines import sentence_openvino
 from streamer.bench.bulk import MINILM, MINILM_TASK
 from streamer.bench.program import BenchError
+from streamer.heap import keep_freed
 from streamer.inference.channel import Done, Started
 from streamer.inference.spec import WorkerSpec
 
@@ -47,6 +46,7 @@ class Ours:
             options={"normalize": True},
         )
         self.model: Any = load(spec)
+        keep_freed()  # as a worker does
         self.real_tokens = 0
         self.computed_tokens = 0
 
@@ -80,16 +80,19 @@ class Ours:
 
 
 class Elsewhere:
-    """sentence-transformers' OpenVINO backend in the environment of another Python. A context manager."""
+    """A program of another process, perhaps in another Python's environment, that encodes in one or more ways. A
+    context manager."""
 
-    def __init__(self, python: str, model: Path, dtype: str) -> None:
-        program = Path(sentence_openvino.__file__)
-        settings = msgspec.json.encode({"model": str(model), "dtype": dtype}).decode()
+    def __init__(self, command: Sequence[str], settings: Mapping[str, Any]) -> None:
         self._process = subprocess.Popen(
-            [python, str(program), settings], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [*command, msgspec.json.encode(settings).decode()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         self._told: deque[bytes] = deque(maxlen=20)
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def __enter__(self) -> Elsewhere:
         return self
@@ -97,21 +100,18 @@ class Elsewhere:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+        self._listener.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert pipe is not None
+            with suppress(BrokenPipeError):  # what a request left to be written
+                pipe.close()
 
-    def _listen(self) -> None:
-        assert self._process.stderr is not None
-        self._told.extend(self._process.stderr)
+    def way(self, name: str = "") -> Way:
+        """The one of that name."""
+        return Way(self, name)
 
-    def timed(self, texts: Sequence[str]) -> Took:
-        """Encode them; the seconds are those of the other process."""
-        return Took(*self._ask({"texts": list(texts)}))
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """(n, dimensions)."""
-        self.timed(texts)
-        return np.array(self._ask({}), np.float32)
-
-    def _ask(self, request: Any) -> Any:
+    def ask(self, request: Any) -> Any:
+        """The answer. Raises `BenchError` when the program has ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with suppress(BrokenPipeError):
@@ -120,5 +120,27 @@ class Elsewhere:
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
-            raise BenchError("the other Python's program ended: " + b"".join(self._told).decode(errors="replace"))
+            self._listener.join()
+            raise BenchError("another process ended: " + b"".join(self._told).decode(errors="replace"))
         return msgspec.json.decode(line)
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        self._told.extend(self._process.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of another process's ways to encode."""
+
+    elsewhere: Elsewhere
+    name: str
+
+    def timed(self, texts: Sequence[str]) -> Took:
+        """Encode them; the seconds are those of the other process."""
+        return Took(*self.elsewhere.ask({"way": self.name, "texts": list(texts)}))
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """(n, dimensions)."""
+        self.timed(texts)
+        return np.array(self.elsewhere.ask({}), np.float32)

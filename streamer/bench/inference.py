@@ -1,7 +1,8 @@
 """The worker's own speed, without Kafka: against the ways people embed texts in one process, and against the machine.
 
-Everything runs in this process on one thread, turn by turn. Wall time is what counts; beside it stands the ratio by
-the process's CPU time, which other programs on the machine disturb less.
+The worker's model runs in this process, which is set up as a worker's, the others in one of their own; all on one
+thread, turn by turn. Wall time is what counts; beside it stands the ratio by the process's CPU time, which other
+programs on the machine disturb less.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,15 +22,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streamer.bench.baselines import sentence_openvino
+from streamer.bench.baselines.settings import ARRIVAL, SENTENCE, SORTED
 from streamer.bench.bulk import MINILM, MINILM_TASK
-from streamer.bench.contenders import Elsewhere, Ours, Took
+from streamer.bench.contenders import Elsewhere, Ours, Took, Way
 from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
 from streamer.bench.texts import Texts, real_texts
 from streamer.inference.spec import WorkerSpec, worker_environment
 
-DTYPES = ("bfloat16", "float32")
 TORCH, OPENVINO = "streamer, torch", "streamer, OpenVINO"
-ARRIVAL, SORTED, SENTENCE = "transformers, as they come", "transformers, sorted", "sentence-transformers"
 SENTENCE_OPENVINO = "sentence-transformers, OpenVINO"
 PEAK = "matrix peak"
 PEAK_ROWS = 1024
@@ -46,12 +48,21 @@ def one_thread() -> None:
 
 
 def inference_speed(
-    short: int, rounds: int, progress: Callable[[str], None], model: str = MINILM, openvino_python: str = ""
+    short: int,
+    rounds: int,
+    progress: Callable[[str], None],
+    model: str = MINILM,
+    openvino_python: str = "",
+    dtypes: Sequence[str] = (),
 ) -> list[Section]:
-    """A section for each dtype. `openvino_python` is a Python that has `sentence-transformers[openvino]`."""
+    """A section for each dtype; of none given, for float32 and for what the processor is faster in.
+
+    `openvino_python` is a Python that has `sentence-transformers[openvino]`.
+    """
     one_thread()
     import torch
 
+    from streamer.inference.device import choose_dtype
     from streamer.inference.reference import Located, resolve
 
     torch.set_num_threads(1)
@@ -59,13 +70,25 @@ def inference_speed(
     assert isinstance(located, Located)
     sets = real_texts(short)
     sections = []
-    for dtype in DTYPES:
+    native = str(choose_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
+    for dtype in dtypes or sorted({native, "float32"}):
         with ExitStack() as stack:
-            elsewhere = {}
-            if openvino_python:
-                elsewhere[SENTENCE_OPENVINO] = stack.enter_context(Elsewhere(openvino_python, located.path, dtype))
-            sections.append(_section(dtype, located.path, model, sets, rounds, progress, elsewhere))
+            sections.append(_section(dtype, located.path, model, sets, rounds, progress, openvino_python, stack))
     return sections
+
+
+def _others(dtype: str, path: Path, max_tokens: int, openvino_python: str, stack: ExitStack) -> dict[str, Way]:
+    settings = {"model": str(path), "dtype": dtype, "max_tokens": max_tokens}
+    plain = stack.enter_context(Elsewhere([sys.executable, "-m", "streamer.bench.baselines.encoders"], settings))
+    ways = [ARRIVAL, SORTED]
+    if importlib.util.find_spec("sentence_transformers") is not None:
+        ways.append(SENTENCE)
+    others = {name: plain.way(name) for name in ways}
+    if openvino_python:
+        others[SENTENCE_OPENVINO] = stack.enter_context(
+            Elsewhere([openvino_python, sentence_openvino.__file__], settings)
+        ).way()
+    return others
 
 
 def _section(
@@ -75,22 +98,17 @@ def _section(
     sets: Sequence[Texts],
     rounds: int,
     progress: Callable[[str], None],
-    elsewhere: Mapping[str, Elsewhere],
+    openvino_python: str,
+    stack: ExitStack,
 ) -> Section:
-    from streamer.bench.baselines.encoders import PlainTransformers, SentenceTransformers, matrix_flops
+    from streamer.bench.baselines.encoders import PlainTransformers, matrix_flops
 
     progress(f"{dtype}: loading")
-    ours = {TORCH: Ours(dtype, "torch", model)}
+    ours: dict[str, Any] = {TORCH: Ours(dtype, "torch", model)}
     if importlib.util.find_spec("openvino") is not None:
         ours[OPENVINO] = Ours(dtype, "openvino", model)
     config, max_tokens = ours[TORCH].model.config, ours[TORCH].model.card.max_tokens
-    others: dict[str, Any] = {
-        ARRIVAL: PlainTransformers(path, dtype, max_tokens, sort=False),
-        SORTED: PlainTransformers(path, dtype, max_tokens, sort=True),
-    }
-    if importlib.util.find_spec("sentence_transformers") is not None:
-        others[SENTENCE] = SentenceTransformers(path, dtype)
-    others |= elsewhere
+    others = _others(dtype, path, max_tokens, openvino_python, stack)
     exact = PlainTransformers(path, "float32", max_tokens, sort=True)
     width, inner = config.hidden_size, config.intermediate_size
     shapes = [(width, width)] * 4 + [(width, inner), (inner, width)]
@@ -132,7 +150,7 @@ def _section(
 
 
 def _timed(contender: Any, texts: Sequence[str]) -> Took:
-    if isinstance(contender, Elsewhere):
+    if isinstance(contender, Way):
         return contender.timed(texts)
     wall, cpu = time.perf_counter(), time.process_time()
     contender.encode(texts)

@@ -166,18 +166,28 @@ def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_js
     metavar="PATH",
     help="A Python with sentence-transformers[openvino], which needs an environment of its own: measured too.",
 )
+@click.option(
+    "--dtype",
+    "dtypes",
+    type=click.Choice(["bfloat16", "float32"]),
+    multiple=True,
+    help="May be repeated. Default: float32, and bfloat16 where the processor multiplies in it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
-def inference(texts: int, rounds: int, records: int, openvino_python: str, as_json: bool) -> None:
+def inference(
+    texts: int, rounds: int, records: int, openvino_python: str, dtypes: tuple[str, ...], as_json: bool
+) -> None:
     """Tokens a second of a worker's model on one thread: against other ways to run it, and the machine's limit; and
     what it is worth to compute equal texts in flight once."""
     from streamer.bench.inference import inference_speed
     from streamer.bench.single_flight import single_flight
 
-    sections = [single_flight(records, rounds, _progress)] if records else []
-    _print(
-        [*(inference_speed(texts, rounds, _progress, openvino_python=openvino_python) if texts else []), *sections],
-        as_json,
+    sections = (
+        inference_speed(texts, rounds, _progress, openvino_python=openvino_python, dtypes=dtypes) if texts else []
     )
+    if records:
+        sections.append(single_flight(records, rounds, _progress))
+    _print(sections, as_json)
 
 
 @bench.command()

@@ -7,6 +7,7 @@ import gc
 import torch
 
 from streamer.errors import ModelError
+from streamer.heap import give_back
 
 
 def use_threads(threads: int) -> None:
@@ -48,3 +49,5 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    else:
+        give_back()

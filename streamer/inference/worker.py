@@ -22,6 +22,7 @@ from typing import NoReturn
 import msgspec
 
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelError
+from streamer.heap import give_back, keep_freed
 from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Stop, ToWorker
 from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError, place_of
 from streamer.inference.generator import Announcer, Generator, SteppingModel, StreamingModel
@@ -163,6 +164,8 @@ def serve(channel: Channel[ToWorker], start: Start) -> None:
         raise
     gc.collect()
     gc.freeze()  # the model's objects live as long as the process: never walk them again
+    give_back()  # what loading took and passes need not
+    keep_freed()
     arguments = (channel, inbox, pool, model, start.spec.max_text_bytes)
     threading.Thread(target=encode, args=arguments, name="encode", daemon=True).start()
     channel.send(Ready(msgspec.structs.replace(model.card, load_s=round(time.perf_counter() - began, 3))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +14,11 @@ import pytest
 import torch
 
 from streamer.bench.baselines import encoders
-from streamer.bench.contenders import Took
+from streamer.bench.baselines.settings import ARRIVAL
+from streamer.bench.contenders import Elsewhere, Took
 from streamer.bench.device import random_encoder, spec_of
-from streamer.bench.inference import ARRIVAL, OPENVINO, TORCH, Measured, inference_speed
+from streamer.bench.inference import OPENVINO, TORCH, Measured, inference_speed
+from streamer.bench.program import BenchError
 from streamer.bench.single_flight import _texts as flight_texts
 from streamer.bench.texts import LONG_CHARACTERS, real_texts
 from streamer.inference.families import load
@@ -44,7 +47,7 @@ def test_the_texts_are_real_distinct_and_the_same_each_time() -> None:
 def test_all_ways_to_embed_agree(tmp_path: Path) -> None:
     """Ours and the others compute the same vectors, so their speeds may be compared; every target has a verdict."""
     model = tiny_encoder(tmp_path / "encoder")
-    sections = inference_speed(16, 1, lambda _: None, str(model))
+    sections = inference_speed(16, 1, lambda _: None, str(model), dtypes=("bfloat16", "float32"))
     assert len(sections) == 2
     for section, least in zip(sections, (0.99, 0.99999), strict=True):
         cosines = {
@@ -53,6 +56,14 @@ def test_all_ways_to_embed_agree(tmp_path: Path) -> None:
         assert len(cosines) >= 3 * 4
         assert all(cosine >= least for cosine in cosines.values()), cosines
         assert any(one.target and one.met is not None for one in section.figures)
+
+
+def test_another_process_that_ends_says_why() -> None:
+    """Its last words, not only that it is gone."""
+    with Elsewhere([sys.executable, "-c", "raise SystemExit('no such model')"], {}) as elsewhere:
+        for _ in range(2):
+            with pytest.raises(BenchError, match="no such model"):
+                elsewhere.way().encode(["a text"])
 
 
 def test_a_ratio_is_against_the_best_of_each_round() -> None:

@@ -1,8 +1,15 @@
 """How people embed texts in one process, and how fast this machine multiplies matrices: what `bench inference` is
-held against."""
+held against.
+
+As a program, `python -m streamer.bench.baselines.encoders SETTINGS`, it serves turns in a process of its own: what a
+worker asks of its process, of the memory allocator for one, must not become theirs.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import AutoModel, AutoTokenizer
+
+from streamer.bench.baselines.sentence_openvino import serve_turns
+from streamer.bench.baselines.settings import ARRIVAL, SENTENCE, SORTED
 
 Vectors = npt.NDArray[np.float32]
 BATCH = 32
@@ -65,6 +75,20 @@ class SentenceTransformers:
         return found
 
 
+def main(settings: dict[str, Any]) -> None:
+    """Serve all ways on one thread; `settings` are the model's path, the dtype and `max_tokens`."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    torch.set_num_threads(1)
+    path, dtype, max_tokens = Path(settings["model"]), settings["dtype"], settings["max_tokens"]
+    contenders: dict[str, Any] = {
+        ARRIVAL: PlainTransformers(path, dtype, max_tokens, sort=False),
+        SORTED: PlainTransformers(path, dtype, max_tokens, sort=True),
+    }
+    if importlib.util.find_spec("sentence_transformers") is not None:
+        contenders[SENTENCE] = SentenceTransformers(path, dtype)
+    serve_turns({name: contender.encode for name, contender in contenders.items()}, answers)
+
+
 def matrix_flops(
     shapes: Sequence[tuple[int, int]], rows: int, dtype: str, seconds: float, device: str = "cpu"
 ) -> float:
@@ -96,3 +120,7 @@ def _seconds(work: Callable[[], object], device: str) -> float:
     work()
     torch.cuda.synchronize()
     return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

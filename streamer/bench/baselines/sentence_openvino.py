@@ -1,8 +1,7 @@
 """sentence-transformers' own OpenVINO backend, in a process and an environment of its own.
 
 Its extra `openvino` pins an older transformers than ours, so this file imports nothing of streamer and runs in any
-Python that has `sentence-transformers[openvino]`. It takes a JSON document as its argument, then requests as lines:
-`{"texts": […]}` is answered with the wall and CPU seconds of encoding them, `{}` with the vectors of the last ones.
+Python that has `sentence-transformers[openvino]`. It takes a JSON document as its argument, then serves turns.
 """
 
 from __future__ import annotations
@@ -10,14 +9,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import IO, Any
 
 BATCH = 32
 PRECISIONS = {"bfloat16": "bf16", "float32": "f32"}
 
 
 def main(settings: dict[str, Any]) -> None:
-    """Serve turns until standard input ends."""
+    """Serve one way, named ""."""
     answers, sys.stdout = sys.stdout, sys.stderr  # the libraries print while they convert the model
 
     from sentence_transformers import SentenceTransformer
@@ -30,18 +30,23 @@ def main(settings: dict[str, Any]) -> None:
         local_files_only=True,
         model_kwargs={"export": True, "ov_config": hints},
     )
+
+    def encode(texts: list[str]) -> Any:
+        return model.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
+
+    serve_turns({"": encode}, answers)
+
+
+def serve_turns(ways: Mapping[str, Callable[[list[str]], Any]], answers: IO[str]) -> None:
+    """Answer requests, a line each, until standard input ends: `{"way": "…", "texts": […]}` with the wall and CPU
+    seconds of encoding them that way, `{}` with the vectors of the last ones."""
     vectors: Any = None
-
-    def encode(texts: list[str]) -> tuple[float, float]:
-        nonlocal vectors
-        wall, cpu = time.perf_counter(), time.process_time()
-        vectors = model.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
-        return time.perf_counter() - wall, time.process_time() - cpu
-
     for line in sys.stdin:
         request = json.loads(line)
         if "texts" in request:
-            answer: Any = encode(request["texts"])
+            wall, cpu = time.perf_counter(), time.process_time()
+            vectors = ways[request["way"]](request["texts"])
+            answer: Any = (time.perf_counter() - wall, time.process_time() - cpu)
         else:
             answer = vectors.tolist()
         print(json.dumps(answer), file=answers, flush=True)

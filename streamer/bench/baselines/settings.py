@@ -1,10 +1,12 @@
-"""What the loops are told, as JSON on disk."""
+"""What the loops are told, as JSON on disk, and what others' ways to embed are called."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
+
+ARRIVAL, SORTED, SENTENCE = "transformers, as they come", "transformers, sorted", "sentence-transformers"
 
 
 class RawSettings(msgspec.Struct, frozen=True, kw_only=True):
