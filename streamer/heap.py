@@ -21,8 +21,9 @@ def share_one_arena() -> None:
 
 def keep_freed() -> None:
     """Keep what is freed for the next allocation instead of giving it back to the kernel, which a forward pass does
-    with its tensors many times over: each comes back as fresh pages, faulted in and zeroed one by one. Costs what the
-    largest pass has taken, until the process ends or `give_back`."""
+    with its tensors many times over: they come back as fresh pages, faulted in and zeroed one by one, in 4 % of the CPU
+    time of MiniLM in torch. Costs what the largest pass has taken, until the process ends or `give_back`; blocks above
+    32 MB are not kept."""
     _set(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_MAX)
     _set(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
