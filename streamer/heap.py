@@ -1,4 +1,4 @@
-"""What our processes ask of glibc's allocator, each once. Another C library's is left as it is."""
+"""What our processes ask of glibc's allocator. Another C library's is left as it is."""
 
 from __future__ import annotations
 

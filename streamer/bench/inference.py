@@ -12,8 +12,8 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -69,60 +69,71 @@ def inference_speed(
     located = resolve(model)
     assert isinstance(located, Located)
     sets = real_texts(short)
-    sections = []
     native = str(choose_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
-    for dtype in dtypes or sorted({native, "float32"}):
-        with ExitStack() as stack:
-            sections.append(_section(dtype, located.path, model, sets, rounds, progress, openvino_python, stack))
-    if not dtypes and native == "float32":
-        note = "bfloat16 is left out: this processor would only emulate it (--dtype bfloat16 measures it all the same)"
-        sections[-1] = replace(sections[-1], notes=[*sections[-1].notes, note])
+    measured, left_out = which_dtypes(dtypes, native)
+    sections = []
+    for dtype in measured:
+        progress(f"{dtype}: loading")
+        ours = {TORCH: Ours(dtype, "torch", model)}
+        if importlib.util.find_spec("openvino") is not None:
+            ours[OPENVINO] = Ours(dtype, "openvino", model)
+        settings = {"model": str(located.path), "dtype": dtype, "max_tokens": ours[TORCH].model.card.max_tokens}
+        with _others(settings, openvino_python) as others:
+            section = _section(dtype, located.path, ours, others, sets, rounds, progress)
+        sections.append(replace(section, notes=[*section.notes, *left_out]))
     return sections
 
 
-def _others(dtype: str, path: Path, max_tokens: int, openvino_python: str, stack: ExitStack) -> dict[str, Way]:
-    settings = {"model": str(path), "dtype": dtype, "max_tokens": max_tokens}
-    plain = stack.enter_context(Elsewhere([sys.executable, "-m", "streamer.bench.baselines.encoders"], settings))
+def which_dtypes(asked: Sequence[str], native: str) -> tuple[Sequence[str], list[str]]:
+    """Those to measure, and what to say of those that are not. `native` is the one that the processor is fastest in."""
+    if asked:
+        return asked, []
+    if native == "float32":
+        note = "bfloat16 is left out: this processor would only emulate it (--dtype bfloat16 measures it all the same)"
+        return [native], [note]
+    return [native, "float32"], []
+
+
+@contextmanager
+def _others(settings: Mapping[str, Any], openvino_python: str) -> Iterator[dict[str, Way]]:
+    """By name; their processes end with the context."""
     ways = [ARRIVAL, SORTED]
     if importlib.util.find_spec("sentence_transformers") is not None:
         ways.append(SENTENCE)
-    others = {name: plain.way(name) for name in ways}
-    if openvino_python:
-        others[SENTENCE_OPENVINO] = stack.enter_context(
-            Elsewhere([openvino_python, sentence_openvino.__file__], settings)
-        ).way()
-    return others
+    plain = [sys.executable, "-m", "streamer.bench.baselines.encoders"]
+    with ExitStack() as stack:
+        encoders = stack.enter_context(Elsewhere(plain, {**settings, "ways": ways}))
+        others = {name: encoders.way(name) for name in ways}
+        if openvino_python:
+            command = [openvino_python, sentence_openvino.__file__]
+            others[SENTENCE_OPENVINO] = stack.enter_context(Elsewhere(command, settings)).way()
+        yield others
 
 
 def _section(
     dtype: str,
     path: Path,
-    model: str,
+    ours: Mapping[str, Ours],
+    others: Mapping[str, Way],
     sets: Sequence[Texts],
     rounds: int,
     progress: Callable[[str], None],
-    openvino_python: str,
-    stack: ExitStack,
 ) -> Section:
     from streamer.bench.baselines.encoders import PlainTransformers, matrix_flops
 
-    progress(f"{dtype}: loading")
-    ours: dict[str, Any] = {TORCH: Ours(dtype, "torch", model)}
-    if importlib.util.find_spec("openvino") is not None:
-        ours[OPENVINO] = Ours(dtype, "openvino", model)
-    config, max_tokens = ours[TORCH].model.config, ours[TORCH].model.card.max_tokens
-    others = _others(dtype, path, max_tokens, openvino_python, stack)
-    exact = PlainTransformers(path, "float32", max_tokens, sort=True)
+    contenders: dict[str, Any] = {**ours, **others}
+    config = ours[TORCH].model.config
+    exact = PlainTransformers(path, "float32", ours[TORCH].model.card.max_tokens, sort=True)
     width, inner = config.hidden_size, config.intermediate_size
     shapes = [(width, width)] * 4 + [(width, inner), (inner, width)]
     figures: list[Figure] = []
     for chosen in sets:
         expected = exact.encode(chosen.texts)
-        for contender in (*ours.values(), *others.values()):
+        for contender in contenders.values():
             contender.encode(chosen.texts[:8])  # the first passes allocate
         turns: dict[str, Callable[[], Took]] = {
             f"{chosen.name}, {dtype}: {name}": partial(_timed, contender, chosen.texts)
-            for name, contender in (ours | others).items()
+            for name, contender in contenders.items()
         }
         peaks: list[float] = []
 
@@ -132,12 +143,12 @@ def _section(
 
         turns[f"{chosen.name}, {dtype}: {PEAK}"] = peak
         took = interleaved(rounds, turns, progress)
-        times = {name: took[f"{chosen.name}, {dtype}: {name}"] for name in (*ours, *others)}
+        times = {name: took[f"{chosen.name}, {dtype}: {name}"] for name in contenders}
         lengths = np.array([one.tokens for one in ours[TORCH].model.encode(chosen.texts, None, None)])
         flops = _flops_a_token(shapes, config.num_hidden_layers, width, lengths)
         measured = Measured(chosen.name, dtype, times, list(ours), list(others), peaks, flops, int(lengths.sum()))
         cosines = {}
-        for name, contender in (ours | others).items():
+        for name, contender in contenders.items():
             vectors = contender.vectors() if isinstance(contender, Ours) else contender.encode(chosen.texts)
             cosines[name] = float((vectors * expected).sum(axis=1).min())
         figures += measured.figures(cosines)

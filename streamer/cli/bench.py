@@ -182,11 +182,11 @@ def inference(
     from streamer.bench.inference import inference_speed
     from streamer.bench.single_flight import single_flight
 
-    sections = (
-        inference_speed(texts, rounds, _progress, openvino_python=openvino_python, dtypes=dtypes) if texts else []
-    )
-    if records:
-        sections.append(single_flight(records, rounds, _progress))
+    # First, in a process that has neither torch nor a model in it yet.
+    sections = [single_flight(records, rounds, _progress)] if records else []
+    if texts:
+        found = inference_speed(texts, rounds, _progress, openvino_python=openvino_python, dtypes=dtypes)
+        sections = [*found, *sections]
     _print(sections, as_json)
 
 

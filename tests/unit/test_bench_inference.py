@@ -13,17 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from streamer.bench import inference as bench_inference
 from streamer.bench.baselines import encoders
 from streamer.bench.baselines.settings import ARRIVAL
 from streamer.bench.contenders import Elsewhere, Took
 from streamer.bench.device import random_encoder, spec_of
-from streamer.bench.figures import Section
-from streamer.bench.inference import OPENVINO, TORCH, Measured, inference_speed
+from streamer.bench.inference import OPENVINO, TORCH, Measured, inference_speed, which_dtypes
 from streamer.bench.program import BenchError
 from streamer.bench.single_flight import _texts as flight_texts
 from streamer.bench.texts import LONG_CHARACTERS, real_texts
-from streamer.inference import device as inference_device
 from streamer.inference.families import load
 from tests.models import tiny_encoder
 
@@ -62,24 +59,21 @@ def test_all_ways_to_embed_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("native", "measured"), [(torch.bfloat16, ["bfloat16", "float32"]), (torch.float32, ["float32"])]
+    ("asked", "native", "measured", "said"),
+    [
+        ((), "bfloat16", ["bfloat16", "float32"], False),
+        ((), "float32", ["float32"], True),
+        (("bfloat16",), "float32", ["bfloat16"], False),
+        (("float32",), "bfloat16", ["float32"], False),
+    ],
 )
 def test_what_the_processor_emulates_is_left_out_and_it_is_said(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, native: torch.dtype, measured: list[str]
+    asked: tuple[str, ...], native: str, measured: list[str], said: bool
 ) -> None:
-    """Without a wish; what is measured is told by a stand-in for the measuring."""
-
-    def section(dtype: str, *_: Any) -> Section:
-        return Section(dtype, [], ["how"])
-
-    monkeypatch.setattr(bench_inference, "_section", section)
-    monkeypatch.setattr(inference_device, "choose_dtype", lambda *_: native)
-    model = str(tiny_encoder(tmp_path / "encoder"))
-    sections = inference_speed(16, 1, lambda _: None, model)
-    assert [one.title for one in sections] == measured
-    assert ("--dtype bfloat16" in sections[-1].notes[-1]) == (native is torch.float32)
-    asked = inference_speed(16, 1, lambda _: None, model, dtypes=("bfloat16",))
-    assert [(one.title, one.notes) for one in asked] == [("bfloat16", ["how"])]
+    """Unless it was asked for."""
+    chosen, notes = which_dtypes(asked, native)
+    assert list(chosen) == measured
+    assert ["--dtype bfloat16" in note for note in notes] == [True] * said
 
 
 def test_another_process_that_ends_says_why() -> None:

@@ -13,9 +13,10 @@ from streamer import heap
 glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="needs glibc")
 
 FAULTS = """
-import ctypes, resource, sys
+import ctypes, resource
 from streamer.heap import give_back, keep_freed
 
+SIZE = 24 << 20
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
@@ -23,9 +24,9 @@ libc.free.argtypes = [ctypes.c_void_p]
 
 def passes(count):
     for _ in range(count):
-        blocks = [libc.malloc(size << 20) for size in (24, 24, 24)]
+        blocks = [libc.malloc(SIZE) for _ in range(3)]
         for block in blocks:
-            ctypes.memset(block, 1, 24 << 20)
+            ctypes.memset(block, 1, SIZE)
         for block in blocks:
             libc.free(block)
 

@@ -7,7 +7,6 @@ worker asks of its process, of the memory allocator for one, must not become the
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import time
@@ -76,17 +75,16 @@ class SentenceTransformers:
 
 
 def main(settings: dict[str, Any]) -> None:
-    """Serve all ways on one thread; `settings` are the model's path, the dtype and `max_tokens`."""
+    """Serve turns on one thread; `settings` are the model's path, the dtype, `max_tokens` and the names of the ways."""
     answers, sys.stdout = sys.stdout, sys.stderr
     torch.set_num_threads(1)
     path, dtype, max_tokens = Path(settings["model"]), settings["dtype"], settings["max_tokens"]
-    contenders: dict[str, Any] = {
-        ARRIVAL: PlainTransformers(path, dtype, max_tokens, sort=False),
-        SORTED: PlainTransformers(path, dtype, max_tokens, sort=True),
+    makers: dict[str, Callable[[], Any]] = {
+        ARRIVAL: lambda: PlainTransformers(path, dtype, max_tokens, sort=False),
+        SORTED: lambda: PlainTransformers(path, dtype, max_tokens, sort=True),
+        SENTENCE: lambda: SentenceTransformers(path, dtype),
     }
-    if importlib.util.find_spec("sentence_transformers") is not None:
-        contenders[SENTENCE] = SentenceTransformers(path, dtype)
-    serve_turns({name: contender.encode for name, contender in contenders.items()}, answers)
+    serve_turns({name: makers[name]().encode for name in settings["ways"]}, answers)
 
 
 def matrix_flops(
