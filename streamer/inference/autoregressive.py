@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 
 import msgspec
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.device import choose_device, choose_dtype, free_memory, use_threads
+from streamer.inference.loading import load_config, load_network, load_tokenizer
 from streamer.inference.model import Encoded
+from streamer.inference.options import read_options
 from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view
 from streamer.inference.spec import WorkerSpec
@@ -59,10 +61,8 @@ class Autoregressive(ABC):
         names = used_files(located.path)
         revision = digest(located.path, names)
         with view(located.path, names) as path:
-            self.config: PreTrainedConfig = AutoConfig.from_pretrained(
-                path, local_files_only=True, trust_remote_code=False
-            )
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+            self.config: PreTrainedConfig = load_config(path)
+            self.tokenizer: Any = load_tokenizer(path)
             self.decoder: Any = copy.deepcopy(self.tokenizer)
             self.device = choose_device(spec.device, worker)
             self.max_tokens = self._longest()
@@ -108,10 +108,7 @@ class Autoregressive(ABC):
 
     def options_as(self, kind: type[_Struct]) -> _Struct:
         """The task's options, checked. Raises `ModelError`."""
-        try:
-            return msgspec.convert(self.spec.options, kind)
-        except msgspec.ValidationError as error:
-            raise ModelError(f"options of task {self.spec.task}: {error}") from None
+        return read_options(kind, self.spec.options, self.spec.task)
 
     def refuse_pairs(self, encoded: list[Encoded | DataFailure], pairs: Sequence[str | None] | None) -> None:
         """No task of language models takes a pair."""
@@ -175,19 +172,7 @@ class Autoregressive(ABC):
         return self._load(path, torch.float32), torch.float32
 
     def _load(self, path: Path, dtype: torch.dtype) -> Any:
-        network, info = self.network_class().from_pretrained(
-            path,
-            config=self.config,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
+        network = load_network(
+            self.network_class(), path, self.config, dtype=dtype, task=self.spec.task, model=self.spec.model
         )
-        missing = sorted(info["missing_keys"])
-        if missing or info.get("mismatched_keys"):
-            lacking = missing[0] if missing else "weights of the shape that config.json says"
-            raise ModelError(
-                f"the weights of {self.spec.model} lack {lacking}: it was not trained for {self.spec.task}"
-            )
-        return network.eval().requires_grad_(False).to(self.device)
+        return network.to(self.device)

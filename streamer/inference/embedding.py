@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,22 +13,10 @@ from streamer.errors import DataFailure
 from streamer.inference.family import Asked, Numbers, merged
 from streamer.inference.model import Encoded
 from streamer.inference.numbers import float32_lists
-from streamer.inference.pooling import PooledModel, Pooling, unit
+from streamer.inference.options import EmbeddingOptions
+from streamer.inference.pooling import PooledModel, unit
 
 _INT8_MAX = 127
-
-
-class EmbeddingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """None does as the model's files say: mean without normalising where they say nothing. `prompt` goes before
-    every text (some models are trained with `query: ` and the like). `dimensions` keeps the first so many of a
-    model trained for it (Matryoshka), normalised again where the whole vector is. `precision = "int8"` gives whole
-    numbers from -127 to 127 with the vector's own scale."""
-
-    pooling: Pooling | None = None
-    normalize: bool | None = None
-    prompt: str = ""
-    dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    precision: Literal["float32", "int8"] = "float32"
 
 
 class Embedding(PooledModel):

@@ -18,8 +18,9 @@ import numpy.typing as npt
 import tokenizers
 
 from streamer.core.record import Answer
-from streamer.errors import Code, DataFailure, ModelError
+from streamer.errors import Code, DataFailure
 from streamer.inference.model import NON_FINITE, Encoded, Input, NonFinite
+from streamer.inference.options import read_options
 from streamer.inference.params import NoParams, read_params
 from streamer.inference.spec import Overflow, WorkerSpec
 from streamer.inference.tokenizer import Given, Row, TextTokenizer
@@ -185,10 +186,7 @@ class Family(ABC):
 
     def options_as(self, kind: type[_Options], options: dict[str, Any]) -> _Options:
         """The task's options, checked. Raises `ModelError`."""
-        try:
-            return msgspec.convert(options, kind)
-        except msgspec.ValidationError as error:
-            raise ModelError(f"options of task {self._spec.task}: {error}") from None
+        return read_options(kind, options, self._spec.task)
 
 
 def groups(batch: Sequence[Encoded], numbers: Sequence[Numbers]) -> Iterator[Sequence[Numbers]]:

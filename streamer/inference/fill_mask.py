@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,21 +17,14 @@ from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.family import CHECK_TEXTS, Asked, Numbers, groups
 from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
+from streamer.inference.options import FillMaskOptions, TopK
 from streamer.inference.torch_model import TorchModel
-
-TopK = Annotated[int, msgspec.Meta(ge=1, le=1000, description="a whole number from 1 to 1000")]
 
 
 class FillMaskParams(msgspec.Struct, frozen=True):
     """How many candidates for this event."""
 
     top_k: TopK | None = None
-
-
-class FillMaskOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`top_k`: candidates for each mask, where the event does not say."""
-
-    top_k: TopK = 5
 
 
 class Masks(msgspec.Struct, frozen=True, gc=False):

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -23,14 +22,13 @@ from streamer.inference.generation_plain import PlainGeneration, no_step
 from streamer.inference.generation_request import (
     Ending,
     GenerationParams,
-    NewTokens,
     Request,
-    Temperature,
     answer_of,
     sampling_of,
 )
 from streamer.inference.generation_streams import CHECK_TOKENS, Streams, room_on
 from streamer.inference.model import NON_FINITE, Batching, Encoded, NonFinite
+from streamer.inference.options import GenerationOptions
 from streamer.inference.params import read_params
 from streamer.inference.reference import Located
 from streamer.inference.spec import WorkerSpec
@@ -48,19 +46,6 @@ _KNOWN_FIELDS = frozenset(
     | {"max_new_tokens", "transformers_version", "use_cache", "_from_model_config", "output_attentions"}
     | {"output_hidden_states", "cache_implementation"}
 )
-
-
-class GenerationOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`max_new_tokens` and `temperature` are for events that name none; temperature 0 takes the likeliest token. With
-    `chat`, a plain text is the user's turn of a conversation that begins with `system`. `continuous` False keeps to
-    plain `generate`."""
-
-    max_new_tokens: NewTokens | None = None
-    temperature: Temperature = 0.0
-    num_beams: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
-    chat: bool = False
-    system: str = ""
-    continuous: bool = True
 
 
 class TextGeneration(Autoregressive):

@@ -10,13 +10,12 @@ import msgspec
 
 from streamer.core.record import Answer
 from streamer.inference.model import Encoded
+from streamer.inference.options import NewTokens, Temperature
 
 # Of tokens whose text is looked at for a stop string, beside those that the string itself can take.
 _TAIL_TOKENS: Final = 8
 _MAX_STOPS: Final = 16
 
-Temperature = Annotated[float, msgspec.Meta(ge=0, le=100)]
-NewTokens = Annotated[int, msgspec.Meta(ge=1)]
 Stop = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 _Seed = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _TopP = Annotated[float, msgspec.Meta(gt=0, le=1)]

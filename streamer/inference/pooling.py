@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,11 +13,10 @@ from transformers import AutoModel
 
 from streamer.errors import ModelError
 from streamer.inference.family import Numbers
+from streamer.inference.options import Pooling
 from streamer.inference.safety import read_json
 from streamer.inference.tokenizer import Row
 from streamer.inference.torch_model import TorchModel
-
-Pooling = Literal["mean", "cls", "max"]
 
 
 class PooledModel(TorchModel):

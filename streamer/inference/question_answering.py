@@ -15,6 +15,7 @@ from transformers import AutoModelForQuestionAnswering
 from streamer.inference.family import CHECK_TEXTS, Asked, Numbers, groups
 from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
+from streamer.inference.options import QuestionAnsweringOptions
 from streamer.inference.torch_model import TorchModel
 
 
@@ -22,15 +23,6 @@ class QuestionParams(msgspec.Struct, frozen=True):
     """What is asked of the text."""
 
     question: Annotated[str, msgspec.Meta(min_length=1, description="a string that is not empty")]
-
-
-class QuestionAnsweringOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`top_k` > 1 adds that many answers; no answer is longer than `max_answer_tokens`. `no_answer` lets models
-    trained for it say that the text holds none: the answer is then empty."""
-
-    top_k: Annotated[int, msgspec.Meta(ge=1)] = 1
-    max_answer_tokens: Annotated[int, msgspec.Meta(ge=1)] = 15
-    no_answer: bool = False
 
 
 class Window(msgspec.Struct, frozen=True, gc=False):

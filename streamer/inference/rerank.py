@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
@@ -14,15 +13,10 @@ from transformers import AutoModelForSequenceClassification
 from streamer.errors import DataFailure, ModelError
 from streamer.inference.family import Asked, Numbers, groups
 from streamer.inference.model import Encoded, Input
+from streamer.inference.options import RerankOptions
 from streamer.inference.safety import read_json
 from streamer.inference.similarity import CandidateParams, check_pairs, compared_with, score_outputs
 from streamer.inference.torch_model import TorchModel
-
-
-class RerankOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`activation` is what makes a score of the model's number; None does as its files say, else sigmoid."""
-
-    activation: Literal["sigmoid", "none"] | None = None
 
 
 class Rerank(TorchModel):

@@ -14,6 +14,7 @@ from streamer.core.record import Answer
 from streamer.errors import DataFailure
 from streamer.inference.autoregressive import PROBE_TEXT, Autoregressive
 from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, NON_FINITE, Batching, Encoded, NonFinite
+from streamer.inference.options import ScoringOptions
 from streamer.inference.params import read_params
 from streamer.inference.reference import Located
 from streamer.inference.spec import WorkerSpec
@@ -22,12 +23,6 @@ from streamer.inference.spec import WorkerSpec
 _CPU_LOGIT_BYTES = 1 << 28
 _CUDA_LOGIT_BYTES = 1 << 32
 _LOGIT_BYTES = 8  # as computed, and once more in fp32
-
-
-class ScoringOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`per_token` adds each token's own log-likelihood for events that do not say."""
-
-    per_token: bool = False
 
 
 class ScoringParams(msgspec.Struct, frozen=True):

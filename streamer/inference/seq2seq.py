@@ -16,6 +16,7 @@ from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.autoregressive import PROBE_TEXT, Autoregressive
 from streamer.inference.generation_plain import Numbers, no_step
 from streamer.inference.model import NON_FINITE, Batching, Encoded, NonFinite
+from streamer.inference.options import Language, NewTokens, Seq2SeqOptions
 from streamer.inference.params import read_params
 from streamer.inference.reference import Located
 from streamer.inference.spec import WorkerSpec
@@ -26,21 +27,7 @@ _PROBE_TOKENS = 4
 _CPU_BATCHING = Batching(8192, 1.3, 1024)
 _CUDA_BATCHING = Batching(65536, 1.3, 8192)
 
-NewTokens = Annotated[int, msgspec.Meta(ge=1)]
-Language = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
 _A_LANGUAGE = "a language's name as the model's tokenizer has it"
-
-
-class Seq2SeqOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is None does as the model's generation_config.json says. `prefix` goes before every text (T5 is trained
-    with `summarize: ` and the like). The languages are for events that name none."""
-
-    max_new_tokens: NewTokens | None = None
-    min_length: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    num_beams: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
-    prefix: str = ""
-    src_lang: Language | None = None
-    tgt_lang: Language | None = None
 
 
 class Seq2SeqParams(msgspec.Struct, frozen=True):

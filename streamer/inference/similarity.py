@@ -17,17 +17,9 @@ from streamer.errors import Code, DataFailure
 from streamer.inference.family import CHECK_TEXTS, Asked, Numbers, groups
 from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
+from streamer.inference.options import SimilarityOptions
 from streamer.inference.params import Texts
-from streamer.inference.pooling import ComparingModel, Pooling, cosines
-
-
-class SimilarityOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`pooling` as of task embedding. `prompt` goes before the text, `candidate_prompt` before what it is compared
-    with (models trained for search tell `query: ` from `passage: `)."""
-
-    pooling: Pooling | None = None
-    prompt: str = ""
-    candidate_prompt: str = ""
+from streamer.inference.pooling import ComparingModel, cosines
 
 
 class CandidateParams(msgspec.Struct, frozen=True):

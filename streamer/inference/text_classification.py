@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,15 +14,8 @@ from transformers import AutoModelForSequenceClassification
 from streamer.inference.family import Numbers, merged
 from streamer.inference.model import Encoded
 from streamer.inference.numbers import float32_lists
+from streamer.inference.options import ClassificationOptions
 from streamer.inference.torch_model import TorchModel
-
-
-class ClassificationOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`top_k` > 1 adds that many labels as `scores`; `multi_label` scores each label by itself (sigmoid), None does
-    as the model's config says."""
-
-    top_k: Annotated[int, msgspec.Meta(ge=1)] = 1
-    multi_label: bool | None = None
 
 
 class TextClassification(TorchModel):

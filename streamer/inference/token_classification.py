@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,17 +15,8 @@ from transformers import AutoModelForTokenClassification
 from streamer.inference.family import Asked, Numbers, groups
 from streamer.inference.model import Encoded
 from streamer.inference.numbers import float32_lists
+from streamer.inference.options import TokenClassificationOptions
 from streamer.inference.torch_model import TorchModel
-
-Aggregation = Literal["none", "simple", "first", "average", "max"]
-
-
-class TokenClassificationOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`aggregation`: `none` gives every token's label, `simple` joins neighbours of the same label (B- begins anew);
-    before joining, `first`, `average` and `max` make the tokens of a word agree. `ignore` are labels to leave out."""
-
-    aggregation: Aggregation = "simple"
-    ignore: tuple[str, ...] = ("O",)
 
 
 class Tokens(msgspec.Struct, frozen=True, gc=False):

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 import tokenizers
-from transformers import AutoTokenizer
 
 from streamer.errors import Code, DataFailure, ModelError
+from streamer.inference.loading import load_tokenizer
 from streamer.inference.safety import read_json
 
 Given = str | tuple[str, str]
@@ -37,7 +37,7 @@ class TextTokenizer:
 
     def __init__(self, path: Path, config: Any, windowed_side: int = 0) -> None:
         """`windowed_side` says which text of a pair is read in windows; the other stands whole in each."""
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        tokenizer = load_tokenizer(path)
         if not tokenizer.is_fast:
             raise ModelError("the tokenizer of the model has no fast form (tokenizer.json)")
         # A copy of its own: the object is not safe to share between threads.

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import AutoConfig
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import ModelError
 from streamer.inference.device import choose_device, choose_dtype, free_memory, use_threads
 from streamer.inference.family import Family, Numbers
+from streamer.inference.loading import load_config, load_network
 from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, PACKED_WASTE, cut
 from streamer.inference.openvino_network import OpenVinoNetwork, installed, open_network
 from streamer.inference.packed_attention import UnpackableError, packs
@@ -50,7 +50,7 @@ class TorchModel(Family):
         names = used_files(located.path)
         revision = digest(located.path, names)
         with view(located.path, names) as path:
-            self.config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+            self.config = load_config(path)
             self.tokenizer = TextTokenizer(path, self.config, self.windowed_side)
             self.read_options(path, spec.options)
             self.device = choose_device(spec.device, worker)
@@ -126,22 +126,16 @@ class TorchModel(Family):
 
     def _load(self, path: Path) -> Any:
         """The network in fp32, on its device. Refuses weights that lack what the task needs."""
-        network, info = self.network_class().from_pretrained(
+        network = load_network(
+            self.network_class(),
             path,
-            config=self.config,
+            self.config,
             dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
+            task=self._spec.task,
+            model=self._spec.model,
+            forgives=lambda key: "pooler" in key,
         )
-        missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
-        if missing or info.get("mismatched_keys"):
-            lacking = missing[0] if missing else "weights of the shape that config.json says"
-            raise ModelError(
-                f"the weights of {self._spec.model} lack {lacking}: it was not trained for {self._spec.task}"
-            )
-        return network.eval().requires_grad_(False).to(self.device)
+        return network.to(self.device)
 
     def _hasten(self, path: Path, revision: str, rows: list[Row]) -> tuple[torch.dtype, str]:
         """Make the network as fast as its numbers for known rows allow; returns the dtype and the backend in use."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,8 +20,9 @@ from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.family import CHECK_TEXTS, Asked, Family, Numbers, groups
 from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
+from streamer.inference.options import MultiLabel, Template, ZeroShotOptions
 from streamer.inference.params import Texts
-from streamer.inference.pooling import ComparingModel, Pooling, cosines
+from streamer.inference.pooling import ComparingModel, cosines
 from streamer.inference.reference import Located
 from streamer.inference.safety import read_json
 from streamer.inference.spec import WorkerSpec
@@ -30,11 +31,6 @@ from streamer.inference.torch_model import TorchModel
 _HOLE = "{}"
 _NLI_TEMPLATE = "This example is {}."
 
-Template = Annotated[
-    str, msgspec.Meta(pattern=r"^[^{}]*\{\}[^{}]*$", description="a string with {} once, where the label goes")
-]
-MultiLabel = Annotated[bool, msgspec.Meta(description="true or false")]
-
 
 class ZeroShotParams(msgspec.Struct, frozen=True):
     """What an event may say; what it leaves out is the pipeline's option."""
@@ -42,18 +38,6 @@ class ZeroShotParams(msgspec.Struct, frozen=True):
     candidate_labels: Texts | None = None
     hypothesis_template: Template | None = None
     multi_label: MultiLabel | None = None
-
-
-class ZeroShotOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Labels, template and multi_label for events that name none. The template's default is `This example is {}.`,
-    with an embedding model the bare label. `method` None takes inference where the model has a head for it;
-    `pooling` is of the embedding model."""
-
-    candidate_labels: Texts | None = None
-    hypothesis_template: Template | None = None
-    multi_label: bool = False
-    method: Literal["inference", "embedding"] | None = None
-    pooling: Pooling | None = None
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
