@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 
+import tokenizers
 import torch
+import transformers
 
 from streamer.errors import ModelError
 from streamer.heap import give_back
@@ -42,6 +44,22 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
         capabilities = torch.cpu.get_capabilities()
         native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return torch.bfloat16 if native else torch.float32
+
+
+def versions() -> tuple[str, ...]:
+    """Of the libraries that compute."""
+    return torch.__version__, transformers.__version__, tokenizers.__version__
+
+
+def surroundings(device: torch.device) -> tuple[str, ...]:
+    """What of this machine its numbers may hang on."""
+    if device.type == "cuda":
+        return (torch.cuda.get_device_name(device),)
+    return torch.backends.cpu.get_cpu_capability(), *sorted(name for name, has in _capabilities().items() if has)
+
+
+def _capabilities() -> dict[str, bool]:
+    return {name: has is True for name, has in torch.cpu.get_capabilities().items()}
 
 
 def free_memory(device: torch.device) -> None:

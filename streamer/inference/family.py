@@ -93,9 +93,11 @@ class Family(ABC):
         """What the answer needs besides the network's numbers; `encodings` are those of the rows."""
         return asked.own
 
-    def check_inputs(self) -> list[Input]:
-        """Known inputs of differing lengths: the first is the probe, all are compared between precisions."""
-        return [Input(text, None, {}) for text in CHECK_TEXTS]
+    def check_inputs(self, texts: Sequence[str]) -> list[Input]:
+        """Events of known texts: the first of all is the probe, and every way to run the network is held to them."""
+        alone = [Input(text, None, {}) for text in texts]
+        pairs = [Input(one, other, {}) for one, other in zip(texts, (*texts[1:], texts[0]), strict=True)]
+        return alone + pairs if self.takes_pair else alone
 
     @abstractmethod
     def distance(self, numbers: Numbers, reference: Numbers) -> float:
@@ -124,9 +126,9 @@ class Family(ABC):
         ]
         return self._encode(asked, self._spec.on_overflow)
 
-    def encode_checks(self) -> list[Encoded]:
-        """The known inputs, cut where they are too long for the model."""
-        asked = [self._ask(one.text, one.text_pair, one.params) for one in self.check_inputs()]
+    def encode_checks(self, texts: Sequence[str] = CHECK_TEXTS) -> list[Encoded]:
+        """Known inputs of these texts, cut where they are too long for the model."""
+        asked = [self._ask(one.text, one.text_pair, one.params) for one in self.check_inputs(texts)]
         return [one for one in self._encode(asked, "truncate") if isinstance(one, Encoded)]
 
     def _ask(self, text: str, pair: str | None, params: dict[str, Any] | None) -> Asked | DataFailure:
@@ -154,7 +156,7 @@ class Family(ABC):
             if isinstance(windows, DataFailure):
                 return windows
             encodings, truncated, given = windows, False, given * len(windows)
-        own = self.details(asked, encodings)
+        own = next(filter(None, map(self.tokenizer.unreadable, encodings)), None) or self.details(asked, encodings)
         if isinstance(own, DataFailure):
             return own
         rows = [self.tokenizer.row(encoding, one) for encoding, one in zip(encodings, given, strict=True)]

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.family import CHECK_TEXTS, Asked, Numbers, groups
+from streamer.inference.family import Asked, Numbers, groups
 from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import FillMaskOptions, TopK
@@ -75,9 +75,9 @@ class FillMask(TorchModel):
             return DataFailure(Code.INFER_TOO_LONG, message)
         return Masks(count, asked.own)
 
-    def check_inputs(self) -> list[Input]:
+    def check_inputs(self, texts: Sequence[str]) -> list[Input]:
         """The known texts behind a mask."""
-        return [Input(f"{self._mask_token} {text}", None, {}) for text in CHECK_TEXTS]
+        return [Input(f"{self._mask_token} {text}", None, {}) for text in texts]
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, most masks of a row, vocabulary): probabilities. A row with fewer masks repeats its first tokens'."""
@@ -86,7 +86,7 @@ class FillMask(TorchModel):
         # Stable: the places of the masks come first, in their order.
         places = torch.argsort(~masked, dim=1, stable=True)[:, :most]
         with _only(self.network, places):
-            logits: torch.Tensor = self.network(**inputs, attention_mask=mask).logits
+            logits: torch.Tensor = self.run(inputs, mask).logits
         if logits.shape[1] != most:
             logits = _gathered(logits, places)
         return logits.float().softmax(-1)

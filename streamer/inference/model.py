@@ -50,19 +50,28 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
     rows: int = 1
 
 
+class Sharing(Enum):
+    """Which rows may share a pass without a change of any answer."""
+
+    PADDED = "padded"
+    EQUAL = "equal"  # of one length alone
+    ALONE = "alone"
+
+
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How a device likes its forward batches.
+    """How a device, and the network on it, like their forward batches.
 
     `tokens` bounds a batch's longest length times its size. Beyond `floor_tokens`, padded tokens stay below `waste`
     times the real ones; below it a pass of its own costs more than the padding it saves. Where the network computes
-    real tokens alone, `packed`, those are what `tokens` bounds.
+    real tokens alone, `packed`, those are what `tokens` bounds. `sharing` is the network's own.
     """
 
     tokens: int
     waste: float
     floor_tokens: int
     packed: bool = False
+    sharing: Sharing = Sharing.PADDED
 
     def computed(self, sizes: Sequence[tuple[int, int]]) -> int:
         """The tokens that a batch of `sizes` (length and rows, longest first) makes the network compute."""
@@ -73,7 +82,11 @@ class Batching:
 
 def cut(sizes: Sequence[tuple[int, int]], batching: Batching) -> int:
     """How many of `sizes` (length and rows, longest first) make the next batch: at least one."""
+    if batching.sharing is Sharing.ALONE:
+        return 1
     longest = sizes[0][0]
+    if batching.sharing is Sharing.EQUAL and longest != sizes[-1][0]:
+        sizes = [size for size in sizes if size[0] == longest]
     if longest == sizes[-1][0] and longest * sum([rows for _, rows in sizes]) <= batching.tokens:
         return len(sizes)
     real = rows = 0

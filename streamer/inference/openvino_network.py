@@ -13,8 +13,8 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -29,10 +29,12 @@ MODEL_FILE = "model.xml"
 REFUSED_FILE = "refused.txt"
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 _DIGEST_CHARACTERS = 32
+_FORMAT = "2"  # of how a network is converted and what it is held to
 # How a network is told of padding, the faster way first: added to the scores of attention, (n, 1, 1, length), is 5 to
 # 11 % faster from 128 tokens on than the (n, length) of zeros and ones, and as fast as none at all; so a second
-# variant without a mask would gain nothing.
-_MASKS: Final = ("added", "plain")
+# variant without a mask would gain nothing. Networks with layers that see only a window take a mask for each kind of
+# layer, "windowed": a single one that is added opens the window.
+_MASKS: Final = ("windowed", "added", "plain")
 
 
 def installed() -> bool:
@@ -77,12 +79,26 @@ class _Traceable(torch.nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, ...]:
-        mask = attention_mask
-        if self._mask == "added":
-            mask = (1.0 - mask.float())[:, None, None, :] * torch.finfo(torch.float32).min
+        mask: Any = attention_mask
+        if self._mask != "plain":
+            mask = _added(mask[:, None, None, :] > 0)
+        if self._mask == "windowed":
+            places = torch.arange(input_ids.shape[1])
+            near = (places[:, None] - places[None, :]).abs() <= self._network.config.sliding_window
+            mask = {"full_attention": mask, "sliding_attention": _added(near & (attention_mask[:, None, None, :] > 0))}
         given = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         output = self._network(input_ids=input_ids, attention_mask=mask, **given)
         return tuple(output[name] for name in self._names)
+
+
+def _added(seen: torch.Tensor) -> torch.Tensor:
+    """0 where a token is seen, else so little that nothing is left of its score."""
+    return (~seen).float() * torch.finfo(torch.float32).min
+
+
+def _masks(config: Any) -> tuple[str, ...]:
+    windowed = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    return _MASKS if windowed else _MASKS[1:]
 
 
 def open_network(
@@ -90,6 +106,7 @@ def open_network(
     *,
     digest: str,
     takes_type_ids: bool,
+    takes_mask: bool,
     dtype: torch.dtype,
     threads: int,
     fits: Callable[[OpenVinoNetwork], bool],
@@ -97,14 +114,14 @@ def open_network(
     """`network` (fp32, on the CPU) converted, or as it was kept, if `fits` agrees; else why not, in words."""
     if dtype not in _HINTS:
         return f"it does not compute in {str(dtype).removeprefix('torch.')}"
+    if not takes_mask:
+        return "its network takes no mask"
     folder = _folder(network, digest)
     reason = "its numbers are too far from torch's"
-    if (folder / REFUSED_FILE).is_file():
-        return (folder / REFUSED_FILE).read_text()
-    if (folder / MODEL_FILE).is_file():
-        candidate = OpenVinoNetwork(_compile(str(folder / MODEL_FILE), dtype, threads))
-        return candidate if fits(candidate) else reason
-    for mask in _MASKS:
+    opened = _open_kept(folder, dtype, threads, fits)
+    if opened is not None:
+        return opened
+    for mask in _masks(network.config):
         try:
             model = _convert(network, takes_type_ids, mask)
             candidate = OpenVinoNetwork(_compile(model, dtype, threads))
@@ -113,13 +130,32 @@ def open_network(
             reason = f"it can't be converted ({type(error).__name__})"
             continue
         if well:
-            with _keeping(folder) as place:
-                _openvino().save_model(model, place / MODEL_FILE, compress_to_fp16=False)
+            save = partial(_openvino().save_model, model, compress_to_fp16=False)
+            _keep(folder, MODEL_FILE, save)
             return candidate
     if dtype is torch.float32 or reason.startswith("it can't"):  # a lower precision's distance says nothing of fp32
-        with _keeping(folder) as place:
-            (place / REFUSED_FILE).write_text(reason)
+        _keep(folder, REFUSED_FILE, lambda file: file.write_text(reason))
     return reason
+
+
+def _open_kept(
+    folder: Path, dtype: torch.dtype, threads: int, fits: Callable[[OpenVinoNetwork], bool]
+) -> OpenVinoNetwork | str | None:
+    """What was kept, or the reason that was kept; None where there is nothing that can be used."""
+    try:
+        if (folder / REFUSED_FILE).is_file():
+            return (folder / REFUSED_FILE).read_text()
+        if not (folder / MODEL_FILE).is_file():
+            return None
+        candidate = OpenVinoNetwork(_compile(str(folder / MODEL_FILE), dtype, threads))
+        if fits(candidate):
+            return candidate
+        reason = "its numbers are too far from torch's"
+    except Exception as error:  # of a damaged file, in the words of many libraries
+        reason = type(error).__name__
+    log.warning("the converted model in %s is of no use (%s): it is converted again", folder, reason)
+    shutil.rmtree(folder, ignore_errors=True)
+    return None
 
 
 def _openvino() -> Any:
@@ -162,26 +198,22 @@ def _convert(network: Any, takes_type_ids: bool, mask: str) -> Any:
 def _folder(network: Any, digest: str) -> Path:
     import transformers
 
-    parts = (digest[:_DIGEST_CHARACTERS], type(network).__name__, _openvino().__version__, transformers.__version__)
+    versions = (_openvino().__version__, transformers.__version__, torch.__version__)
+    parts = (_FORMAT, digest[:_DIGEST_CHARACTERS], type(network).__name__, *versions)
     return kept.root() / "openvino" / "-".join(part.split("-")[0] for part in parts)
 
 
-@contextmanager
-def _keeping(folder: Path) -> Iterator[Path]:
-    """A directory that becomes `folder` whole, or not at all: other workers may convert the same model."""
+def _keep(folder: Path, name: str, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file in a directory that becomes `folder` whole, or not at all: other workers may convert the
+    same model. Where that fails, as on a full disk, the next start converts again."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(dir=folder.parent))
-    except OSError as error:
-        log.warning("the converted model is not kept: %s", error.strerror)
-        with tempfile.TemporaryDirectory() as unkept:
-            yield Path(unkept)
-        return
-    try:
-        yield place
-        place.rename(folder)
-    except OSError as error:
+        with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as place:
+            whole = Path(place) / "whole"
+            whole.mkdir()
+            write(whole / name)
+            whole.rename(folder)
+    except Exception as error:  # OpenVINO raises its own where it can't write
         if not folder.is_dir():
-            log.warning("the converted model is not kept: %s", error.strerror)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+            reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+            log.warning("the converted model is not kept: %s", reason)

@@ -36,7 +36,7 @@ class PooledModel(TorchModel):
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, dimensions)."""
-        hidden: torch.Tensor = self.network(**inputs, attention_mask=mask).last_hidden_state
+        hidden: torch.Tensor = self.run(inputs, mask).last_hidden_state
         pooled = self._pool(hidden, mask)
         return torch.nn.functional.normalize(pooled, dim=-1) if self._normalize else pooled
 

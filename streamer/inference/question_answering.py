@@ -12,7 +12,7 @@ import tokenizers
 import torch
 from transformers import AutoModelForQuestionAnswering
 
-from streamer.inference.family import CHECK_TEXTS, Asked, Numbers, groups
+from streamer.inference.family import Asked, Numbers, groups
 from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import QuestionAnsweringOptions
@@ -70,9 +70,9 @@ class QuestionAnswering(TorchModel):
         """The question, then the text as it is: offsets are of its characters."""
         return Asked([(self.tokenizer.prepare(params.question), text)], text)
 
-    def check_inputs(self) -> list[Input]:
+    def check_inputs(self, texts: Sequence[str]) -> list[Input]:
         """Questions about the known texts."""
-        return [Input(text, None, {"question": "What happened?"}) for text in CHECK_TEXTS]
+        return [Input(text, None, {"question": "What happened?"}) for text in texts]
 
     def details(self, asked: Asked, encodings: list[tokenizers.Encoding]) -> tuple[str, list[Window]]:
         """The text, and where its tokens stand in each row."""
@@ -88,7 +88,7 @@ class QuestionAnswering(TorchModel):
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, length, 2): the logarithm of each token's probability to be the first and the last of the answer."""
-        output = self.network(**inputs, attention_mask=mask)
+        output = self.run(inputs, mask)
         logits = torch.stack([output.start_logits, output.end_logits], dim=-1).float()
         if mask is not None:
             logits = logits.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf)

@@ -45,13 +45,13 @@ class Rerank(TorchModel):
         prepare = self.tokenizer.prepare
         return Asked([(prepare(text), prepare(other)) for other in compared], own=pair is None)
 
-    def check_inputs(self) -> list[Input]:
+    def check_inputs(self, texts: Sequence[str]) -> list[Input]:
         """Each text with the next."""
-        return check_pairs()
+        return check_pairs(texts)
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, 1): scores."""
-        logits: torch.Tensor = self.network(**inputs, attention_mask=mask).logits.float()
+        logits: torch.Tensor = self.run(inputs, mask).logits.float()
         return logits.sigmoid() if self._sigmoid else logits
 
     def distance(self, numbers: Numbers, reference: Numbers) -> float:

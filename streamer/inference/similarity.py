@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from streamer.errors import Code, DataFailure
-from streamer.inference.family import CHECK_TEXTS, Asked, Numbers, groups
+from streamer.inference.family import Asked, Numbers, groups
 from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import SimilarityOptions
@@ -49,9 +49,9 @@ class Similarity(ComparingModel):
         others = [prepare(self._candidate_prompt + other) for other in compared]
         return Asked([prepare(self._prompt + text), *others], own=pair is None)
 
-    def check_inputs(self) -> list[Input]:
+    def check_inputs(self, texts: Sequence[str]) -> list[Input]:
         """Each text with the next."""
-        return check_pairs()
+        return check_pairs(texts)
 
     def outputs(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
         """Cosines."""
@@ -66,9 +66,9 @@ def compared_with(pair: str | None, params: CandidateParams, task: str) -> list[
     return params.candidates if params.candidates is not None else [pair or ""]
 
 
-def check_pairs() -> list[Input]:
+def check_pairs(texts: Sequence[str]) -> list[Input]:
     """The known texts, each with the next for its pair."""
-    return [Input(one, other, {}) for one, other in pairwise(CHECK_TEXTS)]
+    return [Input(one, other, {}) for one, other in pairwise((*texts, texts[0]))]
 
 
 def score_outputs(batch: Sequence[Encoded], scores: Sequence[Numbers]) -> list[bytes]:

@@ -44,7 +44,7 @@ class TextClassification(TorchModel):
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, labels): probabilities, or the bare numbers of a regression."""
-        logits: torch.Tensor = self.network(**inputs, attention_mask=mask).logits.float()
+        logits: torch.Tensor = self.run(inputs, mask).logits.float()
         if self._softmax:
             return logits.softmax(-1)
         return logits.sigmoid() if self._sigmoid else logits

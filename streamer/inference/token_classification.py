@@ -94,7 +94,7 @@ class TokenClassification(TorchModel):
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, length, labels): probabilities."""
-        logits: torch.Tensor = self.network(**inputs, attention_mask=mask).logits
+        logits: torch.Tensor = self.run(inputs, mask).logits
         return logits.float().softmax(-1)
 
     def distance(self, numbers: Numbers, reference: Numbers) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -15,24 +16,30 @@ import torch
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import ModelError
-from streamer.inference.device import choose_device, choose_dtype, free_memory, use_threads
-from streamer.inference.family import Family, Numbers
+from streamer.inference.agreement import FLOAT32_TOLERANCE, Agreement, exact, twin
+from streamer.inference.device import choose_device, choose_dtype, free_memory, surroundings, use_threads, versions
+from streamer.inference.family import CHECK_TEXTS, Family, Numbers
 from streamer.inference.loading import load_config, load_network
-from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, PACKED_WASTE, cut
+from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, PACKED_WASTE, Sharing, cut
 from streamer.inference.openvino_network import OpenVinoNetwork, installed, open_network
 from streamer.inference.packed_attention import UnpackableError, packs
 from streamer.inference.packed_encoder import PackedEncoder, pack_network
-from streamer.inference.packed_linear import pack
+from streamer.inference.packed_linear import Packing, pack
+from streamer.inference.positions import known_tokens, readable_tokens
 from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view
 from streamer.inference.spec import WorkerSpec
-from streamer.inference.tokenizer import Row, TextTokenizer
+from streamer.inference.tokenizer import NO_LIMIT, Row, TextTokenizer
+from streamer.inference.verdicts import Verdict
 
 log = logging.getLogger(__name__)
 
 
-# Between two ways to compute in fp32; of a score, or 1 minus a cosine.
-FLOAT32_TOLERANCE = 1e-4
+# Of rows drawn from the vocabulary for the checks at load.
+SAMPLED_TOKENS = (3, 9, 17, 40, 96)
+# What one pass of a check may cost: five seconds of a core, and of a GPU less.
+CPU_CHECK_FLOP = 400_000_000_000
+CUDA_CHECK_FLOP = 100_000_000_000_000
 # Below it `auto` does not convert: what a pass of so small a network costs is not its arithmetic.
 OPENVINO_PARAMETERS = 5_000_000
 
@@ -51,14 +58,15 @@ class TorchModel(Family):
         revision = digest(located.path, names)
         with view(located.path, names) as path:
             self.config = load_config(path)
-            self.tokenizer = TextTokenizer(path, self.config, self.windowed_side)
+            self.tokenizer = TextTokenizer(path, self.windowed_side)
             self.read_options(path, spec.options)
             self.device = choose_device(spec.device, worker)
             self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
             self._packed: PackedEncoder | None = None
-            self.probe, *checks = self.encode_checks()
             self.network = self._load(path)
-            dtype, backend = self._hasten(path, revision, [row for check in checks for row in check.content.rows])
+            self._fit_tokenizer()
+            self.probe = self.encode_checks()[0]
+            dtype, backend = self._prepare(path, revision)
         self.card = ModelCard(
             name=located.name,
             revision=revision,
@@ -83,6 +91,12 @@ class TorchModel(Family):
 
     # --- running ---
 
+    def run(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> Any:
+        """The network's output, for a family's `rows`."""
+        longest = inputs["input_ids"].shape[1]
+        network = self.network if longest <= self._checked_tokens else self._plain
+        return network(**inputs, attention_mask=mask) if self._takes_mask else network(**inputs)
+
     def compute(self, rows: Sequence[Row]) -> list[Numbers]:
         """Rows of similar lengths share a padded pass."""
         order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids), reverse=True)
@@ -90,7 +104,8 @@ class TorchModel(Family):
         numbers: list[Numbers] = []
         while len(numbers) < len(order):
             first = len(numbers)
-            taken = order[first : first + cut(sizes[first:], self.batching)]
+            count = 1 if sizes[first][0] > self._checked_tokens else cut(sizes[first:], self.batching)
+            taken = order[first : first + count]
             numbers += self._pass([rows[index] for index in taken])
         return [numbers[place] for place in np.argsort(order)]
 
@@ -105,13 +120,14 @@ class TorchModel(Family):
         padded = bool((lengths != longest).any())
         pads_left = self.tokenizer.pads_left
         real = columns >= longest - lengths[:, None] if pads_left else columns < lengths[:, None]
-        ids = np.full(real.shape, self.tokenizer.pad_id, np.int64)
+        ids = np.full(real.shape, self.tokenizer.pad_id or 0, np.int64)
         ids[real] = np.fromiter(chain.from_iterable(row.ids for row in rows), np.int64, int(lengths.sum()))
         inputs = {"input_ids": torch.from_numpy(ids).to(self.device)}
-        if any(row.type_ids is not None for row in rows):
+        if self.tokenizer.takes_type_ids:
             type_ids = np.zeros(real.shape, np.int64)
-            flat = chain.from_iterable(row.type_ids or [0] * len(row.ids) for row in rows)
-            type_ids[real] = np.fromiter(flat, np.int64, int(lengths.sum()))
+            if any(row.type_ids is not None for row in rows):
+                flat = chain.from_iterable(row.type_ids or [0] * len(row.ids) for row in rows)
+                type_ids[real] = np.fromiter(flat, np.int64, int(lengths.sum()))
             inputs["token_type_ids"] = torch.from_numpy(type_ids).to(self.device)
         mask = torch.from_numpy(real.astype(np.int64)).to(self.device) if padded else None
         if self._packed is not None:
@@ -137,42 +153,187 @@ class TorchModel(Family):
         )
         return network.to(self.device)
 
-    def _hasten(self, path: Path, revision: str, rows: list[Row]) -> tuple[torch.dtype, str]:
-        """Make the network as fast as its numbers for known rows allow; returns the dtype and the backend in use."""
-        dtype = choose_dtype(self._spec.dtype, self.device)
-        reference = [own for row in rows for own in self._pass([row])]
-        tolerance = FLOAT32_TOLERANCE if dtype is torch.float32 else self.tolerance
-        if self._take_openvino(revision, dtype, lambda: self._distance(rows, reference) <= tolerance):
-            return dtype, "openvino"
-        if dtype is not torch.float32:
-            self.network.to(dtype)  # in place: no moment holds both
-            distance = self._distance(rows, reference)
-            if not distance <= tolerance:  # as NaN isn't
-                log.warning(
-                    "%s in %s is %.3g from its float32 outputs, more than %.3g: it runs in float32",
-                    self._spec.model,
-                    dtype,
-                    distance,
-                    tolerance,
-                )
-                self.network = None
-                self.free_memory()
-                self.network = self._load(path)
-                dtype, tolerance = torch.float32, FLOAT32_TOLERANCE
-        if self._spec.compile:
-            self._compile(lambda: self._distance(rows, reference) <= tolerance)
-        elif packs(self.device, dtype):
-            self._pack(rows, reference, tolerance)
-        elif self.device.type == "cpu" and dtype is not torch.float16:
-            packing = pack(self.network)
+    def _fit_tokenizer(self) -> None:
+        """What the network can read, and what it must be told."""
+        takes = inspect.signature(self.network.forward).parameters
+        self._takes_mask = "attention_mask" in takes
+        self.tokenizer.fit(
+            readable=readable_tokens(self.network),
+            known=known_tokens(self.network),
+            takes_type_ids="token_type_ids" in takes,
+        )
+
+    def _prepare(self, path: Path, revision: str) -> tuple[torch.dtype, str]:
+        """Find out how rows may share passes, and make the network as fast as its numbers allow; returns the dtype and
+        the backend in use. The longest rows are run at the first start on a machine alone: they take seconds."""
+        longest = self._affordable_tokens()
+        spec = self._spec
+        verdict = Verdict(
+            (
+                revision,
+                type(self.network).__name__,
+                longest,
+                *versions(),
+                *surroundings(self.device),
+                spec.task,
+                spec.options,
+                spec.dtype,
+                spec.backend,
+                spec.compile,
+            )
+        )
+        while True:
+            held = verdict.way is None
+            dtype, backend = self._try_ways(path, revision, longest, held=held)
+            padding = self.batching, self.tokenizer.pads_left, self.tokenizer.pad_id, self.tokenizer.max_tokens
+            way = f"{dtype} {backend} {padding} {type(self.network).__name__}"
+            if held or way == verdict.way:
+                break
+            verdict.way = None  # it went another way this time, which was never held to the longest rows
+            self._reload(path)
+        if held:
+            verdict.keep(way)
+        if self.batching.sharing is not Sharing.PADDED:
+            log.warning(
+                "%s runs rows %s: %s",
+                spec.model,
+                "of equal length together" if self.batching.sharing is Sharing.EQUAL else "one by one",
+                self._unshared,
+            )
+        return dtype, backend
+
+    def _try_ways(self, path: Path, revision: str, longest: int, *, held: bool) -> tuple[torch.dtype, str]:
+        self._checked_tokens, self._plain = NO_LIMIT, self.network
+        known = self._agreement(longest, held=held)
+        known.refer(self._pass)
+        self._share_passes(known)
+        found = self._hasten(path, revision, known)
+        if longest < self.tokenizer.max_tokens:
+            self._checked_tokens = max(longest, *(len(row.ids) for row in known.short))
+        else:
+            self._plain = self.network  # the other is let go
+        return found
+
+    def _affordable_tokens(self) -> int:
+        """The longest row that a check may run."""
+        weights = sum(one.numel() for one in self.network.parameters()) - self._embedding_weights()
+        most = CUDA_CHECK_FLOP if self.device.type == "cuda" else CPU_CHECK_FLOP
+        return int(min(self.tokenizer.max_tokens, most // (2 * max(1, weights))))
+
+    def _embedding_weights(self) -> int:
+        try:
+            return int(self.network.get_input_embeddings().weight.numel())
+        except (AttributeError, NotImplementedError):
+            return 0
+
+    def _agreement(self, longest: int, *, held: bool) -> Agreement:
+        """Known rows: texts, pairs where the task takes them, rows of equal length, and tokens of the whole vocabulary
+        from a fixed seed. With `held` also one of `longest` tokens."""
+        lengths = [length for length in SAMPLED_TOKENS if length < longest]
+        sampled = [self.tokenizer.sample(length, seed) for seed, length in enumerate(lengths)]
+        short = self._rows([*CHECK_TEXTS, *sampled])
+        short += [twin(row, seed) for seed, row in enumerate(short) if seed % 4 == 0]
+        if not held:
+            return Agreement(short, [])
+        long = max(self._rows([self.tokenizer.sample(longest, seed=len(lengths))]), key=lambda row: len(row.ids))
+        while True:
             try:
-                fits = self._distance(rows, reference) <= tolerance
-            except Exception as error:  # some networks reach into a layer's weights
-                log.info("%s runs with plain linear layers (%s)", self._spec.model, type(error).__name__)
-                fits = False
-            if not fits:
-                packing.undo()
+                self._pass([long])
+                return Agreement(short, [long])
+            except Exception as error:
+                if self.device.type == "cuda" or len(long.ids) < 2:
+                    raise
+                # It reads no row of this length, whatever its files say.
+                log.info("%s reads no %d tokens (%s)", self._spec.model, len(long.ids), type(error).__name__)
+            length = self._longest_that_runs(long)
+            self.tokenizer.fit(readable=length, known=None, takes_type_ids=True)
+            long = Row(long.ids[:length], None if long.type_ids is None else long.type_ids[:length])
+
+    def _longest_that_runs(self, row: Row) -> int:
+        least, most = 1, len(row.ids) - 1
+        while least < most:
+            middle = (least + most + 1) // 2
+            try:
+                self._pass([Row(row.ids[:middle], None if row.type_ids is None else row.type_ids[:middle])])
+                least = middle
+            except Exception:
+                most = middle - 1
+        return least
+
+    def _rows(self, texts: Sequence[str]) -> list[Row]:
+        return [row for one in self.encode_checks(texts) for row in one.content.rows]
+
+    def _share_passes(self, known: Agreement) -> None:
+        """Let rows share passes as far as that changes no number of theirs: padded, by equal lengths, or not at all."""
+        self._unshared = ""
+        limit = known_tokens(self.network) or NO_LIMIT
+        named = (self.tokenizer.pad_id, getattr(self.config, "pad_token_id", None), 0)
+        pads = dict.fromkeys(pad for pad in named if isinstance(pad, int) and 0 <= pad < limit)
+        ways = [(Sharing.PADDED, left, pad) for left in (False, True) for pad in pads]
+        for sharing, left, pad in [*ways, (Sharing.EQUAL, False, 0), (Sharing.ALONE, False, 0)]:
+            self.batching = replace(self.batching, sharing=sharing)
+            self.tokenizer.pads_left, self.tokenizer.pad_id = left, pad
+            try:
+                off = known.distance(self._pass, sharing, exact(self.distance))
+                if off <= FLOAT32_TOLERANCE:
+                    return
+                reason = f"padded, a row is {off:.3g} from itself alone"
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"  # of known texts
+            self._unshared = self._unshared or reason
+
+    def _hasten(self, path: Path, revision: str, known: Agreement) -> tuple[torch.dtype, str]:
+        dtype = choose_dtype(self._spec.dtype, self.device)
+
+        def fits() -> bool:
+            return not self._strays(known, dtype)
+
+        if self._take_openvino(revision, dtype, fits):
+            return dtype, "openvino"
+        if dtype is not torch.float32 and (reason := self._lower(known, dtype)):
+            log.warning("%s runs in float32, not in %s: %s", self._spec.model, dtype, reason)
+            self._reload(path)
+            dtype = torch.float32
+        if self._spec.compile:
+            self._compile(fits)
+        elif packs(self.device, dtype) and self._affordable_tokens() >= self.tokenizer.max_tokens:
+            self._pack(known, dtype)
+        elif self.device.type == "cpu" and dtype is not torch.float16:
+            self._lay_out(fits)
         return dtype, "torch"
+
+    def _strays(self, known: Agreement, dtype: torch.dtype) -> str:
+        """How far the network as it runs now lies from what is known, in words; "" where `dtype` allows as much."""
+        exactly = dtype is torch.float32
+        distance, allowed = (exact(self.distance), FLOAT32_TOLERANCE) if exactly else (self.distance, self.tolerance)
+        off = known.distance(self._pass, self.batching.sharing, distance)
+        return "" if off <= allowed else f"it is {off:.3g} away, more than {allowed:g}"  # NaN is more
+
+    def _lower(self, known: Agreement, dtype: torch.dtype) -> str:
+        """Compute in `dtype`; returns why that does not do, "" when it does."""
+        try:
+            self.network.to(dtype)  # in place: no moment holds both
+            return self._strays(known, dtype)
+        except Exception as error:  # of torch, for a processor that lacks something
+            return f"{type(error).__name__}: {error}"
+
+    def _reload(self, path: Path) -> None:
+        """The network as its files have it."""
+        self.network = self._plain = None
+        self.free_memory()
+        self.network = self._plain = self._load(path)
+
+    def _lay_out(self, fits: Callable[[], bool]) -> None:
+        """Lay the weights of linear layers out for oneDNN, where it can and the numbers stay."""
+        packing = Packing([])
+        try:
+            packing = pack(self.network)
+            reason = "" if fits() else "its numbers are too far"
+        except Exception as error:  # of a processor that lacks something, and of networks that reach into a layer
+            reason = type(error).__name__
+        if reason:
+            log.info("%s runs with plain linear layers: %s", self._spec.model, reason)
+            packing.undo()
 
     def _compile(self, fits: Callable[[], bool]) -> None:
         """By torch.compile, if its compiler works here and its numbers agree: else it is said, and torch goes on."""
@@ -186,34 +347,26 @@ class TorchModel(Family):
             log.warning("%s runs without torch.compile (%s)", self._spec.model, reason)
             self.network = plain
 
-    def _pack(self, rows: list[Row], reference: list[Numbers], tolerance: float) -> None:
+    def _pack(self, known: Agreement, dtype: torch.dtype) -> None:
         """Without padding in the encoder, if it can do so and its numbers agree: else it is said, and padding stays."""
-        # One that reaches beyond what a token of local attention sees; held to its padded pass in this dtype.
-        long = joined(rows, self.tokenizer.max_tokens)
-        rows, reference = [*rows, long], [*reference, *self._pass([long])]
+        padded = Agreement(known.short, known.long)
+        padded.refer(self._pass)  # in this dtype
         try:
             packing = pack_network(self.network)
+            self.network, self._packed = packing.network, packing.encoder
         except UnpackableError as error:
             log.info("%s runs padded: %s", self._spec.model, error)
             return
-        self.network, self._packed = packing.network, packing.encoder
         try:
-            distance = self._distance(rows, reference)
+            reason = self._strays(padded, dtype)
         except Exception as error:  # of transformers and torch, for what they do not support
             reason = str(error) if isinstance(error, UnpackableError) else type(error).__name__
-            log.info("%s runs padded: %s", self._spec.model, reason)
-        else:
-            if distance <= tolerance:
-                self.batching = replace(self.batching, packed=True, waste=PACKED_WASTE)
-                log.info("%s runs packed, without padding", self._spec.model)
-                return
-            log.warning(
-                "%s runs padded: packed it is %.3g from its padded outputs, more than %.3g",
-                self._spec.model,
-                distance,
-                tolerance,
-            )
-        self.network, self._packed = packing.undo(), None
+        if reason:
+            log.warning("%s runs padded, not packed: %s", self._spec.model, reason)
+            self.network, self._packed = packing.undo(), None
+            return
+        self.batching = replace(self.batching, packed=True, waste=PACKED_WASTE)
+        log.info("%s runs packed, without padding", self._spec.model)
 
     def _take_openvino(self, revision: str, dtype: torch.dtype, fits: Callable[[], bool]) -> bool:
         """Let OpenVINO run the network where the spec allows it and its numbers agree. Raises `ModelError` when it was
@@ -234,6 +387,7 @@ class TorchModel(Family):
                 plain,
                 digest=revision,
                 takes_type_ids=self.tokenizer.takes_type_ids,
+                takes_mask=self._takes_mask,
                 dtype=dtype,
                 threads=self._spec.threads,
                 fits=agrees,
@@ -262,18 +416,3 @@ class TorchModel(Family):
         if not asked and sum(weights.numel() for weights in self.network.parameters()) < OPENVINO_PARAMETERS:
             return "it is too small to be worth converting"
         return ""
-
-    def _distance(self, rows: list[Row], reference: list[Numbers]) -> float:
-        """The largest of all rows, each alone and padded in one pass; NaN where one is NaN."""
-        alone = [own for row in rows for own in self._pass([row])]
-        pairs = zip(alone + self._pass(rows), reference + reference, strict=True)
-        return float(np.max([self.distance(own, expected) for own, expected in pairs]))
-
-
-def joined(rows: Sequence[Row], most: int) -> Row:
-    """One row of all tokens, at most so many."""
-    ids = list(chain.from_iterable(row.ids for row in rows))[:most]
-    if all(row.type_ids is None for row in rows):
-        return Row(ids, None)
-    type_ids = chain.from_iterable(row.type_ids or [0] * len(row.ids) for row in rows)
-    return Row(ids, list(type_ids)[:most])

@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.family import CHECK_TEXTS, Asked, Family, Numbers, groups
+from streamer.inference.family import Asked, Family, Numbers, groups
 from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import MultiLabel, Template, ZeroShotOptions
@@ -67,9 +67,9 @@ class _ZeroShot(Family):
     def ask_about(self, text: str, template: str | None, question: Question) -> Asked:
         """The rows of a text and its labels."""
 
-    def check_inputs(self) -> list[Input]:
+    def check_inputs(self, texts: Sequence[str]) -> list[Input]:
         """Two labels for each text."""
-        return [Input(text, None, {"candidate_labels": ["travel", "a complaint"]}) for text in CHECK_TEXTS]
+        return [Input(text, None, {"candidate_labels": ["travel", "a complaint"]}) for text in texts]
 
     def answer(self, question: Question, scores: Numbers) -> bytes:
         """Labels and scores, best first."""
@@ -107,7 +107,7 @@ class ZeroShotInference(_ZeroShot, TorchModel):
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, 2)."""
-        logits: torch.Tensor = self.network(**inputs, attention_mask=mask).logits.float()
+        logits: torch.Tensor = self.run(inputs, mask).logits.float()
         return logits[:, self._classes]
 
     def distance(self, numbers: Numbers, reference: Numbers) -> float:

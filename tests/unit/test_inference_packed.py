@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,16 @@ def rows_of(model: Any) -> list[Row]:
     """The known inputs, one as long as the model reads, and one of one token; shuffled."""
     rows = [row for one in model.encode_checks() for row in one.content.rows]
     one_token = Row([model.tokenizer.mask_id], None)
-    rows += [torch_model.joined(rows, model.tokenizer.max_tokens), one_token, rows[0]]
+    rows += [joined(rows, model.tokenizer.max_tokens), one_token, rows[0]]
     assert len(rows[-3].ids) == model.tokenizer.max_tokens
     return [rows[index] for index in np.random.default_rng(0).permutation(len(rows))]
+
+
+def joined(rows: Sequence[Row], most: int) -> Row:
+    """One row of all tokens, at most so many."""
+    ids = [one for row in rows for one in row.ids][:most]
+    types = [one for row in rows for one in row.type_ids or [0] * len(row.ids)][:most]
+    return Row(ids, types if any(types) else None)
 
 
 def agree(packed: Any, plain: Any, rows: list[Row]) -> None:
@@ -192,7 +199,7 @@ def test_wrong_positions_are_noticed(
     pack(True)
     model: Any = model_of(path, task)
     (warning,) = [one for one in caplog.records if one.levelno == logging.WARNING]
-    assert "runs padded: packed it is" in warning.message
+    assert "runs padded, not packed: it is" in warning.message
     fell_back(model, path, task, pack)
 
 
@@ -203,7 +210,7 @@ def test_an_encoder_that_reads_its_neighbours_is_noticed(
     path = made(tmp_path, MOBILEBERT, "text-classification", normalization_type="layer_norm")
     pack(True)
     model: Any = model_of(path, "text-classification")
-    assert "runs padded: packed it is" in caplog.text
+    assert "runs padded, not packed: it is" in caplog.text
     fell_back(model, path, "text-classification", pack)
 
 
@@ -218,7 +225,7 @@ def test_a_window_of_attention_is_noticed_when_it_is_wrong(
     )
     pack(True)
     model: Any = model_of(path, "embedding")
-    assert "runs padded: packed it is" in caplog.text
+    assert "runs padded, not packed: it is" in caplog.text
     fell_back(model, path, "embedding", pack)
 
 
@@ -235,7 +242,7 @@ def test_a_kernel_that_raises_costs_no_more_than_a_word(
     monkeypatch.setattr(packed_attention, "_one_by_one", fail)
     pack(True)
     model: Any = model_of(path, "rerank")
-    assert "runs padded: RuntimeError" in caplog.text
+    assert "runs padded, not packed: RuntimeError" in caplog.text
     fell_back(model, path, "rerank", pack)
 
 
