@@ -41,8 +41,8 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        capabilities = torch.cpu.get_capabilities()
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        wide = torch.backends.cpu.get_cpu_capability() == "AVX512"  # what torch may use, not what the processor has
+        native = wide and bool(_capabilities().get("avx512_bf16") or _capabilities().get("amx_bf16"))
     return torch.bfloat16 if native else torch.float32
 
 

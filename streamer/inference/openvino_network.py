@@ -112,8 +112,8 @@ def open_network(
     fits: Callable[[OpenVinoNetwork], bool],
 ) -> OpenVinoNetwork | str:
     """`network` (fp32, on the CPU) converted, or as it was kept, if `fits` agrees; else why not, in words."""
-    if dtype not in _HINTS:
-        return f"it does not compute in {str(dtype).removeprefix('torch.')}"
+    if dtype not in _HINTS or (dtype is torch.bfloat16 and "BF16" not in _capabilities()):
+        return f"it does not compute in {str(dtype).removeprefix('torch.')} here"
     if not takes_mask:
         return "its network takes no mask"
     folder = _folder(network, digest)
@@ -121,19 +121,24 @@ def open_network(
     opened = _open_kept(folder, dtype, threads, fits)
     if opened is not None:
         return opened
+    lasting = True
     for mask in _masks(network.config):
         try:
             model = _convert(network, takes_type_ids, mask)
-            candidate = OpenVinoNetwork(_compile(model, dtype, threads))
-            well = fits(candidate)
         except Exception as error:  # of many libraries, for what they do not support
             reason = f"it can't be converted ({type(error).__name__})"
             continue
+        try:
+            candidate = OpenVinoNetwork(_compile(model, dtype, threads))
+            well = fits(candidate)
+        except Exception as error:
+            reason, lasting = f"it does not run here ({type(error).__name__})", False
+            continue
         if well:
-            save = partial(_openvino().save_model, model, compress_to_fp16=False)
-            _keep(folder, MODEL_FILE, save)
+            _keep(folder, MODEL_FILE, partial(_openvino().save_model, model, compress_to_fp16=False))
             return candidate
-    if dtype is torch.float32 or reason.startswith("it can't"):  # a lower precision's distance says nothing of fp32
+        lasting = lasting and dtype is torch.float32  # a lower precision's distance says nothing of fp32
+    if lasting:
         _keep(folder, REFUSED_FILE, lambda file: file.write_text(reason))
     return reason
 
@@ -164,6 +169,11 @@ def _openvino() -> Any:
     import openvino  # type: ignore[import-untyped]
 
     return openvino
+
+
+def _capabilities() -> list[str]:
+    found: list[str] = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return found
 
 
 def _compile(model: Any, dtype: torch.dtype, threads: int) -> Any:
