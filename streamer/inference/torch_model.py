@@ -1,4 +1,4 @@
-"""What all families on torch share: safe loading, device and dtype, and forward passes."""
+"""What all families on torch share: safe loading, and the fastest way to run their network that gives its numbers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import ModelError
 from streamer.inference.agreement import FLOAT32_TOLERANCE, Agreement, exact, twin
-from streamer.inference.device import choose_device, choose_dtype, free_memory, surroundings, use_threads, versions
-from streamer.inference.family import CHECK_TEXTS, Family, Numbers
+from streamer.inference.device import choose_device, choose_dtype, surroundings, use_threads, versions
+from streamer.inference.family import CHECK_TEXTS
 from streamer.inference.loading import load_config, load_network
-from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, PACKED_WASTE, Sharing, cut
+from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, PACKED_WASTE, Sharing
 from streamer.inference.openvino_network import OpenVinoNetwork, installed, open_network
 from streamer.inference.packed_attention import UnpackableError, packs
-from streamer.inference.packed_encoder import PackedEncoder, pack_network
+from streamer.inference.packed_encoder import pack_network
 from streamer.inference.packed_linear import Packing, pack
+from streamer.inference.passes import Passes
 from streamer.inference.positions import known_tokens, readable_tokens
 from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view
@@ -44,7 +43,7 @@ CUDA_CHECK_FLOP = 100_000_000_000_000
 OPENVINO_PARAMETERS = 5_000_000
 
 
-class TorchModel(Family):
+class TorchModel(Passes):
     """A family's transformers model. The family says what network to load and what its numbers are: probabilities, a
     vector …"""
 
@@ -62,7 +61,6 @@ class TorchModel(Family):
             self.read_options(path, spec.options)
             self.device = choose_device(spec.device, worker)
             self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
-            self._packed: PackedEncoder | None = None
             self.network = self._load(path)
             self._fit_tokenizer()
             self.probe = self.encode_checks()[0]
@@ -83,60 +81,6 @@ class TorchModel(Family):
     @abstractmethod
     def network_class(self) -> Any:
         """The transformers Auto class to load."""
-
-    @abstractmethod
-    def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
-        """Run the network on padded `inputs` (n, length); (n, d) in fp32, or (n, length, d) with `token_rows`. `mask`
-        is None where no row is padded."""
-
-    # --- running ---
-
-    def run(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> Any:
-        """The network's output, for a family's `rows`."""
-        longest = inputs["input_ids"].shape[1]
-        network = self.network if longest <= self._checked_tokens else self._plain
-        return network(**inputs, attention_mask=mask) if self._takes_mask else network(**inputs)
-
-    def compute(self, rows: Sequence[Row]) -> list[Numbers]:
-        """Rows of similar lengths share a padded pass."""
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids), reverse=True)
-        sizes = [(max(1, len(rows[index].ids)), 1) for index in order]
-        numbers: list[Numbers] = []
-        while len(numbers) < len(order):
-            first = len(numbers)
-            count = 1 if sizes[first][0] > self._checked_tokens else cut(sizes[first:], self.batching)
-            taken = order[first : first + count]
-            numbers += self._pass([rows[index] for index in taken])
-        return [numbers[place] for place in np.argsort(order)]
-
-    def free_memory(self) -> None:
-        """Collect tensors and give cached blocks back to the device."""
-        free_memory(self.device)
-
-    def _pass(self, rows: Sequence[Row]) -> list[Numbers]:
-        lengths = np.fromiter((len(row.ids) for row in rows), np.int64, len(rows))
-        longest = max(1, int(lengths.max()))
-        columns = np.arange(longest)
-        padded = bool((lengths != longest).any())
-        pads_left = self.tokenizer.pads_left
-        real = columns >= longest - lengths[:, None] if pads_left else columns < lengths[:, None]
-        ids = np.full(real.shape, self.tokenizer.pad_id or 0, np.int64)
-        ids[real] = np.fromiter(chain.from_iterable(row.ids for row in rows), np.int64, int(lengths.sum()))
-        inputs = {"input_ids": torch.from_numpy(ids).to(self.device)}
-        if self.tokenizer.takes_type_ids:
-            type_ids = np.zeros(real.shape, np.int64)
-            if any(row.type_ids is not None for row in rows):
-                flat = chain.from_iterable(row.type_ids or [0] * len(row.ids) for row in rows)
-                type_ids[real] = np.fromiter(flat, np.int64, int(lengths.sum()))
-            inputs["token_type_ids"] = torch.from_numpy(type_ids).to(self.device)
-        mask = torch.from_numpy(real.astype(np.int64)).to(self.device) if padded else None
-        if self._packed is not None:
-            self._packed.lay(lengths, pads_left=pads_left)
-        with torch.inference_mode():
-            numbers: Numbers = self.rows(inputs, mask).cpu().numpy()
-        if not (self.token_rows and padded):
-            return list(numbers)
-        return [own[-length:] if pads_left else own[:length] for own, length in zip(numbers, lengths, strict=True)]
 
     # --- loading ---
 
