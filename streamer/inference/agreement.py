@@ -40,26 +40,28 @@ class Agreement:
             rows[:] = [row for row, _ in kept]
             self._reference |= {id(row): own for row, own in kept}
 
-    def distance(self, run: Run, sharing: Sharing, distance: Distance) -> float:
-        """The largest of all rows, each alone and in such batches as `sharing` allows; NaN where one is NaN."""
+    def distance(self, run: Run, sharing: Sharing, distance: Distance, *, alone: bool = True) -> float:
+        """The largest of all rows, each alone and in such batches as `sharing` allows; NaN where one is NaN. `alone`
+        False is for the very network that was referred to."""
         worst = 0.0
-        for batch in self._batches(sharing):
+        for batch in (*self._single(), *self._batches(sharing)) if alone else self._batches(sharing):
             for row, own in zip(batch, run(batch), strict=True):
                 worst = float(np.maximum(worst, distance(own, self._reference[id(row)])))
                 if not np.isfinite(worst):
                     return worst
         return worst
 
+    def _single(self) -> Iterator[list[Row]]:
+        yield from ([row] for row in (*self.short, *self.long))
+
     def _batches(self, sharing: Sharing) -> Iterator[list[Row]]:
-        rows = [*self.short, *self.long]
-        yield from ([row] for row in rows)
         if sharing is Sharing.PADDED:
             yield self.short
             if self.long:
                 yield [*self.long, *self.short[:1]]
         if sharing is not Sharing.ALONE:
             by_length: dict[int, list[Row]] = {}
-            for row in rows:
+            for row in (*self.short, *self.long):
                 by_length.setdefault(len(row.ids), []).append(row)
             yield from (batch for batch in by_length.values() if len(batch) > 1)
 

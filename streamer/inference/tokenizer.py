@@ -69,7 +69,7 @@ class TextTokenizer:
         self._truncate()
         self._types_singles = self.takes_type_ids and any(self._encode([_LETTERS], offsets=True)[0].type_ids)
 
-    def fit(self, *, readable: int | None, known: int | None, takes_type_ids: bool) -> None:
+    def fit(self, *, readable: int | None, known: int | None = None, takes_type_ids: bool = True) -> None:
         """Keep to a network: the longest row and the number of tokens that it can read, None for any."""
         self.takes_type_ids = self.takes_type_ids and takes_type_ids
         if readable is not None:

@@ -128,15 +128,17 @@ class TorchModel(Passes):
         )
         while True:
             held = verdict.way is None
+            if not held:
+                self.tokenizer.fit(readable=verdict.tokens)
             dtype, backend = self._try_ways(path, revision, longest, held=held)
-            padding = self.batching, self.tokenizer.pads_left, self.tokenizer.pad_id, self.tokenizer.max_tokens
+            padding = self.batching, self.tokenizer.pads_left, self.tokenizer.pad_id
             way = f"{dtype} {backend} {padding} {type(self.network).__name__}"
             if held or way == verdict.way:
                 break
             verdict.way = None  # it went another way this time, which was never held to the longest rows
             self._reload(path)
         if held:
-            verdict.keep(way)
+            verdict.keep(way, self.tokenizer.max_tokens)
         if self.batching.sharing is not Sharing.PADDED:
             log.warning(
                 "%s runs rows %s: %s",
@@ -147,8 +149,10 @@ class TorchModel(Passes):
         return dtype, backend
 
     def _try_ways(self, path: Path, revision: str, longest: int, *, held: bool) -> tuple[torch.dtype, str]:
+        """With `held` each way is held to a row of `longest` tokens too."""
         self._checked_tokens, self._plain = NO_LIMIT, self.network
-        known = self._agreement(longest, held=held)
+        long = self._longest_row(longest) if held else []
+        known = Agreement(self._short_rows(longest), long)
         known.refer(self._pass)
         self._share_passes(known)
         found = self._hasten(path, revision, known)
@@ -170,38 +174,42 @@ class TorchModel(Passes):
         except (AttributeError, NotImplementedError):
             return 0
 
-    def _agreement(self, longest: int, *, held: bool) -> Agreement:
-        """Known rows: texts, pairs where the task takes them, rows of equal length, and tokens of the whole vocabulary
-        from a fixed seed. With `held` also one of `longest` tokens."""
-        lengths = [length for length in SAMPLED_TOKENS if length < longest]
+    def _short_rows(self, most: int) -> list[Row]:
+        """Texts, pairs where the task takes them, tokens of the whole vocabulary from a fixed seed, and rows of equal
+        length."""
+        lengths = [length for length in SAMPLED_TOKENS if length < most]
         sampled = [self.tokenizer.sample(length, seed) for seed, length in enumerate(lengths)]
-        short = self._rows([*CHECK_TEXTS, *sampled])
-        short += [twin(row, seed) for seed, row in enumerate(short) if seed % 4 == 0]
-        if not held:
-            return Agreement(short, [])
-        long = max(self._rows([self.tokenizer.sample(longest, seed=len(lengths))]), key=lambda row: len(row.ids))
-        while True:
-            try:
-                self._pass([long])
-                return Agreement(short, [long])
-            except Exception as error:
-                if self.device.type == "cuda" or len(long.ids) < 2:
-                    raise
-                # It reads no row of this length, whatever its files say.
-                log.info("%s reads no %d tokens (%s)", self._spec.model, len(long.ids), type(error).__name__)
-            length = self._longest_that_runs(long)
-            self.tokenizer.fit(readable=length, known=None, takes_type_ids=True)
-            long = Row(long.ids[:length], None if long.type_ids is None else long.type_ids[:length])
+        rows = self._rows([*CHECK_TEXTS, *sampled])
+        return rows + [twin(row, seed) for seed, row in enumerate(rows) if seed % 4 == 0]
+
+    def _longest_row(self, tokens: int) -> list[Row]:
+        """One of about so many tokens. Where the network can't read it, whatever its files say, the longest that it
+        can read is found by trying, and texts are cut there."""
+        row = max(self._rows([self.tokenizer.sample(tokens, seed=len(SAMPLED_TOKENS))]), key=lambda row: len(row.ids))
+        length = self._longest_that_runs(row)
+        if length < len(row.ids):
+            log.info("%s reads %d tokens, not %d", self._spec.model, length, len(row.ids))
+            self.tokenizer.fit(readable=length)
+        return [_start(row, length)]
 
     def _longest_that_runs(self, row: Row) -> int:
-        least, most = 1, len(row.ids) - 1
-        while least < most:
-            middle = (least + most + 1) // 2
+        """How much of a row the network reads, at least one token."""
+
+        def runs(tokens: int) -> bool:
             try:
-                self._pass([Row(row.ids[:middle], None if row.type_ids is None else row.type_ids[:middle])])
-                least = middle
+                self._pass([_start(row, tokens)])
             except Exception:
-                most = middle - 1
+                if self.device.type == "cuda":  # its context does not outlive a wrong index
+                    raise
+                return False
+            return True
+
+        least, most = 1, len(row.ids)
+        if runs(most):
+            return most
+        while least + 1 < most:
+            middle = (least + most) // 2
+            least, most = (middle, most) if runs(middle) else (least, middle)
         return least
 
     def _rows(self, texts: Sequence[str]) -> list[Row]:
@@ -218,7 +226,7 @@ class TorchModel(Passes):
             self.batching = replace(self.batching, sharing=sharing)
             self.tokenizer.pads_left, self.tokenizer.pad_id = left, pad
             try:
-                off = known.distance(self._pass, sharing, exact(self.distance))
+                off = known.distance(self._pass, sharing, exact(self.distance), alone=False)
                 if off <= FLOAT32_TOLERANCE:
                     return
                 reason = f"padded, a row is {off:.3g} from itself alone"
@@ -360,3 +368,7 @@ class TorchModel(Passes):
         if not asked and sum(weights.numel() for weights in self.network.parameters()) < OPENVINO_PARAMETERS:
             return "it is too small to be worth converting"
         return ""
+
+
+def _start(row: Row, tokens: int) -> Row:
+    return Row(row.ids[:tokens], None if row.type_ids is None else row.type_ids[:tokens])
