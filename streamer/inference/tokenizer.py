@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import tokenizers
 
-from streamer.errors import Code, DataFailure, ModelError
+from streamer.errors import Code, DataFailure
 from streamer.inference.loading import load_tokenizer
 from streamer.inference.safety import read_json
 
@@ -37,9 +37,7 @@ class TextTokenizer:
 
     def __init__(self, path: Path, config: Any, windowed_side: int = 0) -> None:
         """`windowed_side` says which text of a pair is read in windows; the other stands whole in each."""
-        tokenizer = load_tokenizer(path)
-        if not tokenizer.is_fast:
-            raise ModelError("the tokenizer of the model has no fast form (tokenizer.json)")
+        tokenizer = load_tokenizer(path, fast=True)
         # A copy of its own: the object is not safe to share between threads.
         self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.takes_type_ids = "token_type_ids" in tokenizer.model_input_names
