@@ -109,6 +109,9 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
         raise ModelError(f"the weights of {model} have {over[0]}, {_too_much(over[0], known, resolved)}")
     _refuse_integers(path, network, model)
     _refuse_non_finite(network, model)
+    # A pass that nothing follows keeps no state, and some recurrent networks fail to; `generate` asks for its cache.
+    if getattr(network.config, "use_cache", None):
+        network.config.use_cache = False
     return network.eval().requires_grad_(False)
 
 

@@ -98,19 +98,21 @@ def _sentencepiece(path: Path) -> str:
 
 
 def _reason(path: Path, error: Exception) -> str:
+    """What to say of a tokenizer that transformers could not load."""
     for file in sorted(path.glob("*.json")):
         if "token" in file.name or file.name == "vocab.json":
             read_json(file)  # which says what is wrong with it
-    words = " ".join(str(error).split())[:300]
-    other = _sentencepiece(path)
-    if not (path / _WHOLE).is_file() and (isinstance(error, ImportError) or other):
+    words = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if (path / _WHOLE).is_file():
+        return f"the tokenizer in {path} can't be loaded: {words}"
+    if (path / "vocab.json").is_file() and not (path / "merges.txt").is_file():
+        return f"{path} has no merges.txt, which its tokenizer reads beside vocab.json ({words})"
+    if isinstance(error, ImportError) or _sentencepiece(path):
         return (
-            f"{path} has its tokenizer only as {other or 'files of a slow one'}, which can't be read here ({words}): "
-            f"pip install sentencepiece, or where that is installed, {_CONVERT}"
+            f"{path} has its tokenizer only as {_sentencepiece(path) or 'files of a slow one'}, which can't be read "
+            f"here ({words}): pip install sentencepiece, or where that is installed, {_CONVERT}"
         )
-    if not (path / _WHOLE).is_file() and not any(path.glob("vocab*")):
-        return _absent(path, "", [])
-    return f"the tokenizer in {path} can't be loaded: {type(error).__name__}: {words}"
+    return f"the tokenizer in {path} can't be loaded without {_WHOLE} ({words})"
 
 
 def _refuse_disagreement(path: Path, tokenizer: Any, name: str) -> None:

@@ -74,7 +74,7 @@ def test_references_without_files(reference: str, expected: object) -> None:
         ("python:module", "python:MODULE:CLASS"),
         ("package:not_installed_anywhere/model", "not installed"),
         ("/no/such/directory", "no directory here"),
-        ("acme/tiny", "org/name@REVISION"),
+        ("acme/tiny", "acme/tiny@REVISION"),
     ],
 )
 def test_a_wrong_reference_is_told_how_to_mend_it(reference: str, words: str) -> None:
