@@ -103,6 +103,11 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
                 f"the weights of {model} are named {prefix}{missing[0]}: they were saved with a wrapper around the "
                 f"network; take {prefix!r} off their names, or save the network within (save_pretrained)"
             )
+        if heads.numbered_beyond(missing[0], known - set(missing)):
+            raise ModelError(
+                f"the weights of {model} lack {missing[0]}: they are not complete, or config.json has more layers "
+                "than they (num_hidden_layers)"
+            )
         raise ModelError(f"the weights of {model} lack {missing[0]}: it was not trained for {task}")
     over = heads.left_over(unexpected, known, network.base_model_prefix, bare=bare)
     if over:

@@ -6,6 +6,7 @@ some that it thinks likely, and of a class that it does not know another one.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _WHOLE: Final = "tokenizer.json"
 _SENTENCEPIECE: Final = ("*.model", "*.spm")
+# What transformers takes where a class's own file is not there.
+_OTHER_NAMES: Final = ("tokenizer.model", "tiktoken.model")
 _CONVERT: Final = "AutoTokenizer.from_pretrained(…).save_pretrained(…) writes tokenizer.json"
 # Of words, cases, accents, digits and marks: what any two ways to split text would split differently.
 _KNOWN_TEXTS: Final = (
@@ -74,9 +77,8 @@ def _refuse_invented(path: Path, tokenizer: Any) -> None:
         return  # a class without files splits bytes or characters
     name = type(tokenizer).__name__
     needed.pop("tokenizer_file", None)
-    there = [file for file in needed.values() if (path / file).is_file()]
-    other = _sentencepiece(path)
-    if not there and not (other and len(tokenizer) > 100):
+    there = [file for file in (*needed.values(), *_OTHER_NAMES) if (path / file).is_file()]
+    if not there:
         raise ModelError(_absent(path, name, list(needed.values())))
     lacking = [needed[key] for key in ("vocab_file", "merges_file") if needed.get(key) not in (None, *there)]
     if there and lacking:
@@ -86,7 +88,7 @@ def _refuse_invented(path: Path, tokenizer: Any) -> None:
 def _absent(path: Path, name: str, files: list[str]) -> str:
     if other := _sentencepiece(path):
         return (
-            f"{path} has its tokenizer ({name}) only as {other}: where sentencepiece is installed "
+            f"{path} has its tokenizer only as {other}, which {name} does not read: where sentencepiece is installed "
             f"(pip install sentencepiece), {_CONVERT}"
         )
     alternative = f", or {' and '.join(files)}" if files else ""
@@ -105,13 +107,18 @@ def _reason(path: Path, error: Exception) -> str:
     words = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if (path / _WHOLE).is_file():
         return f"the tokenizer in {path} can't be loaded: {words}"
+    if other := _sentencepiece(path):
+        package = "tiktoken" if other == "tiktoken.model" else "sentencepiece"
+        if importlib.util.find_spec(package) is None:
+            return (
+                f"{path} has its tokenizer only as {other}: pip install {package} to read it, or where that is "
+                f"installed, {_CONVERT}"
+            )
+        return f"{path} has its tokenizer only as {other}, which can't be read ({words})"
     if (path / "vocab.json").is_file() and not (path / "merges.txt").is_file():
-        return f"{path} has no merges.txt, which its tokenizer reads beside vocab.json ({words})"
-    if isinstance(error, ImportError) or _sentencepiece(path):
-        return (
-            f"{path} has its tokenizer only as {_sentencepiece(path) or 'files of a slow one'}, which can't be read "
-            f"here ({words}): pip install sentencepiece, or where that is installed, {_CONVERT}"
-        )
+        return f"{path} has no merges.txt, which its tokenizer reads beside vocab.json"
+    if not any(path.glob("vocab*")):
+        return _absent(path, "", [])
     return f"the tokenizer in {path} can't be loaded without {_WHOLE} ({words})"
 
 

@@ -329,7 +329,12 @@ BROKEN: dict[str, tuple[str, str, Break, tuple[str, ...]]] = {
         edit("config.json", architectures=None),
         ("lack classifier.bias", "not trained for text-classification"),
     ),
-    "a layer is missing": ("classifier", "text-classification", without("layer.1."), ("lack bert.encoder.layer.1.",)),
+    "a layer is missing": (
+        "classifier",
+        "text-classification",
+        without("layer.1."),
+        ("lack bert.encoder.layer.1.", "not complete", "num_hidden_layers"),
+    ),
     "more layers than configured": (
         "classifier",
         "text-classification",
