@@ -75,33 +75,34 @@ class _Failure:
 class BatchRecord:
     """Whether batches of several texts are worth trying, from how each that raised ended.
 
-    One text at fault fails alone, and its neighbours succeed in the halves beside it. A batch is hopeless when every
-    part of it with more than one text raised, and every single text succeeded.
+    Where batches can run, a part of one raises for a text at fault in it: down to pairs and threes, of which two texts
+    at most succeed for each that fails. A batch is hopeless when no part with more than one text succeeded, and more
+    texts than that did alone.
     """
 
     hopeless: int = 0
     _raised: int = 0
     _succeeded: int = 0
-    _single_failed: bool = False
+    _alone: int = 0
+    _at_fault: int = 0
 
     def note(self, texts: int, *, raised: bool) -> None:
         """One pass within the batch."""
-        if texts == 1:
-            self._single_failed |= raised
-        elif raised:
-            self._raised += 1
+        if texts > 1:
+            self._raised += raised
+            self._succeeded += not raised
         else:
-            self._succeeded += 1
+            self._at_fault += raised
+            self._alone += not raised
 
     def close(self) -> bool:
         """The batch is over; True when it is the one that shows that no batch can run."""
-        if self._raised or self._succeeded:
-            alone = self._raised and not self._succeeded and not self._single_failed
-            self.hopeless = self.hopeless + 1 if alone else 0
-        shown = bool(self._raised) and self.hopeless == HOPELESS_BATCHES
-        self._raised = self._succeeded = 0
-        self._single_failed = False
-        return shown
+        tried = self._raised + self._succeeded > 0
+        if tried:
+            hopeless = not self._succeeded and self._alone > 2 * self._at_fault
+            self.hopeless = self.hopeless + 1 if hopeless else 0
+        self._raised = self._succeeded = self._alone = self._at_fault = 0
+        return tried and self.hopeless == HOPELESS_BATCHES
 
 
 class Forwarder:

@@ -155,10 +155,10 @@ def _refuse_integers(path: Path, network: Any, model: str) -> None:
 
 def _refuse_non_finite(network: Any, model: str) -> None:
     for name, weights in network.named_parameters():
-        # The sum tells without a copy; only where it is not finite each number is looked at.
-        if weights.is_floating_point() and not weights.sum(dtype=torch.float32).isfinite():
-            broken = int((~weights.isfinite()).sum())
-            if broken:
+        if weights.is_floating_point() and weights.numel():
+            least, most = torch.aminmax(weights)  # NaN where one number is; many times faster than a look at each
+            if not (least.isfinite() and most.isfinite()):
+                broken = int((~weights.isfinite()).sum())
                 raise BrokenModelError(
                     f"the weights of {model} have NaN or infinity in {name} ({broken} of {weights.numel()} numbers): "
                     "its training diverged, or the file is damaged"
