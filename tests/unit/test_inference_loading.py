@@ -507,6 +507,15 @@ def test_what_is_no_whole_model_is_refused_by_its_file(copy: Callable[[str], Pat
     assert [one for one in words if one not in message] == []
 
 
+def test_a_directory_within_a_model_is_refused_with_the_models(copy: Callable[[str], Path]) -> None:
+    """One level too low, as 1_Pooling is."""
+    path = copy("encoder")
+    write("1_Pooling/config.json", '{"pooling_mode_mean_tokens": true}')(path)
+    assert f"has no *.safetensors: did you mean {path}?" in refusal(path / "1_Pooling", "embedding")
+    (path / "1_Pooling" / "empty").mkdir()
+    assert "it needs config.json" in refusal(path / "1_Pooling" / "empty", "embedding")
+
+
 def test_weights_that_are_no_numbers_halt(copy: Callable[[str], Path]) -> None:
     """A restart gives the same: the tensor is named, and the exit code is that of a halt."""
     path = copy("classifier")
