@@ -41,6 +41,11 @@ _ADAPTER = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|adapters?)\.")
 _NUMBERED = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
+def has_head(auto: str) -> bool:
+    """Whether a class of transformers, by its name, has a head that its caller reads."""
+    return auto in _SERVE
+
+
 def other_head(auto: str, resolved: str, architectures: Iterable[str], *, composite: bool = False) -> str:
     """The first architecture of config.json that is known to be another head than the Auto class `auto` needs; ""
     where one fits, or none tells. `resolved` is the class that transformers chooses, `composite` says that it is the

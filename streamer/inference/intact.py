@@ -17,6 +17,8 @@ _POINTER = b"version https://git-lfs.github.com/"
 _LENGTH_BYTES = 8
 _LARGEST_HEADER = 100_000_000
 INDEX = ".safetensors.index.json"
+# Read once, by who needs them: a look at them takes as long.
+_LARGE = ("tokenizer.json", "vocab.json")
 # Only these hold nothing when they are empty; an empty merges.txt or template is one.
 _NEVER_EMPTY = (".json", ".safetensors", ".model", ".spm", "vocab.txt")
 
@@ -25,6 +27,8 @@ def refuse_broken(path: Path, names: list[str]) -> None:
     """Look at each file of a model, without reading weights. Raises `ModelError` that names the file."""
     for name in names:
         _refuse_stand_in(path / name)
+        if name.endswith(".json") and Path(name).name not in _LARGE:
+            _decode((path / name).read_bytes(), str(path / name))
         if name.endswith(".safetensors"):
             read_header(path / name)
     for name in names:
@@ -34,13 +38,17 @@ def refuse_broken(path: Path, names: list[str]) -> None:
 
 def decode_object(data: bytes, where: str) -> dict[str, Any]:
     """A JSON object, read as transformers reads it: `NaN` and `Infinity` are numbers. Raises `ModelError`."""
-    try:
-        value = json.loads(data.decode())
-    except ValueError as error:  # of JSON, and of UTF-8
-        raise ModelError(f"{where} is no JSON object: {error}") from None
+    value = _decode(data, where)
     if not isinstance(value, dict):
         raise ModelError(f"{where} is no JSON object but a {type(value).__name__}")
     return value
+
+
+def _decode(data: bytes, where: str) -> Any:
+    try:
+        return json.loads(data.decode())
+    except ValueError as error:  # of JSON, and of UTF-8
+        raise ModelError(f"{where} is no JSON: {error}") from None
 
 
 def read_header(file: Path) -> dict[str, dict[str, Any]]:

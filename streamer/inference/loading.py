@@ -23,6 +23,7 @@ __all__ = ["load_config", "load_network", "load_tokenizer"]
 
 log = logging.getLogger(__name__)
 
+_WEIGHTS = "model.safetensors"
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 # Ways of attention that need a package or a GPU: what they compute is what the default does, faster.
 _FASTER = ("flash_attention", "flex_attention", "paged|")
@@ -55,22 +56,25 @@ def load_config(path: Path) -> Any:
 
 
 def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task: str, model: str) -> Any:
-    """The network of the Auto class `kind`, in `dtype`, on the CPU, in inference mode.
+    """The network of the Auto class `kind`, or of a class of transformers itself, in `dtype`, on the CPU, in inference
+    mode.
 
-    Of `AutoModel` the caller reads the last hidden state alone. `model` is what the user calls it. Raises `ModelError`
-    for a checkpoint of another network, and `BrokenModelError` for weights that are no numbers.
+    Of one without head (`AutoModel`) the caller reads the last hidden state alone. `model` is what the user calls it.
+    Raises `ModelError` for a checkpoint of another network, and `BrokenModelError` for weights that are no numbers.
     """
-    mapping = kind._model_mapping
-    if type(config) not in mapping:
-        raise ModelError(f"{model} can't serve {task}: transformers has no {kind.__name__} of {config.model_type}")
-    classes = mapping[type(config)]
-    choices = classes if isinstance(classes, tuple) else (classes,)
+    resolved = _resolve(kind, config, task, model)
     named = [str(name) for name in config.architectures or ()]
-    resolved = next((one.__name__ for one in choices if one.__name__ in named), choices[0].__name__)
     other = heads.other_head(kind.__name__, resolved, named, composite="text_config" in config.sub_configs)
     if other:
         raise ModelError(
             f"{model} can't serve {task}: config.json's architectures name {other}, and the task needs {resolved}"
+        )
+    weights = str(getattr(config, "transformers_weights", None) or _WEIGHTS)
+    if not any((path / name).is_file() for name in (weights, f"{_WEIGHTS}.index.json")):
+        there = ", ".join(sorted(file.name for file in path.glob("*.safetensors"))[:3])
+        raise ModelError(
+            f"{path} has {there or 'no weights'} and neither {weights} nor {_WEIGHTS}.index.json: rename it, or save "
+            "the model again (save_pretrained)"
         )
     try:
         network, info = kind.from_pretrained(
@@ -83,9 +87,9 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to be told of all, and refused below
         )
-    except (OSError, ValueError, RuntimeError, ImportError, TypeError, LookupError, AttributeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of transformers, torch and safetensors, of many kinds
         raise ModelError(f"the network of {path} can't be loaded: {_words(error)}") from error
     known = set(network.state_dict())
     for name, found, expected in sorted(info["mismatched_keys"]):
@@ -93,7 +97,7 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
             f"the weights of {model} have {name} of shape {_shape(found)}, and config.json makes it "
             f"{_shape(expected)}{_field(name)}"
         )
-    bare = kind.__name__ == "AutoModel"
+    bare = not heads.has_head(kind.__name__)
     unexpected = set(info["unexpected_keys"])
     missing = heads.unread(info["missing_keys"], bare=bare)
     if missing:
@@ -118,6 +122,18 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
     if getattr(network.config, "use_cache", None):
         network.config.use_cache = False
     return network.eval().requires_grad_(False)
+
+
+def _resolve(kind: Any, config: Any, task: str, model: str) -> str:
+    """The class that an Auto class makes of a configuration. Raises `ModelError` where there is none."""
+    mapping = getattr(kind, "_model_mapping", None)
+    if mapping is None:
+        return str(kind.__name__)
+    if type(config) not in mapping:
+        raise ModelError(f"{model} can't serve {task}: transformers has no {kind.__name__} of {config.model_type}")
+    classes = mapping[type(config)]
+    names = [str(one.__name__) for one in (classes if isinstance(classes, tuple) else (classes,))]
+    return next((name for name in names if name in (config.architectures or ())), names[0])
 
 
 def _too_much(key: str, known: set[str], resolved: str) -> str:

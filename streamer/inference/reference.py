@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import ModelError
+from streamer.inference.formats import ADAPTER
 from streamer.inference.safety import SAFE_PATTERNS
 
 _HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
@@ -123,7 +124,7 @@ def _hub(repository: str, revision: str, *, downloads: bool) -> Located:
 
     try:
         path = snapshot_download(
-            repository, revision=revision, local_files_only=not downloads, allow_patterns=list(SAFE_PATTERNS)
+            repository, revision=revision, local_files_only=not downloads, allow_patterns=[*SAFE_PATTERNS, ADAPTER]
         )
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
         fetch = f"`hf download {repository} --revision {revision}`"

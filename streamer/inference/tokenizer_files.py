@@ -43,13 +43,15 @@ def load_tokenizer(path: Path, *, fast: bool = False) -> Any:
         raise ModelError(_reason(path, error)) from error
     name = type(tokenizer).__name__
     _refuse_invented(path, tokenizer)
+    _refuse_renumbered(path, tokenizer)
     if not tokenizer.is_fast:
         if fast:
             raise ModelError(
                 f"the tokenizer in {path} is a {name}, which has no fast form: the task needs one as {_WHOLE}"
             )
         return tokenizer
-    if (path / _WHOLE).is_file():
+    # A class with a constructor of its own reads the vocabulary of tokenizer.json and builds the rest anew.
+    if (path / _WHOLE).is_file() and "__init__" in vars(type(tokenizer)):
         _refuse_disagreement(path, tokenizer, named or name)
     return tokenizer
 
@@ -83,6 +85,24 @@ def _refuse_invented(path: Path, tokenizer: Any) -> None:
     lacking = [needed[key] for key in ("vocab_file", "merges_file") if needed.get(key) not in (None, *there)]
     if there and lacking:
         raise ModelError(f"{path} has no {lacking[0]}, which its tokenizer ({name}) reads beside {there[0]}")
+
+
+def _refuse_renumbered(path: Path, tokenizer: Any) -> None:
+    """Added tokens have the ids that the network was trained with, not the next ones that are free."""
+    decoder = read_json(path / "tokenizer_config.json").get("added_tokens_decoder") or {}
+    stated = {"added_tokens.json": read_json(path / "added_tokens.json")}
+    stated["tokenizer_config.json"] = {
+        str(token.get("content")) if isinstance(token, dict) else str(token): int(number)
+        for number, token in decoder.items()
+    }
+    for file, tokens in stated.items():
+        for token, number in tokens.items():
+            found = tokenizer.convert_tokens_to_ids(token)
+            if found != number:
+                raise ModelError(
+                    f"{path / file} gives the token {token!r} the id {number}, and in the vocabulary beside it it gets "
+                    f"{found}: one of the two is of another model"
+                )
 
 
 def _absent(path: Path, name: str, files: list[str]) -> str:
@@ -123,8 +143,7 @@ def _reason(path: Path, error: Exception) -> str:
 
 
 def _refuse_disagreement(path: Path, tokenizer: Any, name: str) -> None:
-    """Some classes read the vocabulary of tokenizer.json and build the rest anew: what they build must split text as
-    the file does."""
+    """What a class builds must split text as the file does."""
     file = path / _WHOLE
     whole = Tokenizer.from_file(str(file))
     built = tokenizer.backend_tokenizer

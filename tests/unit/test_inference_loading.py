@@ -154,6 +154,14 @@ def no_tokenizer(path: Path) -> None:
     drop("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")(path)
 
 
+def vocabulary_file(path: Path) -> None:
+    """vocab.txt alone, as BERT's first releases had it."""
+    vocabulary = json.loads((path / "tokenizer.json").read_text())["model"]["vocab"]
+    no_tokenizer(path)
+    (path / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
+    edit("tokenizer_config.json", strip_accents=False)(path)
+
+
 def more_layers(weights: Weights) -> Weights:
     """As many again as config.json says."""
     deeper = {name.replace(".layer.1.", ".layer.2."): values for name, values in weights.items() if ".layer.1." in name}
@@ -216,13 +224,25 @@ BROKEN: dict[str, tuple[str, str, Break, tuple[str, ...]]] = {
         "classifier",
         "text-classification",
         write("config.json", "{'model_type': 'bert'}"),
-        ("model/config.json is no JSON object",),
+        ("model/config.json is no JSON: ",),
     ),
     "config.json is a list": (
         "classifier",
         "text-classification",
         write("config.json", "[]"),
         ("model/config.json is no JSON object but a list",),
+    ),
+    "generation_config.json is no JSON": (
+        "gpt2",
+        "text-generation",
+        write("generation_config.json", '{"temperature": 0.5,}'),
+        ("model/generation_config.json is no JSON: ",),
+    ),
+    "weights under another name": (
+        "classifier",
+        "text-classification",
+        lambda path: (path / "model.safetensors").rename(path / "consolidated.safetensors"),
+        ("has consolidated.safetensors and neither model.safetensors nor", "rename it"),
     ),
     # something else than a model
     "adapter": (
@@ -458,7 +478,7 @@ BROKEN: dict[str, tuple[str, str, Break, tuple[str, ...]]] = {
         "classifier",
         "text-classification",
         write("tokenizer.json", '{"version": "1.0", "mod'),
-        ("model/tokenizer.json is no JSON object",),
+        ("model/tokenizer.json is no JSON: ",),
     ),
     "tokenizer.json of another format": (
         "classifier",
@@ -477,6 +497,12 @@ BROKEN: dict[str, tuple[str, str, Break, tuple[str, ...]]] = {
         "text-classification",
         also(drop("tokenizer.json"), edit("tokenizer_config.json", tokenizer_class="AcmeTokenizer")),
         ("tokenizer_class 'AcmeTokenizer', which transformers does not have",),
+    ),
+    "an added token of another number": (
+        "classifier",
+        "text-classification",
+        also(vocabulary_file, write("added_tokens.json", '{"<new>": 400}')),
+        ("model/added_tokens.json gives the token '<new>' the id 400", "another model"),
     ),
     "a slow tokenizer": (
         "classifier",
@@ -525,14 +551,6 @@ def test_weights_that_are_no_numbers_halt(copy: Callable[[str], Path]) -> None:
     assert BrokenModelError.exit_code is ExitCode.HALTED
 
 
-def vocabulary_file(path: Path) -> None:
-    """vocab.txt alone, as BERT's first releases had it."""
-    vocabulary = json.loads((path / "tokenizer.json").read_text())["model"]["vocab"]
-    no_tokenizer(path)
-    (path / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
-    edit("tokenizer_config.json", strip_accents=False)(path)
-
-
 HARMLESS: dict[str, tuple[str, str, Break]] = {
     "attention chosen": ("classifier", "text-classification", edit("config.json", _attn_implementation="eager")),
     "attention of another package": (
@@ -560,6 +578,11 @@ HARMLESS: dict[str, tuple[str, str, Break]] = {
         edit("config.json", return_dict=False, output_hidden_states=True),
     ),
     "a vocabulary file": ("classifier", "text-classification", vocabulary_file),
+    "an added token beside a vocabulary file": (
+        "classifier",
+        "text-classification",
+        lambda path: (vocabulary_file(path), write("added_tokens.json", '{"[MASK]": 4}')(path)),
+    ),
     "a tokenizer class of another release": (
         "classifier",
         "text-classification",
