@@ -24,16 +24,17 @@ _LM_HEAD = re.compile(r"(LMHeadModel|WithLMHead\w*|DoubleHeadsModel)$")
 _TRANSLATOR = re.compile(r"MTModel$")
 _BARE = re.compile(r"(Model|Encoder)$")
 
-# Weights that older releases saved and newer ones compute: places, rotations, masks of causal attention.
+# What older releases saved and newer ones compute: places, rotations, sinusoids, masks of causal attention.
 _COMPUTED = re.compile(
-    r"(^|\.)(position_ids|inv_freq|original_inv_freq|masked_bias|causal_mask|relative_position_index"
-    r"|num_batches_tracked|_extra_state)$|(^|\.)(attn|attention|crossattention|self_attention)\.bias$"
+    r"(^|\.)(position_ids|token_type_ids|inv_freq|original_inv_freq|(cos|sin)_cached|masked_bias|causal_mask|version"
+    r"|embed_positions\.weights?|relative_position_index|num_batches_tracked|_extra_state"
+    r"|(attn|attention|crossattention|self_attention)\.bias|EncDecAttention\.relative_attention_bias\.weight)$"
 )
 # What pretraining leaves beside a head.
 _LEFT_OVER = re.compile(
-    r"^(cls\.(seq_relationship|predictions)|(\w+\.)?pooler|(\w+\.)?lm_head|lm_loss|final_logits_bias|mlm|nsp|sop|mtp"
-    r"|qa_outputs|predictions|lm_predictions|mask_predictions|discriminator_predictions|generator_\w+"
-    r"|multiple_choice_head|vocab_\w+)\b"
+    r"^(cls\.(seq_relationship|predictions)|(\w+\.)?pooler|(\w+\.)?lm_head|lm_loss|qa_outputs|predictions"
+    r"|lm_predictions|mask_predictions|discriminator_predictions|generator_\w+|multiple_choice_head|vocab_\w+"
+    r"|(mlm|nsp|sop|mtp)(_\w+)?)\."
 )
 # Copies of the embedding, where the network has one for all.
 _TIED = re.compile(r"(^|\.)(embed_tokens\.weight|lm_head\.weight|decoder\.bias|final_logits_bias)$")

@@ -682,3 +682,69 @@ def test_the_text_part_of_a_larger_network_is_a_language_model() -> None:
     whole = ["Mistral3ForConditionalGeneration"]
     assert heads.other_head("AutoModelForCausalLM", "MistralForCausalLM", whole, composite=True) == ""
     assert heads.other_head("AutoModelForCausalLM", "MistralForCausalLM", whole) == whole[0]
+
+
+BERT_NAMES = ("bert.embeddings.word_embeddings.weight", "bert.encoder.layer.0.output.dense.bias", "classifier.weight")
+GPT2_NAMES = ("transformer.wte.weight", "transformer.h.0.attn.c_attn.bias", "lm_head.weight")
+
+
+@pytest.mark.parametrize(
+    ("known", "prefix", "bare", "harmless", "fatal"),
+    [
+        (
+            BERT_NAMES,
+            "bert",
+            False,
+            (
+                "bert.embeddings.position_ids",
+                "bert.pooler.dense.weight",
+                "cls.seq_relationship.weight",
+                "sop_classifier.classifier.weight",
+                "predictions.decoder.bias",
+            ),
+            (
+                "bert.encoder.layer.1.output.dense.bias",
+                "bert.encoder.layer.0.output.gate.weight",
+                "bert.encoder.layer.0.output.adapters.a.weight",
+                "classifier.dense.weight",
+                "crf.transitions",
+                "qa.weight",
+            ),
+        ),
+        (
+            GPT2_NAMES,
+            "transformer",
+            False,
+            ("transformer.h.0.attn.bias", "transformer.h.0.attn.masked_bias", "multiple_choice_head.summary.weight"),
+            ("transformer.h.1.attn.c_attn.bias", "transformer.h.0.attn.q_norm.weight", "lm_head.dense.weight"),
+        ),
+        (
+            ("wte.weight", "h.0.attn.c_attn.bias"),
+            "transformer",
+            True,
+            ("h.0.attn.bias", "lm_head.weight", "score.weight", "classifier.weight", "crf.transitions"),
+            ("h.1.attn.c_attn.bias", "transformer.h.1.attn.c_attn.bias", "h.0.attn.c_attn.lora_A.weight"),
+        ),
+        (
+            ("shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight", "decoder.final_layer_norm.weight"),
+            "transformer",
+            False,
+            ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight", "final_logits_bias"),
+            ("encoder.block.1.layer.0.SelfAttention.q.weight",),
+        ),
+    ],
+)
+def test_which_weights_a_network_may_leave_aside(
+    known: tuple[str, ...], prefix: str, bare: bool, harmless: tuple[str, ...], fatal: tuple[str, ...]
+) -> None:
+    """What it computes, ties or has no head for; never a layer of its own."""
+    assert heads.left_over({*harmless, *fatal}, known, prefix, bare=bare) == sorted(fatal)
+
+
+def test_old_names_of_weights_are_read(copy: Callable[[str], Path], made: dict[str, Path]) -> None:
+    """As TensorFlow's conversions named them."""
+    path = copy("classifier")
+    renamed(
+        lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+    )(path)
+    assert outputs(model_in(path), TEXTS[:2]) == outputs(model_in(made["classifier"]), TEXTS[:2])
