@@ -128,7 +128,7 @@ def _hub(repository: str, revision: str, *, downloads: bool) -> Located:
         )
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
         fetch = f"`hf download {repository} --revision {revision}`"
-        mend = f"fetch it with {fetch}, or switch downloads on"
+        mend = f"fetch it with {fetch}"
         if downloads:
             off = constants.HF_HUB_OFFLINE
             mend = "HF_HUB_OFFLINE forbids to ask for it" if off else f"the hub can't be reached; fetch it with {fetch}"
