@@ -11,8 +11,9 @@ import pytest
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, FailureClass
+from streamer.inference.batch_record import BatchRecord
 from streamer.inference.channel import Done, Started
-from streamer.inference.forwarder import BatchRecord, Computation, Forwarder, WorkerFailureError
+from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError
 from streamer.inference.model import CPU_BATCHING, NON_FINITE, Batching, Encoded, NonFinite, cut
 
 Rule = Callable[[Sequence[str]], list[Answer | NonFinite]]
