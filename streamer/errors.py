@@ -49,6 +49,12 @@ class ModelError(StreamerError):
     exit_code = ExitCode.CONFIGURATION
 
 
+class BrokenModelError(ModelError):
+    """The model is found and fit, but its numbers are none: NaN or infinity in its weights or in its first answer."""
+
+    exit_code: ExitCode = ExitCode.HALTED
+
+
 class DependencyError(StreamerError):
     """A dependency is absent at start; the message names it and its address."""
 

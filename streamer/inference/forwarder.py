@@ -1,11 +1,13 @@
 """Runs encoded computations in forward batches and finds out whose fault a failure is.
 
 Every forward batch is announced before it runs, so that the driver knows the suspects of a crash. A batch that
-raises is halved until the texts at fault stand alone: at most 2·log2(n) extra passes for one of n.
+raises is halved until the texts at fault stand alone: at most 2·log2(n) extra passes for one of n. Where batches keep
+raising though each of their texts succeeds alone, no text is at fault but the batches: the rest runs one by one.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,9 +19,12 @@ import msgspec
 
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass
+from streamer.inference.batch_record import HOPELESS_BATCHES, BatchRecord
 from streamer.inference.channel import Done, Started
 from streamer.inference.memory_budget import MemoryBudget
 from streamer.inference.model import Encoded, Model, NonFinite, cut
+
+log = logging.getLogger(__name__)
 
 # A failed forward batch without one success among this many single texts is the model's fault, not theirs.
 CODE_FAILURE_SINGLES = 32
@@ -39,6 +44,14 @@ class Computation(msgspec.Struct, frozen=True, gc=False):
 
     number: int
     encoded: Encoded
+
+
+class NonFiniteProbeError(WorkerFailureError):
+    """The probe's output is NaN or infinite. The device may be at fault once the model gave a finite one; at its first
+    probe, the model is."""
+
+    def __init__(self) -> None:
+        super().__init__(FailureClass.DEVICE, "the probe's output is not finite")
 
 
 Batch = Sequence[Computation]
@@ -72,6 +85,8 @@ class Forwarder:
         self.batching = replace(model.batching, tokens=min(tokens, self._budget.read() or tokens))
         model.batching = self.batching
         self._held: list[tuple[int, DataFailure]] = []
+        self._record = BatchRecord()
+        self._one_by_one = False
         self._succeeded = False
         self._passes = 0
         self._computed_tokens = 0
@@ -82,7 +97,7 @@ class Forwarder:
         ordered = sorted(window, key=lambda computation: computation.encoded.length, reverse=True)
         sizes = _sizes(ordered)
         while ordered:
-            count = cut(sizes, self.batching)
+            count = 1 if self._one_by_one else cut(sizes, self.batching)
             self._run_batch(ordered[:count])
             ordered, sizes = ordered[count:], sizes[count:]
 
@@ -100,23 +115,36 @@ class Forwarder:
             case _Failure(_, exception, place):
                 raise WorkerFailureError(FailureClass.CODE, f"the model fails for its probe: {exception} at {place}")
             case answers if NonFinite.NON_FINITE in answers:
-                raise WorkerFailureError(FailureClass.DEVICE, "the probe's output is not finite")
+                raise NonFiniteProbeError
 
     def _run_batch(self, batch: Batch) -> None:
         self._succeeded = False
         tokens = self.batching.tokens
-        self._divide(batch)
+        raised = self._divide(batch)
+        if self._record.close() and raised is not None:
+            self._one_by_one = True
+            log.warning(
+                "the model can't run texts together: %d batches raised (%s at %s), and each of their texts succeeded "
+                "alone; from now on they run one by one, which is slower",
+                HOPELESS_BATCHES,
+                raised.exception,
+                raised.place,
+            )
         if self.batching.tokens < tokens:
             self._budget.write(self.batching.tokens)
         if self._held:  # nothing in the batch speaks for the model: let the known input
             self.run_probe()
             self._release()
 
-    def _divide(self, batch: Batch) -> None:
+    def _divide(self, batch: Batch) -> _Failure | None:
+        """Run a batch, and its halves where it fails; returns how it failed itself."""
         outcome = self._announced(batch)
         if not isinstance(outcome, _Failure):
+            self._record.note(len(batch), raised=False)
             self._deliver(batch, outcome)
-            return
+            return None
+        if outcome.trouble is _Trouble.RAISED:
+            self._record.note(len(batch), raised=True)
         if outcome.trouble is _Trouble.DEVICE:
             raise WorkerFailureError(FailureClass.DEVICE, f"the device's context is broken ({outcome.exception})")
         if outcome.trouble is _Trouble.MEMORY:
@@ -132,13 +160,14 @@ class Forwarder:
             self._model.batching = self.batching
             if len(batch) == 1:  # its rows in smaller passes
                 self._divide(batch)
-                return
+                return outcome
         elif len(batch) == 1:
             self._hold(batch[0].number, outcome)
-            return
+            return outcome
         half = len(batch) // 2
         self._divide(batch[:half])
         self._divide(batch[half:])
+        return outcome
 
     def _announced(self, batch: Batch) -> list[Answer | NonFinite] | _Failure:
         self._emit(Started([computation.number for computation in batch]))

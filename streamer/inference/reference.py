@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import ModelError
+from streamer.inference.formats import ADAPTER
 from streamer.inference.safety import SAFE_PATTERNS
 
 _HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FORMS = "a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS or builtin:null"
 
@@ -55,9 +57,9 @@ def resolve(reference: str, *, downloads: bool = False) -> Located | PythonClass
         return _package(reference, rest)
     if match := _HUB.fullmatch(reference):
         return _hub(match["repository"], match["revision"], downloads=downloads)
-    path = Path(reference).expanduser()
+    path = _expanded(reference)
     if not path.is_dir():
-        raise ModelError(f"model {reference!r} is no directory here; a model is {_FORMS}")
+        raise ModelError(f"model {reference!r} is no directory{_seen(reference, path)}")
     return Located(path.resolve(), path.resolve().name)
 
 
@@ -70,6 +72,31 @@ def may_be_files(reference: str) -> bool:
         return isinstance(resolve(reference), Located)
     except ModelError:
         return False
+
+
+def _expanded(reference: str) -> Path:
+    try:
+        return Path(reference).expanduser()
+    except RuntimeError:  # of `~name` without such a user
+        raise ModelError(f"model {reference!r}: there is no such user on this machine") from None
+
+
+def _seen(reference: str, path: Path) -> str:
+    """What is there instead of a directory, for the end of the message."""
+    if path.is_file():
+        return f" but a file: give the directory that holds it, {path.parent}"
+    if reference != reference.strip() and _expanded(reference.strip()).is_dir():
+        return ": it begins or ends with a space"
+    try:
+        alike = [one for one in path.parent.iterdir() if one.name.lower() == path.name.lower() and one.is_dir()]
+    except OSError:
+        alike = []
+    if alike:
+        return f": did you mean {path.parent / alike[0].name}?"
+    if _REPOSITORY.fullmatch(reference):
+        return f" in {Path.cwd()}; a model of the hub is named with its commit: {reference}@REVISION"
+    where = "here" if path.is_absolute() else f"in {Path.cwd()}"
+    return f" {where}; a model is {_FORMS}"
 
 
 def _package(reference: str, rest: str) -> Located:
@@ -92,16 +119,22 @@ def _hub(repository: str, revision: str, *, downloads: bool) -> Located:
             f"model {repository}@{revision}: the revision must be a full commit of 40 hex digits; "
             "a branch or tag can change under a running pipeline"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         path = snapshot_download(
-            repository, revision=revision, local_files_only=not downloads, allow_patterns=list(SAFE_PATTERNS)
+            repository, revision=revision, local_files_only=not downloads, allow_patterns=[*SAFE_PATTERNS, ADAPTER]
         )
-    except LocalEntryNotFoundError:
-        mend = "the hub can't be reached" if downloads else "fetch it first, or switch downloads on"
-        raise ModelError(f"model {repository}@{revision} is not in the local hub cache: {mend}") from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+        fetch = f"`hf download {repository} --revision {revision}`"
+        mend = f"fetch it with {fetch}"
+        if downloads:
+            off = constants.HF_HUB_OFFLINE
+            mend = "HF_HUB_OFFLINE forbids to ask for it" if off else f"the hub can't be reached; fetch it with {fetch}"
+        raise ModelError(
+            f"model {repository}@{revision} is not in the local hub cache ({constants.HF_HUB_CACHE}): {mend}"
+        ) from None
     except HfHubHTTPError as error:
         raise ModelError(f"model {repository}@{revision} can't be downloaded: {error}") from None
     return Located(Path(path).resolve(), repository)

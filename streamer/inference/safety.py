@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from streamer.errors import ModelError
+from streamer.inference.formats import not_a_model, refuse_adapter, refuse_quantised
+from streamer.inference.intact import INDEX, decode_object, refuse_broken
 
 SAFE_PATTERNS = (
     "config.json",
@@ -37,8 +37,12 @@ SAFE_PATTERNS = (
     "config_sentence_transformers.json",
     "*_Pooling/config.json",
 )
-_UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
-_CONFIGURATIONS = ("config.json", "tokenizer_config.json")
+# transformers' own ways of attention and of experts. Any other name is a kernel to be fetched, or nothing.
+_OWN_WAYS = frozenset(
+    {"eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4"}
+    | {"grouped_mm", "batched_mm"}
+)
+_WAYS = ("attn_implementation", "experts_implementation")
 _CHUNK_BYTES = 1 << 20
 
 
@@ -47,19 +51,15 @@ def used_files(path: Path) -> list[str]:
     names = sorted(
         file.relative_to(path).as_posix() for pattern in SAFE_PATTERNS for file in path.glob(pattern) if file.is_file()
     )
+    refuse_adapter(path)
     if "config.json" not in names:
-        raise ModelError(f"model directory {path} has no config.json")
-    if not any(name.endswith(".safetensors") for name in names):
-        unsafe = sorted(file.name for pattern in _UNSAFE_WEIGHTS for file in path.glob(pattern))
-        if unsafe:
-            raise ModelError(
-                f"model directory {path} has its weights only in {unsafe[0]}, a format that can run code when it is "
-                "loaded: save them as safetensors (model.save_pretrained does)"
-            )
-        raise ModelError(f"model directory {path} has no *.safetensors")
-    for name in names:
-        if name in _CONFIGURATIONS:
-            _refuse_code(path / name)
+        raise not_a_model(path, "config.json")
+    if not any(name.endswith(".safetensors") for name in names) and not any(name.endswith(INDEX) for name in names):
+        raise not_a_model(path, "*.safetensors")
+    refuse_broken(path, names)
+    config = read_json(path / "config.json")
+    refuse_quantised(config, path / "config.json")
+    refuse_kernels(config, path / "config.json")
     return names
 
 
@@ -78,37 +78,46 @@ def digest(path: Path, names: list[str]) -> str:
 
 @contextmanager
 def view(path: Path, names: list[str]) -> Iterator[Path]:
-    """A temporary directory that holds links to these files only; loaders that look for others find none."""
+    """A temporary directory that holds links to these files only; loaders that look for others find none.
+
+    What is raised within it names `path`, not the temporary directory, which nobody could look into.
+    """
     with tempfile.TemporaryDirectory(prefix="streamer-model-") as folder:
         for name in names:
             link = Path(folder, name)
             link.parent.mkdir(exist_ok=True)
             link.symlink_to((path / name).resolve())
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except Exception as error:
+            message = str(error)
+            if folder not in message:
+                raise
+            if isinstance(error, ModelError):
+                raise type(error)(message.replace(folder, str(path))) from None
+            words = " ".join(message.replace(folder, str(path)).split())
+            raise ModelError(f"model {path} can't be loaded: {type(error).__name__}: {words}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A configuration file as a dict; empty when there is none. Raises `ModelError` when it is no JSON object."""
-    if not path.is_file():
-        return {}
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except msgspec.MsgspecError as error:
-        raise ModelError(f"{path.name} of the model is no JSON object: {error}") from None
+    return decode_object(path.read_bytes(), str(path)) if path.is_file() else {}
 
 
-def _refuse_code(path: Path) -> None:
-    """Keys by which a configuration asks for code: the model's own, or kernels fetched from elsewhere."""
-    for key, value in _items(read_json(path)):
-        if key == "auto_map" or key.lstrip("_").startswith("attn_implementation"):
-            raise _unsafe(path, key)
-        # The sizes of a convolution's kernel are numbers.
-        if ("kernel" in key.split("_") and not _numbers(value)) or key in ("use_kernels", "kernels"):
-            raise _unsafe(path, key)
+def refuse_kernels(config: dict[str, Any], file: Path) -> None:
+    """Fields by which a configuration asks for code from elsewhere: attention or experts by the name of a repository.
 
-
-def _unsafe(path: Path, key: str) -> ModelError:
-    return ModelError(f"{path.name} of the model has {key!r}, which asks to run code: such models are refused")
+    Nothing else in a configuration is run: `auto_map` names code that is never loaded here, and other fields about
+    kernels choose among those that transformers has itself. Raises `ModelError`.
+    """
+    for key, value in _items(config):
+        if key.lstrip("_") in _WAYS:
+            for name in value.values() if isinstance(value, dict) else [value]:
+                if name is not None and str(name).removeprefix("paged|") not in _OWN_WAYS:
+                    raise ModelError(
+                        f"{file} has {key} = {name!r}, which asks to run code from elsewhere: such models are refused; "
+                        f'set it to "eager" or take it out'
+                    )
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:
@@ -119,9 +128,3 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list):
         for item in value:
             yield from _items(item)
-
-
-def _numbers(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_numbers, value))
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -76,6 +76,7 @@ def worker_environment(spec: WorkerSpec) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TRANSFORMERS_VERBOSITY": "error",
+        "USE_HUB_KERNELS": "NO",  # some networks fetch theirs by themselves where the package `kernels` is installed
     }
     if not spec.downloads:
         variables |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import tokenizers
 
-from streamer.errors import Code, DataFailure, ModelError
+from streamer.errors import Code, DataFailure
 from streamer.inference.loading import load_tokenizer
 from streamer.inference.safety import read_json
 
@@ -41,9 +41,7 @@ class TextTokenizer:
 
     def __init__(self, path: Path, windowed_side: int = 0, *, control: bool = True) -> None:
         """`windowed_side` says which text of a pair is read in windows; the other stands whole in each."""
-        tokenizer = load_tokenizer(path)
-        if not tokenizer.is_fast:
-            raise ModelError("the tokenizer of the model has no fast form (tokenizer.json)")
+        tokenizer = load_tokenizer(path, fast=True)
         # A copy of its own: the object is not safe to share between threads.
         self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._tokenizer.encode_special_tokens = not control

@@ -93,7 +93,6 @@ class TorchModel(Passes):
             dtype=torch.float32,
             task=self._spec.task,
             model=self._spec.model,
-            forgives=lambda key: "pooler" in key,
         )
         return network.to(self.device)
 

@@ -24,7 +24,7 @@ def look_at_files(spec: WorkerSpec) -> ModelFacts:
         if not isinstance(located, Located):
             return ModelFacts(name=spec.model)
         return ModelFacts(name=located.name, revision=digest(located.path, used_files(located.path)))
-    except ModelError as error:
+    except (ModelError, OSError) as error:
         return ModelFacts(failure=str(error))
 
 

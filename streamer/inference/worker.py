@@ -24,7 +24,13 @@ import msgspec
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelError
 from streamer.heap import give_back, keep_freed
 from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Stop, ToWorker
-from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError, place_of
+from streamer.inference.forwarder import (
+    Computation,
+    Forwarder,
+    NonFiniteProbeError,
+    WorkerFailureError,
+    place_of,
+)
 from streamer.inference.generator import Announcer, Generator, SteppingModel, StreamingModel
 from streamer.inference.model import Encoded, Model
 from streamer.inference.spec import WORKER_NAME
@@ -158,6 +164,11 @@ def serve(channel: Channel[ToWorker], start: Start) -> None:
     runner = _runner(model, channel, pool, start.spec.batch_tokens)
     try:
         runner.run_probe()
+    except NonFiniteProbeError:
+        message = (
+            f"model {start.spec.model} gives NaN or infinity for a known text: its weights or its dtype are at fault"
+        )
+        raise WorkerFailureError(FailureClass.CODE, message, ExitCode.HALTED) from None
     except WorkerFailureError as failure:
         if failure.failure is FailureClass.CODE:
             raise WorkerFailureError(FailureClass.CODE, str(failure), ExitCode.CONFIGURATION) from None
@@ -192,13 +203,13 @@ def _runner(model: Model, channel: Channel[ToWorker], pool: Pool, batch_tokens: 
 
 
 def _load(start: Start) -> Model:
-    """Every failure to load is one of the configuration, said in words; no event has been seen yet."""
+    """Every failure to load is one of the configuration or of the model, said in words; no event has been seen yet."""
     from streamer.inference.families import load
 
     try:
         return load(start.spec, start.worker)
     except ModelError as error:
-        raise WorkerFailureError(FailureClass.CODE, str(error), ExitCode.CONFIGURATION) from None
+        raise WorkerFailureError(FailureClass.CODE, str(error), error.exit_code) from None
     except BaseException as error:
         message = f"model {start.spec.model} can't be loaded: {type(error).__name__}: {error}"
         raise WorkerFailureError(FailureClass.CODE, message, ExitCode.CONFIGURATION) from error

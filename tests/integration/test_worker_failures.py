@@ -203,6 +203,15 @@ def test_a_probe_that_turns_nan_is_the_device() -> None:
         assert lost(workers).failure is FailureClass.DEVICE
 
 
+def test_a_model_whose_first_probe_is_nan_halts() -> None:
+    """A fresh worker says the same of it each time: it is not started for ever."""
+    spec = WorkerSpec("test", "any", "python:tests.models:NanAlways", options={"fine": 0})
+    with Workers(spec, ready=False) as workers:
+        end = lost(workers)
+        assert (end.failure, end.exit_code) == (FailureClass.CODE, ExitCode.HALTED)
+        assert "NaN or infinity for a known text" in end.message
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -210,7 +219,6 @@ def test_a_probe_that_turns_nan_is_the_device() -> None:
         (WorkerSpec("test", "any", "python:tests.models:Missing"), "no class Missing"),
         (WorkerSpec("test", "any", "python:tests.nowhere:Missing"), "can't be imported"),
         (WorkerSpec("test", "any", "/no/such/model"), "no directory here"),
-        (WorkerSpec("test", "any", "python:tests.models:NanAlways", options={"fine": 0}), "not finite"),
     ],
 )
 def test_a_model_that_cannot_be_served_says_why(spec: WorkerSpec, words: str) -> None:

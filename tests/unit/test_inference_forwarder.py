@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ import pytest
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, FailureClass
+from streamer.inference.batch_record import BatchRecord
 from streamer.inference.channel import Done, Started
 from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError
 from streamer.inference.model import CPU_BATCHING, NON_FINITE, Batching, Encoded, NonFinite, cut
@@ -271,6 +273,77 @@ def test_a_text_beyond_the_budget_still_runs() -> None:
 def test_all_rows_of_a_computation_count() -> None:
     """Two computations of three rows each do not fit where four rows do."""
     assert cut([(100, 3), (100, 1), (100, 1)], Batching(400, 1.05, 256)) == 2
+
+
+def raising_together(texts: Sequence[str]) -> list[Answer | NonFinite]:
+    """A model that can't run batches, as one without a padding token."""
+    if len(texts) > 1:
+        raise IndexError("index out of range in self")
+    return [OK]
+
+
+def test_batches_that_can_not_run_are_given_up_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """After three, all texts run one by one: a pass each, with an answer each."""
+    run = Run(raising_together, budget=4)
+    with caplog.at_level(logging.WARNING, logger="streamer"):
+        run.window(["one"] * 40)
+    assert run.answered == list(range(40))
+    assert [numbers for numbers in run.announced if len(numbers) > 1][6:] == [[8, 9, 10, 11], [8, 9], [10, 11]]
+    assert len(run.announced) == 3 * (1 + 2 + 4) + 28
+    (said,) = [one.getMessage() for one in caplog.records]
+    assert "one by one" in said
+    assert "IndexError" in said
+    assert "test_inference_forwarder.py" in said
+    before = len(run.announced)
+    run.window(["one"] * 8)
+    assert len(run.announced) - before == 8
+
+
+def test_a_text_at_fault_does_not_end_batches(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither one in each batch, nor batches of two of which both fail."""
+    run = Run(raising_for("POISON"), budget=2)
+    run.window(["POISON", "fine"] * 20)
+    run.window(["POISON"] * 10)
+    assert run.window(["fine"] * 4).announced[-2:] == [[0, 1], [2, 3]]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("passes", "hopeless"),
+    [
+        ([(4, True), (2, True), (1, False), (1, False), (2, True), (1, False), (1, False)], True),
+        ([(2, True), (1, False), (1, False)], True),
+        ([(4, True), (2, False), (2, True), (1, True), (1, False)], False),  # one text at fault
+        ([(2, True), (1, True), (1, False)], False),
+        ([(4, True), (2, False), (2, False)], False),  # too many at once
+        ([(3, True), (1, False), (2, True), (1, True), (1, False)], False),
+        ([(4, True), (2, True), (1, True), (1, False), (2, True), (1, False), (1, False)], True),  # and one at fault
+        ([(4, False)], False),
+        ([(1, False)], False),
+    ],
+)
+def test_a_batch_is_hopeless_when_only_its_single_texts_succeed(passes: list[tuple[int, bool]], hopeless: bool) -> None:
+    """Three in a row show it, and are told once; a single text between them says nothing."""
+    record = BatchRecord()
+    shown = []
+    for _ in range(4):
+        for texts, raised in passes:
+            record.note(texts, raised=raised)
+        shown.append(record.close())
+        record.note(1, raised=False)
+        shown.append(record.close())
+    assert shown == [False] * 4 + [hopeless] + [False] * 3
+
+
+def test_one_batch_that_runs_gives_batches_another_three() -> None:
+    """What failed may have been their lengths."""
+    record = BatchRecord()
+    for number in range(7):
+        record.note(2, raised=number != 2)
+        if number != 2:
+            record.note(1, raised=False)
+            record.note(1, raised=False)
+        assert record.close() is (number == 5)
 
 
 @pytest.mark.case(31)

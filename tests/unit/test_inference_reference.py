@@ -44,12 +44,24 @@ def test_a_hub_model_comes_from_the_local_cache(tmp_path: Path, monkeypatch: pyt
     assert resolve(f"acme/tiny@{REVISION}") == Located(snapshot.resolve(), "acme/tiny")
 
 
-def test_a_hub_model_that_is_not_cached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is downloaded unless it was asked for."""
+@pytest.mark.parametrize(
+    ("downloads", "offline", "words"),
+    [
+        (False, True, f"fetch it with `hf download acme/tiny --revision {REVISION}`"),
+        (True, True, "HF_HUB_OFFLINE forbids"),
+    ],
+)
+def test_a_hub_model_that_is_not_cached_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, downloads: bool, offline: bool, words: str
+) -> None:
+    """Nothing is downloaded unless it was asked for; the message has the command that fetches it, and the cache."""
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match="not in the local hub cache"):
-        resolve(f"acme/tiny@{REVISION}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    with pytest.raises(ModelError, match="not in the local hub cache") as caught:
+        resolve(f"acme/tiny@{REVISION}", downloads=downloads)
+    assert words in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_a_hub_model_needs_a_full_commit() -> None:
@@ -74,7 +86,7 @@ def test_references_without_files(reference: str, expected: object) -> None:
         ("python:module", "python:MODULE:CLASS"),
         ("package:not_installed_anywhere/model", "not installed"),
         ("/no/such/directory", "no directory here"),
-        ("acme/tiny", "org/name@REVISION"),
+        ("acme/tiny", "acme/tiny@REVISION"),
     ],
 )
 def test_a_wrong_reference_is_told_how_to_mend_it(reference: str, words: str) -> None:
@@ -82,3 +94,21 @@ def test_a_wrong_reference_is_told_how_to_mend_it(reference: str, words: str) ->
     with pytest.raises(ModelError) as caught:
         resolve(reference)
     assert words in str(caught.value)
+
+
+def test_what_is_there_instead_of_a_directory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file, another case, a space too many, another working directory, a home that does not exist."""
+    (tmp_path / "Sentiment").mkdir()
+    (tmp_path / "Sentiment" / "model.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    told = {
+        str(tmp_path / "Sentiment" / "model.safetensors"): f"but a file: give the directory that holds it, {tmp_path}",
+        str(tmp_path / "sentiment"): f"did you mean {tmp_path / 'Sentiment'}?",
+        f"{tmp_path / 'Sentiment'} ": "begins or ends with a space",
+        "models": f"is no directory in {tmp_path}",
+        "~nobody-of-this-name/model": "no such user",
+    }
+    for given, words in told.items():
+        with pytest.raises(ModelError) as caught:
+            resolve(given)
+        assert words in str(caught.value)

@@ -1,0 +1,82 @@
+"""What stands in a directory that is no model which can be served: an adapter, another format, another level."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from streamer.errors import ModelError
+
+ADAPTER = "adapter_config.json"
+_RUNS_CODE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
+_SAVE = "save them as safetensors (model.save_pretrained does)"
+_OTHERS = {
+    "*.gguf": "the format of llama.cpp",
+    "*.onnx": "the format of ONNX",
+    "onnx/*.onnx": "the format of ONNX",
+    "openvino_model.xml": "the format of OpenVINO",
+    "saved_model.pb": "the format of TensorFlow",
+}
+
+
+def refuse_adapter(path: Path) -> None:
+    """An adapter changes the network that it lies beside, or names: which of the two is asked for can't be told."""
+    if not (path / ADAPTER).is_file():
+        return
+    base = _read(path / ADAPTER).get("base_model_name_or_path") or "its base model"
+    raise ModelError(
+        f"model directory {path} has {ADAPTER}: it holds a LoRA or other adapter for {base}, not a whole model; load "
+        "it with peft, merge it (merge_and_unload) and save the result (save_pretrained) in a directory of its own"
+    )
+
+
+def refuse_quantised(config: dict[str, Any], file: Path) -> None:
+    """Quantised weights need a package of their own each, and are not the numbers that float32 is compared with."""
+    for part in (config, config.get("text_config")):
+        quantised = part.get("quantization_config") if isinstance(part, dict) else None
+        if quantised:
+            method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+            raise ModelError(
+                f"{file} has quantization_config: the weights are quantised ({method or 'by an unnamed method'}), "
+                "which is not served; take the model's original weights in float32, bfloat16 or float16"
+            )
+
+
+def not_a_model(path: Path, lacks: str) -> ModelError:
+    """What to say of a directory that lacks `lacks`."""
+    for pattern in _RUNS_CODE:
+        for file in sorted(path.glob(pattern)):
+            return ModelError(
+                f"model directory {path} has its weights only in {file.name}, a format that can run code when it is "
+                f"loaded: {_SAVE}"
+            )
+    for pattern, known_as in _OTHERS.items():
+        for file in sorted(path.glob(pattern)):
+            return ModelError(
+                f"model directory {path} has its weights only in {file.name}, {known_as}: take the model's original "
+                "files, with *.safetensors"
+            )
+    return ModelError(f"model directory {path} has no {lacks}{_did_you_mean(path)}")
+
+
+def _did_you_mean(path: Path) -> str:
+    below = [file.parent for pattern in ("*/", "snapshots/*/") for file in sorted(path.glob(f"{pattern}config.json"))]
+    near = [folder for folder in (*below, path.parent) if _looks_like_a_model(folder)]
+    if not near:
+        return ": it needs config.json, *.safetensors and a tokenizer"
+    others = f" (or {near[1].name})" if len(near) > 1 and near[1] != path.parent else ""
+    return f": did you mean {near[0]}{others}?"
+
+
+def _looks_like_a_model(folder: Path) -> bool:
+    return "model_type" in _read(folder / "config.json") and any(folder.glob("*.safetensors"))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """For a hint only: a file that can't be read says nothing."""
+    try:
+        value = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
