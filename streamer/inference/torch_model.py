@@ -17,6 +17,7 @@ from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import ModelError
 from streamer.inference.device import choose_device, choose_dtype, free_memory, use_threads
 from streamer.inference.family import Family, Numbers
+from streamer.inference.identity import of_task
 from streamer.inference.loading import load_config, load_network
 from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, PACKED_WASTE, cut
 from streamer.inference.openvino_network import OpenVinoNetwork, installed, open_network
@@ -68,6 +69,7 @@ class TorchModel(Family):
             device=str(self.device),
             tolerance=self.tolerance if dtype is not torch.float32 else FLOAT32_TOLERANCE,
             max_tokens=self.tokenizer.max_tokens,
+            implementation=of_task(spec.task, backend),
         )
 
     # --- the family's part ---
