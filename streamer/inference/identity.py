@@ -46,7 +46,8 @@ def of_python() -> str:
         {
             found.name.removesuffix(".dist-info").removesuffix(".egg-info")
             for folder in sys.path
-            for found in Path(folder or ".").glob("*.*-info")
+            if folder.endswith("-packages")
+            for found in Path(folder).glob("*.*-info")
         }
     )
     return " ".join([f"python={sys.version.split()[0]}", f"streamer={__version__}", *packages])

@@ -118,7 +118,8 @@ class Model(Protocol):
         ...
 
     def forward(self, batch: Sequence[Encoded]) -> Sequence[Answer | NonFinite | DataFailure]:
-        """One entry a computation, in order. May raise: the caller finds out which of the batch is at fault."""
+        """One entry a computation, in order; a failure is that one's own. May raise: the caller finds out which of the
+        batch is at fault."""
         ...
 
     def free_memory(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,7 +53,8 @@ class Reads:
         else:
             return
         if isinstance(path, str | bytes | os.PathLike):
-            into.add(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100  # Path.absolute leaves `..` in
+            with suppress(OSError):  # the working directory may be gone
+                into.add(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100  # Path.absolute leaves `..` in
 
 
 _recorder: Reads | None = None

@@ -134,11 +134,15 @@ def _compare(answers: list[Any], expected: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_retrained_class_answers_anew_at_once(bed: Path, server: RedisServer, declared: bool) -> None:
-    """Its weights changed and nothing else: not one answer of before, and another revision."""
+def test_a_retrained_class_answers_anew_at_once(
+    bed: Path, server: RedisServer, declared: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its weights changed and nothing else: not one answer of before, and another revision. The log says once why a
+    class is not shared, and how to have it."""
     write_classes(bed, "mine", "version = '1'" + ("; files = ['word.json']" if declared else ""))
     before = ask(server, "python:mine:Upper")
     assert (server.client.dbsize() > 0) is declared
+    assert caplog.text.count("`files`") == (not declared)
     write_classes(bed, "mine", "version = '1'" + ("; files = ['word.json']" if declared else ""), word="two")
     after = ask(server, "python:mine:Upper")
     assert said(after) == [{"label": f"two {text.upper()}", "score": 0.5} for text in TEXTS]
