@@ -171,8 +171,8 @@ class Driver:
                 case Join():
                     if self.pipeline.policy.shared_cache and command.model.cacheable and not command.model.shared:
                         log.warning(
-                            "answers of %s are kept in this process's memory and not in Redis: nobody knows what its "
-                            "class reads. List the files as its attribute `files` ([] for none) to share them",
+                            "answers of %s are not shared through Redis: nobody knows which files its class reads. "
+                            "List them as its attribute `files` ([] for none) to share them",
                             command.model.name,
                         )
                     adapters.sink.open(command.model)

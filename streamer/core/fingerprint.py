@@ -16,7 +16,7 @@ KEY_BYTES: Final = 32
 # A field is its tag, its length (8 bytes, big endian) and its bytes. An absent field is left out, so that the tags
 # tell it from an empty one, and no shift of bytes from one field to the next gives the same input to the hash.
 _FORMAT, _REVISION, _TASK, _OPTIONS = b"F", b"R", b"T", b"O"
-_DTYPE, _BACKEND, _IMPLEMENTATION = b"D", b"B", b"I"
+_DTYPE, _BACKEND, _DEVICE, _IMPLEMENTATION = b"D", b"B", b"C", b"I"
 _PARAMS, _PAIR, _TEXT = b"p", b"q", b"t"
 
 
@@ -24,9 +24,9 @@ class Fingerprinter:
     """Makes the cache keys of one model, served one way.
 
     `settings` is all that the pipeline's configuration says of the answers, as TOML gives it. The card adds the rest:
-    the digest of everything that the model was read from, its task, dtype and backend, and what computes. The model's
-    name is not among it: where files lie changes no answer. These are hashed once; a record costs a copy of the
-    hash's state: 0.6 µs for a text of 100 bytes without params, 2.0 µs with params and pair.
+    the digest of everything that the model was read from, its task, dtype and backend, the kind of its device, and what
+    computes. The model's name is not among it: where files lie changes no answer. These are hashed once; a record costs
+    a copy of the hash's state: 0.6 µs for a text of 100 bytes without params, 2.0 µs with params and pair.
     """
 
     def __init__(self, card: ModelCard, settings: dict[str, Any]) -> None:
@@ -37,6 +37,7 @@ class Fingerprinter:
             + _field(_OPTIONS, repr(_typed(settings)).encode("utf-8", "surrogatepass"))
             + _field(_DTYPE, card.dtype.encode())
             + _field(_BACKEND, card.backend.encode())
+            + _field(_DEVICE, card.device_kind.encode())
             + _field(_IMPLEMENTATION, card.implementation.encode())
         )
         self._state = hashlib.sha256(constant)

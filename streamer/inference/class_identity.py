@@ -79,7 +79,9 @@ def identify(reference: str, kind: type[Any], made: object, reads: Reads, began_
     seen = {path.resolve() for _, _, path in files}
     files += [("read", name, path) for name, path in _read(reads, home) if path.resolve() not in seen]
     if not whole:
-        log.warning("%s: its package holds more than %d files: not all are part of its revision", reference, MAX_FILES)
+        log.warning(
+            "%s: its package has more than %d files, so that not all are part of its revision", reference, MAX_FILES
+        )
     written = set(map(os.path.realpath, reads.written))
     total = hashlib.sha256()
     for one in (*parts, *((*item[:2], _digest(reference, item[2], began_ns, written)) for item in files)):

@@ -386,7 +386,9 @@ class TestEnds:
         assert len(kit.of(Dispatch)) == before
         assert not kit.settles() and not kit.of(Store)
 
-    @pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"backend": "openvino"}, {"implementation": "of later"}])
+    @pytest.mark.parametrize(
+        "other", [{"dtype": "bfloat16"}, {"backend": "openvino"}, {"device": "cuda:0"}, {"implementation": "of later"}]
+    )
     def test_a_worker_that_computes_in_another_way_serves_and_is_not_kept(self, other: dict[str, str]) -> None:
         """The keys say how the first worker computes: another one's answers are published and stored nowhere."""
         kit = Kit(Policy("p", lru_bytes=1 << 20, shared_cache=True))

@@ -379,9 +379,9 @@ class Pipeline:
             self._commands.append(Release(epoch))
 
 
-def _way(card: ModelCard) -> tuple[str, str, str]:
+def _way(card: ModelCard) -> tuple[str, ...]:
     """How a worker computes: one of several may be without a faster way that the first one found."""
-    return card.dtype, card.backend, card.implementation
+    return card.dtype, card.backend, card.device_kind, card.implementation
 
 
 def _convict(segment: Segment, verdict: DataFailure) -> None:

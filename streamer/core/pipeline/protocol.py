@@ -188,6 +188,11 @@ class ModelCard(msgspec.Struct, frozen=True):
     implementation: str = ""
     shared: bool = True
 
+    @property
+    def device_kind(self) -> str:
+        """Of `device`, without which one of several it is: cpu, cuda."""
+        return self.device.partition(":")[0]
+
 
 # --- wishes --------------------------------------------------------------------------------------------------------
 
