@@ -157,7 +157,7 @@ def _read(reads: Reads, home: Path) -> Iterator[tuple[str, Path]]:
             continue
         if file.is_relative_to(home):
             yield file.relative_to(home).as_posix(), file
-        elif not (_installed(file, *_SYSTEM, _OURS) or any(part.startswith(".") for part in file.parts)):
+        elif not (is_installed(file, *_SYSTEM, _OURS) or any(part.startswith(".") for part in file.parts)):
             yield name, file
 
 
@@ -214,11 +214,11 @@ def _modules(top: str, *, mine: bool) -> Iterator[tuple[str, Path]]:
     if spec is None:
         return
     if spec.submodule_search_locations is None:
-        if spec.origin and Path(spec.origin).is_file() and (mine or not _installed(Path(spec.origin))):
+        if spec.origin and Path(spec.origin).is_file() and (mine or not is_installed(Path(spec.origin))):
             yield Path(spec.origin).name, Path(spec.origin)
         return
     for location in map(Path, spec.submodule_search_locations):
-        if mine or not _installed(location):
+        if mine or not is_installed(location):
             for file in _walk(location):
                 if file.name.endswith(_SOURCES):
                     yield f"{top}/{file.relative_to(location).as_posix()}", file
@@ -242,7 +242,7 @@ _PLACES: Final = _places()
 _OURS: Final = Path(__file__).parents[1]
 
 
-def _installed(path: Path, *others: Path) -> bool:
+def is_installed(path: Path, *others: Path) -> bool:
     """Whether it lies where packages and Python itself are, or in one of `others`."""
     true = path.resolve()
     return any(true.is_relative_to(place) for place in (*_PLACES, *others))

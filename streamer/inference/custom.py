@@ -29,6 +29,7 @@ from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.class_identity import identify
+from streamer.inference.fresh_modules import import_fresh
 from streamer.inference.identity import of_python
 from streamer.inference.model import CPU_BATCHING, Encoded, Input, NonFinite, unknown_param
 from streamer.inference.plain import answer_of
@@ -119,6 +120,7 @@ class CustomModel:
 
 def _import(module: str, name: str) -> type[Any]:
     """The class, also from the directory that the program was started in, behind all that is installed."""
+    import_fresh()
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

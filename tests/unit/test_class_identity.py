@@ -94,19 +94,13 @@ def test_only_a_class_that_declares_its_files_is_shared(tmp_path: Path) -> None:
         assert card(tmp_path, f"{name}:Model").shared is shared
 
 
-def changed(folder: Path, file: str, content: str = "[2]", **options: Any) -> bool:
-    """Whether another content of `file` is another revision; and the old content is the old one again."""
+def changed(folder: Path, *files: str, content: str = "[2]", **options: Any) -> bool:
+    """Whether another content of these files is another revision."""
     before = card(folder, **options).revision
-    (folder / file).parent.mkdir(parents=True, exist_ok=True)
-    kept = (folder / file).read_text() if (folder / file).exists() else None
-    (folder / file).write_text(content)
-    after = card(folder, **options).revision
-    if kept is None:
-        (folder / file).unlink()
-    else:
-        (folder / file).write_text(kept)
-    assert card(folder, **options).revision == before
-    return after != before
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(content)
+    return card(folder, **options).revision != before
 
 
 @pytest.mark.parametrize(
@@ -136,16 +130,17 @@ def test_another_file_is_another_revision(tmp_path: Path, head: str, load: str, 
         (tmp_path / name).write_text("[1]")
     for name in ("code.py", "elsewhere.bin"):
         (tmp_path / name).write_text("a = 1")
-    assert changed(tmp_path, file, "a = 2" if file == "code.py" else "[2]", weights=str(tmp_path / "elsewhere.bin"))
+    content = "a = 2" if file == "code.py" else "[2]"
+    assert changed(tmp_path, file, content=content, weights=str(tmp_path / "elsewhere.bin"))
 
 
-@pytest.mark.parametrize("file", ["run.log", "out.jsonl", "other.py", ".venv/w.bin", "venv/w.bin", "__pycache__/w.bin"])
-def test_what_it_does_not_read_is_no_part_of_it(tmp_path: Path, file: str) -> None:
+def test_what_it_does_not_read_is_no_part_of_it(tmp_path: Path) -> None:
     """A worker that starts again beside a log that grew is still the same model."""
     write(tmp_path, "mine.py")
     (tmp_path / "venv").mkdir()
     (tmp_path / "venv" / "pyvenv.cfg").touch()
-    assert not changed(tmp_path, file)
+    others = ("run.log", "out.jsonl", "other.py", ".venv/w.bin", "venv/w.bin", "__pycache__/w.bin")
+    assert not changed(tmp_path, *others)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +162,36 @@ def test_another_helper_is_another_revision(tmp_path: Path, imports: str, load: 
     for name in ("helper.py", "parts/__init__.py", "parts/one.py", "parts/two.py"):
         (tmp_path / name).write_text("VALUE = 1\n")
     (tmp_path / "chain.py").write_text("def later():\n    from helper import VALUE\n    return VALUE\n")
-    assert changed(tmp_path, file, "VALUE = 2\n")
+    assert changed(tmp_path, file, content="VALUE = 2\n")
+
+
+@pytest.mark.parametrize("file", ["mine.py", "helper.py", "parts/inner.py"])
+def test_a_source_of_the_same_size_and_time_is_read_anew(tmp_path: Path, file: str) -> None:
+    """Python would run what it compiled of the one before: the old answers under the new revision."""
+    write(tmp_path, "mine.py", imports="import helper, parts.inner\nVALUE = 1", head="files = []")
+    (tmp_path / "parts").mkdir()
+    for name in ("helper.py", "parts/inner.py"):
+        (tmp_path / name).write_text("VALUE = 1\n")
+    ask = (
+        "from streamer.inference.custom import _import\n"
+        "kind = _import('mine', 'Model')\n"
+        "import sys, helper, parts.inner\n"
+        "print(sys.modules['mine'].VALUE, helper.VALUE, parts.inner.VALUE)"
+    )
+    environment = {name: value for name, value in _environment().items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+    def values() -> list[str]:
+        command = [sys.executable, "-c", ask]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    assert values() == ["1", "1", "1"]
+    path = tmp_path / file
+    before = path.stat()
+    assert list(path.parent.glob(f"__pycache__/{path.stem}.*.pyc"))
+    path.write_text(path.read_text().replace("VALUE = 1", "VALUE = 2"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert values().count("2") == 1
 
 
 @pytest.mark.parametrize("init", [True, False])
