@@ -64,7 +64,7 @@ def identify(reference: str, kind: type[Any], made: object, reads: Reads, began_
     file = getattr(source, "__file__", None)
     if source is None or file is None:
         raise ModelError(f"{reference}: the class has no file: write it into a module of its own")
-    home = Path(file).resolve().parent
+    home = Path(file).absolute().parent  # not resolved: files may be links from a store
     own = {name.partition(".")[0] for name in (reference.split(":")[1], kind.__module__)}
     code, whole = _code(own, home)
     version = getattr(made, "version", None)
@@ -129,7 +129,7 @@ def _declared(reference: str, made: object, home: Path) -> list[tuple[str, Path]
 
 def _weights(reference: str, home: Path) -> list[tuple[str, Path]]:
     """The weights in the class's folder, as far as one can look without being told."""
-    if home in _PLACES:  # a module among those of all packages
+    if home.resolve() in _PLACES:  # a module among those of all packages
         return []
     found: list[Path] = []
     size_bytes = 0
@@ -186,7 +186,7 @@ def _code(own: set[str], home: Path) -> tuple[list[tuple[str, Path]], bool]:
     """The source files of the packages `own` and of all that they import from outside what is installed; and whether
     these are all."""
     waiting = set(own)
-    if home not in _PLACES:  # what was imported by a name that no source shows
+    if home.resolve() not in _PLACES:  # what was imported by a name that no source shows
         loaded = ((name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items()))
         waiting |= {name.partition(".")[0] for name, file in loaded if file and Path(file).is_relative_to(home)}
     seen: set[str] = set()

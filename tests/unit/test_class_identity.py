@@ -218,6 +218,21 @@ def test_files_swapped_are_another_revision(tmp_path: Path) -> None:
     assert card(tmp_path).revision != before
 
 
+def test_a_folder_of_links_is_what_they_lead_to(tmp_path: Path) -> None:
+    """As Kubernetes mounts a ConfigMap: code and weights are links into a folder that is replaced as a whole."""
+    (tmp_path / "mounted").mkdir()
+    revisions = []
+    for number in range(2):
+        store = tmp_path / "mounted" / f"..{number}"
+        write(store, "mine.py", head="files = ['weights.json']", load=READS)
+        (store / "weights.json").write_text(f"[{number}]")
+        for name in ("mine.py", "weights.json"):
+            (tmp_path / "mounted" / name).unlink(missing_ok=True)
+            (tmp_path / "mounted" / name).symlink_to(Path(f"..{number}") / name)
+        revisions += [card(tmp_path / "mounted").revision for _ in range(2)]
+    assert revisions[0] == revisions[1] != revisions[2] == revisions[3]
+
+
 def test_links_are_followed_and_end(tmp_path: Path) -> None:
     """A folder of links to the weights is the weights; a link to a folder above is no endless way."""
     (tmp_path / "store").mkdir()
