@@ -23,6 +23,7 @@ from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.report import Report, ReportBuilder
+from streamer.core.stored import Vault
 from streamer.driver import Adapters, Driver
 from streamer.inference.pool import WorkerPool
 from streamer.kafka.clients import consumer_properties, in_flight_bytes, make_consumer
@@ -88,7 +89,7 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
         from streamer.telemetry.metrics import Metrics
 
         metrics = Metrics(name)
-        cache = make_cache(config, inbox.put, on_cache_event(metrics))
+        cache = make_cache(config, name, inbox.put, on_cache_event(metrics))
         available = (lambda: cache.available) if config.cache.url else None
         follows = (
             Follow(lambda: source.errors.out_of_range_records, metrics.out_of_range),
@@ -135,16 +136,23 @@ def policy_of(config: Config, name: str, workers: int, accept_dead_letters: int 
         budget_bytes=in_flight_bytes(pipeline.budget_mb),
         lru_bytes=config.cache.memory_mb * 1_000_000,
         shared_cache=bool(config.cache.url),
-        options={**pipeline.options, "on_overflow": pipeline.on_overflow},
+        settings={
+            "options": pipeline.options,
+            "on_overflow": pipeline.on_overflow,
+            "compile": pipeline.compile,
+        },
         max_spans_per_s=config.telemetry.max_spans_per_s if config.telemetry.spans else 0,
         breaker=BreakerPolicy(pipeline.breaker_share, pipeline.breaker_window, accept=accept_dead_letters),
     )
 
 
 def make_cache(
-    config: Config, post: Callable[[Any], None], on_event: Callable[[CacheEvent, int], None] = lambda *_: None
+    config: Config,
+    name: str,
+    post: Callable[[Any], None],
+    on_event: Callable[[CacheEvent, int], None] = lambda *_: None,
 ) -> Cache:
-    """Redis, or nothing."""
+    """Redis for the pipeline `name`, or nothing. What is wrong with the cache's key is posted."""
     if not config.cache.url:
         return NullCache(post)
 
@@ -154,7 +162,12 @@ def make_cache(
         with without("opentelemetry.metrics", "opentelemetry.sdk.metrics"):
             from streamer.cache.redis_cache import RedisCache
 
-        return RedisCache(config.cache.url, config.cache.ttl_s, post, on_event=on_event)
+        from streamer.cache.secret import secret_of
+        from streamer.core.outputs import parser_of
+
+        secret = secret_of(config.cache.key_file)
+        vault = Vault(secret) if secret else Vault(secret, parser_of(config.pipelines[name].task))
+        return RedisCache(config.cache.url, vault, config.cache.ttl_s, post, on_event=on_event)
 
     return LateCache(make, lambda error: post(failure(error, "the cache could not be set up")))
 

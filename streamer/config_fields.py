@@ -56,6 +56,15 @@ class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         str,
         Meta(description="A file that holds the URL, instead of `url`. Use it when the URL has a password."),
     ] = ""
+    key_file: Annotated[
+        str,
+        Meta(
+            description="A file of 32 or more characters that proves who wrote a value in Redis; made where it is not"
+            ' there. "" means streamer/cache.key in $XDG_STATE_HOME (~/.local/state). Name a copy of one file on every'
+            ' host: replicas share answers with those who have the same key. "none" does without, and believes any'
+            " output that fits its task's schema: only where nobody else can write to that Redis."
+        ),
+    ] = ""
     memory_mb: Annotated[
         int,
         Meta(
@@ -69,7 +78,7 @@ class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         Meta(
             ge=1,
             description="Seconds that an answer stays in Redis. Lower it when Redis runs full; answers never go stale,"
-            " since the model's digest is in every key.",
+            " since all that decides them is in every key.",
         ),
     ] = 86400
 

@@ -169,6 +169,12 @@ class Driver:
                     log.warning("a worker passed its lease and is killed", extra={"data": {"worker": command.worker}})
                     adapters.workers.kill(command.worker)
                 case Join():
+                    if self.pipeline.policy.shared_cache and command.model.cacheable and not command.model.shared:
+                        log.warning(
+                            "answers of %s are not shared through Redis: nobody knows which files its class reads. "
+                            "List them as its attribute `files` ([] for none) to share them",
+                            command.model.name,
+                        )
                     adapters.sink.open(command.model)
                     adapters.source.start()
                 case Finish():

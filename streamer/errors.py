@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     CONFIGURATION = 3  # configuration, model or ACL: a restart does not help
     SOME_FAILED = 4  # `infer`: some lines failed
-    DEPENDENCY = 5  # absent at start: a restart may help
+    DEPENDENCY = 5  # absent at start, or the model changed since: a restart may help
     HALTED = 6  # by the breaker or a code failure: look before restarting
     FENCED = 7  # another process owns this slot: do not restart
     DRAIN_DEADLINE = 8

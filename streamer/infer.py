@@ -61,7 +61,7 @@ def infer(
         LineSource(source, inbox.put, pipeline_config.micro_batch_records, wrap),
         lines_out,
         WorkerPool(spec, workers, inbox.put),
-        make_cache(config, inbox.put),
+        make_cache(config, name, inbox.put),
     )
     driver = Driver(Pipeline(policy_of(config, name, workers), Codec(name)), inbox, adapters)
 

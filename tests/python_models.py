@@ -21,6 +21,7 @@ class Obedient:
     """
 
     version = "obedient-1"
+    files: tuple[str, ...] = ()
     probe = "0 probe"
 
     def __init__(self, options: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ class Slow:
     """Sleeps `sleep_ms` (50) for each forward batch and answers `{}`: a worker that can't keep up."""
 
     version = "slow-1"
+    files: tuple[str, ...] = ()
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._sleep_s = float(options.get("sleep_ms", 50)) / 1000
@@ -29,6 +30,7 @@ class Marked:
     """Raises for a batch that holds a poisoned text, answers `{}` otherwise."""
 
     version = "marked-1"
+    files: tuple[str, ...] = ()
 
     def __init__(self, options: dict[str, Any]) -> None:
         """Has no options."""
@@ -44,6 +46,7 @@ class Fragile:
     """Answers `{"n": N}` to a text that is the number N, after `batch_ms` (2); a deadly text is its end by SIGSEGV."""
 
     version = "fragile-1"
+    files: tuple[str, ...] = ()
     probe = "0"
 
     def __init__(self, options: dict[str, Any]) -> None:

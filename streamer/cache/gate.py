@@ -15,16 +15,26 @@ from redis.retry import Retry
 
 from streamer.core.circuit import Circuit, CircuitState
 from streamer.core.fingerprint import KEY_BYTES
+from streamer.core.stored import Vault
 from streamer.errors import ConfigurationError
 
-KEY_PREFIX: Final = b"streamer:1:"
-KEY_START: Final = b"$%d\r\n%b" % (len(KEY_PREFIX) + KEY_BYTES, KEY_PREFIX)
-"""What stands before a key in a packed command."""
+KEY_PREFIX: Final = b"streamer:2:"
 CONNECT_TIMEOUT_S: Final = 0.2
 READ_TIMEOUT_S: Final = 0.1
 STORE_TIMEOUT_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
+
+
+def prefix_of(vault: Vault) -> bytes:
+    """What stands before a cache key in Redis: processes of different secrets never overwrite one another's values."""
+    return KEY_PREFIX + vault.name.encode() + b":"
+
+
+def key_start(vault: Vault) -> bytes:
+    """What stands before a cache key in a packed command."""
+    prefix = prefix_of(vault)
+    return b"$%d\r\n%b" % (len(prefix) + KEY_BYTES, prefix)
 
 
 def client_of(url: str, read_timeout_s: float) -> Redis:

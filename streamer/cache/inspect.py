@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import (
@@ -14,13 +15,20 @@ from redis.exceptions import (
 )
 
 from streamer.cache.gate import KEY_PREFIX, STORE_TIMEOUT_S, address_of, client_of
+from streamer.cache.secret import look_at
+from streamer.config import CacheConfig
 from streamer.core.facts import CacheFacts
 
 _KEY = KEY_PREFIX + b"doctor"
 
 
-def inspect(url: str) -> CacheFacts:
-    """Redis at `url` (redis://, rediss:// or unix://). Never raises for what Redis does or does not do."""
+def inspect(config: CacheConfig) -> CacheFacts:
+    """The shared cache and the file of its key. Never raises for what Redis does or does not do."""
+    problem, exposed = look_at(config.key_file)
+    return replace(_inspect_redis(config.url), key_problem=problem, key_exposed=exposed)
+
+
+def _inspect_redis(url: str) -> CacheFacts:
     client = client_of(url, STORE_TIMEOUT_S)
     address = address_of(client)
     try:

@@ -12,12 +12,12 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from streamer.cache.events import CacheEvent, OnEvent
-from streamer.cache.gate import CONNECT_TIMEOUT_S, KEY_START, READ_TIMEOUT_S, Gate
-from streamer.core import stored
+from streamer.cache.gate import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Gate, key_start
 from streamer.core.circuit import CircuitState
 from streamer.core.fingerprint import KEY_BYTES
 from streamer.core.pipeline.protocol import CacheAnswered
 from streamer.core.record import Answer
+from streamer.core.stored import Vault
 from streamer.ports import Post
 
 MAX_WAITING_LOOK_UPS: Final = 32
@@ -33,9 +33,11 @@ class _LookUp:
 class LookUps:
     """Two threads: one asks Redis, the other answers for it when the time is up (and hangs up on it)."""
 
-    def __init__(self, client: Redis, post: Post, timeout_s: float, on_event: OnEvent) -> None:
+    def __init__(self, client: Redis, vault: Vault, post: Post, timeout_s: float, on_event: OnEvent) -> None:
         self._gate = Gate(client, "look-ups")
         self.circuit = self._gate.circuit
+        self._vault = vault
+        self._key_start = key_start(vault)
         self._post = post
         self._timeout_s = timeout_s
         self._on_event = on_event
@@ -116,10 +118,10 @@ class LookUps:
         answers: list[Answer | None] = []
         absent = 0
         try:
-            (values,) = self._gate.ask(_mget(keys))
+            (values,) = self._gate.ask(_mget(keys, self._key_start))
             if isinstance(values, ResponseError):
                 raise values
-            answers = stored.decode(keys, values)
+            answers = self._vault.decode(keys, values)
             absent = values.count(None)
         except Exception as error:  # whatever library, server or wire come up with is an outage
             failure = error
@@ -170,6 +172,6 @@ class LookUps:
                 self._miss(look_up.number, len(look_up.keys))
 
 
-def _mget(keys: list[bytes]) -> bytes:
+def _mget(keys: list[bytes], start: bytes) -> bytes:
     """The command, packed: keys are of one length, so that joining them is all there is to do."""
-    return b"*%d\r\n$4\r\nMGET\r\n%b%b\r\n" % (len(keys) + 1, KEY_START, (b"\r\n" + KEY_START).join(keys))
+    return b"*%d\r\n$4\r\nMGET\r\n%b%b\r\n" % (len(keys) + 1, start, (b"\r\n" + start).join(keys))

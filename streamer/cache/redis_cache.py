@@ -5,7 +5,7 @@ stores have a thread, a connection and a circuit breaker each, so that a slow st
 or full server still answers. While look-ups are suspended a probe of ours asks in the background: no micro-batch
 waits to find out whether Redis is back.
 
-A Redis user needs the commands MGET and SETEX on the keys `streamer:1:*`, and better CLIENT REPLY too, which spares
+A Redis user needs the commands MGET and SETEX on the keys `streamer:2:*`, and better CLIENT REPLY too, which spares
 answers. Redis Cluster is not supported: the keys of a look-up lie in many slots.
 """
 
@@ -19,11 +19,13 @@ from streamer.cache.look_ups import LookUps
 from streamer.cache.stores import Stores
 from streamer.core.circuit import CircuitState
 from streamer.core.record import Answer
+from streamer.core.stored import Vault
 from streamer.ports import Post
 
 
 class RedisCache:
-    """The answers of before, shared through the Redis at `url` (redis://, rediss:// or unix://) for `ttl_s` seconds.
+    """The answers of before, shared through the Redis at `url` (redis://, rediss:// or unix://) for `ttl_s` seconds
+    with all who have the same `vault`.
 
     A look-up is answered within `timeout_s`, connecting included. Raises ConfigurationError when the URL is none.
     """
@@ -31,13 +33,14 @@ class RedisCache:
     def __init__(
         self,
         url: str,
+        vault: Vault,
         ttl_s: int,
         post: Post,
         timeout_s: float = 0.3,
         on_event: OnEvent = ignore,
     ) -> None:
-        self._look_ups = LookUps(client_of(url, READ_TIMEOUT_S), post, timeout_s, on_event)
-        self._stores = Stores(client_of(url, STORE_TIMEOUT_S), ttl_s, on_event)
+        self._look_ups = LookUps(client_of(url, READ_TIMEOUT_S), vault, post, timeout_s, on_event)
+        self._stores = Stores(client_of(url, STORE_TIMEOUT_S), vault, ttl_s, on_event)
 
     def look_up(self, lookup: int, keys: list[bytes]) -> None:
         """Ends in one `CacheAnswered` of the same number."""

@@ -12,9 +12,9 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from streamer.cache.events import CacheEvent, OnEvent
-from streamer.cache.gate import CONNECT_TIMEOUT_S, KEY_START, Gate
-from streamer.core import stored
+from streamer.cache.gate import CONNECT_TIMEOUT_S, Gate, key_start
 from streamer.core.record import Answer
+from streamer.core.stored import Vault
 
 MAX_WAITING_STORE_BYTES: Final = 8 << 20
 ENTRY_BYTES: Final = 256  # a waiting key and answer beside its output: objects, key and list slot
@@ -28,9 +28,11 @@ _SPEECH: Final = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n"
 class Stores:
     """One thread that writes; it never holds anybody up."""
 
-    def __init__(self, client: Redis, ttl_s: int, on_event: OnEvent) -> None:
+    def __init__(self, client: Redis, vault: Vault, ttl_s: int, on_event: OnEvent) -> None:
         self._gate = Gate(client, "stores")
-        self._set = b"*4\r\n$5\r\nSETEX\r\n%b%%b\r\n$%d\r\n%d\r\n$%%d\r\n%%b\r\n" % (KEY_START, len(str(ttl_s)), ttl_s)
+        self._vault = vault
+        ttl = len(str(ttl_s)), ttl_s
+        self._set = b"*4\r\n$5\r\nSETEX\r\n%b%%b\r\n$%d\r\n%d\r\n$%%d\r\n%%b\r\n" % (key_start(vault), *ttl)
         self._silent: bool | None = None
         self._on_event = on_event
         self._ready = threading.Condition()
@@ -76,7 +78,7 @@ class Stores:
 
     def _write(self, entries: list[tuple[bytes, Answer]]) -> None:
         counts = dict.fromkeys((CacheEvent.STORED, CacheEvent.STORE_DROPPED, CacheEvent.STORE_FAILED), 0)
-        for chunk in _chunks(stored.encode(entries)):
+        for chunk in _chunks(self._vault.encode(entries)):
             if not self._gate.circuit.allows(time.monotonic()):
                 continue
             try:

@@ -1,51 +1,85 @@
 """The form in which an answer lies in the shared cache, and the distrust with which it is read back.
 
-A value is version (1 byte), CRC-32 (4), truncated (1), tokens (4), then the output's JSON; numbers big endian. The
-checksum runs over the key and all bytes after itself, so that a value under a wrong key does not pass either. A fixed
-head is written in 0.35 µs and read in 0.43; the same as MessagePack takes 0.51 and 0.80.
+A value is version (1 byte), seal (16), truncated (1), tokens (4), then the output's JSON; numbers big endian. The seal
+is BLAKE2b keyed with the fleet's secret (RFC 7693, 2.9), over the cache key and all bytes after itself: whoever may
+write to Redis can make no value, nor move one to another key. What passes is parsed once before it is believed.
+
+Written in 0.5 µs and read in 0.9 for an output of 40 bytes; a vector of 384 numbers takes 10 and 25.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from hmac import compare_digest
 from typing import Final
+
+import msgspec
 
 from streamer.core.record import Answer
 
-VERSION: Final = 1
+VERSION: Final = 2
+SEAL_BYTES: Final = 16
 MAX_VALUE_BYTES: Final = 1 << 20
 """Larger values are neither written nor believed: a result must fit a Kafka message, 1 MB by default."""
 
-_SEAL: Final = struct.Struct(">BI")
 _FACTS: Final = struct.Struct(">BI")
-_HEAD: Final = struct.Struct(">BIBI")
-_JSON_STARTS: Final = frozenset(b'{["-0123456789tfn')
+_VERSION: Final = bytes([VERSION])
+_SEALED_AT: Final = 1 + SEAL_BYTES
+_OUTPUT_AT: Final = _SEALED_AT + _FACTS.size
+_parse: Final = msgspec.json.Decoder().decode
+
+Parse = Callable[[bytes], object]
+"""Reads an output's JSON; raises ValueError, RecursionError or MsgspecError for what is not to be published."""
 
 
-def encode(entries: Iterable[tuple[bytes, Answer]]) -> list[tuple[bytes, bytes]]:
-    """Each key with the value to store under it; answers too large for `MAX_VALUE_BYTES` are left out."""
-    checksum, facts, seal, limit = zlib.crc32, _FACTS.pack, _SEAL.pack, MAX_VALUE_BYTES - _HEAD.size
-    encoded = []
-    for key, answer in entries:
-        output = answer.output
-        if len(output) <= limit:
-            sealed = facts(answer.truncated, answer.tokens) + output
-            encoded.append((key, seal(VERSION, checksum(key + sealed)) + sealed))
-    return encoded
+class Vault:
+    """Writes and reads the values of those who know `secret`.
 
+    Without one (b"") the seal only tells accidents: `parse` must then say whether an output is one of the task's.
+    `name` tells the values of one secret from those of another, and nothing of the secret: it goes into Redis' keys.
+    """
 
-def decode(keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[Answer | None]:
-    """The answers stored under these keys, marked `cached`; None for no value and for anything that `encode` has not
-    made for this very key. Raises ValueError when there are not as many values as keys."""
-    checksum, head, first, sealed_at = zlib.crc32, _HEAD.unpack_from, _HEAD.size, _SEAL.size
-    answers: list[Answer | None] = []
-    for key, value in zip(keys, values, strict=True):
-        answer = None
-        if value is not None and first < len(value) <= MAX_VALUE_BYTES and value[first] in _JSON_STARTS:
-            version, seal, truncated, tokens = head(value)
-            if version == VERSION and seal == checksum(key + value[sealed_at:]):
-                answer = Answer(value[first:], truncated == 1, True, tokens)
-        answers.append(answer)
-    return answers
+    def __init__(self, secret: bytes, parse: Parse = _parse) -> None:
+        self._seal = hashlib.blake2b(key=secret, digest_size=SEAL_BYTES)
+        self._parse = parse
+        self.name = hashlib.blake2b(key=secret, digest_size=6, person=b"streamer").hexdigest() if secret else "open"
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"Vault({self.name})"
+
+    def encode(self, entries: Iterable[tuple[bytes, Answer]]) -> list[tuple[bytes, bytes]]:
+        """Each key with the value to store under it; answers too large for `MAX_VALUE_BYTES` are left out."""
+        copy, facts, limit = self._seal.copy, _FACTS.pack, MAX_VALUE_BYTES - _OUTPUT_AT
+        encoded = []
+        for key, answer in entries:
+            output = answer.output
+            if len(output) <= limit:
+                sealed = facts(answer.truncated, answer.tokens) + output
+                seal = copy()
+                seal.update(key + sealed)
+                encoded.append((key, _VERSION + seal.digest() + sealed))
+        return encoded
+
+    def decode(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[Answer | None]:
+        """The answers stored under these keys, marked `cached`; None for no value and for anything that `encode` has
+        not made for this very key with this secret. Raises ValueError when there are not as many values as keys."""
+        copy, facts, parse = self._seal.copy, _FACTS.unpack_from, self._parse
+        answers: list[Answer | None] = []
+        for key, value in zip(keys, values, strict=True):
+            answer = None
+            if value is not None and _OUTPUT_AT < len(value) <= MAX_VALUE_BYTES and value[0] == VERSION:
+                seal = copy()
+                seal.update(key + value[_SEALED_AT:])
+                if compare_digest(seal.digest(), value[1:_SEALED_AT]):
+                    truncated, tokens = facts(value, _SEALED_AT)
+                    output = value[_OUTPUT_AT:]
+                    try:
+                        parse(output)
+                        answer = Answer(output, truncated == 1, True, tokens)
+                    except (ValueError, RecursionError, msgspec.MsgspecError):
+                        pass
+            answers.append(answer)
+        return answers

@@ -1,12 +1,11 @@
 """A model of one's own beside the transformers: `python:streamer.demo.lstm:LstmSentiment`, an LSTM in plain torch.
 
-Nothing here is streamer's but the shape of the class: `__init__(options)`, `predict(inputs)`, `version`, `probe`.
+Nothing here is streamer's but the shape of the class: `__init__(options)`, `predict(inputs)`, `files`, `probe`.
 `train_lstm.py` trained its weights.
 """
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def read_tokenizer() -> Tokenizer:
 class LstmSentiment:
     """Output `{"label", "score"}`."""
 
-    version = f"lstm-{hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]}" if WEIGHTS.is_file() else "lstm-untrained"
+    files = (WEIGHTS, TOKENIZER)
     probe = "What a lovely day!"
 
     def __init__(self, options: dict[str, Any]) -> None:

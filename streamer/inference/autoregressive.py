@@ -20,6 +20,7 @@ from transformers import PreTrainedConfig
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.device import choose_device, choose_dtype, free_memory, use_threads
+from streamer.inference.identity import of_task
 from streamer.inference.loading import load_config, load_network, load_tokenizer
 from streamer.inference.model import Encoded
 from streamer.inference.options import read_options
@@ -77,6 +78,7 @@ class Autoregressive(ABC):
             tolerance=TOLERANCE if dtype is not torch.float32 else 1e-4,
             max_tokens=self.max_tokens,
             temperature=self.default_temperature,
+            implementation=of_task(spec.task, "torch"),
         )
 
     # --- the task's part ---

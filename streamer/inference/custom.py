@@ -3,7 +3,9 @@
 The class is written to `Predictor`: `__init__(self, options)` and `predict(self, inputs)`, one JSON object an input,
 in order. It may also have
 
-- `version: str`        names what it computes in results and cache keys; else a digest of its source file does;
+- `files: list[str]`    the files and folders that decide its answers, relative to its own file, globs too; [] where it
+  reads none. Only with it are its answers shared through Redis. It may be set by `__init__`, from the options;
+- `version: str`        a part of its revision, beside its code and files;
 - `cacheable: bool`     False when equal inputs may have different outputs (default True);
 - `probe: str`          a text that it always answers (default a plain English sentence);
 - `check_params(params: dict) -> str | None`   says what is wrong with an event's params, without quoting values, or
@@ -15,28 +17,23 @@ in order. It may also have
 from __future__ import annotations
 
 import gc
-import hashlib
 import importlib
 import inspect
-import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.model import (
-    CPU_BATCHING,
-    NON_FINITE,
-    Encoded,
-    Input,
-    NonFinite,
-    unknown_param,
-)
+from streamer.inference.class_identity import identify
+from streamer.inference.fresh_modules import import_fresh
+from streamer.inference.identity import of_python
+from streamer.inference.model import CPU_BATCHING, Encoded, Input, NonFinite, unknown_param
+from streamer.inference.plain import answer_of
+from streamer.inference.reads import Reads
 from streamer.inference.spec import WorkerSpec
 
 _PROBE = "The quick brown fox jumps over the lazy dog."
@@ -59,18 +56,22 @@ class CustomModel:
     batching = CPU_BATCHING
 
     def __init__(self, spec: WorkerSpec, module: str, name: str) -> None:
-        kind = _import(module, name)
-        self._predictor = kind(dict(spec.options))
+        reference, began_ns = f"python:{module}:{name}", time.time_ns()
+        with Reads() as reads:
+            kind = _import(module, name)
+            self._predictor = kind(dict(spec.options))
         self._check = getattr(self._predictor, "check_params", None)
         self._task = spec.task
-        version = getattr(self._predictor, "version", None)
+        identity = identify(reference, kind, self._predictor, reads, began_ns)
         self.card = ModelCard(
             name=f"{module}:{name}",
-            revision=version if isinstance(version, str) and version else _source_digest(kind),
+            revision=identity.revision,
             task=spec.task,
             dtype="custom",
             backend="python",
             cacheable=bool(getattr(self._predictor, "cacheable", True)),
+            implementation=of_python(),
+            shared=identity.shared,
         )
         self.probe = _encode(Input(str(getattr(self._predictor, "probe", _PROBE)), None, {}))
 
@@ -89,12 +90,16 @@ class CustomModel:
             encoded.append(failure if failure is not None else _encode(Input(text, pair, own or {})))
         return encoded
 
-    def forward(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite]:
-        """Ask the class; raises whatever it raises, and TypeError for what is not a JSON object."""
+    def forward(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite | DataFailure]:
+        """Ask the class; raises whatever it raises, and ValueError for outputs of another number. What one of the
+        outputs has wrong is the failure of that one's text alone."""
         outputs = self._predictor.predict([encoded.content for encoded in batch])
         if len(outputs) != len(batch):
             raise ValueError(f"predict gave {len(outputs)} outputs for {len(batch)} inputs")
-        return [_answer(output) for output in outputs]
+        answers = [answer_of(output) for output in outputs]
+        if batch[0] is self.probe and isinstance(failure := answers[0], DataFailure):
+            raise TypeError(failure.message)
+        return answers
 
     def free_memory(self) -> None:
         """Collect what the class let go."""
@@ -115,6 +120,7 @@ class CustomModel:
 
 def _import(module: str, name: str) -> type[Any]:
     """The class, also from the directory that the program was started in, behind all that is installed."""
+    import_fresh()
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -129,37 +135,6 @@ def _import(module: str, name: str) -> type[Any]:
     return kind
 
 
-def _source_digest(kind: type[Any]) -> str:
-    source = inspect.getsourcefile(kind)
-    if source is None:
-        raise ModelError(f"{kind.__module__}:{kind.__qualname__} has no source file: give it a version attribute")
-    return hashlib.sha256(Path(source).read_bytes()).hexdigest()
-
-
 def _encode(given: Input) -> Encoded:
     characters = len(given.text) + len(given.text_pair or "")
     return Encoded(length=1 + characters // _CHARACTERS_A_TOKEN, tokens=0, truncated=False, content=given)
-
-
-def _answer(output: Any) -> Answer | NonFinite:
-    if not isinstance(output, dict):
-        raise TypeError("predict must give a dict an input")
-    plain = _plain(output)
-    return Answer(msgspec.json.encode(plain)) if _finite(plain) else NON_FINITE
-
-
-def _plain(value: Any) -> Any:
-    """Arrays and their scalars into Python's own; JSON's encoder would write their NaN as null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(map(_finite, value.values()))
-    return all(map(_finite, value)) if isinstance(value, list) else True

@@ -169,7 +169,7 @@ class Forwarder:
         self._divide(batch[half:])
         return outcome
 
-    def _announced(self, batch: Batch) -> list[Answer | NonFinite] | _Failure:
+    def _announced(self, batch: Batch) -> Sequence[Answer | NonFinite | DataFailure] | _Failure:
         self._emit(Started([computation.number for computation in batch]))
         began = time.perf_counter()
         outcome = self._attempt([computation.encoded for computation in batch])
@@ -179,7 +179,7 @@ class Forwarder:
             self._computed_tokens += self.batching.computed(_sizes(batch))
         return outcome
 
-    def _attempt(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite] | _Failure:
+    def _attempt(self, batch: Sequence[Encoded]) -> Sequence[Answer | NonFinite | DataFailure] | _Failure:
         """A failure instead of an exception, whose traceback holds the batch's tensors: gone before a retry."""
         try:
             answers = self._model.forward(batch)
@@ -189,30 +189,35 @@ class Forwarder:
         except BaseException as error:  # also SystemExit and the panics of native extensions
             return _Failure(_trouble(error), type(error).__name__, place_of(error))
 
-    def _deliver(self, batch: Batch, answers: list[Answer | NonFinite]) -> None:
-        if NonFinite.NON_FINITE not in answers:
+    def _deliver(self, batch: Batch, answers: Sequence[Answer | NonFinite | DataFailure]) -> None:
+        if all(type(answer) is Answer for answer in answers):
             self._succeeded = True
             self._release()
             self._report_answers([computation.number for computation in batch], answers)  # type: ignore[arg-type]
             return
         finite: list[tuple[int, Answer | DataFailure]] = []
+        refused: list[tuple[int, Answer | DataFailure]] = []
         suspects: list[Computation] = []
         for computation, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Answer):
                 finite.append((computation.number, answer))
+            elif isinstance(answer, DataFailure):
+                refused.append((computation.number, answer))
             else:
                 suspects.append(computation)
         if finite:
             self._succeeded = True
             self._release()
             self._report(finite)
+        if refused:
+            self._report(refused)
         for suspect in suspects:
             self._judge_non_finite(suspect, ran_alone=len(batch) == 1)
 
     def _judge_non_finite(self, suspect: Computation, *, ran_alone: bool) -> None:
         if not ran_alone:
             again = self._announced([suspect])
-            if isinstance(again, _Failure) or isinstance(again[0], Answer):
+            if isinstance(again, _Failure) or again[0] is not NonFinite.NON_FINITE:
                 if isinstance(again, _Failure):
                     self._settle_single(suspect, again)
                 else:

@@ -130,8 +130,9 @@ class Model(Protocol):
         """One entry a text, in order. What no model run could mend is a failure already here."""
         ...
 
-    def forward(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite]:
-        """One entry a computation, in order. May raise: the caller finds out which of the batch is at fault."""
+    def forward(self, batch: Sequence[Encoded]) -> Sequence[Answer | NonFinite | DataFailure]:
+        """One entry a computation, in order; a failure is that one's own. May raise: the caller finds out which of the
+        batch is at fault."""
         ...
 
     def free_memory(self) -> None:

@@ -22,7 +22,9 @@ class NullModel:
     probe = _ENCODED
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self.card = ModelCard(name="null", revision="1", task=spec.task, dtype="none", backend="none")
+        self.card = ModelCard(
+            name="null", revision="1", task=spec.task, dtype="none", backend="none", implementation="null=1"
+        )
 
     def encode(
         self,

@@ -17,6 +17,7 @@ from streamer.errors import ModelError
 from streamer.inference.agreement import FLOAT32_TOLERANCE, Agreement, exact, twin
 from streamer.inference.device import choose_device, choose_dtype, surroundings, use_threads, versions
 from streamer.inference.family import CHECK_TEXTS
+from streamer.inference.identity import of_task
 from streamer.inference.loading import load_config, load_network
 from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, PACKED_WASTE, Sharing
 from streamer.inference.openvino_network import OpenVinoNetwork, installed, open_network
@@ -74,6 +75,7 @@ class TorchModel(Passes):
             device=str(self.device),
             tolerance=self.tolerance if dtype is not torch.float32 else FLOAT32_TOLERANCE,
             max_tokens=self.tokenizer.max_tokens,
+            implementation=of_task(spec.task, backend),
         )
 
     # --- the family's part ---

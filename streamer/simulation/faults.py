@@ -289,7 +289,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "model_fails": (0.4, _ends_by_itself(lambda one, worker: one.workers.break_model(worker), ExitCode.HALTED)),
     "model_replaced": (
         0.4,
-        _ends_by_itself(lambda one, worker: one.workers.replace_model(worker), ExitCode.CONFIGURATION),
+        _ends_by_itself(lambda one, worker: one.workers.replace_model(worker), ExitCode.DEPENDENCY),
     ),
     "read_denied": (
         0.4,

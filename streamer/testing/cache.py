@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from streamer.core import stored
 from streamer.core.pipeline.protocol import CacheAnswered
 from streamer.core.record import Answer
+from streamer.core.stored import Vault
 from streamer.ports import Post
 from streamer.testing.clock import ManualClock
 
@@ -52,9 +52,12 @@ class MemoryCache:
         self._closed = True
 
 
+_VAULT = Vault(bytes(32))
+
+
 def _garbled(keys: list[bytes], answers: list[Answer | None]) -> list[Answer | None]:
     values: list[bytes | None] = []
     for key, answer in zip(keys, answers, strict=True):
-        value = None if answer is None else stored.encode([(key, answer)])[0][1]
+        value = None if answer is None else _VAULT.encode([(key, answer)])[0][1]
         values.append(None if value is None else value[:-2] + bytes([value[-2] ^ 1]) + value[-1:])
-    return stored.decode(keys, values)
+    return _VAULT.decode(keys, values)

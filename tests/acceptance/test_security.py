@@ -140,7 +140,9 @@ def test_nothing_tells_a_secret_or_a_text(secure: Secure, tmp_path: Path) -> Non
         records[15] = Given(b"k", records[15].value, [("traceparent", b"00-%032x-%016x-01" % (7, 7))])
         lab.produce(records)
         url = f"rediss://:{REDIS_PASSWORD}@127.0.0.1:{proxy.port}/0?ssl_ca_certs={secure.certificates.authority}"
-        config = lab.config(cache={"url": url}, options={"cacheable": True})
+        key_file = tmp_path / "cache.key"
+        key_file.write_text(CANARY * 8)
+        config = lab.config(cache={"url": url, "key_file": str(key_file)}, options={"cacheable": True})
         config.write_text(config.read_text().replace(secure.open_servers, secure.servers))
         reader = lab.reader()
         run = lab.start(config)

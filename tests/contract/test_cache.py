@@ -14,9 +14,11 @@ from streamer.cache.late import LateCache
 from streamer.cache.redis_cache import RedisCache
 from streamer.core.pipeline.protocol import CacheAnswered, Input
 from streamer.core.record import Answer
+from streamer.core.stored import Vault
 from streamer.ports import Cache, Post
 from streamer.testing import MemoryCache
 
+VAULT = Vault(b"of these tests")
 MakeCache = Callable[[Post], Cache]
 
 
@@ -52,7 +54,7 @@ def make_cache(request: pytest.FixtureRequest) -> MakeCache:
         return lambda post: MemoryCache(post, shared)
     url = request.getfixturevalue("redis").url
     # A generous time limit: these tests are about what is answered, not about when.
-    make: Callable[[Post], RedisCache] = lambda post: RedisCache(url, ttl_s=60, post=post, timeout_s=5.0)  # noqa: E731
+    make: Callable[[Post], RedisCache] = lambda post: RedisCache(url, VAULT, ttl_s=60, post=post, timeout_s=5.0)  # noqa: E731
     return make if request.param == "redis" else lambda post: LateCache(lambda: make(post), fail)
 
 

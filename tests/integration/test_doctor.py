@@ -371,6 +371,7 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "more memory than there is": (sets("cache.memory_mb=100000000"), "machine.memory", 3),
     "more threads than cores": (sets("pipelines.p.threads=1024"), "machine.cores", 0),
     "a port that is taken": (taken_port, "http.taken", 3),
+    "a key that is too short": (sets("cache.key_file=/dev/null"), "cache.key", 3),
     "no Redis there": (sets("cache.url=redis://127.0.0.1:1/0"), "cache.unreachable", 0),
     "a wrong password for Redis": (redis_with_a_password, "cache.login", 0),
     "a Redis that is full": (full_redis, "cache.unwritable", 0),

@@ -15,25 +15,29 @@ import pytest
 from redis_server import RedisServer
 
 from streamer.cache.events import CacheEvent
-from streamer.cache.gate import KEY_PREFIX
+from streamer.cache.gate import prefix_of
 from streamer.cache.null import NullCache
 from streamer.cache.redis_cache import RedisCache
+from streamer.core.outputs import parser_of
 from streamer.core.pipeline.protocol import CacheAnswered, Input
 from streamer.core.record import Answer
+from streamer.core.stored import Vault
 from streamer.errors import ConfigurationError
 
 TIMEOUT_S = 0.3
+VAULT = Vault(b"of these tests")
+PREFIX = prefix_of(VAULT)
 SLACK_S = 0.5  # for a machine that is busy with other things
 
 
 class User:
     """A cache with its inbox and its counts."""
 
-    def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S, vault: Vault = VAULT) -> None:
         self.inbox: queue.SimpleQueue[Input] = queue.SimpleQueue()
         self.counts: Counter[CacheEvent] = Counter()
         self._lock = threading.Lock()
-        self.cache = RedisCache(url, ttl_s=60, post=self.inbox.put, timeout_s=timeout_s, on_event=self._count)
+        self.cache = RedisCache(url, vault, ttl_s=60, post=self.inbox.put, timeout_s=timeout_s, on_event=self._count)
 
     def _count(self, event: CacheEvent, keys: int) -> None:
         with self._lock:
@@ -69,8 +73,8 @@ def new_key() -> bytes:
 def users() -> Iterator[Callable[..., User]]:
     made: list[User] = []
 
-    def make(url: str, timeout_s: float = TIMEOUT_S) -> User:
-        made.append(User(url, timeout_s))
+    def make(url: str, timeout_s: float = TIMEOUT_S, vault: Vault = VAULT) -> User:
+        made.append(User(url, timeout_s, vault))
         return made[-1]
 
     yield make
@@ -323,7 +327,7 @@ def test_a_user_with_no_more_rights_than_documented(
     users: Callable[..., User], server: RedisServer, better: list[str]
 ) -> None:
     """The rights that the module's text names are enough, with or without that to spare answers."""
-    rights = ["~streamer:1:*", "+mget", "+setex", *better]
+    rights = ["~streamer:2:*", "+mget", "+setex", *better]
     server.command("ACL", "SETUSER", "narrow", "on", ">pw", "resetkeys", "resetpass", ">pw", "-@all", *rights)
     user, keys = users(server.url.replace("redis://", "redis://narrow:pw@")), [new_key() for _ in range(9)]
     for _ in range(2):
@@ -381,14 +385,14 @@ def test_garbage_is_a_miss_and_is_overwritten(users: Callable[..., User], server
     keys = [new_key() for _ in range(6)]
     user.store(*keys)
     until(lambda: user.is_kept(keys[-1]), "never stored")
-    good = control.get(KEY_PREFIX + keys[0])
+    good = control.get(PREFIX + keys[0])
     assert isinstance(good, bytes)
-    control.delete(KEY_PREFIX + keys[0])
-    control.lpush(KEY_PREFIX + keys[0], "a list")
-    control.set(KEY_PREFIX + keys[1], good[:-1] + bytes([good[-1] ^ 1]))
-    control.set(KEY_PREFIX + keys[2], good[:12])
-    control.set(KEY_PREFIX + keys[3], good)
-    control.set(KEY_PREFIX + keys[4], b"")
+    control.delete(PREFIX + keys[0])
+    control.lpush(PREFIX + keys[0], "a list")
+    control.set(PREFIX + keys[1], good[:-1] + bytes([good[-1] ^ 1]))
+    control.set(PREFIX + keys[2], good[:12])
+    control.set(PREFIX + keys[3], good)
+    control.set(PREFIX + keys[4], b"")
     user.counts.clear()
     found, _ = user.look_up(*keys)
     assert found == [None] * 5 + [Answer(b'{"a":1}', cached=True, tokens=3)]
@@ -397,12 +401,63 @@ def test_garbage_is_a_miss_and_is_overwritten(users: Callable[..., User], server
     until(lambda: user.look_up(*keys)[0].count(None) == 0, "the garbage was never replaced")
 
 
+@pytest.mark.case(33)
+def test_what_others_write_is_a_miss_and_counted(users: Callable[..., User], server: RedisServer) -> None:
+    """Whoever may write to Redis, but does not know the secret, decides no answer: not with a value of a secret of
+    its own, nor without one, nor with a right value of another key."""
+    user, control, keys = users(server.url, 5.0), server.client, [new_key() for _ in range(4)]
+    user.store(keys[3])
+    until(lambda: user.is_kept(keys[3]), "never stored")
+    forged = Answer(b'{"label":"forged"}')
+    for key, vault in zip(keys, (Vault(b"of another"), Vault(b"")), strict=False):
+        control.set(PREFIX + key, vault.encode([(key, forged)])[0][1])
+    replayed = control.get(PREFIX + keys[3])
+    assert isinstance(replayed, bytes)
+    control.set(PREFIX + keys[2], replayed)
+    user.counts.clear()
+    assert user.look_up(*keys)[0] == [None] * 3 + [Answer(b'{"a":1}', cached=True, tokens=3)]
+    assert user.counts == {CacheEvent.HIT: 1, CacheEvent.REJECTED: 3}
+
+
+def test_users_of_two_secrets_leave_one_another_alone(users: Callable[..., User], server: RedisServer) -> None:
+    """Each finds its own answer under the same cache key, and neither is told of values that it can't believe."""
+    vaults = (VAULT, Vault(b"of another"), Vault(b"", parser_of("count")))
+    apart, key = [users(server.url, 5.0, vault) for vault in vaults], new_key()
+    for number, user in enumerate(apart):
+        user.cache.store([(key, Answer(b'{"n":%d}' % number))])
+    for number, user in enumerate(apart):
+        until(lambda user=user: user.is_kept(key), "never stored")  # type: ignore[misc]
+        assert user.look_up(key)[0] == [Answer(b'{"n":%d}' % number, cached=True)]
+        assert user.counts[CacheEvent.REJECTED] == 0
+
+
+@pytest.mark.case(33)
+def test_without_a_secret_only_an_output_of_the_task_is_believed(
+    users: Callable[..., User], server: RedisServer
+) -> None:
+    """A forged value is at least an answer: JSON of the task's form, with no more fields than that has."""
+    vault = Vault(b"", parser_of("text-classification"))
+    user, keys = users(server.url, 5.0, vault), [new_key() for _ in range(6)]
+    outputs = [
+        b'{"label":"x","score":0.5}',
+        b'{"label":"x","score":0.5},"id":"someone-else","x":{}',
+        b'{"label":"x","score":0.5,"id":"someone-else"}',
+        b'{"label":"x","score":"0.5"}',
+        b'{"label":"a","label":"x","score":0.5}',
+        b"{this is not JSON",
+    ]
+    for key, output in zip(keys, outputs, strict=True):
+        server.client.set(prefix_of(vault) + key, vault.encode([(key, Answer(output))])[0][1])
+    assert user.look_up(*keys)[0] == [Answer(outputs[0], cached=True)] + [None] * 5
+    assert user.counts == {CacheEvent.HIT: 1, CacheEvent.REJECTED: 5}
+
+
 def test_entries_expire(users: Callable[..., User], server: RedisServer) -> None:
     """Every key has the configured time to live."""
     user, keys = users(server.url), [new_key(), new_key()]
     user.store(*keys)
     until(lambda: user.is_kept(keys[1]), "never stored")
-    ttls = [server.client.ttl(KEY_PREFIX + key) for key in keys]
+    ttls = [server.client.ttl(PREFIX + key) for key in keys]
     assert all(isinstance(ttl, int) and 0 < ttl <= 60 for ttl in ttls)
 
 
@@ -445,14 +500,14 @@ def test_close_writes_what_waits(users: Callable[..., User], server: RedisServer
     for key in keys:
         user.store(key)
     user.cache.close(5)
-    assert server.client.exists(*[KEY_PREFIX + key for key in keys]) == 50
+    assert server.client.exists(*[PREFIX + key for key in keys]) == 50
 
 
 def test_a_url_that_is_none_is_refused_without_being_quoted() -> None:
     """The configuration error names the field and not the password."""
     for url in ("http://:canary@h/0", "redis://:canary@h:port/0"):
         with pytest.raises(ConfigurationError, match=r"cache\.url") as caught:
-            RedisCache(url, 60, lambda fact: None)
+            RedisCache(url, VAULT, 60, lambda fact: None)
         assert "canary" not in str(caught.value)
         assert caught.value.__cause__ is None
 

@@ -238,11 +238,12 @@ def test_what_cannot_load_is_the_configurations_fault() -> None:
 
 
 def test_an_operators_class_gets_pairs_params_and_options() -> None:
-    """And its own version, cacheability and check of params count."""
+    """And its own cacheability and check of params count."""
     spec = WorkerSpec("test", "count", "python:tests.models:Echo", options={"add": 10})
     with Workers(spec) as workers:
         card = workers.cards[0]
-        assert (card.name, card.revision, card.task, card.cacheable) == ("tests.models:Echo", "echo-1", "count", False)
+        assert (card.name, card.task, card.cacheable, card.shared) == ("tests.models:Echo", "count", False, False)
+        assert len(bytes.fromhex(card.revision)) == 32
         outcomes = workers.run(["ab", "ab", "ab"], ["c", None, None], [None, {"times": 3}, {"secret": 1}])
         assert outcomes[:2] == [Answer(b'{"length":13}'), Answer(b'{"length":36}')]
         assert isinstance(outcomes[2], DataFailure)

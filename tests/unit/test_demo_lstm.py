@@ -12,7 +12,7 @@ import torch
 
 from streamer import demo
 from streamer.core.record import Answer
-from streamer.demo import lstm, train_lstm
+from streamer.demo import train_lstm
 from streamer.inference.channel import Done, Started
 from streamer.inference.families import load
 from streamer.inference.forwarder import Computation, Forwarder
@@ -64,9 +64,9 @@ def test_an_answer_does_not_hang_on_its_neighbours(served: Model) -> None:
         assert one["label"] == two["label"] and abs(one["score"] - two["score"]) < 1e-6
 
 
-def test_its_version_is_that_of_its_weights(served: Model) -> None:
-    """Results and cache keys tell one training from another."""
-    assert served.card.revision == lstm.LstmSentiment.version != "lstm-untrained"
+def test_its_answers_are_shared(served: Model) -> None:
+    """It says which files decide them: cache keys tell one training from another."""
+    assert served.card.shared and len(bytes.fromhex(served.card.revision)) == 32
 
 
 def test_the_script_trains_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,8 @@ def test_times(times: ClientTimes, expected: list[str]) -> None:
         (replace(REDIS, cluster=True), ["cache.cluster"]),
         (replace(REDIS, denied=("SETEX",)), ["cache.rights"]),
         (replace(REDIS, version="5.0.3"), ["cache.old"]),
+        (replace(REDIS, key_problem="cache.key_file: f is too short for a key; make another"), ["cache.key!"]),
+        (replace(REDIS, key_exposed=True), ["cache.key_exposed"]),
         (CacheFacts("r:6379"), []),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -21,12 +22,12 @@ json_values = st.recursive(
     max_leaves=6,
 )
 params = st.none() | st.dictionaries(words, json_values, max_size=3)
-fields = st.tuples(words, words, params.map(lambda p: p or {}), words, words, words, st.none() | words, params)
+fields = st.tuples(words, words, params.map(lambda p: p or {}), words, words, words, words, st.none() | words, params)
 
 
 def key_of(values: tuple[Any, ...]) -> bytes:
-    revision, task, options, dtype, backend, text, pair, params = values
-    card = replace(CARD, revision=revision, task=task, dtype=dtype, backend=backend)
+    revision, task, options, dtype, backend, implementation, text, pair, params = values
+    card = replace(CARD, revision=revision, task=task, dtype=dtype, backend=backend, implementation=implementation)
     return Fingerprinter(card, options).keys([TextEvent(text=text, text_pair=pair, params=params)])[0]
 
 
@@ -46,10 +47,10 @@ def test_keys_are_equal_exactly_when_all_fields_are(one: tuple[Any, ...], other:
 
 
 @pytest.mark.case(33, 34)
-@given(fields, st.integers(0, 7), st.data())
+@given(fields, st.integers(0, 8), st.data())
 def test_each_single_field_counts(one: tuple[Any, ...], index: int, data: st.DataObject) -> None:
     """A change in any one field changes the key."""
-    kinds = {2: params.map(lambda p: p or {}), 6: st.none() | words, 7: params}
+    kinds = {2: params.map(lambda p: p or {}), 7: st.none() | words, 8: params}
     changed = data.draw(kinds.get(index, words).filter(lambda value: frozen(value) != frozen(one[index])))
     other = (*one[:index], changed, *one[index + 1 :])
     assert key_of(one) != key_of(other)
@@ -85,6 +86,20 @@ def test_the_order_of_params_does_not_matter(given_params: dict[str, Any]) -> No
     assert Fingerprinter(CARD, given_params).keys(event) == Fingerprinter(CARD, turned).keys(event)
 
 
+def test_values_that_json_writes_alike_are_different_options() -> None:
+    """TOML has infinities, NaN and dates, which a class of the operator's may be given as options."""
+    values = [float("inf"), float("-inf"), float("nan"), None, 1, 1.0, True, date(2026, 1, 1), "2026-01-01"]
+    event = [TextEvent(text="a")]
+    assert len({Fingerprinter(CARD, {"x": value}).keys(event)[0] for value in values}) == len(values)
+
+
+def test_one_gpu_is_as_good_as_another() -> None:
+    """And another kind of device computes other numbers."""
+    devices = ("cpu", "cuda", "cuda:0", "cuda:1")
+    keys = [Fingerprinter(replace(CARD, device=device), {}).keys([TextEvent(text="a")])[0] for device in devices]
+    assert keys[0] != keys[1] == keys[2] == keys[3]
+
+
 def test_an_absent_pair_is_not_an_empty_one() -> None:
     """None and "" are different second texts."""
     absent, empty = Fingerprinter(CARD, {}).keys([TextEvent(text="a"), TextEvent(text="a", text_pair="")])
@@ -116,4 +131,4 @@ def test_the_key_is_stable_between_releases() -> None:
     key = Fingerprinter(CARD, {"top_k": 1}).keys([TextEvent(text="good", text_pair="bad", params={"b": 1, "a": [2]})])[
         0
     ]
-    assert key.hex() == "e6aa053f66737d7f883ae8affe4b7e7c7b1ecbf7433fa97d61208f22dc932b8b"
+    assert key.hex() == "d8ffe42a69bacbe612b00df4518ebe5f9da2dc0e1e23128fb7b266edb8cb6d1e"

@@ -5,8 +5,9 @@ import re
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamer.cache.events import CacheEvent
 from streamer.core.report import BOUNDS
-from streamer.observe import Follow
+from streamer.observe import Follow, on_cache_event
 from streamer.telemetry.catalogue import LATENCY_BOUNDS_S, METRICS, markdown_table
 from streamer.telemetry.metrics import Metrics
 
@@ -167,3 +168,20 @@ def test_a_followed_total_is_counted_once() -> None:
     for _ in range(4):
         follow.look()
     assert added == [0, 3, 0, 2]
+
+
+def test_what_the_shared_cache_counts_is_shown() -> None:
+    """Values that others wrote apart from misses: somebody may be forging answers."""
+    metrics = Metrics("p")
+    count = on_cache_event(metrics)
+    for number, event in enumerate(CacheEvent, 1):
+        count(event, number)
+    shown = {
+        (name, dict(labels).get("tier"), dict(labels)["outcome"]): value
+        for (name, labels), value in samples(metrics).items()
+        if name in ("streamer_cache_lookups_total", "streamer_cache_stores_total")
+    }
+    assert shown[("streamer_cache_lookups_total", "shared", "rejected")] == 1 + list(CacheEvent).index(
+        CacheEvent.REJECTED
+    )
+    assert len(shown) >= len(CacheEvent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.policy import Policy
@@ -370,8 +371,45 @@ class TestEnds:
     def test_a_model_that_changed_on_disk_stops_the_pipeline(self) -> None:
         """One run serves one revision."""
         kit = Kit()
-        kit.feed(WorkerLost(0), Tick(), WorkerReady(0, CARD.__class__("m", "r2", "null", "float32", "torch")))
-        assert kit.of(Finish)[0].exit_code is ExitCode.CONFIGURATION
+        kit.feed(WorkerLost(0), Tick(), WorkerReady(0, replace(CARD, revision="r2")))
+        (finish,) = kit.of(Finish)
+        assert finish.exit_code is ExitCode.DEPENDENCY and "changed" in finish.message
+
+    @pytest.mark.case(34)
+    def test_work_of_the_old_model_never_goes_to_the_new_one(self) -> None:
+        """What a lost worker held is lent to nobody once the new one is another model: no result, nothing kept."""
+        kit = Kit(Policy("p", lru_bytes=1 << 20, shared_cache=True))
+        kit.feed(taken(1, segment(["a"])))
+        kit.feed(CacheAnswered(kit.of(LookUp)[0].lookup, [None]))
+        before = len(kit.of(Dispatch))
+        kit.feed(WorkerLost(0), Tick(), WorkerReady(0, replace(CARD, revision="r2")), Tick())
+        assert len(kit.of(Dispatch)) == before
+        assert not kit.settles() and not kit.of(Store)
+
+    @pytest.mark.parametrize(
+        "other", [{"dtype": "bfloat16"}, {"backend": "openvino"}, {"device": "cuda:0"}, {"implementation": "of later"}]
+    )
+    def test_a_worker_that_computes_in_another_way_serves_and_is_not_kept(self, other: dict[str, str]) -> None:
+        """The keys say how the first worker computes: another one's answers are published and stored nowhere."""
+        kit = Kit(Policy("p", lru_bytes=1 << 20, shared_cache=True))
+        kit.feed(WorkerLost(0), Tick(), WorkerReady(0, replace(CARD, **other)))
+        for number, kept in ((1, False), (2, True)):
+            kit.feed(taken(number, segment(["a"], first=number)))
+            kit.feed(CacheAnswered(kit.of(LookUp)[-1].lookup, [None]))
+            kit.answer(kit.last_work())
+            assert len(kit.settles()) == number
+            kit.feed(Settled(kit.settles()[-1].settle))
+            assert bool(kit.of(Store)) is kept and bool(len(kit.pipeline.lru or ())) is kept
+            kit.feed(WorkerLost(0), Tick(), WorkerReady(0, CARD))
+
+    def test_a_model_that_is_not_shared_is_kept_in_memory_alone(self) -> None:
+        """No look-up and no store, but the second time its answer comes from memory."""
+        kit = Kit(Policy("p", lru_bytes=1 << 20, shared_cache=True), replace(CARD, shared=False))
+        kit.feed(taken(1, segment(["a"])))
+        kit.answer(kit.last_work())
+        assert not kit.of(LookUp) and not kit.of(Store)
+        kit.feed(Settled(kit.settles()[-1].settle), taken(2, segment(["a"], first=1)))
+        assert len(kit.of(Dispatch)) == 1 and len(kit.settles()) == 2
 
 
 def test_code_is_a_data_failure_stage() -> None:

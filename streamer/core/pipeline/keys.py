@@ -22,7 +22,7 @@ def keys_for(card: ModelCard, policy: Policy, *, cached: bool) -> Keys:
         return UniqueKeys().keys
     keys: Keys = plain_keys
     if cached:
-        keys = Fingerprinter(card, policy.options).keys  # type: ignore[assignment]
+        keys = Fingerprinter(card, policy.settings).keys  # type: ignore[assignment]
     return keys if card.temperature is None else RepeatableKeys(keys, card.temperature).keys
 
 

@@ -93,6 +93,8 @@ class Pipeline:
         self._codec = codec
         self._keys: Keys = plain_keys
         self._lookups: dict[int, list[Flight]] = {}
+        self._strangers: set[int] = set()
+        """Workers that compute in another way than the keys say: what they answer is published, and kept nowhere."""
         self._revoking: dict[int, Revoking] = {}
         self._number = 0
         self._deadline = float("inf")
@@ -209,7 +211,7 @@ class Pipeline:
         return self.flights.join(keys, events, segment, indexes)  # type: ignore[arg-type]
 
     def _look_up(self, fresh: list[Flight]) -> None:
-        if self.policy.shared_cache and self._cacheable:
+        if self._shared:
             if self._samples:
                 self.fleet.enqueue([flight for flight in fresh if type(flight.key) is int])
                 fresh = [flight for flight in fresh if type(flight.key) is not int]
@@ -236,8 +238,10 @@ class Pipeline:
     # --- workers -------------------------------------------------------------------------------------------------
 
     @property
-    def _cacheable(self) -> bool:
-        return self.card is not None and self.card.cacheable
+    def _shared(self) -> bool:
+        """Whether answers are looked up in the shared cache and written there."""
+        card = self.card
+        return self.policy.shared_cache and card is not None and card.cacheable and card.shared
 
     @property
     def _samples(self) -> bool:
@@ -250,17 +254,22 @@ class Pipeline:
             self.card = fact.model
             if not fact.model.cacheable:
                 self.lru = None
-            cached = self.lru is not None or self.policy.shared_cache
-            self._keys = keys_for(fact.model, self.policy, cached=cached)
+            self._keys = keys_for(fact.model, self.policy, cached=self.lru is not None or self._shared)
             if self.phase is Phase.LOADING:
                 self.phase = Phase.RUNNING
             self._commands.append(Join(fact.model))
         elif fact.model.revision != self.card.revision:
+            # Nothing is published of it: all results of a run carry the first card's revision.
             self._finish(
-                ExitCode.CONFIGURATION,
-                f"the files of model {self.card.name} changed while the pipeline ran (revision "
-                f"{self.card.revision[:12]} became {fact.model.revision[:12]}): restart it to serve the new ones",
+                ExitCode.DEPENDENCY,
+                f"what model {self.card.name} is read from changed while the pipeline ran (revision "
+                f"{self.card.revision[:12]} became {fact.model.revision[:12]} when worker {fact.worker} started): "
+                "restart it to serve the new one",
             )
+        elif _way(fact.model) != _way(self.card):
+            self._strangers.add(fact.worker)
+        else:
+            self._strangers.discard(fact.worker)
 
     def _worker_lost(self, fact: WorkerLost, now: float) -> None:
         if fact.failure is FailureClass.CODE:
@@ -272,7 +281,8 @@ class Pipeline:
     def _forward_done(self, fact: ForwardDone, now: float) -> None:
         flights, outcomes = self.fleet.done(fact, now)
         self.flow.ended_records += self.flights.land(flights, outcomes)
-        if not self._cacheable or (self.lru is None and not self.policy.shared_cache):
+        shared = self._shared
+        if (self.lru is None and not shared) or fact.worker in self._strangers:
             return
         answers: list[tuple[bytes, Answer]] = [
             (flight.key, outcome)  # type: ignore[misc]
@@ -281,7 +291,7 @@ class Pipeline:
         ]
         if self.lru is not None:
             self.lru.put_many(answers)
-        if self.policy.shared_cache and answers:
+        if shared and answers:
             self._commands.append(Store(answers))
 
     # --- settling ------------------------------------------------------------------------------------------------
@@ -367,6 +377,11 @@ class Pipeline:
             self._dropped(self.ledger.drop(revoking.partitions))
             del self._revoking[epoch]
             self._commands.append(Release(epoch))
+
+
+def _way(card: ModelCard) -> tuple[str, ...]:
+    """How a worker computes: one of several may be without a faster way that the first one found."""
+    return card.dtype, card.backend, card.device_kind, card.implementation
 
 
 def _convict(segment: Segment, verdict: DataFailure) -> None:

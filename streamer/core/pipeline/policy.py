@@ -10,7 +10,10 @@ from streamer.core.pipeline.breaker import BreakerPolicy
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One pipeline's settings. `lru_bytes` 0 is no cache in memory; `shared_cache` says whether to ask a shared one."""
+    """One pipeline's settings. `lru_bytes` 0 is no cache in memory; `shared_cache` says whether to ask a shared one.
+
+    `settings` are those that may change an answer: they are part of every cache key.
+    """
 
     name: str
     workers: int = 1
@@ -18,6 +21,6 @@ class Policy:
     budget_bytes: int = 64 << 20
     lru_bytes: int = 0
     shared_cache: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     max_spans_per_s: int = 500
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

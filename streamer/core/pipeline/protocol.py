@@ -167,8 +167,10 @@ Input = (
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """What a worker serves. `revision` is the digest of the model's files (or its class's own version).
+    """What a worker serves. `revision` is the digest of all that the model was read from: files, and code of its own.
 
+    `implementation` names what computes with it, with the versions that an answer may hang on. `shared` is false where
+    the revision may miss something that the model reads: then its answers stay in this process's memory.
     `temperature` is that of events which name none, where the model can sample; None where it never does.
     """
 
@@ -183,6 +185,13 @@ class ModelCard(msgspec.Struct, frozen=True):
     cacheable: bool = True
     load_s: float = 0.0
     temperature: float | None = None
+    implementation: str = ""
+    shared: bool = True
+
+    @property
+    def device_kind(self) -> str:
+        """Of `device`, without which one of several it is: cpu, cuda."""
+        return self.device.partition(":")[0]
 
 
 # --- wishes --------------------------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
-"""Rules on Redis. The cache changes cost and never an answer, so that nothing here keeps a pipeline from running."""
+"""Rules on the shared cache. Nothing that Redis does keeps a pipeline from running; a wrong key file does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from streamer.core.facts import CacheFacts
-from streamer.ops.doctor.finding import Finding, warning
+from streamer.ops.doctor.finding import Finding, error, warning
 
 _OLDEST = (6, 2)
 _NOTHING_SHARED = "every look-up is a miss"
@@ -13,6 +13,16 @@ _NOTHING_SHARED = "every look-up is a miss"
 
 def judge(cache: CacheFacts) -> Iterator[Finding]:
     """What is wrong with the shared cache."""
+    if cache.key_problem:
+        what, _, mend = cache.key_problem.rpartition("; ")
+        yield error("cache.key", "cache.key_file", what.removeprefix("cache.key_file: "), mend)
+    if cache.key_exposed:
+        yield warning(
+            "cache.key_exposed",
+            "cache.key_file",
+            "every user of this machine may read it: who knows it can write answers that are believed",
+            "chmod 600 FILE",
+        )
     where = f"Redis at {cache.address}"
     if cache.login:
         yield warning(
@@ -42,7 +52,7 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
             "cache.rights",
             where,
             f"its user may not use {', '.join(cache.denied)}",
-            "ACL SETUSER NAME ~streamer:1:* +mget +setex +client|reply",
+            "ACL SETUSER NAME ~streamer:2:* +mget +setex +client|reply",
         )
     if cache.unwritable:
         full = cache.unwritable == "OOM"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamer.config import Config, KafkaConfig, PipelineConfig
+from streamer.config import CacheConfig, Config, KafkaConfig, PipelineConfig
 from streamer.core.facts import (
     BrokerFacts,
     CacheFacts,
@@ -61,7 +61,7 @@ class World:
     property_problem: Callable[[KafkaConfig], str]
     client_times: Callable[[KafkaConfig, PipelineConfig], ClientTimes]
     slot_is_held: Callable[[PipelineConfig], bool]
-    cache: Callable[[str], CacheFacts]
+    cache: Callable[[CacheConfig], CacheFacts]
     machine: Callable[[Iterable[str]], MachineFacts]
     plan: Callable[[str], tuple[int, int]]
     model: Callable[[str, bool], ModelFacts]
