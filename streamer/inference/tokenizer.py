@@ -35,8 +35,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 class TextTokenizer:
     """A model's fast tokenizer. `max_tokens` is the most that the model reads in one row, special tokens included."""
 
-    def __init__(self, path: Path, config: Any, windowed_side: int = 0) -> None:
-        """`windowed_side` says which text of a pair is read in windows; the other stands whole in each."""
+    def __init__(self, path: Path, config: Any) -> None:
         tokenizer = load_tokenizer(path)
         if not tokenizer.is_fast:
             raise ModelError("the tokenizer of the model has no fast form (tokenizer.json)")
@@ -44,7 +43,7 @@ class TextTokenizer:
         self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.takes_type_ids = "token_type_ids" in tokenizer.model_input_names
         self._lower_case = bool(read_json(path / "sentence_bert_config.json").get("do_lower_case", False))
-        self._windowed_side = windowed_side
+        self._cut_side: int | None = None
         self.pad_id = int(tokenizer.pad_token_id or 0)
         self.pads_left = tokenizer.padding_side == "left"
         self.mask_token: str | None = tokenizer.mask_token
@@ -69,6 +68,12 @@ class TextTokenizer:
         """Whether a piece that goes on with a word is marked, as `##` does."""
         return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
 
+    def cut_only(self, side: int) -> None:
+        """From now on cut the text of this side of a pair, or read it in windows, and leave the other whole. Without it
+        the longer one is cut, token by token, as plain transformers does."""
+        self._cut_side = side
+        self._truncate()
+
     def decode(self, token: int) -> str:
         """A token as text."""
         return self._tokenizer.decode([token], skip_special_tokens=False)
@@ -81,14 +86,19 @@ class TextTokenizer:
         """Whether more of the text lies beyond this encoding."""
         return len(encoding) >= self.max_tokens and bool(encoding.overflowing)
 
-    def encode(self, given: Sequence[Given], *, offsets: bool = False) -> list[tokenizers.Encoding]:
-        """All in one call, each cut at `max_tokens`. `offsets` are of characters in `given`, and cost time."""
+    def encode(self, given: Sequence[Given], *, offsets: bool = False) -> list[tokenizers.Encoding | DataFailure]:
+        """All in one call, each cut at `max_tokens`. `offsets` are of characters in `given`, and cost time. Fails for a
+        pair whose text that is not cut fills the row."""
         limit = self.max_tokens * _CHARACTERS_A_TOKEN
-        cut = {index: _cut(one, limit) for index, one in enumerate(given) if _characters(one) > limit}
-        encodings = self._encode([cut.get(index, one) for index, one in enumerate(given)] if cut else given, offsets)
+        cut = {index: self._cut(one, limit) for index, one in enumerate(given) if _characters(one) > limit}
+        encodings = self._encode_each(
+            [cut.get(index, one) for index, one in enumerate(given)] if cut else given, offsets
+        )
         for index in cut:
-            if not encodings[index].overflowing:  # many characters a token: the cut text may not reach the limit
-                encodings[index] = self._encode([given[index]], offsets)[0]
+            encoding = encodings[index]
+            # Many characters a token: the cut text may not reach the limit.
+            if isinstance(encoding, tokenizers.Encoding) and not encoding.overflowing:
+                encodings[index] = self._encode_each([given[index]], offsets)[0]
         return encodings
 
     def windows(self, given: Given, *, offsets: bool = False) -> list[tokenizers.Encoding] | DataFailure:
@@ -102,7 +112,7 @@ class TextTokenizer:
             if room < max(2, self.max_tokens // 4):
                 message = f"one text of the pair leaves the other less than a quarter of {self.max_tokens} tokens"
                 return DataFailure(Code.INFER_TOO_LONG, message)
-            self._truncate(self._stride(room), ("only_first", "only_second")[self._side(given)])
+            self._truncate(self._stride(room), self._side(given))
             (first,) = self._encode([given], offsets)
         finally:
             self._truncate()
@@ -112,10 +122,32 @@ class TextTokenizer:
         return min(room // 2, _STRIDE_TOKENS)
 
     def _side(self, given: Given) -> int:
-        return self._windowed_side if isinstance(given, tuple) else 0
+        return self._cut_side or 0 if isinstance(given, tuple) else 0
 
-    def _truncate(self, stride: int = 0, strategy: str = "longest_first") -> None:
+    def _truncate(self, stride: int = 0, side: int | None = None) -> None:
+        side = self._cut_side if side is None else side
+        strategy = "longest_first" if side is None else ("only_first", "only_second")[side]
         self._tokenizer.enable_truncation(self.max_tokens, stride=stride, strategy=strategy)
+
+    def _encode_each(self, given: Sequence[Given], offsets: bool) -> list[tokenizers.Encoding | DataFailure]:
+        """One by one where a pair can't be cut: the library then encodes none."""
+        try:
+            return list(self._encode(given, offsets))
+        except Exception as error:  # the library's own class is the base of all
+            if self._cut_side is None or "Truncation error" not in str(error):
+                raise
+        if len(given) == 1:
+            message = (
+                f"what is asked of the text leaves it no room in the {self.max_tokens} tokens that the model reads"
+            )
+            return [DataFailure(Code.INFER_TOO_LONG, message)]
+        return [self._encode_each([one], offsets)[0] for one in given]
+
+    def _cut(self, given: Given, limit: int) -> Given:
+        if isinstance(given, str):
+            return given[:limit]
+        first, second = given
+        return first if self._cut_side == 1 else first[:limit], second if self._cut_side == 0 else second[:limit]
 
     def _encode(self, given: Sequence[Given], offsets: bool) -> list[tokenizers.Encoding]:
         encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
@@ -137,7 +169,3 @@ def _longest(path: Path, config: Any, tokenizer_limit: int) -> int:
 
 def _characters(given: Given) -> int:
     return len(given) if isinstance(given, str) else max(len(given[0]), len(given[1]))
-
-
-def _cut(given: Given, limit: int) -> Given:
-    return given[:limit] if isinstance(given, str) else (given[0][:limit], given[1][:limit])

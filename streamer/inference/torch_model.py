@@ -51,7 +51,7 @@ class TorchModel(Family):
         revision = digest(located.path, names)
         with view(located.path, names) as path:
             self.config = load_config(path)
-            self.tokenizer = TextTokenizer(path, self.config, self.windowed_side)
+            self.tokenizer = TextTokenizer(path, self.config)
             self.read_options(path, spec.options)
             self.device = choose_device(spec.device, worker)
             self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING

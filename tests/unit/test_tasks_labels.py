@@ -1,4 +1,4 @@
-"""Tasks that end in labels, against plain transformers: text- and token-classification, zero-shot."""
+"""Tasks that end in labels, against plain transformers: text-classification, zero-shot and rerank."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import torch
 from transformers import pipeline
 
 from streamer.errors import ModelError
-from tests.tiny_models import BERT, DEBERTA, DISTILBERT, ELECTRA, MODERNBERT, MPNET, ROBERTA, tiny
+from tests.tiny_models import BERT, DEBERTA, ELECTRA, MODERNBERT, MPNET, ROBERTA, tiny
 from tests.unit.tasks_kit import TEXTS, Event, counted_passes, model_of, near, outputs, reference
 
 # DeBERTa compiles parts of itself by torch.jit at import.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 
-ENTITY_LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC")
 NLI_LABELS = ("contradiction", "neutral", "entailment")
 PAIRS = [*((text, "it was") for text in TEXTS[:4]), ("the film", ""), ("?", TEXTS[6])]
 
@@ -37,38 +36,6 @@ def test_text_classification_is_what_transformers_says(architecture: str, tmp_pa
         assert [one["label"] for one in output["scores"]] == [network.config.id2label[i] for i in order.tolist()]
         assert [one["score"] for one in output["scores"]] == near(scores[order])
         assert (output["label"], output["score"]) == tuple(output["scores"][0].values())
-
-
-@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
-@pytest.mark.parametrize("architecture", [BERT, ROBERTA, DISTILBERT, DEBERTA])
-def test_entities_are_those_of_the_pipeline(architecture: str, tmp_path: Path) -> None:
-    """Labels, characters and scores of transformers' pipeline, by each of its strategies."""
-    path = tiny(tmp_path, architecture, "ForTokenClassification", labels=ENTITY_LABELS)
-    network, tokenizer = reference(path, "ForTokenClassification")
-    found = 0
-    for strategy in ("none", "simple", "first", "average", "max"):
-        theirs = pipeline("token-classification", network, tokenizer=tokenizer, aggregation_strategy=strategy)
-        model = model_of(path, "token-classification", aggregation=strategy)
-        for text, output in zip(TEXTS, outputs(model, [*TEXTS]), strict=True):
-            expected = theirs(text)
-            ours = output["entities"]
-            key = "entity" if strategy == "none" else "entity_group"
-            assert [(one["label"], one["start"], one["end"]) for one in ours] == [
-                (one[key], one["start"], one["end"]) for one in expected
-            ]
-            assert [one["score"] for one in ours] == near([float(one["score"]) for one in expected])
-            assert [one["text"] for one in ours] == [text[one["start"] : one["end"]] for one in ours]
-            found += len(ours)
-    assert found > 50
-
-
-def test_labels_to_leave_out(tmp_path: Path) -> None:
-    """By option; a text may have no entity at all."""
-    path = tiny(tmp_path, BERT, "ForTokenClassification", labels=ENTITY_LABELS)
-    everything = outputs(model_of(path, "token-classification", aggregation="none", ignore=[]), [*TEXTS])
-    assert {one["label"] for output in everything for one in output["entities"]} >= {"O", "B-PER"}
-    nothing = outputs(model_of(path, "token-classification", aggregation="none", ignore=ENTITY_LABELS), [*TEXTS])
-    assert all(output == {"entities": []} for output in nothing)
 
 
 @pytest.mark.parametrize("architecture", [BERT, ROBERTA, ELECTRA])
