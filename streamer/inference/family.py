@@ -69,6 +69,8 @@ class Family(ABC):
     """Whether the task can read a long text in windows; each of its computations then asks for one row."""
     offsets: ClassVar[bool] = False
     """Whether `details` reads the character offsets of encodings."""
+    reads_mask: ClassVar[bool] = False
+    """Whether the mask token in a text stays one where `special_tokens_in_text` is `text`."""
     token_rows: ClassVar[bool] = False
     """Whether the network's numbers are of each token, not of each row."""
 

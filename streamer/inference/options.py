@@ -3,7 +3,10 @@ configuration can be checked without it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+import difflib
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -154,7 +157,31 @@ OPTIONS: Final[dict[str, type[msgspec.Struct]]] = {
 
 def read_options(kind: type[_Options], options: dict[str, Any], task: str) -> _Options:
     """A task's options, checked. Raises `ModelError`."""
-    try:
-        return msgspec.convert(options, kind)
-    except msgspec.ValidationError as error:
-        raise ModelError(f"options of task {task}: {error}") from None
+    problems = [f"option {name}: {text}" for name, text in refusals(kind, options, task)]
+    if problems:
+        raise ModelError("; ".join(problems))
+    return msgspec.convert(options, kind)
+
+
+def refusals(kind: type[msgspec.Struct], options: dict[str, Any], task: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with a task's options: the name of each, and what it takes instead."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    for name, value in options.items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            mend = f'did you mean "{near[0]}"? ' if near else ""
+            yield name, f"task {task} has no such option; {mend}it has {', '.join(fields)}"
+            continue
+        try:
+            msgspec.convert(value, fields[name].type)
+        except msgspec.ValidationError as error:
+            values = _values(fields[name].type)
+            yield name, f"write one of {', '.join(values)}" if values else str(error)
+
+
+def _values(kind: Any) -> list[str]:
+    """The values of an option that takes one of a few texts."""
+    if get_origin(kind) is Literal:
+        return [json.dumps(value) for value in get_args(kind)]
+    found = [_values(one) for one in get_args(kind) if one is not type(None)]
+    return found[0] if len(found) == 1 else []

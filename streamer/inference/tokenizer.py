@@ -35,12 +35,17 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 class TextTokenizer:
     """A model's fast tokenizer. `max_tokens` is the most that the model reads in one row, special tokens included."""
 
-    def __init__(self, path: Path, config: Any) -> None:
+    def __init__(self, path: Path, config: Any, *, special_as_text: bool = False, keeps_mask: bool = False) -> None:
+        """`special_as_text` splits special tokens in a text like any letters; with `keeps_mask` the mask stays one."""
         tokenizer = load_tokenizer(path)
         if not tokenizer.is_fast:
             raise ModelError("the tokenizer of the model has no fast form (tokenizer.json)")
         # A copy of its own: the object is not safe to share between threads.
-        self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        copied = tokenizer.backend_tokenizer.to_str()
+        self._tokenizer = tokenizers.Tokenizer.from_str(
+            _with_plain(copied, tokenizer.mask_token) if keeps_mask else copied
+        )
+        self._tokenizer.encode_special_tokens = special_as_text
         self.takes_type_ids = "token_type_ids" in tokenizer.model_input_names
         self._lower_case = bool(read_json(path / "sentence_bert_config.json").get("do_lower_case", False))
         self._cut_side: int | None = None
@@ -153,6 +158,14 @@ class TextTokenizer:
         encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
         encodings: list[tokenizers.Encoding] = encode(given)
         return encodings
+
+
+def _with_plain(tokenizer: str, token: str) -> str:
+    """A tokenizer.json where this token is added, but not special."""
+    content = msgspec.json.decode(tokenizer)
+    for added in content["added_tokens"]:
+        added["special"] &= added["content"] != token
+    return msgspec.json.encode(content).decode()
 
 
 def _longest(path: Path, config: Any, tokenizer_limit: int) -> int:

@@ -51,7 +51,10 @@ class TorchModel(Family):
         revision = digest(located.path, names)
         with view(located.path, names) as path:
             self.config = load_config(path)
-            self.tokenizer = TextTokenizer(path, self.config)
+            as_text = spec.options.get("special_tokens_in_text") == "text"
+            self.tokenizer = TextTokenizer(
+                path, self.config, special_as_text=as_text, keeps_mask=as_text and self.reads_mask
+            )
             self.read_options(path, spec.options)
             self.device = choose_device(spec.device, worker)
             self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
