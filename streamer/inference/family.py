@@ -65,8 +65,6 @@ class Family(ABC):
     tolerance: ClassVar[float]
     takes_pair: ClassVar[bool] = False
     params: ClassVar[type[msgspec.Struct]] = NoParams
-    windows: ClassVar[bool] = False
-    """Whether the task can read a long text in windows; each of its computations then asks for one row."""
     offsets: ClassVar[bool] = False
     """Whether `details` reads the character offsets of encodings."""
     reads_mask: ClassVar[bool] = False

@@ -47,7 +47,6 @@ class FillMask(TorchModel):
 
     tolerance = 0.03  # of a probability
     params = FillMaskParams
-    converts = False
     reads_mask = True
 
     def read_options(self, path: Path, options: dict[str, Any]) -> None:

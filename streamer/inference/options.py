@@ -157,9 +157,8 @@ OPTIONS: Final[dict[str, type[msgspec.Struct]]] = {
 
 def read_options(kind: type[_Options], options: dict[str, Any], task: str) -> _Options:
     """A task's options, checked. Raises `ModelError`."""
-    problems = [f"option {name}: {text}" for name, text in refusals(kind, options, task)]
-    if problems:
-        raise ModelError("; ".join(problems))
+    for name, text in refusals(kind, options, task):
+        raise ModelError(f"options.{name}: {text}")
     return msgspec.convert(options, kind)
 
 
@@ -175,13 +174,13 @@ def refusals(kind: type[msgspec.Struct], options: dict[str, Any], task: str) -> 
         try:
             msgspec.convert(value, fields[name].type)
         except msgspec.ValidationError as error:
-            values = _values(fields[name].type)
-            yield name, f"write one of {', '.join(values)}" if values else str(error)
+            wanted = _wanted(fields[name].type)
+            yield name, f"it must be {wanted}" if wanted else str(error)
 
 
-def _values(kind: Any) -> list[str]:
-    """The values of an option that takes one of a few texts."""
+def _wanted(kind: Any) -> str:
+    """The values of an option that takes one of a few, or what its `Meta` says that it is."""
     if get_origin(kind) is Literal:
-        return [json.dumps(value) for value in get_args(kind)]
-    found = [_values(one) for one in get_args(kind) if one is not type(None)]
-    return found[0] if len(found) == 1 else []
+        return f"one of {', '.join(map(json.dumps, get_args(kind)))}"
+    own = [meta.description for meta in getattr(kind, "__metadata__", ()) if meta.description]
+    return next(filter(None, [*own, *map(_wanted, get_args(kind))]), "")

@@ -60,7 +60,6 @@ class QuestionAnswering(TorchModel):
     params = QuestionParams
     offsets = True
     token_rows = True
-    windows = True
 
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Models whose tokenizer pads on the left were trained with the text before the question."""

@@ -25,7 +25,6 @@ class TextClassification(TorchModel):
 
     tolerance = 0.03  # of a probability
     takes_pair = True
-    windows = True
 
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """The activation is the config's problem type, or the option's."""

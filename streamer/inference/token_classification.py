@@ -53,7 +53,6 @@ class TokenClassification(TorchModel):
     tolerance = 0.03  # of a probability
     offsets = True
     token_rows = True
-    windows = True
 
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Labels are the config's."""

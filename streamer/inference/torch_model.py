@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import ModelError
+from streamer.inference.checks import CONVERTED
 from streamer.inference.device import choose_device, choose_dtype, free_memory, use_threads
 from streamer.inference.family import Family, Numbers
 from streamer.inference.loading import load_config, load_network
@@ -40,9 +41,6 @@ OPENVINO_PARAMETERS = 5_000_000
 class TorchModel(Family):
     """A family's transformers model. The family says what network to load and what its numbers are: probabilities, a
     vector …"""
-
-    converts: ClassVar[bool] = True
-    """Whether the family only calls its network, so that another backend can run it."""
 
     def __init__(self, spec: WorkerSpec, located: Located, worker: int) -> None:
         self._spec = spec
@@ -260,7 +258,7 @@ class TorchModel(Family):
             return f"it runs on the CPU, and the device is {self.device}"
         if self._spec.compile:
             return "compile = true is torch's"
-        if not self.converts:
+        if self._spec.task not in CONVERTED:
             return f"task {self._spec.task} reaches into its network"
         if not asked and sum(weights.numel() for weights in self.network.parameters()) < OPENVINO_PARAMETERS:
             return "it is too small to be worth converting"
