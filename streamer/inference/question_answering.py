@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +18,7 @@ from streamer.inference.family import CHECK_TEXTS, Asked, Numbers, groups
 from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import QuestionAnsweringOptions
-from streamer.inference.spans import outward, visible, words_of
+from streamer.inference.spans import outward, visible, word
 from streamer.inference.torch_model import TorchModel
 
 
@@ -30,12 +29,21 @@ class QuestionParams(msgspec.Struct, frozen=True):
 
 
 class Window(msgspec.Struct, frozen=True, gc=False):
-    """One row's tokens of the text, from `first` on: of each the characters of the word that it is part of. `cls` is
-    the place of the token that stands for no answer, -1 for none."""
+    """One row's tokens of the text, from `first` on: the number of each one's word, and its characters. `cls` is the
+    place of the token that stands for no answer, -1 for none."""
 
     first: int
-    words: list[tuple[int, int]]
+    words: list[int | None]
+    offsets: list[tuple[int, int]]
     cls: int
+
+
+class Asking(msgspec.Struct, frozen=True, gc=False):
+    """The text, its windows, and what was cut off of its last word."""
+
+    text: str
+    windows: list[Window]
+    beyond: list[tuple[int, int]]
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):
@@ -85,30 +93,23 @@ class QuestionAnswering(TorchModel):
         """Questions about the known texts."""
         return [Input(text, None, {"question": "What happened?"}) for text in CHECK_TEXTS]
 
-    def details(self, asked: Asked, encodings: list[tokenizers.Encoding]) -> tuple[str, list[Window]]:
+    def details(self, asked: Asked, encodings: list[tokenizers.Encoding]) -> Asking:
         """The text, and where its words stand in each row."""
-        text: str = asked.own
-        rows = [self._tokens(encoding) for encoding in encodings]
-        words = words_of(text, chain(*(tokens for _, tokens in rows), self._beyond(encodings)))
-        return text, [
-            Window(first, _aligned(text, tokens, words), self._cls(encoding))
-            for encoding, (first, tokens) in zip(encodings, rows, strict=True)
-        ]
+        windows = [self._window(encoding) for encoding in encodings]
+        overflowing = encodings[0].overflowing if len(windows) == 1 and windows[0].words else []
+        return Asking(asked.own, windows, list(self._beyond(windows[0], overflowing)))
 
-    def _tokens(self, encoding: tokenizers.Encoding) -> tuple[int, list[tuple[int, int, int]]]:
-        """The place of the text's first token, and of each the number of its word, its start and its end."""
+    def _window(self, encoding: tokenizers.Encoding) -> Window:
         places = [place for place, side in enumerate(encoding.sequence_ids) if side == self._side]
-        words, offsets = encoding.word_ids, encoding.offsets
-        return (places or [0])[0], [(-1 if (word := words[at]) is None else word, *offsets[at]) for at in places]
+        own = slice(places[0], places[-1] + 1) if places else slice(0)
+        return Window(own.start or 0, encoding.word_ids[own], encoding.offsets[own], self._cls(encoding))
 
-    def _beyond(self, encodings: list[tokenizers.Encoding]) -> Iterator[tuple[int, int, int]]:
-        """The tokens of the last word that were cut off."""
-        _, read = self._tokens(encodings[-1])
-        for overflow in encodings[0].overflowing if len(encodings) == 1 and read else ():
-            _, tokens = self._tokens(overflow)
-            own = [token for token in tokens if token[0] == read[-1][0]]
+    def _beyond(self, window: Window, overflowing: list[tokenizers.Encoding]) -> Iterator[tuple[int, int]]:
+        for encoding in overflowing:
+            rest = self._window(encoding)
+            own = [at for number, at in zip(rest.words, rest.offsets, strict=True) if number == window.words[-1]]
             yield from own
-            if len(own) < len(tokens):
+            if len(own) < len(rest.words):
                 return
 
     def _cls(self, encoding: tokenizers.Encoding) -> int:
@@ -133,8 +134,7 @@ class QuestionAnswering(TorchModel):
         encode = msgspec.json.Encoder().encode
         outputs = []
         for one, own in zip(batch, groups(batch, numbers), strict=True):
-            text, windows = one.content.own
-            spans = self._best(text, windows, own)
+            spans = self._best(one.content.own, own)
             output: dict[str, Any] = msgspec.structs.asdict(spans[0])
             if self._options.top_k > 1:
                 output["answers"] = spans
@@ -143,20 +143,21 @@ class QuestionAnswering(TorchModel):
             outputs.append(encode(output))
         return outputs
 
-    def _best(self, text: str, windows: list[Window], numbers: Sequence[Numbers]) -> list[Span]:
+    def _best(self, asking: Asking, numbers: Sequence[Numbers]) -> list[Span]:
         best: dict[str, tuple[float, int, int]] = {}  # by the answer's letters
         nothing = 1.0
-        for window, own in zip(windows, numbers, strict=True):
+        for window, own in zip(asking.windows, numbers, strict=True):
             powers, none = self._probabilities(window, own)
             nothing = min(nothing, none)
-            for letters, found in self._answers(text, window, powers).items():
+            for letters, found in self._answers(asking, window, powers).items():
                 best[letters] = max(found, best.get(letters, found), key=itemgetter(0))
         if self._options.no_answer or not best:
             best[""] = (nothing if self._options.no_answer else 0.0, 0, 0)
         ranked = sorted(best.values(), key=itemgetter(0), reverse=True)[: self._options.top_k]
         (rounded,) = float32_lists(np.array([[score for score, *_ in ranked]], np.float32))
         return [
-            Span(text[start:end], score, start, end) for (_, start, end), score in zip(ranked, rounded, strict=True)
+            Span(asking.text[start:end], score, start, end)
+            for (_, start, end), score in zip(ranked, rounded, strict=True)
         ]
 
     def _probabilities(self, window: Window, numbers: Numbers) -> tuple[Numbers, float]:
@@ -173,7 +174,7 @@ class QuestionAnswering(TorchModel):
         nothing = float(powers[-1].prod()) if window.cls >= 0 else 0.0
         return powers[:count], nothing
 
-    def _answers(self, text: str, window: Window, powers: Numbers) -> dict[str, tuple[float, int, int]]:
+    def _answers(self, asking: Asking, window: Window, powers: Numbers) -> dict[str, tuple[float, int, int]]:
         """The best answers of one window: by their letters in lower case the score, start and end."""
         found: dict[str, tuple[float, int, int]] = {}
         count, top_k = len(powers), self._options.top_k
@@ -186,9 +187,10 @@ class QuestionAnswering(TorchModel):
             for index, score in _ranked(products.ravel(), most):
                 more, first = divmod(index, count)
                 if first + more < count:
-                    start, end = visible(text, window.words[first][0], window.words[first + more][1])
+                    start, end = _aligned(asking, window, first)[0], _aligned(asking, window, first + more)[1]
+                    start, end = visible(asking.text, start, end)
                     if start < end:
-                        found.setdefault(text[start:end].lower(), (score, start, end))
+                        found.setdefault(asking.text[start:end].lower(), (score, start, end))
                 if len(found) == top_k:
                     return found
         return found
@@ -202,17 +204,26 @@ def _ranked(scores: Numbers, most: int) -> Iterator[tuple[int, float]]:
     return zip(best.tolist(), scores[best].tolist(), strict=True)
 
 
-def _aligned(
-    text: str, tokens: Sequence[tuple[int, int, int]], words: dict[int, tuple[int, int]]
-) -> list[tuple[int, int]]:
-    """For each token the characters of its word: the tokenizer's own, else what stands between spaces."""
-    spans: list[tuple[int, int]] = []
-    for word, start, end in tokens:
-        span = words.get(word)
-        if span is None:
-            span = visible(text, start, end)
-            # A token without letters stands where it is, one without characters behind the one before it.
-            last = spans[-1][1] if spans else 0
-            span = outward(text, *span) if span[0] < span[1] else (max(span[0], last), max(span[0], last))
-        spans.append(span)
-    return spans
+def _aligned(asking: Asking, window: Window, place: int) -> tuple[int, int]:
+    """The characters of the word that a token is part of: the tokenizer's own, else what stands between spaces."""
+    number, count = window.words[place], len(window.words)
+    first, last = place, place + 1
+    while first > 0 and window.words[first - 1] == number:
+        first -= 1
+    while last < count and window.words[last] == number:
+        last += 1
+    tokens = window.offsets[first:last]
+    if first == 0 or last == count:  # other rows may have the rest of it
+        for other in asking.windows:
+            tokens = tokens + [at for own, at in zip(other.words, other.offsets, strict=True) if own == number]
+    if last == count:
+        tokens = tokens + asking.beyond
+    found = word(asking.text, tokens)
+    if found is None:
+        start, end = visible(asking.text, *window.offsets[place])
+        if start < end:
+            return outward(asking.text, start, end)
+        # A token without letters stands where it is, one that the tokenizer made up behind the one before it.
+        start = max(start, window.offsets[place - 1][1] if place else 0)
+        return start, start
+    return found

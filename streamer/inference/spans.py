@@ -21,19 +21,14 @@ def visible(text: str, start: int, end: int, piece: str = "") -> tuple[int, int]
     return start, start + len(part.strip())
 
 
-def words_of(text: str, tokens: Iterable[tuple[int, int, int]]) -> dict[int, tuple[int, int]]:
-    """The characters of each word of a tokenizer, from its tokens' word, start and end; without spaces around them.
-
-    What has a space within is no word (some tokenizers take the whole text for one): it is left out, as are words of
-    spaces alone.
-    """
-    found: dict[int, tuple[int, int]] = {}
-    for word, *offsets in tokens:
-        start, end = visible(text, offsets[0], offsets[1])
-        if start < end:
-            first, last = found.get(word, (start, end))
-            found[word] = min(first, start), max(last, end)
-    return {word: span for word, span in found.items() if not any(map(str.isspace, text[slice(*span)]))}
+def word(text: str, tokens: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+    """The characters of a tokenizer's word, by those of its tokens, without spaces around them. None where it is no
+    word: of spaces alone, or with one within (some tokenizers take the whole text for a word)."""
+    spans = [(start, end) for start, end in (visible(text, *token) for token in tokens) if start < end]
+    if not spans:
+        return None
+    first, last = min(start for start, _ in spans), max(end for _, end in spans)
+    return None if any(map(str.isspace, text[first:last])) else (first, last)
 
 
 def outward(text: str, start: int, end: int) -> tuple[int, int]:
