@@ -53,7 +53,6 @@ class TextTokenizer:
         self.pads_left = tokenizer.padding_side == "left"
         self.mask_token: str | None = tokenizer.mask_token
         self.mask_id: int | None = tokenizer.mask_token_id
-        self.unknown_id: int | None = tokenizer.unk_token_id
         self.cls_id: int | None = tokenizer.cls_token_id
         self.max_tokens = _longest(path, config, int(tokenizer.model_max_length))
         self._tokenizer.no_padding()
@@ -99,10 +98,9 @@ class TextTokenizer:
         encodings = self._encode_each(
             [cut.get(index, one) for index, one in enumerate(given)] if cut else given, offsets
         )
-        for index in cut:
+        for index, part in cut.items():
             encoding = encodings[index]
-            # Many characters a token: the cut text may not reach the limit.
-            if isinstance(encoding, tokenizers.Encoding) and not encoding.overflowing:
+            if isinstance(encoding, tokenizers.Encoding) and not self._suffices(part, given[index], encoding):
                 encodings[index] = self._encode_each([given[index]], offsets)[0]
         return encodings
 
@@ -153,6 +151,18 @@ class TextTokenizer:
             return given[:limit]
         first, second = given
         return first if self._cut_side == 1 else first[:limit], second if self._cut_side == 0 else second[:limit]
+
+    def _suffices(self, part: Given, given: Given, encoding: tokenizers.Encoding) -> bool:
+        """Whether a text that was cut by its characters is read as the whole one: it may have many a token. Where
+        the longer text of a pair is cut by its tokens, each that was cut by characters must fill the row."""
+        if not encoding.overflowing:
+            return False
+        if isinstance(part, str) or self._cut_side is not None:
+            return True
+        cut = [one for one, whole in zip(part, given, strict=True) if len(one) < len(whole)]
+        # A word of letters is a token at least.
+        doubtful = [one for one in cut if sum(map(str.isalnum, one.split())) < self.max_tokens]
+        return all(one.overflowing for one in self._encode(doubtful, offsets=False))
 
     def _encode(self, given: Sequence[Given], offsets: bool) -> list[tokenizers.Encoding]:
         encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast

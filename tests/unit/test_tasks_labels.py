@@ -41,6 +41,18 @@ def test_text_classification_is_what_transformers_says(architecture: str, tmp_pa
         assert (output["label"], output["score"]) == tuple(output["scores"][0].values())
 
 
+@pytest.mark.parametrize("blank", [" " * 900, "m" * 900 + " "])
+def test_pairs_with_few_tokens_at_first_are_read_on(blank: str, tmp_path: Path) -> None:
+    """However many characters stand before what the model reads: spaces, or a word that is one unknown token."""
+    path = tiny(tmp_path, BERT, "ForSequenceClassification")
+    network, tokenizer = reference(path, "ForSequenceClassification")
+    events: list[Event] = [(blank + TEXTS[0], LONG), (LONG, blank + TEXTS[0]), (blank + LONG, blank + TEXTS[0])]
+    for event, output in zip(events, outputs(model_of(path, "text-classification"), events), strict=True):
+        with torch.inference_mode():
+            logits = network(**tokenizer([event], truncation=True, return_tensors="pt")).logits[0]
+        assert output["score"] == near(float(logits.softmax(-1).max()))
+
+
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [
