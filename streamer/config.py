@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from streamer.config_checks import cross_check
+from streamer.config_checks import Problem, cross_check
 from streamer.config_fields import (
     CacheConfig,
     Config,
@@ -41,6 +42,7 @@ __all__ = [
     "Config",
     "KafkaConfig",
     "PipelineConfig",
+    "Problem",
     "TelemetryConfig",
     "json_schema",
     "load",
@@ -54,18 +56,22 @@ def load(
     path: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     overrides: Iterable[str] = (),
+    check: Callable[[Config], Iterable[Problem]] = lambda _: (),
 ) -> Config:
     """Read, merge and check the configuration.
 
     `path` None takes ./streamer.toml where there is one, and defaults otherwise. `environ` is usually `os.environ`;
-    `overrides` are `KEY.PATH=VALUE` texts. In the result `dead_letter`, `group` and the values of `*_file` fields are
-    filled in. Raises ConfigurationError with everything that is wrong: where, what, and how to mend it.
+    `overrides` are `KEY.PATH=VALUE` texts; `check` tells what else is wrong with the whole. In the result
+    `dead_letter`, `group` and the values of `*_file` fields are filled in. Raises ConfigurationError with everything
+    that is wrong: where, what, and how to mend it.
     """
     layers = Layers.from_file(path)
     layers.put_environment(environ or {})
     layers.put_flags(overrides)
     config = layers.build()
-    problems = layers.problems or [f"{layers.origin(where)}: {text}" for where, text in cross_check(config)]
+    problems = layers.problems or [
+        f"{layers.origin(where)}: {text}" for where, text in chain(cross_check(config), check(config))
+    ]
     if len(problems) == 1:
         raise ConfigurationError(problems[0])
     if problems:

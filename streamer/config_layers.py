@@ -123,6 +123,11 @@ class Layers:
         return (first, *rest)
 
     def _put(self, path: KeyPath, text: str, origin: str) -> None:
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # what the system hands over as bytes, Python keeps as lone surrogates
+            self.problems.append(f"{origin}: the value is not UTF-8; write it as UTF-8 text")
+            return
         node = self.tree
         for part in path[:-1]:
             inner = node.setdefault(part, {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamer.cli.options import chosen_pipelines, config_options
-from streamer.config import Config, load
+from streamer.cli.options import chosen_pipelines, config_options, loaded
+from streamer.config import Config
 from streamer.errors import ConfigurationError, ExitCode
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def _checks(
     from streamer.ops.doctor.examine import Check, examine, refused
 
     try:
-        config = load(config_path, os.environ, overrides)
+        config = loaded(config_path, overrides)
     except ConfigurationError as error:
         yield Check("configuration", config_path or "streamer.toml", refused(error))
         return

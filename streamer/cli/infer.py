@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from io import BufferedReader
@@ -13,8 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streamer.cli.options import config_options
-from streamer.config import load
+from streamer.cli.options import config_options, loaded
 from streamer.errors import ExitCode, UsageError
 
 ADHOC = "infer"
@@ -54,7 +52,7 @@ def infer(
 
     logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
     settings = [*overrides, *_adhoc(name, task, model, options, dtype)]
-    config = load(config_path, os.environ, settings)
+    config = loaded(config_path, settings)
     if file.isatty():
         click.echo("streamer: reading lines from the terminal; end with Ctrl-D", err=True)
     with _progress(file) as bar:
@@ -81,7 +79,11 @@ def _adhoc(
 
 
 def _as_event(line: bytes) -> bytes:
-    return msgspec.json.encode({"text": line.decode("utf-8", "replace")})
+    """A line that is no UTF-8 is handed on as it is: it is refused where it is decoded, as an event would be."""
+    try:
+        return msgspec.json.encode({"text": line.decode()})
+    except UnicodeDecodeError:
+        return line
 
 
 class _progress:  # noqa: N801  a context manager that reads as a word

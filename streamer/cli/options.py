@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
 
-from streamer.config import Config, load
+from streamer.config import Config, Problem, load
 from streamer.errors import UsageError
 
 _Command = Callable[..., Any]
@@ -35,9 +35,34 @@ def configured(command: _Command) -> _Command:
     def wrapper(*args: Any, config_path: str | None, overrides: tuple[str, ...], verbose: bool, **kwargs: Any) -> Any:
         level = logging.DEBUG if verbose else logging.WARNING
         logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-        return command(*args, config=load(config_path, os.environ, overrides), **kwargs)
+        return command(*args, config=loaded(config_path, overrides), **kwargs)
 
     return wrapper
+
+
+def loaded(config_path: str | None, overrides: Iterable[str]) -> Config:
+    """The configuration from file, environment and flags, with what can be told of its models unloaded. Raises
+    ConfigurationError."""
+    return load(config_path, os.environ, overrides, _check_models)
+
+
+def _check_models(config: Config) -> Iterator[Problem]:
+    from streamer.inference.checks import check
+    from streamer.inference.spec import WorkerSpec
+
+    for name, pipeline in config.pipelines.items():
+        spec = WorkerSpec(
+            name,
+            pipeline.task,
+            pipeline.model,
+            backend=pipeline.backend,
+            compile=pipeline.compile,
+            device=pipeline.device,
+            on_overflow=pipeline.on_overflow,
+            options=pipeline.options,
+        )
+        for place, text in check(spec):
+            yield ("pipelines", name, *place), text
 
 
 def chosen_pipelines(config: Config, names: tuple[str, ...]) -> list[str]:

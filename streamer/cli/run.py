@@ -9,8 +9,7 @@ import traceback
 
 import click
 
-from streamer.cli.options import chosen_pipelines, config_options
-from streamer.config import load
+from streamer.cli.options import chosen_pipelines, config_options, loaded
 from streamer.errors import ExitCode, StreamerError
 
 
@@ -46,7 +45,7 @@ def run(
     from streamer.telemetry.logs import configure
     from streamer.workers import RunOptions
 
-    config = load(config_path, os.environ, overrides)
+    config = loaded(config_path, overrides)
     chosen = chosen_pipelines(config, names)
     configure(config.telemetry.log_format, "debug" if verbose else config.telemetry.log_level)
     if len(chosen) == 1:

@@ -22,8 +22,6 @@ _INT8_MAX = 127
 class Embedding(PooledModel):
     """Output `{"vector": […], "dimensions": n}`, of int8 with `"scale"`."""
 
-    windows = True
-
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Options over files over defaults."""
         chosen = self.options_as(EmbeddingOptions, options)

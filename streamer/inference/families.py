@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from streamer.errors import ModelError
+from streamer.inference.checks import check
 from streamer.inference.custom import CustomModel
 from streamer.inference.model import Model
 from streamer.inference.null import NullModel
@@ -38,11 +39,9 @@ def load(spec: WorkerSpec, worker: int = 0) -> Model:
         return NullModel(spec)
     if isinstance(located, PythonClass):
         return CustomModel(spec, located.module, located.name)
-    if spec.task not in _FAMILIES:
-        raise ModelError(f"task {spec.task!r} is unknown: it is one of {', '.join(TASKS)}, or any with a python: model")
+    for place, text in check(spec):
+        raise ModelError(f"{'.'.join(place)}: {text}")
     family = import_family(spec.task)
-    if spec.on_overflow == "window" and not getattr(family, "windows", False):
-        raise ModelError(f"task {spec.task} can't read a long text in windows: set on_overflow to truncate or reject")
     model: Model = family(spec, located, worker)
     return model
 

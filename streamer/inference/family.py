@@ -65,12 +65,10 @@ class Family(ABC):
     tolerance: ClassVar[float]
     takes_pair: ClassVar[bool] = False
     params: ClassVar[type[msgspec.Struct]] = NoParams
-    windows: ClassVar[bool] = False
-    """Whether the task can read a long text in windows; each of its computations then asks for one row."""
     offsets: ClassVar[bool] = False
     """Whether `details` reads the character offsets of encodings."""
-    windowed_side: ClassVar[int] = 0
-    """Which text of a pair `on_overflow = "window"` reads in windows."""
+    reads_mask: ClassVar[bool] = False
+    """Whether the mask token in a text stays one where `special_tokens_in_text` is `text`."""
     token_rows: ClassVar[bool] = False
     """Whether the network's numbers are of each token, not of each row."""
 
@@ -145,7 +143,14 @@ class Family(ABC):
             for one in asked
         ]
 
-    def _encoded(self, asked: Asked, encodings: list[tokenizers.Encoding], overflow: Overflow) -> Encoded | DataFailure:
+    def _encoded(
+        self, asked: Asked, found: list[tokenizers.Encoding | DataFailure], overflow: Overflow
+    ) -> Encoded | DataFailure:
+        encodings: list[tokenizers.Encoding] = []
+        for one in found:
+            if isinstance(one, DataFailure):
+                return one
+            encodings.append(one)
         truncated = any(map(self.tokenizer.is_cut, encodings))
         given = asked.rows
         if truncated and overflow == "reject":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class FillMask(TorchModel):
 
     tolerance = 0.03  # of a probability
     params = FillMaskParams
-    converts = False
+    reads_mask = True
 
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Refuses models whose tokenizer has no mask token."""
@@ -60,20 +60,20 @@ class FillMask(TorchModel):
         """Fails to load where the weights have no such head."""
         return AutoModelForMaskedLM
 
-    def ask(self, text: str, pair: str | None, params: FillMaskParams) -> Asked | DataFailure:
-        """The text as it is: the mask token is told by its letters."""
-        if self._mask_token not in text:
-            message = f"the text holds no mask: task fill-mask needs {self._mask_token} in it"
-            return DataFailure(Code.VALIDATE_TEXT, message)
+    def ask(self, text: str, pair: str | None, params: FillMaskParams) -> Asked:
+        """The text as it is."""
         return Asked([text], params.top_k or self._top_k)
 
     def details(self, asked: Asked, encodings: list[tokenizers.Encoding]) -> Masks | DataFailure:
         """Masks that were cut off have no candidates."""
         count = encodings[0].ids.count(self._mask_id)
-        if not count:
+        if count:
+            return Masks(count, asked.own)
+        if self.tokenizer.is_cut(encodings[0]) and self._mask_token in asked.rows[0]:
             message = f"the text's masks lie beyond the {self.tokenizer.max_tokens} tokens that the model reads"
             return DataFailure(Code.INFER_TOO_LONG, message)
-        return Masks(count, asked.own)
+        message = f"the text holds no mask: task fill-mask needs {self._mask_token} in it"
+        return DataFailure(Code.VALIDATE_TEXT, message)
 
     def check_inputs(self, texts: Sequence[str]) -> list[Input]:
         """The known texts behind a mask."""
@@ -85,9 +85,9 @@ class FillMask(TorchModel):
         most = int(masked.sum(dim=1).max())
         # Stable: the places of the masks come first, in their order.
         places = torch.argsort(~masked, dim=1, stable=True)[:, :most]
-        with _only(self.network, places):
+        with only(self.network, places) if most < masked.shape[1] else nullcontext():
             logits: torch.Tensor = self.run(inputs, mask).logits
-        if logits.shape[1] != most:
+        if logits.shape[1] != most or most == masked.shape[1]:  # the head did not go by the encoder's vectors alone
             logits = _gathered(logits, places)
         return logits.float().softmax(-1)
 
@@ -118,7 +118,7 @@ class FillMask(TorchModel):
 
 
 @contextmanager
-def _only(network: torch.nn.Module, places: torch.Tensor) -> Iterator[None]:
+def only(network: torch.nn.Module, places: torch.Tensor) -> Iterator[None]:
     """Let the head see the encoder's vectors at `places` only: for all tokens, the logits of a vocabulary would take
     a hundred times the memory of the rest."""
     encoder: Any = getattr(network, "base_model", network)

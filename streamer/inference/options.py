@@ -3,7 +3,10 @@ configuration can be checked without it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+import difflib
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -154,7 +157,30 @@ OPTIONS: Final[dict[str, type[msgspec.Struct]]] = {
 
 def read_options(kind: type[_Options], options: dict[str, Any], task: str) -> _Options:
     """A task's options, checked. Raises `ModelError`."""
-    try:
-        return msgspec.convert(options, kind)
-    except msgspec.ValidationError as error:
-        raise ModelError(f"options of task {task}: {error}") from None
+    for name, text in refusals(kind, options, task):
+        raise ModelError(f"options.{name}: {text}")
+    return msgspec.convert(options, kind)
+
+
+def refusals(kind: type[msgspec.Struct], options: dict[str, Any], task: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with a task's options: the name of each, and what it takes instead."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    for name, value in options.items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            mend = f'did you mean "{near[0]}"? ' if near else ""
+            yield name, f"task {task} has no such option; {mend}it has {', '.join(fields)}"
+            continue
+        try:
+            msgspec.convert(value, fields[name].type)
+        except msgspec.ValidationError as error:
+            wanted = _wanted(fields[name].type)
+            yield name, f"it must be {wanted}" if wanted else str(error)
+
+
+def _wanted(kind: Any) -> str:
+    """The values of an option that takes one of a few, or what its `Meta` says that it is."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(json.dumps, get_args(kind)))}"
+    own = [meta.description for meta in getattr(kind, "__metadata__", ()) if meta.description]
+    return next(filter(None, [*own, *map(_wanted, get_args(kind))]), "")

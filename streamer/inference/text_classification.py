@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from streamer.errors import ModelError
 from streamer.inference.family import Numbers, merged
+from streamer.inference.labels import class_names
 from streamer.inference.model import Encoded
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import ClassificationOptions
@@ -23,16 +25,20 @@ class TextClassification(TorchModel):
 
     tolerance = 0.03  # of a probability
     takes_pair = True
-    windows = True
 
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """The activation is the config's problem type, or the option's."""
         chosen = self.options_as(ClassificationOptions, options)
-        count = int(self.config.num_labels)
-        self._labels = [str(self.config.id2label.get(index, f"LABEL_{index}")) for index in range(count)]
+        self._labels = class_names(self.config)
+        count = len(self._labels)
         self._top_k = min(chosen.top_k, count)
         problem = self.config.problem_type
         multi_label = chosen.multi_label
+        if count == 1 and multi_label is False and problem != "regression":
+            raise ModelError(
+                "option multi_label = false: config.json of the model has one class, whose share of 1 is always 1;"
+                " leave the option out for its sigmoid"
+            )
         if multi_label is None:
             multi_label = problem == "multi_label_classification" or (count == 1 and problem != "regression")
         self._sigmoid = multi_label

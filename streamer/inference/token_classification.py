@@ -1,4 +1,8 @@
-"""token-classification: the entities of a text, by the same rules as transformers' pipeline of that name."""
+"""token-classification: the entities of a text, by the rules of transformers' pipeline of that name, held to words.
+
+No entity begins or ends with a space, and none is a space alone, as the pipeline's are where a tokenizer counts spaces
+to its tokens; `spans.goes_on` and `labels.tags` say where else it is not followed.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,11 @@ import torch
 from transformers import AutoModelForTokenClassification
 
 from streamer.inference.family import Asked, Numbers, groups
+from streamer.inference.labels import class_names, entities, tags
 from streamer.inference.model import Encoded
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import TokenClassificationOptions
+from streamer.inference.spans import goes_on, visible
 from streamer.inference.torch_model import TorchModel
 
 
@@ -25,8 +31,8 @@ class Tokens(msgspec.Struct, frozen=True, gc=False):
 
     text: str
     kept: list[list[int]]
-    starts: list[int]
-    ends: list[int]
+    spans: list[tuple[int, int]]
+    """The characters of each token, without spaces around them; an empty span has none."""
     inner: list[bool]
     """Whether the token goes on with the word of the one before it."""
 
@@ -47,16 +53,14 @@ class TokenClassification(TorchModel):
     tolerance = 0.03  # of a probability
     offsets = True
     token_rows = True
-    windows = True
 
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Labels are the config's."""
         chosen = self.options_as(TokenClassificationOptions, options)
         self._aggregation = chosen.aggregation
         self._ignored = frozenset(chosen.ignore)
-        count = int(self.config.num_labels)
-        self._labels = [str(self.config.id2label.get(index, f"LABEL_{index}")) for index in range(count)]
-        self._marks_subwords = self.tokenizer.marks_subwords
+        self._labels = class_names(self.config)
+        self._tags = tags(self._labels)
         # Of the tokens that two windows share, the first half counts where it stands last, the rest where it stands
         # first: each token has the most text around it.
         self._skipped_first = self.tokenizer.overlap // 2
@@ -72,25 +76,23 @@ class TokenClassification(TorchModel):
 
     def details(self, asked: Asked, encodings: list[tokenizers.Encoding]) -> Tokens:
         """Where each token stands."""
-        tokens = Tokens(asked.own, [], [], [], [])
+        text: str = asked.own
+        rows: list[list[int]] = []
+        spans: list[tuple[int, int]] = []
+        words: list[int | None] = []
         for number, encoding in enumerate(encodings):
             kept = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
             last = len(kept) - (self._skipped_last if number < len(encodings) - 1 else 0)
             kept = kept[self._skipped_first if number else 0 : last]
-            tokens.kept.append(kept)
-            offsets, pieces, ids = encoding.offsets, encoding.tokens, encoding.ids
-            for place in kept:
-                start, end = offsets[place]
-                tokens.starts.append(start)
-                tokens.ends.append(end)
-                unknown = ids[place] == self.tokenizer.unknown_id
-                tokens.inner.append(not unknown and self._is_inner(asked.own, start, end, pieces[place]))
-        return tokens
-
-    def _is_inner(self, text: str, start: int, end: int, piece: str) -> bool:
-        if self._marks_subwords:
-            return len(piece) != end - start
-        return start > 0 and " " not in text[start - 1 : start + 1]
+            rows.append(kept)
+            offsets, pieces = encoding.offsets, encoding.tokens
+            spans += [visible(text, *offsets[place], pieces[place]) for place in kept]
+            if self.tokenizer.marks_subwords:
+                word_ids = encoding.word_ids
+                words += [word_ids[place] for place in kept]
+        # A tokenizer that marks subwords splits words itself.
+        inner = [place > 0 and word == words[place - 1] for place, word in enumerate(words)] or goes_on(text, spans)
+        return Tokens(text, rows, spans, inner)
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, length, labels): probabilities."""
@@ -117,24 +119,30 @@ class TokenClassification(TorchModel):
     def _entities(self, tokens: Tokens, scores: Numbers) -> list[Entity]:
         if not len(scores):
             return []
-        spans = [(place, place) for place in range(len(scores))]
+        words = [(place, place) for place in range(len(scores))]
         if self._aggregation in ("first", "average", "max"):
-            spans = list(_words(tokens.inner))
-            scores = np.stack([self._word_scores(scores[first : last + 1]) for first, last in spans])
-        best = scores.argmax(axis=1)
-        labels = [self._labels[index] for index in best.tolist()]
+            words = list(_words(tokens.inner))
+            scores = np.stack([self._word_scores(scores[first : last + 1]) for first, last in words])
+        best = scores.argmax(axis=1).tolist()
         of_best = scores[np.arange(len(best)), best]
-        joined: list[tuple[str, int, int]] = [(label, place, place) for place, label in enumerate(labels)]
-        if self._aggregation != "none":
-            joined = list(_joined(labels))
-        kept = [(label, first, last) for label, first, last in joined if label not in self._ignored]
-        means = np.array([of_best[first : last + 1].mean() for _, first, last in kept], np.float32)
-        (rounded,) = float32_lists(means[None])
-        entities = []
-        for (label, first, last), score in zip(kept, rounded, strict=True):
-            start, end = tokens.starts[spans[first][0]], tokens.ends[spans[last][1]]
-            entities.append(Entity(label, score, start, end, tokens.text[start:end]))
-        return entities
+        if self._aggregation == "none":
+            found = [(self._labels[index], place, place) for place, index in enumerate(best)]
+        else:
+            own = [self._tags[index] for index in best]
+            found = [(own[first].name, first, last) for first, last in entities(own)]
+        kept: list[tuple[str, int, int, float]] = []
+        for label, first, last in found:
+            if label in self._ignored:
+                continue
+            spans = [span for span in tokens.spans[words[first][0] : words[last][1] + 1] if span[0] < span[1]]
+            if spans:
+                start, end = min(span[0] for span in spans), max(span[1] for span in spans)
+                kept.append((label, start, end, of_best[first : last + 1].mean()))
+        (rounded,) = float32_lists(np.array([[score for *_, score in kept]], np.float32))
+        return [
+            Entity(label, score, start, end, tokens.text[start:end])
+            for (label, start, end, _), score in zip(kept, rounded, strict=True)
+        ]
 
     def _word_scores(self, scores: Numbers) -> Numbers:
         of_word: Numbers
@@ -155,16 +163,3 @@ def _words(inner: Sequence[bool]) -> Iterator[tuple[int, int]]:
         if place == len(inner) or not inner[place]:
             yield first, place - 1
             first = place
-
-
-def _joined(labels: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Label without B- or I-, first and last place of each entity."""
-    first = 0
-    for place in range(1, len(labels) + 1):
-        if place == len(labels) or labels[place].startswith("B-") or _tag(labels[place]) != _tag(labels[place - 1]):
-            yield labels[first].split("-", 1)[-1], first, place - 1
-            first = place
-
-
-def _tag(label: str) -> str:
-    return label[2:] if label.startswith(("B-", "I-")) else label

@@ -35,28 +35,29 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 class TextTokenizer:
     """A model's fast tokenizer. `max_tokens` is the most that the model reads in one row, special tokens included.
 
-    `pad_id` and `pads_left` say how rows are padded; whoever runs the network sets what suits it. `control` False
-    reads the letters of control tokens in a text as letters.
+    `pad_id` and `pads_left` say how rows are padded; whoever runs the network sets what suits it.
     """
 
-    def __init__(self, path: Path, windowed_side: int = 0, *, control: bool = True) -> None:
-        """`windowed_side` says which text of a pair is read in windows; the other stands whole in each."""
+    def __init__(self, path: Path, *, special_as_text: bool = False, keeps_mask: bool = False) -> None:
+        """`special_as_text` splits special tokens in a text like any letters; with `keeps_mask` the mask stays one."""
         tokenizer = load_tokenizer(path, fast=True)
         # A copy of its own: the object is not safe to share between threads.
-        self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._tokenizer.encode_special_tokens = not control
+        copied = tokenizer.backend_tokenizer.to_str()
+        self._tokenizer = tokenizers.Tokenizer.from_str(
+            _with_plain(copied, tokenizer.mask_token) if keeps_mask else copied
+        )
+        self._tokenizer.encode_special_tokens = special_as_text
         if hasattr(self._tokenizer.model, "dropout"):
             self._tokenizer.model.dropout = None  # a text is read in one way
         self.takes_type_ids = "token_type_ids" in tokenizer.model_input_names
         self._lower_case = bool(read_json(path / "sentence_bert_config.json").get("do_lower_case", False))
-        self._windowed_side = windowed_side
+        self._cut_side: int | None = None
         self._cut_left = tokenizer.truncation_side == "left"
         self.size = len(tokenizer)
         self.pad_id: int | None = tokenizer.pad_token_id
         self.pads_left = tokenizer.padding_side == "left"
         self.mask_token: str | None = tokenizer.mask_token
         self.mask_id: int | None = tokenizer.mask_token_id
-        self.unknown_id: int | None = tokenizer.unk_token_id
         self.cls_id: int | None = tokenizer.cls_token_id
         self._known_tokens: int | None = None
         self.max_tokens = min(int(tokenizer.model_max_length), NO_LIMIT)
@@ -90,6 +91,12 @@ class TextTokenizer:
         """Whether a piece that goes on with a word is marked, as `##` does."""
         return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
 
+    def cut_only(self, side: int) -> None:
+        """From now on cut the text of this side of a pair, or read it in windows, and leave the other whole. Without it
+        the longer one is cut, token by token, as plain transformers does."""
+        self._cut_side = side
+        self._truncate()
+
     def decode(self, token: int) -> str:
         """A token as text."""
         return self._tokenizer.decode([token], skip_special_tokens=False)
@@ -115,15 +122,20 @@ class TextTokenizer:
         """Whether more of the text lies beyond this encoding."""
         return len(encoding) >= self.max_tokens and bool(encoding.overflowing)
 
-    def encode(self, given: Sequence[Given], *, offsets: bool = False) -> list[tokenizers.Encoding]:
-        """All in one call, each cut at `max_tokens`. `offsets` are of characters in `given`, and cost time."""
+    def encode(self, given: Sequence[Given], *, offsets: bool = False) -> list[tokenizers.Encoding | DataFailure]:
+        """All in one call, each cut at `max_tokens`. `offsets` are of characters in `given`, and cost time. Fails for a
+        pair whose text that is not cut fills the row."""
         limit = self.max_tokens * _CHARACTERS_A_TOKEN
-        cut = {index: self._cut(one, limit) for index, one in enumerate(given) if _characters(one) > limit}
-        encodings = self._encode([cut.get(index, one) for index, one in enumerate(given)] if cut else given, offsets)
-        for index in cut:
-            # Few tokens a character, or a word that the cut divided: the cut text may not end as the whole one does.
-            if len(encodings[index].overflowing) < 2 or (offsets and self._cut_left):
-                encodings[index] = self._encode([given[index]], offsets)[0]
+        # Offsets count from a text's first character, so that it must stay where they are asked for.
+        cuts = not (offsets and self._cut_left)
+        cut = {index: self._cut(one, limit) for index, one in enumerate(given) if cuts and _characters(one) > limit}
+        encodings = self._encode_each(
+            [cut.get(index, one) for index, one in enumerate(given)] if cut else given, offsets
+        )
+        for index, part in cut.items():
+            encoding = encodings[index]
+            if isinstance(encoding, tokenizers.Encoding) and not self._suffices(part, given[index], encoding):
+                encodings[index] = self._encode_each([given[index]], offsets)[0]
         return encodings
 
     def windows(self, given: Given, *, offsets: bool = False) -> list[tokenizers.Encoding] | DataFailure:
@@ -137,7 +149,7 @@ class TextTokenizer:
             if room < max(2, self.max_tokens // 4):
                 message = f"one text of the pair leaves the other less than a quarter of {self.max_tokens} tokens"
                 return DataFailure(Code.INFER_TOO_LONG, message)
-            self._truncate(self._stride(room), ("only_first", "only_second")[self._side(given)], left=False)
+            self._truncate(self._stride(room), self._side(given), left=False)
             (first,) = self._encode([given], offsets)
         finally:
             self._truncate()
@@ -146,27 +158,68 @@ class TextTokenizer:
     def _stride(self, room: int) -> int:
         return min(room // 2, _STRIDE_TOKENS)
 
+    def _side(self, given: Given) -> int:
+        return self._cut_side or 0 if isinstance(given, tuple) else 0
+
+    def _truncate(self, stride: int = 0, side: int | None = None, *, left: bool | None = None) -> None:
+        side = self._cut_side if side is None else side
+        strategy = "longest_first" if side is None else ("only_first", "only_second")[side]
+        direction = "left" if (self._cut_left if left is None else left) else "right"
+        self._tokenizer.enable_truncation(self.max_tokens, stride=stride, strategy=strategy, direction=direction)
+
+    def _encode_each(self, given: Sequence[Given], offsets: bool) -> list[tokenizers.Encoding | DataFailure]:
+        """One by one where a pair can't be cut: the library then encodes none."""
+        try:
+            return list(self._encode(given, offsets))
+        except Exception as error:  # the library's own class is the base of all
+            if self._cut_side is None or "Truncation error" not in str(error):
+                raise
+        if len(given) == 1:
+            message = (
+                f"what is asked of the text leaves it no room in the {self.max_tokens} tokens that the model reads"
+            )
+            return [DataFailure(Code.INFER_TOO_LONG, message)]
+        return [self._encode_each([one], offsets)[0] for one in given]
+
     def _cut(self, given: Given, limit: int) -> Given:
-        """Enough of a text to fill a row. Of a pair whose texts are both too long nothing is cut: how much of each is
-        kept hangs on which has more tokens."""
+        """Enough of a text to fill a row. Of a pair whose texts are both too long, nothing is cut where both may be:
+        how much of each is kept hangs on which has more tokens."""
         if isinstance(given, str):
             return given[-limit:] if self._cut_left else given[:limit]
         first, second = given
-        if len(first) > limit and len(second) > limit:
+        if self._cut_side is None and len(first) > limit and len(second) > limit:
             return given
-        return self._cut(first, limit), self._cut(second, limit)  # type: ignore[return-value]
+        cut = [first, second] if self._cut_side is None else [(first, second)[self._cut_side]]
+        short = [one[-limit:] if self._cut_left else one[:limit] for one in cut]
+        if self._cut_side is None:
+            return short[0], short[1]
+        return (short[0], second) if self._cut_side == 0 else (first, short[0])
 
-    def _side(self, given: Given) -> int:
-        return self._windowed_side if isinstance(given, tuple) else 0
-
-    def _truncate(self, stride: int = 0, strategy: str = "longest_first", *, left: bool | None = None) -> None:
-        direction = "left" if (self._cut_left if left is None else left) else "right"
-        self._tokenizer.enable_truncation(self.max_tokens, stride=stride, strategy=strategy, direction=direction)
+    def _suffices(self, part: Given, given: Given, encoding: tokenizers.Encoding) -> bool:
+        """Whether a text that was cut by its characters is read as the whole one: it may have many a token, and a word
+        that the cut divided may end it. Where the longer text of a pair is cut by its tokens, the one that was cut by
+        characters must fill the row."""
+        if len(encoding.overflowing) < 2:
+            return False
+        if isinstance(part, str) or self._cut_side is not None:
+            return True
+        cut = [one for one, whole in zip(part, given, strict=True) if len(one) < len(whole)]
+        # A word of letters is a token at least.
+        doubtful = [one for one in cut if sum(map(str.isalnum, one.split())) < self.max_tokens]
+        return all(one.overflowing for one in self._encode(doubtful, offsets=False))
 
     def _encode(self, given: Sequence[Given], offsets: bool) -> list[tokenizers.Encoding]:
         encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
         encodings: list[tokenizers.Encoding] = encode(given)
         return encodings
+
+
+def _with_plain(tokenizer: str, token: str) -> str:
+    """A tokenizer.json where this token is added, but not special."""
+    content = msgspec.json.decode(tokenizer)
+    for added in content["added_tokens"]:
+        added["special"] &= added["content"] != token
+    return msgspec.json.encode(content).decode()
 
 
 def _characters(given: Given) -> int:

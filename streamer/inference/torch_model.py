@@ -8,13 +8,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import ModelError
 from streamer.inference.agreement import FLOAT32_TOLERANCE, Agreement, exact, twin
+from streamer.inference.checks import CONVERTED
 from streamer.inference.device import choose_device, choose_dtype, surroundings, use_threads, versions
 from streamer.inference.family import CHECK_TEXTS
 from streamer.inference.identity import of_task
@@ -48,9 +49,6 @@ class TorchModel(Passes):
     """A family's transformers model. The family says what network to load and what its numbers are: probabilities, a
     vector …"""
 
-    converts: ClassVar[bool] = True
-    """Whether the family only calls its network, so that another backend can run it."""
-
     def __init__(self, spec: WorkerSpec, located: Located, worker: int) -> None:
         self._spec = spec
         use_threads(spec.threads)
@@ -58,7 +56,8 @@ class TorchModel(Passes):
         revision = digest(located.path, names)
         with view(located.path, names) as path:
             self.config = load_config(path)
-            self.tokenizer = TextTokenizer(path, self.windowed_side)
+            as_text = spec.options.get("special_tokens_in_text") == "text"
+            self.tokenizer = TextTokenizer(path, special_as_text=as_text, keeps_mask=as_text and self.reads_mask)
             self.read_options(path, spec.options)
             self.device = choose_device(spec.device, worker)
             self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
@@ -364,7 +363,7 @@ class TorchModel(Passes):
             return f"it runs on the CPU, and the device is {self.device}"
         if self._spec.compile:
             return "compile = true is torch's"
-        if not self.converts:
+        if self._spec.task not in CONVERTED:
             return f"task {self._spec.task} reaches into its network"
         if not asked and sum(weights.numel() for weights in self.network.parameters()) < OPENVINO_PARAMETERS:
             return "it is too small to be worth converting"

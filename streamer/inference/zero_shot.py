@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification
 
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.family import Asked, Family, Numbers, groups
+from streamer.inference.labels import class_names
 from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import MultiLabel, Template, ZeroShotOptions
@@ -86,14 +87,8 @@ class ZeroShotInference(_ZeroShot, TorchModel):
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Refuses models without a class whose name begins with `entail`."""
         self._options = self.options_as(ZeroShotOptions, options)
-        entails = [index for label, index in self.config.label2id.items() if label.lower().startswith("entail")]
-        if not entails or self.config.num_labels < 2:
-            raise ModelError(
-                "config.json of the model has no label that begins with entail: zero-shot-classification needs a model"
-                ' trained for natural language inference, or option method = "embedding"'
-            )
-        # As transformers chooses the opposite: the first class, or the last where entailment is the first.
-        self._classes = [self.config.num_labels - 1 if entails[0] == 0 else 0, entails[0]]
+        self._classes = _opposites(self.config)
+        self.tokenizer.cut_only(0)  # as the pipeline: a label's sentence stands whole
 
     def network_class(self) -> Any:
         """Fails to load where the weights have no classification head."""
@@ -101,9 +96,8 @@ class ZeroShotInference(_ZeroShot, TorchModel):
 
     def ask_about(self, text: str, template: str | None, question: Question) -> Asked:
         """A pair for each label."""
-        prepare = self.tokenizer.prepare
-        prepared, template = prepare(text), template or _NLI_TEMPLATE
-        return Asked([(prepared, prepare(template.replace(_HOLE, label))) for label in question.labels], question)
+        template = template or _NLI_TEMPLATE
+        return Asked([(text, template.replace(_HOLE, label)) for label in question.labels], question)
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, 2)."""
@@ -154,6 +148,34 @@ def load(spec: WorkerSpec, located: Located, worker: int) -> ZeroShotInference |
         named = str(read_json(located.path / "config.json").get("architectures"))
         method = "inference" if "ForSequenceClassification" in named else "embedding"
     return (ZeroShotEmbedding if method == "embedding" else ZeroShotInference)(spec, located, worker)
+
+
+def _opposites(config: Any) -> list[int]:
+    """The classes of contradiction and entailment, by the names that config.json has for them.
+
+    As transformers' pipeline: entailment is the first class whose name begins so; its opposite, where none is called
+    contradiction, is the first class, or the last where entailment is the first. Raises `ModelError`.
+    """
+    numbers = {name.lower(): int(number) for name, number in (config.label2id or {}).items()}
+    entails = next((number for name, number in numbers.items() if name.startswith("entail")), None)
+    count = len(class_names(config))
+    if entails is None or count < 2:
+        raise ModelError(
+            "config.json of the model: label2id has no label that begins with entail; zero-shot-classification needs a"
+            ' model trained for natural language inference, or option method = "embedding"'
+        )
+    opposite = next((number for name, number in numbers.items() if name.startswith("contradict")), None)
+    if opposite is None:
+        opposite = count - 1 if entails == 0 else 0
+    for number in (entails, opposite):
+        if not 0 <= number < count:
+            raise ModelError(f"config.json of the model: label2id names class {number}, and there are {count}")
+    if not str(config.id2label[entails]).lower().startswith("entail"):
+        raise ModelError(
+            f"config.json of the model: class {entails} is entailment by label2id and {config.id2label[entails]} by"
+            " id2label; make them agree"
+        )
+    return [opposite, entails]
 
 
 def _softmax(logits: Numbers) -> Numbers:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from streamer.cli import main
 from streamer.config import Config
 from streamer.config_fields import PipelineConfig
 from streamer.errors import ExitCode
@@ -61,3 +62,16 @@ def test_lines_of_many_rows_are_answered_in_order(tmp_path: Path) -> None:
         assert answer["output"]["labels"] == own["labels"]
         assert answer["output"]["scores"] == near(own["scores"])
         assert answer["task"] == "zero-shot-classification"
+
+
+@pytest.mark.usefixtures("_signals")
+def test_lines_that_are_no_utf8_are_refused_one_by_one(tmp_path: Path) -> None:
+    """As produce refuses them; nothing of a text is replaced. Other bytes are text: NUL too, but not the line's end."""
+    lines = [b"1 good", b"2 caf\xe9", b"3 caf\xc3\xa9 \x00\r", b"", b"5 \xed\xa0\x80", b"6 \xf4\x90\x80\x80", b"7"]
+    (tmp_path / "lines").write_bytes(b"\n".join(lines) + b"\n")
+    arguments = ["infer", "--task", "t", "--model", "python:tests.python_models:Obedient", "--text"]
+    assert main([*arguments, "-o", str(tmp_path / "out"), str(tmp_path / "lines")]) == ExitCode.SOME_FAILED
+    answers = [json.loads(line) for line in (tmp_path / "out").read_bytes().splitlines()]
+    assert [one["output"]["n"] for one in answers if "output" in one] == [1, 3, 7]
+    refused = {one["line"]: one["error"]["code"] for one in answers if "error" in one}
+    assert refused == dict.fromkeys((2, 5, 6), "decode.utf8")

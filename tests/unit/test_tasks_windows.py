@@ -92,12 +92,15 @@ def test_entities_of_windows_are_each_found_once(architecture: str, tmp_path: Pa
             first = 11 if number else 0  # of the 23 tokens that two windows share, the second skips 11, the first 12
             last = len(places) - (12 if number < len(rows) - 1 else 0)
             for score, (start, end) in list(zip(scores, places, strict=True))[first:last]:
-                expected.append((network.config.id2label[int(score.argmax())], start, end, float(score.max())))
+                if start < end:  # a token of a space alone is no entity
+                    expected.append((network.config.id2label[int(score.argmax())], start, end, float(score.max())))
         ours = output["entities"]
         assert [(one["label"], one["start"], one["end"]) for one in ours] == [one[:3] for one in expected]
         assert [one["score"] for one in ours] == near([one[3] for one in expected])
         everything = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        assert [(one["start"], one["end"]) for one in ours] == everything
+        assert [(one["start"], one["end"]) for one in ours] == [
+            (start, end) for start, end in everything if start < end
+        ]
         assert output["windows"] == len(rows)
 
 

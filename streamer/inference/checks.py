@@ -1,0 +1,72 @@
+"""What is wrong with how a pipeline asks for its model, as far as it can be told without loading anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from streamer.errors import ModelError
+from streamer.inference.options import OPTIONS, refusals
+from streamer.inference.reference import Located, resolve
+from streamer.inference.safety import read_json
+from streamer.inference.spec import WorkerSpec
+
+WINDOWED: Final = frozenset({"text-classification", "token-classification", "embedding", "question-answering"})
+"""Tasks that can read a long text in windows."""
+CONVERTED: Final = frozenset(
+    {
+        "text-classification",
+        "token-classification",
+        "embedding",
+        "similarity",
+        "rerank",
+        "zero-shot-classification",
+        "question-answering",
+    }
+)
+"""Tasks whose networks OpenVINO can run: those that do nothing but call them."""
+
+
+def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The place of each problem below the pipeline, and what to write instead. Of the user's own classes nothing is
+    known."""
+    if spec.model.startswith(("python:", "builtin:")):
+        return
+    if spec.task not in OPTIONS:
+        tasks = ", ".join(OPTIONS)
+        yield ("task",), f"task {spec.task!r} is unknown: it is one of {tasks}, or any with a python: model"
+        return
+    if spec.on_overflow == "window" and spec.task not in WINDOWED:
+        yield (
+            ("on_overflow",),
+            f"task {spec.task} can't read a long text in windows: set on_overflow to truncate or reject",
+        )
+    if spec.backend == "openvino" and (reason := _lacks_for_openvino(spec)):
+        yield ("backend",), f"OpenVINO can't run it: {reason}; set backend to auto or torch"
+    for name, text in refusals(OPTIONS[spec.task], spec.options, spec.task):
+        yield ("options", name), text
+    yield from _check_dimensions(spec)
+
+
+def _lacks_for_openvino(spec: WorkerSpec) -> str:
+    if spec.task not in CONVERTED:
+        return f"task {spec.task} reaches into its network"
+    if spec.compile:
+        return "compile = true is torch's"
+    return f"it runs on the CPU, and the device is {spec.device}" if spec.device.startswith("cuda") else ""
+
+
+def _check_dimensions(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Of a directory without modules.json, whose vectors are as wide as its network."""
+    dimensions = spec.options.get("dimensions")
+    if spec.task != "embedding" or not isinstance(dimensions, int) or "@" in spec.model:
+        return
+    try:
+        located = resolve(spec.model)
+        if not isinstance(located, Located) or (located.path / "modules.json").exists():
+            return
+        width = read_json(located.path / "config.json").get("hidden_size")
+    except ModelError:
+        return  # a start says it
+    if isinstance(width, int) and dimensions > width:
+        yield ("options", "dimensions"), f"the model's vectors have {width}; write a number up to that"
