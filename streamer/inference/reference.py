@@ -12,6 +12,7 @@ from pathlib import Path
 
 from streamer.errors import ModelError
 from streamer.inference.safety import SAFE_PATTERNS
+from streamer.inference.sentence_files import module_folders
 
 _HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -96,9 +97,19 @@ def _hub(repository: str, revision: str, *, downloads: bool) -> Located:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        path = snapshot_download(
-            repository, revision=revision, local_files_only=not downloads, allow_patterns=list(SAFE_PATTERNS)
-        )
+        waiting, fetched, path = {""}, set[str](), ""
+        while waiting:  # what is fetched may name more folders
+            for folder in sorted(waiting):
+                inside = f"{folder}/" if folder else ""
+                path = snapshot_download(
+                    repository,
+                    revision=revision,
+                    local_files_only=not downloads,
+                    allow_patterns=[inside + pattern for pattern in SAFE_PATTERNS],
+                    ignore_patterns=[inside + "*/*"],  # a star crosses folders there
+                )
+            fetched |= waiting
+            waiting = set(module_folders(Path(path))) - fetched
     except LocalEntryNotFoundError:
         mend = "the hub can't be reached" if downloads else "fetch it first, or switch downloads on"
         raise ModelError(f"model {repository}@{revision} is not in the local hub cache: {mend}") from None

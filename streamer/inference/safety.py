@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from streamer.errors import ModelError
+from streamer.inference.sentence_files import CONFIG_FILE, MODULES_FILE, module_folders
 
 SAFE_PATTERNS = (
     "config.json",
@@ -33,10 +34,11 @@ SAFE_PATTERNS = (
     "*.spm",
     "chat_template.jinja",
     "modules.json",
-    "sentence_bert_config.json",
+    "sentence_*_config.json",
     "config_sentence_transformers.json",
-    "*_Pooling/config.json",
+    "router_config.json",
 )
+"""In the directory itself, and in the folders that its modules.json names."""
 _UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 _CONFIGURATIONS = ("config.json", "tokenizer_config.json")
 _CHUNK_BYTES = 1 << 20
@@ -44,23 +46,30 @@ _CHUNK_BYTES = 1 << 20
 
 def used_files(path: Path) -> list[str]:
     """The files that a model in `path` is loaded from, relative and sorted. Raises `ModelError` when it is unsafe."""
-    names = sorted(
-        file.relative_to(path).as_posix() for pattern in SAFE_PATTERNS for file in path.glob(pattern) if file.is_file()
-    )
-    if "config.json" not in names:
+    folders = module_folders(path)
+    listed = {file for folder in folders for file in _matching(path / folder, SAFE_PATTERNS)}
+    if "" not in folders:  # what lies beside its modules' folders is another model
+        listed |= set(_matching(path, (MODULES_FILE, CONFIG_FILE)))
+    names = sorted(file.relative_to(path).as_posix() for file in listed)
+    if MODULES_FILE not in names and "config.json" not in names:
         raise ModelError(f"model directory {path} has no config.json")
-    if not any(name.endswith(".safetensors") for name in names):
-        unsafe = sorted(file.name for pattern in _UNSAFE_WEIGHTS for file in path.glob(pattern))
-        if unsafe:
+    for folder in folders:
+        unsafe = sorted(file.name for file in _matching(path / folder, _UNSAFE_WEIGHTS))
+        if unsafe and not _matching(path / folder, ("*.safetensors",)):
             raise ModelError(
-                f"model directory {path} has its weights only in {unsafe[0]}, a format that can run code when it is "
-                "loaded: save them as safetensors (model.save_pretrained does)"
+                f"model directory {path / folder} has its weights only in {unsafe[0]}, a format that can run code when "
+                "it is loaded: save them as safetensors (model.save_pretrained does)"
             )
+    if not any(name.endswith(".safetensors") for name in names):
         raise ModelError(f"model directory {path} has no *.safetensors")
     for name in names:
-        if name in _CONFIGURATIONS:
+        if Path(name).name in _CONFIGURATIONS:
             _refuse_code(path / name)
     return names
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return [file for pattern in patterns for file in folder.glob(pattern) if file.is_file()]
 
 
 def digest(path: Path, names: list[str]) -> str:
@@ -82,7 +91,7 @@ def view(path: Path, names: list[str]) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="streamer-model-") as folder:
         for name in names:
             link = Path(folder, name)
-            link.parent.mkdir(exist_ok=True)
+            link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((path / name).resolve())
         yield Path(folder)
 

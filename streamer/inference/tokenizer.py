@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 import tokenizers
+from tokenizers import normalizers
 
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.loading import load_tokenizer
-from streamer.inference.safety import read_json
+from streamer.inference.sentence_files import Layout
 
 Given = str | tuple[str, str]
 """A text, or a text and its pair, as one row of the network."""
@@ -26,24 +27,29 @@ _OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One sequence as the network reads it. `type_ids` is None where all are 0 or the network takes none."""
+    """One sequence as the network reads it. `type_ids` is None where all are 0 or the network takes none. `left_out`
+    are its first tokens, of a prompt, that the network reads and a pooling leaves out."""
 
     ids: list[int]
     type_ids: list[int] | None
+    left_out: int = 0
 
 
 class TextTokenizer:
     """A model's fast tokenizer. `max_tokens` is the most that the model reads in one row, special tokens included."""
 
-    def __init__(self, path: Path, config: Any, windowed_side: int = 0) -> None:
-        """`windowed_side` says which text of a pair is read in windows; the other stands whole in each."""
+    def __init__(self, path: Path, config: Any, windowed_side: int = 0, layout: Layout | None = None) -> None:
+        """`windowed_side` says which text of a pair is read in windows; the other stands whole in each. `layout` says
+        what files beside the tokenizer's ask of a text."""
+        layout = layout or Layout()
         tokenizer = load_tokenizer(path)
         if not tokenizer.is_fast:
             raise ModelError("the tokenizer of the model has no fast form (tokenizer.json)")
         # A copy of its own: the object is not safe to share between threads.
         self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.takes_type_ids = "token_type_ids" in tokenizer.model_input_names
-        self._lower_case = bool(read_json(path / "sentence_bert_config.json").get("do_lower_case", False))
+        if layout.lower_case:
+            _lower_case(self._tokenizer)
         self._windowed_side = windowed_side
         self.pad_id = int(tokenizer.pad_token_id or 0)
         self.pads_left = tokenizer.padding_side == "left"
@@ -51,13 +57,14 @@ class TextTokenizer:
         self.mask_id: int | None = tokenizer.mask_token_id
         self.unknown_id: int | None = tokenizer.unk_token_id
         self.cls_id: int | None = tokenizer.cls_token_id
-        self.max_tokens = _longest(path, config, int(tokenizer.model_max_length))
+        self.special_ids = frozenset[int](tokenizer.all_special_ids)
+        self.max_tokens = _longest(config, layout.max_tokens or int(tokenizer.model_max_length))
         self._tokenizer.no_padding()
         self._truncate()
 
     def prepare(self, text: str) -> str:
         """What the model's files ask to do to a text before it is tokenised."""
-        return text.lower() if self._lower_case else text
+        return text
 
     @property
     def overlap(self) -> int:
@@ -123,15 +130,22 @@ class TextTokenizer:
         return encodings
 
 
-def _longest(path: Path, config: Any, tokenizer_limit: int) -> int:
-    """The least of what tokenizer, position table and sentence-transformers file allow."""
+def _lower_case(tokenizer: tokenizers.Tokenizer) -> None:
+    """Make letters small first, as sentence-transformers does for `do_lower_case`; special tokens stay as they are."""
+    known = tokenizer.normalizer
+    parts: list[Any] = [known] if known is not None else []
+    if isinstance(known, normalizers.Sequence):
+        parts = list(known)  # type: ignore[call-overload]
+    if not any(isinstance(part, normalizers.Lowercase) for part in parts):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *parts])
+
+
+def _longest(config: Any, tokenizer_limit: int) -> int:
+    """The least of what the tokenizer, or the file that stands in for it, and the position table allow."""
     limits = [tokenizer_limit, _NO_LIMIT]
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
         limits.append(positions - ((config.pad_token_id or 0) + 1 if config.model_type in _OFFSET_POSITIONS else 0))
-    declared = read_json(path / "sentence_bert_config.json").get("max_seq_length")
-    if isinstance(declared, int) and declared > 0:
-        limits.append(declared)
     return min(limits)
 
 

@@ -6,6 +6,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +26,7 @@ from streamer.inference.packed_encoder import PackedEncoder, pack_network
 from streamer.inference.packed_linear import pack
 from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view
+from streamer.inference.sentence_files import Layout
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.tokenizer import Row, TextTokenizer
 
@@ -49,16 +51,19 @@ class TorchModel(Family):
         use_threads(spec.threads)
         names = used_files(located.path)
         revision = digest(located.path, names)
-        with view(located.path, names) as path:
-            self.config = load_config(path)
-            self.tokenizer = TextTokenizer(path, self.config, self.windowed_side)
-            self.read_options(path, spec.options)
+        with view(located.path, names) as root:
+            layout = self.layout(root)
+            path = root / layout.folder
+            self.config, self.tokenizer = self.read_texts(path, layout)
+            self.read_options(root, spec.options)
             self.device = choose_device(spec.device, worker)
             self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
             self._packed: PackedEncoder | None = None
             self.probe, *checks = self.encode_checks()
             self.network = self._load(path)
-            dtype, backend = self._hasten(path, revision, [row for check in checks for row in check.content.rows])
+            # A directory may hold several networks; what OpenVINO makes of each is kept by it.
+            kept_as = sha256(f"{revision} {layout.folder}".encode()).hexdigest() if layout.folder else revision
+            dtype, backend = self._hasten(path, kept_as, [row for check in checks for row in check.content.rows])
         self.card = ModelCard(
             name=located.name,
             revision=revision,
@@ -71,6 +76,15 @@ class TorchModel(Family):
         )
 
     # --- the family's part ---
+
+    def layout(self, path: Path) -> Layout:
+        """Where in the model's directory its network and tokenizer lie, and what else is asked of a text."""
+        return Layout()
+
+    def read_texts(self, path: Path, layout: Layout) -> tuple[Any, TextTokenizer]:
+        """The network's configuration, and the tokenizer."""
+        config = load_config(path)
+        return config, TextTokenizer(path, config, self.windowed_side, layout)
 
     @abstractmethod
     def network_class(self) -> Any:
