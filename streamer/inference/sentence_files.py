@@ -298,9 +298,11 @@ def _layout(path: Path, first: Module, kind: ModelType) -> Layout:
     for field in ("query_length", "document_length", "query_expansion", "tokenizer_name_or_path"):
         if getattr(said, field) is not None:
             raise ModelError(f"{file}: {field} is not supported")
-    arguments = {"model": said.model_args | said.model_kwargs, "config": said.config_args | said.config_kwargs}
-    _refuse_more(file, "model_args", arguments["model"], _HARMLESS_FIELDS)
-    _refuse_more(file, "config_args", arguments["config"], _HUB_FIELDS | {"use_cache"})
+    of_network = said.model_args | said.model_kwargs
+    if of_network.get("attn_implementation") in ("eager", "sdpa"):  # which differ in speed
+        del of_network["attn_implementation"]
+    _refuse_more(file, "model_args", of_network, _HARMLESS_FIELDS)
+    _refuse_more(file, "config_args", said.config_args | said.config_kwargs, _HUB_FIELDS | {"use_cache"})
     of_tokenizer = said.tokenizer_args | said.processor_kwargs
     _refuse_more(file, "tokenizer_args", of_tokenizer, _HUB_FIELDS | {"model_max_length", "use_fast"})
     of_texts = {key: value for key, value in (said.processing_kwargs or {}).items() if value}
