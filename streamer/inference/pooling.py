@@ -16,12 +16,13 @@ from streamer.errors import DataFailure, ModelError
 from streamer.inference.family import Asked, Numbers
 from streamer.inference.model import Encoded
 from streamer.inference.options import OPTIONS, VectorOptions
-from streamer.inference.sentence_files import Layout, SentenceFiles, Similarity, read_sentence_files, refuse_template
+from streamer.inference.sentence_files import SentenceFiles, Similarity, read_sentence_files, refuse_template
 from streamer.inference.sentence_modules import Chain, Tokens
 from streamer.inference.spec import Overflow
 from streamer.inference.static_embedding import StaticEmbedding, StaticTokenizer
 from streamer.inference.tokenizer import Row, TextTokenizer
 from streamer.inference.torch_model import TorchModel
+from streamer.inference.transformer_file import Layout
 
 # Of these the encoder alone makes vectors, as in sentence-transformers; of others with a decoder, the decoder reading
 # the text once more.

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from streamer.errors import ModelError
+from streamer.inference.model_json import parse
 from streamer.inference.options import Pooling
-from streamer.inference.sentence_files import Module, SentenceFiles, decode
+from streamer.inference.sentence_files import Module, SentenceFiles
 
 TOKENS: Final[str] = "token_embeddings"
 VECTOR: Final[str] = "sentence_embedding"
@@ -107,8 +108,11 @@ class TokenPooling(Step):
     def compute(self, hidden: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         """(n, d) a mode. Of no token at all the largest is -inf, the first the row's first; all others are 0."""
         left_out = None if self.include_prompt else tokens.left_out
-        if tokens.mask is None and left_out is None and self.modes == ("mean",):
-            return hidden.mean(dim=1, dtype=torch.float32)
+        if left_out is None and self.modes == ("mean",):
+            if tokens.mask is None:
+                return hidden.mean(dim=1, dtype=torch.float32)
+            weights = (tokens.mask / tokens.mask.sum(dim=1, keepdim=True)).unsqueeze(1)
+            return torch.bmm(weights, hidden.float()).squeeze(1)
         count, length = hidden.shape[:2]
         places = torch.arange(length, device=hidden.device)
         real = hidden.new_ones(count, length, dtype=torch.bool) if tokens.mask is None else tokens.mask.bool()
@@ -256,16 +260,16 @@ def _step(path: Path, module: Module, pooling: Pooling | None) -> Step | None:
         raise ModelError(f"the model lacks {module.file}, which modules.json names for its {module.kind}")
     config = module.config or b"{}"
     if module.kind == "Pooling":
-        said = decode(config, module.file, _PoolingConfig)
+        said = parse(config, module.file, _PoolingConfig)
         return TokenPooling((pooling,) if pooling else _modes(said, module.file), said.include_prompt)
     if module.kind == "Normalize":
-        names = decode(config, module.file, _NormalizeConfig)
+        names = parse(config, module.file, _NormalizeConfig)
         return Normalize(names.module_input_name, names.module_output_name or names.module_input_name)
     step: Step
     if module.kind == "Dense":
-        step = Dense(decode(config, module.file, _DenseConfig), module.file)
+        step = Dense(parse(config, module.file, _DenseConfig), module.file)
     else:
-        step = LayerNorm(decode(config, module.file, _LayerNormConfig).dimension, module.file)
+        step = LayerNorm(parse(config, module.file, _LayerNormConfig).dimension, module.file)
     try:
         step.load_state_dict(read_weights(path, module.folder))
     except RuntimeError:

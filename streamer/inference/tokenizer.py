@@ -12,7 +12,7 @@ from tokenizers import normalizers
 
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.loading import load_tokenizer
-from streamer.inference.sentence_files import Layout
+from streamer.inference.transformer_file import Layout
 
 Given = str | tuple[str, str]
 """A text, or a text and its pair, as one row of the network."""

@@ -26,9 +26,9 @@ from streamer.inference.packed_encoder import PackedEncoder, pack_network
 from streamer.inference.packed_linear import pack
 from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view
-from streamer.inference.sentence_files import Layout
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.tokenizer import Row, TextTokenizer
+from streamer.inference.transformer_file import Layout
 
 log = logging.getLogger(__name__)
 
