@@ -10,15 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamer.errors import Code, DataFailure, ModelError
+from streamer.inference.families import load
+from streamer.inference.openvino_network import installed
+from streamer.inference.reference import Located, resolve
+from streamer.inference.safety import digest, used_files
 from streamer.inference.sentence_files import CLASSES
 from streamer.inference.sentence_modules import TokenPooling, Tokens
+from streamer.inference.spec import WorkerSpec
 from tests.tiny_models import BERT, DISTILBERT, MODERNBERT, MPNET, ROBERTA, XLM_ROBERTA, tiny
 from tests.unit.tasks_kit import TEXTS, Event, model_of, near, outcomes, outputs
 
 CANDIDATES = ["travel", "a complaint", "東京", "travel "]
 PROMPT = "the plot and the music: "
+BERT_FILE = "sentence_bert_config.json"
+ST_FILE = "config_sentence_transformers.json"
 PROMPTS = {"query": PROMPT, "passage": "a text about ", "none": ""}
 
 
@@ -73,8 +82,9 @@ def edit_modules(path: Path, old: str, new: str) -> None:
 MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
 
-@pytest.mark.parametrize("mode", [*MODES, ("cls", "mean"), ("lasttoken", "max", "weightedmean")])
-@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(
+    ("mode", "side"), [*((mode, "right") for mode in MODES), (("cls", "mean"), "right"), (tuple(MODES), "left")]
+)
 def test_poolings(mode: Any, side: str, tmp_path: Path) -> None:
     """Of each mode, and of several side by side; wherever the padding is."""
     path = directory(tmp_path, architecture=MODERNBERT, pooling={"pooling_mode": mode})
@@ -82,16 +92,17 @@ def test_poolings(mode: Any, side: str, tmp_path: Path) -> None:
     compare(path)
 
 
-@pytest.mark.parametrize("mode", [*MODES, tuple(MODES)])
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_poolings_without_the_prompt(mode: Any, side: str, tmp_path: Path) -> None:
+def test_poolings_without_the_prompt(side: str, tmp_path: Path) -> None:
     """Its tokens are read and not pooled; also where the text's own are all cut away."""
-    pooling = {"pooling_mode": mode, "include_prompt": False}
+    pooling = {"pooling_mode": MODES, "include_prompt": False}
     path = directory(tmp_path, architecture=MODERNBERT, pooling=pooling, prompts=PROMPTS)
     edit(path / "tokenizer_config.json", padding_side=side)
     compare(path, {"prompt_name": "query"}, prompt_name="query")
     compare(path, {"prompt": PROMPT}, prompt=PROMPT)
     compare(path, {"prompt": PROMPT * 20}, prompt=PROMPT * 20)
+    compare(path)
+    edit(path / ST_FILE, default_prompt_name="query")
     compare(path)
 
 
@@ -212,6 +223,15 @@ def test_architectures(architecture: str, tmp_path: Path) -> None:
 # --- the transformer ---
 
 T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
+QWEN = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": 64,
+    "max_position_embeddings": 48,
+}
 BART = {
     "d_model": 32,
     "encoder_layers": 2,
@@ -454,6 +474,47 @@ def test_a_route_that_is_not_there_is_refused(routed: Path, tmp_path: Path) -> N
         model_of(copy, "embedding")
 
 
+# --- the files that count ---
+
+
+def test_only_the_folders_that_modules_name_are_used(routed: Path, tmp_path: Path) -> None:
+    """Also those of a router's routes; a checkpoint beside them is neither hashed nor loaded."""
+    path = shutil.copytree(routed, tmp_path / "model")
+    before = used_files(path)
+    for name in ("checkpoint-500", "onnx", "1_Pooling"):
+        tiny(path / name, BERT, "")
+    assert used_files(path) == before
+    assert sum(name.endswith(".safetensors") for name in before) == 4  # vectors, two linear layers, the transformer
+    hashed = digest(path, before)
+    (dense,) = [name for name in before if "query" in name and "Dense" in name and name.endswith("config.json")]
+    edit(path / dense, activation_function="torch.nn.modules.linear.Identity")
+    assert digest(path, before) != hashed
+
+
+def test_the_hub_is_asked_for_the_folders_that_modules_name(
+    routed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for no checkpoint beside them: what is fetched is what a directory's own files are."""
+    hub = pytest.importorskip("huggingface_hub")
+    repository = shutil.copytree(routed, tmp_path / "repository")
+    tiny(repository / "checkpoint-500", BERT, "")
+    snapshot = tmp_path / "snapshot"
+
+    def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str], **_: Any) -> str:
+        files = [file.relative_to(repository).as_posix() for file in repository.rglob("*") if file.is_file()]
+        chosen = hub.utils.filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+        for file in chosen:
+            (snapshot / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(repository / file, snapshot / file)
+        return str(snapshot)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    located = resolve(f"acme/routed@{'0' * 40}", downloads=True)
+    assert isinstance(located, Located)
+    fetched = sorted(file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*") if file.is_file())
+    assert fetched == used_files(repository)
+
+
 # --- prompts, dimensions and similarity ---
 
 
@@ -470,8 +531,9 @@ def test_prompts(tmp_path: Path) -> None:
         model_of(path, "embedding", prompt_name="query", prompt="a ")
 
 
-@pytest.mark.parametrize("include_prompt", [True, False])
-@pytest.mark.parametrize("kind", ["cosine", "dot", "euclidean", "manhattan"])
+@pytest.mark.parametrize(
+    ("kind", "include_prompt"), [("cosine", False), ("dot", True), ("euclidean", True), ("manhattan", False)]
+)
 def test_similarity_is_the_models(kind: str, include_prompt: bool, tmp_path: Path) -> None:
     """By its own function over its own vectors, with a prompt for each side."""
     from sentence_transformers import SentenceTransformer
@@ -532,6 +594,69 @@ def test_dimensions(tmp_path: Path) -> None:
     compare(path)
 
 
+def test_windows_of_a_long_text(tmp_path: Path) -> None:
+    """The prompt is left out of the first, where it stands; of length 1 again before the files' cut."""
+    from sentence_transformers.base.modules import Normalize
+
+    path = directory(tmp_path, Normalize(), pooling={"include_prompt": False}, prompts=PROMPTS)
+    model = model_of(path, "embedding", on_overflow="window", prompt_name="query")
+    (output, short) = outputs(model, [TEXTS[6], TEXTS[0]])
+    assert output["windows"] > 1
+    assert np.linalg.norm(output["vector"]) == near(1.0)
+    assert short["vector"] == near(encoded(path, [TEXTS[0]], prompt_name="query")[0])
+    windows = model.encode([TEXTS[6]], None, None)[0].content.rows  # type: ignore[union-attr]
+    assert [row.left_out > 0 for row in windows] == [True] + [False] * (len(windows) - 1)
+    edit(path / ST_FILE, truncate_dim=9)
+    (cut,) = outputs(model_of(path, "embedding", on_overflow="window", prompt_name="query"), [TEXTS[6]])
+    assert cut["vector"] == near(output["vector"][:9])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, len(TEXTS) - 1), min_size=1, max_size=12), st.integers(0, 200))
+def test_any_batch_and_any_order_is_each_text_alone(comparing: Any, places: list[int], batch_tokens: int) -> None:
+    """With prompts that each side leaves out, and candidates that many texts share."""
+    model, alone = comparing
+    found = outputs(model, [event_of(place) for place in places], batch_tokens)
+    for place, output in zip(places, found, strict=True):
+        assert output["scores"] == near(alone[place])
+
+
+def event_of(place: int) -> Event:
+    """A text and the texts after it, and itself."""
+    return (TEXTS[place], None, {"candidates": [*TEXTS[place : place + 3], PROMPT + TEXTS[place]]})
+
+
+@pytest.fixture(scope="module")
+def comparing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[list[float]]]:
+    """A model of similarity, and the scores of each event alone."""
+    pooling = {"pooling_mode": ("weightedmean", "max"), "include_prompt": False}
+    path = directory(tmp_path_factory.mktemp("comparing"), architecture=MODERNBERT, pooling=pooling, prompts=PROMPTS)
+    model = model_of(path, "similarity", prompt_name="query", candidate_prompt_name="passage")
+    return model, [outputs(model, [event_of(place)])[0]["scores"] for place in range(len(TEXTS))]
+
+
+@pytest.mark.skipif(not installed(), reason="without openvino")
+@pytest.mark.parametrize("architecture", [BERT, "t5"])
+def test_the_modules_on_openvino(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network's tokens are pooled as torch's are."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    raw = encoder_decoder(tmp_path / "raw", "t5", **T5) if architecture == "t5" else tiny(tmp_path / "raw", BERT, "")
+    modules = [Transformer(str(raw)), Pooling(32, MODES, include_prompt=False), Dense(192, 16)]
+    path = tmp_path / "model"
+    SentenceTransformer(modules=modules, device="cpu", prompts=PROMPTS).save(str(path), create_model_card=False)
+    spec = WorkerSpec(
+        "test", "embedding", str(path), dtype="float32", backend="openvino", options={"prompt_name": "query"}
+    )
+    model = load(spec)
+    assert model.card.backend == "openvino"
+    for output, expected in zip(outputs(model, [*TEXTS]), encoded(path, TEXTS, prompt_name="query"), strict=True):
+        assert output["vector"] == near(expected)
+
+
 # --- directories that the library has not written ---
 
 
@@ -561,6 +686,23 @@ def test_a_language_model_without_modules_is_its_last_token(tmp_path: Path) -> N
     assert model_of(path, "embedding", pooling="mean")
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_language_model_with_modules(side: str, tmp_path: Path) -> None:
+    """Qwen's and the like: the last token, of length 1; a chat template is for others."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    raw = encoder_decoder(tmp_path / "raw", "qwen3", **QWEN)
+    edit(raw / "tokenizer_config.json", padding_side=side)
+    modules = [Transformer(str(raw)), Pooling(32, "lasttoken"), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu", prompts=PROMPTS).save(
+        str(tmp_path / "model"), create_model_card=False
+    )
+    (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    compare(tmp_path / "model", {"prompt_name": "query"}, prompt_name="query")
+
+
 # --- what is refused ---
 
 
@@ -575,8 +717,6 @@ def modules(old: str, new: str) -> Callable[[Path], None]:
 
 
 OWN = "sentence_transformers.base.modules.transformer.Transformer"
-BERT_FILE = "sentence_bert_config.json"
-ST_FILE = "config_sentence_transformers.json"
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "class of another package": (modules(OWN, "custom_st.Transformer"), r"modules\.json.*custom_st\.Transformer"),
     "class of the library in the wrong place": (modules(OWN, "sentence_transformers.x.Transformer"), r"\.x\.Transf"),
