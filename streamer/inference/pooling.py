@@ -103,7 +103,12 @@ class PooledModel(TorchModel):
 
     def _hasten(self, path: Path, revision: str, rows: list[Row]) -> tuple[torch.dtype, str]:
         """A static model is as fast as it can be: it looks vectors up."""
-        asked, width = getattr(self._options, "dimensions", None), len(self._pass(rows[:1])[0])
+        try:
+            width = len(self._pass(rows[:1])[0])
+        except (AttributeError, TypeError, ValueError) as error:  # of networks that are for something else than texts
+            kind = type(self.network).__name__
+            raise ModelError(f"{self._spec.model}: its {kind} makes no vectors of a text's tokens ({error})") from None
+        asked = getattr(self._options, "dimensions", None)
         if asked is not None and asked > width:
             raise ModelError(f"option dimensions is {asked}, and the model's vectors have {width} numbers")
         if not self._static:

@@ -407,6 +407,7 @@ def test_static_embeddings_of_model2vec(tmp_path: Path) -> None:
         "weights": torch.rand(count, dtype=torch.float64),
     }
     save_file(tensors, path / "model.safetensors")
+    edit_modules(path, '"path": ""', '"path": "."')
     compare(path)
     assert model_of(path, "embedding").card.max_tokens == 6
 
@@ -701,6 +702,21 @@ def test_a_language_model_with_modules(side: str, tmp_path: Path) -> None:
     )
     (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
     compare(tmp_path / "model", {"prompt_name": "query"}, prompt_name="query")
+
+
+def test_a_network_that_is_not_of_texts_alone_is_refused(tmp_path: Path) -> None:
+    """By the name of its class, as a model's fault."""
+    import torch
+    import transformers
+
+    path = tiny(tmp_path, BERT, "")
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**size, "vocab_size": 400, "bos_token_id": 0, "eos_token_id": 2}
+    torch.manual_seed(0)
+    config = transformers.CLIPConfig(text_config=text, vision_config={**size, "image_size": 8, "patch_size": 4})
+    transformers.CLIPModel(config).save_pretrained(path)
+    with pytest.raises(ModelError, match="CLIPModel"):
+        model_of(path, "embedding")
 
 
 # --- what is refused ---
