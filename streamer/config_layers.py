@@ -70,13 +70,16 @@ class Layers:
     def put_flags(self, overrides: Iterable[str]) -> None:
         """Lay `KEY.PATH=VALUE` texts over what is there."""
         for override in overrides:
-            key, equals, text = (part.strip() for part in override.partition("="))
+            key, equals, text = override.partition("=")
+            key = key.strip()
             if not equals:
                 self.problems.append(f"--set {key}: no value; write --set KEY.PATH=VALUE")
                 continue
             parts = tuple(key.split("."))
             if parts[:2] == ("kafka", "properties"):
                 parts = ("kafka", "properties", ".".join(parts[2:]))
+            if parts[2:3] != ("options",):  # a prompt's last space is part of it
+                text = text.strip()
             self._put(parts, text, f"--set {key}")
 
     def origin(self, path: KeyPath) -> str:

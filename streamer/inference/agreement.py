@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec.structs import replace
 
 from streamer.inference.family import Numbers
 from streamer.inference.model import Sharing
@@ -70,7 +71,7 @@ def twin(row: Row, seed: int) -> Row:
     """Another row of the same length and tokens: those between the first and the last in another order."""
     order = np.random.default_rng(seed).permutation(max(0, len(row.ids) - 2)) + 1
     inner = [row.ids[place] for place in order]
-    return Row([*row.ids[:1], *inner, *row.ids[1:][-1:]], row.type_ids)
+    return replace(row, ids=[*row.ids[:1], *inner, *row.ids[1:][-1:]])
 
 
 def exact(distance: Distance) -> Distance:

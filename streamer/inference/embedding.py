@@ -22,13 +22,13 @@ _INT8_MAX = 127
 class Embedding(PooledModel):
     """Output `{"vector": […], "dimensions": n}`, of int8 with `"scale"`."""
 
+    _options: EmbeddingOptions
+
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Options over files over defaults."""
-        chosen = self.options_as(EmbeddingOptions, options)
-        self.read_pooling(path, chosen.pooling, chosen.normalize)
-        self._prompt = chosen.prompt
-        self._dimensions = chosen.dimensions
-        self._int8 = chosen.precision == "int8"
+        super().read_options(path, options)
+        self._cut = self._options.dimensions or self.files.dimensions
+        self._int8 = self._options.precision == "int8"
 
     def ask(self, text: str, pair: str | None, params: Any) -> Asked | DataFailure:
         """With the prompt before the text."""
@@ -36,8 +36,11 @@ class Embedding(PooledModel):
 
     def outputs(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
         """One JSON object a text; of a text in windows the mean of their vectors, by their tokens."""
-        vectors = np.stack(merged(batch, numbers))[:, : self._dimensions]
-        if self._normalize and (self._dimensions or len(numbers) > len(batch)):
+        vectors = np.stack(merged(batch, numbers))
+        if self._chain.normalizes and len(numbers) > len(batch):
+            vectors = unit(vectors)
+        vectors = vectors[:, : self._cut]
+        if self._chain.normalizes and self._options.dimensions:  # not where the files alone cut: encode doesn't
             vectors = unit(vectors)
         encode = msgspec.json.Encoder().encode
         outputs = []

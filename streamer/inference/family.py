@@ -84,8 +84,7 @@ class Family(ABC):
 
     def ask(self, text: str, pair: str | None, params: Any) -> Asked | DataFailure:
         """What stands in each row for one event; its params are read into the family's struct."""
-        prepare = self.tokenizer.prepare
-        return Asked([prepare(text) if pair is None else (prepare(text), prepare(pair))])
+        return Asked([text if pair is None else (text, pair)])
 
     def details(self, asked: Asked, encodings: list[tokenizers.Encoding]) -> Any | DataFailure:
         """What the answer needs besides the network's numbers; `encodings` are those of the rows."""

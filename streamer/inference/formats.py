@@ -9,7 +9,7 @@ from typing import Any
 from streamer.errors import ModelError
 
 ADAPTER = "adapter_config.json"
-_RUNS_CODE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
+RUNS_CODE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 _SAVE = "save them as safetensors (model.save_pretrained does)"
 _OTHERS = {
     "*.gguf": "the format of llama.cpp",
@@ -45,7 +45,7 @@ def refuse_quantised(config: dict[str, Any], file: Path) -> None:
 
 def not_a_model(path: Path, lacks: str) -> ModelError:
     """What to say of a directory that lacks `lacks`."""
-    for pattern in _RUNS_CODE:
+    for pattern in RUNS_CODE:
         for file in sorted(path.glob(pattern)):
             return ModelError(
                 f"model directory {path} has its weights only in {file.name}, a format that can run code when it is "

@@ -13,7 +13,7 @@ import msgspec
 from streamer.errors import ModelError
 from streamer.inference.params import Texts
 
-Pooling = Literal["mean", "cls", "max"]
+Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 Aggregation = Literal["none", "simple", "first", "average", "max"]
 TopK = Annotated[int, msgspec.Meta(ge=1, le=1000, description="a whole number from 1 to 1000")]
 Template = Annotated[
@@ -49,44 +49,56 @@ class TokenClassificationOptions(TextOptions, frozen=True, forbid_unknown_fields
     ignore: tuple[str, ...] = ("O",)
 
 
-class EmbeddingOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """None does as the model's files say: mean without normalising where they say nothing. `prompt` goes before
-    every text (some models are trained with `query: ` and the like). `dimensions` keeps the first so many of a
-    model trained for it (Matryoshka), normalised again where the whole vector is. `precision = "int8"` gives whole
-    numbers from -127 to 127 with the vector's own scale."""
+class VectorOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
+    """What tasks that end in vectors have. None does as the model's files say: of files that say nothing the mean, the
+    last token of a language model. `prompt` goes before every text (some models are trained with `query: ` and the
+    like); `prompt_name` is one of those that the model's files name; the files' default goes before texts where
+    neither is given, which `prompt = ""` prevents. `route` is the task (`query`, `document`) by which a model with a
+    Router chooses its modules."""
 
     pooling: Pooling | None = None
+    prompt: str | None = None
+    prompt_name: str | None = None
+    route: str | None = None
+
+
+class EmbeddingOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
+    """`normalize` None does as the model's files say: not where they say nothing. `dimensions` keeps the first so many
+    of a model trained for it (Matryoshka), normalised again where the whole vector is. `precision = "int8"` gives
+    whole numbers from -127 to 127 with the vector's own scale."""
+
     normalize: bool | None = None
-    prompt: str = ""
     dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
     precision: Literal["float32", "int8"] = "float32"
 
 
-class SimilarityOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """`pooling` as of task embedding. `prompt` goes before the text, `candidate_prompt` before what it is compared
-    with (models trained for search tell `query: ` from `passage: `)."""
+class SimilarityOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
+    """`prompt` and `prompt_name` are of the text, `candidate_prompt` and `candidate_prompt_name` of what it is compared
+    with (models trained for search tell `query: ` from `passage: `); where neither is given for a side, the model's
+    default prompt goes before it. `route` is of both."""
 
-    pooling: Pooling | None = None
-    prompt: str = ""
-    candidate_prompt: str = ""
+    candidate_prompt: str | None = None
+    candidate_prompt_name: str | None = None
 
 
 class RerankOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """`activation` is what makes a score of the model's number; None does as its files say, else sigmoid."""
+    """`activation` is what makes a score of the model's number; None does as its files say, else sigmoid. `prompt` goes
+    before the text, not before its candidates; `prompt_name` and the default are as of task embedding."""
 
     activation: Literal["sigmoid", "none"] | None = None
+    prompt: str | None = None
+    prompt_name: str | None = None
 
 
-class ZeroShotOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
+class ZeroShotOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
     """Labels, template and multi_label for events that name none. The template's default is `This example is {}.`,
     with an embedding model the bare label. `method` None takes inference where the model has a head for it;
-    `pooling` is of the embedding model."""
+    `pooling`, `route` and prompts, before text and labels, are of the embedding model."""
 
     candidate_labels: Texts | None = None
     hypothesis_template: Template | None = None
     multi_label: bool = False
     method: Literal["inference", "embedding"] | None = None
-    pooling: Pooling | None = None
 
 
 class QuestionAnsweringOptions(TextOptions, frozen=True, forbid_unknown_fields=True):

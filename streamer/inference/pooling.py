@@ -1,63 +1,168 @@
-"""Rows of token vectors to one vector each, as a model's sentence-transformers files say."""
+"""The encoder of families that work on vectors: texts to vectors as `SentenceTransformer.encode` makes them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import msgspec
 import numpy as np
+import tokenizers
 import torch
-from transformers import AutoModel
+from msgspec.structs import astuple, replace
 
-from streamer.errors import ModelError
-from streamer.inference.family import Numbers
-from streamer.inference.options import Pooling
-from streamer.inference.safety import read_json
-from streamer.inference.tokenizer import Row
+from streamer.errors import DataFailure, ModelError
+from streamer.inference.family import Asked, Numbers
+from streamer.inference.model import Encoded
+from streamer.inference.options import OPTIONS, VectorOptions
+from streamer.inference.sentence_files import SentenceFiles, Similarity, read_sentence_files, refuse_template
+from streamer.inference.sentence_modules import Chain, Tokens
+from streamer.inference.spec import Overflow
+from streamer.inference.static_embedding import StaticEmbedding, StaticTokenizer
+from streamer.inference.tokenizer import Row, TextTokenizer
 from streamer.inference.torch_model import TorchModel
+from streamer.inference.transformer_file import Layout
+
+# Of these the encoder alone makes vectors, as in sentence-transformers; of others with a decoder, the decoder reading
+# the text once more.
+_ENCODERS: Final = {
+    "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+    "udop": "UdopEncoderModel",
+    "longt5": "LongT5EncoderModel",
+    "switch_transformers": "SwitchTransformersEncoderModel",
+    "t5gemma": "T5GemmaEncoderModel",
+    "prophetnet": "ProphetNetEncoder",
+    "blenderbot": "models.blenderbot.modeling_blenderbot.BlenderbotEncoder",
+    "blenderbot-small": "models.blenderbot_small.modeling_blenderbot_small.BlenderbotSmallEncoder",
+    "m2m_100": "models.m2m_100.modeling_m2m_100.M2M100Encoder",
+    "pegasus": "models.pegasus.modeling_pegasus.PegasusEncoder",
+    "pegasus_x": "models.pegasus_x.modeling_pegasus_x.PegasusXEncoder",
+    "marian": "models.marian.modeling_marian.MarianEncoder",
+}
+
+_TINY: Final = np.finfo(np.float32).tiny
 
 
 class PooledModel(TorchModel):
-    """The bare encoder of families that work on vectors."""
+    """The bare encoder, and the modules after it."""
 
     tolerance = 0.002  # 1 minus the cosine to fp32
+    files: SentenceFiles
+    _options: VectorOptions
+    _static: bool
+    _left_out: tuple[int, int] = (0, 0)
+    """Tokens of the prompt that no pooling counts, of a computation's first row and of its others."""
 
-    def read_pooling(self, path: Path, pooling: Pooling | None, normalize: bool | None) -> None:
+    # --- loading ---
+
+    def layout(self, path: Path) -> Layout:
+        """As the model's sentence-transformers files say."""
+        kind: Any = OPTIONS[self._spec.task]
+        self._options = self.options_as(kind, self._spec.options)
+        self.files = read_sentence_files(path, "SentenceTransformer", self._options.route)
+        if self._options.pooling is None:
+            refuse_template(path, "set option pooling to take texts as they are")
+        self._static = self.files.modules[0].kind == "StaticEmbedding"
+        return self.files.layout
+
+    def read_texts(self, path: Path, layout: Layout) -> tuple[Any, TextTokenizer]:
+        """A static model has no configuration, and a tokenizer of its own."""
+        return (None, StaticTokenizer(path)) if self._static else super().read_texts(path, layout)
+
+    def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """What is asked for goes before what the files say."""
-        declared_pooling, declared_normalize = declared(path)
-        self._pooling = pooling or declared_pooling
-        self._normalize = declared_normalize if normalize is None else normalize
+        self._chain = Chain(path, self.files, self._options.pooling, getattr(self._options, "normalize", None))
+        self._prompt = self.files.prompt(self._options.prompt, self._options.prompt_name)
+        self.leave_out(self._prompt, "")
+
+    def leave_out(self, prompt: str, others: str) -> None:
+        """Where a pooling is without the prompt: that of the first row of each computation, and of its other rows."""
+        if self._chain.leaves_out:
+            self._left_out = self._prompt_tokens(prompt), self._prompt_tokens(others)
 
     def network_class(self) -> Any:
         """The bare encoder."""
-        return AutoModel
+        kind = self.config.model_type
+        if kind == "t5gemma2":
+            raise ModelError(
+                f"config.json of the model: model_type {kind!r} is not supported by task {self._spec.task}"
+            )
+        if kind == "t5gemma":
+            self.config.is_encoder_decoder = False
+        module, _, name = _ENCODERS.get(kind, "AutoModel").rpartition(".")
+        return getattr(import_module(f"transformers.{module}".rstrip(".")), name)
+
+    def _load(self, path: Path) -> Any:
+        self._chain.to(self.device)
+        if isinstance(self.tokenizer, StaticTokenizer):
+            return StaticEmbedding(path, self.tokenizer).to(self.device)
+        return super()._load(path)
+
+    def _fit_tokenizer(self) -> None:
+        """A static model reads texts of any length, each token by itself."""
+        if self._static:
+            self._takes_mask = True
+        else:
+            super()._fit_tokenizer()
+
+    def _prepare(self, path: Path, revision: str) -> tuple[torch.dtype, str]:
+        """A static model is as fast as it can be: it looks vectors up."""
+        try:
+            width = len(self._pass(self.probe.content.rows[:1])[0])
+        except (AttributeError, TypeError, ValueError) as error:  # of networks that are for something else than texts
+            kind = type(self.network).__name__
+            raise ModelError(f"{self._spec.model}: its {kind} makes no vectors of a text's tokens ({error})") from None
+        asked = getattr(self._options, "dimensions", None)
+        if asked is not None and asked > width:
+            raise ModelError(f"option dimensions is {asked}, and the model's vectors have {width} numbers")
+        if not self._static:
+            return super()._prepare(path, revision)
+        if self._spec.backend == "openvino":
+            raise ModelError(f'{self._spec.model} can\'t have backend = "openvino": it has no network')
+        return torch.float32, "torch"
+
+    def _prompt_tokens(self, prompt: str) -> int:
+        """As sentence-transformers counts them: those of the prompt alone, without a special token at its end."""
+        if not prompt:
+            return 0
+        (encoding,) = self.tokenizer.encode([prompt])
+        assert isinstance(encoding, tokenizers.Encoding)  # only a pair may fail
+        return len(encoding.ids) - (bool(encoding.ids) and encoding.ids[-1] in self.tokenizer.special_ids)
+
+    # --- running ---
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, dimensions)."""
         hidden: torch.Tensor = self.run(inputs, mask).last_hidden_state
-        pooled = self._pool(hidden, mask)
-        return torch.nn.functional.normalize(pooled, dim=-1) if self._normalize else pooled
-
-    def _pool(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        if self._pooling == "cls":
-            if mask is None or not self.tokenizer.pads_left:
-                return hidden[:, 0].float()
-            first = mask.argmax(dim=1)
-            return hidden[torch.arange(len(hidden), device=hidden.device), first].float()
-        if self._pooling == "max":
-            if mask is not None:
-                hidden = hidden.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf)
-            return hidden.amax(dim=1).float()
-        if mask is None:
-            return hidden.mean(dim=1, dtype=torch.float32)
-        weights = (mask / mask.sum(dim=1, keepdim=True)).unsqueeze(1)
-        return torch.bmm(weights, hidden.float()).squeeze(1)
+        left_out = None if self._left_out_rows is None else self._left_out_rows.to(hidden.device)
+        vectors: torch.Tensor = self._chain(hidden, Tokens(mask, left_out))
+        return vectors
 
     def distance(self, numbers: Numbers, reference: Numbers) -> float:
         """1 minus the cosine."""
         return float(1 - unit(numbers) @ unit(reference))
+
+    def _encoded(
+        self, asked: Asked, found: list[tokenizers.Encoding | DataFailure], overflow: Overflow
+    ) -> Encoded | DataFailure:
+        encoded = super()._encoded(asked, found, overflow)
+        if not any(self._left_out) or isinstance(encoded, DataFailure):
+            return encoded
+        first, others = self._left_out
+        rows = [replace(row, left_out=others if place else first) for place, row in enumerate(encoded.content.rows)]
+        return replace(encoded, content=replace(encoded.content, rows=rows))
+
+    def _pass(self, rows: Sequence[Row]) -> list[Numbers]:
+        """A row without any token has no vector, but in a static model, where it is 0."""
+        left_out = [row.left_out for row in rows]
+        self._left_out_rows = torch.tensor(left_out) if any(left_out) else None
+        numbers = super()._pass(rows)
+        if self._static or all(row.ids for row in rows):
+            return numbers
+        return [own if row.ids else np.full_like(own, np.nan) for own, row in zip(numbers, rows, strict=True)]
 
 
 class ComparingModel(PooledModel):
@@ -66,69 +171,50 @@ class ComparingModel(PooledModel):
     tolerance = 0.05  # of a cosine
 
     def distance(self, numbers: Numbers, reference: Numbers) -> float:
-        """Twice the angle between them: two vectors, each turned by so much, have no other cosine than within that."""
+        """Twice the angle between them: two vectors, each turned by so much, have no other cosine than within that.
+        Where lengths matter too, twice the difference by the length."""
+        if self.files.similarity != "cosine":
+            return 2 * float(np.linalg.norm(numbers - reference) / max(np.linalg.norm(reference), _TINY))
         chord = float(np.linalg.norm(unit(numbers) - unit(reference)))  # the cosine of so small an angle is too coarse
         return 4 * float(np.arcsin(min(1.0, chord / 2)))
 
     def compute(self, rows: Sequence[Row]) -> list[Numbers]:
         """Texts that many computations share, such as labels, are computed once."""
-        distinct: dict[tuple[int, ...], Row] = {}
-        keys = [tuple(row.ids) for row in rows]
+        distinct: dict[tuple[Any, ...], Row] = {}
+        keys = [_identity(row) for row in rows]
         for key, row in zip(keys, rows, strict=True):
             distinct.setdefault(key, row)
         vectors = dict(zip(distinct, super().compute(list(distinct.values())), strict=True))
         return [vectors[key] for key in keys]
 
+    def compared(self, vectors: Sequence[Numbers]) -> Numbers:
+        """The first vector with each of the others, as the model's `similarity` does."""
+        return similarities(np.stack(vectors)[:, : self.files.dimensions], self.files.similarity)
 
-def cosines(vectors: Sequence[Numbers]) -> Numbers:
-    """Of the first vector to each of the others, within -1 and 1."""
-    units = unit(np.stack(vectors))
-    similar: Numbers = np.clip(units[1:] @ units[0], -1, 1)
+
+def similarities(vectors: Numbers, kind: Similarity) -> Numbers:
+    """Of the first vector to each of the others: the cosine within -1 and 1, the product, or minus the distance."""
+    one, others = vectors[0], vectors[1:]
+    similar: Numbers
+    match kind:
+        case "cosine":
+            similar = np.clip(unit(others) @ unit(one), -1, 1)
+        case "dot":
+            similar = others @ one
+        case "euclidean":
+            similar = -np.linalg.norm(others - one, axis=1)
+        case "manhattan":
+            similar = -np.abs(others - one).sum(axis=1)
     return similar
 
 
 def unit(vectors: Numbers) -> Numbers:
     """Vectors of length 1 along the last axis; those of length 0 stay."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Numbers = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    scaled: Numbers = vectors / np.maximum(lengths, _TINY)
     return scaled
 
 
-def declared(path: Path) -> tuple[Pooling, bool]:
-    """Pooling and normalisation of a sentence-transformers model; (mean, False) for any other."""
-    if not (path / "modules.json").is_file():
-        return "mean", False
-    modules: list[dict[str, Any]] = msgspec.json.decode((path / "modules.json").read_bytes())
-    pooling: Pooling = "mean"
-    normalize = False
-    for module in modules:
-        match str(module.get("type", "")).rpartition(".")[2]:
-            case "Transformer":
-                pass
-            case "Pooling":
-                pooling = _pooling(read_json(path / str(module.get("path", "")) / "config.json"))
-            case "Normalize":
-                normalize = True
-            case other:
-                raise ModelError(f"modules.json asks for {other or 'a module without type'}, which is not supported")
-    return pooling, normalize
-
-
-def _pooling(config: dict[str, Any]) -> Pooling:
-    on = {key.removeprefix("pooling_mode_") for key, value in config.items() if value is True}
-    named = config.get("pooling_mode")
-    if isinstance(named, str):
-        on.add(named)
-    modes: dict[str, Pooling] = {
-        "mean_tokens": "mean",
-        "cls_token": "cls",
-        "max_tokens": "max",
-        "mean": "mean",
-        "cls": "cls",
-        "max": "max",
-    }
-    chosen = {modes[name] for name in on if name in modes}
-    unknown = sorted(name for name in on - modes.keys() if name.endswith(("tokens", "token")) or name == named)
-    if unknown or len(chosen) != 1:
-        raise ModelError(f"pooling {', '.join(unknown or sorted(on)) or 'none'} of the model is not supported")
-    return chosen.pop()
+def _identity(row: Row) -> tuple[Any, ...]:
+    """All that a row holds, to tell it from others."""
+    return tuple([tuple(value) if isinstance(value, list) else value for value in astuple(row)])

@@ -13,6 +13,7 @@ from pathlib import Path
 from streamer.errors import ModelError
 from streamer.inference.formats import ADAPTER
 from streamer.inference.safety import SAFE_PATTERNS
+from streamer.inference.sentence_files import module_folders
 
 _HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -123,9 +124,19 @@ def _hub(repository: str, revision: str, *, downloads: bool) -> Located:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        path = snapshot_download(
-            repository, revision=revision, local_files_only=not downloads, allow_patterns=[*SAFE_PATTERNS, ADAPTER]
-        )
+        waiting, fetched, path = {""}, set[str](), ""
+        while waiting:  # what is fetched may name more folders
+            for folder in sorted(waiting):
+                inside = f"{folder}/" if folder else ""
+                path = snapshot_download(
+                    repository,
+                    revision=revision,
+                    local_files_only=not downloads,
+                    allow_patterns=[inside + pattern for pattern in (*SAFE_PATTERNS, ADAPTER)],
+                    ignore_patterns=[inside + "*/*"],  # a star crosses folders there
+                )
+            fetched |= waiting
+            waiting = set(module_folders(Path(path))) - fetched
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
         fetch = f"`hf download {repository} --revision {revision}`"
         mend = f"fetch it with {fetch}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +15,11 @@ from streamer.inference.family import Asked, Numbers, groups
 from streamer.inference.model import Encoded, Input
 from streamer.inference.options import RerankOptions
 from streamer.inference.safety import read_json
+from streamer.inference.sentence_files import CONFIG_FILE, MODULES_FILE, read_sentence_files, refuse_template
+from streamer.inference.sentence_modules import activation
 from streamer.inference.similarity import CandidateParams, check_pairs, compared_with, score_outputs
 from streamer.inference.torch_model import TorchModel
+from streamer.inference.transformer_file import Layout
 
 
 class Rerank(TorchModel):
@@ -26,12 +29,29 @@ class Rerank(TorchModel):
     takes_pair = True
     params = CandidateParams
 
+    def layout(self, path: Path) -> Layout:
+        """As the files of sentence-transformers' CrossEncoder say."""
+        self.files = read_sentence_files(path, "CrossEncoder")
+        refuse_template(path, "remove it from the directory to serve texts as they are")
+        kinds = [module.kind for module in self.files.modules]
+        if (path / MODULES_FILE).is_file() and kinds != ["Transformer"]:
+            raise ModelError(
+                f"{MODULES_FILE} of the model names {', '.join(kinds)}: task rerank serves a Transformer alone"
+            )
+        return self.files.layout
+
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Refuses models that give more than one number."""
         chosen = self.options_as(RerankOptions, options)
         if self.config.num_labels != 1:
             raise ModelError(f"task rerank needs a model with one output, not {self.config.num_labels}")
-        self._sigmoid = (chosen.activation or _declared(path)) == "sigmoid"
+        names = {"sigmoid": "torch.nn.Sigmoid", "none": "torch.nn.Identity", None: self.files.activation}
+        named = names[chosen.activation]
+        if named is not None:
+            self._activation = activation(named, f"{CONFIG_FILE} of the model: activation_fn")
+        else:
+            self._activation = activation(*_noted(read_json(path / self.files.layout.folder / "config.json")))
+        self._prompt = self.files.prompt(chosen.prompt, chosen.prompt_name)
 
     def network_class(self) -> Any:
         """Fails to load where the weights have no classification head."""
@@ -42,8 +62,8 @@ class Rerank(TorchModel):
         compared = compared_with(pair, params, self._spec.task)
         if isinstance(compared, DataFailure):
             return compared
-        prepare = self.tokenizer.prepare
-        return Asked([(prepare(text), prepare(other)) for other in compared], own=pair is None)
+        prompted = self._prompt + text
+        return Asked([(prompted, other) for other in compared], own=pair is None)
 
     def check_inputs(self, texts: Sequence[str]) -> list[Input]:
         """Each text with the next."""
@@ -52,7 +72,8 @@ class Rerank(TorchModel):
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, 1): scores."""
         logits: torch.Tensor = self.run(inputs, mask).logits.float()
-        return logits.sigmoid() if self._sigmoid else logits
+        scores: torch.Tensor = self._activation(logits)
+        return scores
 
     def distance(self, numbers: Numbers, reference: Numbers) -> float:
         """The difference of the score, by its size where that is over 1."""
@@ -63,16 +84,11 @@ class Rerank(TorchModel):
         return score_outputs(batch, [np.concatenate(own) for own in groups(batch, numbers)])
 
 
-def _declared(path: Path) -> Literal["sigmoid", "none"]:
-    """What sentence-transformers' cross-encoders note in config.json, by the class's name; sigmoid is its default."""
-    config = read_json(path / "config.json")
+def _noted(config: dict[str, Any]) -> tuple[str, str]:
+    """The class that sentence-transformers' cross-encoders note in config.json, and its place there; Sigmoid where they
+    note none."""
     noted = config.get("sentence_transformers")
-    name = noted.get("activation_fn") if isinstance(noted, dict) else None
-    name = name or config.get("sbert_ce_default_activation_function") or "Sigmoid"
-    match str(name).rpartition(".")[2]:
-        case "Sigmoid":
-            return "sigmoid"
-        case "Identity":
-            return "none"
-        case other:
-            raise ModelError(f"config.json asks for the activation {other}, which is not supported: set `activation`")
+    name, field = config.get("sbert_ce_default_activation_function"), "sbert_ce_default_activation_function"
+    if isinstance(noted, dict) and "activation_fn" in noted:
+        name, field = noted["activation_fn"], "sentence_transformers.activation_fn"
+    return "torch.nn.Sigmoid" if name is None else str(name), f"config.json of the model: {field}"

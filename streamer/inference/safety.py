@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from streamer.errors import ModelError
-from streamer.inference.formats import not_a_model, refuse_adapter, refuse_quantised
+from streamer.inference.formats import RUNS_CODE, not_a_model, refuse_adapter, refuse_quantised
 from streamer.inference.intact import INDEX, decode_object, refuse_broken
+from streamer.inference.sentence_files import CONFIG_FILE, MODULES_FILE, module_folders
 
 SAFE_PATTERNS = (
     "config.json",
@@ -33,10 +34,11 @@ SAFE_PATTERNS = (
     "*.spm",
     "chat_template.jinja",
     "modules.json",
-    "sentence_bert_config.json",
+    "sentence_*_config.json",
     "config_sentence_transformers.json",
-    "*_Pooling/config.json",
+    "router_config.json",
 )
+"""In the directory itself, and in the folders that its modules.json names."""
 # transformers' own ways of attention and of experts. Any other name is a kernel to be fetched, or nothing.
 _OWN_WAYS = frozenset(
     {"eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4"}
@@ -48,19 +50,32 @@ _CHUNK_BYTES = 1 << 20
 
 def used_files(path: Path) -> list[str]:
     """The files that a model in `path` is loaded from, relative and sorted. Raises `ModelError` when it is unsafe."""
-    names = sorted(
-        file.relative_to(path).as_posix() for pattern in SAFE_PATTERNS for file in path.glob(pattern) if file.is_file()
-    )
     refuse_adapter(path)
-    if "config.json" not in names:
+    if (path / MODULES_FILE).is_file():
+        refuse_broken(path, [MODULES_FILE])
+    folders = module_folders(path)
+    listed = {file for folder in folders for file in _matching(path / folder, SAFE_PATTERNS)}
+    if "" not in folders:  # what lies beside its modules' folders is another model
+        listed |= set(_matching(path, (MODULES_FILE, CONFIG_FILE)))
+    names = sorted(file.relative_to(path).as_posix() for file in listed)
+    if MODULES_FILE not in names and "config.json" not in names:
         raise not_a_model(path, "config.json")
-    if not any(name.endswith(".safetensors") for name in names) and not any(name.endswith(INDEX) for name in names):
-        raise not_a_model(path, "*.safetensors")
+    weights = [name for name in names if name.endswith((".safetensors", INDEX))]
+    for folder in folders:
+        inside = _matching(path / folder, ("*.safetensors", f"*{INDEX}"))
+        if not inside and (not weights or _matching(path / folder, RUNS_CODE)):
+            raise not_a_model(path / folder, "*.safetensors")
     refuse_broken(path, names)
-    config = read_json(path / "config.json")
-    refuse_quantised(config, path / "config.json")
-    refuse_kernels(config, path / "config.json")
+    for name in names:
+        if Path(name).name == "config.json":
+            config = read_json(path / name)
+            refuse_quantised(config, path / name)
+            refuse_kernels(config, path / name)
     return names
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return [file for pattern in patterns for file in folder.glob(pattern) if file.is_file()]
 
 
 def digest(path: Path, names: list[str]) -> str:
@@ -85,7 +100,7 @@ def view(path: Path, names: list[str]) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="streamer-model-") as folder:
         for name in names:
             link = Path(folder, name)
-            link.parent.mkdir(exist_ok=True)
+            link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((path / name).resolve())
         try:
             yield Path(folder)

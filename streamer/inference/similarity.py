@@ -1,4 +1,5 @@
-"""similarity: how near a text is to its pair or to each of its candidates, by the cosine of their vectors.
+"""similarity: how near a text is to its pair or to each of its candidates, by their vectors: the cosine, or what the
+model's files name.
 
 rerank (`rerank.py`) asks a cross-encoder the same of the same events.
 """
@@ -19,7 +20,7 @@ from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import SimilarityOptions
 from streamer.inference.params import Texts
-from streamer.inference.pooling import ComparingModel, cosines
+from streamer.inference.pooling import ComparingModel
 
 
 class CandidateParams(msgspec.Struct, frozen=True):
@@ -33,29 +34,30 @@ class Similarity(ComparingModel):
 
     takes_pair = True
     params = CandidateParams
+    _options: SimilarityOptions
 
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Options over files over defaults."""
-        chosen = self.options_as(SimilarityOptions, options)
-        self.read_pooling(path, chosen.pooling, False)
-        self._prompt, self._candidate_prompt = chosen.prompt, chosen.candidate_prompt
+        super().read_options(path, options)
+        literal, name = self._options.candidate_prompt, self._options.candidate_prompt_name
+        self._candidate_prompt = self.files.prompt(literal, name, "candidate_prompt")
+        self.leave_out(self._prompt, self._candidate_prompt)
 
     def ask(self, text: str, pair: str | None, params: CandidateParams) -> Asked | DataFailure:
         """The text and all that it is compared with, a row each."""
         compared = compared_with(pair, params, self._spec.task)
         if isinstance(compared, DataFailure):
             return compared
-        prepare = self.tokenizer.prepare
-        others = [prepare(self._candidate_prompt + other) for other in compared]
-        return Asked([prepare(self._prompt + text), *others], own=pair is None)
+        others = [self._candidate_prompt + other for other in compared]
+        return Asked([self._prompt + text, *others], own=pair is None)
 
     def check_inputs(self, texts: Sequence[str]) -> list[Input]:
         """Each text with the next."""
         return check_pairs(texts)
 
     def outputs(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
-        """Cosines."""
-        return score_outputs(batch, [cosines(vectors) for vectors in groups(batch, numbers)])
+        """As the model's `similarity` compares them."""
+        return score_outputs(batch, [self.compared(vectors) for vectors in groups(batch, numbers)])
 
 
 def compared_with(pair: str | None, params: CandidateParams, task: str) -> list[str] | DataFailure:

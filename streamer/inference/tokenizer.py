@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import tokenizers
+from tokenizers import normalizers
 
 from streamer.errors import Code, DataFailure
 from streamer.inference.loading import load_tokenizer
-from streamer.inference.safety import read_json
+from streamer.inference.transformer_file import Layout
 
 # Told apart from one another by nothing but where they stand: the types of a single text's tokens.
 _LETTERS = "a b c"
@@ -26,10 +28,12 @@ _STRIDE_TOKENS = 128
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One sequence as the network reads it. `type_ids` is None where all are 0 or the network takes none."""
+    """One sequence as the network reads it. `type_ids` is None where all are 0 or the network takes none. `left_out`
+    are its first tokens, of a prompt, that the network reads and a pooling leaves out."""
 
     ids: list[int]
     type_ids: list[int] | None
+    left_out: int = 0
 
 
 class TextTokenizer:
@@ -38,8 +42,12 @@ class TextTokenizer:
     `pad_id` and `pads_left` say how rows are padded; whoever runs the network sets what suits it.
     """
 
-    def __init__(self, path: Path, *, special_as_text: bool = False, keeps_mask: bool = False) -> None:
-        """`special_as_text` splits special tokens in a text like any letters; with `keeps_mask` the mask stays one."""
+    def __init__(
+        self, path: Path, layout: Layout | None = None, *, special_as_text: bool = False, keeps_mask: bool = False
+    ) -> None:
+        """`layout` says what files beside the tokenizer's ask of a text. `special_as_text` splits special tokens in a
+        text like any letters; with `keeps_mask` the mask stays one."""
+        layout = layout or Layout()
         tokenizer = load_tokenizer(path, fast=True)
         # A copy of its own: the object is not safe to share between threads.
         copied = tokenizer.backend_tokenizer.to_str()
@@ -50,7 +58,8 @@ class TextTokenizer:
         if hasattr(self._tokenizer.model, "dropout"):
             self._tokenizer.model.dropout = None  # a text is read in one way
         self.takes_type_ids = "token_type_ids" in tokenizer.model_input_names
-        self._lower_case = bool(read_json(path / "sentence_bert_config.json").get("do_lower_case", False))
+        if layout.lower_case:
+            _lower_case(self._tokenizer)
         self._cut_side: int | None = None
         self._cut_left = tokenizer.truncation_side == "left"
         self.size = len(tokenizer)
@@ -59,11 +68,9 @@ class TextTokenizer:
         self.mask_token: str | None = tokenizer.mask_token
         self.mask_id: int | None = tokenizer.mask_token_id
         self.cls_id: int | None = tokenizer.cls_token_id
+        self.special_ids = frozenset[int](tokenizer.all_special_ids)
         self._known_tokens: int | None = None
-        self.max_tokens = min(int(tokenizer.model_max_length), NO_LIMIT)
-        declared = read_json(path / "sentence_bert_config.json").get("max_seq_length")
-        if isinstance(declared, int) and declared > 0:
-            self.max_tokens = min(self.max_tokens, declared)
+        self.max_tokens = min(layout.max_tokens or int(tokenizer.model_max_length), NO_LIMIT)
         self._tokenizer.no_padding()
         self._truncate()
         self._types_singles = self.takes_type_ids and any(self._encode([_LETTERS], offsets=True)[0].type_ids)
@@ -76,10 +83,6 @@ class TextTokenizer:
             self._truncate()
         if known is not None and self.size > known:
             self._known_tokens = known
-
-    def prepare(self, text: str) -> str:
-        """What the model's files ask to do to a text before it is tokenised."""
-        return text.lower() if self._lower_case else text
 
     @property
     def overlap(self) -> int:
@@ -220,6 +223,16 @@ def _with_plain(tokenizer: str, token: str) -> str:
     for added in content["added_tokens"]:
         added["special"] &= added["content"] != token
     return msgspec.json.encode(content).decode()
+
+
+def _lower_case(tokenizer: tokenizers.Tokenizer) -> None:
+    """Make letters small first, as sentence-transformers does for `do_lower_case`; special tokens stay as they are."""
+    known = tokenizer.normalizer
+    parts: list[Any] = [known] if known is not None else []
+    if isinstance(known, normalizers.Sequence):
+        parts = list(known)  # type: ignore[call-overload]
+    if not any(isinstance(part, normalizers.Lowercase) for part in parts):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *parts])
 
 
 def _characters(given: Given) -> int:

@@ -7,9 +7,11 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from streamer.core.pipeline.protocol import ModelCard
@@ -31,6 +33,7 @@ from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.tokenizer import NO_LIMIT, Row, TextTokenizer
+from streamer.inference.transformer_file import Layout
 from streamer.inference.verdicts import Verdict
 
 log = logging.getLogger(__name__)
@@ -54,17 +57,19 @@ class TorchModel(Passes):
         use_threads(spec.threads)
         names = used_files(located.path)
         revision = digest(located.path, names)
-        with view(located.path, names) as path:
-            self.config = load_config(path)
-            as_text = spec.options.get("special_tokens_in_text") == "text"
-            self.tokenizer = TextTokenizer(path, special_as_text=as_text, keeps_mask=as_text and self.reads_mask)
-            self.read_options(path, spec.options)
+        with view(located.path, names) as root:
+            layout = self.layout(root)
+            path = root / layout.folder
+            self.config, self.tokenizer = self.read_texts(path, layout)
+            self.read_options(root, spec.options)
             self.device = choose_device(spec.device, worker)
             self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
             self.network = self._load(path)
             self._fit_tokenizer()
             self.probe = self.encode_checks()[0]
-            dtype, backend = self._prepare(path, revision)
+            # A directory may hold several networks; what OpenVINO makes of each is kept by it.
+            kept_as = sha256(f"{revision} {layout.folder}".encode()).hexdigest() if layout.folder else revision
+            dtype, backend = self._prepare(path, kept_as)
         self.card = ModelCard(
             name=located.name,
             revision=revision,
@@ -78,6 +83,16 @@ class TorchModel(Passes):
         )
 
     # --- the family's part ---
+
+    def layout(self, path: Path) -> Layout:
+        """Where in the model's directory its network and tokenizer lie, and what else is asked of a text."""
+        return Layout()
+
+    def read_texts(self, path: Path, layout: Layout) -> tuple[Any, TextTokenizer]:
+        """The network's configuration, and the tokenizer."""
+        as_text = self._spec.options.get("special_tokens_in_text") == "text"
+        keeps_mask = as_text and self.reads_mask
+        return load_config(path), TextTokenizer(path, layout, special_as_text=as_text, keeps_mask=keeps_mask)
 
     @abstractmethod
     def network_class(self) -> Any:
@@ -371,4 +386,5 @@ class TorchModel(Passes):
 
 
 def _start(row: Row, tokens: int) -> Row:
-    return Row(row.ids[:tokens], None if row.type_ids is None else row.type_ids[:tokens])
+    type_ids = None if row.type_ids is None else row.type_ids[:tokens]
+    return msgspec.structs.replace(row, ids=row.ids[:tokens], type_ids=type_ids)

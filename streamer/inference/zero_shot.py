@@ -21,9 +21,9 @@ from streamer.inference.family import Asked, Family, Numbers, groups
 from streamer.inference.labels import class_names
 from streamer.inference.model import Encoded, Input
 from streamer.inference.numbers import float32_lists
-from streamer.inference.options import MultiLabel, Template, ZeroShotOptions
+from streamer.inference.options import MultiLabel, Template, TextOptions, VectorOptions, ZeroShotOptions
 from streamer.inference.params import Texts
-from streamer.inference.pooling import ComparingModel, cosines
+from streamer.inference.pooling import ComparingModel
 from streamer.inference.reference import Located
 from streamer.inference.safety import read_json
 from streamer.inference.spec import WorkerSpec
@@ -87,6 +87,9 @@ class ZeroShotInference(_ZeroShot, TorchModel):
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
         """Refuses models without a class whose name begins with `entail`."""
         self._options = self.options_as(ZeroShotOptions, options)
+        for option in VectorOptions.__struct_fields__:
+            if option not in TextOptions.__struct_fields__ and option in options:
+                raise ModelError(f'option {option} is of embedding models, and method "inference" is not by vectors')
         self._classes = _opposites(self.config)
         self.tokenizer.cut_only(0)  # as the pipeline: a label's sentence stands whole
 
@@ -121,24 +124,26 @@ class ZeroShotInference(_ZeroShot, TorchModel):
 
 
 class ZeroShotEmbedding(_ZeroShot, ComparingModel):
-    """The scores are cosines; a label's vector is computed once for all texts of a forward batch."""
+    """The scores are cosines, or what the model's files compare by; a label's vector is computed once for all texts of
+    a forward batch."""
+
+    _options: ZeroShotOptions
 
     def read_options(self, path: Path, options: dict[str, Any]) -> None:
-        """Pooling by option over the model's files."""
-        self._options = self.options_as(ZeroShotOptions, options)
-        self.read_pooling(path, self._options.pooling, False)
+        """Options over files over defaults; prompts are of texts and labels."""
+        super().read_options(path, options)
+        self.leave_out(self._prompt, self._prompt)
 
     def ask_about(self, text: str, template: str | None, question: Question) -> Asked:
         """The text, then each label."""
-        prepare, template = self.tokenizer.prepare, template or _HOLE
-        labels = [prepare(template.replace(_HOLE, label)) for label in question.labels]
-        return Asked([prepare(text), *labels], question)
+        template = template or _HOLE
+        labels = [self._prompt + template.replace(_HOLE, label) for label in question.labels]
+        return Asked([self._prompt + text, *labels], question)
 
     def outputs(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
-        """Cosines of the text to each label."""
-        return [
-            self.answer(one.content.own, cosines(own)) for one, own in zip(batch, groups(batch, numbers), strict=True)
-        ]
+        """The text compared with each label."""
+        compared = map(self.compared, groups(batch, numbers))
+        return [self.answer(one.content.own, scores) for one, scores in zip(batch, compared, strict=True)]
 
 
 def load(spec: WorkerSpec, located: Located, worker: int) -> ZeroShotInference | ZeroShotEmbedding:

@@ -99,10 +99,11 @@ def test_texts_from_outside_become_the_fields_types(write: Write) -> None:
         "pipelines.my-sentiment.options.top_k=5",
         'pipelines.my-sentiment.options.labels=["x", "y"]',
         "pipelines.my-sentiment.options.template=This is {}.",
+        "pipelines.my-sentiment.options.prompt=query: ",
     ]
     pipeline = load(write(BASE), {}, overrides).pipelines["my-sentiment"]
     assert (pipeline.static_membership, pipeline.linger_ms, pipeline.input) == (False, 2.5, ["a", "b"])
-    assert pipeline.options == {"top_k": 5, "labels": ["x", "y"], "template": "This is {}."}
+    assert pipeline.options == {"top_k": 5, "labels": ["x", "y"], "template": "This is {}.", "prompt": "query: "}
 
 
 def test_a_pipeline_can_come_from_variables_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,30 +72,6 @@ def test_pooling_and_normalising_by_option(encoder: Path) -> None:
     assert vectors(embedder(encoder, pooling="cls", normalize=True)) == pytest.approx(normal, abs=1e-5)
 
 
-def test_the_models_own_files_decide(tmp_path: Path) -> None:
-    """modules.json, the pooling's config and the maximum length of sentence-transformers are read."""
-    path = tiny_encoder(tmp_path)
-    kinds = ("Transformer", "Pooling", "Normalize")
-    modules = [{"path": "1_Pooling" if kind == "Pooling" else "", "type": f"x.models.{kind}"} for kind in kinds]
-    (path / "modules.json").write_text(json.dumps(modules))
-    (path / "1_Pooling").mkdir()
-    pooling = {"word_embedding_dimension": 32, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
-    (path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
-    model = embedder(path)
-    first = np.array([state[0] for state in hidden_states(path)])
-    assert vectors(model) == pytest.approx(first / np.linalg.norm(first, axis=1, keepdims=True), abs=1e-5)
-    assert model.card.max_tokens == 16
-
-
-def test_a_module_that_we_lack_is_refused(tmp_path: Path) -> None:
-    """Rather than leaving a layer out."""
-    path = tiny_encoder(tmp_path)
-    (path / "modules.json").write_text(json.dumps([{"path": "2_Dense", "type": "x.models.Dense"}]))
-    with pytest.raises(ModelError, match="Dense"):
-        embedder(path)
-
-
 def test_a_prompt_goes_before_every_text(encoder: Path) -> None:
     """As models trained with one ask for."""
     prompted = run(embedder(encoder, prompt="i love "), ["it"])

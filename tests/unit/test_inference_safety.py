@@ -136,6 +136,8 @@ def test_a_loader_sees_only_what_was_hashed(model: Path) -> None:
     (model / "modeling_evil.py").write_text("x")
     (model / "1_Pooling").mkdir()
     (model / "1_Pooling" / "config.json").write_text("{}")
+    modules = [{"name": str(place), "path": path, "type": "x"} for place, path in enumerate(["", "1_Pooling"])]
+    (model / "modules.json").write_text(json.dumps(modules))
     names = used_files(model)
     with view(model, names) as path:
         seen = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())

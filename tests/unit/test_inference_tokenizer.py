@@ -42,7 +42,7 @@ def cut(request: pytest.FixtureRequest, files: Path, tmp_path_factory: pytest.Te
 
 LETTERS = st.text(st.sampled_from("ab é映🙂.,'- \n"), max_size=40)
 # Of words, of one very long word, of white space alone: shorter and longer than what is cut before it is tokenised.
-LONG = st.builds(lambda text, count: text * count, LETTERS, st.sampled_from([1, 1, 1, 30, 400]))
+LONG = st.builds(lambda text, count: text * count, LETTERS, st.sampled_from([1, 1, 1, 1, 8, 60]))
 
 
 # An empty second text is none for transformers.
@@ -50,7 +50,7 @@ PAIR = st.tuples(LONG, LONG.filter(bool))
 
 
 @given(texts=st.lists(LONG | PAIR, min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_text_is_cut_as_transformers_cuts_it(cut: tuple[Any, Any], texts: list[Given]) -> None:
     """Also the one that is too long to be tokenised whole."""
     ours, theirs = cut
