@@ -19,7 +19,7 @@ from transformers import PreTrainedConfig
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.batch_check import longest_check
+from streamer.inference.batch_check import close, longest_check
 from streamer.inference.device import choose_device, choose_dtype, free_memory, use_threads
 from streamer.inference.generation_files import read_generation, task_entry
 from streamer.inference.loading import load_config, load_network, load_tokenizer
@@ -49,7 +49,7 @@ TOLERANCE = 0.05
 _LONG_TEXT = " ".join(f"{number}. {text}" for number in range(1, 200) for text in CHECK_TEXTS[1:])
 _PARTS = 4  # of a long text, each compared by itself: what goes wrong only far out would vanish in the mean
 # How far the log-likelihood of a token may move when only what follows it changes, by the numbers it is computed in.
-_SEES_FLOAT32, _SEES_LOW = 1e-2, 0.5
+_SEES_FLOAT32, _SEES_LOW = 1e-3, 0.05
 
 
 class Autoregressive(ABC):
@@ -125,19 +125,26 @@ class Autoregressive(ABC):
         *short, long = self.ids_of([*CHECK_TEXTS, _LONG_TEXT])
         return [ids[:most] for ids in short], long[:most]
 
+    def refuse_unless_steady(self) -> None:
+        """A text has one answer. Raises `ModelError` for a network that draws at random as it reads."""
+        _, long = self.known_ids(min(self.max_tokens, longest_check(self.device)))
+        one, other = (self.likelihoods(self.network, long).nan_to_num() for _ in range(2))
+        if not close(one, other, exact=self.exact):
+            raise ModelError(
+                f"{self.spec.model} says something else of the same text each time (config.json: {self._kind_words()})"
+            )
+
     def refuse_unless_causal(self) -> None:
         """A language model says of a token what the ones before it make likely. Raises `ModelError` for a network that
         looks ahead: an encoder with a language-model head, for one."""
-        (_, ids, *_), _ = self.known_ids(min(self.max_tokens, 32))
-        if len(ids) < 4:
-            return
-        half = len(ids) // 2
-        other = ids[:half] + ids[half:][::-1]
-        if other == ids:
-            return
-        # Of the first half, each token's log-likelihood given those before it.
-        found = [self.likelihoods(self.network, row)[: half - 1] for row in (ids, other)]
-        if bool(((found[0] - found[1]).abs() > (_SEES_FLOAT32 if self.exact else _SEES_LOW)).any()):
+        texts, _ = self.known_ids(min(self.max_tokens, 32))
+        one, other = sorted(texts, key=len)[-2:]
+        known = len(one) // 2
+        seen = self.likelihoods(self.network, one)[: known - 1]
+        for rest in (other[known : len(one)], one[known:][::-1]):
+            again = self.likelihoods(self.network, one[:known] + rest)[: known - 1]
+            if known < 2 or bool(((again - seen).abs() <= (_SEES_FLOAT32 if self.exact else _SEES_LOW)).all()):
+                continue
             raise ModelError(
                 f"{self.spec.model} is no language model, as task {self.spec.task} needs: what it says of a token "
                 f"hangs on the tokens behind it (config.json: {self._kind_words()})"

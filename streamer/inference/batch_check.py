@@ -97,6 +97,14 @@ def length_matters_from(config: Any) -> int | None:
     return min(found, default=None)
 
 
+def pages(config: Any) -> bool:
+    """Whether every layer attends, so that a paged cache can hold all that the network keeps of a sequence."""
+    text = config.get_text_config()
+    layers = getattr(text, "layer_types", None) or ["full_attention"]
+    heads = getattr(text, "num_attention_heads", None)
+    return isinstance(heads, int) and set(layers) <= {"full_attention", "sliding_attention"}
+
+
 def window_of(config: Any) -> int | None:
     """The narrowest local attention of any layer, in tokens; None where all layers read all."""
     text = config.get_text_config()

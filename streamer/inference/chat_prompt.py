@@ -17,6 +17,7 @@ _ALTERED = DataFailure(
     "a message holds letters of a control token, and the model's chat template alters it so that they can't be told "
     'from its own: remove them, or set option special_tokens_in_text = "control"',
 )
+_HARMLESS = "a"
 
 
 class ChatTemplate:
@@ -50,18 +51,22 @@ class ChatTemplate:
         return found
 
     def _ids(self, prompt: str, shape: list[str | tuple[str]] | None) -> list[int] | DataFailure:
-        if shape is not None and self._reader.renames:
-            located = _locate(prompt, shape)
-            if located is not None:
-                mine = "".join(self._reader.trusted(text) if own else text for text, own in located)
-                return self._reader.ids([mine], special=False)[0]
-        if shape is not None:
-            # The template alters its messages (or the tokenizer is slow): as it is, if no letters of theirs can matter.
-            template = self._reader.controls("".join(one for one in shape if isinstance(one, str)))
-            contents = [one[0] for one in shape if not isinstance(one, str)]
-            if any(map(self._reader.controls, contents)) or self._reader.controls(prompt) != template:
-                return _ALTERED
-        return self._plain.ids([prompt], special=False)[0]
+        (plain,) = self._plain.ids([prompt], special=False)
+        if shape is None or isinstance(plain, DataFailure):
+            return plain
+        harmless = "".join(one if isinstance(one, str) else _HARMLESS for one in shape)
+        (known,) = self._plain.ids([harmless], special=False)
+        located = _locate(prompt, shape) if self._reader.renames else None
+        if located is not None:
+            mine = "".join(self._reader.trusted(text) if own else text for text, own in located)
+            (ids,) = self._reader.ids([mine], special=False)
+            if self._reader.steering(ids) == self._reader.steering(known):
+                return ids
+        # The template alters its messages, or the tokenizer is slow: read it all, if no letters of theirs can matter.
+        contents = [one[0] for one in shape if not isinstance(one, str)]
+        if any(map(self._reader.controls, contents)) or self._reader.steering(plain) != self._reader.steering(known):
+            return _ALTERED
+        return plain
 
     def _shape(self, messages: Messages) -> list[str | tuple[str]]:
         """The template's own letters as strings, and between them the contents, each in a tuple of one."""

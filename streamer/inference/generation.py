@@ -24,6 +24,7 @@ from streamer.inference.batch_check import (
     length_matters_from,
     likeliest,
     longest_check,
+    pages,
     window_of,
 )
 from streamer.inference.chat_prompt import ChatTemplate, Messages
@@ -69,6 +70,7 @@ class TextGeneration(Autoregressive):
         self.spec = spec
         self.options = self.options_as(GenerationOptions)
         super().__init__(spec, located, worker)
+        self.refuse_unless_steady()
         self.refuse_unless_causal()
         self.batching = _CUDA_BATCHING if self.device.type == "cuda" else _CPU_BATCHING
         self.on_step: Callable[[], None] = no_step
@@ -315,6 +317,8 @@ class TextGeneration(Autoregressive):
             return None
         if lacking or self._ending.file_stops is not None:
             reason = f"its files ask for {lacking[0] if lacking else 'stop_strings'}"
+        elif not pages(self.config):
+            reason = "it keeps other things of a sequence than keys and values"
         else:
             streams: Streams | None = None
             try:

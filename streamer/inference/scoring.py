@@ -61,6 +61,7 @@ class Scoring(Autoregressive):
         self.options = self.options_as(ScoringOptions)
         super().__init__(spec, located, worker)
         self.batching = self._batching()
+        self.refuse_unless_steady()
         self.refuse_unless_causal()
         self.sharing = self._sharing()
         ids = self.ids_of([PROBE_TEXT])[0][: self.max_tokens]

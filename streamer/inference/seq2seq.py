@@ -90,8 +90,10 @@ class Seq2Seq(Autoregressive):
         probe = self._encode([PROBE_TEXT], [Seq2SeqParams(max_new_tokens=_PROBE_TOKENS)])[0]
         if isinstance(probe, DataFailure):
             raise ModelError(f"{spec.model} can't read a known text: {probe.message}")
+        self._check_prefix()
         self.probe = probe
         self._try_files()
+        self.refuse_unless_steady()
         self.sharing = self._sharing()
 
     # --- the base's questions ---
@@ -261,6 +263,14 @@ class Seq2Seq(Autoregressive):
         return Answer(msgspec.json.encode(output), one.truncated, False, one.tokens + len(row))
 
     # --- checks at load ---
+
+    def _check_prefix(self) -> None:
+        """Behind it a text must read as the tokenizer reads both together."""
+        if self.prefix and self.reader.ids([PROBE_TEXT], prefix=self.prefix) != self.ids_of([self.prefix + PROBE_TEXT]):
+            raise ModelError(
+                f"the control tokens of prefix {self.prefix!r} can't be told from a text's by the tokenizer of "
+                f'{self.spec.model}: set option special_tokens_in_text = "control", or another prefix'
+            )
 
     def _try_files(self) -> None:
         """Whether `generate` takes what the files ask for."""

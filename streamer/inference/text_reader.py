@@ -74,7 +74,16 @@ class TextReader:
         # Multilingual ones look their language's name up before each text; `_reader` frames texts by its id.
         renamed._switch_to_input_mode = lambda: None
         if renamed(list(_KNOWN_TEXTS))["input_ids"] == tokenizer(list(_KNOWN_TEXTS))["input_ids"]:
-            self._tokenizer, self._names = renamed, names
+            # In the middle of a text, some are letters even to the tokenizer: those stay as they are.
+            own = tokenizer([f"a{content}a" for content in names])["input_ids"] if names else []
+            other = renamed([f"a{name}a" for name in names.values()])["input_ids"] if names else []
+            numbers = [tokenizer.convert_tokens_to_ids(content) for content in names]
+            self._names = {
+                content: name
+                for (content, name), number, *rows in zip(names.items(), numbers, own, other, strict=True)
+                if all(number in row for row in rows)
+            }
+            self._tokenizer = renamed
             self._own_frame = tokenizer.backend_tokenizer.post_processor
             self.renames, self._guards = True, False
 
@@ -86,7 +95,7 @@ class TextReader:
         """A text of the operator's or of the model's files, whose control tokens are to be control tokens."""
         if not self._names or self._pattern is None:
             return text
-        return self._pattern.sub(lambda match: self._names[match[0]], text)
+        return self._pattern.sub(lambda match: self._names.get(match[0], match[0]), text)
 
     def ids(
         self,
@@ -109,9 +118,9 @@ class TextReader:
             return rows
         (frame,) = reader([prefix], **given)["input_ids"]
         for index, text in enumerate(texts):
-            if self._count(rows[index]) > self._count(frame):
+            if len(self.steering(rows[index])) > len(self.steering(frame)):
                 split = reader(text, split_special_tokens=True, **given)["input_ids"]
-                clean = not prefix and self._count(split) <= self._count(frame)
+                clean = not prefix and len(self.steering(split)) <= len(self.steering(frame))
                 rows[index] = split if clean else CONTROL_IN_TEXT
         return rows
 
@@ -127,8 +136,9 @@ class TextReader:
         self._tokenizer.backend_tokenizer.post_processor = frame
         return self._tokenizer
 
-    def _count(self, ids: Any) -> int:
-        return sum(one in self._steering for one in ids)
+    def steering(self, ids: Any) -> list[int]:
+        """Those of some ids that are control tokens."""
+        return [one for one in ids if one in self._steering]
 
 
 def _renamed(backend: tokenizers.Tokenizer, names: dict[str, str]) -> tokenizers.Tokenizer:
