@@ -29,7 +29,8 @@ _SAMPLING: Final = frozenset(
     {"temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"}
 )
 # They change how an answer is computed or handed over, not what it is: one answer is asked for, as its tokens. Greedy
-# choice with prompt lookup is greedy choice. Values that are not numbers are a failure here and not to be papered over.
+# choice with prompt lookup is greedy choice, and nothing reads a diversity without groups of beams. Values that are not
+# numbers are a failure here and not to be papered over.
 _HARMLESS: Final = frozenset(
     {"transformers_version", "_from_model_config", "_commit_hash", "cache_implementation", "cache_config"}
     | {"max_cache_len", "prefill_chunk_size", "compile_config", "disable_compile", "low_memory", "return_legacy_cache"}
@@ -37,20 +38,19 @@ _HARMLESS: Final = frozenset(
     | {"output_logits", "output_attentions", "output_hidden_states", "prompt_lookup_num_tokens"}
     | {"max_matching_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule", "speculation_type"}
     | {"assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind", "remove_invalid_values"}
+    | {"diversity_penalty"}
 )
 # Values that ask for nothing, of fields that are refused otherwise.
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "guidance_scale": (1, 1.0),
     "penalty_alpha": (0, 0.0),
     "num_beam_groups": (1,),
-    "diversity_penalty": (0, 0.0),
 }
 _REASONS: Final[dict[str, str]] = {
     "max_time": "an answer would depend on how fast the machine is",
     "penalty_alpha": "contrastive search is no longer a part of transformers",
     "dola_layers": "DoLa is no longer a part of transformers",
     "num_beam_groups": "group beam search is no longer a part of transformers",
-    "diversity_penalty": "group beam search is no longer a part of transformers",
     "constraints": "constrained beam search is no longer a part of transformers",
     "force_words_ids": "constrained beam search is no longer a part of transformers",
     "watermarking_config": "answers are not watermarked here",
@@ -131,6 +131,19 @@ def read_generation(path: Path, task: str, entry: tuple[str, dict[str, Any]]) ->
         return GenerationConfig(**fields)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError) as error:
         raise ModelError(f"{place}: transformers refuses its generation fields: {error}") from None
+
+
+def least_of(files: GenerationConfig, known: int, most: int, min_length: int | None = None) -> dict[str, int]:
+    """The least lengths to ask of `generate` behind `known` tokens, none beyond the `most` that it may write. An
+    option's `min_length` goes before all that the files say."""
+    if min_length is not None:
+        return {"min_new_tokens": min(most, max(0, min_length - known))}
+    least = {}
+    if files.min_length is not None:
+        least["min_length"] = min(int(files.min_length), known + most)
+    if files.min_new_tokens is not None:
+        least["min_new_tokens"] = min(int(files.min_new_tokens), most)
+    return least
 
 
 def ids_of(*named: Any) -> list[int]:

@@ -26,6 +26,7 @@ from transformers.generation.logits_process import (
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from streamer.inference.batch_check import Sharing
+from streamer.inference.generation_files import least_of
 from streamer.inference.generation_request import Completion, Ending, Request, Sampling
 
 # What transformers takes where neither the event nor the model's files name a top_k.
@@ -68,15 +69,17 @@ class PlainGeneration:
     def _group(self, requests: Sequence[Request], on_step: Callable[[], None]) -> list[Completion | None]:
         device, beams = self._network.device, self.num_beams > 1
         ids = torch.tensor([request.ids for request in requests], dtype=torch.int64).to(device)
+        most = max(request.max_new_tokens for request in requests)
         choice = _Choice([request.sampling for request in requests], self._network, self.num_beams)
         # Rows are beams where there are several: an event's stop strings are looked for in the best one at the end.
         stopping = Steps(on_step, self._ending.file_stops) if beams else _Stopping(requests, self._ending, on_step)
         config = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=max(request.max_new_tokens for request in requests),
+            max_new_tokens=most,
             do_sample=False,
             num_beams=self.num_beams,
             eos_token_id=self._end_ids or None,
             pad_token_id=BEHIND_BEAMS if beams else self._pad_id,
+            **least_of(self._network.generation_config, ids.shape[1], most),
         )
         with torch.inference_mode():
             generated = self._network.generate(

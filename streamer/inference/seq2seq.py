@@ -23,7 +23,7 @@ from streamer.inference.batch_check import (
     longest_check,
     sharing_of,
 )
-from streamer.inference.generation_files import ids_of
+from streamer.inference.generation_files import ids_of, least_of
 from streamer.inference.generation_plain import BEHIND_BEAMS, Numbers, Steps, no_step
 from streamer.inference.generation_stops import file_stops
 from streamer.inference.model import NON_FINITE, Batching, Encoded, NonFinite
@@ -214,12 +214,12 @@ class Seq2Seq(Autoregressive):
         beams = self.num_beams > 1
         config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=new_tokens,
-            min_length=self.options.min_length,
             num_beams=self.num_beams,
             do_sample=False,
             forced_bos_token_id=target_id,
             eos_token_id=self._end_ids or None,
             pad_token_id=BEHIND_BEAMS if beams else self._pad_id,
+            **least_of(self._files, 1, new_tokens, self.options.min_length),
         )
         numbers = Numbers(len(sources), self.device, self.num_beams)
         steps = Steps(lambda: self.on_step(), self._file_stops)
