@@ -47,6 +47,7 @@ CHECK_TEXTS = (
 TOLERANCE = 0.05
 # Numbered, so that no stretch of it repeats what went before: local attention and positions show.
 _LONG_TEXT = " ".join(f"{number}. {text}" for number in range(1, 200) for text in CHECK_TEXTS[1:])
+_STEADY_TOKENS = 256
 _PARTS = 4  # of a long text, each compared by itself: what goes wrong only far out would vanish in the mean
 # How far the log-likelihood of a token may move when only what follows it changes, by the numbers it is computed in.
 _SEES_FLOAT32, _SEES_LOW = 1e-3, 0.05
@@ -127,7 +128,7 @@ class Autoregressive(ABC):
 
     def refuse_unless_steady(self) -> None:
         """A text has one answer. Raises `ModelError` for a network that draws at random as it reads."""
-        _, long = self.known_ids(min(self.max_tokens, longest_check(self.device)))
+        _, long = self.known_ids(min(self.max_tokens, _STEADY_TOKENS))
         one, other = (self.likelihoods(self.network, long).nan_to_num() for _ in range(2))
         if not close(one, other, exact=self.exact):
             raise ModelError(
