@@ -19,7 +19,9 @@ from transformers import PreTrainedConfig
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import Code, DataFailure, ModelError
+from streamer.inference.batch_check import close, longest_check
 from streamer.inference.device import choose_device, choose_dtype, free_memory, use_threads
+from streamer.inference.generation_files import read_generation, task_entry
 from streamer.inference.identity import of_task
 from streamer.inference.loading import load_config, load_network, load_tokenizer
 from streamer.inference.model import Encoded
@@ -27,6 +29,7 @@ from streamer.inference.options import read_options
 from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.text_reader import ControlLetters, TextReader
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +46,12 @@ CHECK_TEXTS = (
 )
 # In nats a token; the probability of a token then differs by 5 %.
 TOLERANCE = 0.05
-# Their state runs over every position: a padded row would end in another state.
-_RECURRENT = frozenset(
-    {"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm", "recurrent_gemma", "jamba", "bamba", "zamba", "zamba2"}
-    | {"granitemoehybrid", "falcon_h1", "lfm2", "qwen3_next", "nemotron_h", "plamo2", "kimi_linear", "olmo_hybrid"}
-)
+# Numbered, so that no stretch of it repeats what went before: local attention and positions show.
+_LONG_TEXT = " ".join(f"{number}. {text}" for number in range(1, 200) for text in CHECK_TEXTS[1:])
+_STEADY_TOKENS = 256
+_PARTS = 4  # of a long text, each compared by itself: what goes wrong only far out would vanish in the mean
+# How far the log-likelihood of a token may move when only what follows it changes, by the numbers it is computed in.
+_SEES_FLOAT32, _SEES_LOW = 1e-3, 0.05
 
 
 class Autoregressive(ABC):
@@ -63,11 +67,19 @@ class Autoregressive(ABC):
         revision = digest(located.path, names)
         with view(located.path, names) as path:
             self.config: PreTrainedConfig = load_config(path)
+            self._refuse_other_kinds()
+            entry = task_entry(self.config, spec.task, self.prefix_option)
+            files = read_generation(path, spec.task, entry)
+            self.task_prefix = str(entry[1].get("prefix") or "")
             self.tokenizer: Any = load_tokenizer(path)
             self.decoder: Any = copy.deepcopy(self.tokenizer)
+            self.reader = TextReader(self.tokenizer, self.letters)
             self.device = choose_device(spec.device, worker)
             self.max_tokens = self._longest()
             self.network, dtype = self._load_lowest(path)
+        self.embeddings = self.network.get_input_embeddings().weight.shape[0]
+        self.exact = dtype is torch.float32
+        self.network.generation_config = files
         self.card = ModelCard(
             name=located.name,
             revision=revision,
@@ -88,21 +100,58 @@ class Autoregressive(ABC):
         """What the card says of sampling: None where the task never samples."""
         return None
 
+    @property
+    def prefix_option(self) -> str | None:
+        """What the pipeline puts before every text, of tasks that have such an option."""
+        return None
+
+    encodes_source = False
+    """Whether the network has an encoder for the text."""
+
+    @property
+    @abstractmethod
+    def letters(self) -> ControlLetters:
+        """What becomes of control tokens' letters in an event's text."""
+
     @abstractmethod
     def network_class(self) -> Any:
         """The transformers Auto class to load."""
 
     @abstractmethod
-    def likelihood(self, network: Any, text: str) -> float:
-        """The mean log-likelihood of a token of a known text."""
+    def likelihoods(self, network: Any, ids: list[int]) -> torch.Tensor:
+        """(tokens,) float32: the log-likelihood of each token of a known text."""
 
     # --- what all have ---
 
-    @property
-    def recurrent(self) -> bool:
-        """Whether padding would change what the network computes."""
-        layers = getattr(self.config, "layer_types", None) or ()
-        return self.config.model_type in _RECURRENT or any("attention" not in str(layer) for layer in layers)
+    def known_ids(self, most: int) -> tuple[list[list[int]], list[int]]:
+        """Known texts as ids, each at most `most` long, and a text of just that length."""
+        *short, long = self.ids_of([*CHECK_TEXTS, _LONG_TEXT])
+        return [ids[:most] for ids in short], long[:most]
+
+    def refuse_unless_steady(self) -> None:
+        """A text has one answer. Raises `ModelError` for a network that draws at random as it reads."""
+        _, long = self.known_ids(min(self.max_tokens, _STEADY_TOKENS))
+        one, other = (self.likelihoods(self.network, long).nan_to_num() for _ in range(2))
+        if not close(one, other, exact=self.exact):
+            raise ModelError(
+                f"{self.spec.model} says something else of the same text each time (config.json: {self._kind_words()})"
+            )
+
+    def refuse_unless_causal(self) -> None:
+        """A language model says of a token what the ones before it make likely. Raises `ModelError` for a network that
+        looks ahead: an encoder with a language-model head, for one."""
+        texts, _ = self.known_ids(min(self.max_tokens, 32))
+        one, other = sorted(texts, key=len)[-2:]
+        known = len(one) // 2
+        seen = self.likelihoods(self.network, one)[: known - 1]
+        for rest in (other[known : len(one)], one[known:][::-1]):
+            again = self.likelihoods(self.network, one[:known] + rest)[: known - 1]
+            if known < 2 or bool(((again - seen).abs() <= (_SEES_FLOAT32 if self.exact else _SEES_LOW)).all()):
+                continue
+            raise ModelError(
+                f"{self.spec.model} is no language model, as task {self.spec.task} needs: what it says of a token "
+                f"hangs on the tokens behind it (config.json: {self._kind_words()})"
+            )
 
     def free_memory(self) -> None:
         """Collect tensors and give cached blocks back to the device."""
@@ -124,19 +173,51 @@ class Autoregressive(ABC):
         message = f'the text has more than {limit} tokens and on_overflow is "reject"'
         return DataFailure(Code.INFER_TOO_LONG, message)
 
-    def ids_of(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
-        """Token ids, as the tokenizer's own files ask for; called in one thread alone."""
-        if not texts:
-            return []
-        encoded = self.tokenizer(list(texts), add_special_tokens=special, truncation=False, padding=False)
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
+    def ids_of(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of known texts, as the tokenizer's own files ask for."""
+        found: list[list[int]] = self.tokenizer(list(texts), truncation=False, padding=False)["input_ids"]
+        return found
+
+    def fitting(
+        self, text: str, ids: list[int], *, language: str | None = None, prefix: str = ""
+    ) -> list[int] | DataFailure:
+        """A text's ids, cut as the tokenizer's files say if they are too many; or its failure where it shall not be
+        cut, or holds a token beyond the network's embedding: it would raise, and on a GPU end the worker."""
+        if len(ids) > self.max_tokens:
+            if self.spec.on_overflow == "reject":
+                return self.too_long(self.max_tokens)
+            (kept,) = self.reader.ids([text], language=language, prefix=prefix, most=self.max_tokens)
+            if isinstance(kept, DataFailure):
+                return kept
+            ids = kept
+        return self.unreadable(ids) or ids
+
+    def unreadable(self, ids: list[int]) -> DataFailure | None:
+        """Of ids that hold a token beyond the network's embedding."""
+        if not ids or max(ids) < self.embeddings:
+            return None
+        message = f"the text holds a token beyond the {self.embeddings} that the network has embeddings for"
+        return DataFailure(Code.VALIDATE_TEXT, message)
 
     def tensor(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """Rows of one length on the device."""
         return torch.tensor(rows, dtype=torch.int64).to(self.device)
 
     # --- loading ---
+
+    def _refuse_other_kinds(self) -> None:
+        encodes = bool(getattr(self.config, "is_encoder_decoder", False))
+        if encodes is not self.encodes_source:
+            fit = "text2text-generation, summarization or translation" if encodes else "text-generation"
+            raise ModelError(
+                f"{self.spec.model} does not fit task {self.spec.task} (config.json: {self._kind_words()}): it is for "
+                f"task {fit}"
+            )
+
+    def _kind_words(self) -> str:
+        said = {name: getattr(self.config, name, None) for name in ("is_encoder_decoder", "is_decoder")}
+        words = [f"{name} is {str(value).lower()}" for name, value in said.items() if value is not None]
+        return ", ".join([f"model_type is {self.config.model_type}", *words])
 
     def _longest(self) -> int:
         limits = [NO_LIMIT, int(self.tokenizer.model_max_length)]
@@ -156,10 +237,9 @@ class Autoregressive(ABC):
         if dtype in (torch.float32, getattr(self.config, "dtype", None)):
             return self._load(path, dtype), dtype
         network = self._load(path, torch.float32)
-        reference = [self.likelihood(network, text) for text in CHECK_TEXTS]
+        reference = self._means(network)
         network.to(dtype)
-        lowered = [self.likelihood(network, text) for text in CHECK_TEXTS]
-        distance = max(abs(one - other) for one, other in zip(lowered, reference, strict=True))
+        distance = max(abs(one - other) for one, other in zip(self._means(network), reference, strict=True))
         if distance <= TOLERANCE:  # false for NaN
             return network, dtype
         log.warning(
@@ -173,8 +253,27 @@ class Autoregressive(ABC):
         self.free_memory()
         return self._load(path, torch.float32), torch.float32
 
+    def _means(self, network: Any) -> list[float]:
+        """The mean log-likelihood of a token of each known text, and of each part of a long one."""
+        short, long = self.known_ids(min(self.max_tokens, longest_check(self.device)))
+        with torch.inference_mode():
+            found = [self.likelihoods(network, ids) for ids in short]
+            found += self.likelihoods(network, long).chunk(_PARTS)
+        return [float(one.mean()) for one in found if one.numel()]
+
     def _load(self, path: Path, dtype: torch.dtype) -> Any:
         network = load_network(
             self.network_class(), path, self.config, dtype=dtype, task=self.spec.task, model=self.spec.model
         )
+        self.max_tokens = min(self.max_tokens, _positions(network))
         return network.to(self.device)
+
+
+def _positions(network: Any) -> int:
+    """How many tokens the tables of learned positions hold that count from their padding index on, as RoBERTa's."""
+    limits = [
+        module.num_embeddings - module.padding_idx - 1
+        for name, module in network.named_modules()
+        if "position" in name and isinstance(module, torch.nn.Embedding) and module.padding_idx is not None
+    ]
+    return min(limits, default=NO_LIMIT)

@@ -1,7 +1,7 @@
 """Text generation by transformers' own `generate`, for what continuous batching can't do.
 
-Rows of one call have prompts of one length, so that nothing is padded: recurrent networks carry padding in their
-state. Each row is drawn by a generator of its own: its seed gives the same text whoever shares the call.
+Rows of one call have prompts of one length, so that nothing is padded. Each row is drawn by a generator of its own: its
+seed gives the same text whoever shares the call.
 """
 
 from __future__ import annotations
@@ -18,37 +18,47 @@ from transformers.generation.logits_process import (
     LogitsProcessorList,
     MinPLogitsWarper,
     TemperatureLogitsWarper,
+    TopHLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
     TypicalLogitsWarper,
 )
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
+from streamer.inference.batch_check import Sharing
+from streamer.inference.generation_files import least_of
 from streamer.inference.generation_request import Completion, Ending, Request, Sampling
 
 # What transformers takes where neither the event nor the model's files name a top_k.
 _DEFAULT_TOP_K = 50
 
 
-class PlainGeneration:
-    """Generates in batches of one prompt length, or one by one where the network's state mixes up the rows of a batch
-    (`shares` False). `on_step` is called after every token."""
+# What beam search puts behind the beams that ended: no token, so that it is told from any.
+BEHIND_BEAMS = -1
 
-    def __init__(self, network: Any, ending: Ending, end_ids: list[int], num_beams: int) -> None:
-        self.shares = True
+
+class PlainGeneration:
+    """Generates in batches of one prompt length, or one by one where the rows of a batch change one another (`sharing`
+    ALONE). `on_step` is called after every token. The files' part is the network's `generation_config`."""
+
+    def __init__(self, network: Any, ending: Ending, end_ids: list[int], pad_id: int, num_beams: int) -> None:
+        self.sharing = Sharing.EQUAL
         self._network = network
         self._ending = ending
         self._end_ids = end_ids
+        self._pad_id = pad_id
         self.num_beams = num_beams
 
     def run(self, requests: Sequence[Request], on_step: Callable[[], None]) -> list[Completion | None]:
         """One completion a request, in order; None where the network's output was not a number."""
         completions: list[Completion | None] = [None] * len(requests)
         groups: dict[tuple[int, int, int], list[int]] = {}
+        # Beams depend on how far they may still go, and so does a token that is forced at the end.
+        bounded = self.num_beams > 1 or self._network.generation_config.forced_eos_token_id is not None
         for index, request in enumerate(requests):
-            # Beams depend on how far they may still go.
-            most = request.max_new_tokens if self.num_beams > 1 else 0
-            groups.setdefault((len(request.ids), most, 0 if self.shares else index), []).append(index)
+            most = request.max_new_tokens if bounded else 0
+            alone = index if self.sharing is Sharing.ALONE else 0
+            groups.setdefault((len(request.ids), most, alone), []).append(index)
         for indexes in groups.values():
             for index, completion in zip(
                 indexes, self._group([requests[index] for index in indexes], on_step), strict=True
@@ -56,24 +66,20 @@ class PlainGeneration:
                 completions[index] = completion
         return completions
 
-    def check(self, prompts: Sequence[list[int]], new_tokens: int) -> None:
-        """Share batches only if prompts of one length say together what each says alone: transformers' RWKV, for one,
-        mixes up the rows of a batch as soon as it decodes."""
-        requests = [Request(ids, new_tokens, None, ()) for ids in prompts]
-        alone = [self.run([request], no_step) for request in requests]
-        self.shares = self.run(requests, no_step) == [one for (one,) in alone]
-
     def _group(self, requests: Sequence[Request], on_step: Callable[[], None]) -> list[Completion | None]:
-        device = self._network.device
+        device, beams = self._network.device, self.num_beams > 1
         ids = torch.tensor([request.ids for request in requests], dtype=torch.int64).to(device)
+        most = max(request.max_new_tokens for request in requests)
         choice = _Choice([request.sampling for request in requests], self._network, self.num_beams)
-        stopping = _Stopping(requests, self._ending, on_step, beams=self.num_beams > 1)
+        # Rows are beams where there are several: an event's stop strings are looked for in the best one at the end.
+        stopping = Steps(on_step, self._ending.file_stops) if beams else _Stopping(requests, self._ending, on_step)
         config = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=max(request.max_new_tokens for request in requests),
+            max_new_tokens=most,
             do_sample=False,
             num_beams=self.num_beams,
             eos_token_id=self._end_ids or None,
-            pad_token_id=self._end_ids[0] if self._end_ids else 0,
+            pad_token_id=BEHIND_BEAMS if beams else self._pad_id,
+            **least_of(self._network.generation_config, ids.shape[1], most),
         )
         with torch.inference_mode():
             generated = self._network.generate(
@@ -83,12 +89,15 @@ class PlainGeneration:
                 logits_processor=LogitsProcessorList([choice]),
                 stopping_criteria=StoppingCriteriaList([stopping]),
             )
-        rows: list[list[int]] = generated[:, ids.shape[1] :].tolist()
-        bad = choice.bad.tolist()
-        return [
-            None if bad[index] else self._ending.complete(row[: stopping.stopped_at.get(index)], request)
-            for index, (row, request) in enumerate(zip(rows, requests, strict=True))
-        ]
+        completions: list[Completion | None] = []
+        files, prompt = self._ending.file_stops, ids.shape[1]
+        for index, (row, request) in enumerate(zip(generated.tolist(), requests, strict=True)):
+            end = len(row) if beams else stopping.stopped_at.get(index, len(row))
+            written = [token for token in row[prompt:end] if token != BEHIND_BEAMS][: request.max_new_tokens]
+            whole = torch.tensor([request.ids + written], device=device)
+            stopped = files is not None and bool(files(whole, None)[0])
+            completions.append(self._ending.complete(written, request, stopped=stopped))
+        return [None if bad else one for bad, one in zip(choice.bad.tolist(), completions, strict=True)]
 
 
 class Numbers(LogitsProcessor):
@@ -126,39 +135,51 @@ class _Choice(Numbers):
         return scores
 
 
-class _Stopping(StoppingCriteria):
-    """Ends rows at their own lengths and stop strings."""
+class Steps(StoppingCriteria):
+    """Tells of each step, and ends rows at the stop strings of the model's files. `stopped_at`: the length of each row
+    that was stopped, the first columns included."""
 
-    def __init__(
-        self, requests: Sequence[Request], ending: Ending, on_step: Callable[[], None], *, beams: bool
-    ) -> None:
-        self._requests = requests
-        self._ending = ending
+    def __init__(self, on_step: Callable[[], None], file_stops: Any) -> None:
         self._on_step = on_step
-        self._beams = beams
-        self._prompt = len(requests[0].ids)
-        self._watched = [index for index, request in enumerate(requests) if request.stops]
-        self._limits: torch.Tensor | None = None
+        self._file_stops = file_stops
         self.stopped_at: dict[int, int] = {}
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **_: Any) -> torch.BoolTensor:
         """(rows,) True for those that are done."""
         self._on_step()
-        device = input_ids.device
-        if self._beams:  # rows are beams here, and stop strings are looked for in the best one at the end
-            return torch.zeros(len(input_ids), dtype=torch.bool, device=device)  # type: ignore[return-value]
+        done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        if self._file_stops is not None:
+            done |= self._file_stops(input_ids, scores)
+            for index in done.nonzero()[:, 0].tolist():
+                self.stopped_at.setdefault(index, input_ids.shape[1])
+        return done  # type: ignore[return-value]
+
+
+class _Stopping(Steps):
+    """Ends rows at their own lengths and stop strings, too."""
+
+    def __init__(self, requests: Sequence[Request], ending: Ending, on_step: Callable[[], None]) -> None:
+        super().__init__(on_step, ending.file_stops)
+        self._requests = requests
+        self._ending = ending
+        self._prompt = len(requests[0].ids)
+        self._watched = [index for index, request in enumerate(requests) if request.stops]
+        self._limits: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **given: Any) -> torch.BoolTensor:
+        """(rows,) True for those that are done."""
+        done: Any = super().__call__(input_ids, scores, **given)
         if self._limits is None:
-            self._limits = torch.tensor([request.max_new_tokens for request in self._requests], device=device)
-        length = input_ids.shape[1] - self._prompt
-        done = self._limits <= length
+            self._limits = torch.tensor([one.max_new_tokens for one in self._requests], device=input_ids.device)
+        done |= self._limits <= input_ids.shape[1] - self._prompt
         for index in self._watched:
             if index not in self.stopped_at:
                 tokens = input_ids[index, self._prompt :].tolist()
                 if self._ending.stopped(tokens, self._requests[index].stops):
-                    self.stopped_at[index] = length
+                    self.stopped_at[index] = input_ids.shape[1]
             if index in self.stopped_at:
                 done[index] = True
-        return done  # type: ignore[return-value]
+        return done  # type: ignore[no-any-return]
 
 
 def no_step() -> None:
@@ -179,6 +200,8 @@ def _warpers(sampling: Sampling, files: GenerationConfig, device: torch.device) 
     warpers = LogitsProcessorList()
     if sampling.temperature != 1.0:
         warpers.append(TemperatureLogitsWarper(sampling.temperature))
+    if files.top_h is not None:
+        warpers.append(TopHLogitsWarper(files.top_h))
     top_k = top_k_of(sampling, files)
     if top_k:
         warpers.append(TopKLogitsWarper(top_k))

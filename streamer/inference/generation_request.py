@@ -25,7 +25,8 @@ _TopK = Annotated[int, msgspec.Meta(ge=1, le=(1 << 31) - 1)]
 class Message(msgspec.Struct, frozen=True):
     """One turn of a conversation; `role` is what the model's chat template knows: system, user, assistant …"""
 
-    role: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    # Templates write roles between their own signs: no sign of a role may become part of a control token.
+    role: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[\w-]+$")]
     content: str
 
 
@@ -43,7 +44,7 @@ class GenerationParams(msgspec.Struct, frozen=True):
     ] = []
     messages: Annotated[
         Annotated[list[Message], msgspec.Meta(min_length=1)] | None,
-        msgspec.Meta(description="a list of objects with the strings role and content"),
+        msgspec.Meta(description="a list of objects with the strings role (letters, digits, - and _) and content"),
     ] = None
 
 
@@ -98,11 +99,13 @@ def sampling_of(params: GenerationParams, default_temperature: float) -> Samplin
 
 
 class Ending:
-    """Knows when a completion ends: an end token, a stop string, or its length."""
+    """Knows when a completion ends: an end token, a stop string, or its length. A stop string of an event is cut off;
+    one of the model's files stays, as `generate` leaves it: `file_stops` is transformers' own criterion of those."""
 
-    def __init__(self, decoder: Any, end_ids: Sequence[int]) -> None:
+    def __init__(self, decoder: Any, end_ids: Sequence[int], file_stops: Any = None) -> None:
         self._decode: Callable[..., str] = decoder.decode
         self._end_ids = frozenset(end_ids)
+        self.file_stops = file_stops
 
     def stopped(self, tokens: Sequence[int], stops: tuple[str, ...]) -> bool:
         """Whether a stop string stands in the text; asked after every token, it looks at the last ones only."""
@@ -112,8 +115,8 @@ class Ending:
         text = self._text(tail)
         return any(stop in text for stop in stops) and self._cut(self._text(tokens), stops) is not None
 
-    def complete(self, tokens: Sequence[int], request: Request) -> Completion:
-        """The completion of tokens that may run beyond its end."""
+    def complete(self, tokens: Sequence[int], request: Request, *, stopped: bool = False) -> Completion:
+        """The completion of tokens that may run beyond its end. `stopped`: a stop string of the files ended it."""
         kept = list(tokens[: request.max_new_tokens])
         ended = next((index for index, token in enumerate(kept) if token in self._end_ids), None)
         if ended is not None:
@@ -122,7 +125,7 @@ class Ending:
         cut = self._cut(text, request.stops)
         if cut is not None:
             return Completion(kept, cut, "stop")
-        return Completion(kept, text, "length" if ended is None else "stop")
+        return Completion(kept, text, "length" if ended is None and not stopped else "stop")
 
     def _text(self, tokens: Sequence[int]) -> str:
         return self._decode(list(tokens), skip_special_tokens=True)

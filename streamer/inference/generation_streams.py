@@ -3,18 +3,19 @@ manager does either. Answers are found here, also the end by a stop string, whic
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 import torch
 
 from streamer.core.record import Answer
+from streamer.inference.batch_check import likeliest
 from streamer.inference.generation_continuous import Continuous, Progress, Room, paged_twin
 from streamer.inference.generation_request import Ending, Request, answer_of
 from streamer.inference.model import Encoded
 
 CHECK_TOKENS: Final = 12
-# How far below the best a token's logit may lie and still count as a tie, by the numbers it was computed in.
-_TIE_FLOAT32, _TIE_LOW = 1e-3, 0.25
+_NO_STEP_S: Final = 300.0
 _CPU_ROOM = Room(cache_tokens=16384, step_tokens=256, requests=64)
 _CUDA_ROOM = Room(cache_tokens=262144, step_tokens=2048, requests=256)
 _CPU_CACHE_BYTES = 1 << 30
@@ -25,8 +26,10 @@ class Streams:
     """Over the weights of `network`. Raises whatever transformers raises for an architecture that its paged cache does
     not know. Called from one thread."""
 
-    def __init__(self, network: Any, room: Room, ending: Ending, end_ids: list[int]) -> None:
+    def __init__(self, network: Any, room: Room, ending: Ending, end_ids: list[int], most: int) -> None:
+        """`most`: tokens of a request, with those that it asks for."""
         self.room = room
+        self._most = most
         self._network = network
         self._ending = ending
         self._end_ids = end_ids
@@ -44,7 +47,7 @@ class Streams:
         """Whether a request may be added."""
         request: Request = encoded.content
         seeded = request.sampling is not None and request.sampling.seed is not None
-        return encoded.length < self.room.cache_tokens and not seeded
+        return encoded.length < self.room.cache_tokens and encoded.length <= self._most and not seeded
 
     def add(self, number: int, encoded: Encoded) -> None:
         """Start a request that fits."""
@@ -54,6 +57,7 @@ class Streams:
             self._greedy.add(number, request)
             return
         if self._sampling is None:
+            torch.seed()  # torch draws the same numbers in each process until it is told otherwise
             self._sampling = Continuous(self._twin, self.room, self._end_ids, samples=True)
         self._sampling.add(number, request)
 
@@ -73,19 +77,16 @@ class Streams:
 
     def agree(self, prompts: list[list[int]]) -> bool:
         """Whether every token that these prompts get together is the likeliest of a plain pass over one alone."""
-        tie = _TIE_FLOAT32 if self._network.dtype is torch.float32 else _TIE_LOW
         for number, ids in enumerate(prompts):
             self._greedy.add(number, Request(ids, CHECK_TOKENS, None, ()))
+        steps, stepped = self.steps, time.monotonic()
         while len(self._greedy):
+            if self.steps != steps:
+                steps, stepped = self.steps, time.monotonic()
+            elif time.monotonic() - stepped > _NO_STEP_S:
+                return False
             for progress in self._greedy.collect(1.0):
-                if progress.given_up:
-                    return False
-                ids = prompts[progress.number]
-                with torch.inference_mode():
-                    row = torch.tensor([ids + progress.tokens], device=self._network.device)
-                    logits = self._network(input_ids=row).logits[0, len(ids) - 1 : -1].float()
-                chosen = logits.gather(1, row[0, len(ids) :, None])[:, 0]
-                if not bool((logits.amax(-1) - chosen <= tie).all()):
+                if progress.given_up or not likeliest(self._network, prompts[progress.number], progress.tokens):
                     return False
         return True
 

@@ -117,25 +117,28 @@ class FillMaskOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
 
 
 class Seq2SeqOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """What is None does as the model's generation_config.json says. `prefix` goes before every text (T5 is trained
-    with `summarize: ` and the like). The languages are for events that name none."""
+    """What is None does as the model's files say: generation_config.json, and the entry of config.json's
+    task_specific_params that fits the task. `prefix` goes before every text (T5 is trained with `summarize: ` and the
+    like) and may hold control tokens. The languages are for events that name none."""
 
+    special_tokens_in_text: Literal["text", "control"] = "text"
     max_new_tokens: NewTokens | None = None
     min_length: Annotated[int, msgspec.Meta(ge=0)] | None = None
     num_beams: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
-    prefix: str = ""
+    prefix: str | None = None
     src_lang: Language | None = None
     tgt_lang: Language | None = None
 
 
 class GenerationOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """`max_new_tokens` and `temperature` are for events that name none; temperature 0 takes the likeliest token. With
-    `chat`, a plain text is the user's turn of a conversation that begins with `system`. `continuous` False keeps to
-    plain `generate`."""
+    """`max_new_tokens` and `temperature` are for events that name none; temperature 0 takes the likeliest token,
+    whatever the model's files say of sampling. `num_beams` None does as they say. With `chat`, a plain text is the
+    user's turn of a conversation that begins with `system`. `continuous` False keeps to plain `generate`."""
 
+    special_tokens_in_text: Literal["text", "control"] = "text"
     max_new_tokens: NewTokens | None = None
     temperature: Temperature = 0.0
-    num_beams: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    num_beams: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
     chat: bool = False
     system: str = ""
     continuous: bool = True

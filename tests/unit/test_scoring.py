@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -15,7 +16,7 @@ from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure
 from streamer.inference.families import load
 from streamer.inference.model import NON_FINITE, Encoded
-from streamer.inference.scoring import Scoring
+from streamer.inference.scoring import NO_PREDICTED_TOKEN, TOO_LARGE, Scoring
 from streamer.inference.spec import WorkerSpec
 from tests.language_models import DECODERS, tiny_decoder
 
@@ -60,9 +61,9 @@ def test_likelihoods_are_those_of_one_text_alone(path: Path) -> None:
     outputs = run(opened(path), TEXTS, [{"per_token": True}] * len(TEXTS))
     for output, expected in zip(outputs, plain(path), strict=True):
         assert [one["log_likelihood"] for one in output["per_token"]] == pytest.approx(expected, abs=1e-4)
-        assert output["log_likelihood"] == pytest.approx(math.fsum(expected), abs=1e-4 * max(1, len(expected)))
         assert output["tokens"] == len(expected)
         if expected:
+            assert output["log_likelihood"] == pytest.approx(math.fsum(expected), abs=1e-4 * len(expected))
             assert output["perplexity"] == pytest.approx(math.exp(-math.fsum(expected) / len(expected)), rel=1e-4)
 
 
@@ -94,3 +95,25 @@ def test_a_text_that_is_not_a_number_is_told_from_its_neighbours(path: Path) -> 
     answers = model.forward(encoded)
     assert answers[1] is NON_FINITE
     assert isinstance(answers[0], Answer) and isinstance(answers[2], Answer)
+
+
+def test_what_is_undefined_is_null_with_a_reason(path: Path) -> None:
+    """Of a text with no predicted token, and where no number could hold it; the schema knows both."""
+    schema = json.loads((Path(__file__).parents[2] / "schemas/outputs/scoring.json").read_text())
+    model = opened(path, per_token=True)
+    (alone,) = run(model, ["a"])
+    assert alone == {
+        "log_likelihood": None,
+        "perplexity": None,
+        "tokens": 0,
+        "reason": NO_PREDICTED_TOKEN,
+        "per_token": [],
+    }
+    (encoded,) = model.encode(["ab"], None, None)
+    assert isinstance(encoded, Encoded)
+    far = model._answer(encoded, [-800.0])
+    assert isinstance(far, Answer)
+    output = json.loads(far.output)
+    assert (output["perplexity"], output["reason"], output["log_likelihood"]) == (None, TOO_LARGE, -800.0)
+    for one in (alone, output):
+        jsonschema.validate(one, schema)
