@@ -116,6 +116,14 @@ class Scoring(Struct, forbid_unknown_fields=True):
     per_token: list[ScoredToken] | UnsetType = UNSET
 
 
+class ScoringUndefined(Struct, forbid_unknown_fields=True):
+    log_likelihood: float | None
+    perplexity: None
+    tokens: Count
+    reason: Literal["no token is predicted", "the perplexity is larger than any number"]
+    per_token: list[ScoredToken] | UnsetType = UNSET
+
+
 OUTPUTS: Final[dict[str, tuple[type[Struct], ...]]] = {
     "text-classification": (TextClassification,),
     "token-classification": (TokenClassification,),
@@ -129,7 +137,7 @@ OUTPUTS: Final[dict[str, tuple[type[Struct], ...]]] = {
     "translation": (Generated,),
     "text2text-generation": (Generated,),
     "text-generation": (TextGeneration,),
-    "scoring": (Scoring,),
+    "scoring": (Scoring, ScoringUndefined),
 }
 """By task, the one form of its output, or either of two."""
 

@@ -43,7 +43,7 @@ class StaticTokenizer(TextTokenizer):
     def __init__(self, path: Path) -> None:
         """Raises `ModelError`."""
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
+            self._tokenizer = self._decoder = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
         except Exception as error:  # its own, without a class
             raise ModelError(f"tokenizer.json of the model can't be read: {error}") from None
         self.largest_id = max(self._tokenizer.get_vocab().values(), default=0)

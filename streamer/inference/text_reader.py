@@ -12,7 +12,7 @@ import copy
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
 import tokenizers
@@ -68,9 +68,9 @@ class TextReader:
 
     def _rename(self, tokenizer: Any, controls: Sequence[str]) -> None:
         """Read with renamed control tokens, if known texts then read as the tokenizer reads them."""
-        names = {content: f"ctl{secrets.token_hex(_NAME_BYTES)}" for content in controls}
+        names = unguessable(controls)
         renamed = copy.copy(tokenizer)
-        renamed._tokenizer = _renamed(tokenizer.backend_tokenizer, names)
+        renamed._tokenizer = with_names(tokenizer.backend_tokenizer, names)
         # Multilingual ones look their language's name up before each text; `_reader` frames texts by its id.
         renamed._switch_to_input_mode = lambda: None
         if renamed(list(_KNOWN_TEXTS))["input_ids"] == tokenizer(list(_KNOWN_TEXTS))["input_ids"]:
@@ -141,7 +141,12 @@ class TextReader:
         return [one for one in ids if one in self._steering]
 
 
-def _renamed(backend: tokenizers.Tokenizer, names: dict[str, str]) -> tokenizers.Tokenizer:
+def unguessable(contents: Iterable[str]) -> dict[str, str]:
+    """Names for control tokens that no text spells."""
+    return {content: f"ctl{secrets.token_hex(_NAME_BYTES)}" for content in contents}
+
+
+def with_names(backend: tokenizers.Tokenizer, names: dict[str, str]) -> tokenizers.Tokenizer:
     """A fast tokenizer whose control tokens have other names wherever letters could spell them; their ids stay."""
     state = json.loads(backend.to_str())
     for added in state["added_tokens"]:

@@ -13,6 +13,7 @@ from tokenizers import normalizers
 
 from streamer.errors import Code, DataFailure
 from streamer.inference.loading import load_tokenizer
+from streamer.inference.text_reader import unguessable, with_names
 from streamer.inference.transformer_file import Layout
 
 # Told apart from one another by nothing but where they stand: the types of a single text's tokens.
@@ -50,13 +51,11 @@ class TextTokenizer:
         layout = layout or Layout()
         tokenizer = load_tokenizer(path, fast=True)
         # A copy of its own: the object is not safe to share between threads.
-        copied = tokenizer.backend_tokenizer.to_str()
-        self._tokenizer = tokenizers.Tokenizer.from_str(
-            _with_plain(copied, tokenizer.mask_token) if keeps_mask else copied
-        )
-        self._tokenizer.encode_special_tokens = special_as_text
-        if hasattr(self._tokenizer.model, "dropout"):
-            self._tokenizer.model.dropout = None  # a text is read in one way
+        self._tokenizer = self._decoder = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        if special_as_text:
+            kept = {tokenizer.mask_token} if keeps_mask else set()
+            letters = {one.content for one in tokenizer.added_tokens_decoder.values() if one.special} - kept
+            self._tokenizer = with_names(self._tokenizer, unguessable(letters))
         self.takes_type_ids = "token_type_ids" in tokenizer.model_input_names
         if layout.lower_case:
             _lower_case(self._tokenizer)
@@ -102,7 +101,7 @@ class TextTokenizer:
 
     def decode(self, token: int) -> str:
         """A token as text."""
-        return self._tokenizer.decode([token], skip_special_tokens=False)
+        return self._decoder.decode([token], skip_special_tokens=False)
 
     def row(self, encoding: tokenizers.Encoding, given: Given) -> Row:
         """What the network reads of an encoding of `given`."""
@@ -215,14 +214,6 @@ class TextTokenizer:
         encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
         encodings: list[tokenizers.Encoding] = encode(given)
         return encodings
-
-
-def _with_plain(tokenizer: str, token: str) -> str:
-    """A tokenizer.json where this token is added, but not special."""
-    content = msgspec.json.decode(tokenizer)
-    for added in content["added_tokens"]:
-        added["special"] &= added["content"] != token
-    return msgspec.json.encode(content).decode()
 
 
 def _lower_case(tokenizer: tokenizers.Tokenizer) -> None:

@@ -109,18 +109,6 @@ def test_a_token_without_a_vector_is_refused(files: Path, tmp_path: Path) -> Non
     assert "#new" not in failure.message
 
 
-def test_a_merge_that_is_left_to_chance_is_not(files: Path, tmp_path: Path) -> None:
-    """BPE's dropout is for training: a text is read in one way."""
-    for file in files.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
-    if tokenizer["model"]["type"] == "BPE":
-        tokenizer["model"]["dropout"] = 0.9
-    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
-    ours = TextTokenizer(tmp_path)
-    assert len({tuple(ours.encode(["the film was good"])[0].ids) for _ in range(20)}) == 1
-
-
 def test_samples_are_the_same_for_the_same_seed(files: Path) -> None:
     """And of about the length that was asked for."""
     ours = TextTokenizer(files)

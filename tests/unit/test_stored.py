@@ -163,7 +163,8 @@ def test_an_output_of_the_task_is_believed(task: str, example: dict[str, Any]) -
         {**example, first: None},
         {**example, first: {"x": 1}},
     ]
-    assert not [other for other in others + [msgspec.json.encode(one) for one in changed] if believed(task, other)]
+    others += [msgspec.json.encode(one) for one in changed if one != example]
+    assert not [other for other in others if believed(task, other)]
 
 
 def test_a_task_without_schema_takes_any_object() -> None:
@@ -181,6 +182,9 @@ def test_the_types_say_what_the_schemas_say(task: str) -> None:
     said = _bare({name: schema[name] for name in ("type", "required", "properties", "oneOf") if name in schema})
     if len(kinds) == 1:
         assert written == [said]
+        return
+    if "properties" not in said:  # each form has its own
+        assert written == said["oneOf"]
         return
     assert [one["required"] for one in written] == [branch["required"] for branch in said["oneOf"]]
     assert {name: inner for one in written for name, inner in one["properties"].items()} == said["properties"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 
 from streamer.errors import ModelError
@@ -28,17 +29,32 @@ TASKS: list[tuple[str, str, tuple[str, ...], Event]] = [
 ]
 
 
-@pytest.mark.parametrize("architecture", [BERT, ROBERTA, XLM_ROBERTA])
+@pytest.mark.parametrize("architecture", [BERT, ROBERTA])
 def test_text_is_split_as_transformers_splits_it(architecture: str, tmp_path: Path) -> None:
     """Single texts and pairs; without the option, as a plain tokenizer reads them."""
     path = tiny(tmp_path, architecture, "")
-    network, plain = reference(path, "")
+    _, plain = reference(path, "")
     for as_text in (True, False):
-        own = TextTokenizer(path, network.config, special_as_text=as_text)
+        own = TextTokenizer(path, special_as_text=as_text)
         for given in (TEXT, (TEXT, TEXT)):
             (encoding,) = own.encode([given])
             expected = plain([given], truncation=True, split_special_tokens=as_text)["input_ids"][0]
             assert getattr(encoding, "ids", None) == expected
+
+
+@pytest.mark.parametrize("architecture", [BERT, ROBERTA, XLM_ROBERTA])
+def test_no_letters_make_a_control_token(architecture: str, tmp_path: Path) -> None:
+    """Not even where the vocabulary has them as a piece, as that of unigrams has."""
+    path = tiny(tmp_path, architecture, "")
+    _, plain = reference(path, "")
+    (alone,) = TextTokenizer(path, special_as_text=True).encode(["film"])
+    for content in (plain.cls_token, plain.sep_token, plain.pad_token, plain.mask_token):
+        (encoding,) = TextTokenizer(path, special_as_text=True).encode([f"film {content}{content} film"])
+        assert isinstance(encoding, tokenizers.Encoding)
+        assert isinstance(alone, tokenizers.Encoding)
+        made = {plain.cls_token_id, plain.sep_token_id, plain.pad_token_id, plain.mask_token_id}
+        assert [one for one in encoding.ids if one in made] == [one for one in alone.ids if one in made]
+        assert len(encoding.ids) > len(alone.ids) + 1
 
 
 @pytest.mark.parametrize(("task", "head", "labels", "event"), TASKS, ids=[task for task, *_ in TASKS])
