@@ -1,0 +1,79 @@
+"""Builds model directories, opens them with the product and runs events, each thing once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streamer.errors import DataFailure
+from streamer.inference.families import load
+from streamer.inference.generation import TextGeneration
+from streamer.inference.model import Model
+from streamer.inference.spec import Backend, DType, WorkerSpec
+from tests.answers.building import Files
+from tests.answers.rows import Row
+from tests.answers.texts import Event
+from tests.generation_kit import Loop
+from tests.unit.tasks_kit import outcomes
+
+Seen = dict[str, Any] | DataFailure
+
+
+@dataclass
+class Served:
+    """A model as a worker has it, and what it says of each of the row's events alone."""
+
+    model: Model
+    events: Sequence[Event]
+    _alone: list[Seen] = field(default_factory=list)
+
+    def run(self, events: Sequence[Event], batch_tokens: int = 0) -> list[Seen]:
+        """All in one call, as a worker runs them."""
+        if not isinstance(self.model, TextGeneration):
+            return outcomes(self.model, events, batch_tokens)  # type: ignore[arg-type]
+        return Loop(self.model).run([text for text, _, _ in events], [params for _, _, params in events])
+
+    @property
+    def alone(self) -> list[Seen]:
+        """Each event by itself."""
+        if not self._alone:
+            self._alone = [self.run([event])[0] for event in self.events]
+        return self._alone
+
+
+class Shelf:
+    """What was built and opened in this session."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._made: dict[str, Files] = {}
+        self._served: dict[tuple[str, str, str], Served] = {}
+
+    def path(self, files: Files) -> Path:
+        """The directory, made by the first that asks."""
+        path = self._root / files.name
+        if files.name not in self._made:
+            path.mkdir(parents=True)
+            files.make(path)
+            self._made[files.name] = files
+        assert self._made[files.name] is files, f"two directories have the name {files.name}"
+        return path
+
+    def served(self, row: Row, backend: Backend = "torch", dtype: DType = "float32") -> Served:
+        """The row's model. Raises `ModelError`."""
+        key = (row.name, backend, dtype)
+        if key not in self._served:
+            spec = WorkerSpec(
+                "table", row.task, str(self.path(row.files)), dtype=dtype, backend=backend, options=row.options
+            )
+            self._served[key] = Served(load(spec), row.events)
+        return self._served[key]
+
+    def close(self) -> None:
+        """End the threads of language models."""
+        for one in self._served.values():
+            if isinstance(one.model, TextGeneration):
+                one.model.close()
+        self._served.clear()
