@@ -253,7 +253,9 @@ def text_generation(path: Path, limit: int, new_tokens: int = 8, **generate: Any
     network, tokenizer = opened(path, "ForCausalLM")
 
     def answer(event: Event) -> dict[str, Any]:
-        ids = tokenizer(event[0], return_tensors="pt").input_ids[:, -(limit - new_tokens) :]
+        ids = tokenizer(event[0], return_tensors="pt").input_ids.long()[:, -(limit - new_tokens) :]
+        if not ids.shape[1]:  # as `generate` begins without a prompt
+            ids = torch.tensor([[network.generation_config.bos_token_id]])
         asked = {"max_new_tokens": new_tokens, "do_sample": False, **generate}
         if network.generation_config.stop_strings:
             asked["tokenizer"] = tokenizer
@@ -269,7 +271,7 @@ def text_generation(path: Path, limit: int, new_tokens: int = 8, **generate: Any
     return answer
 
 
-def seq2seq(path: Path, limit: int, **generate: Any) -> Answers:
+def seq2seq(path: Path, limit: int, prefix: str = "", **generate: Any) -> Answers:
     """What `generate` writes for the text; languages are the event's, else the tokenizer's own."""
     network, tokenizer = opened(path, "ForSeq2SeqLM")
     own_language = getattr(tokenizer, "src_lang", None)
@@ -283,7 +285,7 @@ def seq2seq(path: Path, limit: int, **generate: Any) -> Answers:
             asked["forced_bos_token_id"] = tokenizer.convert_tokens_to_ids(params.pop("tgt_lang"))
         if "max_new_tokens" in params:
             asked["max_new_tokens"] = params["max_new_tokens"]
-        given = tokenizer(event[0], truncation=True, max_length=limit, return_tensors="pt")
+        given = tokenizer(prefix + event[0], truncation=True, max_length=limit, return_tensors="pt")
         given.pop("token_type_ids", None)
         with torch.inference_mode():
             row = network.generate(**given, **asked)[0].tolist()

@@ -44,6 +44,8 @@ class Row:
     variant: str = ""
     openvino: bool = True
     """Whether OpenVINO is tried with it, where it is an encoder."""
+    lowers: bool = True
+    """Whether dtype auto is tried with it."""
 
     @property
     def name(self) -> str:
@@ -141,14 +143,12 @@ def continued(files: Files, limit: int = READS, generate: dict[str, Any] | None 
     )
 
 
-def written(
-    files: Files, task: str = "text2text-generation", limit: int = READS, generate: Any = None, **fields: Any
-) -> Row:
+def written(files: Files, task: str, limit: int = READS, generate: Any = None, prefix: str = "", **fields: Any) -> Row:
     """A task of encoder and decoder, with targets of eight tokens."""
     return Row(
         files,
         task,
-        lambda path: references.seq2seq(path, limit, **(generate or {})),
+        lambda path: references.seq2seq(path, limit, prefix, **(generate or {})),
         **{"events": singles(max_new_tokens=8), **fields},
     )
 

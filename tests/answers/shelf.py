@@ -55,7 +55,7 @@ class Shelf:
         """The directory, made by the first that asks."""
         path = self._root / files.name
         if files.name not in self._made:
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
             files.make(path)
             self._made[files.name] = files
         assert self._made[files.name] is files, f"two directories have the name {files.name}"

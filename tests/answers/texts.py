@@ -4,40 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-WORDS: Final = [
-    "the",
-    "a",
-    "parcel",
-    "film",
-    "day",
-    "was",
-    "is",
-    "late",
-    "good",
-    "bad",
-    "fine",
-    "very",
-    "and",
-    "but",
-    "not",
-    "again",
-    "rain",
-    "harbour",
-    "music",
-    "we",
-    "they",
-    "he",
-    "she",
-    "it",
-    "love",
-    "hate",
-    "buy",
-    "broke",
-    "week",
-    "in",
-    "of",
-    "to",
-]
+_KNOWN: Final = (
+    "the a parcel film day was is late good bad fine very and but not again rain harbour music we they he she it love "
+    "hate buy broke week in of to"
+)
+WORDS: Final = tuple(_KNOWN.split())
 """What the word tokenizers know."""
 
 Event = tuple[str, str | None, dict[str, Any] | None]
