@@ -91,8 +91,9 @@ def words_tokenizer(
 
 
 def bert_tokenizer(path: Path, **fields: Any) -> Any:
-    """BERT's names and template."""
-    return words_tokenizer(path, **{**NAMES, **fields})
+    """BERT's names, template and types."""
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    return words_tokenizer(path, **{**NAMES, "model_input_names": names, **fields})
 
 
 def gpt_tokenizer(path: Path, **fields: Any) -> Any:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from streamer.errors import DataFailure
+from streamer.inference.channel import Done, Started
 from streamer.inference.families import load
+from streamer.inference.forwarder import Computation, Forwarder
 from streamer.inference.generation import TextGeneration
-from streamer.inference.model import Model
+from streamer.inference.model import Encoded, Model
 from streamer.inference.spec import Backend, DType, WorkerSpec
 from tests.answers.building import Files
 from tests.answers.rows import Row
 from tests.answers.texts import Event
 from tests.generation_kit import Loop
-from tests.unit.tasks_kit import outcomes
 
 Seen = dict[str, Any] | DataFailure
 
@@ -27,13 +29,30 @@ class Served:
 
     model: Model
     events: Sequence[Event]
+    batches: int = 0
+    """Forward batches of the last run, those that failed too."""
     _alone: list[Seen] = field(default_factory=list)
 
     def run(self, events: Sequence[Event], batch_tokens: int = 0) -> list[Seen]:
         """All in one call, as a worker runs them."""
-        if not isinstance(self.model, TextGeneration):
-            return outcomes(self.model, events, batch_tokens)  # type: ignore[arg-type]
-        return Loop(self.model).run([text for text, _, _ in events], [params for _, _, params in events])
+        texts, pairs, params = ([event[column] for event in events] for column in range(3))
+        if isinstance(self.model, TextGeneration):
+            return list(Loop(self.model).run(texts, params))  # type: ignore[arg-type]
+        self.batches = 0
+        found: dict[int, Seen] = {}
+
+        def emit(message: Started | Done) -> None:
+            if isinstance(message, Started):
+                self.batches += 1
+                return
+            for index, (number, output) in enumerate(zip(message.numbers, message.outputs, strict=True)):
+                found[number] = message.failures[index] if output is None else json.loads(output)
+
+        encoded = self.model.encode(texts, pairs if any(one is not None for one in pairs) else None, params)  # type: ignore[arg-type]
+        found.update((number, one) for number, one in enumerate(encoded) if isinstance(one, DataFailure))
+        ready = [Computation(number, one) for number, one in enumerate(encoded) if isinstance(one, Encoded)]
+        Forwarder(self.model, emit, batch_tokens).run(ready)
+        return [found[number] for number in range(len(events))]
 
     @property
     def alone(self) -> list[Seen]:
