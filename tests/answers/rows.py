@@ -31,8 +31,8 @@ ENCODER_TASKS: Final = frozenset(
 
 @dataclass(frozen=True)
 class Row:
-    """`refused` are the words that the message of a refusal must hold: without any, the answers must be those of
-    `answers`. With `may_refuse` it is the model's directory that may be served rightly or refused in those words."""
+    """`refused` are the words, as patterns, that the message of a refusal must hold: without any, the answers must be
+    those of `answers`. With `may_refuse` it is served rightly or refused in those words."""
 
     files: Files
     task: str

@@ -68,6 +68,7 @@ class Shelf:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._made: dict[str, Files] = {}
+        self._rows: dict[str, Row] = {}
         self._served: dict[tuple[str, str, str], Served] = {}
 
     def path(self, files: Files) -> Path:
@@ -83,7 +84,10 @@ class Shelf:
     def served(self, row: Row, backend: Backend = "torch", dtype: DType = "float32") -> Served:
         """The row's model. Raises `ModelError`."""
         key = (row.name, backend, dtype)
+        assert self._rows.setdefault(row.name, row) is row, f"two rows have the name {row.name}"
         if key not in self._served:
+            if row.task == "text-generation":  # their threads go on while they stand there
+                self.close()
             spec = WorkerSpec(
                 "table", row.task, str(self.path(row.files)), dtype=dtype, backend=backend, options=row.options
             )
@@ -92,7 +96,7 @@ class Shelf:
 
     def close(self) -> None:
         """End the threads of language models."""
-        for one in self._served.values():
+        for key, one in list(self._served.items()):
             if isinstance(one.model, TextGeneration):
                 one.model.close()
-        self._served.clear()
+                del self._served[key]
