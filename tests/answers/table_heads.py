@@ -212,8 +212,8 @@ ROWS: Final[list[Row]] = [
     ),
     embedded(edited("pooler-vectors", "", lambda path: reweighed(path, _lacking("pooler")))),
     embedded(edited("masked-vectors", "ForMaskedLM", lambda path: None)),
-    refused(edited("no-head", "", lambda path: None), "text-classification", "classifier"),
-    refused(edited("masked-classes", "ForMaskedLM", lambda path: None), "text-classification", "classifier"),
+    refused(edited("no-head", "", lambda path: None), "text-classification", "classifier|BertModel"),
+    refused(edited("masked-classes", "ForMaskedLM", lambda path: None), "text-classification", "classifier|MaskedLM"),
     refused(
         edited("classes-as-tags", _CLASSIFIER, lambda path: None, **LABELS),
         "token-classification",
@@ -253,8 +253,8 @@ ROWS: Final[list[Row]] = [
     ),
     refused(BART_FILES, "text-generation", "BartForConditionalGeneration|lm_head"),
     refused(BART_FILES, "scoring", "BartForConditionalGeneration|lm_head"),
-    refused(T5_FILES, "scoring", "T5ForConditionalGeneration|config.json"),
-    refused(LLAMA_FILES, "summarization", "LlamaForCausalLM|config.json"),
+    refused(T5_FILES, "scoring", "T5ForConditionalGeneration|config.json|of t5"),
+    refused(LLAMA_FILES, "summarization", "LlamaForCausalLM|config.json|of llama"),
     refused(LLAMA_FILES, "fill-mask", "mask"),
     filled(edited("masked", "ForMaskedLM", lambda path: None)),
     # weights
