@@ -14,9 +14,11 @@ from tests.answers.references import Answers
 from tests.answers.rows import Row, continued, refused
 from tests.answers.table_language_models import LLAMA
 from tests.answers.texts import WORDED, WORDS, Event, singles
+from tests.language_models import tiny_decoder
 
 _SHORT: Final = tuple(text for text in WORDED if len(text.split()) < 9)
 _NEW: Final = 8
+_STOPS: Final = [letter * 2 for letter in "aeiou"] + list("xyz{|}~JQZ0123456789")
 
 
 def asking(name: str, architecture: str = "gpt2", **fields: Any) -> Files:
@@ -34,6 +36,12 @@ def asking(name: str, architecture: str = "gpt2", **fields: Any) -> Files:
 def done_or_named(row_files: Files, *fields: str, **row: Any) -> Row:
     """Done as transformers does it, or refused by the names of file and field."""
     return continued(row_files, refused=("generation_config.json", *fields), may_refuse=True, lowers=False, **row)
+
+
+def _stopping(path: Path) -> None:
+    """Over bytes, since transformers' search for stop strings knows no whole words."""
+    tiny_decoder(path, "gpt2", max_tokens=READS)
+    edit(path / "generation_config.json", stop_strings=_STOPS)
 
 
 # --- conversations ---
@@ -163,7 +171,7 @@ ROWS: Final[list[Row]] = [
         "num_beams|num_return_sequences",
         generate={"num_return_sequences": 1},
     ),
-    done_or_named(asking("stop-strings", stop_strings=["rain", "week"]), "stop_strings"),
+    done_or_named(Files("bytes-stop-strings", _stopping), "stop_strings"),
     done_or_named(asking("ends", eos_token_id=[0, _WORD["rain"], _WORD["week"], _WORD["the"]]), "eos_token_id"),
     done_or_named(asking("ends", "llama", eos_token_id=[0, 20, 21, 22, 23]), "eos_token_id"),
     # the tokenizer's end token ends a text too
@@ -182,7 +190,7 @@ ROWS: Final[list[Row]] = [
     done_or_named(asking("forced-start", forced_bos_token_id=9), "forced_bos_token_id"),
     done_or_named(asking("forced-end", forced_eos_token_id=0), "forced_eos_token_id"),
     done_or_named(asking("decay", exponential_decay_length_penalty=[2, 1.9]), "exponential_decay_length_penalty"),
-    done_or_named(asking("look-up", prompt_lookup_num_tokens=3), "prompt_lookup_num_tokens"),
+    done_or_named(asking("look-up", prompt_lookup_num_tokens=3), "prompt_lookup_num_tokens", events=singles(WORDED)),
     done_or_named(asking("contrastive", penalty_alpha=0.6, top_k=4), "penalty_alpha", events=singles(_SHORT)),
     done_or_named(asking("no-cache", use_cache=False), "use_cache"),
     done_or_named(asking("static", cache_implementation="static"), "cache_implementation"),
@@ -194,7 +202,7 @@ ROWS: Final[list[Row]] = [
         events=singles(_SHORT),
         options={},
     ),
-    done_or_named(asking("new-tokens", max_new_tokens=5), "max_new_tokens", generate={"max_new_tokens": 5}, options={}),
+    done_or_named(asking("new-tokens", max_new_tokens=5), "max_new_tokens", generate={"new_tokens": 5}, options={}),
     # conversations
     _chat(_TALKING),
     _chat(_TALKING, system="fine rain"),
@@ -215,3 +223,5 @@ ROWS: Final[list[Row]] = [
         lowers=False,
     ),
 ]
+TALKING: Final = [row for row in ROWS if row.files is _TALKING and not row.refused]
+"""Those that stream, with control tokens of their own."""
