@@ -146,12 +146,15 @@ def _shown(seen: list[Seen]) -> str:
     return repr(seen[:2])[:300]
 
 
-def ways(rows: list[Row]) -> list[Any]:
-    """Every row by every backend and dtype that may serve it."""
+def ways(rows: list[Row], *, plain: bool = False) -> list[Any]:
+    """Every row by every backend and dtype that may serve it; `plain` is torch in float32 alone, for rows whose network
+    another row has already."""
     return [
         pytest.param(row, backend, dtype, id=f"{row.name}-{backend}-{dtype}")
         for row in rows
         if not row.refused or row.may_refuse
-        for backend in (("torch", "openvino") if row.task in ENCODER_TASKS and row.openvino else ("torch",))
-        for dtype in (("float32", "auto") if row.lowers else ("float32",))
+        for backend in (
+            ("torch", "openvino") if row.task in ENCODER_TASKS and row.openvino and not plain else ("torch",)
+        )
+        for dtype in (("float32", "auto") if row.lowers and not plain else ("float32",))
     ]

@@ -304,7 +304,7 @@ _PLAIN: Final = saved("mean")
 _ASKING: Final = saved("default-prompt", **_PROMPTED)
 _DOT: Final = saved("dot", similarity_fn_name="dot")
 
-ROWS: Final[list[Row]] = [
+MODULES: Final[list[Row]] = [
     # poolings
     vectors(_PLAIN),
     *(vectors(saved(mode, mode)) for mode in ("cls", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens")),
@@ -355,6 +355,8 @@ ROWS: Final[list[Row]] = [
         "modules.json",
         "SpladePooling",
     ),
+]
+FIELDS: Final[list[Row]] = [
     # prompts
     vectors(_ASKING),
     Row(_ASKING, "similarity", _compared, events=compared()),

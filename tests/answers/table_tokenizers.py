@@ -58,7 +58,9 @@ def counted(architecture: str, **config: Any) -> Row:
     used = WORDS[_COUNTING - 5]
     texts = tuple(text for text in TEXTS if used not in text.split())
     pairs: list[Event] = [(one, two, None) for one, two in PAIRS if used not in f"{one} {two}".split()]
-    return classified(files, _TABLE - _COUNTING - 1, events=[*singles((*texts, "good day " * 60)), *pairs])
+    return classified(
+        files, _TABLE - _COUNTING - 1, events=[*singles((*texts, "good day " * 60)), *pairs], openvino=False
+    )
 
 
 def edited(name: str, head: str, change: Callable[[Path], object], **config: Any) -> Files:
