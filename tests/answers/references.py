@@ -49,28 +49,61 @@ def text_classification(path: Path, limit: int, activation: str = "softmax") -> 
 
 
 def token_classification(path: Path, limit: int, strategy: str = "simple") -> Answers:
-    """Entities of the pipeline; the spaces that a token begins with are no part of an entity."""
-    from transformers import pipeline
-
+    """Entities by the rules of transformers' pipeline. Words are the tokenizer's own, where the pipeline guesses them
+    from the letters between. Space is no part of an entity, and what is nothing else is none."""
     network, tokenizer = opened(path, "ForTokenClassification")
-    tokenizer.model_max_length = limit
-    theirs = pipeline("token-classification", network, tokenizer=tokenizer, aggregation_strategy=strategy)
+    names = network.config.id2label
 
     def answer(event: Event) -> dict[str, Any]:
-        entities = []
-        for one in theirs(event[0]):
-            said = event[0][one["start"] : one["end"]]
-            start = one["start"] + len(said) - len(said.lstrip())
-            entities.append(
+        text = event[0]
+        given = read(tokenizer, text, None, limit)
+        encoding = given.encodings[0]
+        with torch.inference_mode():
+            scores = network(**given).logits[0].softmax(-1)
+        groups: list[tuple[int | None, list[int]]] = []  # the tokens of each word, or each token
+        for place in range(len(encoding)):
+            if encoding.special_tokens_mask[place]:
+                continue
+            word = encoding.word_ids[place]
+            if strategy in ("first", "average", "max") and groups and groups[-1][0] == word:
+                groups[-1][1].append(place)
+            else:
+                groups.append((word, [place]))
+        found: list[dict[str, Any]] = []
+        before = "O"
+        for _, places in groups:
+            rows = scores[places]
+            chosen = {"average": lambda rows: rows.mean(0), "max": lambda rows: rows[rows.max(1).values.argmax()]}
+            row = chosen.get(strategy, lambda rows: rows[0])(rows)
+            label, score = names[int(row.argmax())], float(row.max())
+            letters = [
+                letter
+                for place in places
+                if encoding.tokens[place].strip("▁")  # a space before the text has the place of the first letter
+                for letter in range(*encoding.offsets[place])
+                if not text[letter].isspace()
+            ]
+            tag = label[2:] if label[:2] in ("B-", "I-") else label
+            if strategy != "none" and tag == before and not label.startswith("B-") and found:
+                found[-1]["letters"] += letters
+                found[-1]["all"].append(score)
+            else:
+                said = label if strategy == "none" else tag
+                found.append({"label": said, "letters": letters, "all": [score]})
+            before = tag
+        return {
+            "entities": [
                 {
-                    "label": one["entity" if strategy == "none" else "entity_group"],
-                    "score": float(one["score"]),
-                    "start": start,
-                    "end": one["end"],
-                    "text": said.lstrip(),
+                    "label": one["label"],
+                    "score": math.fsum(one["all"]) / len(one["all"]),
+                    "start": min(one["letters"]),
+                    "end": max(one["letters"]) + 1,
+                    "text": text[min(one["letters"]) : max(one["letters"]) + 1],
                 }
-            )
-        return {"entities": entities}
+                for one in found
+                if one["label"] != "O" and one["letters"]
+            ]
+        }
 
     return answer
 
