@@ -1,0 +1,23 @@
+"""Encoders: every answer is the reference's, and no batch changes one."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.inference.spec import Backend, DType
+from tests.answers.laws import check_answers, check_batches, ways
+from tests.answers.rows import Row
+from tests.answers.shelf import Shelf
+from tests.answers.table_encoders import ROWS
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_answers_are_the_references(shelf: Shelf, row: Row) -> None:
+    """Of each text alone, though all share batches."""
+    check_answers(shelf, row)
+
+
+@pytest.mark.parametrize(("row", "backend", "dtype"), ways(ROWS))
+def test_no_batch_changes_an_answer(shelf: Shelf, row: Row, backend: Backend, dtype: DType) -> None:
+    """Any batch, any order."""
+    check_batches(shelf, row, backend, dtype)
