@@ -135,10 +135,10 @@ def _router() -> list[Any]:
 
     routes = {}
     for number, task in enumerate(("query", "document")):
-        bare = Path(tempfile.mkdtemp())
-        bert_tokenizer(bare)
-        network(bare, "bert", "", seed=number, **BERT)
-        routes[task] = [_of("Transformer", str(bare)), _of("Pooling", _WIDTH, "mean" if number else "cls")]
+        with tempfile.TemporaryDirectory() as folder:
+            bert_tokenizer(Path(folder))
+            network(Path(folder), "bert", "", seed=number, **BERT)
+            routes[task] = [_of("Transformer", folder), _of("Pooling", _WIDTH, "mean" if number else "cls")]
     return [Router(routes, default_route="document")]
 
 
