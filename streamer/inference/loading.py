@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import CONFIG_MAPPING, AutoConfig
 
 from streamer.errors import BrokenModelError, ModelError
@@ -20,6 +21,8 @@ from streamer.inference.safety import read_json
 from streamer.inference.tokenizer_files import load_tokenizer
 
 __all__ = ["load_config", "load_network", "load_tokenizer"]
+
+_SPARSE = frozenset({"big_bird", "bigbird_pegasus"})
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,18 @@ def load_config(path: Path) -> Any:
     if kind not in CONFIG_MAPPING:
         own = ", and auto_map asks to run the model's own code, which is refused" if fields.get("auto_map") else ""
         raise ModelError(f"{file} has model_type {kind!r}, which this release of transformers does not know{own}")
+    if fields.get("attention_type", "block_sparse" if kind in _SPARSE else None) == "block_sparse":
+        raise ModelError(
+            f"{file} has attention_type 'block_sparse', by its own word or by default: at the first short text "
+            "transformers makes such a network attend to everything for good, and answers would hang on the texts "
+            "before them; write 'original_full'"
+        )
+    other = next((name for name in fields.get("architectures") or () if not hasattr(transformers, str(name))), None)
+    if fields.get("auto_map") and other:
+        raise ModelError(
+            f"{file} has the architecture {other}, which is the model's own code (auto_map) and is not run: the "
+            f"{kind} of transformers, which would be loaded in its place, is another network"
+        )
     labels, count = fields.get("id2label"), fields.get("num_labels")
     if labels and count is not None and len(labels) != count:
         raise ModelError(f"{file} has num_labels = {count}, but {len(labels)} names in id2label: correct one of them")

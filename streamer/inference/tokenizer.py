@@ -117,8 +117,9 @@ class TextTokenizer:
 
     def sample(self, tokens: int, seed: int) -> str:
         """About so many tokens drawn from the whole vocabulary, as a text; the same for the same seed."""
-        drawn = np.random.default_rng(seed).integers(0, self._tokenizer.get_vocab_size(), tokens)
-        return self._tokenizer.decode(drawn.tolist(), skip_special_tokens=True)
+        known = self._known_tokens or self._tokenizer.get_vocab_size()
+        drawn = np.random.default_rng(seed).integers(0, known, tokens)
+        return self._decoder.decode(drawn.tolist(), skip_special_tokens=True)
 
     def is_cut(self, encoding: tokenizers.Encoding) -> bool:
         """Whether more of the text lies beyond this encoding."""
@@ -136,7 +137,9 @@ class TextTokenizer:
         )
         for index, part in cut.items():
             encoding = encodings[index]
-            if isinstance(encoding, tokenizers.Encoding) and not self._suffices(part, given[index], encoding):
+            # It may have many characters a token, and a word that the cut divided may end it.
+            short = isinstance(encoding, tokenizers.Encoding) and len(encoding.overflowing) < 2
+            if short and part != given[index]:
                 encodings[index] = self._encode_each([given[index]], offsets)[0]
         return encodings
 
@@ -184,31 +187,22 @@ class TextTokenizer:
         return [self._encode_each([one], offsets)[0] for one in given]
 
     def _cut(self, given: Given, limit: int) -> Given:
-        """Enough of a text to fill a row. Of a pair whose texts are both too long, nothing is cut where both may be:
-        how much of each is kept hangs on which has more tokens."""
+        """Enough of a text to fill a row. Where either text of a pair may be cut by its tokens, how much of each is
+        kept hangs on which has more of them: one is cut here only if it surely keeps more than the other has."""
         if isinstance(given, str):
-            return given[-limit:] if self._cut_left else given[:limit]
+            return self._part(given, limit)
         first, second = given
-        if self._cut_side is None and len(first) > limit and len(second) > limit:
-            return given
-        cut = [first, second] if self._cut_side is None else [(first, second)[self._cut_side]]
-        short = [one[-limit:] if self._cut_left else one[:limit] for one in cut]
         if self._cut_side is None:
-            return short[0], short[1]
-        return (short[0], second) if self._cut_side == 0 else (first, short[0])
+            parts = [self._part(one, limit) for one in given]
+            for part, whole, other in zip(parts, given, reversed(given), strict=True):
+                # A word of letters is a token at least, a character four at most.
+                if part != whole and _words(part) <= max(self.max_tokens, 4 * len(other)):
+                    return given
+            return parts[0], parts[1]
+        return (self._part(first, limit), second) if self._cut_side == 0 else (first, self._part(second, limit))
 
-    def _suffices(self, part: Given, given: Given, encoding: tokenizers.Encoding) -> bool:
-        """Whether a text that was cut by its characters is read as the whole one: it may have many a token, and a word
-        that the cut divided may end it. Where the longer text of a pair is cut by its tokens, the one that was cut by
-        characters must fill the row."""
-        if len(encoding.overflowing) < 2:
-            return False
-        if isinstance(part, str) or self._cut_side is not None:
-            return True
-        cut = [one for one, whole in zip(part, given, strict=True) if len(one) < len(whole)]
-        # A word of letters is a token at least.
-        doubtful = [one for one in cut if sum(map(str.isalnum, one.split())) < self.max_tokens]
-        return all(one.overflowing for one in self._encode(doubtful, offsets=False))
+    def _part(self, text: str, limit: int) -> str:
+        return text[-limit:] if self._cut_left else text[:limit]
 
     def _encode(self, given: Sequence[Given], offsets: bool) -> list[tokenizers.Encoding]:
         encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
@@ -224,6 +218,10 @@ def _lower_case(tokenizer: tokenizers.Tokenizer) -> None:
         parts = list(known)  # type: ignore[call-overload]
     if not any(isinstance(part, normalizers.Lowercase) for part in parts):
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *parts])
+
+
+def _words(text: str) -> int:
+    return sum(map(str.isalnum, text.split()))
 
 
 def _characters(given: Given) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -44,6 +45,12 @@ SAMPLED_TOKENS = (3, 9, 17, 40, 96)
 # What one pass of a check may cost: five seconds of a core, and of a GPU less.
 CPU_CHECK_FLOP = 400_000_000_000
 CUDA_CHECK_FLOP = 100_000_000_000_000
+# What the scores of one layer's attention may take, where they are held at all.
+CHECK_BYTES = 1 << 28
+# The longest row of a check where neither tokenizer nor network sets a limit.
+_ENDLESS_TOKENS = 2048
+_SCORE_BYTES = 4
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
 # Below it `auto` does not convert: what a pass of so small a network costs is not its arithmetic.
 OPENVINO_PARAMETERS = 5_000_000
 
@@ -178,10 +185,17 @@ class TorchModel(Passes):
         return found
 
     def _affordable_tokens(self) -> int:
-        """The longest row that a check may run."""
+        """The longest row that a check may run, by the arithmetic and the memory that it takes."""
+        text = self.network.config.get_text_config()
+        width, layers, heads = (getattr(text, name, 0) or 0 for name in _SIZES)
         weights = sum(one.numel() for one in self.network.parameters()) - self._embedding_weights()
-        most = CUDA_CHECK_FLOP if self.device.type == "cuda" else CPU_CHECK_FLOP
-        return int(min(self.tokenizer.max_tokens, most // (2 * max(1, weights))))
+        flop = CUDA_CHECK_FLOP if self.device.type == "cuda" else CPU_CHECK_FLOP
+        # 2 for each weight and token, 4 for each two tokens, layer and number of a token's vector.
+        linear, square = 2 * max(1, weights), 4 * max(1, width * layers)
+        most = (math.sqrt(linear**2 + 4 * square * flop) - linear) / (2 * square)
+        fits = math.sqrt(CHECK_BYTES / (_SCORE_BYTES * max(1, heads)))
+        limit = self.tokenizer.max_tokens
+        return max(1, min(limit if limit < NO_LIMIT else _ENDLESS_TOKENS, int(most), int(fits)))
 
     def _embedding_weights(self) -> int:
         try:
@@ -200,7 +214,8 @@ class TorchModel(Passes):
     def _longest_row(self, tokens: int) -> list[Row]:
         """One of about so many tokens. Where the network can't read it, whatever its files say, the longest that it
         can read is found by trying, and texts are cut there."""
-        row = max(self._rows([self.tokenizer.sample(tokens, seed=len(SAMPLED_TOKENS))]), key=lambda row: len(row.ids))
+        sample = self.tokenizer.sample(2 * tokens, seed=len(SAMPLED_TOKENS))
+        row = _start(max(self._rows([sample, *CHECK_TEXTS]), key=lambda row: len(row.ids)), tokens)
         length = self._longest_that_runs(row)
         if length < len(row.ids):
             log.info("%s reads %d tokens, not %d", self._spec.model, length, len(row.ids))

@@ -26,10 +26,10 @@ def opened(path: Path, head: str) -> tuple[Any, Any]:
     return network, transformers.AutoTokenizer.from_pretrained(path)
 
 
-def read(tokenizer: Any, text: str, pair: str | None, limit: int) -> Any:
+def read(tokenizer: Any, text: str, pair: str | None, limit: int, cut: bool | str = True) -> Any:
     """One text as tensors; in a list, since by itself an empty pair counts as none."""
     given = [text] if pair is None else [(text, pair)]
-    return tokenizer(given, truncation=True, max_length=limit, return_tensors="pt")
+    return tokenizer(given, truncation=cut, max_length=limit, return_tensors="pt")
 
 
 def text_classification(path: Path, limit: int, activation: str = "softmax") -> Answers:
@@ -170,7 +170,8 @@ def zero_shot_inference(path: Path, limit: int) -> Answers:
         rows = []
         for label in params["candidate_labels"]:
             with torch.inference_mode():
-                rows.append(network(**read(tokenizer, event[0], f"This example is {label}.", limit)).logits[0])
+                given = read(tokenizer, event[0], f"This example is {label}.", limit, "only_first")
+                rows.append(network(**given).logits[0])
         logits = torch.stack(rows)
         entails = theirs.entailment_id
         if params.get("multi_label") or len(rows) == 1:
@@ -207,17 +208,16 @@ def question_answering(path: Path, limit: int, longest: int = 15) -> Answers:
     network, tokenizer = opened(path, "ForQuestionAnswering")
 
     def answer(event: Event) -> dict[str, Any]:
-        given = tokenizer(
-            [(event[2] or {})["question"]],
-            [event[0]],
-            truncation="only_second",
-            max_length=limit,
-            return_tensors="pt",
-        )
+        question = (event[2] or {})["question"]
+        # So it was trained, too: where padding stands on the left, the text does so.
+        side = 0 if tokenizer.padding_side == "left" else 1
+        pair = [[question], [event[0]]] if side else [[event[0]], [question]]
+        cut = "only_second" if side else "only_first"
+        given = tokenizer(*pair, truncation=cut, max_length=limit, return_tensors="pt")
         encoding = given.encodings[0]
         with torch.inference_mode():
             output = network(**given)
-        places = [place for place, side in enumerate(encoding.sequence_ids) if side == 1]
+        places = [place for place, own in enumerate(encoding.sequence_ids) if own == side]
         first = given["input_ids"][0].tolist().index(tokenizer.cls_token_id)
         among = [first, *places]
         starts = dict(zip(among, output.start_logits[0, among].softmax(0).tolist(), strict=True))
@@ -225,8 +225,8 @@ def question_answering(path: Path, limit: int, longest: int = 15) -> Answers:
         score, start, end = max(
             (starts[one] * ends[last], one, last) for one in places for last in places if one <= last < one + longest
         )
-        begins = encoding.word_to_chars(encoding.token_to_word(start), 1)[0]
-        stops = encoding.word_to_chars(encoding.token_to_word(end), 1)[1]
+        begins = encoding.word_to_chars(encoding.token_to_word(start), side)[0]
+        stops = encoding.word_to_chars(encoding.token_to_word(end), side)[1]
         said = event[0][begins:stops]
         begins += len(said) - len(said.lstrip())
         return {"answer": said.strip(), "score": score, "start": begins, "end": begins + len(said.strip())}
@@ -268,7 +268,8 @@ def scoring(path: Path, limit: int) -> Answers:
         if ids.shape[1] < 2:
             return {"perplexity": None, "tokens": 0}
         with torch.inference_mode():
-            likelihoods = network(input_ids=ids).logits[0, :-1].log_softmax(-1)
+            # xLSTM can't begin its state with a whole text.
+            likelihoods = network(input_ids=ids, use_cache=False).logits[0, :-1].log_softmax(-1)
         found = likelihoods.gather(1, ids[0, 1:, None])[:, 0].tolist()
         total = math.fsum(found)
         return {

@@ -82,13 +82,11 @@ MAMBA2: Final = decoder("mamba2", **_SMALL, state_size=8, num_heads=8, head_dim=
 RWKV: Final = decoder("rwkv", **_SMALL, attention_hidden_size=32, intermediate_size=64, context_length=READS)
 XLSTM: Final = decoder(
     "xlstm",
-    **_SMALL,
-    embedding_dim=32,
+    **{**_SMALL, "hidden_size": 128},
+    embedding_dim=128,
     num_blocks=2,
-    num_heads=4,
-    chunk_size=8,
-    mlstm_round_up_to_multiple_of=8,
-    ffn_round_up_to_multiple_of=8,
+    num_heads=2,
+    chunk_size=16,
 )
 MIXTRAL: Final = decoder("mixtral", starts=True, **LLAMA, num_local_experts=4, num_experts_per_tok=2)
 
