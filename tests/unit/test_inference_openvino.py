@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from streamer.errors import ModelError
-from streamer.inference import kept, openvino_network, torch_model
+from streamer.inference import kept, openvino_network, ways
 from streamer.inference.families import load
 from streamer.inference.model import Encoded
 from streamer.inference.openvino_network import MODEL_FILE, REFUSED_FILE
@@ -77,7 +77,7 @@ def test_pairs_have_their_types(models: Path) -> None:
 def test_bfloat16_stays_within_its_tolerance(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same converted model is opened in another precision and held to fp32; where the processor can't, torch
     computes in it."""
-    monkeypatch.setattr(torch_model, "OPENVINO_PARAMETERS", 0)
+    monkeypatch.setattr(ways, "OPENVINO_PARAMETERS", 0)
     ours = served(models / "encoder", "embedding", dtype="bfloat16", backend="auto")
     assert ours.card.dtype == "bfloat16"
     plain = served(models / "encoder", "embedding", backend="torch")
@@ -119,7 +119,7 @@ def test_a_model_is_converted_once(models: Path, monkeypatch: pytest.MonkeyPatch
 def test_numbers_that_differ_are_left(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A conversion that computes something else never serves: auto takes torch, and a demand is refused."""
     monkeypatch.setattr(kept, "root", lambda: tmp_path)
-    monkeypatch.setattr(torch_model, "OPENVINO_PARAMETERS", 0)
+    monkeypatch.setattr(ways, "OPENVINO_PARAMETERS", 0)
     plain = openvino_network.OpenVinoNetwork.__call__
 
     def wrong(*given: Any, **named: Any) -> Any:
@@ -149,7 +149,7 @@ def test_a_demand_that_does_not_fit_is_refused(models: Path, fields: dict[str, A
 
 def test_a_demand_without_the_extra_names_it(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says what to install; auto goes on without."""
-    monkeypatch.setattr(torch_model, "installed", lambda: False)
+    monkeypatch.setattr(ways, "installed", lambda: False)
     with pytest.raises(ModelError, match=r"pip install 'streamer\[cpu\]'"):
         served(models / "encoder", "embedding")
     assert served(models / "encoder", "embedding", backend="auto").card.backend == "torch"
@@ -158,7 +158,7 @@ def test_a_demand_without_the_extra_names_it(models: Path, monkeypatch: pytest.M
 def test_auto_leaves_small_networks_to_torch(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is converted by itself is worth converting."""
     assert served(models / "encoder", "embedding", backend="auto").card.backend == "torch"
-    monkeypatch.setattr(torch_model, "OPENVINO_PARAMETERS", 0)
+    monkeypatch.setattr(ways, "OPENVINO_PARAMETERS", 0)
     assert served(models / "encoder", "embedding", backend="auto").card.backend == "openvino"
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.nn.attention import varlen
 
-from streamer.inference import packed_attention, packed_encoder, torch_model
+from streamer.inference import packed_attention, packed_encoder, ways
 from streamer.inference.channel import Done, Started
 from streamer.inference.families import load
 from streamer.inference.forwarder import Computation, Forwarder
@@ -57,7 +57,7 @@ def pack(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Whether networks that are loaded from now on run packed, on this machine's CPU too."""
 
     def choose(wanted: bool) -> None:
-        monkeypatch.setattr(torch_model, "packs", lambda device, dtype: wanted)
+        monkeypatch.setattr(ways, "packs", lambda device, dtype: wanted)
 
     return choose
 

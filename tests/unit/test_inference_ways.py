@@ -14,7 +14,7 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.inference import kept, torch_model
+from streamer.inference import kept, torch_model, ways
 from streamer.inference.agreement import Agreement, exact, twin
 from streamer.inference.families import load
 from streamer.inference.model import CPU_BATCHING, Batching, Sharing, cut
@@ -242,7 +242,7 @@ def test_what_was_not_held_to_long_rows_does_not_run_them(tmp_path: Path, monkey
     weights = (
         sum(one.numel() for one in plain.network.parameters()) - plain.network.get_input_embeddings().weight.numel()
     )
-    monkeypatch.setattr(torch_model, "CPU_CHECK_FLOP", 2 * weights * 120)
+    monkeypatch.setattr(ways, "CPU_CHECK_FLOP", 2 * weights * 120)
 
     def wrong_beyond(network: Any, **_: Any) -> Any:
         def call(**given: Any) -> Any:
