@@ -26,6 +26,7 @@ from streamer.inference.identity import of_task
 from streamer.inference.loading import load_config, load_network, load_tokenizer
 from streamer.inference.model import Encoded
 from streamer.inference.options import read_options
+from streamer.inference.positions import readable_tokens
 from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view
 from streamer.inference.spec import WorkerSpec
@@ -264,15 +265,6 @@ class Autoregressive(ABC):
         network = load_network(
             self.network_class(), path, self.config, dtype=dtype, task=self.spec.task, model=self.spec.model
         )
-        self.max_tokens = min(self.max_tokens, _positions(network))
+        readable = readable_tokens(network)
+        self.max_tokens = self.max_tokens if readable is None else min(self.max_tokens, readable)
         return network.to(self.device)
-
-
-def _positions(network: Any) -> int:
-    """How many tokens the tables of learned positions hold that count from their padding index on, as RoBERTa's."""
-    limits = [
-        module.num_embeddings - module.padding_idx - 1
-        for name, module in network.named_modules()
-        if "position" in name and isinstance(module, torch.nn.Embedding) and module.padding_idx is not None
-    ]
-    return min(limits, default=NO_LIMIT)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import Any, Final
 
 import torch
+
+from streamer.inference.model import Sharing
 
 Rows = Sequence[list[int]]
 Numbers = Callable[[Rows], list[torch.Tensor]]
@@ -23,14 +24,6 @@ _ABSOLUTE, _RELATIVE, _LOW_MEAN = 1e-3, 1e-5, 0.05
 _SEED: Final = 16
 # How far below the best a token's logit may lie and still count as a tie, by the numbers it was computed in.
 _TIE_FLOAT32, _TIE_LOW = 1e-3, 0.25
-
-
-class Sharing(Enum):
-    """Which rows may share a batch."""
-
-    PADDED = "texts of any lengths"
-    EQUAL = "only texts of one length"
-    ALONE = "no texts"
 
 
 CHANGED_BY_COMPANY: Final = "%s answers otherwise in a padded batch than alone, as measured: %s share a pass"

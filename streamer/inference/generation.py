@@ -20,7 +20,6 @@ from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.autoregressive import PROBE_TEXT, Autoregressive
 from streamer.inference.batch_check import (
     CHANGED_BY_COMPANY,
-    Sharing,
     length_matters_from,
     likeliest,
     longest_check,
@@ -40,7 +39,7 @@ from streamer.inference.generation_request import (
 )
 from streamer.inference.generation_stops import file_stops
 from streamer.inference.generation_streams import CHECK_TOKENS, Streams, room_on
-from streamer.inference.model import NON_FINITE, Batching, Encoded, NonFinite
+from streamer.inference.model import NON_FINITE, Batching, Encoded, NonFinite, Sharing
 from streamer.inference.options import GenerationOptions
 from streamer.inference.params import read_params
 from streamer.inference.reference import Located

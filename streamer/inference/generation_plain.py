@@ -25,9 +25,9 @@ from transformers.generation.logits_process import (
 )
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
-from streamer.inference.batch_check import Sharing
 from streamer.inference.generation_files import least_of
 from streamer.inference.generation_request import Completion, Ending, Request, Sampling
+from streamer.inference.model import Sharing
 
 # What transformers takes where neither the event nor the model's files name a top_k.
 _DEFAULT_TOP_K = 50

@@ -53,9 +53,9 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
 class Sharing(Enum):
     """Which rows may share a pass without a change of any answer."""
 
-    PADDED = "padded"
-    EQUAL = "equal"  # of one length alone
-    ALONE = "alone"
+    PADDED = "texts of any lengths"
+    EQUAL = "only texts of one length"
+    ALONE = "no texts"
 
 
 @dataclass(frozen=True, slots=True)

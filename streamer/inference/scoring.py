@@ -16,13 +16,12 @@ from streamer.errors import DataFailure, ModelError
 from streamer.inference.autoregressive import PROBE_TEXT, Autoregressive
 from streamer.inference.batch_check import (
     CHANGED_BY_COMPANY,
-    Sharing,
     known_rows,
     length_matters_from,
     longest_check,
     sharing_of,
 )
-from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, NON_FINITE, Batching, Encoded, NonFinite
+from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, NON_FINITE, Batching, Encoded, NonFinite, Sharing
 from streamer.inference.options import ScoringOptions
 from streamer.inference.params import read_params
 from streamer.inference.reference import Located

@@ -17,7 +17,6 @@ from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.autoregressive import PROBE_TEXT, Autoregressive
 from streamer.inference.batch_check import (
     CHANGED_BY_COMPANY,
-    Sharing,
     known_rows,
     length_matters_from,
     longest_check,
@@ -26,7 +25,7 @@ from streamer.inference.batch_check import (
 from streamer.inference.generation_files import ids_of, least_of
 from streamer.inference.generation_plain import BEHIND_BEAMS, Numbers, Steps, no_step
 from streamer.inference.generation_stops import file_stops
-from streamer.inference.model import NON_FINITE, Batching, Encoded, NonFinite
+from streamer.inference.model import NON_FINITE, Batching, Encoded, NonFinite, Sharing
 from streamer.inference.options import Language, NewTokens, Seq2SeqOptions
 from streamer.inference.params import read_params
 from streamer.inference.reference import Located

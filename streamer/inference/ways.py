@@ -86,12 +86,7 @@ class Ways(Passes):
         if held:
             verdict.keep(way, self.tokenizer.max_tokens)
         if self.batching.sharing is not Sharing.PADDED:
-            log.warning(
-                "%s runs rows %s: %s",
-                spec.model,
-                "of equal length together" if self.batching.sharing is Sharing.EQUAL else "one by one",
-                self._unshared,
-            )
+            log.warning("%s: %s share a pass, as %s", spec.model, self.batching.sharing.value, self._unshared)
         return dtype, backend
 
     def _try_ways(self, path: Path, revision: str, longest: int, *, held: bool) -> tuple[torch.dtype, str]:
@@ -183,9 +178,9 @@ class Ways(Passes):
                 off = known.distance(self._pass, sharing, exact(self.distance), alone=False)
                 if off <= FLOAT32_TOLERANCE:
                     return
-                reason = f"padded, a row is {off:.3g} from itself alone"
+                reason = f"a padded row is {off:.3g} from itself alone"
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}"  # of known texts
+                reason = f"a batch raises {type(error).__name__}: {error}"  # of known texts
             self._unshared = self._unshared or reason
 
     def _hasten(self, path: Path, revision: str, known: Agreement) -> tuple[torch.dtype, str]:

@@ -118,7 +118,7 @@ def test_a_network_that_takes_no_batch_is_served_one_by_one(tmp_path: Path, capl
     transformers.GPT2ForSequenceClassification(config).save_pretrained(path)
     model: Any = model_of(path, "text-classification")
     assert model.batching.sharing is Sharing.ALONE
-    assert caplog.text.count("runs rows one by one") == 1
+    assert caplog.text.count("no texts share a pass") == 1
     assert "Cannot handle batch sizes > 1" in caplog.text
     seen = counted_passes(model)
     together = outputs(model, TEXTS)

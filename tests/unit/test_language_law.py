@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from streamer.errors import ModelError
-from streamer.inference.batch_check import Sharing
 from streamer.inference.generation import TextGeneration
+from streamer.inference.model import Sharing
 from streamer.inference.scoring import NO_PREDICTED_TOKEN
 from tests.generation_kit import Loop, Plain, generation
 from tests.language_models import (
