@@ -296,15 +296,16 @@ def pickled_model(bed: Bed) -> list[str]:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "pytorch_model.bin").write_bytes(b"")
-    return [f"--set=pipelines.p.model={folder}"]
+    return ["--set=pipelines.p.task=embedding", f"--set=pipelines.p.model={folder}"]
 
 
 def model_with_code(bed: Bed) -> list[str]:
     folder = bed.folder / "code"
     folder.mkdir()
-    (folder / "config.json").write_text('{"auto_map": {"AutoModel": "evil.Model"}}')
-    (folder / "model.safetensors").write_bytes(b"")
-    return [f"--set=pipelines.p.model={folder}"]
+    (folder / "config.json").write_text('{"model_type": "bert", "_attn_implementation": "evil/kernel"}')
+    weights = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (folder / "model.safetensors").write_bytes(len(weights).to_bytes(8, "little") + weights + bytes(4))
+    return ["--set=pipelines.p.task=embedding", f"--set=pipelines.p.model={folder}"]
 
 
 def taken_port(bed: Bed) -> list[str]:
