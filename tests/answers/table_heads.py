@@ -138,6 +138,8 @@ def _unnamed(name: str, **fields: Any) -> Files:
 
 _FIVE: Final = {str(number): f"L{number}" for number in range(5)}
 _NAMED: Final = {"id2label": {0: "x", 1: "y"}, "label2id": {"x": 0, "y": 1}}
+# As the first BERTs are on the hub: all of pretraining's weights, by the name of its one head.
+_AS_MASKED: Final = {"architectures": ["BertForMaskedLM"]}
 _MODERN: Final = {**BERT, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
 _JINA: Final = {
     "architectures": ["JinaBertForMaskedLM"],
@@ -257,6 +259,7 @@ ROWS: Final[list[Row]] = [
     refused(LLAMA_FILES, "summarization", "LlamaForCausalLM|config.json|of llama"),
     refused(LLAMA_FILES, "fill-mask", "mask"),
     filled(edited("masked", "ForMaskedLM", lambda path: None)),
+    filled(edited("pretrained", "ForPreTraining", lambda path: edit(path / "config.json", **_AS_MASKED))),
     # weights
     classified(edited("half", _CLASSIFIER, partial(_halved, dtype=torch.float16), **LABELS)),
     classified(edited("bfloat16", _CLASSIFIER, partial(_halved, dtype=torch.bfloat16), **LABELS)),
