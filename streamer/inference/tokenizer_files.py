@@ -145,8 +145,8 @@ def _reason(path: Path, error: Exception) -> str:
 
 
 def _refuse_disagreement(path: Path, tokenizer: Any, named: str) -> None:
-    """What a class builds must split text as the file does. `named` is that of tokenizer_config.json, which transformers
-    puts aside for some types of models."""
+    """What a class builds must split text as the file does. `named` is that of tokenizer_config.json, which
+    transformers puts aside for some types of models."""
     file, name = path / _WHOLE, type(tokenizer).__name__
     mend = (
         f"{named} in tokenizer_config.json is put aside for config.json's model_type, so that it can't be read here"

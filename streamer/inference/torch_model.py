@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 # Of rows drawn from the vocabulary for the checks at load.
 SAMPLED_TOKENS = (3, 9, 17, 40, 96)
+# Of those and of known texts, which get a twin of their length: each row is run several times at every start.
+_TWIN_EVERY = 8
 # What one pass of a check may cost: five seconds of a core, and of a GPU less.
 CPU_CHECK_FLOP = 400_000_000_000
 CUDA_CHECK_FLOP = 100_000_000_000_000
@@ -67,6 +69,7 @@ class TorchModel(Passes):
         with view(located.path, names) as root:
             layout = self.layout(root)
             path = root / layout.folder
+            self._limited = layout.max_tokens is not None
             self.config, self.tokenizer = self.read_texts(path, layout)
             self.read_options(root, spec.options)
             self.device = choose_device(spec.device, worker)
@@ -124,7 +127,7 @@ class TorchModel(Passes):
         takes = inspect.signature(self.network.forward).parameters
         self._takes_mask = "attention_mask" in takes
         self.tokenizer.fit(
-            readable=readable_tokens(self.network),
+            readable=readable_tokens(self.network, only_tables=self._limited),
             known=known_tokens(self.network),
             takes_type_ids="token_type_ids" in takes,
         )
@@ -209,7 +212,7 @@ class TorchModel(Passes):
         lengths = [length for length in SAMPLED_TOKENS if length < most]
         sampled = [self.tokenizer.sample(length, seed) for seed, length in enumerate(lengths)]
         rows = self._rows([*CHECK_TEXTS, *sampled])
-        return rows + [twin(row, seed) for seed, row in enumerate(rows) if seed % 4 == 0]
+        return rows + [twin(row, seed) for seed, row in enumerate(rows) if seed % _TWIN_EVERY == 0]
 
     def _longest_row(self, tokens: int) -> list[Row]:
         """One of about so many tokens. Where the network can't read it, whatever its files say, the longest that it

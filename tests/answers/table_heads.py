@@ -258,6 +258,7 @@ ROWS: Final[list[Row]] = [
     refused(T5_FILES, "scoring", "T5ForConditionalGeneration|config.json|of t5"),
     refused(LLAMA_FILES, "summarization", "LlamaForCausalLM|config.json|of llama"),
     refused(LLAMA_FILES, "fill-mask", "mask"),
+    refused(LLAMA_FILES, "rerank", "LlamaForCausalLM", "ForSequenceClassification"),
     filled(edited("masked", "ForMaskedLM", lambda path: None)),
     filled(edited("pretrained", "ForPreTraining", lambda path: edit(path / "config.json", **_AS_MASKED))),
     # weights

@@ -787,7 +787,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         fields(BERT_FILE, model_args={"num_hidden_layers": 1}),
         "model_args.*num_hidden_layers",
     ),
-    "arguments of the tokenizer": (fields(BERT_FILE, processor_kwargs={"padding_side": "left"}), "padding_side"),
+    "arguments of the tokenizer": (fields(BERT_FILE, processor_kwargs={"truncation_side": "left"}), "truncation_side"),
     "arguments of each text": (fields(BERT_FILE, processing_kwargs={"text": {"max_length": 4}}), "processing_kwargs"),
     "query expansion": (fields(BERT_FILE, query_expansion={"strategy": "min", "length": 9}), "query_expansion"),
     "sparse": (fields(ST_FILE, model_type="SparseEncoder"), rf"{ST_FILE}.*model_type.*SparseEncoder"),
@@ -823,6 +823,11 @@ def test_what_is_not_done_is_refused_by_file_and_field(case: str, with_dense: Pa
     "change",
     [
         fields(BERT_FILE, unpad_inputs=False, model_args={"attn_implementation": "sdpa", "dtype": "float32"}),
+        fields(
+            BERT_FILE,
+            model_args={"attn_implementation": "flash_attention_2"},
+            tokenizer_args={"padding_side": "left"},
+        ),
         fields(BERT_FILE, config_args={"trust_remote_code": True}, processing_kwargs={"chat_template": {"a": 1}}),
         fields(ST_FILE, prompts={"query": None}, default_prompt_name="query", novel=1),
         fields(ST_FILE, model_type=..., similarity_fn_name=None),
