@@ -151,6 +151,12 @@ _NOMIC: Final = {
 }
 
 
+def _projected(path: Path) -> None:
+    """As ColBERT's checkpoints: BERT, and a projection of each token's vector."""
+    reweighed(path, lambda weights: {**weights, "linear.weight": torch.ones(8, 32)})
+    edit(path / "config.json", architectures=["HF_ColBERT"])
+
+
 def _nomic(path: Path) -> None:
     bert_tokenizer(path)
     network(path, "nomic_bert", "", **BERT)
@@ -213,6 +219,8 @@ ROWS: Final[list[Row]] = [
         "pooler",
     ),
     embedded(edited("pooler-vectors", "", lambda path: reweighed(path, _lacking("pooler")))),
+    refused(edited("projected-vectors", "", _projected), "embedding", "linear.weight", "HF_ColBERT"),
+    embedded(edited("renamed-vectors", "", lambda path: edit(path / "config.json", architectures=["AcmeBert"]))),
     embedded(edited("masked-vectors", "ForMaskedLM", lambda path: None)),
     refused(edited("no-head", "", lambda path: None), "text-classification", "classifier|BertModel"),
     refused(edited("masked-classes", "ForMaskedLM", lambda path: None), "text-classification", "classifier|MaskedLM"),

@@ -440,7 +440,7 @@ BROKEN: dict[str, tuple[str, str, Break, tuple[str, ...]]] = {
         "t5",
         "scoring",
         also(),
-        ("can't serve scoring: transformers has no AutoModelForCausalLM of t5",),
+        ("does not fit task scoring", "model_type is t5"),
     ),
     # tokenizer
     "no tokenizer": (
