@@ -23,6 +23,8 @@ Distance = Callable[[Numbers, Numbers], float]
 
 FLOAT32_TOLERANCE = 1e-4
 """Between two ways to compute in float32: of a score, and of the largest number of a row."""
+# Of the rows by length, which are padded to the longest: a batch of all of them costs several times what they do alone.
+_PADDED_EVERY = 4
 
 
 @dataclass(slots=True)
@@ -57,7 +59,8 @@ class Agreement:
 
     def _batches(self, sharing: Sharing) -> Iterator[list[Row]]:
         if sharing is Sharing.PADDED:
-            yield self.short
+            ordered = sorted(self.short, key=lambda row: len(row.ids), reverse=True)
+            yield ordered[:-1:_PADDED_EVERY] + ordered[-1:]
             if self.long:
                 yield [*self.long, *self.short[:1]]
         if sharing is not Sharing.ALONE:

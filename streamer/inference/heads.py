@@ -82,13 +82,17 @@ def unread(missing: Iterable[str], *, bare: bool) -> list[str]:
 def left_over(unexpected: Iterable[str], known: Collection[str], prefix: str, *, bare: bool) -> list[str]:
     """Weights of a checkpoint, sorted, that its network should have and has not. `known` are the network's own names,
     `prefix` that of its encoder or decoder; one that is `bare` may leave any head aside."""
-    own = {_within(name, prefix).partition(".")[0] for name in known}
+    within = [_within(name, prefix) for name in known]
+    own = {name.partition(".")[0] for name in within}
     shapes = {_NUMBERED.sub("*", name) for name in known}
     found = []
     for key in sorted(unexpected):
-        first = _within(key, prefix).partition(".")[0]
+        inner = _within(key, prefix)
         computed = _COMPUTED.search(key) and _NUMBERED.sub("*", key) not in shapes
-        aside = first not in own and (bare or _LEFT_OVER.search(key))
+        other = _LEFT_OVER.match(inner)  # of BERT's own: cls.seq_relationship beside the cls.predictions that it has
+        aside = (bare and inner.partition(".")[0] not in own) or (
+            other and not any(name.startswith(other[0]) for name in within)
+        )
         tied = _TIED.search(key) and key not in shapes
         if _ADAPTER.search(key) or not (computed or aside or tied):
             found.append(key)

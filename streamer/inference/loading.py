@@ -128,7 +128,14 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
                 "than they (num_hidden_layers)"
             )
         raise ModelError(f"the weights of {model} lack {missing[0]}: it was not trained for {task}")
-    over = heads.left_over(unexpected, known, network.base_model_prefix, bare=bare)
+    # Of a class that only its author has, what is left over may be what makes its vectors (ColBERT's projection).
+    foreign = bool(named) and not any(hasattr(transformers, name) for name in named)
+    over = heads.left_over(unexpected, known, network.base_model_prefix, bare=bare and not foreign)
+    if over and foreign:
+        raise ModelError(
+            f"the weights of {model} have {over[0]}, which {type(network).__name__} has not, and config.json's "
+            f"architectures name {named[0]}, which transformers does not have: it is another network"
+        )
     if over:
         raise ModelError(f"the weights of {model} have {over[0]}, {_too_much(over[0], known, resolved)}")
     _refuse_integers(path, network, model)

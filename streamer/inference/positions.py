@@ -10,8 +10,9 @@ import torch
 _TABLES = frozenset({"position_embeddings", "position_embedding", "embed_positions", "wpe"})
 
 
-def readable_tokens(network: Any) -> int | None:
-    """The longest row that the network has positions for; None where its files set no limit.
+def readable_tokens(network: Any, *, only_tables: bool = False) -> int | None:
+    """The longest row that the network has positions for; None where its files set no limit. `only_tables` leaves out
+    what config.json says, which binds no network that rotates its vectors by their positions.
 
     RoBERTa and its kin number positions from the one after the padding index, BART and its kin from an offset: a table
     is longer than what it can number.
@@ -19,7 +20,7 @@ def readable_tokens(network: Any) -> int | None:
     config = network.config
     limits = []
     stated = getattr(config, "max_position_embeddings", None)
-    if isinstance(stated, int) and stated > 0:
+    if isinstance(stated, int) and stated > 0 and not only_tables:
         limits.append(stated)
     for name, module in network.named_modules():
         path = name.split(".")

@@ -21,6 +21,8 @@ from streamer.inference.similarity import CandidateParams, check_pairs, compared
 from streamer.inference.torch_model import TorchModel
 from streamer.inference.transformer_file import Layout
 
+_HEAD = "ForSequenceClassification"
+
 
 class Rerank(TorchModel):
     """Output as of similarity: `{"score"}` for a pair, `{"scores", "ranking"}` for candidates."""
@@ -44,6 +46,12 @@ class Rerank(TorchModel):
         """Refuses models that give more than one number."""
         chosen = self.options_as(RerankOptions, options)
         if self.config.num_labels != 1:
+            other = next((name for name in self.config.architectures or () if not name.endswith(_HEAD)), None)
+            if other:  # of a language model the number of labels is nobody's word
+                raise ModelError(
+                    f"{self._spec.model} can't serve rerank: config.json's architectures name {other}, and the task "
+                    f"needs one that ends in {_HEAD}"
+                )
             raise ModelError(f"task rerank needs a model with one output, not {self.config.num_labels}")
         names = {"sigmoid": "torch.nn.Sigmoid", "none": "torch.nn.Identity", None: self.files.activation}
         named = names[chosen.activation]

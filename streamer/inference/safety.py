@@ -45,6 +45,8 @@ _OWN_WAYS = frozenset(
     | {"grouped_mm", "batched_mm"}
 )
 _WAYS = ("attn_implementation", "experts_implementation")
+_WHOLE = "model.safetensors"
+_OTHER_WEIGHTS = b"transformers_weights"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -60,6 +62,8 @@ def used_files(path: Path) -> list[str]:
     names = sorted(file.relative_to(path).as_posix() for file in listed)
     if MODULES_FILE not in names and "config.json" not in names:
         raise not_a_model(path, "config.json")
+    unused = _never_read(path, names)
+    names = [name for name in names if name not in unused]
     weights = [name for name in names if name.endswith((".safetensors", INDEX))]
     for folder in folders:
         inside = _matching(path / folder, ("*.safetensors", f"*{INDEX}"))
@@ -72,6 +76,19 @@ def used_files(path: Path) -> list[str]:
             refuse_quantised(config, path / name)
             refuse_kernels(config, path / name)
     return names
+
+
+def _never_read(path: Path, names: Sequence[str]) -> set[str]:
+    """Weights in other formats and precisions beside those of the usual name, which loaders take, unless config.json
+    names others."""
+    found = set()
+    for name in names:
+        folder = Path(name).parent
+        whole, config = (folder / _WHOLE).as_posix(), path / folder / "config.json"
+        beside = name.endswith((".safetensors", INDEX)) and name != whole and whole in names
+        if beside and not (config.is_file() and _OTHER_WEIGHTS in config.read_bytes()):
+            found.add(name)
+    return found
 
 
 def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:

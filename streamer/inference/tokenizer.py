@@ -11,7 +11,7 @@ import numpy as np
 import tokenizers
 from tokenizers import normalizers
 
-from streamer.errors import Code, DataFailure
+from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.loading import load_tokenizer
 from streamer.inference.text_reader import unguessable, with_names
 from streamer.inference.transformer_file import Layout
@@ -56,6 +56,8 @@ class TextTokenizer:
             kept = {tokenizer.mask_token} if keeps_mask else set()
             letters = {one.content for one in tokenizer.added_tokens_decoder.values() if one.special} - kept
             self._tokenizer = with_names(self._tokenizer, unguessable(letters))
+        # Of the file, and as plain transformers does it; a tokenizer's own text has no place for it.
+        self._tokenizer.encode_special_tokens = bool(tokenizer.split_special_tokens)
         self.takes_type_ids = "token_type_ids" in tokenizer.model_input_names
         if layout.lower_case:
             _lower_case(self._tokenizer)
@@ -70,6 +72,12 @@ class TextTokenizer:
         self.special_ids = frozenset[int](tokenizer.all_special_ids)
         self._known_tokens: int | None = None
         self.max_tokens = min(layout.max_tokens or int(tokenizer.model_max_length), NO_LIMIT)
+        least = 1 + self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        if self.max_tokens < least:
+            raise ModelError(
+                f"the tokenizer in {path} may give {self.max_tokens} tokens, by model_max_length of "
+                f"tokenizer_config.json or max_seq_length of sentence-transformers; a text takes {least} at least"
+            )
         self._tokenizer.no_padding()
         self._truncate()
         self._types_singles = self.takes_type_ids and any(self._encode([_LETTERS], offsets=True)[0].type_ids)

@@ -25,6 +25,8 @@ _SENTENCEPIECE: Final = ("*.model", "*.spm")
 # What transformers takes where a class's own file is not there.
 _OTHER_NAMES: Final = ("tokenizer.model", "tiktoken.model")
 _CONVERT: Final = "AutoTokenizer.from_pretrained(…).save_pretrained(…) writes tokenizer.json"
+# Classes that are what tokenizer.json says.
+_PLAIN: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
 # Of words, cases, accents, digits and marks: what any two ways to split text would split differently.
 _KNOWN_TEXTS: Final = (
     "The delivery was late and nobody answered the telephone.",
@@ -52,7 +54,7 @@ def load_tokenizer(path: Path, *, fast: bool = False) -> Any:
         return tokenizer
     # A class with a constructor of its own reads the vocabulary of tokenizer.json and builds the rest anew.
     if (path / _WHOLE).is_file() and "__init__" in vars(type(tokenizer)):
-        _refuse_disagreement(path, tokenizer, named or name)
+        _refuse_disagreement(path, tokenizer, named)
     return tokenizer
 
 
@@ -142,9 +144,15 @@ def _reason(path: Path, error: Exception) -> str:
     return f"the tokenizer in {path} can't be loaded without {_WHOLE} ({words})"
 
 
-def _refuse_disagreement(path: Path, tokenizer: Any, name: str) -> None:
-    """What a class builds must split text as the file does."""
-    file = path / _WHOLE
+def _refuse_disagreement(path: Path, tokenizer: Any, named: str) -> None:
+    """What a class builds must split text as the file does. `named` is that of tokenizer_config.json, which
+    transformers puts aside for some types of models."""
+    file, name = path / _WHOLE, type(tokenizer).__name__
+    mend = (
+        f"{named} in tokenizer_config.json is put aside for config.json's model_type, so that it can't be read here"
+        if named in _PLAIN
+        else f'set tokenizer_class to "{_PLAIN[0]}" in tokenizer_config.json'
+    )
     whole = Tokenizer.from_file(str(file))
     built = tokenizer.backend_tokenizer
     for text in _KNOWN_TEXTS:
@@ -154,5 +162,5 @@ def _refuse_disagreement(path: Path, tokenizer: Any, name: str) -> None:
             seen = [one[at] if at < len(one) else "nothing" for one in (ours, theirs)]
             raise ModelError(
                 f"{file} and its class {name} split text differently ({seen[0]!r} and {seen[1]!r}): where the file is "
-                'right, set tokenizer_class to "PreTrainedTokenizerFast" in tokenizer_config.json, else remove the file'
+                f"right, {mend}, else remove the file"
             )

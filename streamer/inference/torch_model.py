@@ -37,6 +37,7 @@ class TorchModel(Ways):
         with view(located.path, names) as root:
             layout = self.layout(root)
             path = root / layout.folder
+            self._limited = layout.max_tokens is not None
             self.config, self.tokenizer = self.read_texts(path, layout)
             self.read_options(root, spec.options)
             self.device = choose_device(spec.device, worker)
@@ -94,7 +95,7 @@ class TorchModel(Ways):
         takes = inspect.signature(self.network.forward).parameters
         self._takes_mask = "attention_mask" in takes
         self.tokenizer.fit(
-            readable=readable_tokens(self.network),
+            readable=readable_tokens(self.network, only_tables=self._limited),
             known=known_tokens(self.network),
             takes_type_ids="token_type_ids" in takes,
         )

@@ -22,6 +22,10 @@ _HUB_FIELDS: Final = frozenset(
 )
 # Fields of arguments for the network that change nothing of its hidden states in the dtype that the pipeline says.
 _HARMLESS_FIELDS: Final = _HUB_FIELDS | {"add_pooling_layer", "dtype", "torch_dtype", "use_safetensors"}
+# A row is answered as it is alone, whichever side it is padded on.
+_HARMLESS_OF_TOKENIZER: Final = {"model_max_length", "padding_side", "use_fast"}
+# Ways of attention, which differ in speed.
+_WAYS: Final = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 # What the two kinds of models are loaded for, what is read of the network, and what later modules know it by.
 _HIDDEN_STATES: Final = ("feature-extraction", "last_hidden_state", "token_embeddings")
 _SCORES: Final = ("sequence-classification", "logits", "scores")
@@ -82,12 +86,12 @@ def read_layout(path: Path, folder: str, *, scores: bool) -> Layout:
         if getattr(said, field) is not None:
             raise ModelError(f"{file}: {field} is not supported")
     of_network = said.model_args | said.model_kwargs
-    if of_network.get("attn_implementation") in ("eager", "sdpa"):  # which differ in speed
+    if of_network.get("attn_implementation") in _WAYS:
         del of_network["attn_implementation"]
     _refuse_more(file, "model_args", of_network, _HARMLESS_FIELDS)
     _refuse_more(file, "config_args", said.config_args | said.config_kwargs, _HUB_FIELDS | {"use_cache"})
     of_tokenizer = said.tokenizer_args | said.processor_kwargs
-    _refuse_more(file, "tokenizer_args", of_tokenizer, _HUB_FIELDS | {"model_max_length", "use_fast"})
+    _refuse_more(file, "tokenizer_args", of_tokenizer, _HUB_FIELDS | _HARMLESS_OF_TOKENIZER)
     of_texts = {key: value for key, value in (said.processing_kwargs or {}).items() if value}
     _refuse_more(file, "processing_kwargs", of_texts, {"image", "audio", "video", "chat_template"})
     most = of_tokenizer.get("model_max_length", said.max_seq_length)

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # Of rows drawn from the vocabulary for the checks at load.
 SAMPLED_TOKENS = (3, 9, 17, 40, 96)
+# Of those and of known texts, which get a twin of their length: each row is run several times at every start.
+_TWIN_EVERY = 8
 # What one pass of a check may cost: five seconds of a core, and of a GPU less.
 CPU_CHECK_FLOP = 400_000_000_000
 CUDA_CHECK_FLOP = 100_000_000_000_000
@@ -128,7 +130,7 @@ class Ways(Passes):
         lengths = [length for length in SAMPLED_TOKENS if length < most]
         sampled = [self.tokenizer.sample(length, seed) for seed, length in enumerate(lengths)]
         rows = self._rows([*CHECK_TEXTS, *sampled])
-        return rows + [twin(row, seed) for seed, row in enumerate(rows) if seed % 4 == 0]
+        return rows + [twin(row, seed) for seed, row in enumerate(rows) if seed % _TWIN_EVERY == 0]
 
     def _longest_row(self, tokens: int) -> list[Row]:
         """One of about so many tokens. Where the network can't read it, whatever its files say, the longest that it

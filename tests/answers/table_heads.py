@@ -138,6 +138,8 @@ def _unnamed(name: str, **fields: Any) -> Files:
 
 _FIVE: Final = {str(number): f"L{number}" for number in range(5)}
 _NAMED: Final = {"id2label": {0: "x", 1: "y"}, "label2id": {"x": 0, "y": 1}}
+# As the first BERTs are on the hub: all of pretraining's weights, by the name of its one head.
+_AS_MASKED: Final = {"architectures": ["BertForMaskedLM"]}
 _MODERN: Final = {**BERT, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
 _JINA: Final = {
     "architectures": ["JinaBertForMaskedLM"],
@@ -147,6 +149,12 @@ _NOMIC: Final = {
     "AutoConfig": "nomic-ai/nomic-bert-2048--configuration_hf_nomic_bert.NomicBertConfig",
     "AutoModel": "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel",
 }
+
+
+def _projected(path: Path) -> None:
+    """As ColBERT's checkpoints: BERT, and a projection of each token's vector."""
+    reweighed(path, lambda weights: {**weights, "linear.weight": torch.ones(8, 32)})
+    edit(path / "config.json", architectures=["HF_ColBERT"])
 
 
 def _nomic(path: Path) -> None:
@@ -211,6 +219,8 @@ ROWS: Final[list[Row]] = [
         "pooler",
     ),
     embedded(edited("pooler-vectors", "", lambda path: reweighed(path, _lacking("pooler")))),
+    refused(edited("projected-vectors", "", _projected), "embedding", "linear.weight", "HF_ColBERT"),
+    embedded(edited("renamed-vectors", "", lambda path: edit(path / "config.json", architectures=["AcmeBert"]))),
     embedded(edited("masked-vectors", "ForMaskedLM", lambda path: None)),
     refused(edited("no-head", "", lambda path: None), "text-classification", "classifier|BertModel"),
     refused(edited("masked-classes", "ForMaskedLM", lambda path: None), "text-classification", "classifier|MaskedLM"),
@@ -256,7 +266,9 @@ ROWS: Final[list[Row]] = [
     refused(T5_FILES, "scoring", "T5ForConditionalGeneration|config.json|of t5"),
     refused(LLAMA_FILES, "summarization", "LlamaForCausalLM|config.json|of llama"),
     refused(LLAMA_FILES, "fill-mask", "mask"),
+    refused(LLAMA_FILES, "rerank", "LlamaForCausalLM", "ForSequenceClassification"),
     filled(edited("masked", "ForMaskedLM", lambda path: None)),
+    filled(edited("pretrained", "ForPreTraining", lambda path: edit(path / "config.json", **_AS_MASKED))),
     # weights
     classified(edited("half", _CLASSIFIER, partial(_halved, dtype=torch.float16), **LABELS)),
     classified(edited("bfloat16", _CLASSIFIER, partial(_halved, dtype=torch.bfloat16), **LABELS)),

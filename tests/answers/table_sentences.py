@@ -12,6 +12,7 @@ from tests.answers.building import (
     BERT,
     GPT2,
     LABELS,
+    READS,
     VOCABULARY,
     Files,
     bert_tokenizer,
@@ -42,6 +43,12 @@ def _t5(path: Path) -> None:
 def _gpt2(path: Path, side: str = "right") -> None:
     gpt_tokenizer(path, pad_token="<a>", padding_side=side)
     network(path, "gpt2", "", **GPT2)
+
+
+def _rotary(path: Path) -> None:
+    """Its files name more tokens to read than positions; a rotation has no end."""
+    bert_tokenizer(path, model_input_names=["input_ids", "attention_mask"])
+    network(path, "nomic_bert", "", **{**BERT, "max_position_embeddings": READS // 2})
 
 
 def _modern(path: Path) -> None:
@@ -373,6 +380,7 @@ FIELDS: Final[list[Row]] = [
     ),
     # limits, case, dimensions
     vectors(saved("max-seq-length", max_seq_length=9)),
+    vectors(saved("more-than-positions", raw=_rotary, max_seq_length=100)),
     *(
         vectors(saved(f"limit-{kind}", after=_limit_in(f"sentence_{kind}_config.json")))
         for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")

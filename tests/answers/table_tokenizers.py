@@ -244,6 +244,19 @@ ROWS: Final[list[Row]] = [
         events=[*singles(_CONTROL), *paired()],
         options={"top_k": 99, "special_tokens_in_text": "control"},
     ),
+    classified(
+        built("split-special", partial(bert_tokenizer, split_special_tokens=True), "bert", **BERT, **LABELS),
+        events=[*singles(_CONTROL), *paired()],
+    ),
+    *(
+        refused(
+            built(f"reads-{limit}", partial(bert_tokenizer, model_max_length=limit), "bert", **BERT, **LABELS),
+            "text-classification",
+            "tokenizer_config.json",
+            "model_max_length",
+        )
+        for limit in (-1, 2)
+    ),
     # files of other layouts
     classified(
         edited("only-vocab-txt", "ForSequenceClassification", _only_vocabulary, **LABELS),

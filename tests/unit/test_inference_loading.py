@@ -726,6 +726,13 @@ GPT2_NAMES = ("transformer.wte.weight", "transformer.h.0.attn.c_attn.bias", "lm_
             ("h.1.attn.c_attn.bias", "transformer.h.1.attn.c_attn.bias", "h.0.attn.c_attn.lora_A.weight"),
         ),
         (
+            ("bert.encoder.layer.0.output.dense.bias", "cls.predictions.bias", "cls.predictions.decoder.weight"),
+            "bert",
+            False,
+            ("cls.seq_relationship.weight", "cls.seq_relationship.bias", "bert.pooler.dense.weight"),
+            ("cls.predictions.transform.dense.weight", "cls.other.weight"),
+        ),
+        (
             ("shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight", "decoder.final_layer_norm.weight"),
             "transformer",
             False,

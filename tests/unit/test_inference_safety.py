@@ -28,6 +28,18 @@ def test_only_known_files_are_used(model: Path) -> None:
     assert used_files(model) == ["config.json", "model.safetensors", "tokenizer.json"]
 
 
+@pytest.mark.parametrize(
+    "name", ["consolidated.safetensors", "model.fp16.safetensors", "model-00001-of-00002.safetensors"]
+)
+def test_other_weights_beside_those_that_are_loaded_are_not_looked_at(model: Path, name: str) -> None:
+    """Copies of other formats may even be pointers; what config.json names is loaded."""
+    (model / name).write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert used_files(model) == ["config.json", "model.safetensors", "tokenizer.json"]
+    (model / "config.json").write_text(json.dumps({"model_type": "bert", "transformers_weights": name}))
+    with pytest.raises(ModelError, match=f"{name} is a Git LFS pointer"):
+        used_files(model)
+
+
 @pytest.mark.promise(8)
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pkl", "model.ckpt", "tf_model.h5"])
 def test_weights_that_can_run_code_are_refused(model: Path, name: str) -> None:

@@ -179,7 +179,7 @@ def test_positions_that_cannot_be_read_are_found_by_running(
 ) -> None:
     """Where the network says more than it can do, its longest row is looked for."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(torch_model, "readable_tokens", lambda network: 4000)
+    monkeypatch.setattr(torch_model, "readable_tokens", lambda network, **how: 4000)
     path = tiny(tmp_path, ROBERTA, CLASSES, max_tokens=48)
     (path / "tokenizer_config.json").write_text(
         (path / "tokenizer_config.json").read_text().replace('"model_max_length": 48', '"model_max_length": 1e30')

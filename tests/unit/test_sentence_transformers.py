@@ -787,7 +787,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         fields(BERT_FILE, model_args={"num_hidden_layers": 1}),
         "model_args.*num_hidden_layers",
     ),
-    "arguments of the tokenizer": (fields(BERT_FILE, processor_kwargs={"padding_side": "left"}), "padding_side"),
+    "arguments of the tokenizer": (fields(BERT_FILE, processor_kwargs={"truncation_side": "left"}), "truncation_side"),
     "arguments of each text": (fields(BERT_FILE, processing_kwargs={"text": {"max_length": 4}}), "processing_kwargs"),
     "query expansion": (fields(BERT_FILE, query_expansion={"strategy": "min", "length": 9}), "query_expansion"),
     "sparse": (fields(ST_FILE, model_type="SparseEncoder"), rf"{ST_FILE}.*model_type.*SparseEncoder"),
@@ -823,6 +823,7 @@ def test_what_is_not_done_is_refused_by_file_and_field(case: str, with_dense: Pa
     "change",
     [
         fields(BERT_FILE, unpad_inputs=False, model_args={"attn_implementation": "sdpa", "dtype": "float32"}),
+        fields(BERT_FILE, model_args={"attn_implementation": "eager"}, tokenizer_args={"padding_side": "left"}),
         fields(BERT_FILE, config_args={"trust_remote_code": True}, processing_kwargs={"chat_template": {"a": 1}}),
         fields(ST_FILE, prompts={"query": None}, default_prompt_name="query", novel=1),
         fields(ST_FILE, model_type=..., similarity_fn_name=None),
@@ -835,6 +836,14 @@ def test_what_changes_nothing_is_no_reason(change: Callable[[Path], None], with_
     path = shutil.copytree(with_dense, tmp_path / "model")
     change(path)
     compare(path)
+
+
+def test_attention_of_a_package_that_is_not_here_is_the_default(with_dense: Path, tmp_path: Path) -> None:
+    """As config.json may name it; the library would refuse to load."""
+    path = shutil.copytree(with_dense, tmp_path / "model")
+    edit(path / BERT_FILE, model_args={"attn_implementation": "flash_attention_2"})
+    one, other = (outputs(model_of(files, "embedding"), TEXTS[:1])[0]["vector"] for files in (path, with_dense))
+    assert one == near(other)
 
 
 @pytest.mark.parametrize("options", [{"pooling": "mean"}, {"route": "query"}])
