@@ -335,9 +335,9 @@ class TextGeneration(Autoregressive):
 
     def _check_prompts(self) -> list[list[int]]:
         """From one token to more than a step takes, and than a window of local attention where a check can be so
-        long."""
+        long; none longer than what streams."""
         wanted = max(self._room.step_tokens + _BEYOND_STEP, (window_of(self.config) or 0) + _BEYOND_STEP)
-        most = max(1, min(self.max_tokens - CHECK_TOKENS, wanted, longest_check(self.device)))
+        most = max(1, min(self._streamed_most() - CHECK_TOKENS, wanted, longest_check(self.device)))
         short, long = self.known_ids(most)
         return [*short, short[0][:1], long]
 
