@@ -80,8 +80,8 @@ class ChatTemplate:
 
 
 def _locate(prompt: str, shape: list[str | tuple[str]]) -> list[tuple[str, bool]] | None:
-    """The prompt in pieces, each with whether it is the template's own: a content may stand there as it is, or a part of
-    it (some leave out spaces around it, or what an answer thought). None where the prompt is made otherwise."""
+    """The prompt in pieces, each with whether it is the template's own: a content may stand there as it is, or a part
+    of it (some leave out spaces around it, or what an answer thought). None where the prompt is made otherwise."""
     found: list[tuple[str, bool]] = []
     at = 0
     for index, piece in enumerate(shape):
@@ -114,9 +114,9 @@ def _locate(prompt: str, shape: list[str | tuple[str]]) -> list[tuple[str, bool]
     return found if at == len(prompt) else None
 
 
-def _parts(prompt: str, at: int, piece: tuple[str], following: str) -> Iterator[str]:
+def _parts(prompt: str, at: int, content: str, following: str) -> Iterator[str]:
     """What of a content stands at `at`, up to the template's `following` letters: the shortest first."""
     end = prompt.find(following, at) if following else len(prompt)
-    while end >= 0 and prompt[at:end] in piece[0]:
+    while end >= 0 and prompt[at:end] in content:
         yield prompt[at:end]
         end = prompt.find(following, end + 1) if following else -1
