@@ -174,7 +174,7 @@ class TextGeneration(Autoregressive):
         wanted = asked or self._wanted_tokens(len(ids))
         if wanted < 1:
             message = f"the prompt has {len(ids)} tokens, and the model's max_length is {self._files.max_length} in all"
-            return DataFailure(Code.INFER_TOO_LONG, f"{message}: send max_new_tokens")
+            return DataFailure(Code.INFER_TOO_LONG, f"{message}: send max_new_tokens, or set that option")
         room = self.max_tokens - (asked or min(wanted, _DEFAULT_NEW_TOKENS, self.max_tokens // 2))
         if room < 1:
             return DataFailure(
@@ -217,6 +217,14 @@ class TextGeneration(Autoregressive):
             raise ModelError(
                 f"option temperature asks to sample, and {place} is {self.num_beams}, which does not: set one of the "
                 "options temperature = 0 and num_beams = 1"
+            )
+        files = self._files
+        if options.max_new_tokens is None and files.max_new_tokens is None and files.max_length is not None:
+            log.warning(
+                "%s writes up to %d tokens, the prompt's among them, where an event names no max_new_tokens "
+                "(generation_config.json: max_length); set option max_new_tokens to count the new ones alone",
+                model,
+                files.max_length,
             )
 
     def _check_template(self) -> None:
