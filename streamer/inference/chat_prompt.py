@@ -95,13 +95,8 @@ def _locate(prompt: str, shape: list[str | tuple[str]]) -> list[tuple[str, bool]
         assert isinstance(following, str)  # `re.split` puts one, if an empty one, between two marks
         last = index + 2 >= len(shape)
         (content,) = piece
-        for form in (
-            content,
-            content.strip(),
-            content.rstrip(),
-            content.lstrip(),
-            *_parts(prompt, at, piece, following),
-        ):
+        stripped = (content.strip(), content.rstrip(), content.lstrip())
+        for form in (content, *stripped, *_parts(prompt, at, content, following)):
             after = at + len(form)
             if prompt.startswith(form, at) and prompt.startswith(following, after):
                 if last and after + len(following) != len(prompt):
