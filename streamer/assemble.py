@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -42,6 +43,8 @@ from streamer.workers import RunOptions, Started, pipeline_of
 if TYPE_CHECKING:
     from streamer.observe import Tracer, Watchdog
     from streamer.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -152,7 +155,8 @@ def make_cache(
     post: Callable[[Any], None],
     on_event: Callable[[CacheEvent, int], None] = lambda *_: None,
 ) -> Cache:
-    """Redis for the pipeline `name`, or nothing. What is wrong with the cache's key is posted."""
+    """Redis for the pipeline `name`, or nothing. What is wrong with a key file that the configuration names is posted;
+    without a default one answers are not shared."""
     if not config.cache.url:
         return NullCache(post)
 
@@ -162,10 +166,14 @@ def make_cache(
         with without("opentelemetry.metrics", "opentelemetry.sdk.metrics"):
             from streamer.cache.redis_cache import RedisCache
 
-        from streamer.cache.secret import secret_of
+        from streamer.cache.secret import NoKeyError, secret_of
         from streamer.core.outputs import parser_of
 
-        secret = secret_of(config.cache.key_file)
+        try:
+            secret = secret_of(config.cache.key_file)
+        except NoKeyError as error:  # a cache saves work: without one all is answered, too
+            log.warning("answers are not shared through Redis: %s", error)
+            return NullCache(post)
         vault = Vault(secret) if secret else Vault(secret, parser_of(config.pipelines[name].task))
         return RedisCache(config.cache.url, vault, config.cache.ttl_s, post, on_event=on_event)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -181,7 +182,7 @@ class Layers:
             try:
                 values[name] = msgspec.convert(table[name], field.type, strict=(*path, name) not in self._origins)
             except msgspec.ValidationError as error:
-                self._problem((*path, name), f"{error}. {_description(field)}")
+                self._problem((*path, name), f"{_one_of(field) or error}. {_description(field)}")
         return type_(**values) if len(self.problems) == before else None
 
     def _known(self, table: Mapping[str, Any], names: list[str], path: KeyPath) -> None:
@@ -250,6 +251,13 @@ def _parsed(path: KeyPath, text: str) -> Any:
         except tomllib.TOMLDecodeError:
             return text
     return text
+
+
+def _one_of(field: msgspec.structs.FieldInfo) -> str:
+    """The values of a field that takes one of a few."""
+    kinds = (field.type, *get_args(field.type))
+    values = next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+    return f"it must be one of {', '.join(map(json.dumps, values))}" if values else ""
 
 
 def _description(field: msgspec.structs.FieldInfo) -> str:

@@ -24,8 +24,8 @@ _KEY = KEY_PREFIX + b"doctor"
 
 def inspect(config: CacheConfig) -> CacheFacts:
     """The shared cache and the file of its key. Never raises for what Redis does or does not do."""
-    problem, exposed = look_at(config.key_file)
-    return replace(_inspect_redis(config.url), key_problem=problem, key_exposed=exposed)
+    problem, ends, exposed = look_at(config.key_file)
+    return replace(_inspect_redis(config.url), key_problem=problem, key_ends_start=ends, key_exposed=exposed)
 
 
 def _inspect_redis(url: str) -> CacheFacts:

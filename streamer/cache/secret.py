@@ -24,11 +24,16 @@ _MEND: Final = (
 _log = logging.getLogger(__name__)
 
 
+class NoKeyError(ConfigurationError):
+    """Nobody named a file, and the default one can't be had here: answers are not shared."""
+
+
 def secret_of(key_file: str) -> bytes:
     """The secret that `cache.key_file` names, 64 bytes; b"" for `none`.
 
     A file that is not there is made, with mode 0600: all or nothing, so that of several processes that start at once
-    one makes it and all read the same. Raises ConfigurationError, which names the file and never what is in it.
+    one makes it and all read the same. Raises ConfigurationError, which names the file and never what is in it;
+    NoKeyError of the default file where it can be neither made nor read: a home that is read-only, for one.
     """
     if key_file == NO_SECRET:
         return b""
@@ -39,7 +44,8 @@ def secret_of(key_file: str) -> bytes:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1).strip()
     except OSError as error:
-        raise ConfigurationError(f"cache.key_file: {path}: {error.strerror or type(error).__name__}; {_MEND}") from None
+        kind = ConfigurationError if key_file else NoKeyError
+        raise kind(f"cache.key_file: {path}: {error.strerror or type(error).__name__}; {_MEND}") from None
     if not MIN_BYTES <= len(content) <= MAX_BYTES:
         size = "too short" if len(content) < MIN_BYTES else "too long"
         raise ConfigurationError(f"cache.key_file: {path} is {size} for a key; {_MEND}")
@@ -48,31 +54,35 @@ def secret_of(key_file: str) -> bytes:
 
 def key_path(key_file: str) -> Path:
     """Where the secret lies: `$XDG_STATE_HOME/streamer/cache.key`, by default below ~/.local/state, unless the
-    configuration names another file. Raises ConfigurationError where there is no home directory."""
+    configuration names another file. Raises ConfigurationError where there is no home directory, NoKeyError for the
+    default."""
     try:
         if key_file:
             return Path(key_file).expanduser()
         return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "streamer" / "cache.key"
     except RuntimeError:
-        raise ConfigurationError(f"cache.key_file: there is no home directory to keep a key in; {_MEND}") from None
+        kind = ConfigurationError if key_file else NoKeyError
+        raise kind(f"cache.key_file: there is no home directory to keep a key in; {_MEND}") from None
 
 
-def look_at(key_file: str) -> tuple[str, bool]:
-    """What a start would find wrong with the file, "" for nothing, and whether other users may read it. Makes none."""
+def look_at(key_file: str) -> tuple[str, bool, bool]:
+    """What a start would find wrong with the file, "" for nothing; whether that would end it; and whether other users
+    may read the file. Makes none."""
     if key_file == NO_SECRET:
-        return "", False
+        return "", False, False
     try:
         path = key_path(key_file)
         if path.exists():
             secret_of(key_file)
-            return "", bool(path.stat().st_mode & stat.S_IROTH)
+            return "", False, bool(path.stat().st_mode & stat.S_IROTH)
     except ConfigurationError as error:
-        return str(error), False
+        return str(error), not isinstance(error, NoKeyError), False
     except OSError as error:
-        return f"cache.key_file: {path}: {error.strerror or type(error).__name__}; {_MEND}", False
+        return f"cache.key_file: {path}: {error.strerror or type(error).__name__}; {_MEND}", bool(key_file), False
     home = next(parent for parent in path.absolute().parents if parent.exists())
-    writable = home.is_dir() and os.access(home, os.W_OK | os.X_OK)
-    return "" if writable else f"cache.key_file: {path} is not there and can't be made; {_MEND}", False
+    if home.is_dir() and os.access(home, os.W_OK | os.X_OK):
+        return "", False, False
+    return f"cache.key_file: {path} is not there and can't be made; {_MEND}", bool(key_file), False
 
 
 def _make(path: Path) -> None:

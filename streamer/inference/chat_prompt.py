@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from streamer.errors import Code, DataFailure
@@ -80,8 +80,8 @@ class ChatTemplate:
 
 
 def _locate(prompt: str, shape: list[str | tuple[str]]) -> list[tuple[str, bool]] | None:
-    """The prompt in pieces, each with whether it is the template's own: a content may stand there as it is, or without
-    the spaces around it. None where the prompt is made otherwise."""
+    """The prompt in pieces, each with whether it is the template's own: a content may stand there as it is, or a part
+    of it (some leave out spaces around it, or what an answer thought). None where the prompt is made otherwise."""
     found: list[tuple[str, bool]] = []
     at = 0
     for index, piece in enumerate(shape):
@@ -95,7 +95,8 @@ def _locate(prompt: str, shape: list[str | tuple[str]]) -> list[tuple[str, bool]
         assert isinstance(following, str)  # `re.split` puts one, if an empty one, between two marks
         last = index + 2 >= len(shape)
         (content,) = piece
-        for form in (content, content.strip(), content.rstrip(), content.lstrip()):
+        stripped = (content.strip(), content.rstrip(), content.lstrip())
+        for form in (content, *stripped, *_parts(prompt, at, content, following)):
             after = at + len(form)
             if prompt.startswith(form, at) and prompt.startswith(following, after):
                 if last and after + len(following) != len(prompt):
@@ -106,3 +107,11 @@ def _locate(prompt: str, shape: list[str | tuple[str]]) -> list[tuple[str, bool]
         else:
             return None
     return found if at == len(prompt) else None
+
+
+def _parts(prompt: str, at: int, content: str, following: str) -> Iterator[str]:
+    """What of a content stands at `at`, up to the template's `following` letters: the shortest first."""
+    end = prompt.find(following, at) if following else len(prompt)
+    while end >= 0 and prompt[at:end] in content:
+        yield prompt[at:end]
+        end = prompt.find(following, end + 1) if following else -1

@@ -66,7 +66,7 @@ def identify(reference: str, kind: type[Any], made: object, reads: Reads, began_
         raise ModelError(f"{reference}: the class has no file: write it into a module of its own")
     home = Path(file).absolute().parent  # not resolved: files may be links from a store
     own = {name.partition(".")[0] for name in (reference.split(":")[1], kind.__module__)}
-    code, whole = _code(own, home)
+    code, whole = _code(own, home, reads.packages)
     version = getattr(made, "version", None)
     parts = [("class", reference), ("kind", f"{kind.__module__}:{kind.__qualname__}")]
     parts += [("version", str(version))] if isinstance(version, str | int) else []
@@ -182,10 +182,10 @@ def _walk(folder: Path, *, everything: bool = False) -> Iterator[Path]:
 # --- code ------------------------------------------------------------------------------------------------------------
 
 
-def _code(own: set[str], home: Path) -> tuple[list[tuple[str, Path]], bool]:
-    """The source files of the packages `own` and of all that they import from outside what is installed; and whether
-    these are all."""
-    waiting = set(own)
+def _code(own: set[str], home: Path, imported: set[str]) -> tuple[list[tuple[str, Path]], bool]:
+    """The source files of the packages `own`, of those that were `imported` with them, and of all that they import from
+    outside what is installed; and whether these are all."""
+    waiting = own | imported
     if home.resolve() not in _PLACES:  # what was imported by a name that no source shows
         loaded = ((name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items()))
         waiting |= {name.partition(".")[0] for name, file in loaded if file and Path(file).is_relative_to(home)}

@@ -91,14 +91,16 @@ class CustomModel:
         return encoded
 
     def forward(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite | DataFailure]:
-        """Ask the class; raises whatever it raises, and ValueError for outputs of another number. What one of the
-        outputs has wrong is the failure of that one's text alone."""
+        """Ask the class; raises whatever it raises, and ModelError for what is no list of as many outputs. What one of
+        the outputs has wrong is the failure of that one's text alone."""
         outputs = self._predictor.predict([encoded.content for encoded in batch])
+        if isinstance(outputs, dict | str) or not hasattr(outputs, "__len__"):
+            raise ModelError(f"predict gave {type(outputs).__name__}, not a list with one dict for each input")
         if len(outputs) != len(batch):
-            raise ValueError(f"predict gave {len(outputs)} outputs for {len(batch)} inputs")
+            raise ModelError(f"predict gave {len(outputs)} outputs for {len(batch)} inputs")
         answers = [answer_of(output) for output in outputs]
         if batch[0] is self.probe and isinstance(failure := answers[0], DataFailure):
-            raise TypeError(failure.message)
+            raise ModelError(failure.message)
         return answers
 
     def free_memory(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from streamer.core.record import Answer
-from streamer.errors import Code, DataFailure, ExitCode, FailureClass
+from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelError
 from streamer.inference.batch_record import HOPELESS_BATCHES, BatchRecord
 from streamer.inference.channel import Done, Started
 from streamer.inference.memory_budget import MemoryBudget
@@ -68,6 +68,8 @@ class _Failure:
     trouble: _Trouble
     exception: str
     place: str
+    words: str = ""
+    """Of an error of ours: other exceptions may quote a text."""
 
 
 class Forwarder:
@@ -112,8 +114,9 @@ class Forwarder:
         match self._attempt([self._model.probe]):
             case _Failure(_Trouble.MEMORY | _Trouble.DEVICE, exception):
                 raise WorkerFailureError(FailureClass.DEVICE, f"the probe failed on the device ({exception})")
-            case _Failure(_, exception, place):
-                raise WorkerFailureError(FailureClass.CODE, f"the model fails for its probe: {exception} at {place}")
+            case _Failure(_, exception, place, words):
+                said = words or f"{exception} at {place}"
+                raise WorkerFailureError(FailureClass.CODE, f"the model fails for its probe: {said}")
             case answers if NonFinite.NON_FINITE in answers:
                 raise NonFiniteProbeError
 
@@ -187,7 +190,8 @@ class Forwarder:
                 raise RuntimeError(f"{len(answers)} answers to {len(batch)} inputs")
             return answers
         except BaseException as error:  # also SystemExit and the panics of native extensions
-            return _Failure(_trouble(error), type(error).__name__, place_of(error))
+            words = str(error) if isinstance(error, ModelError) else ""
+            return _Failure(_trouble(error), type(error).__name__, place_of(error), words)
 
     def _deliver(self, batch: Batch, answers: Sequence[Answer | NonFinite | DataFailure]) -> None:
         if all(type(answer) is Answer for answer in answers):

@@ -173,7 +173,7 @@ class TextGeneration(Autoregressive):
         wanted = asked or self._wanted_tokens(len(ids))
         if wanted < 1:
             message = f"the prompt has {len(ids)} tokens, and the model's max_length is {self._files.max_length} in all"
-            return DataFailure(Code.INFER_TOO_LONG, f"{message}: send max_new_tokens")
+            return DataFailure(Code.INFER_TOO_LONG, f"{message}: send max_new_tokens, or set that option")
         room = self.max_tokens - (asked or min(wanted, _DEFAULT_NEW_TOKENS, self.max_tokens // 2))
         if room < 1:
             return DataFailure(
@@ -216,6 +216,14 @@ class TextGeneration(Autoregressive):
             raise ModelError(
                 f"option temperature asks to sample, and {place} is {self.num_beams}, which does not: set one of the "
                 "options temperature = 0 and num_beams = 1"
+            )
+        files = self._files
+        if options.max_new_tokens is None and files.max_new_tokens is None and files.max_length is not None:
+            log.warning(
+                "%s writes up to %d tokens, the prompt's among them, where an event names no max_new_tokens "
+                "(generation_config.json: max_length); set option max_new_tokens to count the new ones alone",
+                model,
+                files.max_length,
             )
 
     def _check_template(self) -> None:
@@ -334,9 +342,9 @@ class TextGeneration(Autoregressive):
 
     def _check_prompts(self) -> list[list[int]]:
         """From one token to more than a step takes, and than a window of local attention where a check can be so
-        long."""
+        long; none longer than what streams."""
         wanted = max(self._room.step_tokens + _BEYOND_STEP, (window_of(self.config) or 0) + _BEYOND_STEP)
-        most = max(1, min(self.max_tokens - CHECK_TOKENS, wanted, longest_check(self.device)))
+        most = max(1, min(self._streamed_most() - CHECK_TOKENS, wanted, longest_check(self.device)))
         short, long = self.known_ids(most)
         return [*short, short[0][:1], long]
 

@@ -40,6 +40,17 @@ _HARMLESS: Final = frozenset(
     | {"assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind", "remove_invalid_values"}
     | {"diversity_penalty"}
 )
+_IDS: Final = frozenset(
+    {"pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id"}
+    | {"forced_eos_token_id"}
+)
+_COUNTS: Final = {"max_length": 1, "max_new_tokens": 1, "num_beams": 1} | dict.fromkeys(
+    ("min_length", "min_new_tokens", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "top_k"), 0
+)
+_NUMBERS: Final = frozenset(
+    {"length_penalty", "repetition_penalty", "encoder_repetition_penalty", "temperature", "top_p", "min_p", "top_h"}
+    | {"typical_p", "epsilon_cutoff", "eta_cutoff"}
+)
 # Values that ask for nothing, of fields that are refused otherwise.
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "guidance_scale": (1, 1.0),
@@ -68,6 +79,8 @@ def asked_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
     asked = {}
     for name, value in fields.items():
         if name in _DONE or name in _SAMPLING:
+            if wanted := _unlike(name, value):
+                raise ModelError(f"{place}: {name} must be {wanted}, not {value!r}")
             asked[name] = value
         elif value is None or value is False or name in _HARMLESS or _is_neutral(name, value):
             if name == "cache_implementation" and value in ("quantized", "paged"):
@@ -76,6 +89,18 @@ def asked_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
             reason = _REASONS.get(name, "what it does to an answer is not known here")
             raise ModelError(f"{place}: {name} is not done: {reason}. Remove the field to serve the model without it")
     return {name: value for name, value in asked.items() if value is not None}
+
+
+def _unlike(name: str, value: Any) -> str:
+    """What the field must be, if it is not that."""
+    if value is None:
+        return ""
+    kinds = {type(one) for one in (value if isinstance(value, list | tuple) and name in _IDS else [value])}
+    if name in _IDS and not kinds <= {int}:
+        return "a token id or a list of them"
+    if name in _COUNTS and (kinds != {int} or value < _COUNTS[name]):
+        return f"a whole number of at least {_COUNTS[name]}"
+    return "a number" if name in _NUMBERS and not kinds <= {int, float} else ""
 
 
 def _is_neutral(name: str, value: Any) -> bool:

@@ -22,7 +22,7 @@ Template = Annotated[
 NewTokens = Annotated[int, msgspec.Meta(ge=1)]
 Temperature = Annotated[float, msgspec.Meta(ge=0, le=100)]
 MultiLabel = Annotated[bool, msgspec.Meta(description="true or false")]
-Language = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+Language = Annotated[str, msgspec.Meta(min_length=1, max_length=32, description="a name such as eng_Latn or de_DE")]
 
 
 class TextOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,8 +194,28 @@ def refusals(kind: type[msgspec.Struct], options: dict[str, Any], task: str) -> 
 
 
 def _wanted(kind: Any) -> str:
-    """The values of an option that takes one of a few, or what its `Meta` says that it is."""
+    """The values of an option that takes one of a few, or what its `Meta` or its type says that it is."""
+    return _named(kind) or _described(msgspec.inspect.type_info(kind))
+
+
+def _named(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(json.dumps, get_args(kind)))}"
     own = [meta.description for meta in getattr(kind, "__metadata__", ()) if meta.description]
-    return next(filter(None, [*own, *map(_wanted, get_args(kind))]), "")
+    return next(filter(None, [*own, *map(_named, get_args(kind))]), "")
+
+
+def _described(info: msgspec.inspect.Type) -> str:
+    match info:
+        case msgspec.inspect.UnionType(types):
+            return next(filter(None, map(_described, types)), "")
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.StrType():
+            return "a string"
+        case msgspec.inspect.VarTupleType():
+            return "a list of strings"
+        case msgspec.inspect.IntType(ge=least, le=most) | msgspec.inspect.FloatType(ge=least, le=most):
+            number = "a whole number" if isinstance(info, msgspec.inspect.IntType) else "a number"
+            return f"{number} {f'of at least {least}' if most is None else f'from {least} to {most}'}"
+    return ""

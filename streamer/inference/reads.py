@@ -1,4 +1,4 @@
-"""Which files this process opens for reading, as Python tells its auditors.
+"""Which files this process opens for reading, as Python tells its auditors, and which modules it imports.
 
 What a library reads by itself, below Python, is not seen. https://docs.python.org/3/library/audit_events.html
 """
@@ -20,6 +20,12 @@ class Reads:
     def __init__(self) -> None:
         self._read: set[str] = set()
         self._written: set[str] = set()
+        self._known = frozenset(sys.modules)
+
+    @property
+    def packages(self) -> set[str]:
+        """The top-level names of the modules that were imported since this was made."""
+        return {name.partition(".")[0] for name in list(sys.modules) if name not in self._known}
 
     @property
     def files(self) -> list[str]:

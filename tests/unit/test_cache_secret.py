@@ -5,10 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import stat
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from streamer.cache.secret import key_path, look_at, secret_of
+from streamer.assemble import make_cache
+from streamer.cache.secret import NoKeyError, key_path, look_at, secret_of
+from streamer.config import Config
+from streamer.core.pipeline.protocol import CacheAnswered
 from streamer.errors import ConfigurationError
 
 
@@ -86,7 +91,7 @@ def test_a_file_that_is_no_key_is_refused_by_name(tmp_path: Path, content: bytes
     with pytest.raises(ConfigurationError, match=r"cache\.key_file: .*key is too (short|long)") as caught:
         secret_of(str(file))
     assert "canary" not in str(caught.value)
-    assert look_at(str(file)) == (str(caught.value), False)
+    assert look_at(str(file)) == (str(caught.value), True, False)
 
 
 def test_a_file_that_can_not_be_read_or_made_is_refused_by_name(tmp_path: Path) -> None:
@@ -95,13 +100,36 @@ def test_a_file_that_can_not_be_read_or_made_is_refused_by_name(tmp_path: Path) 
     for path in (tmp_path, tmp_path / "file" / "key"):
         with pytest.raises(ConfigurationError, match=rf"cache\.key_file: {path}"):
             secret_of(str(path))
-        assert look_at(str(path))[0]
+        assert look_at(str(path))[0] and look_at(str(path))[1]
 
 
 def test_the_doctor_makes_no_file_and_sees_who_may_read_it(state: Path) -> None:
     """It changes nothing."""
-    assert look_at("") == ("", False) and not state.exists()
+    assert look_at("") == ("", False, False) and not state.exists()
     secret_of("")
-    assert look_at("") == ("", False)
+    assert look_at("") == ("", False, False)
     state.chmod(0o644)
-    assert look_at("") == ("", True)
+    assert look_at("") == ("", False, True)
+
+
+def test_without_a_default_file_answers_are_not_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A home that can't be written to, as in a container, ends no start; a file that is named there does."""
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(NoKeyError, match="name a file"):
+        secret_of("")
+    problem, ends, _ = look_at("")
+    assert problem and not ends
+    posted: list[Any] = []
+    fields = {"pipelines": {"p": {"task": "embedding", "model": "m", "input": ["a"], "output": "b"}}}
+    for key_file, shared in (("", True), (str(tmp_path / "file" / "key"), False)):
+        config = msgspec.convert({**fields, "cache": {"url": "redis://127.0.0.1:1/0", "key_file": key_file}}, Config)
+        cache = make_cache(config, "p", posted.append)
+        cache.look_up(1, [b"k"])
+        cache.close(10)
+        (one,) = posted
+        assert (one == CacheAnswered(1, [None])) is shared
+        posted.clear()
+    assert "answers are not shared through Redis: cache.key_file: " in caplog.text

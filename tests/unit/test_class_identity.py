@@ -165,6 +165,16 @@ def test_another_helper_is_another_revision(tmp_path: Path, imports: str, load: 
     assert changed(tmp_path, file, content="VALUE = 2\n")
 
 
+def test_a_helper_beside_the_package_is_part_of_it_by_any_name(tmp_path: Path) -> None:
+    """Imported while the class is made, by a name that no source shows."""
+    write(tmp_path, "own/mine.py", load="__import__('importlib').import_module('help' + 'er')", head="files = []")
+    revisions = set()
+    for value in (1, 2):
+        (tmp_path / "helper.py").write_text(f"VALUE = {value}\n")
+        revisions.add(cards(tmp_path, "own.mine:Model")[0].revision)
+    assert len(revisions) == 2
+
+
 @pytest.mark.parametrize("file", ["mine.py", "helper.py", "parts/inner.py"])
 def test_a_source_of_the_same_size_and_time_is_read_anew(tmp_path: Path, file: str) -> None:
     """Python would run what it compiled of the one before: the old answers under the new revision."""

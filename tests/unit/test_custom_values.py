@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from streamer.core.record import Answer
-from streamer.errors import Code, DataFailure
+from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.custom import CustomModel
+from streamer.inference.forwarder import Forwarder, WorkerFailureError
 from streamer.inference.model import NON_FINITE
 from streamer.inference.plain import answer_of
 from streamer.inference.spec import WorkerSpec
@@ -180,10 +181,18 @@ def test_wrong_values_alone_are_failures_too() -> None:
 
 
 def test_a_probe_with_a_wrong_value_is_the_models_failure() -> None:
-    """A class that can't write its known answer serves nothing."""
-    served = model(bad=True)
-    with pytest.raises(TypeError, match=r"set at output\[0\]"):
-        served.forward([served.probe])
+    """A class that can't write its known answer serves nothing, and is told why."""
+    with pytest.raises(WorkerFailureError, match=r"fails for its probe: predict gave set at output\[0\]"):
+        Forwarder(model(bad=True), print).run_probe()
+
+
+@pytest.mark.parametrize("given", [None, {"n": 1}, "n", iter([{"n": 1}])])
+def test_what_is_no_list_of_outputs_is_named(given: Any) -> None:
+    """A dict has a length, too."""
+    served = model()
+    served._predictor.predict = lambda inputs: given
+    with pytest.raises(WorkerFailureError, match=rf"predict gave {type(given).__name__}, not a list"):
+        Forwarder(served, print).run_probe()
 
 
 def test_another_number_of_outputs_fails_the_batch() -> None:
@@ -191,5 +200,5 @@ def test_another_number_of_outputs_fails_the_batch() -> None:
     served = model()
     served._predictor.predict = lambda inputs: [{"n": 1}]
     encoded = [served.encode([text], None, None)[0] for text in ("a", "b")]
-    with pytest.raises(ValueError, match="1 outputs for 2 inputs"):
+    with pytest.raises(ModelError, match="1 outputs for 2 inputs"):
         served.forward(encoded)  # type: ignore[arg-type]

@@ -102,7 +102,11 @@ def test_times(times: ClientTimes, expected: list[str]) -> None:
         (replace(REDIS, cluster=True), ["cache.cluster"]),
         (replace(REDIS, denied=("SETEX",)), ["cache.rights"]),
         (replace(REDIS, version="5.0.3"), ["cache.old"]),
-        (replace(REDIS, key_problem="cache.key_file: f is too short for a key; make another"), ["cache.key!"]),
+        (
+            replace(REDIS, key_problem="cache.key_file: f is too short for a key; make another", key_ends_start=True),
+            ["cache.key!"],
+        ),
+        (replace(REDIS, key_problem="cache.key_file: f: Read-only file system; name a file"), ["cache.key"]),
         (replace(REDIS, key_exposed=True), ["cache.key_exposed"]),
         (CacheFacts("r:6379"), []),
     ],

@@ -60,6 +60,14 @@ def test_continuous_batching_is_taken_where_it_is_exact(model: TextGeneration, d
     assert model.streams(probe) is decoder.name.startswith(STREAMED)
 
 
+def test_what_is_read_otherwise_from_some_length_on_streams_below_it(tmp_path: Path) -> None:
+    """Positions that are scaled by the longest row: the check is of what streams."""
+    with generation(tiny_decoder(tmp_path, "phi3")) as phi3:
+        short, long = phi3.encode(["a", "a" * 40], None, [{"max_new_tokens": 5}] * 2)
+        assert not isinstance(short, DataFailure) and not isinstance(long, DataFailure)
+        assert phi3.streams(short) and not phi3.streams(long)
+
+
 def test_greedy_tokens_are_those_of_plain_generate(model: TextGeneration, plain: Plain) -> None:
     """Of mixed texts and lengths that run together."""
     lengths = [5, 20, 1, 12, 9]

@@ -55,6 +55,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"bad_words_ids": [["a"]]}, "bad_words_ids"),
     ({"stop_strings": [3]}, "stop_strings"),
     ({"is_assistant": True}, "is_assistant"),
+    ({"max_length": "20"}, "max_length must be a whole number of at least 1, not '20'"),
+    ({"num_beams": 0}, "num_beams must be"),
+    ({"min_length": -1}, "min_length must be"),
+    ({"temperature": "hot"}, "temperature must be a number"),
+    ({"eos_token_id": [7, "</s>"]}, "eos_token_id must be a token id or a list of them"),
 ]
 
 

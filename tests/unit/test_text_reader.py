@@ -31,7 +31,14 @@ TRIMMED: Final = CHATML.replace("m['content']", "m['content'] | trim")
 SHOUTED: Final = CHATML.replace("m['content']", "m['content'] | upper")
 LOWERED: Final = CHATML.replace("m['content']", "m['content'] | lower")
 SEAMED: Final = "{% for m in messages %}{{ m['content'] }}{% endfor %}</s>"
-TEMPLATES: Final = {"chatml": CHATML, "trimmed": TRIMMED, "shouted": SHOUTED, "seamed": SEAMED}
+ANSWERED: Final = CHATML.replace("m['content']", "m['content'].split('</think>')[-1].lstrip('\n')")  # as Qwen3 does
+TEMPLATES: Final = {
+    "chatml": CHATML,
+    "trimmed": TRIMMED,
+    "answered": ANSWERED,
+    "shouted": SHOUTED,
+    "seamed": SEAMED,
+}
 MOST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CONTROLS: Final = [*SPECIAL, *MARKS]
 LETTERS = st.sampled_from([*"ab <>|[]/\n?é🎬_s", "im_", "covid", "   "])
@@ -142,6 +149,18 @@ def test_templates_alone_make_control_tokens(kind: str, template: str) -> None:
             assert ids == tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
 
     law()
+
+
+def test_what_a_template_leaves_out_of_an_answer_is_no_fault() -> None:
+    """An answer comes back with what the model thought, in letters of control tokens: the template leaves it out."""
+    tokenizer = tokenizer_of("bytes", ANSWERED)
+    chat = ChatTemplate(tokenizer, TextReader(tokenizer, "text"), control=False)
+    answer = {"role": "assistant", "content": "<think>\nwhy\n</think>\n\nb"}
+    messages = [{"role": "user", "content": "a"}, answer, {"role": "user", "content": "a </s> b"}]
+    (ids,) = chat.ids([messages[:2]])
+    assert ids == tokenizer.apply_chat_template(messages[:2], add_generation_prompt=True)["input_ids"]
+    (ids,) = chat.ids([messages])
+    assert controls_in(tokenizer, ids).count("</s>") == 0
 
 
 def test_a_template_that_makes_letters_of_a_control_token_is_found_out() -> None:

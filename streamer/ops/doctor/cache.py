@@ -1,4 +1,5 @@
-"""Rules on the shared cache. Nothing that Redis does keeps a pipeline from running; a wrong key file does."""
+"""Rules on the shared cache. Nothing that Redis does keeps a pipeline from running; a wrong key file that is
+named does."""
 
 from __future__ import annotations
 
@@ -15,7 +16,11 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
     """What is wrong with the shared cache."""
     if cache.key_problem:
         what, _, mend = cache.key_problem.rpartition("; ")
-        yield error("cache.key", "cache.key_file", what.removeprefix("cache.key_file: "), mend)
+        what = what.removeprefix("cache.key_file: ")
+        if cache.key_ends_start:
+            yield error("cache.key", "cache.key_file", what, mend)
+        else:
+            yield warning("cache.key", "cache.key_file", f"{what}: answers are not shared", mend)
     if cache.key_exposed:
         yield warning(
             "cache.key_exposed",
