@@ -62,6 +62,7 @@ def inference_speed(
     one_thread()
     import torch
 
+    from streamer.errors import ModelError
     from streamer.inference.device import choose_dtype
     from streamer.inference.reference import Located, resolve
 
@@ -75,12 +76,16 @@ def inference_speed(
     for dtype in measured:
         progress(f"{dtype}: loading")
         ours = {TORCH: Ours(dtype, "torch", model)}
+        notes = list(left_out)
         if importlib.util.find_spec("openvino") is not None:
-            ours[OPENVINO] = Ours(dtype, "openvino", model)
+            try:
+                ours[OPENVINO] = Ours(dtype, "openvino", model)
+            except ModelError as error:  # of a dtype that this processor lacks
+                notes.append(str(error))
         settings = {"model": str(located.path), "dtype": dtype, "max_tokens": ours[TORCH].model.card.max_tokens}
         with _others(settings, openvino_python) as others:
             section = _section(dtype, located.path, ours, others, sets, rounds, progress)
-        sections.append(replace(section, notes=[*section.notes, *left_out]))
+        sections.append(replace(section, notes=[*section.notes, *notes]))
     return sections
 
 
