@@ -307,6 +307,11 @@ def _sizes(batch: Batch) -> list[tuple[int, int]]:
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device's memory, or the machine's, did not do."""
+    return _trouble(error) is _Trouble.MEMORY
+
+
 def _trouble(error: BaseException) -> _Trouble:
     """By type and by the words of messages, which carry no input."""
     message = str(error)

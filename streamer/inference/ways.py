@@ -19,6 +19,7 @@ from streamer.inference.agreement import FLOAT32_TOLERANCE, Agreement, exact, tw
 from streamer.inference.checks import CONVERTED
 from streamer.inference.device import choose_dtype, surroundings, versions
 from streamer.inference.family import CHECK_TEXTS
+from streamer.inference.forwarder import is_out_of_memory
 from streamer.inference.model import PACKED_WASTE, Sharing
 from streamer.inference.openvino_network import OpenVinoNetwork, installed, open_network
 from streamer.inference.packed_attention import UnpackableError, packs
@@ -51,6 +52,11 @@ OPENVINO_PARAMETERS = 5_000_000
 class Ways(Passes):
     """A family whose network is there; `_prepare` finds its way."""
 
+    _held: bool
+    """Whether the longest rows were run."""
+    _unshared: str
+    """Why rows do not share padded passes."""
+
     @abstractmethod
     def _load(self, path: Path) -> Any:
         """The network as its files have it, in float32, on its device."""
@@ -78,29 +84,31 @@ class Ways(Passes):
             held = verdict.way is None
             if not held:
                 self.tokenizer.fit(readable=verdict.tokens)
-            dtype, backend = self._try_ways(path, revision, longest, held=held)
+            dtype, backend = self._try_ways(path, revision, longest if held else 0)
             padding = self.batching, self.tokenizer.pads_left, self.tokenizer.pad_id
             way = f"{dtype} {backend} {padding} {type(self.network).__name__}"
             if held or way == verdict.way:
                 break
             verdict.way = None  # it went another way this time, which was never held to the longest rows
             self._reload(path)
-        if held:
+        if held and self._held:
             verdict.keep(way, self.tokenizer.max_tokens)
         if self.batching.sharing is not Sharing.PADDED:
             log.warning("%s: %s share a pass, as %s", spec.model, self.batching.sharing.value, self._unshared)
         return dtype, backend
 
-    def _try_ways(self, path: Path, revision: str, longest: int, *, held: bool) -> tuple[torch.dtype, str]:
-        """With `held` each way is held to a row of `longest` tokens too."""
+    def _try_ways(self, path: Path, revision: str, longest: int) -> tuple[torch.dtype, str]:
+        """Each way is held to a row of `longest` tokens too, 0 where it was before."""
         self._checked_tokens, self._plain = NO_LIMIT, self.network
-        long = self._longest_row(longest) if held else []
-        known = Agreement(self._short_rows(longest), long)
+        long = self._longest_row(longest) if longest else []
+        known = Agreement(self._short_rows(), long)
         known.refer(self._pass)
         self._share_passes(known)
         found = self._hasten(path, revision, known)
-        if longest < self.tokenizer.max_tokens:
-            self._checked_tokens = max(longest, *(len(row.ids) for row in known.short))
+        self._held = bool(long) or not longest
+        reached = self._affordable_tokens() if self._held else 0
+        if reached < self.tokenizer.max_tokens:
+            self._checked_tokens = max([reached, *(len(row.ids) for row in known.short)])
         else:
             self._plain = self.network  # the other is let go
         return found
@@ -124,33 +132,40 @@ class Ways(Passes):
         except (AttributeError, NotImplementedError):
             return 0
 
-    def _short_rows(self, most: int) -> list[Row]:
+    def _short_rows(self) -> list[Row]:
         """Texts, pairs where the task takes them, tokens of the whole vocabulary from a fixed seed, and rows of equal
         length."""
-        lengths = [length for length in SAMPLED_TOKENS if length < most]
-        sampled = [self.tokenizer.sample(length, seed) for seed, length in enumerate(lengths)]
+        sampled = [self.tokenizer.sample(length, seed) for seed, length in enumerate(SAMPLED_TOKENS)]
         rows = self._rows([*CHECK_TEXTS, *sampled])
         return rows + [twin(row, seed) for seed, row in enumerate(rows) if seed % _TWIN_EVERY == 0]
 
     def _longest_row(self, tokens: int) -> list[Row]:
-        """One of about so many tokens. Where the network can't read it, whatever its files say, the longest that it
-        can read is found by trying, and texts are cut there."""
+        """One of about so many tokens, none where memory does not do. Where the network can't read it, whatever its
+        files say, the longest that it can read is found by trying, and texts are cut there."""
         sample = self.tokenizer.sample(2 * tokens, seed=len(SAMPLED_TOKENS))
         row = _start(max(self._rows([sample, *CHECK_TEXTS]), key=lambda row: len(row.ids)), tokens)
-        length = self._longest_that_runs(row)
+        try:
+            length = self._longest_that_runs(row)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self.free_memory()
+            log.warning("%s has no memory for a text of %d tokens alone: give it more", self._spec.model, len(row.ids))
+            return []
         if length < len(row.ids):
             log.info("%s reads %d tokens, not %d", self._spec.model, length, len(row.ids))
             self.tokenizer.fit(readable=length)
         return [_start(row, length)]
 
     def _longest_that_runs(self, row: Row) -> int:
-        """How much of a row the network reads, at least one token."""
+        """How much of a row the network reads, at least one token. Raises what memory raises."""
 
         def runs(tokens: int) -> bool:
             try:
                 self._pass([_start(row, tokens)])
-            except Exception:
-                if self.device.type == "cuda":  # its context does not outlive a wrong index
+            except Exception as error:
+                # A GPU's context does not outlive a wrong index.
+                if self.device.type == "cuda" or is_out_of_memory(error):
                     raise
                 return False
             return True

@@ -262,6 +262,27 @@ def test_what_was_not_held_to_long_rows_does_not_run_them(tmp_path: Path, monkey
         assert own["scores"] == [{"label": one["label"], "score": near(one["score"])} for one in expected["scores"]]
 
 
+def test_memory_that_does_not_do_says_nothing_of_positions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Texts are cut where the network's positions end, whatever the machine has room for; and it is tried again."""
+    path = tiny(tmp_path, BERT, CLASSES, max_tokens=400)
+    passing = torch_model.TorchModel._pass
+
+    def short_of_memory(self: Any, rows: Any) -> Any:
+        if max(len(row.ids) for row in rows) > 390:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+        return passing(self, rows)
+
+    monkeypatch.setattr(torch_model.TorchModel, "_pass", short_of_memory)
+    model: Any = model_of(path, "text-classification")
+    assert model.card.max_tokens == 400
+    assert "no memory for a text of 400 tokens" in caplog.text
+    assert not list((kept.root() / "agreed").glob("*"))
+    monkeypatch.setattr(torch_model.TorchModel, "_pass", passing)
+    assert longest_of_a_start(path, monkeypatch) == 400
+
+
 def test_batching_of_a_cpu_is_padded_where_nothing_speaks_against_it(tmp_path: Path) -> None:
     """The usual case costs nothing."""
     model: Any = model_of(tiny(tmp_path, BERT, CLASSES), "text-classification")
