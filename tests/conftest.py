@@ -6,6 +6,7 @@ answers, processes of streamer.local.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,3 +95,12 @@ def _kafka_environment(port: int) -> dict[str, str]:
         "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
         "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
     }
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_are_at_first() -> None:
+    """A command that another test, or a fixture, ran in this process set its log up: records would go another way."""
+    logger = logging.getLogger("streamer")
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)

@@ -84,7 +84,7 @@ class Ways(Passes):
             held = verdict.way is None
             if not held:
                 self.tokenizer.fit(readable=verdict.tokens)
-            dtype, backend = self._try_ways(path, revision, longest if held else 0)
+            dtype, backend = self._try_ways(path, revision, longest, held=held)
             padding = self.batching, self.tokenizer.pads_left, self.tokenizer.pad_id
             way = f"{dtype} {backend} {padding} {type(self.network).__name__}"
             if held or way == verdict.way:
@@ -97,20 +97,19 @@ class Ways(Passes):
             log.warning("%s: %s share a pass, as %s", spec.model, self.batching.sharing.value, self._unshared)
         return dtype, backend
 
-    def _try_ways(self, path: Path, revision: str, longest: int) -> tuple[torch.dtype, str]:
-        """Each way is held to a row of `longest` tokens too, 0 where it was before."""
+    def _try_ways(self, path: Path, revision: str, longest: int, *, held: bool) -> tuple[torch.dtype, str]:
+        """With `held` each way is held to a row of `longest` tokens too; without it, that was done before."""
         self._checked_tokens, self._plain = NO_LIMIT, self.network
-        long = self._longest_row(longest) if longest else []
+        long = self._longest_row(longest) if held else []
+        self._held = bool(long) or not held
         known = Agreement(self._short_rows(), long)
         known.refer(self._pass)
         self._share_passes(known)
         found = self._hasten(path, revision, known)
-        self._held = bool(long) or not longest
-        reached = self._affordable_tokens() if self._held else 0
-        if reached < self.tokenizer.max_tokens:
-            self._checked_tokens = max([reached, *(len(row.ids) for row in known.short)])
-        else:
+        if self._held and longest >= self.tokenizer.max_tokens:
             self._plain = self.network  # the other is let go
+        else:
+            self._checked_tokens = max([longest if self._held else 0, *(len(row.ids) for row in known.short)])
         return found
 
     def _affordable_tokens(self) -> int:
