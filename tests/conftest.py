@@ -99,8 +99,7 @@ def _kafka_environment(port: int) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _logs_as_they_are_at_first() -> None:
-    """A command that another test, or a fixture, ran in this process set its log up: records would go another way."""
-    logger = logging.getLogger("streamer")
-    logger.handlers.clear()
-    logger.propagate = True
-    logger.setLevel(logging.NOTSET)
+    """A command that another test ran in this process set its log up, and records would go another way."""
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("streamer").setLevel(logging.NOTSET)
+    logging.getLogger("streamer").propagate = True

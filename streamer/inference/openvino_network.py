@@ -199,7 +199,11 @@ def _convert(network: Any, takes_type_ids: bool, mask: str) -> Any:
         warnings.simplefilter("ignore")  # of the tracer, for every branch on a size
         output = network(**example)
         names = [name for name, value in output.items() if isinstance(value, torch.Tensor) and name != "pooler_output"]
-        model = _openvino().convert_model(_Traceable(network, names, mask), example_input=example)
+        level = logging.root.level
+        try:
+            model = _openvino().convert_model(_Traceable(network, names, mask), example_input=example)
+        finally:
+            logging.root.setLevel(level)  # it hushes all of this process
     for port, name in zip(model.outputs, names, strict=True):
         port.get_tensor().set_names({name})
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -114,6 +115,14 @@ def test_a_model_is_converted_once(models: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(openvino_network, "_convert", convert)
     assert served(models / "encoder", "embedding").card.backend == "openvino"
+
+
+def test_other_logs_stay_as_they_are(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A conversion would set the level of all logs of the process."""
+    monkeypatch.setattr(kept, "root", lambda: tmp_path)
+    logging.root.setLevel(logging.INFO)
+    served(models / "encoder", "embedding")
+    assert logging.root.level == logging.INFO
 
 
 def test_numbers_that_differ_are_left(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
