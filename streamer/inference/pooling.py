@@ -108,7 +108,7 @@ class PooledModel(TorchModel):
         else:
             super()._fit_tokenizer()
 
-    def _prepare(self, path: Path, revision: str) -> tuple[torch.dtype, str]:
+    def _prepare(self, revision: str) -> tuple[torch.dtype, str]:
         """A static model is as fast as it can be: it looks vectors up."""
         try:
             width = len(self._pass(self.probe.content.rows[:1])[0])
@@ -119,7 +119,7 @@ class PooledModel(TorchModel):
         if asked is not None and asked > width:
             raise ModelError(f"option dimensions is {asked}, and the model's vectors have {width} numbers")
         if not self._static:
-            return super()._prepare(path, revision)
+            return super()._prepare(revision)
         if self._spec.backend == "openvino":
             raise ModelError(f'{self._spec.model} can\'t have backend = "openvino": it has no network')
         return torch.float32, "torch"

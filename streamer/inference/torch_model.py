@@ -43,11 +43,12 @@ class TorchModel(Ways):
             self.device = choose_device(spec.device, worker)
             self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
             self.network = self._load(path)
-            self._fit_tokenizer()
-            self.probe = self.encode_checks()[0]
-            # A directory may hold several networks; what OpenVINO makes of each is kept by it.
-            kept_as = sha256(f"{revision} {layout.folder}".encode()).hexdigest() if layout.folder else revision
-            dtype, backend = self._prepare(path, kept_as)
+        self._files = located.path, names, layout.folder
+        self._fit_tokenizer()
+        self.probe = self.encode_checks()[0]
+        # A directory may hold several networks; what OpenVINO makes of each is kept by it.
+        kept_as = sha256(f"{revision} {layout.folder}".encode()).hexdigest() if layout.folder else revision
+        dtype, backend = self._prepare(kept_as)
         self.card = ModelCard(
             name=located.name,
             revision=revision,
@@ -89,6 +90,11 @@ class TorchModel(Ways):
             model=self._spec.model,
         )
         return network.to(self.device)
+
+    def _load_anew(self) -> Any:
+        path, names, folder = self._files
+        with view(path, names) as root:
+            return self._load(root / folder)
 
     def _fit_tokenizer(self) -> None:
         """What the network can read, and what it must be told."""

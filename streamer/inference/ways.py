@@ -8,7 +8,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -58,10 +57,10 @@ class Ways(Passes):
     """Why rows do not share padded passes."""
 
     @abstractmethod
-    def _load(self, path: Path) -> Any:
+    def _load_anew(self) -> Any:
         """The network as its files have it, in float32, on its device."""
 
-    def _prepare(self, path: Path, revision: str) -> tuple[torch.dtype, str]:
+    def _prepare(self, revision: str) -> tuple[torch.dtype, str]:
         """Find out how rows may share passes, and make the network as fast as its numbers allow; returns the dtype and
         the backend in use. The longest rows are run at the first start on a machine alone: they take seconds."""
         longest = self._affordable_tokens()
@@ -84,20 +83,20 @@ class Ways(Passes):
             held = verdict.way is None
             if not held:
                 self.tokenizer.fit(readable=verdict.tokens)
-            dtype, backend = self._try_ways(path, revision, longest, held=held)
+            dtype, backend = self._try_ways(revision, longest, held=held)
             padding = self.batching, self.tokenizer.pads_left, self.tokenizer.pad_id
             way = f"{dtype} {backend} {padding} {type(self.network).__name__}"
             if held or way == verdict.way:
                 break
             verdict.way = None  # it went another way this time, which was never held to the longest rows
-            self._reload(path)
+            self._reload()
         if held and self._held:
             verdict.keep(way, self.tokenizer.max_tokens)
         if self.batching.sharing is not Sharing.PADDED:
             log.warning("%s: %s share a pass, as %s", spec.model, self.batching.sharing.value, self._unshared)
         return dtype, backend
 
-    def _try_ways(self, path: Path, revision: str, longest: int, *, held: bool) -> tuple[torch.dtype, str]:
+    def _try_ways(self, revision: str, longest: int, *, held: bool) -> tuple[torch.dtype, str]:
         """With `held` each way is held to a row of `longest` tokens too; without it, that was done before."""
         self._checked_tokens, self._plain = NO_LIMIT, self.network
         long = self._longest_row(longest) if held else []
@@ -105,7 +104,7 @@ class Ways(Passes):
         known = Agreement(self._short_rows(), long)
         known.refer(self._pass)
         self._share_passes(known)
-        found = self._hasten(path, revision, known)
+        found = self._hasten(revision, known)
         if self._held and longest >= self.tokenizer.max_tokens:
             self._plain = self.network  # the other is let go
         else:
@@ -199,7 +198,7 @@ class Ways(Passes):
                 reason = f"a batch raises {type(error).__name__}: {error}"  # of known texts
             self._unshared = self._unshared or reason
 
-    def _hasten(self, path: Path, revision: str, known: Agreement) -> tuple[torch.dtype, str]:
+    def _hasten(self, revision: str, known: Agreement) -> tuple[torch.dtype, str]:
         dtype = choose_dtype(self._spec.dtype, self.device)
 
         def fits() -> bool:
@@ -209,7 +208,7 @@ class Ways(Passes):
             return dtype, "openvino"
         if dtype is not torch.float32 and (reason := self._lower(known, dtype)):
             log.warning("%s runs in float32, not in %s: %s", self._spec.model, dtype, reason)
-            self._reload(path)
+            self._reload()
             dtype = torch.float32
         if self._spec.compile:
             self._compile(fits)
@@ -234,11 +233,11 @@ class Ways(Passes):
         except Exception as error:  # of torch, for a processor that lacks something
             return f"{type(error).__name__}: {error}"
 
-    def _reload(self, path: Path) -> None:
+    def _reload(self) -> None:
         """The network as its files have it."""
         self.network = self._plain = None
         self.free_memory()
-        self.network = self._plain = self._load(path)
+        self.network = self._plain = self._load_anew()
 
     def _lay_out(self, fits: Callable[[], bool]) -> None:
         """Lay the weights of linear layers out for oneDNN, where it can and the numbers stay."""
