@@ -199,11 +199,12 @@ def _convert(network: Any, takes_type_ids: bool, mask: str) -> Any:
         warnings.simplefilter("ignore")  # of the tracer, for every branch on a size
         output = network(**example)
         names = [name for name, value in output.items() if isinstance(value, torch.Tensor) and name != "pooler_output"]
-        level = logging.root.level
+        level, filters = logging.root.level, logging.root.filters[:]
         try:
             model = _openvino().convert_model(_Traceable(network, names, mask), example_input=example)
-        finally:
-            logging.root.setLevel(level)  # it hushes all of this process
+        finally:  # one that fails leaves all logs of the process at the level of errors
+            logging.root.setLevel(level)
+            logging.root.filters[:] = filters
     for port, name in zip(model.outputs, names, strict=True):
         port.get_tensor().set_names({name})
     return model
