@@ -41,7 +41,7 @@ from streamer.telemetry.spans import SpanExporter
 from streamer.workers import RunOptions, Started, pipeline_of
 
 if TYPE_CHECKING:
-    from streamer.observe import Tracer, Watchdog
+    from streamer.observe import Signals, Tracer, Watchdog
     from streamer.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class Assembly:
     slot: Slot
     metrics: Metrics
     watchdog: Watchdog
+    signals: Signals
     closers: list[Callable[[float], None]]
 
     def close(self, timeout_s: float) -> None:
@@ -88,7 +89,7 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
         reports: dict[int, Report] = {}
         sink.attach(source, partial(_make_encoder, config, name, outlet.limits, reports))
         # Whoever assembles no whole pipeline does without the metrics' library, a tenth of all that a driver imports.
-        from streamer.observe import Follow, Meter, Watchdog, on_cache_event
+        from streamer.observe import Follow, Meter, Signals, Watchdog, on_cache_event
         from streamer.telemetry.metrics import Metrics
 
         metrics = Metrics(name)
@@ -96,23 +97,24 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
         available = (lambda: cache.available) if config.cache.url else None
         follows = (
             Follow(lambda: source.errors.out_of_range_records, metrics.out_of_range),
-            Follow(lambda: source.outlook.stuck.healed, metrics.stuck),
+            Follow(lambda: source.outlook.stuck.healed, metrics.unstuck),
             Follow(lambda: codec.bad_traceparents, metrics.bad_traceparents),
         )
         meter = Meter(
             metrics, slot.name, reports, lambda: source.outlook.highs, lambda: source.starts, available, follows
         )
         watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, inbox.put)
+        signals = Signals(metrics, (source.standing, sink.standing))
         closers: list[Callable[[float], None]] = []
         if pipeline_config.static_membership:
             watch = OrphanWatch(source, config.kafka, pipeline_config.group, pipeline_config.input)
             source.on_joining = watch.start
             closers.append(watch.close)
         tracer = _make_tracer(config, name, slot, metrics, closers)
-        adapters = Adapters(source, sink, pool, cache, (meter, watchdog, *([tracer] if tracer else [])))
+        adapters = Adapters(source, sink, pool, cache, (meter, watchdog, signals, *([tracer] if tracer else [])))
         undo.pop_all()
         driver = Driver(pipeline, inbox, adapters)
-        return Assembly(driver, pipeline, source, sink, pool, slot, metrics, watchdog, closers)
+        return Assembly(driver, pipeline, source, sink, pool, slot, metrics, watchdog, signals, closers)
 
 
 def _make_tracer(

@@ -6,8 +6,9 @@ only where a producer sent a trace context.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from streamer import __version__
@@ -28,12 +29,15 @@ from streamer.core.pipeline.protocol import (
 )
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.core.report import Report
+from streamer.core.standing import Standing, Standings
 from streamer.errors import DataFailure, ExitCode
 from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, SpanExporter
 
 GAUGES_EVERY_S = 1.0
 SINK_STANDING_S = 90.0
+
+log = logging.getLogger(__name__)
 
 
 class Tracer:
@@ -244,6 +248,34 @@ class Watchdog:
             self._gave_up = True
             message = f"the Kafka producer has not answered for {now - since:.0f} s: start this process again"
             self.give_up(SinkFailed(ExitCode.DEPENDENCY, message))
+
+
+@dataclass(slots=True)
+class Signals:
+    """Says what stands, and why: to the metrics, to the log, and to whoever asks for `standings`. `origins` are all
+    those who may know of a partition that stands; each names all that it knows of."""
+
+    metrics: Metrics
+    origins: tuple[Callable[[], Iterable[Standing]], ...]
+    standings: Standings = field(default_factory=Standings)
+    _next_look: float = 0.0
+
+    def micro_batch_done(self, batch: MicroBatch) -> None:
+        """Time alone matters."""
+
+    def facts(self, fact: Input) -> None:
+        """Time alone matters."""
+
+    def tick(self, pipeline: Pipeline, now: float) -> None:
+        """Ask all, once a second."""
+        if now < self._next_look:
+            return
+        self._next_look = now + GAUGES_EVERY_S
+        for one in self.standings.look((one for origin in self.origins for one in origin()), now):
+            topic, partition = one.partition
+            data = {"topic": topic, "partition": partition, "offset": one.offset, "reason": one.reason.value}
+            log.error("%s", one, extra={"data": data})
+        self.metrics.stuck(self.standings.counts())
 
 
 def _reason(fact: WorkerLost) -> str:

@@ -129,6 +129,7 @@ def unready(assembly: Assembly) -> list[str]:
     plan_since = assembly.sink.plan_since
     if plan_since is not None and time.monotonic() - plan_since > SLOW_PLAN_S:
         reasons.append(f"a settle has been under way for {time.monotonic() - plan_since:.0f} s: Kafka is slow or away")
+    reasons += map(str, assembly.signals.standings.current)
     return reasons
 
 

@@ -15,6 +15,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
+from streamer.core.standing import Standing
 from streamer.errors import ExitCode, StreamerError
 from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.errors import start_error
@@ -107,6 +108,10 @@ class KafkaSink(ABC):
         """Queue a plan."""
         self._at_rest.clear()
         self._plans.put(plan)
+
+    def standing(self) -> list[Standing]:
+        """The partitions whose outcomes can't be made durable, and why. From any thread."""
+        return []
 
     def close(self, timeout_s: float) -> None:
         """Finish the plan under way, then close."""

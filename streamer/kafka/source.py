@@ -24,6 +24,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
+from streamer.core.standing import Standing
 from streamer.errors import DependencyError, ExitCode
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
@@ -92,6 +93,10 @@ class KafkaSource:
     def starts(self) -> dict[TopicPartition, int]:
         """Where we began to read what we have, and had; to look single ones up from any thread."""
         return self._assignment.starts
+
+    def standing(self) -> list[Standing]:
+        """The partitions that are ours and can't be read, and why. From any thread."""
+        return []
 
     # --- from other threads --------------------------------------------------------------------------------------
 

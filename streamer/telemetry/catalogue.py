@@ -209,7 +209,15 @@ OUT_OF_RANGE = Metric(
     "Above 0: these have no outcome. Raise the input's retention.ms, or add workers or replicas.",
 )
 STUCK = Metric(
-    "streamer_stuck_partitions_total",
+    "streamer_stuck_partitions",
+    "gauge",
+    "partitions",
+    ("reason",),
+    "Partitions with records that are not being answered, by why (`streamer/core/standing.py` lists the reasons).",
+    "Above 0: /readyz and the log name topic, partition, offset and the fix.",
+)
+UNSTUCK = Metric(
+    "streamer_unstuck_partitions_total",
     "counter",
     "partitions",
     (),
@@ -257,6 +265,7 @@ METRICS: Final = (
     SPANS,
     OUT_OF_RANGE,
     STUCK,
+    UNSTUCK,
     BAD_TRACEPARENTS,
     INFO,
 )

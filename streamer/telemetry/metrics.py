@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from streamer.core.standing import Reason
 from streamer.telemetry import catalogue
 from streamer.telemetry.catalogue import Metric
 
@@ -82,7 +83,9 @@ class Metrics:
         self._rebalances = self._counter(catalogue.REBALANCES)
         self._spans = self._counter(catalogue.SPANS)
         self._out_of_range = self._counter(catalogue.OUT_OF_RANGE)
-        self._stuck = self._counter(catalogue.STUCK)
+        self._stuck = self._gauge(catalogue.STUCK)
+        self._unstuck = self._counter(catalogue.UNSTUCK)
+        self.stuck(dict.fromkeys(Reason, 0))
         self._bad_traceparents = self._counter(catalogue.BAD_TRACEPARENTS)
         self._info = self._gauge(catalogue.INFO)
 
@@ -161,9 +164,14 @@ class Metrics:
         """Records that retention deleted before they were read."""
         self._out_of_range.labels(self._pipeline).inc(records)
 
-    def stuck(self, partitions: int) -> None:
+    def stuck(self, partitions: Mapping[Reason, int]) -> None:
+        """Partitions that stand now, by every reason."""
+        for reason, count in partitions.items():
+            self._stuck.labels(self._pipeline, reason.value).set(count)
+
+    def unstuck(self, partitions: int) -> None:
         """Partitions that moved on when they were sought anew."""
-        self._stuck.labels(self._pipeline).inc(partitions)
+        self._unstuck.labels(self._pipeline).inc(partitions)
 
     def bad_traceparents(self, records: int) -> None:
         """Records whose trace context is not valid."""

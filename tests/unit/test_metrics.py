@@ -30,7 +30,7 @@ def used() -> Metrics:
     metrics.rebalance("assigned")
     metrics.spans("capped", 3)
     metrics.out_of_range(50)
-    metrics.stuck(1)
+    metrics.unstuck(1)
     metrics.bad_traceparents(4)
     metrics.info("0.1.0", "host-0", "m", "ff", "cpu")
     return metrics
@@ -61,7 +61,7 @@ def test_what_was_counted_is_shown() -> None:
     assert value(metrics, "streamer_head_of_line_seconds") == 0.25
     assert value(metrics, "streamer_source_held") == 1
     assert value(metrics, "streamer_out_of_range_records_total") == 50
-    assert value(metrics, "streamer_stuck_partitions_total") == 1
+    assert value(metrics, "streamer_unstuck_partitions_total") == 1
     assert value(metrics, "streamer_bad_traceparents_total") == 4
     assert value(metrics, "streamer_tokens_total", kind="real") == 700
     assert value(metrics, "streamer_tokens_total", kind="computed") == 720
