@@ -28,7 +28,7 @@ STOP_S = 10.0
 RETRY_S = 0.01
 LOOK_S = 0.25
 
-logging.getLogger("streamer.driver").addFilter(lambda record: record.levelno > logging.WARNING)
+_DRIVERS_LOG = logging.getLogger("streamer.driver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,14 @@ class Life:
         self._ending = False
 
     def run(self) -> Outcome:
-        """Live. Raises ViolationError."""
+        """Live. Raises ViolationError. The drivers' warnings of what strikes are not heard meanwhile."""
+        _DRIVERS_LOG.addFilter(_is_error)
+        try:
+            return self._run()
+        finally:
+            _DRIVERS_LOG.removeFilter(_is_error)
+
+    def _run(self) -> Outcome:
         world = self.world
         try:
             for index in range(MEMBERS):
@@ -221,6 +228,10 @@ class Life:
 
     def _violation(self, anomaly: str) -> ViolationError:
         return ViolationError(self.seed, self.world.steps, anomaly, list(self.world.last_steps))
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.WARNING
 
 
 def live(seed: int) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import subprocess
 import sys
@@ -76,6 +77,12 @@ class TestCommand:
 
 
 class TestReplay:
+    def test_drivers_are_heard_again_afterwards(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The simulation keeps their warnings to itself while it runs, and no longer."""
+        live(11)
+        logging.getLogger("streamer.driver").warning("heard")
+        assert caplog.messages == ["heard"]
+
     def test_a_seed_gives_the_same_life_every_time(self) -> None:
         """Also in another process, whose strings hash otherwise."""
         here = live(11)
