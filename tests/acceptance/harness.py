@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from streamer.inference.spec import WORKER_NAME
@@ -350,7 +350,7 @@ class Lab:
         wait_for(lambda: not any(map(alive, workers)), "the workers' ends", 10)
 
     def create(self, topics: dict[str, dict[str, str]], partitions: int) -> None:
-        """Create topics with these settings."""
+        """Create topics with these settings, and wait until the brokers that are asked know of them."""
         new = [NewTopic(name, partitions, 1, config=config) for name, config in topics.items()]
         for future in self.admin.create_topics(new).values():
             try:
@@ -358,6 +358,12 @@ class Lab:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+        for name in topics:
+            wait_for(lambda name=name: self._is_known(name), f"topic {name}")
+
+    def _is_known(self, topic: str) -> bool:
+        described = self.admin.describe_topics(TopicCollection([topic]))[topic]
+        return described.exception(30) is None
 
     def topics(self, partitions: int = 4, **config: dict[str, str]) -> None:
         """Create the pipeline's topics; `config` by role: input, output, dead_letter."""
