@@ -15,6 +15,12 @@ from tests.answers.rows import ENCODER_TASKS, TOLERANCE, Row, unlike
 from tests.answers.shelf import Seen, Served, Shelf
 
 EXAMPLES: Final = 8
+NO_OPENVINO: Final = (
+    *("fnet", "funnel", "longformer", "pieces-mpnet", "bart-classes", "bart-mnli", "t5-classes", "gpt2-no-pad"),
+    *("gpt2-pad-beyond", "gpt2-tokenizer-pads", "llama-no-pad", "mistral-tags", "st-static"),
+)
+"""How the names of directories begin that OpenVINO can't serve in float32 (the installed one: 2026.4). Another one that
+it leaves is a fault, and not a test to be skipped."""
 _WRITES: Final = frozenset({"text-generation", "summarization", "translation", "text2text-generation"})
 
 
@@ -57,7 +63,10 @@ def check_batches(shelf: Shelf, row: Row, backend: Backend, dtype: DType) -> Non
     try:
         served = shelf.served(row, backend, dtype)
     except ModelError as error:
-        if row.refused or backend == "openvino":
+        if row.refused:
+            pytest.skip(str(error))
+        lower = dtype == "auto" and "too far" in str(error)  # another processor's may be near enough
+        if backend == "openvino" and (lower or row.task == "fill-mask" or row.files.name.startswith(NO_OPENVINO)):
             pytest.skip(str(error))
         raise
     alone = served.alone
@@ -146,15 +155,17 @@ def _shown(seen: list[Seen]) -> str:
     return repr(seen[:2])[:300]
 
 
-def ways(rows: list[Row], *, plain: bool = False) -> list[Any]:
+def ways(rows: list[Row], *, plain: bool = False, every: bool = False) -> list[Any]:
     """Every row by every backend and dtype that may serve it; `plain` is torch in float32 alone, for rows whose network
-    another row has already."""
+    another row has already; `every` is without any such leave."""
     return [
         pytest.param(row, backend, dtype, id=f"{row.name}-{backend}-{dtype}")
         for row in rows
         if not row.refused or row.may_refuse
         for backend in (
-            ("torch", "openvino") if row.task in ENCODER_TASKS and row.openvino and not plain else ("torch",)
+            ("torch", "openvino")
+            if row.task in ENCODER_TASKS and (every or (row.openvino and not plain))
+            else ("torch",)
         )
-        for dtype in (("float32", "auto") if row.lowers and not plain else ("float32",))
+        for dtype in (("float32", "auto") if every or (row.lowers and not plain) else ("float32",))
     ]
