@@ -71,7 +71,7 @@ COORDINATOR_LOADS = (
 )
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 60, run: Run | None = None) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 180, run: Run | None = None) -> Any:
     """Wait until the condition is true; returns its value. Fails at once when `run` has ended."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
