@@ -221,7 +221,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Literal["auto", "torch", "openvino"],
         Meta(
             description="What runs the model. auto takes OpenVINO for encoders on a CPU where it is installed"
-            " (streamer[cpu]) and its numbers agree with torch's, else torch. Set one to keep to it."
+            " (the extra cpu) and its numbers agree with torch's, else torch. Set one to keep to it."
         ),
     ] = "auto"
     compile: Annotated[

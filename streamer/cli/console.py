@@ -12,6 +12,7 @@ import click
 from streamer.cli.options import chosen_pipelines, configured
 from streamer.config import Config
 from streamer.errors import ExitCode, UsageError
+from streamer.extras import install_command
 
 
 @click.command()
@@ -54,7 +55,7 @@ def console(
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise
         raise UsageError(
-            f"the console needs {error.name}, which is not installed; install it with pip install 'streamer[console]'"
+            f"the console needs {error.name}, which is not installed; install it with {install_command('console')}"
         ) from None
     from streamer.console.feed import metrics_urls
 

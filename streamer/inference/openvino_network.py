@@ -38,7 +38,7 @@ _MASKS: Final = ("windowed", "added", "plain")
 
 
 def installed() -> bool:
-    """Whether the extra `streamer[cpu]` is there."""
+    """Whether the extra `cpu` is there."""
     return importlib.util.find_spec("openvino") is not None
 
 

@@ -14,6 +14,7 @@ import msgspec
 import torch
 
 from streamer.errors import ModelError
+from streamer.extras import install_command
 from streamer.inference.agreement import FLOAT32_TOLERANCE, Agreement, exact, twin
 from streamer.inference.checks import CONVERTED
 from streamer.inference.device import choose_dtype, surroundings, versions
@@ -322,7 +323,7 @@ class Ways(Passes):
         if self._spec.backend == "torch":
             return "the backend is torch"
         if not installed():
-            return "it is not installed here (pip install 'streamer[cpu]')"
+            return f"it is not installed here ({install_command('cpu')})"
         if self.device.type != "cpu":
             return f"it runs on the CPU, and the device is {self.device}"
         if self._spec.compile:

@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
     {"ports"},
     {"config", "config_fields", "config_checks", "config_layers", "config_properties"},
     {"core"},
-    {"errors", "cores", "heap"},
+    {"errors", "cores", "heap", "extras"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Parts of these rows may import one another.

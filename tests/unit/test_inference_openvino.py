@@ -21,7 +21,7 @@ from streamer.inference.spec import WorkerSpec
 from tests.models import tiny_bert, tiny_encoder
 
 # Not importorskip: importing it reports to its maker, unless our own code does.
-pytestmark = pytest.mark.skipif(not openvino_network.installed(), reason="needs streamer[cpu]")
+pytestmark = pytest.mark.skipif(not openvino_network.installed(), reason="needs the extra cpu")
 
 TEXTS = ["a film", "the music was great but the plot was not very good", "love it", "", "été 映 画!", "awful " * 90]
 
@@ -168,7 +168,7 @@ def test_a_demand_that_does_not_fit_is_refused(models: Path, fields: dict[str, A
 def test_a_demand_without_the_extra_names_it(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says what to install; auto goes on without."""
     monkeypatch.setattr(ways, "installed", lambda: False)
-    with pytest.raises(ModelError, match=r"pip install 'streamer\[cpu\]'"):
+    with pytest.raises(ModelError, match=r"-m pip install .*\[cpu\]"):
         served(models / "encoder", "embedding")
     assert served(models / "encoder", "embedding", backend="auto").card.backend == "torch"
 

