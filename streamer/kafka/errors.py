@@ -89,6 +89,11 @@ def error_of(error: KafkaException | KafkaError) -> KafkaError:
     return error.args[0] if isinstance(error, KafkaException) else error
 
 
+def is_missing(error: KafkaException | KafkaError) -> bool:
+    """Whether it says that a topic does not exist."""
+    return error_of(error).code() in _MISSING
+
+
 def act_on_producer(error: KafkaException | KafkaError) -> Act:
     """After a producer's or a transactional call, or in a delivery report.
 

@@ -113,13 +113,13 @@ class ClusterInspector:
             )
         return found
 
-    def group(self, name: str, topics: Iterable[str]) -> GroupFacts:
-        """A group, and where it has come in these topics, which must exist."""
+    def group(self, pipeline: PipelineConfig, topics: Iterable[str]) -> GroupFacts:
+        """A pipeline's group, and where it has come in those of these topics that exist."""
+        name = pipeline.group
         description = self._description(name)
-        places = self._offsets.partitions(topics)
-        settled = self._offsets.committed(name)
-        earliest, ends = self._offsets.earliest(places), self._offsets.ends(places)
-        starts = {each: max(settled.get(each, 0), earliest[each]) for each in places}
+        counts = self._offsets.counts([*pipeline.input, pipeline.output])
+        inputs = [topic for topic in topics if counts.get(topic)]
+        outputs = [(pipeline.output, number) for number in range(counts.get(pipeline.output, 0))]
         return GroupFacts(
             name=name,
             assignor=description.partition_assignor or "",
@@ -135,10 +135,10 @@ class ClusterInspector:
                 for member in description.members
             ),
             rights=_rights(description.authorized_operations),
-            settled=settled,
-            earliest=earliest,
-            first_ms=self._offsets.first_ms({each: at for each, at in starts.items() if at < ends[each]}),
-            newest_ms=self._offsets.newest_ms(places),
+            settled=self._offsets.committed(name),
+            views=tuple(views := self._offsets.views(name, inputs, pipeline.start)),
+            written=sum(self._offsets.ends(outputs).values()),
+            newest_ms=self._offsets.newest_ms(view.partition for view in views),
         )
 
     def _description(self, name: str) -> Any:

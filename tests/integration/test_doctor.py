@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -109,7 +110,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     }
     folder = tmp_path_factory.mktemp("doctor")
     with (
-        Stack.start(redis=False, kafka_config=broker, ports={"kafka": plain}) as kafka,
+        Stack.start(redis=False, kafka_config=broker, ports={"kafka": plain}, directory=folder) as kafka,
         RedisServer("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as redis,
         ExitStack() as closing,
     ):
@@ -255,13 +256,45 @@ def deleted_before_read(bed: Bed) -> list[str]:
     settle(bed.address, topic, [TopicPartition(topic, 0, 1)])
     for future in bed.admin.delete_records([TopicPartition(topic, 0, 4)]).values():
         future.result(30)
-    return [f"--set=pipelines.p.input={topic}", f"--set=pipelines.p.group={topic}"]
+    return on(topic)
 
 
 def soon_deleted(bed: Bed) -> list[str]:
     topic = bed.topic(retention_ms=str(10 * HOUR_MS))
     bed.write(topic, [now_ms() - 6 * HOUR_MS])
+    return on(topic)
+
+
+def on(topic: str) -> list[str]:
+    """The pipeline reads this one, and its group is of the same name."""
     return [f"--set=pipelines.p.input={topic}", f"--set=pipelines.p.group={topic}"]
+
+
+def damaged_batch(bed: Bed) -> list[str]:
+    topic = bed.topic()
+    bed.write(topic, [now_ms()])
+    (path,) = bed.folder.rglob(f"{topic}-0/00000000000000000000.log")
+    with path.open("r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"\xff")
+    return on(topic)
+
+
+def open_transaction(bed: Bed) -> list[str]:
+    topic = bed.topic()
+    producer = Producer({"bootstrap.servers": bed.address, "transactional.id": topic})
+    bed.closing.callback(producer.abort_transaction)
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(topic, b"{}", timestamp=now_ms() - HOUR_MS)
+    producer.flush()
+    return on(topic)
+
+
+def offset_beyond_end(bed: Bed) -> list[str]:
+    topic = bed.topic()
+    settle(bed.address, topic, [TopicPartition(topic, 0, 7)])
+    return on(topic)
 
 
 def from_the_future(bed: Bed) -> list[str]:
@@ -358,6 +391,9 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "offsets of another program": (offsets_of_another_program, "group.foreign_offsets", 0),
     "records deleted before they were read": (deleted_before_read, "records.gone", 3),
     "records about to be deleted": (soon_deleted, "records.expiring", 3),
+    "a batch that is damaged": (damaged_batch, "records.unreadable", 3),
+    "a transaction left open": (open_transaction, "records.open_transaction", 3),
+    "an offset beyond the log": (offset_beyond_end, "records.offset_beyond_end", 3),
     "a record from the future": (from_the_future, "clock.future", 0),
     "a transaction longer than allowed": (
         sets("kafka.properties.transaction.timeout.ms=1000000"),

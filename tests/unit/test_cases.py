@@ -56,6 +56,8 @@ CASES = {
     40: "offsets with gaps, and partitions that are added",
     41: "a reader of the reports beside aborted and repeated work",
     42: "a full disk, no file descriptors left",
+    51: "records that are there and can't be read, seen from the brokers alone",
+    52: "a group whose offsets are gone, all or in part",
 }
 
 PROMISES = {

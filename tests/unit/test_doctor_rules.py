@@ -13,11 +13,13 @@ from streamer.core.facts import (
     ClientTimes,
     GroupFacts,
     MachineFacts,
+    MemberFacts,
     ModelFacts,
     TopicFacts,
 )
+from streamer.core.onlooker import View
 from streamer.kafka.inspect import release_of
-from streamer.ops.doctor import broker, cache, group, machine, model, pipelines, timing, topics
+from streamer.ops.doctor import broker, cache, machine, model, pipelines, records, timing, topics
 from streamer.ops.doctor.finding import Finding, Severity
 
 PIPELINE = PipelineConfig(
@@ -156,9 +158,36 @@ def test_a_ring_is_named_once() -> None:
     assert codes(list(pipelines.judge(mixed))) == ["pipelines.output!"]
 
 
+def found_of(facts: GroupFacts, pipeline: PipelineConfig = PIPELINE, now_ms: int = 0) -> list[str]:
+    """What the rules on records find."""
+    return codes(list(records.judge(facts, pipeline, {}, now_ms, "k")))
+
+
 def test_gone_records_that_may_be_left_out_are_a_warning() -> None:
     """`on_out_of_range` decides whether the pipeline stops there."""
-    lost = GroupFacts("g", settled={("in", 0): 3}, earliest={("in", 0): 10})
+    lost = GroupFacts("g", views=(View(("in", 0), 10, 20, 20, 10, 3, first_ms=1),))
     lenient = PipelineConfig(task="t", model="m", input=["in"], output="out", on_out_of_range="earliest")
-    assert codes(list(group.judge(lost, PIPELINE, "streamer", {}, 0, "k"))) == ["records.gone!"]
-    assert codes(list(group.judge(lost, lenient, "streamer", {}, 0, "k"))) == ["records.gone"]
+    assert found_of(lost) == ["records.gone!"]
+    assert found_of(lost, lenient) == ["records.gone"]
+
+
+def test_an_open_transaction_is_an_error_once_it_is_old() -> None:
+    """Who writes much in one is given a minute."""
+    waiting = GroupFacts("g", views=(View(("in", 0), 0, 10, 20, 10, 10, open_ms=100_000),))
+    assert found_of(waiting, now_ms=105_000) == []
+    assert found_of(waiting, now_ms=130_000) == ["records.open_transaction"]
+    assert found_of(waiting, now_ms=200_000) == ["records.open_transaction!"]
+
+
+@pytest.mark.case(52)
+def test_offsets_that_are_gone_are_told() -> None:
+    """A group without any beside results; a partition without one beside others. A new or running pipeline is well."""
+    unread, read = View(("in", 0), 0, 10, 10, 0, first_ms=1), View(("in", 1), 0, 10, 10, 10, 10)
+    empty = View(("in", 2), 0, 0, 0, 0)
+    running = (MemberFacts("streamer", "h", "", frozenset()),)
+    assert found_of(GroupFacts("g", views=(unread, empty))) == []
+    assert found_of(GroupFacts("g", views=(unread, empty), written=7)) == ["group.no_offsets"]
+    assert found_of(GroupFacts("g", views=(unread, read), settled={("in", 1): 10})) == ["group.no_offset"]
+    assert found_of(GroupFacts("g", views=(unread,), settled={("gone", 1): 10}, written=7)) == ["group.no_offset"]
+    assert found_of(GroupFacts("g", views=(read, empty), settled={("in", 1): 10}, written=7)) == []
+    assert found_of(GroupFacts("g", views=(unread, read), members=running, settled={("in", 1): 10})) == []

@@ -10,7 +10,7 @@ from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.facts import BrokerFacts, CacheFacts, GroupFacts, ModelFacts
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
-from streamer.ops.doctor import broker, cache, clock, group, machine, model, pipelines, timing, topics
+from streamer.ops.doctor import broker, cache, clock, group, machine, model, pipelines, records, timing, topics
 from streamer.ops.doctor.finding import Finding, error, warning
 from streamer.ops.doctor.ports import Cluster, World
 
@@ -104,9 +104,10 @@ def _topics_and_groups(
                     "stop that one first, or give this replica another slot",
                 )
             )
-        found = cluster.group(pipeline.group, inputs)
+        found = cluster.group(pipeline, inputs)
         client = str(config.kafka.properties.get("client.id", group.CLIENT))
-        findings += group.judge(found, pipeline, client, known, now_ms, brokers.address)
+        findings += group.judge(found, pipeline, client, brokers.address)
+        findings += records.judge(found, pipeline, known, now_ms, brokers.address)
         findings += clock.judge(found, now_ms)
         yield Check("group", f"{name}: {_about_group(found)}", findings)
 
@@ -144,7 +145,8 @@ def _about_broker(found: BrokerFacts) -> str:
 
 def _about_group(found: GroupFacts) -> str:
     members = {0: "no member", 1: "1 member"}.get(len(found.members), f"{len(found.members)} members")
-    return f"{found.name}, {members}, {len(found.first_ms)} of {len(found.earliest)} partitions have work"
+    work = sum(view.records > 0 for view in found.views)
+    return f"{found.name}, {members}, {work} of {len(found.views)} partitions have work"
 
 
 def _about_cache(found: CacheFacts) -> str:

@@ -46,8 +46,8 @@ class Cluster(Protocol):
         """Those of these topics that exist."""
         ...
 
-    def group(self, name: str, topics: Iterable[str]) -> GroupFacts:
-        """A group, and where it has come in these topics."""
+    def group(self, pipeline: PipelineConfig, topics: Iterable[str]) -> GroupFacts:
+        """A pipeline's group, and where it has come in these topics."""
         ...
 
 
