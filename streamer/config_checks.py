@@ -65,13 +65,15 @@ def _check_pipeline(config: Config, pipeline: PipelineConfig) -> Iterator[tuple[
 
 def _check_url(url: str) -> Iterator[Problem]:
     try:
-        scheme = urlsplit(url).scheme
-    except ValueError:
-        scheme = "?"
-    if url and scheme not in ("redis", "rediss", "unix"):
+        parts = urlsplit(url)
+        whole = parts.scheme == "unix" or (parts.scheme in ("redis", "rediss") and parts.port != 0)
+    except ValueError:  # a port that is no number: often the rest of a password
+        whole = False
+    if url and not whole:
         yield (
             ("cache", "url"),
-            "no URL of Redis; write redis://HOST:PORT/DATABASE, rediss://… or unix:///PATH",
+            "no URL of Redis; write redis://HOST:PORT/DATABASE, rediss://… or unix:///PATH, and / # ? @ of a password"
+            " as %2F %23 %3F %40",
         )
 
 

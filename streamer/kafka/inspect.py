@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import socket
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +15,7 @@ from streamer.config_fields import Config, KafkaConfig, PipelineConfig
 from streamer.core.facts import BrokerFacts, ClientTimes, GroupFacts, MemberFacts, TopicFacts
 from streamer.errors import StreamerError
 from streamer.kafka import topics as kafka_topics
+from streamer.kafka.announced import announced, silent
 from streamer.kafka.clients import admin_properties, check_properties, consumer_properties, producer_properties
 from streamer.kafka.errors import answer, start_error
 from streamer.kafka.lag import GroupOffsets, when_loaded
@@ -23,7 +23,6 @@ from streamer.kafka.slots import SlotTakenError, take_slot
 
 REQUEST_S = 10.0
 _CONNECT_S = 3.0
-_DIAL_S = 2.0
 _VERSIONS_WITHIN_S = 3.0
 _API = re.compile(r"ApiKey \S+ \((\d+)\) Versions (\d+)\.\.(\d+)")
 # Requests by number (kafka.apache.org/protocol): TxnOffsetCommit 3 came with KIP-447, DescribeCluster and
@@ -70,22 +69,21 @@ class ClusterInspector:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._kafka = config.kafka
-        self._admin = kafka_topics.connect(config.kafka, _CONNECT_S)
-        self._offsets = GroupOffsets(config.kafka)
+        self._admin = kafka_topics.connect(config.kafka, _CONNECT_S, reach=False)
+        self._offsets = GroupOffsets(config.kafka, self._admin)
 
     def broker(self) -> BrokerFacts:
         """The cluster as a whole."""
-        brokers = self._admin.list_topics("", timeout=REQUEST_S).brokers
-        nodes = sorted(brokers.values(), key=lambda node: int(node.id))
-        addresses = [(str(node.host), int(node.port or 0)) for node in nodes]
-        silent = tuple(f"{host}:{port}" for host, port in addresses if not _listens(host, port))
-        settings = self._settings(ResourceType.BROKER, [str(nodes[0].id)]) if nodes and not silent else {}
+        metadata = self._admin.list_topics("", timeout=REQUEST_S)
+        nodes = sorted(metadata.brokers)
+        quiet = silent(announced(metadata))
+        settings = self._settings(ResourceType.BROKER, [str(nodes[0])]) if nodes and not quiet else {}
         return BrokerFacts(
             address=self._kafka.bootstrap_servers,
             brokers=len(nodes),
             release=_release(self._kafka),
-            settings=settings.get(str(nodes[0].id), {}) if nodes else {},
-            silent=silent,
+            settings=settings.get(str(nodes[0]), {}) if nodes else {},
+            silent=quiet,
         )
 
     def problems(self, pipelines: Iterable[str]) -> list[kafka_topics.Finding]:
@@ -210,11 +208,3 @@ def release_of(spoken: dict[int, tuple[int, int]]) -> tuple[int, int]:
 
 def _rights(operations: list[Any] | None) -> frozenset[str] | None:
     return frozenset(right.name.capitalize() for right in operations) if operations else None
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), _DIAL_S).close()
-    except OSError:
-        return False
-    return True

@@ -15,7 +15,7 @@ from confluent_kafka import (
     TopicCollection,
 )
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from streamer.config_fields import KafkaConfig, start_time_ms
 from streamer.core.onlooker import View
@@ -69,9 +69,9 @@ class GroupOffsets:
     Raises DependencyError when the cluster does not answer, ConfigurationError for a missing topic or right.
     """
 
-    def __init__(self, kafka: KafkaConfig) -> None:
+    def __init__(self, kafka: KafkaConfig, admin: AdminClient | None = None) -> None:
         self._kafka = kafka
-        self._admin = connect(kafka)
+        self._admin = admin or connect(kafka)
 
     def counts(self, topics: Iterable[str]) -> dict[str, int]:
         """How many partitions each topic has: 0 where it does not exist, no entry where we may not see it."""
@@ -101,8 +101,16 @@ class GroupOffsets:
         # Settled offsets first: what is settled meanwhile then counts as behind, and never as less than nothing.
         settled = {(each.topic, each.partition): each for each in self._committed(group, places) if each.offset >= 0}
         earliest, ends, highs = self.earliest(places), self.ends(places), self.ends(places, open_too=True)
-        starts = {**self._fresh([each for each in places if each not in settled], start, ends)}
-        starts |= {each: max(found.offset, earliest[each]) for each, found in settled.items()}
+        starts = {each: max(found.offset, earliest[each]) for each, found in settled.items()}
+        begun = {topic for topic, _ in settled}
+        fresh = [each for each in places if each not in settled]
+        if start == "latest":  # what a topic gets after the group began with it is read from its first record
+            starts |= {each: (earliest if each[0] in begun else ends)[each] for each in fresh}
+        elif (time_ms := start_time_ms(start)) is None:
+            starts |= {each: earliest[each] for each in fresh}
+        else:
+            found_at = self._offsets(fresh, OffsetSpec.for_timestamp(time_ms))
+            starts |= {each: found_at[each].offset if found_at[each].offset >= 0 else ends[each] for each in fresh}
         heads = self._first({each: at for each, at in starts.items() if at < ends[each]})
         opened = self._first({each: ends[each] for each in places if ends[each] < highs[each]}, open_too=True)
         views = []
@@ -143,18 +151,6 @@ class GroupOffsets:
         where the brokers are older than 3.0 (KIP-734)."""
         found = self._offsets(partitions, _NEWEST)
         return {each: info.timestamp for each, info in found.items() if info.timestamp >= 0}
-
-    def _fresh(
-        self, places: list[TopicPartition], start: str, ends: Mapping[TopicPartition, int]
-    ) -> dict[TopicPartition, int]:
-        """Where a pipeline would start that has settled nothing there."""
-        if not places or start == "latest":
-            return {each: ends[each] for each in places}
-        time_ms = start_time_ms(start)
-        if time_ms is None:
-            return self.earliest(places)
-        found = self._offsets(places, OffsetSpec.for_timestamp(time_ms))
-        return {each: found[each].offset if found[each].offset >= 0 else ends[each] for each in places}
 
     def _first(
         self, starts: Mapping[TopicPartition, int], *, open_too: bool = False

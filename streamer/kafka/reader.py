@@ -12,8 +12,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from streamer.config_fields import KafkaConfig
 from streamer.core.record import Record
 from streamer.errors import ConfigurationError, DependencyError
+from streamer.kafka.announced import announced, learn
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import Act, act_on_consumer, start_error
+from streamer.kafka.errors import Act, act_on_consumer, silent_error, start_error
 
 _BATCH = 1000
 _RETRY_S = 0.1
@@ -97,9 +98,12 @@ class Reader:
 
     def _place(self, topic: str, start: str | int) -> None:
         try:
-            found = self._consumer.list_topics(topic, timeout=self._timeout_s).topics[topic]
+            metadata = self._consumer.list_topics(topic, timeout=self._timeout_s)
         except KafkaException as error:
             raise start_error(error, address=self._address, resource=f"topic {topic}") from None
+        if not learn(self._address, metadata):
+            raise silent_error(self._address, announced(metadata))
+        found = metadata.topics[topic]
         if found.error is not None:
             raise start_error(found.error, address=self._address, resource=f"topic {topic}")
         for partition in found.partitions:

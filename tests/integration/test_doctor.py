@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -41,10 +43,13 @@ ROOM_BYTES = "1112588"  # the brokers' default and 64 kB
 
 @dataclass
 class Bed:
-    """A broker with a listener for its administrator and one for the user `limited`, a Redis, and a sound set-up."""
+    """A broker with a listener for its administrator, one for the user `limited`, and one whose announced address
+    (`closed`) nobody answers at; a Redis, and a sound set-up."""
 
     address: str
     sasl: str
+    misled: str
+    closed: str
     admin: AdminClient
     redis: RedisServer
     config: Path
@@ -95,11 +100,14 @@ Plant = Callable[[Bed], list[str]]
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """All that the tests of this file share."""
-    plain, sasl, controller = free_ports(3)
+    plain, sasl, misled, closed, controller = free_ports(5)
+    inside = f"PLAINTEXT://{LOOPBACK}:{plain},SASL://{LOOPBACK}:{sasl}"
     broker = {
-        "listeners": f"PLAINTEXT://{LOOPBACK}:{plain},SASL://{LOOPBACK}:{sasl},CONTROLLER://{LOOPBACK}:{controller}",
-        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{plain},SASL://{LOOPBACK}:{sasl}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"{inside},MISLED://{LOOPBACK}:{misled},CONTROLLER://{LOOPBACK}:{controller}",
+        "advertised.listeners": f"{inside},MISLED://{LOOPBACK}:{closed}",
+        "listener.security.protocol.map": (
+            "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,MISLED:PLAINTEXT,CONTROLLER:PLAINTEXT"
+        ),
         "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.sasl.plain.sasl.jaas.config": (
@@ -134,7 +142,8 @@ threads = 1
 """
         )
         assert main(["topics", "create", "--config", str(config), "--input-partitions", "2"]) == ExitCode.DONE
-        yield Bed(kafka.bootstrap_servers, f"{LOOPBACK}:{sasl}", admin, redis, config, folder, closing)
+        addresses = (f"{LOOPBACK}:{port}" for port in (plain, sasl, misled, closed))
+        yield Bed(*addresses, admin, redis, config, folder, closing)
 
 
 @pytest.fixture
@@ -413,6 +422,8 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "a wrong password for Redis": (redis_with_a_password, "cache.login", 0),
     "a Redis that is full": (full_redis, "cache.unwritable", 0),
     "a Redis that will be full": (full_redis, "cache.eviction", 0),
+    "no address of a Redis": (sets("cache.url=redis://:hunter2/0@r:1/0"), "configuration.refused", 3),
+    "an option that Redis' client has not": (sets("cache.url=redis://:hunter2@r:1/0?no_such=1"), "cache.url", 3),
     "a replica of Redis": (replica_of_redis, "cache.unwritable", 0),
     "a Redis without bound": (unbounded_redis, "cache.unbounded", 0),
 }
@@ -430,6 +441,37 @@ def test_a_planted_fault_is_found(fault: str, bed: Bed, capsys: pytest.CaptureFi
     assert found[code]["what"] and found[code]["mend"] and found[code]["where"]
     assert found[code]["severity"] == ("error" if exit_code else "warning")
     assert "hunter2" not in json.dumps(told)
+
+
+@pytest.mark.case(53)
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("doctor --no-model", ExitCode.CONFIGURATION),
+        ("lag", ExitCode.DEPENDENCY),
+        ("topics check", ExitCode.DEPENDENCY),
+        ("topics create", ExitCode.DEPENDENCY),
+        ("tail results", ExitCode.DEPENDENCY),
+        ("dlq list", ExitCode.DEPENDENCY),
+        ("dlq replay", ExitCode.DEPENDENCY),
+        ("run --until-end", ExitCode.DEPENDENCY),
+    ],
+)
+def test_every_command_names_an_announced_address_where_nobody_answers(command: str, code: ExitCode, bed: Bed) -> None:
+    """Soon, with the address that does answer, the setting that is wrong, and no traceback."""
+    config = bed.folder / "misled.toml"
+    config.write_text(bed.config.read_text().replace(bed.address, bed.misled))
+    ended = subprocess.run(
+        [sys.executable, "-m", "streamer", *command.split(), "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == code, said
+    assert all(word in said for word in (bed.misled, bed.closed, "advertised.listeners")), said
+    assert "Traceback" not in said
 
 
 def test_a_model_that_does_not_load_is_found_in_a_worker(bed: Bed, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,6 +58,8 @@ CASES = {
     42: "a full disk, no file descriptors left",
     51: "records that are there and can't be read, seen from the brokers alone",
     52: "a group whose offsets are gone, all or in part",
+    53: "an address that brokers announce and nobody answers at",
+    54: "a Redis failover behind one address, and a Redis that takes no keys",
 }
 
 PROMISES = {

@@ -118,6 +118,27 @@ def test_redis(facts: CacheFacts, expected: list[str]) -> None:
     assert codes(list(cache.judge(facts))) == expected
 
 
+@pytest.mark.case(54)
+@pytest.mark.parametrize(
+    ("facts", "advice"),
+    [
+        (replace(REDIS, unwritable="OOM", policy="noeviction"), "CONFIG SET maxmemory-policy allkeys-lru"),
+        (replace(REDIS, unwritable="OOM", policy="volatile-lru"), "a Redis of its own"),
+        (replace(REDIS, unwritable="OOM", policy="allkeys-lru"), "raise maxmemory"),
+        (replace(REDIS, unwritable="READONLY"), "name the primary"),
+        (replace(REDIS, unwritable="MASTERDOWN"), "name the primary"),
+        (replace(REDIS, unwritable="MISCONF"), "free the disk"),
+        (replace(REDIS, unwritable="NOREPLICAS"), "start its replicas"),
+        (CacheFacts("r:6379", failure="LOADING"), "wait"),
+        (CacheFacts("r:6379", failure="ConnectionError"), "start it"),
+    ],
+)
+def test_a_redis_that_takes_no_keys_is_told_why(facts: CacheFacts, advice: str) -> None:
+    """Each refusal has a way out of its own."""
+    finding = next(cache.judge(facts))
+    assert finding.mend.startswith(advice) or advice in finding.mend.split(",")[0]
+
+
 @pytest.mark.parametrize(("gpus", "expected"), [(0, ["device.absent!"]), (1, ["device.absent!"]), (2, []), (None, [])])
 def test_the_gpu_asked_for_must_be_there(gpus: int | None, expected: list[str]) -> None:
     """By its number; where nobody can tell, the worker will."""

@@ -30,8 +30,12 @@ def examine(config: Config, names: list[str], world: World, now_ms: int, *, load
     yield Check("pipelines", ", ".join(names), list(pipelines.judge(config.pipelines)))
     yield from _kafka(config, names, world, now_ms)
     if config.cache.url:
-        found = world.cache(config.cache)
-        yield Check("Redis", _about_cache(found), list(cache.judge(found)))
+        try:
+            found = world.cache(config.cache)
+        except ConfigurationError as failure:
+            yield Check("Redis", "cache.url", [_told("cache.url", "cache.url", str(failure))])
+        else:
+            yield Check("Redis", _about_cache(found), list(cache.judge(found)))
     addresses = _addresses(config.telemetry.http, names)
     facts = world.machine(addresses.values())
     models = {}

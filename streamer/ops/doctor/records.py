@@ -70,14 +70,14 @@ def _expiring(view: View, topics: Mapping[str, TopicFacts], now_ms: int) -> Iter
 def _no_offsets(group: GroupFacts, pipeline: PipelineConfig) -> Iterator[Finding]:
     """Of a group that nobody is in: one that runs may not have come so far yet."""
     unsettled = [view for view in group.views if view.settled is None and view.high > view.earliest]
-    starts = f'a start reads from start = "{pipeline.start}"'
     if not group.settled:
         if unsettled and group.written:
             yield warning(
                 "group.no_offsets",
                 f"group {group.name}",
                 f"it has no committed offset, though {pipeline.output} has had {group.written:,} results: its offsets"
-                f" expired (offsets.retention.minutes) or were deleted, or others write there. {starts.capitalize()}",
+                f" expired (offsets.retention.minutes) or were deleted, or others write there. A"
+                f' start reads from start = "{pipeline.start}"',
                 "if this pipeline wrote them, set its offsets with kafka-consumer-groups --reset-offsets before it"
                 " starts: it answers the same records again otherwise",
             )
@@ -88,6 +88,6 @@ def _no_offsets(group: GroupFacts, pipeline: PipelineConfig) -> Iterator[Finding
             "group.no_offset",
             f"{topic}, partition {numbers}",
             "it has records and no committed offset, though the group has others: the partition is new, or its offset"
-            f" expired (offsets.retention.minutes); {starts} there",
+            " expired (offsets.retention.minutes): a start does not go on from where the pipeline was",
             "if it is not new, set its offset with kafka-consumer-groups --reset-offsets before the pipeline starts",
         )
