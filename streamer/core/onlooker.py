@@ -20,8 +20,8 @@ class View:
     goes on, or would begin. `settled` is None before the first settle, `note` its metadata.
 
     `first_ms` is when the first record from `start` on was written: 0 where it does not say, None where only
-    transaction markers are left. `damage` says why that record can't be read. `open_ms` is when the first record of an
-    open transaction was written.
+    transaction markers are left. `damage` says why that record can't be read, `framed` whether it is in the framing of
+    a schema registry. `open_ms` is when the first record of an open transaction was written.
     """
 
     partition: TopicPartition
@@ -33,6 +33,7 @@ class View:
     note: str = ""
     first_ms: int | None = None
     damage: str = ""
+    framed: bool = False
     open_ms: int | None = None
 
     @property

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
+    Message,
     TopicCollection,
 )
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from streamer.config_fields import KafkaConfig, start_time_ms
+from streamer.core.diagnosis import is_framed
 from streamer.core.onlooker import View
 from streamer.core.record import TopicPartition
 from streamer.kafka.clients import make_consumer, reader_properties
@@ -61,6 +63,14 @@ def _until_loaded(ask: Callable[[], T]) -> T:
             if error.args[0].code() not in _LOADING or time.monotonic() > deadline:
                 raise
         time.sleep(_AGAIN_S)
+
+
+class _Head(NamedTuple):
+    """What of a record is looked at: when it was written, in ms (0 where it does not say), or why it can't be read."""
+
+    written_ms: int = 0
+    damage: str = ""
+    framed: bool = False
 
 
 class GroupOffsets:
@@ -125,9 +135,10 @@ class GroupOffsets:
                     start=starts[each],
                     settled=known.offset if known else None,
                     note=(known.metadata or "") if known else "",
-                    first_ms=head if isinstance(head, int) else None,
-                    damage=head if isinstance(head, str) else "",
-                    open_ms=written if isinstance(written, int) else None,
+                    first_ms=head.written_ms if head and not head.damage else None,
+                    damage=head.damage if head else "",
+                    framed=bool(head and head.framed),
+                    open_ms=written.written_ms if written and not written.damage else None,
                 )
             )
         return views
@@ -152,12 +163,9 @@ class GroupOffsets:
         found = self._offsets(partitions, _NEWEST)
         return {each: info.timestamp for each, info in found.items() if info.timestamp >= 0}
 
-    def _first(
-        self, starts: Mapping[TopicPartition, int], *, open_too: bool = False
-    ) -> dict[TopicPartition, int | str]:
-        """When the first record at or after each offset was written, in ms (0 where it does not say), or why it can't
-        be read. Partitions where only transaction markers are left have no entry."""
-        found: dict[TopicPartition, int | str] = {}
+    def _first(self, starts: Mapping[TopicPartition, int], *, open_too: bool = False) -> dict[TopicPartition, _Head]:
+        """The first record at or after each offset. Partitions where only transaction markers are left have none."""
+        found: dict[TopicPartition, _Head] = {}
         if not starts:
             return found
         consumer = make_consumer(
@@ -182,7 +190,7 @@ class GroupOffsets:
                 if message is None:
                     if time.monotonic() > deadline:
                         self.ends(left)  # raises where the brokers do not answer
-                        return found | dict.fromkeys(left, f"nothing came for {REQUEST_S:g} s")
+                        return found | dict.fromkeys(left, _Head(damage=f"nothing came for {REQUEST_S:g} s"))
                     continue
                 place = (message.topic() or "", message.partition() or 0)
                 if place not in left:
@@ -190,9 +198,9 @@ class GroupOffsets:
                 error = message.error()
                 if error is None:
                     kind, timestamp_ms = message.timestamp()
-                    found[place] = max(timestamp_ms, 0) if kind else 0
+                    found[place] = _Head(max(timestamp_ms, 0) if kind else 0, framed=_is_framed(message))
                 elif error.code() in _UNREADABLE:
-                    found[place] = error.name().lstrip("_")
+                    found[place] = _Head(damage=error.name().lstrip("_"))
                 elif error.code() != KafkaError._PARTITION_EOF:
                     if act_on_consumer(error) is Act.RETRY and time.monotonic() < deadline:
                         continue
@@ -238,3 +246,9 @@ class GroupOffsets:
     def _explained(self, error: KafkaException | KafkaError, operation: str, resource: str) -> Exception:
         address = self._kafka.bootstrap_servers
         return start_error(error, address=address, operation=operation, resource=resource)
+
+
+def _is_framed(message: Message) -> bool:
+    """Of a record that is read as JSON, since it does not say what else it is."""
+    named = any(name.lower() == "content-type" for name, _ in message.headers() or ())
+    return not named and is_framed(message.value() or b"")

@@ -381,7 +381,7 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "no login where one is asked": (plain_text_to_a_login, "broker.unreachable", 3),
     "an unknown property": (sets("kafka.properties.no.such=1"), "property.refused", 3),
     "dead letters into the input": (sets("pipelines.p.dead_letter=in"), "configuration.refused", 3),
-    "two pipelines in a ring": (second_pipeline(input="out", output="in"), "pipelines.loop", 3),
+    "two pipelines in a ring": (second_pipeline(input="out", output="in"), "configuration.refused", 3),
     "two pipelines on one output": (second_pipeline(input="in", output="out"), "pipelines.output", 0),
     "a missing topic": (sets("pipelines.p.output=not-there"), "topic.missing", 3),
     "too few partitions": (few_partitions, "topic.partitions", 3),

@@ -60,6 +60,8 @@ CASES = {
     52: "a group whose offsets are gone, all or in part",
     53: "an address that brokers announce and nobody answers at",
     54: "a Redis failover behind one address, and a Redis that takes no keys",
+    55: "values in the framing of a schema registry on a pipeline of JSON",
+    56: "pipelines whose results come back as their input",
 }
 
 PROMISES = {

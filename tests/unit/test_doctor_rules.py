@@ -164,19 +164,11 @@ def test_our_own_port_is_no_error() -> None:
     assert codes(list(found)) == ["http.taken", "http.taken!"]
 
 
-def test_a_ring_is_named_once() -> None:
-    """Through results and dead letters alike, however many are in it; a row of pipelines is none."""
-
-    def pipeline(reads: str, writes: str, dead: str) -> PipelineConfig:
-        return PipelineConfig(task="t", model="m", input=[reads], output=writes, dead_letter=dead)
-
-    row = {"a": pipeline("1", "2", "1.dlq"), "b": pipeline("2", "3", "2.dlq"), "c": pipeline("3", "4", "3.dlq")}
-    assert not list(pipelines.judge(row))
-    ring = row | {"c": pipeline("3", "4", "1")}
-    (finding,) = pipelines.judge(ring)
-    assert "a → b → c → a" in finding.what
-    mixed = row | {"c": pipeline("3", "1.dlq", "3.dlq")}
-    assert codes(list(pipelines.judge(mixed))) == ["pipelines.output!"]
+def test_a_topic_takes_results_or_dead_letters() -> None:
+    """Of two pipelines, too."""
+    one = PipelineConfig(task="t", model="m", input=["1"], output="2", dead_letter="1.dlq")
+    other = PipelineConfig(task="t", model="m", input=["3"], output="1.dlq", dead_letter="3.dlq")
+    assert codes(list(pipelines.judge({"a": one, "b": other}))) == ["pipelines.output!"]
 
 
 def found_of(facts: GroupFacts, pipeline: PipelineConfig = PIPELINE, now_ms: int = 0) -> list[str]:
@@ -198,6 +190,11 @@ def test_an_open_transaction_is_an_error_once_it_is_old() -> None:
     assert found_of(waiting, now_ms=105_000) == []
     assert found_of(waiting, now_ms=130_000) == ["records.open_transaction"]
     assert found_of(waiting, now_ms=200_000) == ["records.open_transaction!"]
+
+
+def test_a_framed_record_is_told_before_it_becomes_a_dead_letter() -> None:
+    """By the first that waits."""
+    assert found_of(GroupFacts("g", views=(View(("in", 0), 0, 10, 10, 4, 4, framed=True),))) == ["records.framed"]
 
 
 @pytest.mark.case(52)

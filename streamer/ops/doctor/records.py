@@ -20,6 +20,14 @@ def judge(
     """What is wrong with the records that this pipeline is to read."""
     for view in group.views:
         yield from _standing(view, pipeline, now_ms, address)
+        if view.framed:
+            yield warning(
+                "records.framed",
+                f"{view.partition[0]}/{view.partition[1]} at offset {view.start}",
+                "the next record starts with a zero byte, as the serializers of a schema registry frame it: that is no"
+                " JSON, and becomes a dead letter (decode.json)",
+                "let its producer send plain JSON, with a serializer of strings or bytes",
+            )
         if view.settled is not None and view.settled < view.earliest:
             yield _gone(view, pipeline)
         else:
