@@ -92,15 +92,13 @@ def _rings(pipelines: Mapping[str, PipelineConfig]) -> Iterator[list[str]]:
 
 def _check_url(url: str) -> Iterator[Problem]:
     try:
-        parts = urlsplit(url)
-        whole = parts.scheme == "unix" or (parts.scheme in ("redis", "rediss") and parts.port != 0)
-    except ValueError:  # a port that is no number: often the rest of a password
-        whole = False
-    if url and not whole:
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        scheme = "?"
+    if url and scheme not in ("redis", "rediss", "unix"):
         yield (
             ("cache", "url"),
-            "no URL of Redis; write redis://HOST:PORT/DATABASE, rediss://… or unix:///PATH, and / # ? @ of a password"
-            " as %2F %23 %3F %40",
+            "no URL of Redis; write redis://HOST:PORT/DATABASE, rediss://… or unix:///PATH",
         )
 
 

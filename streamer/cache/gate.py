@@ -53,8 +53,7 @@ def client_of(url: str, read_timeout_s: float) -> Redis:
         # The library's message may quote the URL, which may hold a password.
         raise ConfigurationError(
             "cache.url is not a Redis address: write redis://host:port/db, rediss:// for TLS, "
-            'unix:///path, or "" for no shared cache; check the options after "?", and write / # ? @ of a password as'
-            " %2F %23 %3F %40"
+            'unix:///path, or "" for no shared cache, and after "?" no option that its client does not know'
         ) from None
     return client
 

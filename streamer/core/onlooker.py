@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from streamer.core.pipeline.attempts import Note
+import msgspec
+
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
 
 # A transaction on the input that is open for longer is told of; one that a producer is about to commit is not.
 OPEN_TRANSACTION_MS = 10_000
+
+
+class _Note(msgspec.Struct, frozen=True):
+    """What of a committed offset's metadata tells that the partition is held: since the processes in `by` died with
+    the record `at` in their hands."""
+
+    by: list[str] = []
+    at: int = 0
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,7 @@ class View:
         return max(now_ms - written_ms, 0) / 1000 if written_ms and not self.beyond_end else None
 
 
-def standing(view: View, now_ms: float, *, group: str, crash_limit: int, address: str) -> Iterator[Standing]:
+def standing(view: View, now_ms: float, *, group: str, address: str) -> Iterator[Standing]:
     """Why a partition stands, or will when a pipeline reads it. `address` is the brokers', for the commands that fix
     it."""
     topic, number = view.partition
@@ -77,7 +87,8 @@ def standing(view: View, now_ms: float, *, group: str, crash_limit: int, address
             Reason.OFFSET_BEYOND_END,
             f"the committed offset lies beyond the log, which has {view.earliest:,} to {view.high:,}: the topic was"
             " made anew, cut, or is another cluster's copy",
-            f"{reset} --to-offset N, where N is the first record that was not answered",
+            'set on_out_of_range = "earliest" to read all that is there, or'
+            f" {reset} --to-offset N, where N is the first record that was not answered",
         )
         return
     if view.damage:
@@ -85,18 +96,20 @@ def standing(view: View, now_ms: float, *, group: str, crash_limit: int, address
             view.partition,
             view.start,
             Reason.UNREADABLE,
-            f"the record there can't be read ({view.damage}): its batch is damaged, or more than the client unpacks",
-            f"restore it from a replica; to give the batch up, {reset} --to-offset N, where N is the first after it",
+            f"the record there can't be read ({view.damage}): its batch is damaged, or unpacks to more than"
+            " receive.message.max.bytes",
+            "raise receive.message.max.bytes in kafka.properties if the batch is sound; else restore it from a replica,"
+            f" or skip it: {reset} --to-offset N, where N is the first after the batch (kafka-dump-log shows it)",
         )
-    if Note.read(view.note).attempt >= crash_limit:
-        place = f"{topic}/{number}/{view.start}"
+    note = _note(view.note)
+    if note.held:
         yield Standing(
             view.partition,
-            view.start,
+            note.at,
             Reason.HELD,
-            f"{crash_limit} processes in a row died with its records in their hands",
-            f"`streamer dlq bury {place}` makes that record a dead letter,"
-            f" `streamer dlq release {topic}/{number}` tries again",
+            f"{len(note.by)} processes died one after the other with this record in their hands",
+            f"make it a dead letter with `streamer dlq bury {topic}/{number}/{note.at}`, or try it again with"
+            f" `streamer dlq release {topic}/{number}`",
         )
     age_ms = None if view.open_ms is None else now_ms - view.open_ms
     if view.end < view.high and (age_ms is None or not view.open_ms or age_ms > OPEN_TRANSACTION_MS):
@@ -110,6 +123,13 @@ def standing(view: View, now_ms: float, *, group: str, crash_limit: int, address
             f"end that producer; if it is gone, run kafka-transactions {tools} abort --topic {topic}"
             f" --partition {number} --start-offset {view.end}",
         )
+
+
+def _note(metadata: str) -> _Note:
+    try:
+        return msgspec.json.decode(metadata or "{}", type=_Note)
+    except (msgspec.MsgspecError, RecursionError):  # another program's
+        return _Note()
 
 
 def missing(inputs: Collection[str], written: Collection[str], partitions: Mapping[str, int]) -> Iterator[Standing]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -250,5 +250,6 @@ class GroupOffsets:
 
 def _is_framed(message: Message) -> bool:
     """Of a record that is read as JSON, since it does not say what else it is."""
-    named = any(name.lower() == "content-type" for name, _ in message.headers() or ())
+    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+    named = any(name.lower() == "content-type" for name, _ in headers)
     return not named and is_framed(message.value() or b"")

@@ -155,9 +155,7 @@ class LagWatch:
             partitions.append(
                 PartitionLag(*view.partition, view.settled, view.end, view.records, view.age_s(now_ms), *rates)
             )
-            stands += standing(
-                view, now_ms, group=pipeline.group, crash_limit=pipeline.crash_limit, address=self._address
-            )
+            stands += standing(view, now_ms, group=pipeline.group, address=self._address)
         return PipelineLag(name, pipeline.group, partitions, self._tokens.per_record(name), stands)
 
 

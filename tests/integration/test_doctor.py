@@ -422,7 +422,6 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "a wrong password for Redis": (redis_with_a_password, "cache.login", 0),
     "a Redis that is full": (full_redis, "cache.unwritable", 0),
     "a Redis that will be full": (full_redis, "cache.eviction", 0),
-    "no address of a Redis": (sets("cache.url=redis://:hunter2/0@r:1/0"), "configuration.refused", 3),
     "an option that Redis' client has not": (sets("cache.url=redis://:hunter2@r:1/0?no_such=1"), "cache.url", 3),
     "a replica of Redis": (replica_of_redis, "cache.unwritable", 0),
     "a Redis without bound": (unbounded_redis, "cache.unbounded", 0),

@@ -14,7 +14,6 @@ from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli import main
 from streamer.config import KafkaConfig, load
-from streamer.core.pipeline.attempts import Note
 from streamer.core.standing import Reason
 from streamer.errors import ConfigurationError, ExitCode
 from streamer.kafka.lag import GroupOffsets
@@ -77,8 +76,8 @@ def test_what_can_not_be_read_is_told_from_the_brokers_alone(kafka: Kafka, topic
     name = f"{topic}.stuck"
     admin = connect(KafkaConfig(bootstrap_servers=kafka.bootstrap_servers))
     admin.create_topics([NewTopic(name, 3), NewTopic(f"{name}.out", 3)])[name].result(30)
-    dead = Note(["a", "b", "c"]).write()
-    settled = [TopicPartition(name, 0, 2), TopicPartition(name, 1, 99), TopicPartition(name, 2, 0, dead)]
+    held = '{"by":["a","b","c"],"at":1,"held":true}'
+    settled = [TopicPartition(name, 0, 2), TopicPartition(name, 1, 99), TopicPartition(name, 2, 0, held)]
     settle(kafka.bootstrap_servers, name, settled)
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": name})
     producer.init_transactions()
@@ -94,7 +93,7 @@ def test_what_can_not_be_read_is_told_from_the_brokers_alone(kafka: Kafka, topic
         f"kafka.bootstrap_servers={kafka.bootstrap_servers}",
         *(f"pipelines.p.{key}={value}" for key, value in {"task": "t", "model": "builtin:null"}.items()),
         *(f"pipelines.p.{key}={value}" for key, value in {"input": name, "output": f"{name}.out"}.items()),
-        *(f"pipelines.p.{key}={value}" for key, value in {"group": name, "crash_limit": "3"}.items()),
+        *(f"pipelines.p.{key}={value}" for key, value in {"group": name}.items()),
     ]
     config = load(None, {}, overrides)
     try:
@@ -106,7 +105,7 @@ def test_what_can_not_be_read_is_told_from_the_brokers_alone(kafka: Kafka, topic
         ((f"{name}.out.dlq", -1), -1, Reason.OUTPUT_MISSING),
         ((name, 0), 2, Reason.OPEN_TRANSACTION),
         ((name, 1), 99, Reason.OFFSET_BEYOND_END),
-        ((name, 2), 0, Reason.HELD),
+        ((name, 2), 1, Reason.HELD),
     ]
     (lag,) = LagWatch(config, ["p"], GroupOffsets(config.kafka), Tokens()).look(time.time())
     assert lag.partitions[0].records == 0  # only the markers of what was aborted

@@ -208,8 +208,6 @@ def test_the_file_is_taken_at_its_word(write: Write) -> None:
         (('output = "reviews.out"', 'output = "o"\nstart = "yesterday"'), "2026-11-24T08:00:00Z"),
         (('output = "reviews.out"', 'output = "o"\nstart = 2026-01-01T00:00:00'), "with its offset"),
         (("[kafka]", '[cache]\nurl = "http://x"\n[kafka]'), "redis://HOST"),
-        (("[kafka]", '[cache]\nurl = "redis://:pa/ss@h:1/0"\n[kafka]'), "of a password as %2F"),
-        (("[kafka]", '[cache]\nurl = "redis://h:port/0"\n[kafka]'), "redis://HOST"),
     ],
 )
 def test_what_does_not_go_together_is_refused(write: Write, change: tuple[str, str], expected: str) -> None:

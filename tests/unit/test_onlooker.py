@@ -5,17 +5,16 @@ from __future__ import annotations
 import pytest
 
 from streamer.core.onlooker import View, missing, standing
-from streamer.core.pipeline.attempts import Note
 from streamer.core.standing import Reason
 
 PLACE = ("in", 0)
 NOW_MS = 1_000_000.0
-DEAD = Note([str(number) for number in range(6)]).write()
+HELD = '{"owner":"d","by":["a","b","c"],"at":4,"until":9,"most":1,"held":true}'
 
 
 def reasons(view: View) -> list[Reason]:
     """Why it stands."""
-    return [one.reason for one in standing(view, NOW_MS, group="g", crash_limit=6, address="k:9092")]
+    return [one.reason for one in standing(view, NOW_MS, group="g", address="k:9092")]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,7 @@ def reasons(view: View) -> list[Reason]:
         (View(PLACE, 2, 10, 10, 40, 40), 8, [Reason.OFFSET_BEYOND_END]),
         (View(PLACE, 0, 0, 0, 40, 40), 0, [Reason.OFFSET_BEYOND_END]),
         (View(PLACE, 0, 10, 10, 4, 4, damage="BAD_MSG"), 6, [Reason.UNREADABLE]),
-        (View(PLACE, 0, 10, 10, 4, 4, note=DEAD, first_ms=1), 6, [Reason.HELD]),
+        (View(PLACE, 0, 10, 10, 4, 4, note=HELD, first_ms=1), 6, [Reason.HELD]),
         (View(PLACE, 0, 10, 10, 4, 4, note='{"by":["a"]}', first_ms=1), 6, []),
         (View(PLACE, 0, 10, 10, 4, 4, note="of another program", first_ms=1), 6, []),
     ],

@@ -37,11 +37,11 @@ def judge(
 
 
 def _standing(view: View, pipeline: PipelineConfig, now_ms: int, address: str) -> Iterator[Finding]:
-    found = standing(view, now_ms, group=pipeline.group, crash_limit=pipeline.crash_limit, address=address)
-    for one in found:
-        may_end = one.reason is Reason.OPEN_TRANSACTION and now_ms - (view.open_ms or 0) < _LONG_TRANSACTION_MS
-        make = warning if may_end else error
+    for one in standing(view, now_ms, group=pipeline.group, address=address):
+        young = one.reason is Reason.OPEN_TRANSACTION and now_ms - (view.open_ms or 0) < _LONG_TRANSACTION_MS
+        passed = one.reason is Reason.OFFSET_BEYOND_END and pipeline.on_out_of_range == "earliest"
         topic, number = one.partition
+        make = warning if young or passed else error
         yield make(f"records.{one.reason}", f"{topic}/{number} at offset {one.offset}", one.what, one.fix)
 
 
