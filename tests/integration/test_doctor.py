@@ -396,6 +396,7 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "another assignor in the group": (member(partition_assignment_strategy="range"), "group.assignor", 3),
     "a group shared with other topics": (member(foreign=True), "group.topics", 3),
     "an alien in the group": (member(client_id="script"), "group.alien", 3),
+    "a copied configuration in the group": (member(client_id="streamer.elsewhere"), "group.output", 3),
     "the slot's owner is alive": (member(group_instance_id="s1"), "group.slot", 3),
     "offsets of another program": (offsets_of_another_program, "group.foreign_offsets", 0),
     "records deleted before they were read": (deleted_before_read, "records.gone", 3),

@@ -61,7 +61,7 @@ CASES = {
     53: "an address that brokers announce and nobody answers at",
     54: "a Redis failover behind one address, and a Redis that takes no keys",
     55: "values in the framing of a schema registry on a pipeline of JSON",
-    56: "pipelines whose results come back as their input",
+    56: "pipelines in a ring, and a copied configuration in the group",
 }
 
 PROMISES = {

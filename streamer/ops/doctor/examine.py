@@ -9,6 +9,7 @@ from streamer.config import Config
 from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.facts import BrokerFacts, CacheFacts, GroupFacts, ModelFacts
+from streamer.core.members import client_of
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
 from streamer.ops.doctor import broker, cache, clock, group, machine, model, pipelines, records, timing, topics
 from streamer.ops.doctor.finding import Finding, error, warning
@@ -109,7 +110,7 @@ def _topics_and_groups(
                 )
             )
         found = cluster.group(pipeline, inputs)
-        client = str(config.kafka.properties.get("client.id", group.CLIENT))
+        client = str(config.kafka.properties.get("client.id", client_of(pipeline.output)))
         findings += group.judge(found, pipeline, client, brokers.address)
         findings += records.judge(found, pipeline, known, now_ms, brokers.address)
         findings += clock.judge(found, now_ms)

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from streamer.config import PipelineConfig
 from streamer.core.facts import GroupFacts
+from streamer.core.members import CLIENT, output_of
 from streamer.ops.doctor.finding import Finding, error, warning
 
 ASSIGNOR = "cooperative-sticky"
-CLIENT = "streamer"
 
 
 def judge(group: GroupFacts, pipeline: PipelineConfig, client: str, address: str) -> Iterator[Finding]:
-    """What is wrong with the group. `client` is the client.id that streamer's own members carry."""
+    """What is wrong with the group. `client` is the client.id that the pipeline's own members carry."""
     where = f"group {group.name}"
     if group.rights is not None and "Read" not in group.rights:
         yield error(
@@ -55,7 +55,15 @@ def _members(group: GroupFacts, pipeline: PipelineConfig, client: str, where: st
                 " the group",
                 "set `group` to another name for one of the two",
             )
-        elif member.client != client:
+        elif (output := output_of(member.client)) and member.client != client:
+            yield error(
+                "group.output",
+                where,
+                f"a member ({who}) writes its results to {output}, not to {pipeline.output}: two configurations share"
+                " the group, and each answers a part of the records",
+                "stop one of the two, or set `group` to another name for it",
+            )
+        elif member.client not in (client, CLIENT):
             yield error(
                 "group.alien",
                 where,
