@@ -57,6 +57,16 @@ _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 # of one leaves OpenSSL's words too, but those pass.
 _TLS, _CUT = "SSL routines", "unexpected eof"
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._NO_OFFSET})
+UNREADABLE = frozenset(
+    {
+        KafkaError._BAD_MSG,
+        KafkaError._BAD_COMPRESSION,
+        KafkaError._UNDERFLOW,
+        KafkaError._NOT_IMPLEMENTED,
+        KafkaError.INVALID_MSG,
+    }
+)
+"""What the client says of a batch that is damaged, or more than it unpacks. It asks for it again for ever."""
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
 

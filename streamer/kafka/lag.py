@@ -23,7 +23,7 @@ from streamer.core.diagnosis import is_framed
 from streamer.core.onlooker import View
 from streamer.core.record import TopicPartition
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import Act, act_on_consumer, answer, is_missing, start_error
+from streamer.kafka.errors import UNREADABLE, Act, act_on_consumer, answer, is_missing, start_error
 from streamer.kafka.settled import settled_offsets
 from streamer.kafka.topics import connect, require
 
@@ -33,17 +33,6 @@ REQUEST_S = 10.0
 _AGAIN_S = 0.2
 _LOADING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
 _UNSUPPORTED = (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE)
-# What the client says of a batch that is damaged, or more than it unpacks; it asks for it again for ever.
-_UNREADABLE = frozenset(
-    {
-        KafkaError._BAD_MSG,
-        KafkaError._BAD_COMPRESSION,
-        KafkaError._UNDERFLOW,
-        KafkaError._NOT_IMPLEMENTED,
-        KafkaError.INVALID_MSG,
-        KafkaError.MSG_SIZE_TOO_LARGE,
-    }
-)
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _NEWEST: OffsetSpec = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
@@ -199,7 +188,7 @@ class GroupOffsets:
                 if error is None:
                     kind, timestamp_ms = message.timestamp()
                     found[place] = _Head(max(timestamp_ms, 0) if kind else 0, framed=_is_framed(message))
-                elif error.code() in _UNREADABLE:
+                elif error.code() in UNREADABLE:
                     found[place] = _Head(damage=error.name().lstrip("_"))
                 elif error.code() != KafkaError._PARTITION_EOF:
                     if act_on_consumer(error) is Act.RETRY and time.monotonic() < deadline:

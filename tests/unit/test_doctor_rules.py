@@ -19,7 +19,7 @@ from streamer.core.facts import (
 )
 from streamer.core.onlooker import View
 from streamer.kafka.inspect import release_of
-from streamer.ops.doctor import broker, cache, machine, model, pipelines, records, timing, topics
+from streamer.ops.doctor import broker, cache, group, machine, model, pipelines, records, timing, topics
 from streamer.ops.doctor.finding import Finding, Severity
 
 PIPELINE = PipelineConfig(
@@ -169,6 +169,14 @@ def test_a_topic_takes_results_or_dead_letters() -> None:
     one = PipelineConfig(task="t", model="m", input=["1"], output="2", dead_letter="1.dlq")
     other = PipelineConfig(task="t", model="m", input=["3"], output="1.dlq", dead_letter="3.dlq")
     assert codes(list(pipelines.judge({"a": one, "b": other}))) == ["pipelines.output!"]
+
+
+def test_a_full_group_lets_nobody_in() -> None:
+    """By the brokers' own bound."""
+    one = GroupFacts("g", members=(MemberFacts("streamer.out", "h", "", frozenset()),))
+    small = replace(BROKER, settings={"group.max.size": "1"})
+    assert codes(list(group.judge(one, PIPELINE, "streamer.out", small))) == ["group.full!"]
+    assert not list(group.judge(one, PIPELINE, "streamer.out", replace(BROKER, settings={"group.max.size": "2"})))
 
 
 def found_of(facts: GroupFacts, pipeline: PipelineConfig = PIPELINE, now_ms: int = 0) -> list[str]:

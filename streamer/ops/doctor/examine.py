@@ -111,7 +111,7 @@ def _topics_and_groups(
             )
         found = cluster.group(pipeline, inputs)
         client = str(config.kafka.properties.get("client.id", client_of(pipeline.output)))
-        findings += group.judge(found, pipeline, client, brokers.address)
+        findings += group.judge(found, pipeline, client, brokers)
         findings += records.judge(found, pipeline, known, now_ms, brokers.address)
         findings += clock.judge(found, now_ms)
         yield Check("group", f"{name}: {_about_group(found)}", findings)

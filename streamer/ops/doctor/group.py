@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamer.config import PipelineConfig
-from streamer.core.facts import GroupFacts
+from streamer.core.facts import BrokerFacts, GroupFacts
 from streamer.core.members import CLIENT, output_of
 from streamer.ops.doctor.finding import Finding, error, warning
 
 ASSIGNOR = "cooperative-sticky"
 
 
-def judge(group: GroupFacts, pipeline: PipelineConfig, client: str, address: str) -> Iterator[Finding]:
+def judge(group: GroupFacts, pipeline: PipelineConfig, client: str, broker: BrokerFacts) -> Iterator[Finding]:
     """What is wrong with the group. `client` is the client.id that the pipeline's own members carry."""
     where = f"group {group.name}"
     if group.rights is not None and "Read" not in group.rights:
@@ -20,8 +20,16 @@ def judge(group: GroupFacts, pipeline: PipelineConfig, client: str, address: str
             "group.rights",
             where,
             "no right to Read the group",
-            f"kafka-acls --bootstrap-server {address} --add --allow-principal User:NAME --operation Read"
+            f"kafka-acls --bootstrap-server {broker.address} --add --allow-principal User:NAME --operation Read"
             f" --group {group.name}",
+        )
+    most = broker.settings.get("group.max.size", "")
+    if most.isdigit() and len(group.members) >= int(most):
+        yield error(
+            "group.full",
+            where,
+            f"it has {len(group.members)} members, and the brokers let no more in (group.max.size)",
+            "run fewer replicas, or raise group.max.size on the brokers",
         )
     yield from _members(group, pipeline, client, where)
     foreign = sorted({topic for topic, _ in group.settled} - set(pipeline.input))
