@@ -63,6 +63,16 @@ class GroupFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RunningFacts:
+    """A pipeline that runs on this cluster, of whatever configuration: its group, what it reads and where its results
+    go."""
+
+    group: str
+    inputs: frozenset[str]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClientTimes:
     """What the Kafka clients of a pipeline are told, in ms. `transaction` is None without transactions."""
 

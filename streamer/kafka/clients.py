@@ -172,6 +172,7 @@ def reader_properties(kafka: KafkaConfig, *, queued_mb: int = 32) -> Properties:
         **_CONSUMER_LAW,
         "group.id": "streamer.reader",
         "auto.offset.reset": "earliest",
+        "max.poll.interval.ms": 86_400_000,  # of no use here, and refused where it is below the session's time
         "queued.max.messages.kbytes": queued_mb * 1000,
         "enable.partition.eof": False,
         "allow.auto.create.topics": False,

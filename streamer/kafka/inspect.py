@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import ConsumerGroupState, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from streamer.config_fields import Config, KafkaConfig, PipelineConfig
-from streamer.core.facts import BrokerFacts, ClientTimes, GroupFacts, MemberFacts, TopicFacts
+from streamer.core.facts import BrokerFacts, ClientTimes, GroupFacts, MemberFacts, RunningFacts, TopicFacts
+from streamer.core.members import output_of
 from streamer.errors import StreamerError
 from streamer.kafka import topics as kafka_topics
 from streamer.kafka.announced import announced, silent
@@ -23,6 +24,7 @@ from streamer.kafka.slots import SlotTakenError, take_slot
 
 REQUEST_S = 10.0
 _CONNECT_S = 3.0
+_MOST_GROUPS = 500
 _VERSIONS_WITHIN_S = 3.0
 _API = re.compile(r"ApiKey \S+ \((\d+)\) Versions (\d+)\.\.(\d+)")
 # Requests by number (kafka.apache.org/protocol): TxnOffsetCommit 3 came with KIP-447, DescribeCluster and
@@ -126,9 +128,7 @@ class ClusterInspector:
                     client=member.client_id or "",
                     host=(member.host or "").lstrip("/"),
                     slot=member.group_instance_id or "",
-                    topics=frozenset(
-                        each.topic for each in (member.assignment.topic_partitions if member.assignment else ())
-                    ),
+                    topics=_topics(member),
                 )
                 for member in description.members
             ),
@@ -138,6 +138,25 @@ class ClusterInspector:
             written=sum(self._offsets.ends(outputs).values()),
             newest_ms=self._offsets.newest_ms(view.partition for view in views),
         )
+
+    def running(self) -> list[RunningFacts]:
+        """The pipelines that run on this cluster, as far as we may see. Of a large cluster the first `_MOST_GROUPS`."""
+        found: set[RunningFacts] = set()
+        try:
+            listed = answer(self._admin.list_consumer_groups(states={ConsumerGroupState.STABLE}), REQUEST_S)
+            names = sorted(each.group_id for each in listed.valid)[:_MOST_GROUPS]
+            asked = self._admin.describe_consumer_groups(names, request_timeout=REQUEST_S) if names else {}
+        except KafkaException:
+            return []
+        for name, future in asked.items():
+            try:
+                description = answer(future, REQUEST_S)
+            except KafkaException:
+                continue
+            outputs = {output_of(member.client_id or "") for member in description.members}
+            topics = frozenset(topic for member in description.members for topic in _topics(member))
+            found |= {RunningFacts(name, topics, output) for output in outputs if output}
+        return sorted(found, key=lambda one: (one.group, one.output))
 
     def _description(self, name: str) -> Any:
         try:
@@ -204,6 +223,11 @@ def release_of(spoken: dict[int, tuple[int, int]]) -> tuple[int, int]:
     if _LIST_TRANSACTIONS in spoken:
         return 3, 0
     return (2, 8) if _DESCRIBE_CLUSTER in spoken else (2, 5)
+
+
+def _topics(member: Any) -> frozenset[str]:
+    """What a member of a group reads."""
+    return frozenset(each.topic for each in (member.assignment.topic_partitions if member.assignment else ()))
 
 
 def _rights(operations: list[Any] | None) -> frozenset[str] | None:

@@ -327,6 +327,11 @@ def member(foreign: bool = False, **properties: str) -> Plant:
     return plant
 
 
+def ring_with_a_running_pipeline(bed: Bed) -> list[str]:
+    bed.member("out", f"doctor-{uuid4().hex[:8]}", client_id="streamer.in")
+    return []
+
+
 def offsets_of_another_program(bed: Bed) -> list[str]:
     topic = bed.topic()
     settle(bed.address, topic, [TopicPartition(topic, 0, 0)])
@@ -382,6 +387,7 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "an unknown property": (sets("kafka.properties.no.such=1"), "property.refused", 3),
     "dead letters into the input": (sets("pipelines.p.dead_letter=in"), "configuration.refused", 3),
     "two pipelines in a ring": (second_pipeline(input="out", output="in"), "configuration.refused", 3),
+    "a ring with a running pipeline": (ring_with_a_running_pipeline, "pipelines.loop", 3),
     "two pipelines on one output": (second_pipeline(input="in", output="out"), "pipelines.output", 0),
     "a missing topic": (sets("pipelines.p.output=not-there"), "topic.missing", 3),
     "too few partitions": (few_partitions, "topic.partitions", 3),

@@ -15,6 +15,7 @@ from streamer.core.facts import (
     MachineFacts,
     MemberFacts,
     ModelFacts,
+    RunningFacts,
     TopicFacts,
 )
 from streamer.core.onlooker import View
@@ -169,6 +170,18 @@ def test_a_topic_takes_results_or_dead_letters() -> None:
     one = PipelineConfig(task="t", model="m", input=["1"], output="2", dead_letter="1.dlq")
     other = PipelineConfig(task="t", model="m", input=["3"], output="1.dlq", dead_letter="3.dlq")
     assert codes(list(pipelines.judge({"a": one, "b": other}))) == ["pipelines.output!"]
+
+
+@pytest.mark.case(56)
+def test_a_ring_with_running_pipelines_is_found() -> None:
+    """Of other configurations, however many: by what they read and write. Our own replicas and a row make none."""
+    one = RunningFacts("one", frozenset({"out"}), "1")
+    other, replica = RunningFacts("other", frozenset({"1", "x"}), "in"), RunningFacts("g", frozenset({"in"}), "out")
+    (found,) = pipelines.judge_running("p", PIPELINE, [other, one, replica])
+    assert "pipeline p → group one → group other → pipeline p" in found.what
+    assert not list(pipelines.judge_running("p", PIPELINE, [one, replica]))
+    letters = RunningFacts("letters", frozenset({"out.dlq"}), "in")
+    assert codes(list(pipelines.judge_running("p", PIPELINE, [letters]))) == ["pipelines.loop!"]
 
 
 def test_a_full_group_lets_nobody_in() -> None:

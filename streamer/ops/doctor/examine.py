@@ -96,6 +96,7 @@ def _topics_and_groups(
             continue
         findings.append(finding)
     yield Check("topics", f"{len(known)} of {len(set(wanted))} there", findings)
+    running = cluster.running()
     for name in names:
         pipeline = config.pipelines[name]
         inputs = [topic for topic in pipeline.input if topic in known]
@@ -114,6 +115,7 @@ def _topics_and_groups(
         findings += group.judge(found, pipeline, client, brokers)
         findings += records.judge(found, pipeline, known, now_ms, brokers.address)
         findings += clock.judge(found, now_ms)
+        findings += pipelines.judge_running(name, pipeline, running)
         yield Check("group", f"{name}: {_about_group(found)}", findings)
 
 

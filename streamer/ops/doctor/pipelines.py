@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from streamer.config import PipelineConfig
+from streamer.core.facts import RunningFacts
 from streamer.ops.doctor.finding import Finding, error, warning
 
 
@@ -28,3 +29,25 @@ def judge(pipelines: Mapping[str, PipelineConfig]) -> Iterator[Finding]:
                     f"{topic} takes the results of one and the dead letters of the other",
                     "name another topic for one of the two",
                 )
+
+
+def judge_running(name: str, pipeline: PipelineConfig, running: Sequence[RunningFacts]) -> Iterator[Finding]:
+    """Rings with pipelines of other configurations, found by what their members say. Those of one configuration are
+    refused with it."""
+    ways = {topic: [f"pipeline {name}"] for topic in (pipeline.output, pipeline.dead_letter)}
+    waiting = list(ways)
+    while waiting:
+        topic = waiting.pop()
+        if topic in pipeline.input:
+            ring = " → ".join([*ways[topic], f"pipeline {name}"])
+            yield error(
+                "pipelines.loop",
+                f"pipeline {name}",
+                f"its results or dead letters come back as its input ({ring}): events go round for ever",
+                "let one of them read or write another topic",
+            )
+            return
+        for other in running:
+            if topic in other.inputs and other.group != pipeline.group and other.output not in ways:
+                ways[other.output] = [*ways[topic], f"group {other.group}"]
+                waiting.append(other.output)

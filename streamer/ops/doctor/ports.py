@@ -14,6 +14,7 @@ from streamer.core.facts import (
     GroupFacts,
     MachineFacts,
     ModelFacts,
+    RunningFacts,
     TopicFacts,
 )
 
@@ -48,6 +49,10 @@ class Cluster(Protocol):
 
     def group(self, pipeline: PipelineConfig, topics: Iterable[str]) -> GroupFacts:
         """A pipeline's group, and where it has come in these topics."""
+        ...
+
+    def running(self) -> Sequence[RunningFacts]:
+        """The pipelines that run on this cluster, as far as we may see."""
         ...
 
 
