@@ -113,12 +113,12 @@ def standing(view: View, now_ms: float, *, group: str, address: str) -> Iterator
         )
     age_ms = None if view.open_ms is None else now_ms - view.open_ms
     if view.end < view.high and (age_ms is None or not view.open_ms or age_ms > OPEN_TRANSACTION_MS):
-        since = f" {age_ms / 1000:,.0f} s ago" if age_ms and view.open_ms else ""
+        age = f" (its first record is {age_ms / 1000:,.0f} s old)" if age_ms and view.open_ms else ""
         yield Standing(
             view.partition,
             view.end,
             Reason.OPEN_TRANSACTION,
-            f"a producer opened a transaction there{since} and has not ended it: {view.high - view.end:,} records from"
+            f"a producer has opened a transaction there and not ended it{age}: {view.high - view.end:,} records from"
             " there on can't be read",
             f"end that producer; if it is gone, run kafka-transactions {tools} abort --topic {topic}"
             f" --partition {number} --start-offset {view.end}",

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from streamer.config_fields import KafkaConfig, start_time_ms
 from streamer.core.diagnosis import is_framed
-from streamer.core.onlooker import View
+from streamer.core.onlooker import OPEN_TRANSACTION_MS, View
 from streamer.core.record import TopicPartition
 from streamer.kafka.clients import make_consumer, reader_properties
 from streamer.kafka.errors import UNREADABLE, Act, act_on_consumer, answer, is_missing, start_error
@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 REQUEST_S = 10.0
 _AGAIN_S = 0.2
+_MOVES_WITHIN_S = 1.0
 _LOADING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
 _UNSUPPORTED = (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE)
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -89,8 +90,12 @@ class GroupOffsets:
 
     def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         """All partitions of these topics."""
+        wanted = list(topics)
+        counts = self.counts(wanted)
         return [
-            (topic, number) for topic in topics for number in range(require(self._admin, self._kafka, topic).partitions)
+            (topic, number)
+            for topic in wanted
+            for number in range(counts.get(topic) or require(self._admin, self._kafka, topic).partitions)
         ]
 
     def views(self, group: str, topics: Iterable[str], start: str) -> list[View]:
@@ -111,7 +116,7 @@ class GroupOffsets:
             found_at = self._offsets(fresh, OffsetSpec.for_timestamp(time_ms))
             starts |= {each: found_at[each].offset if found_at[each].offset >= 0 else ends[each] for each in fresh}
         heads = self._first({each: at for each, at in starts.items() if at < ends[each]})
-        opened = self._first({each: ends[each] for each in places if ends[each] < highs[each]}, open_too=True)
+        opened = self._opened({each: ends[each] for each in places if ends[each] < highs[each]})
         views = []
         for each in places:
             known, head, written = settled.get(each), heads.get(each), opened.get(each)
@@ -120,7 +125,7 @@ class GroupOffsets:
                     partition=each,
                     earliest=earliest[each],
                     end=ends[each],
-                    high=highs[each],
+                    high=highs[each] if written else ends[each],
                     start=starts[each],
                     settled=known.offset if known else None,
                     note=(known.metadata or "") if known else "",
@@ -198,6 +203,19 @@ class GroupOffsets:
                 consumer.incremental_unassign([KafkaPartition(*place)])
         finally:
             consumer.close()
+        return found
+
+    def _opened(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, _Head]:
+        """The first record of the transaction that is open at each of these ends; no entry where there is but a marker.
+        Where the end moves, it was a younger one than its record's timestamp says, which producers choose as they like.
+        """
+        found = self._first(ends, open_too=True)
+        now_ms = int(time.time() * 1000)
+        old = [each for each, head in found.items() if head.written_ms < now_ms - OPEN_TRANSACTION_MS]
+        if old:
+            time.sleep(_MOVES_WITHIN_S)
+            later = self.ends(old)
+            found |= {each: _Head(now_ms) for each in old if later[each] != ends[each]}
         return found
 
     def _committed(self, group: str, places: list[TopicPartition]) -> list[KafkaPartition]:

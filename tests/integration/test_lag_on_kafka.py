@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli import main
 from streamer.config import KafkaConfig, load
+from streamer.core.onlooker import standing
 from streamer.core.standing import Reason
 from streamer.errors import ConfigurationError, ExitCode
 from streamer.kafka.lag import GroupOffsets
@@ -140,6 +142,39 @@ group = "{topic}"
     assert f"{topic}.out stands (output_missing): the topic does not exist; run `streamer topics create`" in " ".join(
         shown.split()
     )
+
+
+def test_a_producer_that_commits_is_not_said_to_hold_readers_up(kafka: Kafka, topic: str) -> None:
+    """Whatever timestamps its records have: transactions that come and go leave nothing behind."""
+    name = f"{topic}.busy"
+    config = KafkaConfig(bootstrap_servers=kafka.bootstrap_servers)
+    admin = connect(config)
+    admin.create_topics([NewTopic(name, 1)])[name].result(30)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": name})
+    producer.init_transactions()
+    ending = threading.Event()
+
+    def write() -> None:
+        while not ending.is_set():
+            producer.begin_transaction()
+            producer.produce(name, b"x", timestamp=1_000_000_000_000)
+            producer.flush()
+            time.sleep(0.05)
+            producer.commit_transaction()
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    offsets = GroupOffsets(config)
+    seen = []
+    try:
+        deadline = time.monotonic() + 60
+        while not any(view.high > view.end for view in seen):
+            assert time.monotonic() < deadline
+            seen += offsets.views(name, [name], "earliest")
+    finally:
+        ending.set()
+        writing.join()
+    assert [one for view in seen for one in standing(view, time.time() * 1000, group="g", address="a")] == []
 
 
 def test_a_missing_input_is_named(kafka: Kafka, topic: str) -> None:

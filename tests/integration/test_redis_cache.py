@@ -414,6 +414,11 @@ def test_why_a_server_takes_no_keys_is_in_its_own_word(server: RedisServer) -> N
     server.client.config_set("maxmemory", 0)
     server.command("REPLICAOF", "127.0.0.1", 1)
     assert inspect(config).unwritable == "READONLY"
+    impostor = Impostor(lambda request: iter([b"-LOADING Redis is loading the dataset in memory\r\n"]))
+    try:
+        assert inspect(CacheConfig(url=impostor.url, key_file="none")).failure == "LOADING"
+    finally:
+        impostor.close()
 
 
 @pytest.mark.case(33)
