@@ -50,7 +50,8 @@ class MemberFacts:
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
     """A pipeline's group: its members, and where it has come, in all topics (`settled`) and in the pipeline's inputs
-    (`views`). `written` is how many offsets the pipeline's output topic has ever had."""
+    (`views`). `owned` are the partitions that a member has, None while they move. `written` is how many offsets the
+    pipeline's output topic has ever had."""
 
     name: str
     assignor: str = ""
@@ -58,6 +59,7 @@ class GroupFacts:
     rights: frozenset[str] | None = None
     settled: Mapping[TopicPartition, int] = field(default_factory=dict)
     views: tuple[View, ...] = ()
+    owned: frozenset[TopicPartition] | None = None
     written: int = 0
     newest_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
 

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # t
 from streamer.config_fields import Config, KafkaConfig, PipelineConfig
 from streamer.core.facts import BrokerFacts, ClientTimes, GroupFacts, MemberFacts, RunningFacts, TopicFacts
 from streamer.core.members import output_of
+from streamer.core.record import TopicPartition
 from streamer.errors import StreamerError
 from streamer.kafka import topics as kafka_topics
 from streamer.kafka.announced import announced, silent
@@ -117,6 +118,7 @@ class ClusterInspector:
         """A pipeline's group, and where it has come in those of these topics that exist."""
         name = pipeline.group
         description = self._description(name)
+        stable = description.state == ConsumerGroupState.STABLE
         counts = self._offsets.counts([*pipeline.input, pipeline.output])
         inputs = [topic for topic in topics if counts.get(topic)]
         outputs = [(pipeline.output, number) for number in range(counts.get(pipeline.output, 0))]
@@ -128,13 +130,14 @@ class ClusterInspector:
                     client=member.client_id or "",
                     host=(member.host or "").lstrip("/"),
                     slot=member.group_instance_id or "",
-                    topics=_topics(member),
+                    topics=frozenset(topic for topic, _ in _partitions(member)),
                 )
                 for member in description.members
             ),
             rights=_rights(description.authorized_operations),
             settled=self._offsets.committed(name),
             views=tuple(views := self._offsets.views(name, inputs, pipeline.start)),
+            owned=frozenset().union(*map(_partitions, description.members)) if stable else None,
             written=sum(self._offsets.ends(outputs).values()),
             newest_ms=self._offsets.newest_ms(view.partition for view in views),
         )
@@ -154,7 +157,7 @@ class ClusterInspector:
             except KafkaException:
                 continue
             outputs = {output_of(member.client_id or "") for member in description.members}
-            topics = frozenset(topic for member in description.members for topic in _topics(member))
+            topics = frozenset(topic for member in description.members for topic, _ in _partitions(member))
             found |= {RunningFacts(name, topics, output) for output in outputs if output}
         return sorted(found, key=lambda one: (one.group, one.output))
 
@@ -225,9 +228,9 @@ def release_of(spoken: dict[int, tuple[int, int]]) -> tuple[int, int]:
     return (2, 8) if _DESCRIBE_CLUSTER in spoken else (2, 5)
 
 
-def _topics(member: Any) -> frozenset[str]:
+def _partitions(member: Any) -> set[TopicPartition]:
     """What a member of a group reads."""
-    return frozenset(each.topic for each in (member.assignment.topic_partitions if member.assignment else ()))
+    return {(one.topic, one.partition) for one in (member.assignment.topic_partitions if member.assignment else ())}
 
 
 def _rights(operations: list[Any] | None) -> frozenset[str] | None:

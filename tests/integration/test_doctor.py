@@ -25,6 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     ResourcePatternType,
     ResourceType,
@@ -327,6 +328,16 @@ def member(foreign: bool = False, **properties: str) -> Plant:
     return plant
 
 
+def partition_that_nobody_reads(bed: Bed) -> list[str]:
+    topic = bed.topic(1)
+    bed.member(topic, topic)
+    bed.admin.create_partitions([NewPartitions(topic, 2)])[topic].result(30)
+    producer = Producer({"bootstrap.servers": bed.address})
+    producer.produce(topic, b"{}", partition=1)
+    assert producer.flush(30) == 0
+    return on(topic)
+
+
 def ring_with_a_running_pipeline(bed: Bed) -> list[str]:
     bed.member("out", f"doctor-{uuid4().hex[:8]}", client_id="streamer.in")
     return []
@@ -387,6 +398,7 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "an unknown property": (sets("kafka.properties.no.such=1"), "property.refused", 3),
     "dead letters into the input": (sets("pipelines.p.dead_letter=in"), "configuration.refused", 3),
     "two pipelines in a ring": (second_pipeline(input="out", output="in"), "configuration.refused", 3),
+    "a partition that nobody reads": (partition_that_nobody_reads, "records.unowned", 0),
     "a ring with a running pipeline": (ring_with_a_running_pipeline, "pipelines.loop", 3),
     "two pipelines on one output": (second_pipeline(input="in", output="out"), "pipelines.output", 0),
     "a missing topic": (sets("pipelines.p.output=not-there"), "topic.missing", 3),

@@ -213,6 +213,15 @@ def test_an_open_transaction_is_an_error_once_it_is_old() -> None:
     assert found_of(waiting, now_ms=200_000) == ["records.open_transaction!"]
 
 
+def test_a_partition_that_nobody_reads_is_named() -> None:
+    """Where it has records, and while none move between members."""
+    waiting = View(("in", 0), 0, 10, 10, 4, 4, first_ms=1)
+    assert found_of(GroupFacts("g", views=(waiting,), owned=frozenset())) == ["records.unowned"]
+    assert found_of(GroupFacts("g", views=(waiting,), owned=frozenset({("in", 0)}))) == []
+    assert found_of(GroupFacts("g", views=(waiting,))) == []
+    assert found_of(GroupFacts("g", views=(View(("in", 0), 0, 4, 4, 4, 4),), owned=frozenset())) == []
+
+
 def test_a_framed_record_is_told_before_it_becomes_a_dead_letter() -> None:
     """By the first that waits."""
     assert found_of(GroupFacts("g", views=(View(("in", 0), 0, 10, 10, 4, 4, framed=True),))) == ["records.framed"]

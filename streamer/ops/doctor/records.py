@@ -20,6 +20,14 @@ def judge(
     """What is wrong with the records that this pipeline is to read."""
     for view in group.views:
         yield from _standing(view, pipeline, now_ms, address)
+        if group.owned is not None and view.partition not in group.owned and view.records:
+            yield warning(
+                "records.unowned",
+                f"{view.partition[0]}/{view.partition[1]}",
+                f"{view.records:,} records wait, and no member of the group reads that partition: it is new, or was"
+                " given to nobody",
+                "wait for topic.metadata.refresh.interval.ms (5 minutes), or restart one of the members",
+            )
         if view.framed:
             yield warning(
                 "records.framed",
