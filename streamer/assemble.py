@@ -106,10 +106,16 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
         watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, inbox.put)
         signals = Signals(metrics, (source.standing, sink.standing))
         closers: list[Callable[[float], None]] = []
-        if pipeline_config.static_membership:
-            watch = OrphanWatch(source, config.kafka, pipeline_config.group, pipeline_config.input)
-            source.on_joining = watch.start
-            closers.append(watch.close)
+        watch = OrphanWatch(
+            source,
+            config.kafka,
+            pipeline_config.group,
+            pipeline_config.input,
+            output=pipeline_config.output,
+            dynamic=not pipeline_config.static_membership,
+        )
+        source.on_joining = watch.start
+        closers.append(watch.close)
         tracer = _make_tracer(config, name, slot, metrics, closers)
         adapters = Adapters(source, sink, pool, cache, (meter, watchdog, signals, *([tracer] if tracer else [])))
         undo.pop_all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from urllib.parse import urlsplit
 
@@ -21,6 +21,12 @@ def cross_check(config: Config) -> Iterator[Problem]:
     for name, pipeline in config.pipelines.items():
         for field, text in _check_pipeline(config, pipeline):
             yield ("pipelines", name, field), text
+    for ring in _rings(config.pipelines):
+        yield (
+            ("pipelines", ring[0]),
+            f"its results or dead letters come back as its input ({' → '.join([*ring, ring[0]])}), so events go round"
+            " for ever; let one of these pipelines read or write another topic",
+        )
     for (one, first), (other, second) in combinations(config.pipelines.items(), 2):
         if first.group == second.group:
             text = f"the group {second.group} is also pipeline {one}'s, so each would get a part of the records"
@@ -61,6 +67,27 @@ def _check_pipeline(config: Config, pipeline: PipelineConfig) -> Iterator[tuple[
             "start",
             "write earliest, latest, or a time with its offset such as 2026-11-24T08:00:00Z",
         )
+
+
+def _rings(pipelines: Mapping[str, PipelineConfig]) -> Iterator[list[str]]:
+    """Rings of two and more pipelines, each named once, from its first member in the configuration's order."""
+    after = {
+        name: [
+            other for other, reader in pipelines.items() if {pipeline.output, pipeline.dead_letter} & set(reader.input)
+        ]
+        for name, pipeline in pipelines.items()
+    }
+    order = {name: number for number, name in enumerate(pipelines)}
+
+    def walk(path: list[str]) -> Iterator[list[str]]:
+        for following in after[path[-1]]:
+            if following == path[0] and len(path) > 1:
+                yield path
+            elif following not in path and order[following] > order[path[0]]:
+                yield from walk([*path, following])
+
+    for name in pipelines:
+        yield from walk([name])
 
 
 def _check_url(url: str) -> Iterator[Problem]:

@@ -9,7 +9,12 @@ from typing import Any
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
     NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
 )
@@ -20,6 +25,14 @@ from streamer.config import CacheConfig
 from streamer.core.facts import CacheFacts
 
 _KEY = KEY_PREFIX + b"doctor"
+# The library takes these words off the message.
+_WORDS = {
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    BusyLoadingError: "LOADING",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+}
 
 
 def inspect(config: CacheConfig) -> CacheFacts:
@@ -71,5 +84,8 @@ def _inspect_redis(url: str) -> CacheFacts:
 
 def _word(error: Exception) -> str:
     """Redis' own word for it (OOM, READONLY …), else the kind of error: messages may quote what was sent."""
+    for kind, word in _WORDS.items():
+        if isinstance(error, kind):
+            return word
     first = str(error).partition(" ")[0]
     return first if isinstance(error, ResponseError) and first.isupper() else type(error).__name__

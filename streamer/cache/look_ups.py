@@ -125,8 +125,9 @@ class LookUps:
             absent = values.count(None)
         except Exception as error:  # whatever library, server or wire come up with is an outage
             failure = error
-            if not isinstance(error, ResponseError):
-                self._gate.hang_up()  # what else may lie in this connection's buffers belongs to nobody
+            # What else may lie in this connection's buffers belongs to nobody. And behind one address another server
+            # may have taken over from the one that refuses.
+            self._gate.hang_up()
         with self._lock:
             self._asked = None
             in_time = look_up is None or self._open.pop(look_up.number, None) is not None

@@ -86,8 +86,8 @@ class Stores:
                 self._gate.succeeded()
                 counts[CacheEvent.STORED] += len(chunk)
             except Exception as error:  # as with look-ups: an outage
-                if not isinstance(error, ResponseError):
-                    self._gate.hang_up()
+                self._gate.hang_up()
+                self._silent = None  # who answers next may be another server
                 self._gate.failed(error)
                 counts[CacheEvent.STORE_FAILED] += len(chunk)
         counts[CacheEvent.STORE_DROPPED] = len(entries) - sum(counts.values())

@@ -39,9 +39,13 @@ def lag(config: Config, names: tuple[str, ...], watch: bool, every_s: float, as_
     \b
     settled  the offset up to which everything is settled; - before the first settle
     end      the offset after the last committed record
-    behind   records not settled, and the age of the first of them
+    behind   records not settled, and the age of the first of them; those of open transactions count
     in, out  records a second that arrive and that are settled
     drain    how long settling what waits now takes at the rate of now; ? while nothing is settled
+
+    Under the table stands what keeps a partition from being answered, as far as the brokers alone tell, and how to fix
+    it: an open transaction on the input, a batch that can't be read, a committed offset beyond the log's end, a missing
+    topic or partition, a partition that is held.
 
     A running pipeline serves the same on /metrics: streamer_lag_records, streamer_lag_seconds and
     streamer_drain_seconds. For KEDA, deploy/keda/scaledobject.yaml scales on two of these signals: its kafka
@@ -103,6 +107,17 @@ def described(lag: PipelineLag) -> dict[str, Any]:
             {**{name: _rounded(value) for name, value in asdict(each).items()}, "drain_s": _rounded(each.drain_s)}
             for each in lag.partitions
         ],
+        "standing": [
+            {
+                "topic": each.partition[0],
+                "partition": each.partition[1],
+                "offset": each.offset,
+                "reason": each.reason,
+                "what": each.what,
+                "fix": each.fix,
+            }
+            for each in lag.standing
+        ],
     }
 
 
@@ -133,10 +148,12 @@ def table(found: list[PipelineLag]) -> Group:
             grid.add_column(heading, justify="right", footer=total)
         for row in rows:
             grid.add_row(*row)
-        colour = "green" if not lag.records else "yellow" if lag.caught_up_s is not None else "red"
+        falls = lag.standing or (lag.records and lag.caught_up_s is None)
+        colour = "red" if falls else "yellow" if lag.records else "green"
         parts += [
             Text.assemble((lag.pipeline, "bold"), ("  group ", "dim"), lag.group, "  ", (trend(lag), colour)),
             grid,
+            *(Text(str(each), style="red") for each in lag.standing),
         ]
     return Group(*parts)
 
@@ -144,9 +161,11 @@ def table(found: list[PipelineLag]) -> Group:
 def trend(lag: PipelineLag) -> str:
     """Where it goes, in a few words."""
     tokens = "" if lag.tokens is None else f", about {lag.tokens:,.0f} tokens"
-    if not lag.records:
+    if not lag.records and not lag.standing:
         return "caught up"
     behind = f"{lag.records:,} behind{tokens}"
+    if lag.standing:
+        return f"{behind}: stuck ({', '.join(sorted({each.reason for each in lag.standing}))})"
     if lag.rate_in is None or lag.rate_out is None:
         return behind
     if lag.rate_out == 0:

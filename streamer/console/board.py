@@ -54,7 +54,7 @@ def judge(situation: Situation, *, reached: bool, now_ms: int) -> tuple[str, str
     |---|---|
     | unknown | the brokers are away, or nothing tells of it |
     | not ready | a driver says so |
-    | standing | records wait, and nothing was settled for half a minute |
+    | standing | a partition can't go on, or records wait and nothing was settled for half a minute |
     | settling | outcomes came in the last ten seconds |
     | waiting | records wait, and something was settled within half a minute |
     | idle | nothing waits |
@@ -64,10 +64,12 @@ def judge(situation: Situation, *, reached: bool, now_ms: int) -> tuple[str, str
     unready = [reason for replica, _ in situation.replicas if replica.ready is False for reason in replica.reasons]
     if unready:
         return "not ready", "; ".join(dict.fromkeys(unready))
+    lag = situation.lag
+    if isinstance(lag, PipelineLag) and lag.standing:
+        return "standing", "; ".join(map(str, lag.standing))
     now = situation.series.now(now_ms)
     if now is not None and now["settle_records"] is not None:
         return "settling", ""
-    lag = situation.lag
     waiting = lag.records if isinstance(lag, PipelineLag) else None
     last_ms = situation.series.last_ms
     if waiting and situation.series.known_ms is not None:

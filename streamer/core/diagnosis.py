@@ -10,6 +10,7 @@ from streamer.errors import Code, DataFailure
 MAX_ID_CHARS = 256
 
 _BOM = b"\xef\xbb\xbf"
+_FRAME_BYTES = 5
 _MAX_INTEGER_DIGITS = 4_300  # more is a ValueError in Python, and refused by msgspec
 _NOT_FINITE = float("inf")
 
@@ -20,6 +21,12 @@ def diagnose(value: bytes, where: str = "$") -> DataFailure:
         return DataFailure(
             Code.DECODE_JSON,
             "The value starts with a byte order mark: write UTF-8 without BOM.",
+        )
+    if is_framed(value):
+        return DataFailure(
+            Code.DECODE_JSON,
+            "The value starts with a zero byte, as the serializers of a schema registry frame it (a zero, the schema's"
+            " id, the data): send plain JSON, with a serializer of strings or bytes.",
         )
     try:
         text = value.decode()
@@ -46,6 +53,11 @@ def diagnose(value: bytes, where: str = "$") -> DataFailure:
             f'{where} is {_kind(body)}, not an object: send {{"text": "..."}}, or text/plain.',
         )
     return _diagnose_object(body, where)
+
+
+def is_framed(value: bytes) -> bool:
+    """Whether it looks like what serializers of a schema registry write: a zero, a schema's id in 4 bytes, the data."""
+    return value.startswith(b"\0") and len(value) > _FRAME_BYTES
 
 
 def not_utf8(byte: int) -> DataFailure:

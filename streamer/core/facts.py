@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from streamer.core.onlooker import View
 from streamer.core.record import TopicPartition
 
 
@@ -48,17 +49,29 @@ class MemberFacts:
 
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
-    """A pipeline's group: its members, and where it has come. `first_ms` is when the first record that is not settled
-    was written."""
+    """A pipeline's group: its members, and where it has come, in all topics (`settled`) and in the pipeline's inputs
+    (`views`). `owned` are the partitions that a member has, None while they move. `written` is how many offsets the
+    pipeline's output topic has ever had."""
 
     name: str
     assignor: str = ""
     members: tuple[MemberFacts, ...] = ()
     rights: frozenset[str] | None = None
     settled: Mapping[TopicPartition, int] = field(default_factory=dict)
-    earliest: Mapping[TopicPartition, int] = field(default_factory=dict)
-    first_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
+    views: tuple[View, ...] = ()
+    owned: frozenset[TopicPartition] | None = None
+    written: int = 0
     newest_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningFacts:
+    """A pipeline that runs on this cluster, of whatever configuration: its group, what it reads and where its results
+    go."""
+
+    group: str
+    inputs: frozenset[str]
+    output: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from streamer.config_fields import KafkaConfig, PipelineConfig
 from streamer.config_properties import HIDDEN, is_harmless, property_text
+from streamer.core.members import CLIENT, client_of
 from streamer.cores import everywhere
 from streamer.errors import ConfigurationError
 
@@ -48,7 +49,7 @@ _log.addFilter(_OnlyNews())
 
 # For every client. Reconnecting soon after an outage costs little; 10 s between attempts is librdkafka's default.
 _COMMON: Properties = {
-    "client.id": "streamer",
+    "client.id": CLIENT,
     "reconnect.backoff.max.ms": 2000,
     "socket.nagle.disable": True,
 }
@@ -89,6 +90,7 @@ def consumer_properties(kafka: KafkaConfig, pipeline: PipelineConfig, slot: str)
     defaults: Properties = {
         **_FAST_RETRY,
         **_FAST_FETCH,
+        "client.id": client_of(pipeline.output),
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 1_000,
         "max.poll.interval.ms": 300_000,
@@ -170,6 +172,7 @@ def reader_properties(kafka: KafkaConfig, *, queued_mb: int = 32) -> Properties:
         **_CONSUMER_LAW,
         "group.id": "streamer.reader",
         "auto.offset.reset": "earliest",
+        "max.poll.interval.ms": 86_400_000,  # of no use here, and refused where it is below the session's time
         "queued.max.messages.kbytes": queued_mb * 1000,
         "enable.partition.eof": False,
         "allow.auto.create.topics": False,

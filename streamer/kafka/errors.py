@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from enum import StrEnum
 from typing import TypeVar
@@ -9,6 +10,7 @@ from typing import TypeVar
 from confluent_kafka import KafkaError, KafkaException
 
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
+from streamer.kafka.announced import unreachable
 
 T = TypeVar("T")
 
@@ -55,6 +57,16 @@ _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 # of one leaves OpenSSL's words too, but those pass.
 _TLS, _CUT = "SSL routines", "unexpected eof"
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._NO_OFFSET})
+UNREADABLE = frozenset(
+    {
+        KafkaError._BAD_MSG,
+        KafkaError._BAD_COMPRESSION,
+        KafkaError._UNDERFLOW,
+        KafkaError._NOT_IMPLEMENTED,
+        KafkaError.INVALID_MSG,
+    }
+)
+"""What the client says of a batch that is damaged, or more than it unpacks. It asks for it again for ever."""
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
 
@@ -72,21 +84,29 @@ class Act(StrEnum):
 
 
 def answer(future: Future[T], timeout_s: float | None = None) -> T:
-    """An admin request's result. Raises KafkaException, as a copy of the one in the future.
+    """An admin request's result. Raises KafkaException, as a copy of the one in the future, or for a time-out.
 
     A future's own exception would take the frames on its way up with it, and those hold the future and the client: a
     cycle. The garbage collector would then destroy the client in whatever thread it happens to run, and librdkafka
     aborts the process when that is one of its own (seen with 2.16.1).
     """
-    error = future.exception(timeout_s)
+    try:
+        error = future.exception(timeout_s)
+    except TimeoutError:  # ours may be over before the client's
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer in {timeout_s:g} s")) from None
     if isinstance(error, KafkaException):
         raise KafkaException(*error.args)
-    return future.result(timeout_s)
+    return future.result()
 
 
 def error_of(error: KafkaException | KafkaError) -> KafkaError:
     """The KafkaError inside."""
     return error.args[0] if isinstance(error, KafkaException) else error
+
+
+def is_missing(error: KafkaException | KafkaError) -> bool:
+    """Whether it says that a topic does not exist."""
+    return error_of(error).code() in _MISSING
 
 
 def act_on_producer(error: KafkaException | KafkaError) -> Act:
@@ -162,7 +182,17 @@ def start_error(
     if code in _MISSING:
         return ConfigurationError(f"{where} has no {resource or 'such topic'}; make it with `streamer topics create`")
     if code in _UNREACHABLE:
+        if silent := unreachable(address):
+            return silent_error(address, silent)
         return DependencyError(
             f"{where} does not answer ({inner.name()}: {text}); start it, or correct kafka.bootstrap_servers"
         )
     return DependencyError(f"{where} answers {inner.name()} ({text}) to {operation} {resource}".rstrip())
+
+
+def silent_error(address: str, silent: Sequence[str]) -> DependencyError:
+    """A cluster that answers at `address`, with brokers that announce themselves where nobody does."""
+    return DependencyError(
+        f"Kafka at {address} answers, but says that its brokers are at {', '.join(silent)}, where nobody answers this"
+        " machine; correct advertised.listeners of these brokers, start them, or let this machine reach them"
+    )

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
-import socket
 import time
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import ConsumerGroupState, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from streamer.config_fields import Config, KafkaConfig, PipelineConfig
-from streamer.core.facts import BrokerFacts, ClientTimes, GroupFacts, MemberFacts, TopicFacts
+from streamer.core.facts import BrokerFacts, ClientTimes, GroupFacts, MemberFacts, RunningFacts, TopicFacts
+from streamer.core.members import output_of
+from streamer.core.record import TopicPartition
 from streamer.errors import StreamerError
 from streamer.kafka import topics as kafka_topics
+from streamer.kafka.announced import announced, silent
 from streamer.kafka.clients import admin_properties, check_properties, consumer_properties, producer_properties
 from streamer.kafka.errors import answer, start_error
 from streamer.kafka.lag import GroupOffsets, when_loaded
@@ -23,7 +25,7 @@ from streamer.kafka.slots import SlotTakenError, take_slot
 
 REQUEST_S = 10.0
 _CONNECT_S = 3.0
-_DIAL_S = 2.0
+_MOST_GROUPS = 500
 _VERSIONS_WITHIN_S = 3.0
 _API = re.compile(r"ApiKey \S+ \((\d+)\) Versions (\d+)\.\.(\d+)")
 # Requests by number (kafka.apache.org/protocol): TxnOffsetCommit 3 came with KIP-447, DescribeCluster and
@@ -70,22 +72,21 @@ class ClusterInspector:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._kafka = config.kafka
-        self._admin = kafka_topics.connect(config.kafka, _CONNECT_S)
-        self._offsets = GroupOffsets(config.kafka)
+        self._admin = kafka_topics.connect(config.kafka, _CONNECT_S, reach=False)
+        self._offsets = GroupOffsets(config.kafka, self._admin)
 
     def broker(self) -> BrokerFacts:
         """The cluster as a whole."""
-        brokers = self._admin.list_topics("", timeout=REQUEST_S).brokers
-        nodes = sorted(brokers.values(), key=lambda node: int(node.id))
-        addresses = [(str(node.host), int(node.port or 0)) for node in nodes]
-        silent = tuple(f"{host}:{port}" for host, port in addresses if not _listens(host, port))
-        settings = self._settings(ResourceType.BROKER, [str(nodes[0].id)]) if nodes and not silent else {}
+        metadata = self._admin.list_topics("", timeout=REQUEST_S)
+        nodes = sorted(metadata.brokers)
+        quiet = silent(announced(metadata))
+        settings = self._settings(ResourceType.BROKER, [str(nodes[0])]) if nodes and not quiet else {}
         return BrokerFacts(
             address=self._kafka.bootstrap_servers,
             brokers=len(nodes),
             release=_release(self._kafka),
-            settings=settings.get(str(nodes[0].id), {}) if nodes else {},
-            silent=silent,
+            settings=settings.get(str(nodes[0]), {}) if nodes else {},
+            silent=quiet,
         )
 
     def problems(self, pipelines: Iterable[str]) -> list[kafka_topics.Finding]:
@@ -113,13 +114,14 @@ class ClusterInspector:
             )
         return found
 
-    def group(self, name: str, topics: Iterable[str]) -> GroupFacts:
-        """A group, and where it has come in these topics, which must exist."""
+    def group(self, pipeline: PipelineConfig, topics: Iterable[str]) -> GroupFacts:
+        """A pipeline's group, and where it has come in those of these topics that exist."""
+        name = pipeline.group
         description = self._description(name)
-        places = self._offsets.partitions(topics)
-        settled = self._offsets.committed(name)
-        earliest, ends = self._offsets.earliest(places), self._offsets.ends(places)
-        starts = {each: max(settled.get(each, 0), earliest[each]) for each in places}
+        stable = description.state == ConsumerGroupState.STABLE
+        counts = self._offsets.counts([*pipeline.input, pipeline.output])
+        inputs = [topic for topic in topics if counts.get(topic)]
+        outputs = [(pipeline.output, number) for number in range(counts.get(pipeline.output, 0))]
         return GroupFacts(
             name=name,
             assignor=description.partition_assignor or "",
@@ -128,18 +130,36 @@ class ClusterInspector:
                     client=member.client_id or "",
                     host=(member.host or "").lstrip("/"),
                     slot=member.group_instance_id or "",
-                    topics=frozenset(
-                        each.topic for each in (member.assignment.topic_partitions if member.assignment else ())
-                    ),
+                    topics=frozenset(topic for topic, _ in _partitions(member)),
                 )
                 for member in description.members
             ),
             rights=_rights(description.authorized_operations),
-            settled=settled,
-            earliest=earliest,
-            first_ms=self._offsets.first_ms({each: at for each, at in starts.items() if at < ends[each]}),
-            newest_ms=self._offsets.newest_ms(places),
+            settled=self._offsets.committed(name),
+            views=tuple(views := self._offsets.views(name, inputs, pipeline.start)),
+            owned=frozenset().union(*map(_partitions, description.members)) if stable else None,
+            written=sum(self._offsets.ends(outputs).values()),
+            newest_ms=self._offsets.newest_ms(view.partition for view in views),
         )
+
+    def running(self) -> list[RunningFacts]:
+        """The pipelines that run on this cluster, as far as we may see. Of a large cluster the first `_MOST_GROUPS`."""
+        found: set[RunningFacts] = set()
+        try:
+            listed = answer(self._admin.list_consumer_groups(states={ConsumerGroupState.STABLE}), REQUEST_S)
+            names = sorted(each.group_id for each in listed.valid)[:_MOST_GROUPS]
+            asked = self._admin.describe_consumer_groups(names, request_timeout=REQUEST_S) if names else {}
+        except KafkaException:
+            return []
+        for name, future in asked.items():
+            try:
+                description = answer(future, REQUEST_S)
+            except KafkaException:
+                continue
+            outputs = {output_of(member.client_id or "") for member in description.members}
+            topics = frozenset(topic for member in description.members for topic, _ in _partitions(member))
+            found |= {RunningFacts(name, topics, output) for output in outputs if output}
+        return sorted(found, key=lambda one: (one.group, one.output))
 
     def _description(self, name: str) -> Any:
         try:
@@ -208,13 +228,10 @@ def release_of(spoken: dict[int, tuple[int, int]]) -> tuple[int, int]:
     return (2, 8) if _DESCRIBE_CLUSTER in spoken else (2, 5)
 
 
+def _partitions(member: Any) -> set[TopicPartition]:
+    """What a member of a group reads."""
+    return {(one.topic, one.partition) for one in (member.assignment.topic_partitions if member.assignment else ())}
+
+
 def _rights(operations: list[Any] | None) -> frozenset[str] | None:
     return frozenset(right.name.capitalize() for right in operations) if operations else None
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), _DIAL_S).close()
-    except OSError:
-        return False
-    return True

@@ -1,4 +1,5 @@
-"""Partitions that belong to nobody in a group that calls itself stable, and the cure.
+"""What a member looks for in its group once it has joined: members that write elsewhere, and partitions that belong
+to nobody in a group that calls itself stable, with the cure.
 
 Under static membership a member that was told to give up a partition may be killed before it joined again. When its
 slot restarts within the session timeout, the broker hands it its last assignment, which is without that partition, in
@@ -11,10 +12,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from streamer.config_fields import KafkaConfig
+from streamer.core.members import output_of
 from streamer.core.record import TopicPartition
 from streamer.errors import StreamerError
 from streamer.kafka.errors import answer
@@ -32,8 +37,14 @@ def find_orphans(kafka: KafkaConfig, group: str, topics: list[str]) -> frozenset
 
     Raises StreamerError or KafkaException when the cluster does not answer.
     """
-    admin = connect(kafka)
+    return _orphans(connect(kafka), group, topics, lambda _: None)
+
+
+def _orphans(
+    admin: AdminClient, group: str, topics: list[str], tell: Callable[[Any], None]
+) -> frozenset[TopicPartition]:
     description = answer(admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group], REQUEST_S)
+    tell(description)
     if description.state != ConsumerGroupState.STABLE:
         return frozenset()
     owned = {
@@ -47,15 +58,27 @@ def find_orphans(kafka: KafkaConfig, group: str, topics: list[str]) -> frozenset
 
 
 class OrphanWatch:
-    """Looks twice, `after_s` apart, on a thread of its own; then ends."""
+    """Looks twice, `after_s` apart, on a thread of its own; then ends. Once where the member is a dynamic one, which
+    leaves no orphans. `output` is where this pipeline writes: a member that writes elsewhere is told of."""
 
     def __init__(
-        self, source: KafkaSource, kafka: KafkaConfig, group: str, topics: list[str], after_s: float = LOOK_AFTER_S
+        self,
+        source: KafkaSource,
+        kafka: KafkaConfig,
+        group: str,
+        topics: list[str],
+        after_s: float = LOOK_AFTER_S,
+        *,
+        output: str = "",
+        dynamic: bool = False,
     ) -> None:
         self._source = source
         self._kafka = kafka
         self._group = group
         self._topics = topics
+        self._output = output
+        self._dynamic = dynamic
+        self._told: set[str] = set()
         self._after_s = after_s
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="orphan-watch", daemon=True)
@@ -70,7 +93,10 @@ class OrphanWatch:
 
     def _run(self) -> None:
         try:
-            orphans = self._look() & self._look()
+            orphans = self._look()
+            if self._dynamic:
+                return
+            orphans &= self._look()
         except (StreamerError, KafkaException, TimeoutError) as error:
             log.warning("the group could not be looked at", extra={"data": {"error": type(error).__name__}})
             return
@@ -81,4 +107,18 @@ class OrphanWatch:
     def _look(self) -> frozenset[TopicPartition]:
         if self._closing.wait(self._after_s):
             return frozenset()
-        return find_orphans(self._kafka, self._group, self._topics)
+        return _orphans(connect(self._kafka), self._group, self._topics, self._tell)
+
+    def _tell(self, description: Any) -> None:
+        """Name each topic that members of this group write to instead, once."""
+        for member in description.members:
+            output = output_of(member.client_id or "")
+            if output and output != self._output and output not in self._told:
+                self._told.add(output)
+                log.warning(
+                    "a member of this group writes its results to %s, not to %s: two configurations share the group and"
+                    " each answers a part of the records; stop one of the two, or set `group` to another name for it",
+                    output,
+                    self._output,
+                    extra={"data": {"group": self._group, "topic": output, "address": member.host}},
+                )

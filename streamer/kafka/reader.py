@@ -12,8 +12,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from streamer.config_fields import KafkaConfig
 from streamer.core.record import Record
 from streamer.errors import ConfigurationError, DependencyError
+from streamer.kafka.announced import announced, learn
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import Act, act_on_consumer, start_error
+from streamer.kafka.errors import UNREADABLE, Act, act_on_consumer, silent_error, start_error
 
 _BATCH = 1000
 _RETRY_S = 0.1
@@ -97,9 +98,12 @@ class Reader:
 
     def _place(self, topic: str, start: str | int) -> None:
         try:
-            found = self._consumer.list_topics(topic, timeout=self._timeout_s).topics[topic]
+            metadata = self._consumer.list_topics(topic, timeout=self._timeout_s)
         except KafkaException as error:
             raise start_error(error, address=self._address, resource=f"topic {topic}") from None
+        if not learn(self._address, metadata):
+            raise silent_error(self._address, announced(metadata))
+        found = metadata.topics[topic]
         if found.error is not None:
             raise start_error(found.error, address=self._address, resource=f"topic {topic}")
         for partition in found.partitions:
@@ -137,6 +141,12 @@ class Reader:
             return True
         if error.code() == KafkaError._PARTITION_EOF:
             self._next[place] = offset
+        elif error.code() in UNREADABLE:
+            raise DependencyError(
+                f"Kafka at {self._address}: {place[0]}/{place[1]} can't be read at offset {offset}"
+                f" ({error.name().lstrip('_')}): the batch there is damaged, or unpacks to more than"
+                " receive.message.max.bytes; raise that in kafka.properties, or restore the batch from a replica"
+            )
         elif act_on_consumer(error) is not Act.RETRY:
             raise start_error(error, address=self._address, operation="Read", resource=f"topic {message.topic()}")
         return False

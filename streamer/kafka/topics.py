@@ -20,8 +20,9 @@ from streamer.config_fields import Config, KafkaConfig
 from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.errors import ConfigurationError, DependencyError
+from streamer.kafka.announced import announced, learn
 from streamer.kafka.clients import admin_properties, make_admin
-from streamer.kafka.errors import answer, error_of, start_error
+from streamer.kafka.errors import answer, error_of, silent_error, start_error
 
 # A dead letter is its record and our headers, which stay below this.
 DEAD_LETTER_HEADROOM_BYTES = 64_000
@@ -74,15 +75,15 @@ class Demand:
         )
 
 
-def connect(kafka: KafkaConfig, timeout_s: float = 5) -> AdminClient:
-    """An admin client whose cluster has answered. Raises DependencyError or ConfigurationError with the reason."""
+def connect(kafka: KafkaConfig, timeout_s: float = 5, *, reach: bool = True) -> AdminClient:
+    """An admin client whose cluster has answered, and can be reached where it says it is, unless `reach` is false.
+    Raises DependencyError or ConfigurationError with the reason."""
     told: list[KafkaError] = []
     admin = make_admin(admin_properties(kafka), on_error=told.append)
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            admin.list_topics("", timeout=min(1.0, timeout_s))
-            return admin
+            metadata = admin.list_topics("", timeout=min(1.0, timeout_s))
         except KafkaException as error:
             admin.poll(0)
             # The call says "transport failure" only; the callback was told of logins, handshakes and host names.
@@ -91,6 +92,10 @@ def connect(kafka: KafkaConfig, timeout_s: float = 5) -> AdminClient:
             if lasting or time.monotonic() >= deadline:
                 # Without a name for it: an exception in its own frame is a cycle, with the client in it (see `answer`).
                 raise start_error(telling, address=kafka.bootstrap_servers) from None
+            continue
+        if not learn(kafka.bootstrap_servers, metadata) and reach:
+            raise silent_error(kafka.bootstrap_servers, announced(metadata))
+        return admin
 
 
 def describe(

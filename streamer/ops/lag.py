@@ -8,46 +8,33 @@ from typing import Protocol
 
 import msgspec
 
-from streamer.config import Config, start_time_ms
+from streamer.config import Config
 from streamer.core.backlog import caught_up_s, drain_s
+from streamer.core.onlooker import View, missing, standing
 from streamer.core.record import TopicPartition
 from streamer.core.report import Report
+from streamer.core.standing import Standing
 
 
 class Offsets(Protocol):
     """What the cluster knows of topics and of a group's offsets."""
 
-    def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
-        """All partitions of these topics. Raises ConfigurationError for a missing one."""
+    def counts(self, topics: Iterable[str]) -> Mapping[str, int]:
+        """How many partitions each topic has: 0 where it does not exist, no entry where we may not see it."""
         ...
 
-    def committed(self, group: str, partitions: Iterable[TopicPartition] = ()) -> Mapping[TopicPartition, int]:
-        """The offsets that the group has settled."""
-        ...
-
-    def earliest(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The first offset that is still there."""
-        ...
-
-    def ends(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The offset after the last committed record."""
-        ...
-
-    def at_time(self, partitions: Iterable[TopicPartition], time_ms: int) -> Mapping[TopicPartition, int]:
-        """The first offset of that time or later."""
-        ...
-
-    def first_ms(self, starts: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        """When the first record at or after each offset was written; no entry where there is none."""
+    def views(self, group: str, topics: Iterable[str], start: str) -> list[View]:
+        """All partitions of these topics, as they lie before this group. `start` is where it begins that has settled
+        nothing."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
     """One partition. `settled` is None before the first settle: then what counts begins where the pipeline would
-    start. `records` may count transaction markers, except that it is 0 where nothing else is left. `seconds` is the
-    age of the first record that is not settled, None where it has no timestamp. Rates are records a second between
-    two looks, None at the first.
+    start. `end` is where open transactions begin; `records` counts what lies behind it too, and may count transaction
+    markers, except that it is 0 where nothing else is left. `seconds` is the age of the first record that is not
+    settled, None where it is not known. Rates are records a second between two looks, None at the first.
     """
 
     topic: str
@@ -67,12 +54,14 @@ class PartitionLag:
 
 @dataclass(frozen=True, slots=True)
 class PipelineLag:
-    """One pipeline: its partitions, and what its reports say of tokens a record (None without reports)."""
+    """One pipeline: its partitions, what its reports say of tokens a record (None without reports), and what stands as
+    far as the brokers alone tell."""
 
     pipeline: str
     group: str
     partitions: list[PartitionLag]
     tokens_per_record: float | None = None
+    standing: list[Standing] = field(default_factory=list)
 
     @property
     def records(self) -> int:
@@ -138,6 +127,7 @@ class LagWatch:
 
     def __init__(self, config: Config, pipelines: Iterable[str], offsets: Offsets, tokens: Tokens) -> None:
         self._offsets = offsets
+        self._address = config.kafka.bootstrap_servers
         self._tokens = tokens
         self._pipelines = {name: config.pipelines[name] for name in pipelines}
         self._before: dict[str, tuple[float, dict[TopicPartition, tuple[int, int]]]] = {}
@@ -147,41 +137,26 @@ class LagWatch:
         return [self._pipeline(name, now_s) for name in self._pipelines]
 
     def _pipeline(self, name: str, now_s: float) -> PipelineLag:
-        pipeline, offsets = self._pipelines[name], self._offsets
-        places = offsets.partitions(pipeline.input)
-        # Settled offsets first: what is settled meanwhile then counts as behind, and never as less than nothing.
-        settled = offsets.committed(pipeline.group, places)
-        ends = offsets.ends(places)
-        starts = {**self._fresh([each for each in places if each not in settled], pipeline.start, ends), **settled}
-        first_ms = offsets.first_ms({each: starts[each] for each in places if starts[each] < ends[each]})
+        pipeline, now_ms = self._pipelines[name], now_s * 1000
+        written = [pipeline.output, pipeline.dead_letter] if pipeline.partitioning == "same" else []
+        counts = self._offsets.counts([*pipeline.input, *written])
+        stands = list(missing(pipeline.input, written, counts))
+        inputs = [topic for topic in pipeline.input if counts.get(topic) != 0]
+        views = self._offsets.views(pipeline.group, inputs, pipeline.start) if inputs else []
         since_s, before = self._before.get(name, (now_s, {}))
-        self._before[name] = now_s, {each: (starts[each], ends[each]) for each in places}
+        self._before[name] = now_s, {view.partition: (view.start, view.high) for view in views}
         partitions = []
-        for place in places:
-            records: int = 0
-            seconds: float | None = 0.0  # behind the settled offset there is nothing, or only transaction markers
-            if place in first_ms:
-                records = ends[place] - starts[place]
-                seconds = max(now_s - first_ms[place] / 1000, 0.0) if first_ms[place] else None
+        for view in views:
             rates: tuple[float | None, float | None] = None, None
-            if place in before and now_s > since_s:
-                start, end = before[place]
+            if view.partition in before and now_s > since_s:
+                start, end = before[view.partition]
                 over_s = now_s - since_s
-                rates = (ends[place] - end) / over_s, (starts[place] - start) / over_s
-            partitions.append(PartitionLag(*place, settled.get(place), ends[place], records, seconds, *rates))
-        return PipelineLag(name, pipeline.group, partitions, self._tokens.per_record(name))
-
-    def _fresh(
-        self, places: list[TopicPartition], start: str, ends: Mapping[TopicPartition, int]
-    ) -> dict[TopicPartition, int]:
-        """Where a pipeline would start that has settled nothing there."""
-        if not places or start == "latest":
-            return {each: ends[each] for each in places}
-        time_ms = start_time_ms(start)
-        if time_ms is None:
-            return dict(self._offsets.earliest(places))
-        found = self._offsets.at_time(places, time_ms)
-        return {each: found.get(each, ends[each]) for each in places}
+                rates = (view.high - end) / over_s, (view.start - start) / over_s
+            partitions.append(
+                PartitionLag(*view.partition, view.settled, view.end, view.records, view.age_s(now_ms), *rates)
+            )
+            stands += standing(view, now_ms, group=pipeline.group, address=self._address)
+        return PipelineLag(name, pipeline.group, partitions, self._tokens.per_record(name), stands)
 
 
 def _sum(rates: Iterable[float | None]) -> float | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,6 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     ResourcePatternType,
     ResourceType,
@@ -40,10 +44,13 @@ ROOM_BYTES = "1112588"  # the brokers' default and 64 kB
 
 @dataclass
 class Bed:
-    """A broker with a listener for its administrator and one for the user `limited`, a Redis, and a sound set-up."""
+    """A broker with a listener for its administrator, one for the user `limited`, and one whose announced address
+    (`closed`) nobody answers at; a Redis, and a sound set-up."""
 
     address: str
     sasl: str
+    misled: str
+    closed: str
     admin: AdminClient
     redis: RedisServer
     config: Path
@@ -94,11 +101,14 @@ Plant = Callable[[Bed], list[str]]
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """All that the tests of this file share."""
-    plain, sasl, controller = free_ports(3)
+    plain, sasl, misled, closed, controller = free_ports(5)
+    inside = f"PLAINTEXT://{LOOPBACK}:{plain},SASL://{LOOPBACK}:{sasl}"
     broker = {
-        "listeners": f"PLAINTEXT://{LOOPBACK}:{plain},SASL://{LOOPBACK}:{sasl},CONTROLLER://{LOOPBACK}:{controller}",
-        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{plain},SASL://{LOOPBACK}:{sasl}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"{inside},MISLED://{LOOPBACK}:{misled},CONTROLLER://{LOOPBACK}:{controller}",
+        "advertised.listeners": f"{inside},MISLED://{LOOPBACK}:{closed}",
+        "listener.security.protocol.map": (
+            "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,MISLED:PLAINTEXT,CONTROLLER:PLAINTEXT"
+        ),
         "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.sasl.plain.sasl.jaas.config": (
@@ -109,7 +119,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     }
     folder = tmp_path_factory.mktemp("doctor")
     with (
-        Stack.start(redis=False, kafka_config=broker, ports={"kafka": plain}) as kafka,
+        Stack.start(redis=False, kafka_config=broker, ports={"kafka": plain}, directory=folder) as kafka,
         RedisServer("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru") as redis,
         ExitStack() as closing,
     ):
@@ -133,7 +143,8 @@ threads = 1
 """
         )
         assert main(["topics", "create", "--config", str(config), "--input-partitions", "2"]) == ExitCode.DONE
-        yield Bed(kafka.bootstrap_servers, f"{LOOPBACK}:{sasl}", admin, redis, config, folder, closing)
+        addresses = (f"{LOOPBACK}:{port}" for port in (plain, sasl, misled, closed))
+        yield Bed(*addresses, admin, redis, config, folder, closing)
 
 
 @pytest.fixture
@@ -255,13 +266,45 @@ def deleted_before_read(bed: Bed) -> list[str]:
     settle(bed.address, topic, [TopicPartition(topic, 0, 1)])
     for future in bed.admin.delete_records([TopicPartition(topic, 0, 4)]).values():
         future.result(30)
-    return [f"--set=pipelines.p.input={topic}", f"--set=pipelines.p.group={topic}"]
+    return on(topic)
 
 
 def soon_deleted(bed: Bed) -> list[str]:
     topic = bed.topic(retention_ms=str(10 * HOUR_MS))
     bed.write(topic, [now_ms() - 6 * HOUR_MS])
+    return on(topic)
+
+
+def on(topic: str) -> list[str]:
+    """The pipeline reads this one, and its group is of the same name."""
     return [f"--set=pipelines.p.input={topic}", f"--set=pipelines.p.group={topic}"]
+
+
+def damaged_batch(bed: Bed) -> list[str]:
+    topic = bed.topic()
+    bed.write(topic, [now_ms()])
+    (path,) = bed.folder.rglob(f"{topic}-0/00000000000000000000.log")
+    with path.open("r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"\xff")
+    return on(topic)
+
+
+def open_transaction(bed: Bed) -> list[str]:
+    topic = bed.topic()
+    producer = Producer({"bootstrap.servers": bed.address, "transactional.id": topic})
+    bed.closing.callback(producer.abort_transaction)
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(topic, b"{}", timestamp=now_ms() - HOUR_MS)
+    producer.flush()
+    return on(topic)
+
+
+def offset_beyond_end(bed: Bed) -> list[str]:
+    topic = bed.topic()
+    settle(bed.address, topic, [TopicPartition(topic, 0, 7)])
+    return on(topic)
 
 
 def from_the_future(bed: Bed) -> list[str]:
@@ -283,6 +326,21 @@ def member(foreign: bool = False, **properties: str) -> Plant:
         return [f"--set=pipelines.p.group={group}", "--set=pipelines.p.slot=s1"]
 
     return plant
+
+
+def partition_that_nobody_reads(bed: Bed) -> list[str]:
+    topic = bed.topic(1)
+    bed.member(topic, topic)
+    bed.admin.create_partitions([NewPartitions(topic, 2)])[topic].result(30)
+    producer = Producer({"bootstrap.servers": bed.address})
+    producer.produce(topic, b"{}", partition=1)
+    assert producer.flush(30) == 0
+    return on(topic)
+
+
+def ring_with_a_running_pipeline(bed: Bed) -> list[str]:
+    bed.member("out", f"doctor-{uuid4().hex[:8]}", client_id="streamer.in")
+    return []
 
 
 def offsets_of_another_program(bed: Bed) -> list[str]:
@@ -339,7 +397,9 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "no login where one is asked": (plain_text_to_a_login, "broker.unreachable", 3),
     "an unknown property": (sets("kafka.properties.no.such=1"), "property.refused", 3),
     "dead letters into the input": (sets("pipelines.p.dead_letter=in"), "configuration.refused", 3),
-    "two pipelines in a ring": (second_pipeline(input="out", output="in"), "pipelines.loop", 3),
+    "two pipelines in a ring": (second_pipeline(input="out", output="in"), "configuration.refused", 3),
+    "a partition that nobody reads": (partition_that_nobody_reads, "records.unowned", 0),
+    "a ring with a running pipeline": (ring_with_a_running_pipeline, "pipelines.loop", 3),
     "two pipelines on one output": (second_pipeline(input="in", output="out"), "pipelines.output", 0),
     "a missing topic": (sets("pipelines.p.output=not-there"), "topic.missing", 3),
     "too few partitions": (few_partitions, "topic.partitions", 3),
@@ -354,10 +414,14 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "another assignor in the group": (member(partition_assignment_strategy="range"), "group.assignor", 3),
     "a group shared with other topics": (member(foreign=True), "group.topics", 3),
     "an alien in the group": (member(client_id="script"), "group.alien", 3),
+    "a copied configuration in the group": (member(client_id="streamer.elsewhere"), "group.output", 3),
     "the slot's owner is alive": (member(group_instance_id="s1"), "group.slot", 3),
     "offsets of another program": (offsets_of_another_program, "group.foreign_offsets", 0),
     "records deleted before they were read": (deleted_before_read, "records.gone", 3),
     "records about to be deleted": (soon_deleted, "records.expiring", 3),
+    "a batch that is damaged": (damaged_batch, "records.unreadable", 3),
+    "a transaction left open": (open_transaction, "records.open_transaction", 3),
+    "an offset beyond the log": (offset_beyond_end, "records.offset_beyond_end", 3),
     "a record from the future": (from_the_future, "clock.future", 0),
     "a transaction longer than allowed": (
         sets("kafka.properties.transaction.timeout.ms=1000000"),
@@ -377,6 +441,7 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "a wrong password for Redis": (redis_with_a_password, "cache.login", 0),
     "a Redis that is full": (full_redis, "cache.unwritable", 0),
     "a Redis that will be full": (full_redis, "cache.eviction", 0),
+    "an option that Redis' client has not": (sets("cache.url=redis://:hunter2@r:1/0?no_such=1"), "cache.url", 3),
     "a replica of Redis": (replica_of_redis, "cache.unwritable", 0),
     "a Redis without bound": (unbounded_redis, "cache.unbounded", 0),
 }
@@ -394,6 +459,37 @@ def test_a_planted_fault_is_found(fault: str, bed: Bed, capsys: pytest.CaptureFi
     assert found[code]["what"] and found[code]["mend"] and found[code]["where"]
     assert found[code]["severity"] == ("error" if exit_code else "warning")
     assert "hunter2" not in json.dumps(told)
+
+
+@pytest.mark.case(53)
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("doctor --no-model", ExitCode.CONFIGURATION),
+        ("lag", ExitCode.DEPENDENCY),
+        ("topics check", ExitCode.DEPENDENCY),
+        ("topics create", ExitCode.DEPENDENCY),
+        ("tail results", ExitCode.DEPENDENCY),
+        ("dlq list", ExitCode.DEPENDENCY),
+        ("dlq replay", ExitCode.DEPENDENCY),
+        ("run --until-end", ExitCode.DEPENDENCY),
+    ],
+)
+def test_every_command_names_an_announced_address_where_nobody_answers(command: str, code: ExitCode, bed: Bed) -> None:
+    """Soon, with the address that does answer, the setting that is wrong, and no traceback."""
+    config = bed.folder / "misled.toml"
+    config.write_text(bed.config.read_text().replace(bed.address, bed.misled))
+    ended = subprocess.run(
+        [sys.executable, "-m", "streamer", *command.split(), "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == code, said
+    assert all(word in said for word in (bed.misled, bed.closed, "advertised.listeners")), said
+    assert "Traceback" not in said
 
 
 def test_a_model_that_does_not_load_is_found_in_a_worker(bed: Bed, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
+from unittest.mock import Mock
 
+import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
@@ -26,6 +29,7 @@ PARTITIONS = 3
 # A member that never gives up what it is told to give up: it is killed in the middle of its revocation.
 STUCK = """
 import sys, time
+import pytest
 from confluent_kafka import Consumer
 def stuck(*_):
     print("revoking", flush=True)
@@ -116,3 +120,28 @@ def _all_owned(config: KafkaConfig, group: str, topic: str) -> bool:
     description = admin.describe_consumer_groups([group], request_timeout=10)[group].result(10)
     owned = [partition for member in description.members for partition in member.assignment.topic_partitions]
     return len({partition.partition for partition in owned}) == PARTITIONS
+
+
+@pytest.mark.case(56)
+def test_a_member_that_writes_elsewhere_is_named(kafka: Kafka, caplog: pytest.LogCaptureFixture) -> None:
+    """As the member of a copied configuration does; those of one output, and of older releases, are replicas."""
+    group, topic = f"g-{uuid.uuid4()}", f"t-{uuid.uuid4()}"
+    config = KafkaConfig(bootstrap_servers=kafka.bootstrap_servers)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(10)
+    with ExitStack() as closing:
+        for slot, output in (("a", "out"), ("b", "elsewhere")):
+            pipeline = PipelineConfig(task="t", model="m", input=[topic], output=output, group=group)
+            consumer = make_consumer(consumer_properties(config, pipeline, slot))
+            closing.callback(consumer.close)
+            consumer.subscribe([topic])
+            wait_for(lambda: consumer.poll(0.1) is None and bool(consumer.memberid()), "the member")  # noqa: B023
+        watch = OrphanWatch(Mock(), config, group, [topic], 0.1, output="out", dynamic=True)
+
+        def named() -> bool:
+            watch._look()
+            return "writes its results to elsewhere, not to out" in caplog.text
+
+        wait_for(named, "the warning")
+        watch._look()
+    assert caplog.text.count("writes its results") == 1

@@ -10,14 +10,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from redis_server import RedisServer
 
 from streamer.cache.events import CacheEvent
 from streamer.cache.gate import prefix_of
+from streamer.cache.inspect import inspect
 from streamer.cache.null import NullCache
 from streamer.cache.redis_cache import RedisCache
+from streamer.config import CacheConfig
 from streamer.core.outputs import parser_of
 from streamer.core.pipeline.protocol import CacheAnswered, Input
 from streamer.core.record import Answer
@@ -375,6 +378,47 @@ def test_a_read_only_server_still_answers(users: Callable[..., User], server: Re
         user.store(new_key())
         until(lambda: user.counts[CacheEvent.STORE_FAILED] == 1, "the store never ended")
         assert user.is_kept(key) and user.cache.available
+
+
+@pytest.mark.case(54)
+def test_a_failover_behind_one_address(users: Callable[..., User], tmp_path: Path) -> None:
+    """After READONLY the address is asked anew: stores reach the new primary, and the old one need not end for that."""
+    sockets, address = [tmp_path / "1", tmp_path / "2"], tmp_path / "redis"
+    with (
+        RedisServer("--unixsocket", str(sockets[0])) as before,
+        RedisServer("--unixsocket", str(sockets[1])) as after,
+    ):
+        address.symlink_to(sockets[0])
+        user, key = users(f"unix://{address}"), new_key()
+        user.store(key)
+        until(lambda: user.is_kept(key), "never stored")
+        before.command("REPLICAOF", "127.0.0.1", after.port)
+        address.unlink()
+        address.symlink_to(sockets[1])
+        later = new_key()
+
+        def stored() -> bool:
+            user.store(later)
+            return bool(after.client.exists(PREFIX + later))
+
+        until(stored, "stores never found the new primary", 30.0)
+
+
+def test_why_a_server_takes_no_keys_is_in_its_own_word(server: RedisServer) -> None:
+    """Which the library takes off its messages."""
+    config = CacheConfig(url=server.url, key_file="none")
+    assert inspect(config).unwritable == ""
+    server.client.config_set("maxmemory", 1)
+    server.client.config_set("maxmemory-policy", "noeviction")
+    assert (inspect(config).unwritable, inspect(config).policy) == ("OOM", "noeviction")
+    server.client.config_set("maxmemory", 0)
+    server.command("REPLICAOF", "127.0.0.1", 1)
+    assert inspect(config).unwritable == "READONLY"
+    impostor = Impostor(lambda request: iter([b"-LOADING Redis is loading the dataset in memory\r\n"]))
+    try:
+        assert inspect(CacheConfig(url=impostor.url, key_file="none")).failure == "LOADING"
+    finally:
+        impostor.close()
 
 
 @pytest.mark.case(33)

@@ -56,6 +56,12 @@ CASES = {
     40: "offsets with gaps, and partitions that are added",
     41: "a reader of the reports beside aborted and repeated work",
     42: "a full disk, no file descriptors left",
+    51: "records that are there and can't be read, seen from the brokers alone",
+    52: "a group whose offsets are gone, all or in part",
+    53: "an address that brokers announce and nobody answers at",
+    54: "a Redis failover behind one address, and a Redis that takes no keys",
+    55: "values in the framing of a schema registry on a pipeline of JSON",
+    56: "pipelines in a ring, and a copied configuration in the group",
 }
 
 PROMISES = {

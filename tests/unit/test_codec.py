@@ -119,6 +119,17 @@ def test_every_refusal_has_its_code_and_quotes_nothing(value: bytes, code: Code)
 
 
 @pytest.mark.case(21)
+@pytest.mark.case(55)
+@pytest.mark.parametrize("data", [b'{"text": "hunter2"}', b"\x0ehunter2", b"\x00\x0a\x07hunter2", b"\xff" * 9])
+def test_the_framing_of_a_schema_registry_is_hinted_at(data: bytes) -> None:
+    """Whatever lies behind it, JSON included: the message says what to send instead, and quotes nothing."""
+    outcome = decode(b"\x00\x00\x00\x00\x07" + data)
+    assert isinstance(outcome, DataFailure)
+    assert outcome.code is Code.DECODE_JSON
+    assert "serializers of a schema registry" in outcome.message
+    assert "hunter2" not in outcome.message
+
+
 def test_the_byte_order_mark_is_named() -> None:
     """A value that starts with a byte order mark is refused with a message that says so."""
     outcome = decode(b'\xef\xbb\xbf{"text": "a"}')

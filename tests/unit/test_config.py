@@ -224,6 +224,27 @@ def test_two_pipelines_may_not_share_a_group(write: Write) -> None:
     assert "pipelines.other.group: the group streamer.my-sentiment is also pipeline my-sentiment's" in text
 
 
+@pytest.mark.case(56)
+def test_pipelines_in_a_ring_are_refused(write: Write) -> None:
+    """Through results and dead letters alike, however many are in it, each ring once; a row of pipelines is none."""
+
+    def configured(*pipelines: tuple[str, str, str, str]) -> Path:
+        head = 'task = "text-classification"\nmodel = "builtin:null"\n'
+        return write(
+            "".join(
+                f'[pipelines.{name}]\n{head}input = "{reads}"\noutput = "{writes}"\ndead_letter = "{dead}"\n'
+                for name, reads, writes, dead in pipelines
+            )
+        )
+
+    row = [("a", "1", "2", "1.dlq"), ("b", "2", "3", "2.dlq"), ("c", "3", "4", "3.dlq")]
+    assert len(load(configured(*row), {}).pipelines) == 3
+    text = message_of(configured(*row[:2], ("c", "3", "4", "1")))
+    assert "pipelines.a: its results or dead letters come back as its input (a → b → c → a)" in text
+    assert text.count("come back") == 1
+    assert "(a → b → a)" in message_of(configured(row[0], ("b", "2", "1", "2.dlq")))
+
+
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [

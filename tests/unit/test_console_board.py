@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from streamer.config import PipelineConfig, load
 from streamer.console.board import STANDING_MS, Situation, judge, pipeline_json
 from streamer.console.feed import metrics_urls
 from streamer.console.series import PipelineSeries
+from streamer.core.standing import Reason, Standing
 from streamer.ops.lag import PartitionLag, PipelineLag
 from streamer.telemetry.scrape import Replica
 from tests.unit.test_console_series import report
 
 T = 1_700_000_000_000
 CONFIG = PipelineConfig(task="embedding", model="m", input=["in"], output="out", dead_letter="out.dlq", group="g")
+
+
+OPEN = Standing(("in", 0), 10, Reason.OPEN_TRANSACTION, "a producer left one open", "end it")
 
 
 def lag(records: int) -> PipelineLag:
@@ -45,11 +51,18 @@ def situation(
         (situation(None, "no topic in", known_ms=None), "unknown"),
         (situation(T - 3_000, lag(4), Replica("a", ready=False, reasons=["no worker is ready"])), "not ready"),
         (situation(T - 3_000, lag(4), Replica("a", ready=True)), "settling"),
+        (situation(T - 3_000, replace(lag(4), standing=[OPEN]), Replica("a", ready=True)), "standing"),
     ],
 )
 def test_a_pipeline_has_a_state(known: Situation, state: str) -> None:
     """Each state has its facts, a driver's own word first."""
     assert judge(known, reached=True, now_ms=T)[0] == state
+
+
+def test_what_stands_is_named() -> None:
+    """With its place, why, and the way out."""
+    told = pipeline_json(situation(lag=replace(lag(4), standing=[OPEN])), reached=True, since_ms=0, until_ms=T)
+    assert told["why"] == "in/0 stands at offset 10 (open_transaction): a producer left one open; end it"
 
 
 def test_nothing_is_claimed_while_the_brokers_are_away() -> None:

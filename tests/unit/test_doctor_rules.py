@@ -13,11 +13,14 @@ from streamer.core.facts import (
     ClientTimes,
     GroupFacts,
     MachineFacts,
+    MemberFacts,
     ModelFacts,
+    RunningFacts,
     TopicFacts,
 )
+from streamer.core.onlooker import View
 from streamer.kafka.inspect import release_of
-from streamer.ops.doctor import broker, cache, group, machine, model, pipelines, timing, topics
+from streamer.ops.doctor import broker, cache, group, machine, model, pipelines, records, timing, topics
 from streamer.ops.doctor.finding import Finding, Severity
 
 PIPELINE = PipelineConfig(
@@ -116,6 +119,27 @@ def test_redis(facts: CacheFacts, expected: list[str]) -> None:
     assert codes(list(cache.judge(facts))) == expected
 
 
+@pytest.mark.case(54)
+@pytest.mark.parametrize(
+    ("facts", "advice"),
+    [
+        (replace(REDIS, unwritable="OOM", policy="noeviction"), "CONFIG SET maxmemory-policy allkeys-lru"),
+        (replace(REDIS, unwritable="OOM", policy="volatile-lru"), "a Redis of its own"),
+        (replace(REDIS, unwritable="OOM", policy="allkeys-lru"), "raise maxmemory"),
+        (replace(REDIS, unwritable="READONLY"), "name the primary"),
+        (replace(REDIS, unwritable="MASTERDOWN"), "name the primary"),
+        (replace(REDIS, unwritable="MISCONF"), "free the disk"),
+        (replace(REDIS, unwritable="NOREPLICAS"), "start its replicas"),
+        (CacheFacts("r:6379", failure="LOADING"), "wait"),
+        (CacheFacts("r:6379", failure="ConnectionError"), "start it"),
+    ],
+)
+def test_a_redis_that_takes_no_keys_is_told_why(facts: CacheFacts, advice: str) -> None:
+    """Each refusal has a way out of its own."""
+    finding = next(cache.judge(facts))
+    assert finding.mend.startswith(advice) or advice in finding.mend.split(",")[0]
+
+
 @pytest.mark.parametrize(("gpus", "expected"), [(0, ["device.absent!"]), (1, ["device.absent!"]), (2, []), (None, [])])
 def test_the_gpu_asked_for_must_be_there(gpus: int | None, expected: list[str]) -> None:
     """By its number; where nobody can tell, the worker will."""
@@ -141,24 +165,77 @@ def test_our_own_port_is_no_error() -> None:
     assert codes(list(found)) == ["http.taken", "http.taken!"]
 
 
-def test_a_ring_is_named_once() -> None:
-    """Through results and dead letters alike, however many are in it; a row of pipelines is none."""
+def test_a_topic_takes_results_or_dead_letters() -> None:
+    """Of two pipelines, too."""
+    one = PipelineConfig(task="t", model="m", input=["1"], output="2", dead_letter="1.dlq")
+    other = PipelineConfig(task="t", model="m", input=["3"], output="1.dlq", dead_letter="3.dlq")
+    assert codes(list(pipelines.judge({"a": one, "b": other}))) == ["pipelines.output!"]
 
-    def pipeline(reads: str, writes: str, dead: str) -> PipelineConfig:
-        return PipelineConfig(task="t", model="m", input=[reads], output=writes, dead_letter=dead)
 
-    row = {"a": pipeline("1", "2", "1.dlq"), "b": pipeline("2", "3", "2.dlq"), "c": pipeline("3", "4", "3.dlq")}
-    assert not list(pipelines.judge(row))
-    ring = row | {"c": pipeline("3", "4", "1")}
-    (finding,) = pipelines.judge(ring)
-    assert "a → b → c → a" in finding.what
-    mixed = row | {"c": pipeline("3", "1.dlq", "3.dlq")}
-    assert codes(list(pipelines.judge(mixed))) == ["pipelines.output!"]
+@pytest.mark.case(56)
+def test_a_ring_with_running_pipelines_is_found() -> None:
+    """Of other configurations, however many: by what they read and write. Our own replicas and a row make none."""
+    one = RunningFacts("one", frozenset({"out"}), "1")
+    other, replica = RunningFacts("other", frozenset({"1", "x"}), "in"), RunningFacts("g", frozenset({"in"}), "out")
+    (found,) = pipelines.judge_running("p", PIPELINE, [other, one, replica])
+    assert "pipeline p → group one → group other → pipeline p" in found.what
+    assert not list(pipelines.judge_running("p", PIPELINE, [one, replica]))
+    letters = RunningFacts("letters", frozenset({"out.dlq"}), "in")
+    assert codes(list(pipelines.judge_running("p", PIPELINE, [letters]))) == ["pipelines.loop!"]
+
+
+def test_a_full_group_lets_nobody_in() -> None:
+    """By the brokers' own bound."""
+    one = GroupFacts("g", members=(MemberFacts("streamer.out", "h", "", frozenset()),))
+    small = replace(BROKER, settings={"group.max.size": "1"})
+    assert codes(list(group.judge(one, PIPELINE, "streamer.out", small))) == ["group.full!"]
+    assert not list(group.judge(one, PIPELINE, "streamer.out", replace(BROKER, settings={"group.max.size": "2"})))
+
+
+def found_of(facts: GroupFacts, pipeline: PipelineConfig = PIPELINE, now_ms: int = 0) -> list[str]:
+    """What the rules on records find."""
+    return codes(list(records.judge(facts, pipeline, {}, now_ms, "k")))
 
 
 def test_gone_records_that_may_be_left_out_are_a_warning() -> None:
     """`on_out_of_range` decides whether the pipeline stops there."""
-    lost = GroupFacts("g", settled={("in", 0): 3}, earliest={("in", 0): 10})
+    lost = GroupFacts("g", views=(View(("in", 0), 10, 20, 20, 10, 3, first_ms=1),))
     lenient = PipelineConfig(task="t", model="m", input=["in"], output="out", on_out_of_range="earliest")
-    assert codes(list(group.judge(lost, PIPELINE, "streamer", {}, 0, "k"))) == ["records.gone!"]
-    assert codes(list(group.judge(lost, lenient, "streamer", {}, 0, "k"))) == ["records.gone"]
+    assert found_of(lost) == ["records.gone!"]
+    assert found_of(lost, lenient) == ["records.gone"]
+
+
+def test_an_open_transaction_is_an_error_once_it_is_old() -> None:
+    """Who writes much in one is given a minute."""
+    waiting = GroupFacts("g", views=(View(("in", 0), 0, 10, 20, 10, 10, open_ms=100_000),))
+    assert found_of(waiting, now_ms=105_000) == []
+    assert found_of(waiting, now_ms=130_000) == ["records.open_transaction"]
+    assert found_of(waiting, now_ms=200_000) == ["records.open_transaction!"]
+
+
+def test_a_partition_that_nobody_reads_is_named() -> None:
+    """Where it has records, and while none move between members."""
+    waiting = View(("in", 0), 0, 10, 10, 4, 4, first_ms=1)
+    assert found_of(GroupFacts("g", views=(waiting,), owned=frozenset())) == ["records.unowned"]
+    assert found_of(GroupFacts("g", views=(waiting,), owned=frozenset({("in", 0)}))) == []
+    assert found_of(GroupFacts("g", views=(waiting,))) == []
+    assert found_of(GroupFacts("g", views=(View(("in", 0), 0, 4, 4, 4, 4),), owned=frozenset())) == []
+
+
+def test_a_framed_record_is_told_before_it_becomes_a_dead_letter() -> None:
+    """By the first that waits."""
+    assert found_of(GroupFacts("g", views=(View(("in", 0), 0, 10, 10, 4, 4, framed=True),))) == ["records.framed"]
+
+
+@pytest.mark.case(52)
+def test_offsets_that_are_gone_are_told() -> None:
+    """A group without any beside results; a partition without one beside others. A new or running pipeline is well."""
+    unread, read = View(("in", 0), 0, 10, 10, 0, first_ms=1), View(("in", 1), 0, 10, 10, 10, 10)
+    empty = View(("in", 2), 0, 0, 0, 0)
+    running = (MemberFacts("streamer", "h", "", frozenset()),)
+    assert found_of(GroupFacts("g", views=(unread, empty))) == []
+    assert found_of(GroupFacts("g", views=(unread, empty), written=7)) == ["group.no_offsets"]
+    assert found_of(GroupFacts("g", views=(unread, read), settled={("in", 1): 10})) == ["group.no_offset"]
+    assert found_of(GroupFacts("g", views=(unread,), settled={("gone", 1): 10}, written=7)) == ["group.no_offset"]
+    assert found_of(GroupFacts("g", views=(read, empty), settled={("in", 1): 10}, written=7)) == []
+    assert found_of(GroupFacts("g", views=(unread, read), members=running, settled={("in", 1): 10})) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ import yaml
 from streamer.cli.lag import described, duration, table, trend
 from streamer.config import Config, PipelineConfig
 from streamer.core.backlog import Drain, caught_up_s, drain_s
+from streamer.core.onlooker import View
 from streamer.core.record import TopicPartition
 from streamer.core.report import VERSION, Histogram, Model, Report
 from streamer.ops.lag import LagWatch, Tokens
@@ -26,30 +27,29 @@ class Cluster:
     def __init__(self) -> None:
         self.settled: dict[TopicPartition, int] = {}
         self.end: dict[TopicPartition, int] = {("in", 0): 100, ("in", 1): 10}
+        self.high: dict[TopicPartition, int] = {}
+        self.start: dict[TopicPartition, int] = {("in", 0): 5, ("in", 1): 5}
         self.written_ms: dict[TopicPartition, int] = {("in", 0): 40_000, ("in", 1): 50_000}
+        self.partitions = {"in": 2, "out": 2, "out.dlq": 2}
 
-    def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
-        return list(self.end)
+    def counts(self, topics: Iterable[str]) -> dict[str, int]:
+        return {topic: self.partitions[topic] for topic in topics if topic in self.partitions}
 
-    def committed(self, group: str, partitions: Iterable[TopicPartition] = ()) -> dict[TopicPartition, int]:
-        return dict(self.settled)
-
-    def earliest(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return dict.fromkeys(partitions, 5)
-
-    def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return dict(self.end)
-
-    def at_time(self, partitions: Iterable[TopicPartition], time_ms: int) -> dict[TopicPartition, int]:
-        return {("in", 0): 60}
-
-    def first_ms(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return {each: self.written_ms[each] for each in starts if each in self.written_ms}
+    def views(self, group: str, topics: Iterable[str], start: str) -> list[View]:
+        views = []
+        for each, end in self.end.items():
+            begin = self.settled.get(each, self.start[each])
+            first_ms = self.written_ms.get(each) if begin < end else None
+            high = self.high.get(each, end)
+            views.append(View(each, 0, end, high, begin, self.settled.get(each), first_ms=first_ms, open_ms=45_000))
+        return views
 
 
-def watch(cluster: Cluster, start: str = "earliest", tokens: Tokens | None = None) -> LagWatch:
+def watch(cluster: Cluster, tokens: Tokens | None = None) -> LagWatch:
     """A watch of one pipeline."""
-    pipeline = PipelineConfig(task="t", model="builtin:null", input=["in"], output="out", group="g", start=start)
+    pipeline = PipelineConfig(
+        task="t", model="builtin:null", input=["in"], output="out", dead_letter="out.dlq", group="g"
+    )
     return LagWatch(Config(pipelines={"p": pipeline}), ["p"], cluster, tokens or Tokens())
 
 
@@ -109,14 +109,42 @@ def test_transaction_markers_are_no_backlog() -> None:
     assert trend(lag) == "caught up"
 
 
-@pytest.mark.parametrize(
-    ("start", "behind"), [("earliest", [95, 5]), ("latest", [0, 0]), ("2026-11-24T08:00:00Z", [40, 0])]
-)
-def test_what_was_never_settled_counts_from_the_start(start: str, behind: list[int]) -> None:
+def test_what_was_never_settled_counts_from_the_start() -> None:
     """A new group is behind by what it would read."""
-    (lag,) = watch(Cluster(), start).look(60.0)
-    assert [each.records for each in lag.partitions] == behind
+    (lag,) = watch(Cluster()).look(60.0)
+    assert [each.records for each in lag.partitions] == [95, 5]
     assert [each.settled for each in lag.partitions] == [None, None]
+
+
+@pytest.mark.case(51)
+def test_records_behind_an_open_transaction_are_never_caught_up_with() -> None:
+    """All that was read before it is settled; what waits behind it counts, and its age is that of the transaction."""
+    cluster = Cluster()
+    cluster.settled = dict(cluster.end)
+    cluster.high = {("in", 0): 130}
+    (lag,) = watch(cluster).look(60.0)
+    assert (lag.records, lag.seconds, lag.partitions[0].end) == (30, 15.0, 100)
+    assert trend(lag) == "30 behind: stuck (open_transaction)"
+    (told,) = described(lag)["standing"]
+    assert (told["topic"], told["partition"], told["offset"]) == ("in", 0, 100)
+    (lag,) = watch(cluster).look(46.0)  # a producer that is about to commit
+    assert (lag.records, lag.standing, trend(lag)) == (30, [], "30 behind")
+
+
+def test_topics_that_are_missing_or_too_small_are_named() -> None:
+    """With lag that is told all the same; what we may not see is not held against anybody."""
+    cluster = Cluster()
+    cluster.partitions = {"in": 2, "out": 1}
+    cluster.settled = dict(cluster.end)
+    (lag,) = watch(cluster).look(60.0)
+    assert [(each.partition, each.reason) for each in lag.standing] == [(("out", 1), "output_missing")]
+    cluster.partitions = {"in": 0, "out": 0, "out.dlq": 2}
+    (lag,) = watch(cluster).look(60.0)
+    assert [(each.partition, each.reason) for each in lag.standing] == [
+        (("in", -1), "input_missing"),
+        (("out", -1), "output_missing"),
+    ]
+    assert trend(lag) == "0 behind: stuck (input_missing, output_missing)"
 
 
 def test_a_record_without_a_timestamp_has_no_age() -> None:

@@ -10,6 +10,25 @@ from streamer.ops.doctor.finding import Finding, error, warning
 
 _OLDEST = (6, 2)
 _NOTHING_SHARED = "every look-up is a miss"
+_WHY = {
+    "OOM": (
+        "it is full, and its maxmemory-policy removes nothing",
+        "CONFIG SET maxmemory-policy allkeys-lru; raise maxmemory if answers then go too soon",
+    ),
+    "READONLY": ("it is a replica", "name the primary in cache.url, or an address that follows it at a failover"),
+    "MASTERDOWN": (
+        "it is a replica that has lost its primary",
+        "name the primary in cache.url, or an address that follows it at a failover",
+    ),
+    "MISCONF": (
+        "it could not save its data to disk",
+        "free the disk (Redis' log says what failed), or CONFIG SET stop-writes-on-bgsave-error no",
+    ),
+    "NOREPLICAS": (
+        "it has fewer replicas than min-replicas-to-write",
+        "start its replicas, or lower min-replicas-to-write",
+    ),
+}
 
 
 def judge(cache: CacheFacts) -> Iterator[Finding]:
@@ -37,6 +56,14 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
             "correct user and password in cache.url, or name a file that holds the URL as cache.url_file",
         )
         return
+    if cache.failure == "LOADING":
+        yield warning(
+            "cache.loading",
+            where,
+            f"it is loading its data: {_NOTHING_SHARED} until it has",
+            "wait; look-ups and stores go on by themselves",
+        )
+        return
     if cache.failure:
         yield warning(
             "cache.unreachable",
@@ -60,14 +87,9 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
             "ACL SETUSER NAME ~streamer:2:* +mget +setex +client|reply",
         )
     if cache.unwritable:
-        full = cache.unwritable == "OOM"
+        what, fix = _unwritable(cache)
         yield warning(
-            "cache.unwritable",
-            where,
-            f"it takes no keys ({cache.unwritable}): answers are not shared",
-            "raise maxmemory, and set maxmemory-policy allkeys-lru"
-            if full
-            else "name the primary in cache.url, not a replica, and look at Redis' log",
+            "cache.unwritable", where, f"it takes no keys ({cache.unwritable}): {what}; answers are not shared", fix
         )
     if cache.max_bytes and cache.policy == "noeviction":
         yield warning(
@@ -86,3 +108,15 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
     version = tuple(int(part) for part in cache.version.split(".")[:2] if part.isdigit())
     if version and version < _OLDEST:
         yield warning("cache.old", where, f"it is Redis {cache.version}", "upgrade it to 6.2 or later")
+
+
+def _unwritable(cache: CacheFacts) -> tuple[str, str]:
+    """Why a Redis that answers takes no keys, and what to do about it."""
+    if cache.unwritable == "OOM" and cache.policy.startswith("allkeys"):
+        return "its maxmemory is too small to hold any", "raise maxmemory"
+    if cache.unwritable == "OOM" and cache.policy.startswith("volatile"):
+        return (
+            "it is full of keys without a time to live, which its maxmemory-policy keeps",
+            "use a Redis of its own for streamer, raise maxmemory, or CONFIG SET maxmemory-policy allkeys-lru",
+        )
+    return _WHY.get(cache.unwritable, ("it refuses them", "look at Redis' log"))

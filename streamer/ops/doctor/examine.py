@@ -9,8 +9,9 @@ from streamer.config import Config
 from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.facts import BrokerFacts, CacheFacts, GroupFacts, ModelFacts
+from streamer.core.members import client_of
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
-from streamer.ops.doctor import broker, cache, clock, group, machine, model, pipelines, timing, topics
+from streamer.ops.doctor import broker, cache, clock, group, machine, model, pipelines, records, timing, topics
 from streamer.ops.doctor.finding import Finding, error, warning
 from streamer.ops.doctor.ports import Cluster, World
 
@@ -30,8 +31,12 @@ def examine(config: Config, names: list[str], world: World, now_ms: int, *, load
     yield Check("pipelines", ", ".join(names), list(pipelines.judge(config.pipelines)))
     yield from _kafka(config, names, world, now_ms)
     if config.cache.url:
-        found = world.cache(config.cache)
-        yield Check("Redis", _about_cache(found), list(cache.judge(found)))
+        try:
+            found = world.cache(config.cache)
+        except ConfigurationError as failure:
+            yield Check("Redis", "cache.url", [_told("cache.url", "cache.url", str(failure))])
+        else:
+            yield Check("Redis", _about_cache(found), list(cache.judge(found)))
     addresses = _addresses(config.telemetry.http, names)
     facts = world.machine(addresses.values())
     models = {}
@@ -91,6 +96,7 @@ def _topics_and_groups(
             continue
         findings.append(finding)
     yield Check("topics", f"{len(known)} of {len(set(wanted))} there", findings)
+    running = cluster.running()
     for name in names:
         pipeline = config.pipelines[name]
         inputs = [topic for topic in pipeline.input if topic in known]
@@ -104,10 +110,12 @@ def _topics_and_groups(
                     "stop that one first, or give this replica another slot",
                 )
             )
-        found = cluster.group(pipeline.group, inputs)
-        client = str(config.kafka.properties.get("client.id", group.CLIENT))
-        findings += group.judge(found, pipeline, client, known, now_ms, brokers.address)
+        found = cluster.group(pipeline, inputs)
+        client = str(config.kafka.properties.get("client.id", client_of(pipeline.output)))
+        findings += group.judge(found, pipeline, client, brokers)
+        findings += records.judge(found, pipeline, known, now_ms, brokers.address)
         findings += clock.judge(found, now_ms)
+        findings += pipelines.judge_running(name, pipeline, running)
         yield Check("group", f"{name}: {_about_group(found)}", findings)
 
 
@@ -144,7 +152,8 @@ def _about_broker(found: BrokerFacts) -> str:
 
 def _about_group(found: GroupFacts) -> str:
     members = {0: "no member", 1: "1 member"}.get(len(found.members), f"{len(found.members)} members")
-    return f"{found.name}, {members}, {len(found.first_ms)} of {len(found.earliest)} partitions have work"
+    work = sum(view.records > 0 for view in found.views)
+    return f"{found.name}, {members}, {work} of {len(found.views)} partitions have work"
 
 
 def _about_cache(found: CacheFacts) -> str:

@@ -1,34 +1,35 @@
-"""Rules on a pipeline's group: who is in it, what it may do, and whether what it has not read is still there."""
+"""Rules on a pipeline's group: who is in it, and what it may do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from streamer.config import PipelineConfig
-from streamer.core.facts import GroupFacts, TopicFacts
+from streamer.core.facts import BrokerFacts, GroupFacts
+from streamer.core.members import CLIENT, output_of
 from streamer.ops.doctor.finding import Finding, error, warning
 
 ASSIGNOR = "cooperative-sticky"
-CLIENT = "streamer"
 
 
-def judge(
-    group: GroupFacts,
-    pipeline: PipelineConfig,
-    client: str,
-    topics: Mapping[str, TopicFacts],
-    now_ms: int,
-    address: str,
-) -> Iterator[Finding]:
-    """What is wrong with the group. `client` is the client.id that streamer's own members carry."""
+def judge(group: GroupFacts, pipeline: PipelineConfig, client: str, broker: BrokerFacts) -> Iterator[Finding]:
+    """What is wrong with the group. `client` is the client.id that the pipeline's own members carry."""
     where = f"group {group.name}"
     if group.rights is not None and "Read" not in group.rights:
         yield error(
             "group.rights",
             where,
             "no right to Read the group",
-            f"kafka-acls --bootstrap-server {address} --add --allow-principal User:NAME --operation Read"
+            f"kafka-acls --bootstrap-server {broker.address} --add --allow-principal User:NAME --operation Read"
             f" --group {group.name}",
+        )
+    most = broker.settings.get("group.max.size", "")
+    if most.isdigit() and len(group.members) >= int(most):
+        yield error(
+            "group.full",
+            where,
+            f"it has {len(group.members)} members, and the brokers let no more in (group.max.size)",
+            "run fewer replicas, or raise group.max.size on the brokers",
         )
     yield from _members(group, pipeline, client, where)
     foreign = sorted({topic for topic, _ in group.settled} - set(pipeline.input))
@@ -40,7 +41,6 @@ def judge(
             " the pipeline's input was changed",
             "if another program uses it, set `group` to another name; otherwise there is nothing to do",
         )
-    yield from _records(group, pipeline, topics, now_ms)
 
 
 def _members(group: GroupFacts, pipeline: PipelineConfig, client: str, where: str) -> Iterator[Finding]:
@@ -63,7 +63,15 @@ def _members(group: GroupFacts, pipeline: PipelineConfig, client: str, where: st
                 " the group",
                 "set `group` to another name for one of the two",
             )
-        elif member.client != client:
+        elif (output := output_of(member.client)) and member.client != client:
+            yield error(
+                "group.output",
+                where,
+                f"a member ({who}) writes its results to {output}, not to {pipeline.output}: two configurations share"
+                " the group, and each answers a part of the records",
+                "stop one of the two, or set `group` to another name for it",
+            )
+        elif member.client not in (client, CLIENT):
             yield error(
                 "group.alien",
                 where,
@@ -76,35 +84,4 @@ def _members(group: GroupFacts, pipeline: PipelineConfig, client: str, where: st
                 where,
                 f"slot {pipeline.slot} is a member already ({who}): to start another one ends that one",
                 "stop it first, or give this replica another slot",
-            )
-
-
-def _records(
-    group: GroupFacts, pipeline: PipelineConfig, topics: Mapping[str, TopicFacts], now_ms: int
-) -> Iterator[Finding]:
-    for (topic, partition), earliest in group.earliest.items():
-        settled = group.settled.get((topic, partition))
-        if settled is not None and settled < earliest:
-            stops = pipeline.on_out_of_range == "stop"
-            yield (error if stops else warning)(
-                "records.gone",
-                f"{topic}/{partition}",
-                f"retention deleted {earliest - settled:,} offsets that were not settled (from {settled:,} to"
-                f" {earliest:,})" + (": the pipeline will stop there" if stops else ": they are left out"),
-                'set on_out_of_range = "earliest" to go on without them' if stops else "raise the topic's retention.ms",
-            )
-            continue
-        retention = topics[topic].settings.get("retention.ms", "") if topic in topics else ""
-        written_ms = group.first_ms.get((topic, partition), 0)
-        compacted = topic in topics and "delete" not in topics[topic].settings.get("cleanup.policy", "delete")
-        if not retention.isdigit() or not written_ms or compacted:
-            continue
-        age_ms = now_ms - written_ms
-        if age_ms > int(retention) / 2:
-            yield error(
-                "records.expiring",
-                f"{topic}/{partition}",
-                f"the first record that is not settled is {age_ms / 3_600_000:,.1f} h old, and retention.ms deletes"
-                f" after {int(retention) / 3_600_000:,.1f} h",
-                "raise the topic's retention.ms now, then add replicas until `streamer lag` says caught up",
             )

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from streamer.config import PipelineConfig
+from streamer.core.facts import RunningFacts
 from streamer.ops.doctor.finding import Finding, error, warning
 
 
 def judge(pipelines: Mapping[str, PipelineConfig]) -> Iterator[Finding]:
-    """Loops, and topics that two pipelines write different things to."""
-    for ring in _loops(pipelines):
-        yield error(
-            "pipelines.loop",
-            f"pipeline {ring[0]}",
-            f"its outcomes come back as its input ({' → '.join([*ring, ring[0]])}): events go round for ever",
-            "let one of them read or write another topic",
-        )
+    """Topics that two pipelines write different things to."""
     for (one, first), (other, second) in combinations(pipelines.items(), 2):
         where = f"pipelines {one} and {other}"
         if first.output == second.output:
@@ -37,22 +31,23 @@ def judge(pipelines: Mapping[str, PipelineConfig]) -> Iterator[Finding]:
                 )
 
 
-def _loops(pipelines: Mapping[str, PipelineConfig]) -> Iterator[list[str]]:
-    """Rings of pipelines, each named once, from its first member in the configuration's order."""
-    after = {
-        name: [
-            other for other, reader in pipelines.items() if {pipeline.output, pipeline.dead_letter} & set(reader.input)
-        ]
-        for name, pipeline in pipelines.items()
-    }
-    order = {name: number for number, name in enumerate(pipelines)}
-
-    def walk(path: list[str]) -> Iterator[list[str]]:
-        for following in after[path[-1]]:
-            if following == path[0]:
-                yield path
-            elif following not in path and order[following] > order[path[0]]:
-                yield from walk([*path, following])
-
-    for name in pipelines:
-        yield from walk([name])
+def judge_running(name: str, pipeline: PipelineConfig, running: Sequence[RunningFacts]) -> Iterator[Finding]:
+    """Rings with pipelines of other configurations, found by what their members say. Those of one configuration are
+    refused with it."""
+    ways = {topic: [f"pipeline {name}"] for topic in (pipeline.output, pipeline.dead_letter)}
+    waiting = list(ways)
+    while waiting:
+        topic = waiting.pop()
+        if topic in pipeline.input:
+            ring = " → ".join([*ways[topic], f"pipeline {name}"])
+            yield error(
+                "pipelines.loop",
+                f"pipeline {name}",
+                f"its results or dead letters come back as its input ({ring}): events go round for ever",
+                "let one of them read or write another topic",
+            )
+            return
+        for other in running:
+            if topic in other.inputs and other.group != pipeline.group and other.output not in ways:
+                ways[other.output] = [*ways[topic], f"group {other.group}"]
+                waiting.append(other.output)

@@ -14,6 +14,7 @@ from streamer.core.facts import (
     GroupFacts,
     MachineFacts,
     ModelFacts,
+    RunningFacts,
     TopicFacts,
 )
 
@@ -46,8 +47,12 @@ class Cluster(Protocol):
         """Those of these topics that exist."""
         ...
 
-    def group(self, name: str, topics: Iterable[str]) -> GroupFacts:
-        """A group, and where it has come in these topics."""
+    def group(self, pipeline: PipelineConfig, topics: Iterable[str]) -> GroupFacts:
+        """A pipeline's group, and where it has come in these topics."""
+        ...
+
+    def running(self) -> Sequence[RunningFacts]:
+        """The pipelines that run on this cluster, as far as we may see."""
         ...
 
 

@@ -31,7 +31,7 @@ def judge(
                 "topic.compacted",
                 name,
                 "cleanup.policy compacts results: of each key only the newest result stays, and a result without a key"
-                " halts the pipeline, since the broker refuses it",
+                " is refused by the broker",
                 f"{change}cleanup.policy=delete",
             )
         if name in dead_letters:

@@ -1,0 +1,21 @@
+"""Who is in a group: a member of streamer's says in its client.id where its results go.
+
+Two pipelines in one group each get a part of the records. Where both write to one topic that is how replicas share the
+work; where they do not, it is a configuration that was copied.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+CLIENT: Final = "streamer"
+
+
+def client_of(output: str) -> str:
+    """The client.id of a pipeline's member, unless the configuration gives another."""
+    return f"{CLIENT}.{output}"
+
+
+def output_of(client: str) -> str:
+    """Where the member of this client.id writes; "" where it does not say."""
+    return client.removeprefix(f"{CLIENT}.") if client.startswith(f"{CLIENT}.") else ""
