@@ -21,7 +21,8 @@ from streamer.errors import ExitCode, UsageError
 @click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Holds the token, 16 characters or more. Default: the variable STREAMER_CONSOLE_TOKEN.",
+    help="Holds a token, 16 characters or more, or a line NAME:TOKEN for each operator: the audit has the name."
+    " Default: the variable STREAMER_CONSOLE_TOKEN.",
 )
 @click.option("--show-text", is_flag=True, help="Show the values of dead letters: mind who watches.")
 @click.option(
@@ -46,7 +47,7 @@ def console(
     It reads, unless --allow-replay and a token let it replay. It speaks plain HTTP: beyond this machine, put a proxy
     with TLS in front of it.
     """
-    from streamer.console.access import TOKEN_VARIABLE, make_access, read_token
+    from streamer.console.access import TOKEN_VARIABLE, make_access, read_tokens
 
     try:
         from streamer.console.serve import serve
@@ -62,8 +63,8 @@ def console(
     for url in urls:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"--metrics {url}: write a URL, e.g. http://127.0.0.1:9464/metrics")
-    token = read_token(token_file, os.environ.get(TOKEN_VARIABLE))
-    access = make_access(host, allow_replay=allow_replay, show_text=show_text, token=token)
+    tokens = read_tokens(token_file, os.environ.get(TOKEN_VARIABLE))
+    access = make_access(host, allow_replay=allow_replay, show_text=show_text, tokens=tokens)
 
     def started(url: str) -> None:
         click.echo(f"the console is at {url} ({'may replay' if allow_replay else 'only reads'}); Ctrl-C ends it")

@@ -1,4 +1,5 @@
-"""The web application: routes, and the guard before them. Nothing but /api/replay/execute writes anything."""
+"""The web application: routes, and the guard before them. Nothing but /api/replay/execute writes anything in Kafka;
+that, and the dry run that it goes by, ask for the token."""
 
 from __future__ import annotations
 
@@ -30,6 +31,7 @@ from streamer.console.bugs import named
 from streamer.console.feed import Feed
 from streamer.core.deadletters.letter import Place
 from streamer.errors import ConfigurationError, DependencyError, StreamerError, UsageError
+from streamer.ops.dlq.claims import RunningError
 
 STATIC: Final = Path(__file__).parent / "static"
 TICK_S: Final = 1.0
@@ -43,13 +45,14 @@ _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 _STATUS: Mapping[type[StreamerError], HTTPStatus] = {
     UsageError: HTTPStatus.BAD_REQUEST,
     BusyError: HTTPStatus.CONFLICT,
+    RunningError: HTTPStatus.CONFLICT,
     ConfigurationError: HTTPStatus.UNPROCESSABLE_ENTITY,
     DependencyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
-class _Job(msgspec.Struct, forbid_unknown_fields=True):
-    job: str
+class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
+    digest: str
 
 
 class _RefusalError(Exception):
@@ -81,6 +84,7 @@ class Console:
             {
                 "version": __version__,
                 "replay": access.allow_replay,
+                "token": bool(access.token_names),
                 "private": access.private,
                 "shows_text": access.show_text,
             }
@@ -115,29 +119,33 @@ class Console:
         return _json(await run_in_threadpool(self.desk.show, place))
 
     async def survey(self, request: Request) -> Response:
-        """A dry run of a replay."""
-        await self._may_read(request)
+        """A dry run of a replay. It is kept to be executed, so whoever makes one needs the token where there is one."""
+        if self.access.token_names:
+            await self._admit(request)
         return _json(await run_in_threadpool(self.desk.prepare, await _body(request, Wanted)))
 
     async def execute(self, request: Request) -> Response:
-        """Begin the replay that was surveyed under this name."""
+        """Begin the replay whose dry run had this digest."""
         if not self.access.allow_replay:
             raise _RefusalError(
                 HTTPStatus.FORBIDDEN,
                 "this console only reads: start it with --allow-replay and a token, or use `streamer dlq replay`",
             )
-        await self._admit(request)
-        job = await _body(request, _Job)
-        return _json(await run_in_threadpool(self.desk.execute, job.job), HTTPStatus.ACCEPTED)
+        name = await self._admit(request)
+        chosen = await _body(request, _Chosen)
+        return _json(await run_in_threadpool(self.desk.execute, chosen.digest, name), HTTPStatus.ACCEPTED)
 
     async def _may_read(self, request: Request) -> None:
         if self.access.private:
             await self._admit(request)
 
-    async def _admit(self, request: Request) -> None:
-        if not self.access.admits(request.headers.get("authorization", "")):
+    async def _admit(self, request: Request) -> str:
+        """The name of the token that came with the request."""
+        name = self.access.bearer(request.headers.get("authorization", ""))
+        if name is None:
             await asyncio.sleep(WRONG_TOKEN_S)
             raise _RefusalError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")
+        return name
 
     async def _ticks(self) -> AsyncIterator[bytes]:
         since_ms, reading = 0, -1

@@ -167,8 +167,8 @@ def test_charts_move_under_load(stage: Stage) -> None:
 
 
 def test_a_replay_is_executed_with_the_right_token_only(stage: Stage, dead_letters: None) -> None:
-    """A dry run says what would move; a wrong token moves nothing; the right one moves all, with progress, and the
-    mended model answers."""
+    """A wrong token gets no dry run; with the right one it says what would move, and moves all, with progress, and the
+    fixed model answers."""
     with stage.page("#/dead-letters") as page:
         _dead_letters(page)
         expect(page.locator("li.cause")).to_contain_text("ZeroDivisionError")
@@ -179,20 +179,20 @@ def test_a_replay_is_executed_with_the_right_token_only(stage: Stage, dead_lette
         execute = dialog.get_by_role("button", name="Execute")
         expect(execute).to_be_disabled()
         dialog.get_by_role("spinbutton", name="Records a second").fill("20")
-        dialog.get_by_role("button", name="Dry run").click()
-        expect(dialog.get_by_text(f"{FLAWED} records would move")).to_be_visible()
-        expect(execute).to_have_text(f"Execute: move {FLAWED}")
-
         token = dialog.get_by_role("textbox", name="Token")
         token.fill("not the token of the operators")
-        execute.click()
+        dialog.get_by_role("button", name="Dry run").click()
         expect(dialog.get_by_text("the token is missing or wrong")).to_be_visible()
         expect(token).to_be_focused()
+        expect(execute).to_be_disabled()
         page.screenshot(path=OUTPUT / "console-wrong-token.png")
         assert page.locator("#jobs li").count() == 0
 
         stage.mended.touch()
         token.fill(TOKEN)
+        dialog.get_by_role("button", name="Dry run").click()
+        expect(dialog.get_by_text(f"{FLAWED} records would move")).to_be_visible()
+        expect(execute).to_have_text(f"Execute: move {FLAWED}")
         execute.click()
         job = page.locator("#jobs li")
         expect(job.locator(".state")).to_have_text("running")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,10 +45,27 @@ def cluster(kafka: Kafka) -> KafkaConfig:
     return config
 
 
+@pytest.fixture(autouse=True)
+def _copies_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a machine remembers of the state topic lies in the test's folder, and so do an editor's files."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 @pytest.fixture
-def run(cluster: KafkaConfig) -> Run:
-    """Runs one `streamer dlq` command."""
-    return lambda *arguments: main(["dlq", *arguments, "--set", f"kafka.bootstrap_servers={cluster.bootstrap_servers}"])
+def run(cluster: KafkaConfig, name: str) -> Run:
+    """Runs one `streamer dlq` command, with the configuration of `settings`."""
+    return lambda *arguments: main(["dlq", *arguments, *settings(cluster, name)])
+
+
+def settings(cluster: KafkaConfig, name: str, **pipelines: str) -> list[str]:
+    """A pipeline p that reads NAME.in and NAME.small, and others by the topic that they read."""
+    given = [f"kafka.bootstrap_servers={cluster.bootstrap_servers}"]
+    for pipeline, topics in {"p": f'["{name}.in", "{name}.small"]', **pipelines}.items():
+        fields = {"task": "t", "model": "builtin:null", "input": topics, "output": f"{name}.out"}
+        given += [f"pipelines.{pipeline}.{field}={value}" for field, value in fields.items()]
+        given.append(f"pipelines.{pipeline}.dead_letter={name}.dlq")
+    return [word for each in given for word in ("--set", each)]
 
 
 @pytest.fixture
@@ -162,7 +180,7 @@ def test_a_header_that_can_not_be_read_harms_nobody(cluster: KafkaConfig, run: R
 
     def program(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "streamer", "dlq", *arguments]
-        command += ["--set", f"kafka.bootstrap_servers={cluster.bootstrap_servers}"]
+        command += settings(cluster, name)
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     listed = program("list", f"{name}.dlq", "--json")
@@ -225,14 +243,12 @@ def test_nothing_moves_where_something_is_missing(
     put(cluster, f"{name}.dlq", ours(origin=f"{name}.in"), ours(1, origin=f"{name}.gone"))
     for more in ([], ["--execute"]):
         assert run("replay", f"{name}.dlq", "--code", "infer.nan", *more) == ExitCode.USAGE
-        assert run("replay", f"{name}.dlq", *more) == ExitCode.CONFIGURATION
-        assert f"no topic {name}.gone" in capsys.readouterr().err
         assert run("replay", f"{name}.dlq", "--to", f"{name}.gone", *more) == ExitCode.CONFIGURATION
         assert run("replay", f"{name}.dlq", "--to", f"{name}.dlq", *more) == ExitCode.USAGE
         assert run("replay", "no-such-topic", *more) == ExitCode.CONFIGURATION
         assert run("discard", f"{name}.dlq", "--code", "infer.nan", "--reason", "r", *more) == ExitCode.USAGE
     assert run("list", f"{name}.dlq", "--code", "infer.nan") == ExitCode.USAGE
-    assert run("replay") == ExitCode.USAGE
+    assert main(["dlq", "replay", "--set", f"kafka.bootstrap_servers={cluster.bootstrap_servers}"]) == ExitCode.USAGE
     assert read(cluster, f"{name}.in") == []
 
 
@@ -279,7 +295,12 @@ def test_discarded_ones_are_gone_from_sight(
 
 
 def test_an_edit_goes_back_changed(
-    cluster: KafkaConfig, run: Run, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cluster: KafkaConfig,
+    run: Run,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """By a patch, and in an editor, where a line taken out stays a dead letter."""
     put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in", key=b"%d" % n) for n in range(4)))
@@ -293,10 +314,166 @@ def test_an_edit_goes_back_changed(
         monkeypatch.setenv("EDITOR", editor)
         assert run("edit", f"{name}.dlq", "--execute") == ExitCode.USAGE
         assert words in capsys.readouterr().err
+    assert [path.name for path in tmp_path.glob("streamer-dlq-*/*")] == ["dead-letters.jsonl"]  # sed's
     monkeypatch.delenv("EDITOR")
     assert run("edit", f"{name}.dlq", "--execute") == ExitCode.USAGE
     assert run("edit", f"{name}.dlq", "--patch", "[1]") == ExitCode.USAGE
     assert len(read(cluster, f"{name}.in")) == 3
+
+
+@pytest.mark.case(88)
+def test_an_edit_of_nothing_moves_nothing_and_a_slip_costs_nothing(
+    cluster: KafkaConfig,
+    run: Run,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nor does a patch that changes nothing. A line that is wrong is named, and its file is kept to go on with."""
+    put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in", key=b"%d" % n) for n in range(3)))
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "touch")
+    assert run("edit", f"{name}.dlq", "--execute") == ExitCode.DONE
+    assert "nothing was changed" in capsys.readouterr().err
+    assert not list(tmp_path.glob("streamer-dlq-*"))
+    assert run("edit", f"{name}.dlq", "--patch", '{"text": "hi"}', "--execute") == ExitCode.SOME_FAILED
+    assert "3  stay: it was not changed" in capsys.readouterr().out
+    assert read(cluster, f"{name}.in") == []
+
+    monkeypatch.setenv("EDITOR", "sed -i -e 1s/hi/HI/ -e 2s/hi/secret/ -e 2s/}$/,/")
+    assert run("edit", f"{name}.dlq", "--execute") == ExitCode.USAGE
+    told = capsys.readouterr().err
+    (kept,) = tmp_path.glob("streamer-dlq-*/dead-letters.jsonl")
+    assert f"{kept}, line 2: not a JSON object" in told
+    assert f"--from {kept}" in told
+    assert "secret" not in told
+    assert kept.stat().st_mode & 0o077 == 0 or kept.parent.stat().st_mode & 0o077 == 0
+    kept.write_text(kept.read_text().replace("secret", "SECRET").replace(",\n", "}\n"))
+    assert run("edit", f"{name}.dlq", "--from", str(kept), "--execute") == ExitCode.DONE
+    values = {record.key(): json.loads(record.value() or b"")["text"] for record in read(cluster, f"{name}.in")}
+    assert values == {b"0": "HI", b"1": "SECRET"}
+
+
+@pytest.mark.case(84)
+def test_what_is_executed_is_what_was_shown(
+    cluster: KafkaConfig, run: Run, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under a digest nothing else moves: not another selection, rate or target, and not a dead letter that came
+    since. The audit has who, the digest, the rate and the outcome."""
+    put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in") for n in range(3)))
+    assert run("replay", f"{name}.dlq", "--rate", "100", "--json") == ExitCode.DONE
+    digest = json_lines(capsys)[0]["digest"]
+    execute = ("--execute", "--digest", digest)
+    for other in ([], ["--rate", "99"], ["--rate", "100", "--max", "2"], ["--rate", "100", "--to", f"{name}.other"]):
+        if other[-1] == f"{name}.other":
+            make(cluster, f"{name}.other", 1)
+        assert run("replay", f"{name}.dlq", *other, *execute) == ExitCode.USAGE
+        assert "is not what that dry run showed" in capsys.readouterr().err
+    put(cluster, f"{name}.dlq", ours(3, origin=f"{name}.in"))
+    assert run("replay", f"{name}.dlq", "--rate", "100", *execute) == ExitCode.USAGE
+    assert read(cluster, f"{name}.in") == []
+    capsys.readouterr()
+    bounded = ("replay", f"{name}.dlq", "--rate", "100", "--max", "3")
+    assert run(*bounded, "--json") == ExitCode.DONE
+    digest = json_lines(capsys)[0]["digest"]
+    put(cluster, f"{name}.dlq", ours(4, origin=f"{name}.in"))
+    assert run(*bounded, "--execute", "--digest", digest, "--job", f"j-{name}") == ExitCode.USAGE  # another name
+    assert run(*bounded, "--execute", "--digest", digest) == ExitCode.DONE
+    assert len(read(cluster, f"{name}.in")) == 3
+
+
+@pytest.mark.case(85)
+def test_a_second_replay_of_a_topic_is_refused_while_one_runs(
+    cluster: KafkaConfig, run: Run, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told whose job runs, ends with 7, and the first one ends as if nothing had been; a job that was killed
+    goes on under its name."""
+    put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in") for n in range(40)))
+    command = [sys.executable, "-m", "streamer", "dlq", "replay", f"{name}.dlq", "--execute", "--job", f"a-{name}"]
+    command += [*settings(cluster, name), "--rate", "4"]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: bool(read(cluster, f"{name}.in")))
+    for what in (["discard", "--reason", "r"], ["replay"]):
+        assert run(what[0], f"{name}.dlq", *what[1:], "--execute") == ExitCode.FENCED
+        assert f"job a-{name} of " in capsys.readouterr().err
+    first.kill()
+    first.wait()
+    moved = len(read(cluster, f"{name}.in"))
+    assert moved < 40
+    again = subprocess.run(command[:-1] + ["1000"], capture_output=True, text=True, timeout=90)
+    assert again.returncode == ExitCode.DONE, again.stderr
+    assert "did not say that it ended" in again.stderr
+    assert len(read(cluster, f"{name}.in")) == 40
+
+
+@pytest.mark.case(86)
+def test_no_headers_send_a_record_where_the_configuration_does_not(
+    cluster: KafkaConfig, run: Run, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To a topic that no pipeline reads, to one that can't be, or to one that is gone: these stay, the others move.
+    `--to` takes no topic of Kafka's, of streamer's, or of dead letters."""
+    make(cluster, f"{name}.payments", 1)
+    make(cluster, f"{name}.other.dlq", 1)
+    origins = (f"{name}.in", f"{name}.payments", "not a topic\x00", f"{name}.small", f"{name}.in")
+    put(cluster, f"{name}.dlq", *(ours(n, origin=origin) for n, origin in enumerate(origins)))
+    replay = ("replay", f"{name}.dlq", "--execute")
+    for to in ("__consumer_offsets", STATE_TOPIC, AUDIT_TOPIC, "streamer.reports", "otlp_spans", "a b", "..",
+               f"{name}.dlq", f"{name}.other.dlq"):  # fmt: skip
+        assert run(*replay, "--to", to) == ExitCode.USAGE
+        assert f"--to {to}: " in capsys.readouterr().err
+    assert run(*replay, "--json") == ExitCode.SOME_FAILED
+    (plan,) = json_lines(capsys)
+    assert {(each["count"], each["why"].split(":")[0]) for each in plan["refused"]} == {
+        (2, "no pipeline of the configuration reads the topic that its headers name"),
+        (1, f"topic {name}.small is gone"),
+    }
+    assert len(read(cluster, f"{name}.in")) == 2
+    assert read(cluster, f"{name}.payments") == []
+    assert run(*replay, "--to", f"{name}.other.dlq", "--to-dead-letters") == ExitCode.DONE
+    assert len(read(cluster, f"{name}.other.dlq")) == 3
+
+
+@pytest.mark.case(87)
+def test_a_renamed_pipeline_gets_its_records_back(
+    cluster: KafkaConfig, run: Run, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is addressed to a pipeline that is not there, so that nobody would read it, unless it is said to whom."""
+    put(cluster, f"{name}.dlq", ours(0, origin=f"{name}.in", pipeline="before"))
+    for more in ([], ["--to", f"{name}.in"]):
+        assert run("replay", f"{name}.dlq", "--execute", *more) == ExitCode.SOME_FAILED
+        assert "if it was renamed, give --for PIPELINE" in capsys.readouterr().out
+    assert read(cluster, f"{name}.in") == []
+    assert run("replay", f"{name}.dlq", "--execute", "--for", "nobody") == ExitCode.USAGE
+    assert run("replay", f"{name}.dlq", "--execute", "--for", "p") == ExitCode.DONE
+    (record,) = read(cluster, f"{name}.in")
+    assert dict(record.headers() or [])["streamer.replay.pipeline"] == b"p"
+
+
+def test_what_a_job_closed_is_opened_again(
+    cluster: KafkaConfig, run: Run, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its name, after a dry run; a job that closed nothing is an error."""
+    put(cluster, f"{name}.dlq", ours(0, origin=f"{name}.in"), ours(1, origin=f"{name}.in"))
+    discard = ("discard", f"{name}.dlq", "--reason", "oops", "--job", f"d-{name}", "--execute")
+    assert run(*discard) == ExitCode.DONE
+    assert run("reopen", f"d-{name}", f"{name}.dlq") == ExitCode.DONE
+    capsys.readouterr()
+    assert run("list", f"{name}.dlq", "--json") == ExitCode.DONE
+    assert json_lines(capsys) == []
+    assert run("reopen", f"d-{name}", f"{name}.dlq", "--execute") == ExitCode.DONE
+    capsys.readouterr()
+    assert run("list", f"{name}.dlq", "--json") == ExitCode.DONE
+    assert len(json_lines(capsys)) == 2
+    assert run("reopen", "no-such-job", f"{name}.dlq") == ExitCode.USAGE
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for it, for a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_export_and_import_keep_every_byte(

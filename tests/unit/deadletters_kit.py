@@ -169,6 +169,9 @@ class MemoryLog:
     def describe(self, topics: Sequence[str]) -> dict[str, FakeTarget | None]:
         return {topic: self.targets.get(topic) for topic in topics}
 
+    def identity(self, topic: str) -> str | None:
+        return "" if topic in self.targets else None
+
     def append(self, output: Output) -> None:
         """Write one record."""
         topic, partition, key, value, headers = output
@@ -180,14 +183,20 @@ class MemoryLog:
 
 class MemoryCopier:
     """Transactions on a `MemoryLog`: one owner a topic. `dies_at` is the commit at which the process is killed,
-    `lands` whether that commit still lands."""
+    `lands` whether that commit still lands, `owner` a number to share with another copier."""
 
     def __init__(
-        self, log: MemoryLog, topic: str, limits: Sequence[int], dies_at: int = -1, lands: bool = False
+        self,
+        log: MemoryLog,
+        topic: str,
+        limits: Sequence[int],
+        dies_at: int = -1,
+        lands: bool = False,
+        owner: int | None = None,
     ) -> None:
         assert limits
         self._log, self._topic, self._dies_at, self._lands = log, topic, dies_at, lands
-        self._owner = log.owners[topic] = log.owners.get(topic, 0) + 1
+        self._owner = log.owners[topic] = log.owners.get(topic, 0) + 1 if owner is None else owner
         self.commits = 0
 
     def commit(self, outputs: Sequence[Output]) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from streamer.cli import main
 from streamer.config import load
-from streamer.console.access import Access, knows_host, make_access, read_token
+from streamer.console.access import Access, knows_host, make_access, read_tokens
 from streamer.console.actions import Desk
 from streamer.console.app import Console, make_app
 from streamer.console.feed import Feed
@@ -79,13 +79,13 @@ def ask(
     return Answer(start["status"], found, b"".join(message.get("body", b"") for message in sent[1:]))
 
 
-def execute(access: Access, body: bytes = b'{"job": "j"}', **headers: str) -> Answer:
+def execute(access: Access, body: bytes = b'{"digest": "d"}', **headers: str) -> Answer:
     return ask(access, "/api/replay/execute", method="POST", body=body, content_type="application/json", **headers)
 
 
-MAY_REPLAY = make_access("127.0.0.1", allow_replay=True, show_text=False, token=TOKEN)
-ONLY_READS = make_access("127.0.0.1", allow_replay=False, show_text=False, token=None)
-PUBLIC = make_access("0.0.0.0", allow_replay=False, show_text=False, token=TOKEN)
+MAY_REPLAY = make_access("127.0.0.1", allow_replay=True, show_text=False, tokens={"operator": TOKEN})
+ONLY_READS = make_access("127.0.0.1", allow_replay=False, show_text=False, tokens={})
+PUBLIC = make_access("0.0.0.0", allow_replay=False, show_text=False, tokens={"operator": TOKEN})
 
 
 @pytest.mark.parametrize("path", ["/", "/static/main.js", "/api/about", "/api/nothing"])
@@ -123,7 +123,7 @@ def test_another_sites_page_gets_nothing() -> None:
 
 def test_without_allow_replay_nothing_is_executed() -> None:
     """Not even with a token that fits."""
-    reads = make_access("127.0.0.1", allow_replay=False, show_text=False, token=TOKEN)
+    reads = make_access("127.0.0.1", allow_replay=False, show_text=False, tokens={"operator": TOKEN})
     answer = execute(reads, authorization=f"Bearer {TOKEN}")
     assert answer.status == 403
     assert "--allow-replay" in answer.error
@@ -148,8 +148,8 @@ def test_only_json_is_taken() -> None:
     form = ask(MAY_REPLAY, "/api/replay/execute", method="POST", content_type="text/plain", authorization=token)
     assert form.status == 415
     assert execute(MAY_REPLAY, b"{", authorization=token).status == 400
-    assert execute(MAY_REPLAY, b'{"job": "j", "more": 1}', authorization=token).status == 400
-    assert execute(MAY_REPLAY, b'{"job": "%s"}' % (b"x" * 70_000), authorization=token).status == 413
+    assert execute(MAY_REPLAY, b'{"digest": "j", "more": 1}', authorization=token).status == 400
+    assert execute(MAY_REPLAY, b'{"digest": "%s"}' % (b"x" * 70_000), authorization=token).status == 413
 
 
 @pytest.mark.parametrize("path", ["/api/live", "/api/causes", "/api/examples", "/api/letters/out.dlq/0/0"])
@@ -170,9 +170,9 @@ def test_the_options_must_go_together() -> None:
     """To replay, or to be reached from elsewhere, takes a token of some length."""
     for host, replay, token in (("127.0.0.1", True, None), ("0.0.0.0", False, None), ("127.0.0.1", True, "short")):
         with pytest.raises(UsageError, match="openssl rand"):
-            make_access(host, allow_replay=replay, show_text=False, token=token)
-    assert not make_access("::1", allow_replay=False, show_text=False, token=None).private
-    assert not make_access("localhost", allow_replay=False, show_text=False, token=None).private
+            make_access(host, allow_replay=replay, show_text=False, tokens={"operator": token} if token else {})
+    assert not make_access("::1", allow_replay=False, show_text=False, tokens={}).private
+    assert not make_access("localhost", allow_replay=False, show_text=False, tokens={}).private
 
 
 def test_without_its_extra_the_command_says_what_to_install(
@@ -189,10 +189,15 @@ def test_the_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     """The file first; an empty or missing one is an error, not no token."""
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
-    assert read_token(file, "other") == TOKEN
-    assert read_token(None, f" {TOKEN} ") == TOKEN
-    assert read_token(None, " ") is None
+    assert read_tokens(file, "other") == {"operator": TOKEN}
+    assert read_tokens(None, f" {TOKEN} ") == {"operator": TOKEN}
+    assert read_tokens(None, " ") == {}
+    file.write_text(f"ada:{TOKEN}\n\nbob@ops: {TOKEN}x\n")
+    assert read_tokens(file, None) == {"ada": TOKEN, "bob@ops": f"{TOKEN}x"}
+    file.write_text(f"ada:{TOKEN}\nada:{TOKEN}x\n")
+    with pytest.raises(ConfigurationError, match="line 2: ada has a token already"):
+        read_tokens(file, None)
     file.write_text("\n")
     for bad in (file, tmp_path / "missing"):
         with pytest.raises(ConfigurationError, match="--token-file"):
-            read_token(bad, None)
+            read_tokens(bad, None)

@@ -12,9 +12,10 @@ from streamer.core.deadletters.causes import fingerprint
 from streamer.core.deadletters.letter import DeadLetter, Place
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.selector import Selector
-from streamer.core.deadletters.state import STATE_TOPIC, Closed, Job, State, job_record, state_record
+from streamer.core.deadletters.state import STATE_TOPIC, Job, State, job_record, state_record
 from streamer.core.record import Record
 from streamer.errors import Code
+from streamer.ops.dlq.closed import Closed
 from tests.records import FakeRecord
 from tests.unit.deadletters_kit import ARROYO, CONNECT, SHARE, SPRING, TIME_MS, Unreadable, foreign, letter, ours
 
@@ -130,7 +131,7 @@ def test_closed_ones_are_left_out() -> None:
     first, second = ours(0), ours(1)
     closed = closed_by(first)
     assert picked(Selection(), first, second, closed=closed) == [second]
-    assert [each.record for each in Selector(Selection(), closed, with_closed=True).pick([first])] == [first]
+    assert [each.record for each in Selector(Selection()).pick([first])] == [first]
     assert closed.count("j") == 1
     assert picked(Selection(), first, closed=closed_by(first, shift_ms=1)) == [first]
     state = closed.find(letter(first))
@@ -152,6 +153,7 @@ def test_the_state_topic_may_hold_anything() -> None:
         (b"\xff", b"{}"),
         (b"a/b/c", b"{}"),
         (b"in.dlq/0/1", b"nonsense"),
+        (b"in.dlq/0/" + b"9" * 30, place_value),
         (key, value),
         (place_key, place_value),
     ]

@@ -6,7 +6,7 @@ import click
 
 from streamer.cli.dlq.carry import export, import_
 from streamer.cli.dlq.look import causes, list_, show
-from streamer.cli.dlq.move import discard, edit, replay
+from streamer.cli.dlq.move import discard, edit, reopen, replay
 
 
 @click.group()
@@ -18,5 +18,5 @@ def dlq() -> None:
     """
 
 
-for command in (list_, causes, show, replay, edit, discard, export, import_):
+for command in (list_, causes, show, replay, edit, discard, reopen, export, import_):
     dlq.add_command(command)

@@ -16,7 +16,6 @@ from streamer.cli.options import configured
 from streamer.config import Config
 from streamer.core.deadletters.causes import Causes
 from streamer.core.deadletters.selection import Selection
-from streamer.core.deadletters.state import Closed
 from streamer.errors import UsageError
 from streamer.ops.dlq import documents
 
@@ -51,7 +50,7 @@ def list_(
     names = dead_letter_topics(config, topics)
     log = TopicLog(config.kafka)
     closed = read_closed(log)
-    letters = find(log, names, selection, closed, with_closed=with_closed)
+    letters = find(log, names, selection, None if with_closed else closed)
     shown = 0
     write = sys.stdout.write  # click.echo flushes each line, which would cost more than the search
     for shown, letter in enumerate(itertools.islice(letters, most), 1):
@@ -90,9 +89,8 @@ def causes(
 
     names = dead_letter_topics(config, topics)
     log = TopicLog(config.kafka)
-    closed = Closed() if with_closed else read_closed(log)
     grouped = Causes()
-    for letter in find(log, names, selection, closed, with_closed=with_closed):
+    for letter in find(log, names, selection, None if with_closed else read_closed(log)):
         grouped.add(letter)
     found = grouped.by_count()
     times = [time_ms for cause in found for time_ms in (cause.first_ms, cause.last_ms) if time_ms >= 0]

@@ -38,6 +38,7 @@ def print_survey(order: Order, found: Survey, *, as_json: bool, dry: bool) -> No
             f"mind: dead letters of {names} lie on several partitions, so the order among them is kept only within each"
         )
     if dry:
+        click.echo(f"digest {found.digest}: --execute --digest {found.digest} does this and nothing else")
         click.echo("dry run: nothing was written; add --execute to do it")
     elif found.total:
         click.echo(f"job {order.signature.job}: after an interruption the same command with --job goes on", err=True)

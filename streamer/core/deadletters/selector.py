@@ -22,10 +22,10 @@ Test = Callable[[int | None], bool]
 
 
 class Selector:
-    """Applies a selection. `closed` dead letters, replayed or discarded before, are left out unless `with_closed`."""
+    """Applies a selection. What was `closed` before is left out; None leaves nothing out."""
 
-    def __init__(self, selection: Selection, closed: Closed, *, with_closed: bool = False) -> None:
-        self._closed = None if with_closed else closed
+    def __init__(self, selection: Selection, closed: Closed | None = None) -> None:
+        self._closed = closed
         self._since_ms = -1 if selection.since_ms is None else selection.since_ms
         self._until_ms = _FOREVER_MS if selection.until_ms is None else selection.until_ms
         self._timed = selection.since_ms is not None or selection.until_ms is not None

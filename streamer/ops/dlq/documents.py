@@ -70,6 +70,7 @@ def survey_json(order: Order, found: Survey, *, dry: bool) -> dict[str, object]:
     return {
         "action": order.action,
         "job": order.signature.job,
+        "digest": found.digest,
         "dry_run": dry,
         "resumed": found.resumed,
         "total": found.total,
