@@ -58,14 +58,15 @@ def run(cluster: KafkaConfig, name: str) -> Run:
     return lambda *arguments: main(["dlq", *arguments, *settings(cluster, name)])
 
 
-def settings(cluster: KafkaConfig, name: str, **pipelines: str) -> list[str]:
-    """A pipeline p that reads NAME.in and NAME.small, and others by the topic that they read."""
-    given = [f"kafka.bootstrap_servers={cluster.bootstrap_servers}"]
-    for pipeline, topics in {"p": f'["{name}.in", "{name}.small"]', **pipelines}.items():
-        fields = {"task": "t", "model": "builtin:null", "input": topics, "output": f"{name}.out"}
-        given += [f"pipelines.{pipeline}.{field}={value}" for field, value in fields.items()]
-        given.append(f"pipelines.{pipeline}.dead_letter={name}.dlq")
-    return [word for each in given for word in ("--set", each)]
+def settings(cluster: KafkaConfig, name: str) -> list[str]:
+    """A configuration whose pipeline p reads NAME.in and NAME.small."""
+    path = Path(tempfile.gettempdir()) / f"{name}.toml"
+    path.write_text(
+        f'[kafka]\nbootstrap_servers = "{cluster.bootstrap_servers}"\n[pipelines.p]\ntask = "t"\n'
+        f'model = "builtin:null"\ninput = ["{name}.in", "{name}.small"]\noutput = "{name}.out"\n'
+        f'dead_letter = "{name}.dlq"\n'
+    )
+    return ["--config", str(path)]
 
 
 @pytest.fixture
@@ -361,13 +362,12 @@ def test_what_is_executed_is_what_was_shown(
 ) -> None:
     """Under a digest nothing else moves: not another selection, rate or target, and not a dead letter that came
     since. The audit has who, the digest, the rate and the outcome."""
+    make(cluster, f"{name}.other", 1)
     put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in") for n in range(3)))
     assert run("replay", f"{name}.dlq", "--rate", "100", "--json") == ExitCode.DONE
     digest = json_lines(capsys)[0]["digest"]
     execute = ("--execute", "--digest", digest)
     for other in ([], ["--rate", "99"], ["--rate", "100", "--max", "2"], ["--rate", "100", "--to", f"{name}.other"]):
-        if other[-1] == f"{name}.other":
-            make(cluster, f"{name}.other", 1)
         assert run("replay", f"{name}.dlq", *other, *execute) == ExitCode.USAGE
         assert "is not what that dry run showed" in capsys.readouterr().err
     put(cluster, f"{name}.dlq", ours(3, origin=f"{name}.in"))
@@ -381,27 +381,38 @@ def test_what_is_executed_is_what_was_shown(
     assert run(*bounded, "--execute", "--digest", digest, "--job", f"j-{name}") == ExitCode.USAGE  # another name
     assert run(*bounded, "--execute", "--digest", digest) == ExitCode.DONE
     assert len(read(cluster, f"{name}.in")) == 3
+    capsys.readouterr()
+    assert run("audit", "--json", "--topic", f"{name}.dlq") == ExitCode.DONE
+    (job,) = json_lines(capsys)
+    assert "@" in job["by"]
+    assert (job["digest"], job["rate_per_s"], job["wanted"]["most"], job["count"]) == (digest, 100, 3, 3)
+    assert (job["action"], job["outcome"], job["refused"]) == ("replay", "done", 0)
+    assert run("audit", "--topic", f"{name}.dlq") == ExitCode.DONE
+    shown = capsys.readouterr().out
+    assert job["job"] in shown
+    assert digest in shown
 
 
 @pytest.mark.case(85)
 def test_a_second_replay_of_a_topic_is_refused_while_one_runs(
     cluster: KafkaConfig, run: Run, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is told whose job runs, ends with 7, and the first one ends as if nothing had been; a job that was killed
-    goes on under its name."""
+    """It is told whose job runs and ends with 7, and the first one goes on; a job that was killed goes on under its
+    name."""
     put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in") for n in range(40)))
-    command = [sys.executable, "-m", "streamer", "dlq", "replay", f"{name}.dlq", "--execute", "--job", f"a-{name}"]
+    command = [sys.executable, "-m", "streamer", "dlq", "replay", "--execute", "--job", f"a-{name}"]
     command += [*settings(cluster, name), "--rate", "4"]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: bool(read(cluster, f"{name}.in")))
     for what in (["discard", "--reason", "r"], ["replay"]):
         assert run(what[0], f"{name}.dlq", *what[1:], "--execute") == ExitCode.FENCED
         assert f"job a-{name} of " in capsys.readouterr().err
-    first.kill()
-    first.wait()
     moved = len(read(cluster, f"{name}.in"))
     assert moved < 40
-    again = subprocess.run(command[:-1] + ["1000"], capture_output=True, text=True, timeout=90)
+    wait_until(lambda: len(read(cluster, f"{name}.in")) > moved)
+    first.kill()
+    first.communicate()
+    again = subprocess.run([*command[:-1], "1000"], capture_output=True, text=True, timeout=90)
     assert again.returncode == ExitCode.DONE, again.stderr
     assert "did not say that it ended" in again.stderr
     assert len(read(cluster, f"{name}.in")) == 40
