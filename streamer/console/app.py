@@ -52,7 +52,10 @@ _STATUS: Mapping[type[StreamerError], HTTPStatus] = {
 
 
 class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
+    """What to execute. A job's name is not enough: another dry run may have it, too."""
+
     digest: str
+    job: str = ""
 
 
 class _RefusalError(Exception):

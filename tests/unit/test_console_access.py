@@ -142,6 +142,22 @@ def test_the_right_token_is_let_through() -> None:
     assert "dry run" in answer.error
 
 
+@pytest.mark.case(84)
+def test_a_dry_run_takes_the_token_too() -> None:
+    """What is kept to be executed is made by those who may execute; a job's name alone executes nothing."""
+    access = make_access("127.0.0.1", allow_replay=True, show_text=False, tokens={"ada": TOKEN, "bob": TOKEN + "x"})
+
+    def survey(**headers: str) -> Answer:
+        path = "/api/replay/survey"
+        return ask(access, path, method="POST", body=b'{"rate": -1}', content_type="application/json", **headers)
+
+    assert survey().status == 401
+    assert survey(authorization=f"Bearer {TOKEN}").status == 400
+    assert (access.bearer(f"Bearer {TOKEN}x"), access.bearer("Bearer y")) == ("bob", None)
+    answer = execute(access, b'{"job": "fix-1"}', authorization=f"Bearer {TOKEN}")
+    assert (answer.status, "digest" in answer.error) == (400, True)
+
+
 def test_only_json_is_taken() -> None:
     """A form, which any site may send here, is refused, and so is what is no such document."""
     token = f"Bearer {TOKEN}"
