@@ -190,7 +190,7 @@ class Feed:
         for record in records:
             try:
                 report = _decode(record.value() or b"")
-            except msgspec.MsgspecError:  # another program's record
+            except (msgspec.MsgspecError, UnicodeDecodeError):  # another program's record
                 continue
             with self._lock:
                 self._series.setdefault(report.pipeline, PipelineSeries()).add(report, now_ms)
@@ -208,7 +208,7 @@ class Feed:
                 for record in reader.poll(0.5):
                     try:
                         facts = msgspec.json.decode(record.value() or b"", type=dict[str, Any])
-                    except msgspec.MsgspecError:
+                    except (msgspec.MsgspecError, UnicodeDecodeError):
                         continue
                     name = (record.key() or b"").decode("utf-8", "replace") or str(facts.get("pipeline", ""))
                     with self._lock:

@@ -56,6 +56,14 @@ CASES = {
     40: "offsets with gaps, and partitions that are added",
     41: "a reader of the reports beside aborted and repeated work",
     42: "a full disk, no file descriptors left",
+    84: "an order that is swapped between its dry run and its execution",
+    85: "two replays of one dead-letter topic at a time",
+    86: "dead letters whose headers name another topic, or one that is gone",
+    87: "a replay after its pipeline was renamed",
+    88: "an edit that changes nothing, or spoils a line",
+    89: "a million closed dead letters, and a copy of their state that is damaged",
+    90: "a console behind a proxy, in many tabs, and over many pipelines",
+    91: "a replay whose records fail again",
 }
 
 PROMISES = {

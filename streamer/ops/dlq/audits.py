@@ -22,7 +22,7 @@ def read_audits(log: Log) -> list[tuple[str, Audit]]:
             for record in records:
                 try:
                     said = _decode(record.value() or b"")
-                except msgspec.MsgspecError:  # another program's record
+                except (msgspec.MsgspecError, UnicodeDecodeError):  # another program's record
                     continue
                 if said.event == "began" or said.job not in last:
                     last[said.job] = len(found)

@@ -150,6 +150,12 @@ class Closed:
         elif self._database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("damaged")
         self._recall()
+        try:
+            _ = self.jobs, self.claims
+            for (number,) in self._database.execute("SELECT id FROM notes").fetchall():
+                self._note(number)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise sqlite3.DatabaseError("damaged") from None
 
     def _recall(self) -> None:
         """Forget what was kept in memory of the tables."""

@@ -25,7 +25,7 @@ def read_closed(log: Log) -> Closed:
             try:
                 return _caught_up(Closed(file), log)
             except sqlite3.Error as error:
-                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                     break
                 remove(file)
             except OSError:  # no home, or none to write in
