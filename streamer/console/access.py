@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -111,8 +111,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def knows_host(header: str, host: str) -> bool:
-    """Whether a Host header names this machine: an address, `localhost`, its own name, or what --host says.
+def knows_host(header: str, host: str, names: Collection[str] = ()) -> bool:
+    """Whether a Host header names this machine: an address, `localhost`, its own name, or what --host or --name says.
 
     A page of somebody else's can have its name resolve to our address (DNS rebinding); its Host header still says that
     name.
@@ -122,4 +122,5 @@ def knows_host(header: str, host: str) -> bool:
         ipaddress.ip_address(name.strip("[]"))
         return True
     except ValueError:
-        return name.lower().rstrip(".") in {"localhost", host.lower(), socket.gethostname().lower()}
+        known = {"localhost", host.lower(), socket.gethostname().lower(), *map(str.lower, names)}
+        return name.lower().rstrip(".") in known

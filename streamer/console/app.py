@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,17 +18,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamer import __version__
 from streamer.config import Config
-from streamer.console.access import HEADERS, Access, knows_host
+from streamer.console.access import HEADERS, Access
 from streamer.console.actions import BusyError, Desk, Wanted
 from streamer.console.bugs import named
 from streamer.console.feed import Feed
+from streamer.console.front import Front
 from streamer.core.deadletters.letter import Place
 from streamer.errors import ConfigurationError, DependencyError, StreamerError, UsageError
 from streamer.ops.dlq.claims import RunningError
@@ -37,6 +38,7 @@ STATIC: Final = Path(__file__).parent / "static"
 TICK_S: Final = 1.0
 AGAIN_MS: Final = 5_000  # reports that come late change points that were sent: these are sent again
 MAX_BODY_BYTES: Final = 64_000
+MAX_STREAMS: Final = 100
 WRONG_TOKEN_S: Final = 0.5
 _OURS: Final = ("same-origin", "none")  # Sec-Fetch-Site: our page, or an address that was typed
 
@@ -68,13 +70,15 @@ class _RefusalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What the routes work with. `stopping` tells streams when to end."""
+    """What the routes work with. `stopping` tells streams when to end, `streams` is how many there are."""
 
     config: Config
     access: Access
+    front: Front
     feed: Feed
     desk: Desk
     stopping: Callable[[], bool]
+    streams: list[None] = field(default_factory=list)
 
     async def page(self, request: Request) -> Response:
         """The page; all that it shows it asks for."""
@@ -94,26 +98,39 @@ class Console:
         )
 
     async def live(self, request: Request) -> Response:
-        """Server-sent events, one a second: the state of everything, with the points since the last one."""
+        """Server-sent events, one a second: the state of everything, with the points since the last one. The page opens
+        one a browser."""
         await self._may_read(request)
+        if len(self.streams) >= MAX_STREAMS:
+            why = f"{MAX_STREAMS} browsers follow this console: close one, or start another console"
+            raise _RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, why)
         return StreamingResponse(self._ticks(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+    async def now(self, request: Request) -> Response:
+        """The same once, with the points from `since` on, in ms."""
+        await self._may_read(request)
+        since = request.query_params.get("since", "0")
+        if not (since.isascii() and since.isdecimal() and len(since) < 16):
+            raise _RefusalError(HTTPStatus.BAD_REQUEST, "since: write milliseconds since 1970")
+        state = await run_in_threadpool(self.feed.snapshot, int(since))
+        return _json({**state, "anew": not int(since), "jobs": self.desk.jobs()})
 
     async def causes(self, request: Request) -> Response:
         """The causes of dead letters."""
-        await self._may_read(request)
+        await self._may_read_texts(request)
         with_closed = request.query_params.get("closed") == "1"
         return _json(await run_in_threadpool(self.desk.causes, with_closed=with_closed))
 
     async def examples(self, request: Request) -> Response:
         """Dead letters of one cause."""
-        await self._may_read(request)
+        await self._may_read_texts(request)
         with_closed = request.query_params.get("closed") == "1"
         cause = request.query_params.get("cause", "")
         return _json(await run_in_threadpool(self.desk.examples, cause, with_closed=with_closed))
 
     async def letter(self, request: Request) -> Response:
         """One dead letter."""
-        await self._may_read(request)
+        await self._may_read_texts(request)
         try:
             path = request.path_params
             place = Place(path["topic"], int(path["partition"]), int(path["offset"]))
@@ -142,6 +159,14 @@ class Console:
         if self.access.private:
             await self._admit(request)
 
+    async def _may_read_texts(self, request: Request) -> None:
+        """Behind a proxy everybody seems to be on this machine."""
+        if self.access.show_text and not self.access.private and self.front.came_through_another(request.scope):
+            why = "this came through a proxy that the console does not know: name its address with --trust-proxy"
+            raise _RefusalError(HTTPStatus.FORBIDDEN, why)
+        if self.access.private or self.access.private_texts:
+            await self._admit(request)
+
     async def _admit(self, request: Request) -> str:
         """The name of the token that came with the request."""
         name = self.access.bearer(request.headers.get("authorization", ""))
@@ -151,6 +176,14 @@ class Console:
         return name
 
     async def _ticks(self) -> AsyncIterator[bytes]:
+        self.streams.append(None)
+        try:
+            async for tick in self._states():
+                yield tick
+        finally:
+            self.streams.pop()
+
+    async def _states(self) -> AsyncIterator[bytes]:
         since_ms, reading = 0, -1
         while not self.stopping():
             state = await run_in_threadpool(self.feed.snapshot, since_ms)
@@ -165,8 +198,8 @@ class Console:
             await asyncio.sleep(TICK_S)
 
 
-def make_app(console: Console, host: str) -> Starlette:
-    """The application; gathering begins and ends with it. `host` is what it is bound to."""
+def make_app(console: Console) -> Starlette:
+    """The application; gathering begins and ends with it."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -181,6 +214,7 @@ def make_app(console: Console, host: str) -> Starlette:
         Route("/", console.page),
         Route("/api/about", console.about),
         Route("/api/live", console.live),
+        Route("/api/now", console.now),
         Route("/api/causes", console.causes),
         Route("/api/examples", console.examples),
         Route("/api/letters/{topic}/{partition}/{offset}", console.letter),
@@ -191,7 +225,7 @@ def make_app(console: Console, host: str) -> Starlette:
     return Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(_Guard, host=host)],
+        middleware=[Middleware(_Guard, front=console.front)],
         exception_handlers={_RefusalError: _refused, StreamerError: _failed},
     )
 
@@ -200,18 +234,22 @@ class _Guard:
     """Refuses foreign Host headers and requests that other sites' pages make, adds the security headers, and answers
     for what went wrong unexpectedly."""
 
-    def __init__(self, app: ASGIApp, host: str) -> None:
-        self._app, self._host = app, host
+    def __init__(self, app: ASGIApp, front: Front) -> None:
+        self._app, self._front = app, front
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        refusal = None
-        if not knows_host(headers.get("host", ""), self._host):
-            refusal = _error(HTTPStatus.MISDIRECTED_REQUEST, "the Host header names another machine")
-        elif scope["path"].startswith("/api/") and headers.get("sec-fetch-site", "none") not in _OURS:
+        refusal: Response | None = None
+        asked, path = str(scope["path"]), self._front.path(scope)
+        scope = {**scope, "path": path or "/", "raw_path": (path or "/").encode(), "root_path": ""}
+        if not self._front.knows(scope):
+            why = "the Host header names another machine; if it is this one's name, start the console with --name"
+            refusal = _error(HTTPStatus.MISDIRECTED_REQUEST, why)
+        elif path is None:
+            refusal = RedirectResponse(f"{asked.rpartition('/')[2]}/")
+        elif path.startswith("/api/") and Headers(scope=scope).get("sec-fetch-site", "none") not in _OURS:
             refusal = _error(HTTPStatus.FORBIDDEN, "another site's page may not ask this")
         began = False
 

@@ -261,6 +261,35 @@ def test_everything_is_reached_by_keyboard(stage: Stage, dead_letters: None) -> 
         expect(page.get_by_role("dialog")).to_contain_text("came from")
 
 
+@pytest.mark.case(90)
+def test_many_tabs_are_one_stream(stage: Stage) -> None:
+    """A browser keeps six connections to a host: however many tabs there are, all are live, and when the one that
+    streams is closed another goes on."""
+    streams: list[str] = []
+    context = stage.browser.new_context()
+    context.on("request", lambda request: streams.append(request.url) if request.url.endswith("/api/live") else None)
+    try:
+        pages = [context.new_page() for _ in range(9)]
+        for page in pages:
+            page.goto(stage.url)
+        for page in pages:
+            expect(page.locator("#status")).to_have_text("live")
+        assert len(streams) == 1
+        pages[0].close()
+        until(lambda: len(streams) == 2, pages[1])
+        for page in pages[1:]:
+            expect(page.locator("#status")).to_have_text("live")
+            told = page.evaluate(
+                """() => new Promise((done) => {
+                  const channel = new BroadcastChannel(`streamer-live ${location.pathname}`);
+                  channel.onmessage = ({ data }) => done(data.pipelines.length);
+                })"""
+            )
+            assert told == 1
+    finally:
+        context.close()
+
+
 @pytest.mark.parametrize(("name", "viewport", "scheme"), [("phone", PHONE, "light"), ("dark", WIDE, "dark")])
 def test_it_fits_a_phone_and_the_dark(
     stage: Stage, dead_letters: None, name: str, viewport: dict[str, int], scheme: str

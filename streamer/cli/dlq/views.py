@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from streamer.core.deadletters.causes import Cause, sparkline
 from streamer.core.deadletters.letter import DeadLetter
 from streamer.core.deadletters.state import State
-from streamer.ops.dlq.documents import TIMELINE_PARTS, trace_id
+from streamer.ops.dlq.documents import TIMELINE_PARTS, bytes_text, trace_id
 
 MESSAGE_CHARS = 120
 FORMS = ("auto", "text", "json", "hex")
@@ -85,14 +85,7 @@ def _value(value: bytes | None, form: str) -> Iterator[str]:
 
 
 def _shown(value: bytes | None) -> str | None:
-    """Text, or hexadecimal where it is none."""
-    if value is None:
-        return None
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        return f"0x{value.hex()}"
-    return text if text.isprintable() else f"0x{value.hex()}"
+    return None if value is None else bytes_text(value)
 
 
 def cause_line(cause: Cause, first_ms: int, last_ms: int) -> str:

@@ -32,7 +32,7 @@ export class DeadLetters {
     let found = null;
     let failed = null;
     try {
-      found = await read(`/api/causes?closed=${this.closed.checked ? 1 : 0}`);
+      found = await read(`api/causes?closed=${this.closed.checked ? 1 : 0}`);
     } catch (failure) {
       failed = failure;
     }
@@ -89,7 +89,7 @@ export class DeadLetters {
     if (node.hidden) return;
     node.replaceChildren(el("p", { class: "quiet" }, "looking…"));
     try {
-      const letters = await read(`/api/examples?cause=${encodeURIComponent(cause.fingerprint)}&closed=${this.closed.checked ? 1 : 0}`);
+      const letters = await read(`api/examples?cause=${encodeURIComponent(cause.fingerprint)}&closed=${this.closed.checked ? 1 : 0}`);
       node.replaceChildren(el("div", { class: "scroll" }, exampleTable(letters)),
         letters.length < cause.count ? el("p", { class: "quiet" }, `The first ${letters.length} of ${count(cause.count)}.`) : "");
     } catch (failure) {
@@ -107,7 +107,7 @@ export async function showLetter(place, onClose) {
   dialog.showModal();
   try {
     const path = place.split("/").map(encodeURIComponent).join("/");
-    content.replaceChildren(...letter(await read(`/api/letters/${path}`), place));
+    content.replaceChildren(...letter(await read(`api/letters/${path}`), place));
   } catch (failure) {
     content.replaceChildren(problem(failure, "It can't be shown"));
   }

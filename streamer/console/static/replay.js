@@ -51,7 +51,7 @@ export function openReplay(cause, about) {
     if (about.token && token.input.value) setToken(token.input.value);
     found.replaceChildren(el("p", { class: "quiet" }, "looking…"));
     try {
-      prepared = await send("/api/replay/survey", {
+      prepared = await send("api/replay/survey", {
         causes: cause ? [cause.fingerprint] : [],
         to: to.input.value.trim(), for: addressee.input.value.trim(),
         rate: numeric(rate), most: numeric(most), max_attempts: numeric(attempts) ?? 5,
@@ -73,7 +73,7 @@ export function openReplay(cause, about) {
     execute.disabled = true;
     if (token.input.value) setToken(token.input.value);
     try {
-      await send("/api/replay/execute", { digest: prepared.digest });
+      await send("api/replay/execute", { digest: prepared.digest });
       dialog.close();
       document.getElementById("jobs")?.focus();
     } catch (failure) {

@@ -18,6 +18,22 @@ from streamer.ops.dlq.survey import Order, Survey
 TIMELINE_PARTS = 16
 
 
+def bytes_text(value: bytes, keep: str = "") -> str:
+    """Bytes as text that is safe to show: control characters as escapes, but for those to `keep`; hexadecimal where
+    they are not UTF-8."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return f"0x{value.hex()}"
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
 def letter_json(letter: DeadLetter, state: State | None) -> dict[str, Any]:
     """For msgspec: where it lies, when it was written, why, and what became of it; not the record itself."""
     key = letter.record.key()
