@@ -17,18 +17,21 @@ from streamer.config import Config
 from streamer.console.bugs import named
 from streamer.console.letters import cause_document, letter_document, whole_document
 from streamer.core.deadletters.causes import Causes
-from streamer.core.deadletters.letter import Place
-from streamer.core.deadletters.replay import MAX_ATTEMPTS, Replay
+from streamer.core.deadletters.letter import Place, trace_id
+from streamer.core.deadletters.replay import MAX_ATTEMPTS, Replay, event_id
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import JOB_NAME
 from streamer.errors import StreamerError, UsageError
+from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.replay import TopicLog, TransactionalCopier
 from streamer.ops.dlq.claims import ensure_free
 from streamer.ops.dlq.destinations import destinations
 from streamer.ops.dlq.documents import survey_json
 from streamer.ops.dlq.find import find, letter_at, read_closed
+from streamer.ops.dlq.models import current_models
 from streamer.ops.dlq.move import Mover
 from streamer.ops.dlq.orders import make_order, signer
+from streamer.ops.dlq.outcome import outcome
 from streamer.ops.dlq.survey import Order, Survey, Targets, survey
 
 MAX_SURVEYS: Final = 16
@@ -129,6 +132,26 @@ class Desk:
             for letter in itertools.islice(letters, MAX_LETTERS)
         ]
 
+    def find(self, text: str) -> list[dict[str, Any]]:
+        """The first dead letters with this key, event id or trace id, open or closed."""
+        log, there = self._open()
+        closed = read_closed(log)
+        wanted = text.encode()
+        letters = (
+            letter
+            for letter in find(log, there, Selection(), None)
+            if letter.record.key() == wanted or text in (event_id(letter), trace_id(letter))
+        )
+        return [
+            letter_document(letter, closed.find(letter), show_text=self._show_text)
+            for letter in itertools.islice(letters, MAX_LETTERS)
+        ]
+
+    def outcome(self, job: str) -> dict[str, Any]:
+        """What became of the records that a job sent. Raises UsageError where there is no such job."""
+        kafka = self._config.kafka
+        return outcome(TopicLog(kafka), self._config, GroupOffsets(kafka), job).document()
+
     def show(self, place: Place) -> dict[str, Any]:
         """One dead letter. Raises UsageError where there is none, or the topic is none of the configuration's."""
         if place.topic not in self._topics:
@@ -164,7 +187,7 @@ class Desk:
         decide = Replay(order.signature, targets.find, places, wanted.max_attempts)
         if wanted.to:
             targets(wanted.to)
-        found = survey(log, order, decide)
+        found = survey(log, order, decide, models=current_models(log, self._config.telemetry.reports))
         with self._lock:
             self._prepared[found.digest] = _Prepared(order, decide, targets, log, found)
             self._prepared.move_to_end(found.digest)

@@ -128,6 +128,19 @@ class Console:
         cause = request.query_params.get("cause", "")
         return _json(await run_in_threadpool(self.desk.examples, cause, with_closed=with_closed))
 
+    async def find(self, request: Request) -> Response:
+        """Dead letters by key, event id or trace id."""
+        await self._may_read_texts(request)
+        text = request.query_params.get("text", "").strip()
+        if not text:
+            raise _RefusalError(HTTPStatus.BAD_REQUEST, "write a key, an event's id or a trace id")
+        return _json(await run_in_threadpool(self.desk.find, text))
+
+    async def outcome(self, request: Request) -> Response:
+        """What became of the records that a job sent."""
+        await self._may_read(request)
+        return _json(await run_in_threadpool(self.desk.outcome, request.path_params["job"]))
+
     async def letter(self, request: Request) -> Response:
         """One dead letter."""
         await self._may_read_texts(request)
@@ -217,6 +230,8 @@ def make_app(console: Console) -> Starlette:
         Route("/api/now", console.now),
         Route("/api/causes", console.causes),
         Route("/api/examples", console.examples),
+        Route("/api/find", console.find),
+        Route("/api/jobs/{job}/outcome", console.outcome),
         Route("/api/letters/{topic}/{partition}/{offset}", console.letter),
         Route("/api/replay/survey", console.survey, methods=["POST"]),
         Route("/api/replay/execute", console.execute, methods=["POST"]),

@@ -12,9 +12,10 @@ import msgspec
 from streamer.core import headers as names
 from streamer.core.deadletters.causes import Cause
 from streamer.core.deadletters.families import Family
-from streamer.core.deadletters.letter import DeadLetter
+from streamer.core.deadletters.letter import DeadLetter, trace_id
+from streamer.core.deadletters.replay import event_id
 from streamer.core.deadletters.state import State
-from streamer.ops.dlq.documents import bytes_text, cause_json, letter_json, trace_id
+from streamer.ops.dlq.documents import bytes_text, cause_json, letter_json
 
 MAX_VALUE_BYTES: Final = 256_000
 # Our own messages never quote a record. Those of other tools do; these are the endings of the headers that hold them.
@@ -41,6 +42,7 @@ def whole_document(letter: DeadLetter, state: State | None, *, show_text: bool) 
     """A dead letter with its headers, and its value: as text with `show_text`, else by size and SHA-256."""
     return {
         **letter_document(letter, state, show_text=show_text),
+        "event_id": event_id(letter),
         "trace_id": trace_id(letter),
         "headers": None
         if letter.headers is None

@@ -24,7 +24,7 @@ from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.record import Record
 from streamer.errors import ConfigurationError, ExitCode
 from streamer.kafka.reader import Reader
-from streamer.kafka.replay import CopierFencedError, TransactionalCopier
+from streamer.kafka.replay import CopierFencedError, TopicLog, TransactionalCopier
 from streamer.kafka.scan import Scan
 from streamer.kafka.topics import check, connect, create, describe, require
 from streamer.kafka.writer import Writer
@@ -477,6 +477,70 @@ def test_what_a_job_closed_is_opened_again(
     assert run("list", f"{name}.dlq", "--json") == ExitCode.DONE
     assert len(json_lines(capsys)) == 2
     assert run("reopen", "no-such-job", f"{name}.dlq") == ExitCode.USAGE
+
+
+@pytest.mark.case(91)
+def test_what_became_of_a_replay_is_told(
+    cluster: KafkaConfig, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a pipeline has read them, and after: those that were fixed are answered, those that were not fail again
+    and are named. Each is found by its key, its event's id and its trace."""
+    for end, limit in (("a", "1048588"), ("b", "1048588"), ("b.dlq", "1112588")):
+        make(cluster, f"{name}.{end}", 1, **{"max.message.bytes": limit})
+    path = tmp_path / "own.toml"
+    path.write_text(
+        f'[kafka]\nbootstrap_servers = "{cluster.bootstrap_servers}"\n[telemetry]\nspans = ""\nreports = ""\nhttp = ""\n'
+        f'[pipelines.{name}]\ntask = "t"\nmodel = "builtin:null"\ninput = "{name}.a"\noutput = "{name}.b"\n'
+    )
+
+    def settle() -> None:
+        command = [sys.executable, "-m", "streamer", "run", "--until-end", "--config", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+        assert done.returncode == ExitCode.DONE, done.stderr
+
+    def dlq(*arguments: str, code: int = ExitCode.DONE) -> list[dict[str, Any]]:
+        capsys.readouterr()
+        assert main(["dlq", *arguments, "--json", "--config", str(path)]) == code
+        return json_lines(capsys)
+
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    with Writer(cluster) as writer:
+        for number in range(6):
+            value = b'{"id": "e%d", "text": ""}' % number
+            headers: Any = [("traceparent", f"00-{trace[:-1]}{number}-b7ad6b7169203331-01".encode())]
+            writer.write(f"{name}.a", value, key=b"k%d" % number, headers=headers, partition=0)
+        writer.flush()
+    settle()
+    for query in (("--key", "k4"), ("--id", "e4"), ("--trace", f"{trace[:-1]}4")):
+        (found,) = dlq("show", *query)
+        assert (found["event_id"], found["record"]["key"]) == ("e4", "k4")
+    dlq("edit", "--patch", '{"text": "fine"}', "--max", "3", "--job", f"fixed-{name}", "--execute")
+    dlq("replay", "--max", "2", "--job", f"same-{name}", "--execute")
+    (early,) = dlq("outcome", f"fixed-{name}")
+    assert (early["sent"], early["not_yet"], early["answered"]) == (3, 3, 0)
+    settle()
+    (fixed,) = dlq("outcome", f"fixed-{name}")
+    assert (fixed["sent"], fixed["answered"], fixed["failed_again"], fixed["gone"]) == (3, 3, 0, 0)
+    (same,) = dlq("outcome", f"same-{name}", code=ExitCode.SOME_FAILED)
+    assert (same["sent"], same["answered"], same["failed_by_code"]) == (2, 0, {"validate.empty_text": 2})
+    (found,) = dlq("show", "--id", "e3", "--attempts", "2")
+    place = "{topic}/{partition}/{offset}".format(**found["record"])
+    assert place in same["examples"]
+    dlq("outcome", "no-such-job", code=ExitCode.USAGE)
+
+
+def test_a_topic_made_anew_is_told_from_the_one_before(cluster: KafkaConfig) -> None:
+    """Whatever a machine remembers of a topic is of the topic with that id."""
+    topic, log, admin = uuid4().hex[:8], TopicLog(cluster), connect(cluster)
+    assert log.identity(topic) is None
+    seen = []
+    for _ in range(2):
+        make(cluster, topic, 1)
+        seen.append(log.identity(topic))
+        admin.delete_topics([topic])[topic].result()
+        wait_until(lambda: log.identity(topic) is None)
+    assert all(seen)
+    assert seen[0] != seen[1]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

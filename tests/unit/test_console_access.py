@@ -182,7 +182,18 @@ def test_only_json_is_taken() -> None:
     assert execute(MAY_REPLAY, b'{"digest": "%s"}' % (b"x" * 70_000), authorization=token).status == 413
 
 
-@pytest.mark.parametrize("path", ["/api/live", "/api/now", "/api/causes", "/api/examples", "/api/letters/out.dlq/0/0"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/live",
+        "/api/now",
+        "/api/find",
+        "/api/jobs/j/outcome",
+        "/api/causes",
+        "/api/examples",
+        "/api/letters/out.dlq/0/0",
+    ],
+)
 def test_beyond_this_machine_reading_takes_the_token_too(path: str) -> None:
     """All but the page and what it is."""
     assert ask(PUBLIC, path).status == 401
@@ -242,7 +253,7 @@ def test_the_page_lies_under_any_path() -> None:
 
 
 @pytest.mark.case(90)
-@pytest.mark.parametrize("path", ["/api/causes", "/api/examples", "/api/letters/out.dlq/0/0"])
+@pytest.mark.parametrize("path", ["/api/causes", "/api/examples", "/api/find", "/api/letters/out.dlq/0/0"])
 def test_behind_a_proxy_texts_take_the_token(path: str) -> None:
     """There everybody comes from this machine. A proxy that was not named gets no text at all."""
     access = make_access("127.0.0.1", allow_replay=False, show_text=True, tokens={"ada": TOKEN}, proxied=True)

@@ -364,6 +364,17 @@ def test_a_job_that_stops_says_why() -> None:
     assert (audits(log)[-1].event, audits(log)[-1].outcome, audits(log)[-1].count) == ("ended", "done", 6)
 
 
+@pytest.mark.case(91)
+def test_those_that_the_same_model_failed_are_told() -> None:
+    """They may go, and will hardly come to anything; with another revision, or none that is known, nothing is said."""
+    log = log_with(*(ours(number) for number in range(3)), ours(3, pipeline="in.dlq"))
+    bench = Bench(log, order())
+    model = "sentiment@abc123"
+    for models, same in (({"p": model}, {("p", model): 3}), ({"p": "sentiment@def456"}, {}), ({}, {})):
+        found = survey(log, order(), bench.decide, models=models)
+        assert (dict(found.same_model), found.total) == (same, 4)
+
+
 def test_a_job_is_undone_by_its_name() -> None:
     """What it closed is open again, as often as one likes; what others closed stays closed."""
     log = log_with(*(ours(number) for number in range(4)))

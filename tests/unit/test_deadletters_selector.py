@@ -116,6 +116,18 @@ def test_haste_changes_nothing(selection: Selection, found: list[FakeRecord]) ->
     assert picked(selection, *found) == [record for record in found if wants(selection, letter(record))]
 
 
+def test_one_is_found_by_its_event_and_by_its_trace() -> None:
+    """The event's id is that of its body, of its header, or its place; each filter narrows the others."""
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    traced = ours(0, headers=[("traceparent", f"00-{trace}-b7ad6b7169203331-01".encode())])
+    headed, placed = ours(1, headers=[("ce_id", b"b")], value=b"{}"), ours(2, value=b'{"text": "hi"}')
+    found = [traced, headed, placed, foreign(SPRING)]
+    assert picked(Selection(ids=("a",)), *found, Unreadable(b"v")) == [traced]
+    assert picked(Selection(ids=("b", "in/0/102")), *found) == [headed, placed]
+    assert picked(Selection(traces=(trace,)), *found) == [traced]
+    assert picked(Selection(traces=(trace,), ids=("b",)), *found) == []
+
+
 def closed_by(*records: Record, shift_ms: int = 0) -> Closed:
     closed = Closed()
     for record in records:

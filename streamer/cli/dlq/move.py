@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,10 +100,11 @@ def replay(
 
     Each goes back as it was, with its key, headers and id, and is closed in the same transaction. The pipeline that
     failed reads it again, others skip it. Exits 4 when some may not go, 2 when there are none, 7 while another job
-    moves dead letters of one of these topics.
+    moves dead letters of one of these topics. What became of them is told by `streamer dlq outcome JOB`.
     """
     from streamer.kafka.replay import TopicLog
     from streamer.ops.dlq.destinations import destinations
+    from streamer.ops.dlq.models import current_models
     from streamer.ops.dlq.survey import Targets
 
     names = dead_letter_topics(config, topics)
@@ -113,7 +114,8 @@ def replay(
     log = TopicLog(config.kafka)
     targets = Targets(log)
     decide = Replay(order.signature, targets.find, places, max_attempts)
-    return _run(config.kafka, log, order, decide, targets, execute, as_json, digest)
+    models = current_models(log, config.telemetry.reports)
+    return _run(config.kafka, log, order, decide, targets, execute, as_json, digest, models=models)
 
 
 @click.command()
@@ -268,6 +270,7 @@ def _run(
     *,
     ask: bool = False,
     moved: Callable[[], None] = lambda: None,
+    models: Mapping[str, str] | None = None,
 ) -> int:
     """Survey, say what was found, move, and call `moved`. Returns the exit code."""
     from streamer.kafka.replay import TransactionalCopier
@@ -276,7 +279,7 @@ def _run(
 
     if to := order.wanted.get("to"):
         targets(str(to))
-    found = survey(log, order, decide)
+    found = survey(log, order, decide, models=models)
     if not found.total and not found.stay and not found.resumed:
         where = ", ".join(order.topics)
         if order.reopens:

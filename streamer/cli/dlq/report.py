@@ -32,6 +32,9 @@ def print_survey(order: Order, found: Survey, *, as_json: bool, dry: bool) -> No
     if found.closed:
         mine = f", {found.before:,} of them by this job" if found.before else ""
         click.echo(f"{found.closed:>9,}  were replayed or discarded before{mine}")
+    for (pipeline, model), count in sorted(found.same_model.items()):
+        what = f"{count:,} of them failed with {model}, which {pipeline} runs now: they may well fail again"
+        click.echo(plain(f"mind: {what}"))
     if found.scattered:
         names = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(found.scattered)[:5])
         click.echo(

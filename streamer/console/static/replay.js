@@ -1,6 +1,6 @@
 // Replay: a dry run first, then the same again for good, as a job whose progress comes with the live state.
 
-import { send, setToken } from "./api.js";
+import { read, send, setToken } from "./api.js";
 import { el, newId, setText } from "./dom.js";
 import { count, moment, plural, seconds } from "./format.js";
 import { problem } from "./letters.js";
@@ -91,6 +91,7 @@ function survey(found) {
   const notes = [
     found.resumed ? `Job ${found.job} goes on: it moved ${count(found.closed_by_this_job)} before.` : null,
     ...found.refused.map((each) => `${plural(each.count, "stays", "stay")}: ${each.why} (e.g. ${each.example})`),
+    ...found.same_model.map((each) => `${count(each.count)} of them failed with ${each.model}, which ${each.pipeline} runs now: they may well fail again.`),
     found.closed ? `${plural(found.closed, "was", "were")} replayed or discarded before.` : null,
     found.order_lost_in.length ? `Dead letters of ${found.order_lost_in.slice(0, 5).join(", ")} lie on several partitions: their order is kept only within each.` : null,
   ].filter(Boolean);
@@ -132,7 +133,25 @@ class JobRow {
     this.figures = el("span", { class: "number" });
     this.bar = el("progress", { max: job.total, "aria-label": `Progress of ${job.job}` });
     this.note = el("p", { class: "quiet" });
-    this.node = el("li", { "data-job": job.job }, el("code", {}, job.job), this.state, this.bar, this.figures, this.note);
+    this.outcome = el("span", { role: "status" });
+    this.ask = el("button", { type: "button", onclick: () => this.#tell(job.job) }, "What became of them?");
+    this.node = el("li", { "data-job": job.job }, el("code", {}, job.job), this.state, this.bar, this.figures, this.note,
+      el("p", {}, this.ask, " ", this.outcome));
+  }
+
+  async #tell(job) {
+    this.ask.disabled = true;
+    setText(this.outcome, "looking…");
+    try {
+      const found = await read(`api/jobs/${encodeURIComponent(job)}/outcome`);
+      const parts = [[found.answered, "answered"], [found.failed_again, "failed again"], [found.not_yet, "not yet"],
+        [found.skipped, "skipped"], [found.elsewhere, "sent elsewhere"], [found.gone, "gone by retention"]];
+      setText(this.outcome, `Of ${count(found.sent)} sent: ${parts.filter(([some]) => some).map(([some, word]) => `${count(some)} ${word}`).join(", ") || "none is to be found yet"}.`);
+    } catch (failure) {
+      this.outcome.replaceChildren(problem(failure, "It can't be told"));
+    } finally {
+      this.ask.disabled = false;
+    }
   }
 
   update(job) {

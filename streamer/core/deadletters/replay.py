@@ -185,6 +185,12 @@ def replay_id(letter: DeadLetter, headers: Headers, value: bytes | None) -> str:
     return letter.origin if letter.reason.topic is not None else str(letter.place)
 
 
+def event_id(letter: DeadLetter) -> str:
+    """The id that a result of this dead letter's record has, or would have."""
+    own = without_reason(letter.headers or [], letter.reason.family)
+    return replay_id(letter, own, letter.record.value())
+
+
 def _id_inside(letter: DeadLetter, headers: Headers, value: bytes | None) -> str | None:
     """The id in the value, as the codec reads it; also where the rest of the value is no event."""
     segment = Segment(letter.place.topic, letter.place.partition, 0, [_AsRead(letter.record, headers, value)])

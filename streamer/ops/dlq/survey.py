@@ -65,6 +65,7 @@ class Survey:
     `moves` counts by dead-letter topic, target and its partition ("" and 0 for nowhere). `closed` are those that match
     but were replayed or discarded before, `before` those of them that the job itself did, at an earlier start. `digest`
     names the order and each dead letter that it would move, with its value and where it would go.
+    `same_model` counts those that failed with the model that their pipeline runs now, by pipeline and model.
     `scattered` are the origin partitions whose dead letters lie on several partitions: among these their order is lost.
     """
 
@@ -72,6 +73,7 @@ class Survey:
     resumed: bool
     before: int
     digest: str = ""
+    same_model: Counter[tuple[str, str]] = field(default_factory=Counter)
     moves: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     refused: dict[str, Refused] = field(default_factory=dict)
     closed: int = 0
@@ -90,8 +92,8 @@ class Survey:
         """How many are refused."""
         return sum(each.count for each in self.refused.values())
 
-    def note(self, letter: DeadLetter, decision: Move | Refusal | None) -> None:
-        """Count a dead letter."""
+    def note(self, letter: DeadLetter, decision: Move | Refusal | None, models: Mapping[str, str]) -> None:
+        """Count a dead letter; `models` are the pipelines' of now."""
         place, reason = letter.place, letter.reason
         if isinstance(decision, Refusal):
             self.refused.setdefault(decision.why, Refused(place)).count += 1
@@ -101,6 +103,8 @@ class Survey:
         self.moves[place.topic, decision.topic, decision.partition] += 1
         self._chosen.setdefault(place.topic, {})[place.partition] = place.offset + 1
         self._hash(letter, decision)
+        if decision.topic and reason.model is not None and models.get(reason.pipeline or "") == reason.model:
+            self.same_model[reason.pipeline or "", reason.model] += 1
         if reason.topic is not None and reason.partition is not None:
             origin = (place.topic, reason.topic, reason.partition)
             if self._lying.setdefault(origin, place.partition) != place.partition:
@@ -173,13 +177,14 @@ def survey(
     decide: Decide,
     *,
     ends: Mapping[str, Mapping[int, int]] | None = None,
-    closed: Closed | None = None,
+    models: Mapping[str, str] | None = None,
 ) -> Survey:
-    """What the order would do now, up to `ends` where they are given. `closed` is what is known of closed ones.
+    """What the order would do now, up to `ends` where they are given. `models` is what each pipeline runs now, as
+    `name@revision`, as far as it is known.
 
     Raises ConfigurationError when a topic or a right is missing, UsageError when its job has another order.
     """
-    closed = closed or read_closed(log)
+    closed = read_closed(log)
     job = known_job(closed, order)
     fixed = {topic: dict(each) for topic, each in (job.ends if job else ends or {}).items()}
     found = Survey(fixed, job is not None, closed.count(order.signature.job))
@@ -190,7 +195,7 @@ def survey(
             if not order.wants(letter, closed):
                 found.closed += 1
             elif left is None or found.total < left:
-                found.note(letter, decide(letter))
+                found.note(letter, decide(letter), models or {})
     found.finish(order, full=left is not None and found.total >= left)
     return found
 
