@@ -489,7 +489,8 @@ def test_what_became_of_a_replay_is_told(
         make(cluster, f"{name}.{end}", 1, **{"max.message.bytes": limit})
     path = tmp_path / "own.toml"
     path.write_text(
-        f'[kafka]\nbootstrap_servers = "{cluster.bootstrap_servers}"\n[telemetry]\nspans = ""\nreports = ""\nhttp = ""\n'
+        f'[kafka]\nbootstrap_servers = "{cluster.bootstrap_servers}"\n'
+        '[telemetry]\nspans = ""\nreports = ""\nhttp = ""\n'
         f'[pipelines.{name}]\ntask = "t"\nmodel = "builtin:null"\ninput = "{name}.a"\noutput = "{name}.b"\n'
     )
 
