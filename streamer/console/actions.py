@@ -244,7 +244,8 @@ class Desk:
                 raise _StoppedError
 
         def sleep(seconds: float) -> None:
-            self._stop.wait(seconds)
+            if self._stop.wait(seconds):
+                raise _StoppedError
 
         mover = Mover(
             prepared.log,

@@ -607,6 +607,7 @@ def test_a_file_with_a_fault_is_not_imported(
     file.write_text(line)
     assert run("import", str(file), "--to", f"{name}.one") == ExitCode.USAGE
     assert run("import", str(file), "--to", f"{name}.none") == ExitCode.CONFIGURATION
+    assert run("import", str(file), "--to", "__consumer_offsets") == ExitCode.USAGE
     file.write_text("\n")
     assert run("import", str(file)) == ExitCode.USAGE
     assert run("import", str(tmp_path / "none")) == ExitCode.USAGE

@@ -399,6 +399,22 @@ def test_a_job_is_one_order() -> None:
             Bench(log, other)
 
 
+def test_two_orders_of_one_name_do_not_mix() -> None:
+    """Both were surveyed before either began: the second one moves nothing, and claims no topic."""
+    log = log_with(*(ours(number) for number in range(4)))
+    first, second = Bench(log, order(most=1)), Bench(log, order(most=2))
+    first.execute()
+    with pytest.raises(UsageError, match="job j was started by me@here"):
+        second.execute()
+    assert origins(log) == [(0, 100)]
+    assert {record.key() for record in log.topics[STATE_TOPIC]} == {
+        b"job/j",
+        b"in.dlq/0/0",
+        b"claim/in.dlq",
+        b"claim/other.dlq",
+    }
+
+
 def test_a_job_keeps_the_selection_that_it_began_with() -> None:
     """A time that was given as "2h ago" means the same when the job is started again."""
     log = log_with(ours(0), ours(1))

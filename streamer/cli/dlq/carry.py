@@ -75,7 +75,7 @@ def import_(config: Config, file: Path, to: str | None, keep_times: bool) -> int
     count = 0
     for number, line in _lines(file):
         topic = to or line.topic
-        refuse_own_topics(config, topic)
+        refuse_own_topics(config, topic, "--to" if to else f"{file}, line {number}: topic")
         if line.partition >= targets(topic).partitions:
             raise UsageError(
                 f"{file}, line {number}: topic {topic} has no partition {line.partition}; take another --to"

@@ -90,8 +90,12 @@ class Beat:
         return [self._output(ended=False)]
 
     def end(self) -> list[Output]:
-        """Give the topic back."""
-        return [self._output(ended=True)]
+        """Give the topic back, if one is claimed."""
+        if not self._topic:
+            return []
+        outputs = [self._output(ended=True)]
+        self._topic = ""
+        return outputs
 
     def _output(self, *, ended: bool) -> Output:
         sign = self._signature

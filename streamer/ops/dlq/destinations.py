@@ -39,16 +39,16 @@ def destinations(
     return Destinations(readers, to, addressee)
 
 
-def refuse_own_topics(config: Config, to: str) -> None:
-    """Raise UsageError for Kafka's own topics and streamer's own."""
+def refuse_own_topics(config: Config, to: str, where: str = "--to") -> None:
+    """Raise UsageError for Kafka's own topics and streamer's own; `where` is who names the topic."""
     if _TOPIC.fullmatch(to) is None:
-        raise UsageError(f"--to {to}: no topic can have that name")
+        raise UsageError(f"{where} {to}: no topic can have that name")
     if to.startswith("__"):
-        raise UsageError(f"--to {to}: it is Kafka's own topic; events go elsewhere")
+        raise UsageError(f"{where} {to}: it is Kafka's own topic; events go elsewhere")
     inputs = {topic for pipeline in config.pipelines.values() for topic in pipeline.input}
     ours = {STATE_TOPIC, AUDIT_TOPIC, config.telemetry.spans, config.telemetry.reports}
     if to in ours or (to.startswith("streamer.") and to not in inputs):
-        raise UsageError(f"--to {to}: it is streamer's own topic; events go elsewhere")
+        raise UsageError(f"{where} {to}: it is streamer's own topic; events go elsewhere")
 
 
 def _dead_letter_topics(config: Config) -> set[str]:

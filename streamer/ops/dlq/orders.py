@@ -36,6 +36,8 @@ def make_order(
     signature = Signature(name, signer(), utc_text())
     rest = {key: value for key, value in {**more, "most": most}.items() if value not in (None, "", False)}
     wanted = {"topics": list(topics), "filter": dict(asked), **rest}
+    if reopens:
+        wanted["reopens"] = reopens
     return Order(action, list(topics), selection, signature, wanted, most, rate_per_s, reopens, job is not None)
 
 
