@@ -1,35 +1,32 @@
-"""The web application: routes, and the guard before them. Nothing but /api/replay/execute writes anything in Kafka;
+"""The web application: its routes. Nothing but /api/replay/execute writes anything in Kafka;
 that, and the dry run that it goes by, ask for the token."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamer import __version__
 from streamer.config import Config
-from streamer.console.access import HEADERS, Access
+from streamer.console.access import Access
 from streamer.console.actions import BusyError, Desk, Wanted
-from streamer.console.bugs import named
 from streamer.console.feed import Feed
 from streamer.console.front import Front
+from streamer.console.guard import Guard, error_answer, json_answer
 from streamer.core.deadletters.letter import Place
 from streamer.errors import ConfigurationError, DependencyError, StreamerError, UsageError
 from streamer.ops.dlq.claims import RunningError
@@ -40,9 +37,7 @@ AGAIN_MS: Final = 5_000  # reports that come late change points that were sent: 
 MAX_BODY_BYTES: Final = 64_000
 MAX_STREAMS: Final = 100
 WRONG_TOKEN_S: Final = 0.5
-_OURS: Final = ("same-origin", "none")  # Sec-Fetch-Site: our page, or an address that was typed
 
-_log = logging.getLogger(__name__)
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 _STATUS: Mapping[type[StreamerError], HTTPStatus] = {
     UsageError: HTTPStatus.BAD_REQUEST,
@@ -87,7 +82,7 @@ class Console:
     async def about(self, request: Request) -> Response:
         """What this console is and allows; the one answer that never asks for the token."""
         access = self.access
-        return _json(
+        return json_answer(
             {
                 "version": __version__,
                 "replay": access.allow_replay,
@@ -113,20 +108,20 @@ class Console:
         if not (since.isascii() and since.isdecimal() and len(since) < 16):
             raise _RefusalError(HTTPStatus.BAD_REQUEST, "since: write milliseconds since 1970")
         state = await run_in_threadpool(self.feed.snapshot, int(since))
-        return _json({**state, "anew": not int(since), "jobs": self.desk.jobs()})
+        return json_answer({**state, "anew": not int(since), "jobs": self.desk.jobs()})
 
     async def causes(self, request: Request) -> Response:
         """The causes of dead letters."""
         await self._may_read_texts(request)
         with_closed = request.query_params.get("closed") == "1"
-        return _json(await run_in_threadpool(self.desk.causes, with_closed=with_closed))
+        return json_answer(await run_in_threadpool(self.desk.causes, with_closed=with_closed))
 
     async def examples(self, request: Request) -> Response:
         """Dead letters of one cause."""
         await self._may_read_texts(request)
         with_closed = request.query_params.get("closed") == "1"
         cause = request.query_params.get("cause", "")
-        return _json(await run_in_threadpool(self.desk.examples, cause, with_closed=with_closed))
+        return json_answer(await run_in_threadpool(self.desk.examples, cause, with_closed=with_closed))
 
     async def find(self, request: Request) -> Response:
         """Dead letters by key, event id or trace id."""
@@ -134,12 +129,12 @@ class Console:
         text = request.query_params.get("text", "").strip()
         if not text:
             raise _RefusalError(HTTPStatus.BAD_REQUEST, "write a key, an event's id or a trace id")
-        return _json(await run_in_threadpool(self.desk.find, text))
+        return json_answer(await run_in_threadpool(self.desk.find, text))
 
     async def outcome(self, request: Request) -> Response:
         """What became of the records that a job sent."""
         await self._may_read(request)
-        return _json(await run_in_threadpool(self.desk.outcome, request.path_params["job"]))
+        return json_answer(await run_in_threadpool(self.desk.outcome, request.path_params["job"]))
 
     async def letter(self, request: Request) -> Response:
         """One dead letter."""
@@ -149,13 +144,13 @@ class Console:
             place = Place(path["topic"], int(path["partition"]), int(path["offset"]))
         except ValueError:
             raise _RefusalError(HTTPStatus.BAD_REQUEST, "write TOPIC/PARTITION/OFFSET") from None
-        return _json(await run_in_threadpool(self.desk.show, place))
+        return json_answer(await run_in_threadpool(self.desk.show, place))
 
     async def survey(self, request: Request) -> Response:
         """A dry run of a replay. It is kept to be executed, so whoever makes one needs the token where there is one."""
         if self.access.token_names:
             await self._admit(request)
-        return _json(await run_in_threadpool(self.desk.prepare, await _body(request, Wanted)))
+        return json_answer(await run_in_threadpool(self.desk.prepare, await _body(request, Wanted)))
 
     async def execute(self, request: Request) -> Response:
         """Begin the replay whose dry run had this digest."""
@@ -166,7 +161,7 @@ class Console:
             )
         name = await self._admit(request)
         chosen = await _body(request, _Chosen)
-        return _json(await run_in_threadpool(self.desk.execute, chosen.digest, name), HTTPStatus.ACCEPTED)
+        return json_answer(await run_in_threadpool(self.desk.execute, chosen.digest, name), HTTPStatus.ACCEPTED)
 
     async def _may_read(self, request: Request) -> None:
         if self.access.private:
@@ -240,51 +235,9 @@ def make_app(console: Console) -> Starlette:
     return Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(_Guard, front=console.front)],
+        middleware=[Middleware(Guard, front=console.front)],
         exception_handlers={_RefusalError: _refused, StreamerError: _failed},
     )
-
-
-class _Guard:
-    """Refuses foreign Host headers and requests that other sites' pages make, adds the security headers, and answers
-    for what went wrong unexpectedly."""
-
-    def __init__(self, app: ASGIApp, front: Front) -> None:
-        self._app, self._front = app, front
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        refusal: Response | None = None
-        asked, path = str(scope["path"]), self._front.path(scope)
-        scope = {**scope, "path": path or "/", "raw_path": (path or "/").encode(), "root_path": ""}
-        if not self._front.knows(scope):
-            why = "the Host header names another machine; if it is this one's name, start the console with --name"
-            refusal = _error(HTTPStatus.MISDIRECTED_REQUEST, why)
-        elif path is None:
-            refusal = RedirectResponse(f"{asked.rpartition('/')[2]}/")
-        elif path.startswith("/api/") and Headers(scope=scope).get("sec-fetch-site", "none") not in _OURS:
-            refusal = _error(HTTPStatus.FORBIDDEN, "another site's page may not ask this")
-        began = False
-
-        async def guarded(message: Message) -> None:
-            nonlocal began
-            if message["type"] == "http.response.start":
-                began = True
-                answer = MutableHeaders(scope=message)
-                for name, value in HEADERS:
-                    answer[name] = value
-                answer.setdefault("cache-control", "no-cache" if scope["path"].startswith("/static/") else "no-store")
-            await send(message)
-
-        try:
-            await (refusal or self._app)(scope, receive, guarded)
-        except Exception as error:
-            _log.error("a request failed: %s", named(error))
-            if began:
-                raise ConnectionAbortedError from None
-            await _error(HTTPStatus.INTERNAL_SERVER_ERROR, f"a bug of ours: {named(error)}")(scope, receive, guarded)
 
 
 async def _body(request: Request, kind: type[_Kind]) -> _Kind:
@@ -304,19 +257,11 @@ async def _body(request: Request, kind: type[_Kind]) -> _Kind:
         raise _RefusalError(HTTPStatus.BAD_REQUEST, "the body is no JSON") from None
 
 
-def _json(document: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(msgspec.json.encode(document), status, media_type="application/json")
-
-
-def _error(status: HTTPStatus, error: str) -> Response:
-    return _json({"error": error}, status)
-
-
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, _RefusalError)
-    return _error(error.status, error.error)
+    return error_answer(error.status, error.error)
 
 
 async def _failed(_: Request, error: Exception) -> Response:
     assert isinstance(error, StreamerError)
-    return _error(_STATUS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE), str(error))
+    return error_answer(_STATUS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE), str(error))

@@ -4,7 +4,6 @@ line."""
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +13,10 @@ from streamer.config import load
 from streamer.console.actions import Desk, Wanted
 from streamer.errors import ExitCode, UsageError
 from streamer.ops.dlq.claims import RunningError
-from tests.integration.test_dlq import cluster, json_lines, make, name, put, read, settings
+from tests.integration.test_dlq import cluster, folders_of_its_own, json_lines, make, name, put, read, settings
 from tests.unit.deadletters_kit import ours
 
-__all__ = ["cluster", "name"]
+__all__ = ["cluster", "folders_of_its_own", "name"]
 
 
 def ended(desk: Desk) -> dict[str, Any]:
@@ -30,10 +29,8 @@ def ended(desk: Desk) -> dict[str, Any]:
 
 
 @pytest.fixture
-def desk(cluster: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A console's desk over eight dead letters, four of which lie behind another code."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def desk(cluster: Any, name: str) -> Desk:
+    """A console's desk over eight dead letters."""
     put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in") for n in range(8)))
     return Desk(load(settings(cluster, name)[1]), show_text=False)
 
