@@ -201,7 +201,9 @@ def test_a_replay_is_executed_with_the_right_token_only(stage: Stage, dead_lette
         expect(job.locator(".state")).to_have_text("done")
         expect(job.locator(".number")).to_have_text(f"{FLAWED} of {FLAWED}")
         expect(page.get_by_text("No open dead letters")).to_be_visible()
-    wait_for(lambda: _replayed(stage.reader) == FLAWED, "the results of what was replayed")
+        wait_for(lambda: _replayed(stage.reader) == FLAWED, "the results of what was replayed")
+        job.get_by_role("button", name="What became of them?").click()
+        expect(job).to_contain_text(f"Of {FLAWED} sent: {FLAWED} answered.")
 
 
 def test_a_script_in_an_events_text_is_only_text(stage: Stage, dead_letters: None) -> None:
@@ -209,8 +211,9 @@ def test_a_script_in_an_events_text_is_only_text(stage: Stage, dead_letters: Non
     with stage.page("#/dead-letters") as page:
         page.get_by_label("replayed and discarded too").check()
         _dead_letters(page)
-        page.get_by_role("button", name="Examples").click()
-        page.locator(".examples tr", has_text="k0").get_by_role("link").click()
+        page.get_by_role("searchbox").fill("k0")
+        page.get_by_role("button", name="Find").click()
+        page.locator("tr", has_text="k0").get_by_role("link").click()
         value = page.get_by_role("dialog").locator("pre")
         expect(value).to_contain_text(SCRIPT)
         expect(page.get_by_role("dialog")).to_contain_text("streamer.error.code")

@@ -14,7 +14,7 @@ from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Headers, Record
 from streamer.core.record_headers import headers_of
-from streamer.errors import Code, DataFailure, DependencyError
+from streamer.errors import Code, DataFailure, ExitCode, StreamerError
 from tests.records import FakeRecord
 
 CARD = ModelCard("sentiment", "abc123", "text-classification", "float32", "torch")
@@ -201,7 +201,7 @@ class MemoryCopier:
 
     def commit(self, outputs: Sequence[Output]) -> None:
         if self._log.owners[self._topic] != self._owner:
-            raise DependencyError("fenced")
+            raise FencedError("fenced")
         dies = self.commits == self._dies_at
         self.commits += 1
         if not dies or self._lands:
@@ -212,6 +212,12 @@ class MemoryCopier:
 
     def close(self) -> None:
         pass
+
+
+class FencedError(StreamerError):
+    """Another copier of the topic was opened."""
+
+    exit_code = ExitCode.FENCED
 
 
 class Killed(BaseException):

@@ -19,13 +19,13 @@ from streamer.core.deadletters.replay import Discard, Reopen, Replay, Signature
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.record import Record
-from streamer.errors import Code, ConfigurationError, DependencyError, ExitCode, UsageError
-from streamer.ops.dlq.claims import LAPSE_S, RunningError
+from streamer.errors import Code, ConfigurationError, ExitCode, UsageError
+from streamer.ops.dlq.claims import LAPSE_S, Beat, RunningError
 from streamer.ops.dlq.find import find, letter_at, read_closed
 from streamer.ops.dlq.move import CHUNK_RECORDS, Mover
 from streamer.ops.dlq.survey import Order, Survey, Targets, survey
 from tests.records import FakeRecord
-from tests.unit.deadletters_kit import FakeTarget, Killed, MemoryCopier, MemoryLog, letter, ours
+from tests.unit.deadletters_kit import FakeTarget, FencedError, Killed, MemoryCopier, MemoryLog, letter, ours
 
 TOPICS = ["in.dlq", "other.dlq"]
 
@@ -162,8 +162,25 @@ def test_a_second_copier_ends_the_first() -> None:
     log = log_with(ours())
     older = MemoryCopier(log, "in.dlq", [1])
     MemoryCopier(log, "in.dlq", [1])
-    with pytest.raises(DependencyError):
+    with pytest.raises(FencedError):
         older.commit([])
+
+
+@pytest.mark.case(85)
+def test_of_two_that_begin_at_once_one_is_told_of_the_other() -> None:
+    """Neither saw the other's claim: the one that is ended says by whom."""
+    log = log_with(*(ours(number) for number in range(6)))
+    first = Bench(log, order("first", rate_per_s=1.0, topics=["in.dlq"]))
+
+    def overtake() -> None:
+        if first.mover.moved == 2:
+            claim = Beat(order("second").signature, lambda: 0.0).begin("in.dlq")
+            MemoryCopier(log, "in.dlq", [1]).commit(claim)
+
+    first.on_sleep = overtake
+    with pytest.raises(RunningError, match=r"fenced \(job second of me@here\)"):
+        first.execute()
+    assert len(origins(log)) == 2
 
 
 def test_what_comes_later_is_left_for_later() -> None:

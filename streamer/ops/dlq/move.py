@@ -20,8 +20,8 @@ from streamer.core.deadletters.replay import Decide, Move
 from streamer.core.deadletters.selector import Selector
 from streamer.core.deadletters.state import STATE_TOPIC, Job, job_record
 from streamer.core.output import Output
-from streamer.errors import StreamerError
-from streamer.ops.dlq.claims import BEAT_S, Beat, ensure_free
+from streamer.errors import ExitCode, StreamerError
+from streamer.ops.dlq.claims import BEAT_S, Beat, RunningError, ensure_free
 from streamer.ops.dlq.closed import Closed
 from streamer.ops.dlq.find import catch_up, read_closed_anew
 from streamer.ops.dlq.ports import Copier, Log, Scan
@@ -86,12 +86,24 @@ class Mover:
                 catch_up(self._log, closed)
                 self._move_topic(copier, topic, found, closed, first=index == 0, last=last)
             except (Exception, KeyboardInterrupt) as error:
-                with suppress(StreamerError):  # one that was fenced, or that the brokers don't answer, can't
-                    copier.commit([*self._beat.end(), self._audit("stopped", found, outcome=_outcome(error))])
-                raise
+                if isinstance(error, StreamerError) and error.exit_code is ExitCode.FENCED:
+                    error = self._named(error, topic, closed)
+                else:
+                    with suppress(StreamerError):  # the brokers may be away
+                        copier.commit([*self._beat.end(), self._audit("stopped", found, outcome=_outcome(error))])
+                raise error
             finally:
                 copier.close()
         return self.moved
+
+    def _named(self, error: StreamerError, topic: str, closed: Closed) -> StreamerError:
+        """Two that began in the same moment: the error of the one that was ended, with the name of the other."""
+        with suppress(StreamerError):
+            catch_up(self._log, closed)
+            claim = closed.claims.get(topic)
+            if claim is not None and claim.job != self._order.signature.job:
+                return RunningError(f"{error} (job {claim.job} of {claim.by})")
+        return error
 
     def _move_topic(
         self, copier: Copier, topic: str, found: Survey, closed: Closed, *, first: bool, last: bool
