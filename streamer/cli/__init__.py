@@ -17,6 +17,7 @@ from streamer.errors import ExitCode, StreamerError
 # Each command NAME is the click command called NAME in streamer.cli.NAME, imported when it is asked for: `--help` must
 # be quick, and `run` must not import torch. The line is what `streamer --help` says of it.
 COMMANDS: dict[str, str] = {
+    "audit": "Who replayed, edited, discarded or reopened which dead letters.",
     "bench": "Measure streamer on this machine against loops of one's own.",
     "config": "Check the configuration, or show it without its secrets.",
     "console": "A web page for operators: pipelines, dead letters, replay.",

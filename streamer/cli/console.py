@@ -22,9 +22,21 @@ from streamer.extras import install_command
 @click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Holds the token, 16 characters or more. Default: the variable STREAMER_CONSOLE_TOKEN.",
+    help="Holds a token, 16 characters or more, or a line NAME:TOKEN for each operator: the audit has the name."
+    " Default: the variable STREAMER_CONSOLE_TOKEN.",
 )
 @click.option("--show-text", is_flag=True, help="Show the values of dead letters: mind who watches.")
+@click.option(
+    "--name", "names", multiple=True, metavar="HOST", help="A host name that the page answers to, besides --host."
+)
+@click.option(
+    "--trust-proxy",
+    "proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A proxy before the console, or a network of such: its X-Forwarded-* headers count, nobody else's do.",
+)
+@click.option("--root-path", default="", metavar="PATH", help="What the proxy puts before the paths, e.g. /streamer.")
 @click.option(
     "--metrics",
     "urls",
@@ -40,14 +52,17 @@ def console(
     allow_replay: bool,
     token_file: Path | None,
     show_text: bool,
+    names: tuple[str, ...],
+    proxies: tuple[str, ...],
+    root_path: str,
     urls: tuple[str, ...],
 ) -> None:
     """Serve a page for operators: pipelines at work, dead letters by cause, and replays of these.
 
     It reads, unless --allow-replay and a token let it replay. It speaks plain HTTP: beyond this machine, put a proxy
-    with TLS in front of it.
+    with TLS in front of it, and name that with --trust-proxy: then what --show-text shows takes the token, too.
     """
-    from streamer.console.access import TOKEN_VARIABLE, make_access, read_token
+    from streamer.console.access import TOKEN_VARIABLE, make_access, read_tokens
 
     try:
         from streamer.console.serve import serve
@@ -58,18 +73,22 @@ def console(
             f"the console needs {error.name}, which is not installed; install it with {install_command('console')}"
         ) from None
     from streamer.console.feed import metrics_urls
+    from streamer.console.front import make_front
 
     chosen_pipelines(config, ())
     for url in urls:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"--metrics {url}: write a URL, e.g. http://127.0.0.1:9464/metrics")
-    token = read_token(token_file, os.environ.get(TOKEN_VARIABLE))
-    access = make_access(host, allow_replay=allow_replay, show_text=show_text, token=token)
+    tokens = read_tokens(token_file, os.environ.get(TOKEN_VARIABLE))
+    access = make_access(
+        host, allow_replay=allow_replay, show_text=show_text, tokens=tokens, proxied=bool(proxies or root_path)
+    )
+    front = make_front(host, names, root_path, proxies)
 
     def started(url: str) -> None:
         click.echo(f"the console is at {url} ({'may replay' if allow_replay else 'only reads'}); Ctrl-C ends it")
 
-    serve(config, access, urls or metrics_urls(config), host, port, started)
+    serve(config, access, front, urls or metrics_urls(config), port, started)
     # All is closed that can be. Leaving by the interpreter's end would run the clients' destructors, and those may wait
     # for a broker that is gone.
     logging.shutdown()

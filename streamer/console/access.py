@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 import socket
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +16,9 @@ from streamer.errors import ConfigurationError, UsageError
 
 MIN_TOKEN_CHARS: Final = 16
 TOKEN_VARIABLE: Final = "STREAMER_CONSOLE_TOKEN"
-_MEND: Final = f"write one with `openssl rand -hex 16 > FILE` and name it with --token-file, or set {TOKEN_VARIABLE}"
+UNNAMED: Final = "operator"
+_NAMED: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._@-]{0,63}):\s*(\S.*)")
+_FIX: Final = f"write one with `openssl rand -hex 16 > FILE` and name it with --token-file, or set {TOKEN_VARIABLE}"
 
 HEADERS: Final = (
     (
@@ -32,48 +36,71 @@ HEADERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What this console allows. `token_digest` is the token's SHA-256, None for no token; `private` asks for the token
-    to read, too."""
+    """What this console allows. `token_names` are the names of the tokens by their SHA-256, empty for no token;
+    `private` asks for a token to read, too, and `private_texts` to read what may quote an event."""
 
-    token_digest: bytes | None = None
+    token_names: Mapping[bytes, str] = field(default_factory=dict)
     allow_replay: bool = False
     private: bool = False
     show_text: bool = False
+    private_texts: bool = False
 
-    def admits(self, authorization: str) -> bool:
-        """Whether this Authorization header bears the token; takes as long for any wrong one."""
+    def bearer(self, authorization: str) -> str | None:
+        """The name of the token that this Authorization header bears, None for none; takes as long for any wrong
+        one."""
         scheme, _, given = authorization.partition(" ")
         digest = hashlib.sha256(given.strip().encode("utf-8", "replace")).digest()
-        right = hmac.compare_digest(digest, self.token_digest or bytes(len(digest)))
-        return right and self.token_digest is not None and scheme.lower() == "bearer"
+        found = [name for known, name in self.token_names.items() if hmac.compare_digest(digest, known)]
+        return found[0] if found and scheme.lower() == "bearer" else None
 
 
-def make_access(host: str, *, allow_replay: bool, show_text: bool, token: str | None) -> Access:
-    """What the options ask for. Raises UsageError where they lack a token."""
-    private = not is_loopback(host)
-    if token is None:
+def make_access(
+    host: str, *, allow_replay: bool, show_text: bool, tokens: Mapping[str, str], proxied: bool = False
+) -> Access:
+    """What the options ask for; `tokens` by name, and whether a proxy lets others reach this machine. Raises UsageError
+    where they lack a token."""
+    private, private_texts = not is_loopback(host), show_text and proxied
+    if not tokens:
         if allow_replay:
-            raise UsageError(f"--allow-replay needs a token: {_MEND}")
+            raise UsageError(f"--allow-replay needs a token: {_FIX}")
         if private:
-            raise UsageError(f"--host {host} can be reached from other machines, which needs a token: {_MEND}")
+            raise UsageError(f"--host {host} can be reached from other machines, which needs a token: {_FIX}")
+        if private_texts:
+            raise UsageError(f"--show-text behind a proxy needs a token: {_FIX}")
         return Access(show_text=show_text)
-    if len(token) < MIN_TOKEN_CHARS:
-        raise UsageError(f"the token has fewer than {MIN_TOKEN_CHARS} characters: {_MEND}")
-    return Access(hashlib.sha256(token.encode()).digest(), allow_replay, private, show_text)
+    for name, token in tokens.items():
+        if len(token) < MIN_TOKEN_CHARS:
+            which = "the token" if name == UNNAMED else f"the token of {name}"
+            raise UsageError(f"{which} has fewer than {MIN_TOKEN_CHARS} characters: {_FIX}")
+    digests = {hashlib.sha256(token.encode()).digest(): name for name, token in tokens.items()}
+    return Access(digests, allow_replay, private, show_text, private_texts)
 
 
-def read_token(file: Path | None, variable: str | None) -> str | None:
-    """The token of the file, else of the environment; None where there is none. Raises ConfigurationError."""
+def read_tokens(file: Path | None, variable: str | None) -> dict[str, str]:
+    """The tokens by name, of the file, else of the environment; none where there is none. Raises ConfigurationError."""
     if file is None:
-        return variable.strip() if variable and variable.strip() else None
+        return _tokens(TOKEN_VARIABLE, variable or "")
     try:
-        token = file.read_text().strip()
+        text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigurationError(f"--token-file {file}: can't be read ({why}); {_MEND}") from None
-    if not token:
-        raise ConfigurationError(f"--token-file {file}: it is empty; {_MEND}")
-    return token
+        raise ConfigurationError(f"--token-file {file}: can't be read ({why}); {_FIX}") from None
+    tokens = _tokens(f"--token-file {file}", text)
+    if not tokens:
+        raise ConfigurationError(f"--token-file {file}: it is empty; {_FIX}")
+    return tokens
+
+
+def _tokens(where: str, text: str) -> dict[str, str]:
+    """One a line: NAME:TOKEN, or a token without a name."""
+    tokens: dict[str, str] = {}
+    for number, line in enumerate(filter(None, map(str.strip, text.splitlines())), 1):
+        match = _NAMED.fullmatch(line)
+        name, token = (match[1], match[2]) if match else (UNNAMED, line)
+        if name in tokens:
+            raise ConfigurationError(f"{where}, line {number}: {name} has a token already; write NAME:TOKEN, once each")
+        tokens[name] = token
+    return tokens
 
 
 def is_loopback(host: str) -> bool:
@@ -84,8 +111,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def knows_host(header: str, host: str) -> bool:
-    """Whether a Host header names this machine: an address, `localhost`, its own name, or what --host says.
+def knows_host(header: str, host: str, names: Collection[str] = ()) -> bool:
+    """Whether a Host header names this machine: an address, `localhost`, its own name, or what --host or --name says.
 
     A page of somebody else's can have its name resolve to our address (DNS rebinding); its Host header still says that
     name.
@@ -95,4 +122,5 @@ def knows_host(header: str, host: str) -> bool:
         ipaddress.ip_address(name.strip("[]"))
         return True
     except ValueError:
-        return name.lower().rstrip(".") in {"localhost", host.lower(), socket.gethostname().lower()}
+        known = {"localhost", host.lower(), socket.gethostname().lower(), *map(str.lower, names)}
+        return name.lower().rstrip(".") in known

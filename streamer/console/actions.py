@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -17,16 +17,21 @@ from streamer.config import Config
 from streamer.console.bugs import named
 from streamer.console.letters import cause_document, letter_document, whole_document
 from streamer.core.deadletters.causes import Causes
-from streamer.core.deadletters.letter import Place
-from streamer.core.deadletters.replay import MAX_ATTEMPTS, Replay
+from streamer.core.deadletters.letter import Place, trace_id
+from streamer.core.deadletters.replay import MAX_ATTEMPTS, Replay, event_id
 from streamer.core.deadletters.selection import Selection
-from streamer.core.deadletters.state import JOB_NAME, Closed
+from streamer.core.deadletters.state import JOB_NAME
 from streamer.errors import StreamerError, UsageError
+from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.replay import TopicLog, TransactionalCopier
+from streamer.ops.dlq.claims import ensure_free
+from streamer.ops.dlq.destinations import destinations
 from streamer.ops.dlq.documents import survey_json
 from streamer.ops.dlq.find import find, letter_at, read_closed
+from streamer.ops.dlq.models import current_models
 from streamer.ops.dlq.move import Mover
-from streamer.ops.dlq.orders import make_order
+from streamer.ops.dlq.orders import make_order, signer
+from streamer.ops.dlq.outcome import outcome
 from streamer.ops.dlq.survey import Order, Survey, Targets, survey
 
 MAX_SURVEYS: Final = 16
@@ -36,13 +41,15 @@ MAX_LETTERS: Final = 20
 _log = logging.getLogger(__name__)
 
 
-class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"addressee": "for"}):
     """A replay as the page asks for it; the words are those of `streamer dlq replay`."""
 
     causes: list[str] = []
     codes: list[str] = []
     pipelines: list[str] = []
     to: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{0,249}$")] = ""
+    to_dead_letters: bool = False
+    addressee: str = ""
     rate: Annotated[float, msgspec.Meta(gt=0)] | None = None
     most: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_attempts: Annotated[int, msgspec.Meta(ge=1)] = MAX_ATTEMPTS
@@ -54,6 +61,8 @@ class JobState:
     """A job of this console's, under way or ended. `moved` counts what this start of it moved."""
 
     job: str
+    digest: str
+    by: str
     total: int
     moved: int = 0
     state: Literal["running", "done", "failed", "interrupted"] = "running"
@@ -96,9 +105,8 @@ class Desk:
         """Why there are dead letters, in all dead-letter topics of the configuration."""
         began = time.monotonic()
         log, there = self._open()
-        closed = Closed() if with_closed else read_closed(log)
         grouped = Causes()
-        for letter in find(log, there, Selection(), closed, with_closed=with_closed):
+        for letter in find(log, there, Selection(), None if with_closed else read_closed(log)):
             grouped.add(letter)
         found = grouped.by_count()
         times = [time_ms for cause in found for time_ms in (cause.first_ms, cause.last_ms) if time_ms >= 0]
@@ -118,11 +126,31 @@ class Desk:
         """The first dead letters of a cause."""
         log, there = self._open()
         closed = read_closed(log)
-        letters = find(log, there, Selection(causes=(cause,)), closed, with_closed=with_closed)
+        letters = find(log, there, Selection(causes=(cause,)), None if with_closed else closed)
         return [
             letter_document(letter, closed.find(letter), show_text=self._show_text)
             for letter in itertools.islice(letters, MAX_LETTERS)
         ]
+
+    def find(self, text: str) -> list[dict[str, Any]]:
+        """The first dead letters with this key, event id or trace id, open or closed."""
+        log, there = self._open()
+        closed = read_closed(log)
+        wanted = text.encode()
+        letters = (
+            letter
+            for letter in find(log, there, Selection(), None)
+            if letter.record.key() == wanted or text in (event_id(letter), trace_id(letter))
+        )
+        return [
+            letter_document(letter, closed.find(letter), show_text=self._show_text)
+            for letter in itertools.islice(letters, MAX_LETTERS)
+        ]
+
+    def outcome(self, job: str) -> dict[str, Any]:
+        """What became of the records that a job sent. Raises UsageError where there is no such job."""
+        kafka = self._config.kafka
+        return outcome(TopicLog(kafka), self._config, GroupOffsets(kafka), job).document()
 
     def show(self, place: Place) -> dict[str, Any]:
         """One dead letter. Raises UsageError where there is none, or the topic is none of the configuration's."""
@@ -135,9 +163,11 @@ class Desk:
         return whole_document(letter, read_closed(log).find(letter), show_text=self._show_text)
 
     def prepare(self, wanted: Wanted) -> dict[str, Any]:
-        """A dry run: what the replay would do. It is kept, so that what is executed is what was looked at."""
-        if wanted.to in self._topics:
-            raise UsageError(f"to {wanted.to}: dead letters are read from this topic; name another one")
+        """A dry run: what the replay would do. It is kept by its digest, which names the order and each dead letter
+        that would move: what is executed is what was looked at."""
+        places = destinations(
+            self._config, self._topics, wanted.to, wanted.addressee, to_dead_letters=wanted.to_dead_letters
+        )
         asked = {name: getattr(wanted, name) for name in ("causes", "codes", "pipelines") if getattr(wanted, name)}
         selection = Selection(causes=wanted.causes, codes=wanted.codes, pipelines=wanted.pipelines)
         log, there = self._open()
@@ -150,35 +180,48 @@ class Desk:
             wanted.most,
             wanted.rate,
             to=wanted.to,
+            **{"for": wanted.addressee},
             max_attempts=wanted.max_attempts,
         )
         targets = Targets(log)
-        decide = Replay(order.signature, targets, wanted.to, wanted.max_attempts)
+        decide = Replay(order.signature, targets.find, places, wanted.max_attempts)
         if wanted.to:
             targets(wanted.to)
-        found = survey(log, order, decide)
+        found = survey(log, order, decide, models=current_models(log, self._config.telemetry.reports))
         with self._lock:
-            self._prepared[order.signature.job] = _Prepared(order, decide, targets, log, found)
-            self._prepared.move_to_end(order.signature.job)
+            self._prepared[found.digest] = _Prepared(order, decide, targets, log, found)
+            self._prepared.move_to_end(found.digest)
             while len(self._prepared) > MAX_SURVEYS:
                 self._prepared.popitem(last=False)
         return survey_json(order, found, dry=True)
 
-    def execute(self, job: str) -> dict[str, Any]:
-        """Begin what was prepared under this name. Raises BusyError beside another job, UsageError for an unknown
-        one."""
+    def execute(self, digest: str, by: str) -> dict[str, Any]:
+        """Begin the replay whose dry run has this digest, for whom the token names.
+
+        Raises BusyError beside another job of this console's, RunningError beside one elsewhere, UsageError for an
+        unknown one.
+        """
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
-                raise BusyError("another replay is under way in this console: wait for its end")
-            prepared = self._prepared.pop(job, None)
-            if prepared is None:
-                raise UsageError(f"no dry run of {job} is kept here: make one first")
-            if not prepared.found.total:
-                raise UsageError("nothing would move")
-            self._jobs.pop(job, None)
-            state = self._jobs[job] = JobState(job, prepared.found.total, began_ms=_now_ms())
+            self._ensure_idle()
+            prepared = self._prepared.get(digest)
+        if prepared is None:
+            raise UsageError(f"no dry run with digest {digest} is kept here: make one first")
+        if not prepared.found.total:
+            raise UsageError("nothing would move")
+        closed = read_closed(prepared.log)
+        ensure_free(prepared.log, closed, prepared.order.topics)
+        sign = replace(prepared.order.signature, by=signer(by))
+        order, decide = replace(prepared.order, signature=sign), replace(prepared.decide, signature=sign)
+        with self._lock:
+            self._ensure_idle()
+            if self._prepared.pop(digest, None) is None:
+                raise UsageError(f"the dry run with digest {digest} was executed by somebody else just now")
+            self._jobs.pop(sign.job, None)
+            state = JobState(sign.job, digest, by, prepared.found.total, began_ms=_now_ms())
+            self._jobs[sign.job] = state
             while len(self._jobs) > MAX_JOBS:
                 self._jobs.popitem(last=False)
+            prepared = replace(prepared, order=order, decide=decide)
             self._thread = threading.Thread(target=self._run, args=(prepared, state), name="console-replay")
             self._thread.start()
         return _job_json(state)
@@ -201,7 +244,8 @@ class Desk:
                 raise _StoppedError
 
         def sleep(seconds: float) -> None:
-            self._stop.wait(seconds)
+            if self._stop.wait(seconds):
+                raise _StoppedError
 
         mover = Mover(
             prepared.log,
@@ -213,7 +257,14 @@ class Desk:
             sleep=sleep,
         )
         try:
-            mover.execute(prepared.found)
+            # It is looked at once more, up to the same ends: others may have replayed some of these meanwhile.
+            found = survey(prepared.log, prepared.order, prepared.decide, ends=prepared.found.ends)
+            if found.digest != state.digest:
+                raise UsageError(
+                    f"what would move has changed since the dry run ({found.total:,} instead of {state.total:,}), so"
+                    " nothing was moved: make another dry run"
+                )
+            mover.execute(found)
             state.state = "done"
         except _StoppedError:
             state.state = "interrupted"
@@ -223,6 +274,10 @@ class Desk:
             _log.error("replay %s failed: %s", state.job, named(error))
             state.state, state.error = "failed", f"a bug of ours: {named(error)}; what was moved stays moved"
         state.ended_ms = _now_ms()
+
+    def _ensure_idle(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            raise BusyError("another replay is under way in this console: wait for its end")
 
     def _open(self) -> tuple[TopicLog, list[str]]:
         """The log, and those of the dead-letter topics that are there."""

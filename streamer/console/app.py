@@ -1,55 +1,58 @@
-"""The web application: routes, and the guard before them. Nothing but /api/replay/execute writes anything."""
+"""The web application: its routes. Nothing but /api/replay/execute writes anything in Kafka;
+that, and the dry run that it goes by, ask for the token."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamer import __version__
 from streamer.config import Config
-from streamer.console.access import HEADERS, Access, knows_host
+from streamer.console.access import Access
 from streamer.console.actions import BusyError, Desk, Wanted
-from streamer.console.bugs import named
 from streamer.console.feed import Feed
+from streamer.console.front import Front
+from streamer.console.guard import Guard, error_answer, json_answer
 from streamer.core.deadletters.letter import Place
 from streamer.errors import ConfigurationError, DependencyError, StreamerError, UsageError
+from streamer.ops.dlq.claims import RunningError
 
 STATIC: Final = Path(__file__).parent / "static"
 TICK_S: Final = 1.0
 AGAIN_MS: Final = 5_000  # reports that come late change points that were sent: these are sent again
 MAX_BODY_BYTES: Final = 64_000
+MAX_STREAMS: Final = 100
 WRONG_TOKEN_S: Final = 0.5
-_OURS: Final = ("same-origin", "none")  # Sec-Fetch-Site: our page, or an address that was typed
 
-_log = logging.getLogger(__name__)
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 _STATUS: Mapping[type[StreamerError], HTTPStatus] = {
     UsageError: HTTPStatus.BAD_REQUEST,
     BusyError: HTTPStatus.CONFLICT,
+    RunningError: HTTPStatus.CONFLICT,
     ConfigurationError: HTTPStatus.UNPROCESSABLE_ENTITY,
     DependencyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
-class _Job(msgspec.Struct, forbid_unknown_fields=True):
-    job: str
+class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
+    """What to execute. A job's name is not enough: another dry run may have it, too."""
+
+    digest: str
+    job: str = ""
 
 
 class _RefusalError(Exception):
@@ -62,13 +65,15 @@ class _RefusalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What the routes work with. `stopping` tells streams when to end."""
+    """What the routes work with. `stopping` tells streams when to end, `streams` is how many there are."""
 
     config: Config
     access: Access
+    front: Front
     feed: Feed
     desk: Desk
     stopping: Callable[[], bool]
+    streams: list[None] = field(default_factory=list)
 
     async def page(self, request: Request) -> Response:
         """The page; all that it shows it asks for."""
@@ -77,69 +82,116 @@ class Console:
     async def about(self, request: Request) -> Response:
         """What this console is and allows; the one answer that never asks for the token."""
         access = self.access
-        return _json(
+        return json_answer(
             {
                 "version": __version__,
                 "replay": access.allow_replay,
+                "token": bool(access.token_names),
                 "private": access.private,
                 "shows_text": access.show_text,
             }
         )
 
     async def live(self, request: Request) -> Response:
-        """Server-sent events, one a second: the state of everything, with the points since the last one."""
+        """Server-sent events, one a second: the state of everything, with the points since the last one. The page opens
+        one a browser."""
         await self._may_read(request)
+        if len(self.streams) >= MAX_STREAMS:
+            why = f"{MAX_STREAMS} browsers follow this console: close one, or start another console"
+            raise _RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, why)
         return StreamingResponse(self._ticks(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+    async def now(self, request: Request) -> Response:
+        """The same once, with the points from `since` on, in ms."""
+        await self._may_read(request)
+        since = request.query_params.get("since", "0")
+        if not (since.isascii() and since.isdecimal() and len(since) < 16):
+            raise _RefusalError(HTTPStatus.BAD_REQUEST, "since: write milliseconds since 1970")
+        state = await run_in_threadpool(self.feed.snapshot, int(since))
+        return json_answer({**state, "anew": not int(since), "jobs": self.desk.jobs()})
 
     async def causes(self, request: Request) -> Response:
         """The causes of dead letters."""
-        await self._may_read(request)
+        await self._may_read_texts(request)
         with_closed = request.query_params.get("closed") == "1"
-        return _json(await run_in_threadpool(self.desk.causes, with_closed=with_closed))
+        return json_answer(await run_in_threadpool(self.desk.causes, with_closed=with_closed))
 
     async def examples(self, request: Request) -> Response:
         """Dead letters of one cause."""
-        await self._may_read(request)
+        await self._may_read_texts(request)
         with_closed = request.query_params.get("closed") == "1"
         cause = request.query_params.get("cause", "")
-        return _json(await run_in_threadpool(self.desk.examples, cause, with_closed=with_closed))
+        return json_answer(await run_in_threadpool(self.desk.examples, cause, with_closed=with_closed))
+
+    async def find(self, request: Request) -> Response:
+        """Dead letters by key, event id or trace id."""
+        await self._may_read_texts(request)
+        text = request.query_params.get("text", "").strip()
+        if not text:
+            raise _RefusalError(HTTPStatus.BAD_REQUEST, "write a key, an event's id or a trace id")
+        return json_answer(await run_in_threadpool(self.desk.find, text))
+
+    async def outcome(self, request: Request) -> Response:
+        """What became of the records that a job sent."""
+        await self._may_read(request)
+        return json_answer(await run_in_threadpool(self.desk.outcome, request.path_params["job"]))
 
     async def letter(self, request: Request) -> Response:
         """One dead letter."""
-        await self._may_read(request)
+        await self._may_read_texts(request)
         try:
             path = request.path_params
             place = Place(path["topic"], int(path["partition"]), int(path["offset"]))
         except ValueError:
             raise _RefusalError(HTTPStatus.BAD_REQUEST, "write TOPIC/PARTITION/OFFSET") from None
-        return _json(await run_in_threadpool(self.desk.show, place))
+        return json_answer(await run_in_threadpool(self.desk.show, place))
 
     async def survey(self, request: Request) -> Response:
-        """A dry run of a replay."""
-        await self._may_read(request)
-        return _json(await run_in_threadpool(self.desk.prepare, await _body(request, Wanted)))
+        """A dry run of a replay. It is kept to be executed, so whoever makes one needs the token where there is one."""
+        if self.access.token_names:
+            await self._admit(request)
+        return json_answer(await run_in_threadpool(self.desk.prepare, await _body(request, Wanted)))
 
     async def execute(self, request: Request) -> Response:
-        """Begin the replay that was surveyed under this name."""
+        """Begin the replay whose dry run had this digest."""
         if not self.access.allow_replay:
             raise _RefusalError(
                 HTTPStatus.FORBIDDEN,
                 "this console only reads: start it with --allow-replay and a token, or use `streamer dlq replay`",
             )
-        await self._admit(request)
-        job = await _body(request, _Job)
-        return _json(await run_in_threadpool(self.desk.execute, job.job), HTTPStatus.ACCEPTED)
+        name = await self._admit(request)
+        chosen = await _body(request, _Chosen)
+        return json_answer(await run_in_threadpool(self.desk.execute, chosen.digest, name), HTTPStatus.ACCEPTED)
 
     async def _may_read(self, request: Request) -> None:
         if self.access.private:
             await self._admit(request)
 
-    async def _admit(self, request: Request) -> None:
-        if not self.access.admits(request.headers.get("authorization", "")):
+    async def _may_read_texts(self, request: Request) -> None:
+        """Behind a proxy everybody seems to be on this machine."""
+        if self.access.show_text and not self.access.private and self.front.came_through_another(request.scope):
+            why = "this came through a proxy that the console does not know: name its address with --trust-proxy"
+            raise _RefusalError(HTTPStatus.FORBIDDEN, why)
+        if self.access.private or self.access.private_texts:
+            await self._admit(request)
+
+    async def _admit(self, request: Request) -> str:
+        """The name of the token that came with the request."""
+        name = self.access.bearer(request.headers.get("authorization", ""))
+        if name is None:
             await asyncio.sleep(WRONG_TOKEN_S)
             raise _RefusalError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")
+        return name
 
     async def _ticks(self) -> AsyncIterator[bytes]:
+        self.streams.append(None)
+        try:
+            async for tick in self._states():
+                yield tick
+        finally:
+            self.streams.pop()
+
+    async def _states(self) -> AsyncIterator[bytes]:
         since_ms, reading = 0, -1
         while not self.stopping():
             state = await run_in_threadpool(self.feed.snapshot, since_ms)
@@ -154,8 +206,8 @@ class Console:
             await asyncio.sleep(TICK_S)
 
 
-def make_app(console: Console, host: str) -> Starlette:
-    """The application; gathering begins and ends with it. `host` is what it is bound to."""
+def make_app(console: Console) -> Starlette:
+    """The application; gathering begins and ends with it."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -170,8 +222,11 @@ def make_app(console: Console, host: str) -> Starlette:
         Route("/", console.page),
         Route("/api/about", console.about),
         Route("/api/live", console.live),
+        Route("/api/now", console.now),
         Route("/api/causes", console.causes),
         Route("/api/examples", console.examples),
+        Route("/api/find", console.find),
+        Route("/api/jobs/{job}/outcome", console.outcome),
         Route("/api/letters/{topic}/{partition}/{offset}", console.letter),
         Route("/api/replay/survey", console.survey, methods=["POST"]),
         Route("/api/replay/execute", console.execute, methods=["POST"]),
@@ -180,47 +235,9 @@ def make_app(console: Console, host: str) -> Starlette:
     return Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(_Guard, host=host)],
+        middleware=[Middleware(Guard, front=console.front)],
         exception_handlers={_RefusalError: _refused, StreamerError: _failed},
     )
-
-
-class _Guard:
-    """Refuses foreign Host headers and requests that other sites' pages make, adds the security headers, and answers
-    for what went wrong unexpectedly."""
-
-    def __init__(self, app: ASGIApp, host: str) -> None:
-        self._app, self._host = app, host
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        refusal = None
-        if not knows_host(headers.get("host", ""), self._host):
-            refusal = _error(HTTPStatus.MISDIRECTED_REQUEST, "the Host header names another machine")
-        elif scope["path"].startswith("/api/") and headers.get("sec-fetch-site", "none") not in _OURS:
-            refusal = _error(HTTPStatus.FORBIDDEN, "another site's page may not ask this")
-        began = False
-
-        async def guarded(message: Message) -> None:
-            nonlocal began
-            if message["type"] == "http.response.start":
-                began = True
-                answer = MutableHeaders(scope=message)
-                for name, value in HEADERS:
-                    answer[name] = value
-                answer.setdefault("cache-control", "no-cache" if scope["path"].startswith("/static/") else "no-store")
-            await send(message)
-
-        try:
-            await (refusal or self._app)(scope, receive, guarded)
-        except Exception as error:
-            _log.error("a request failed: %s", named(error))
-            if began:
-                raise ConnectionAbortedError from None
-            await _error(HTTPStatus.INTERNAL_SERVER_ERROR, f"a bug of ours: {named(error)}")(scope, receive, guarded)
 
 
 async def _body(request: Request, kind: type[_Kind]) -> _Kind:
@@ -240,19 +257,11 @@ async def _body(request: Request, kind: type[_Kind]) -> _Kind:
         raise _RefusalError(HTTPStatus.BAD_REQUEST, "the body is no JSON") from None
 
 
-def _json(document: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(msgspec.json.encode(document), status, media_type="application/json")
-
-
-def _error(status: HTTPStatus, error: str) -> Response:
-    return _json({"error": error}, status)
-
-
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, _RefusalError)
-    return _error(error.status, error.error)
+    return error_answer(error.status, error.error)
 
 
 async def _failed(_: Request, error: Exception) -> Response:
     assert isinstance(error, StreamerError)
-    return _error(_STATUS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE), str(error))
+    return error_answer(_STATUS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE), str(error))

@@ -31,10 +31,11 @@ from streamer.telemetry.scrape import Replica, scrape
 HEALTH_TOPIC: Final = "streamer.health"
 BACK_RECORDS: Final = 20_000  # how far back each partition of the reports is read, transaction markers counted
 LOOK_S: Final = 2.0
+SELDOM_S: Final = 20.0
 RETRY_S: Final = 3.0
 NO_TOPIC_S: Final = 15.0
 CLOSE_S: Final = 2.0
-SILENT_MS: Final = 6_000  # how long no answer of the brokers is no outage
+SILENT_MS: Final = 15_000  # how long a question may wait for the brokers before they count as away
 MAX_FACT_CHARS: Final = 200
 
 _log = logging.getLogger(__name__)
@@ -43,10 +44,16 @@ _decode = msgspec.json.Decoder(Report).decode
 
 @dataclass(slots=True)
 class Source:
-    """How reading goes. `error` is "" while it goes well, and None before the first answer."""
+    """How reading goes. `error` is "" while it goes well, and None before the first answer. `asked_ms` is since when a
+    question waits for its answer, None while none does: between two looks nobody is silent."""
 
     error: str | None = None
     answered_ms: int = 0
+    asked_ms: int | None = None
+
+    def is_well(self, now_ms: int) -> bool:
+        """Whether it answers."""
+        return self.error == "" and (self.asked_ms is None or now_ms - self.asked_ms < SILENT_MS)
 
 
 class Feed:
@@ -96,7 +103,7 @@ class Feed:
         now_ms = _now_ms()
         with self._lock:
             offsets = self._offsets_source
-            reached = offsets.error == "" and now_ms - offsets.answered_ms < SILENT_MS
+            reached = offsets.is_well(now_ms)
             until_ms = now_ms if reached or not offsets.answered_ms else offsets.answered_ms
             replicas: dict[str, list[tuple[Replica, float | None]]] = {}
             for replica, mean in self._replicas.values():
@@ -146,29 +153,42 @@ class Feed:
 
     def _failed(self, source: Source, error: str) -> None:
         with self._lock:
-            source.error = error
+            source.error, source.asked_ms = error, None
 
     def _answered(self, source: Source) -> None:
         with self._lock:
-            source.error, source.answered_ms = "", _now_ms()
+            source.error, source.answered_ms, source.asked_ms = "", _now_ms(), None
+
+    def _asks(self, source: Source) -> None:
+        with self._lock:
+            source.asked_ms = _now_ms()
 
     def _watch_offsets(self) -> None:
         offsets = GroupOffsets(self._config.kafka)
+        slow = 0
         watches = {name: LagWatch(self._config, [name], offsets, Tokens()) for name in self._config.pipelines}
         while not self._stop.is_set():
             began = time.monotonic()
             for name, watch in watches.items():
                 lag: PipelineLag | str
+                self._asks(self._offsets_source)
                 try:
                     (lag,) = watch.look(time.time())
+                    slow = 0
                 except ConfigurationError as error:  # this pipeline's topic or right; the others have theirs
                     lag = str(error)
+                except DependencyError as error:  # one answer that is late is no outage, two in a row are
+                    slow += 1
+                    if slow > 1:
+                        raise
+                    _log.warning("a look at %s failed, and is repeated: %s", name, error)
+                    continue
+                self._answered(self._offsets_source)
                 with self._lock:
                     self._lags[name] = lag
                     if isinstance(lag, PipelineLag):
                         self._series[name].note_lag(lag.records, _now_ms())
-                self._answered(self._offsets_source)
-            self._stop.wait(max(LOOK_S, 4 * (time.monotonic() - began)))
+            self._stop.wait(LOOK_S if slow else min(max(LOOK_S, 4 * (time.monotonic() - began)), SELDOM_S))
 
     def _read_reports(self) -> None:
         """Read all again after a failure: what was counted before it must not count twice."""
@@ -190,7 +210,7 @@ class Feed:
         for record in records:
             try:
                 report = _decode(record.value() or b"")
-            except msgspec.MsgspecError:  # another program's record
+            except (msgspec.MsgspecError, UnicodeDecodeError):  # another program's record
                 continue
             with self._lock:
                 self._series.setdefault(report.pipeline, PipelineSeries()).add(report, now_ms)
@@ -208,7 +228,7 @@ class Feed:
                 for record in reader.poll(0.5):
                     try:
                         facts = msgspec.json.decode(record.value() or b"", type=dict[str, Any])
-                    except msgspec.MsgspecError:
+                    except (msgspec.MsgspecError, UnicodeDecodeError):
                         continue
                     name = (record.key() or b"").decode("utf-8", "replace") or str(facts.get("pipeline", ""))
                     with self._lock:

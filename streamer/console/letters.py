@@ -12,9 +12,10 @@ import msgspec
 from streamer.core import headers as names
 from streamer.core.deadletters.causes import Cause
 from streamer.core.deadletters.families import Family
-from streamer.core.deadletters.letter import DeadLetter
+from streamer.core.deadletters.letter import DeadLetter, trace_id
+from streamer.core.deadletters.replay import event_id
 from streamer.core.deadletters.state import State
-from streamer.ops.dlq.documents import cause_json, letter_json, trace_id
+from streamer.ops.dlq.documents import bytes_text, cause_json, letter_json
 
 MAX_VALUE_BYTES: Final = 256_000
 # Our own messages never quote a record. Those of other tools do; these are the endings of the headers that hold them.
@@ -41,6 +42,7 @@ def whole_document(letter: DeadLetter, state: State | None, *, show_text: bool) 
     """A dead letter with its headers, and its value: as text with `show_text`, else by size and SHA-256."""
     return {
         **letter_document(letter, state, show_text=show_text),
+        "event_id": event_id(letter),
         "trace_id": trace_id(letter),
         "headers": None
         if letter.headers is None
@@ -69,15 +71,7 @@ def _header(letter: DeadLetter, name: str, value: bytes | None, *, show_text: bo
     ours = letter.reason.family is Family.STREAMER and name == names.CONNECT_MESSAGE
     if value is not None and not show_text and not ours and name.lower().endswith(_QUOTING):
         return {"name": name, "size_bytes": len(value)}
-    return {"name": name, "value": None if value is None else _text(value)}
-
-
-def _text(value: bytes) -> str:
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        return f"0x{value.hex()}"
-    return text if text.isprintable() else f"0x{value.hex()}"
+    return {"name": name, "value": None if value is None else bytes_text(value, "\n\t")}
 
 
 def _without_message(document: Mapping[str, Any], *, withhold: bool) -> dict[str, Any]:

@@ -13,14 +13,16 @@ from streamer.console.access import Access
 from streamer.console.actions import Desk
 from streamer.console.app import Console, make_app
 from streamer.console.feed import Feed
+from streamer.console.front import Front
 from streamer.errors import ConfigurationError
 
 
 def serve(
-    config: Config, access: Access, metrics: Sequence[str], host: str, port: int, started: Callable[[str], None]
+    config: Config, access: Access, front: Front, metrics: Sequence[str], port: int, started: Callable[[str], None]
 ) -> None:
     """Serve until SIGINT or SIGTERM; `started` is told the page's address. Raises ConfigurationError when the address
     can't be bound."""
+    host = front.host
     bare = host.strip("[]")
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
     try:
@@ -32,12 +34,13 @@ def serve(
     console = Console(
         config,
         access,
+        front,
         Feed(config, metrics),
         Desk(config, show_text=access.show_text),
         stopping=lambda: server.should_exit,
     )
     settings = uvicorn.Config(
-        make_app(console, bare),
+        make_app(console),
         http="h11",
         ws="none",
         loop="asyncio",

@@ -8,18 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 
 from streamer.config_fields import KafkaConfig, Property
 from streamer.core.output import Output
 from streamer.errors import ConfigurationError, DependencyError, ExitCode, StreamerError
 from streamer.kafka.clients import MESSAGE_BYTES, make_producer, writer_properties
-from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
+from streamer.kafka.errors import Act, act_on_producer, answer, error_of, start_error
 from streamer.kafka.scan import Scan
 from streamer.kafka.topics import TopicInfo, connect, describe
 from streamer.kafka.writer import Writer
 
 _INIT_S = 5.0
+_ASK_S = 10.0
 _PATIENCE_S = 30.0
 _TRIES = 5
 _REFUSED = (Act.DENIED, Act.TOO_LARGE)  # to make it again does not help
@@ -44,6 +45,18 @@ class TopicLog:
     ) -> Scan:
         """Open a pass over a topic."""
         return Scan(self._kafka, topic, starts=starts, ends=ends)
+
+    def identity(self, topic: str) -> str | None:
+        """The topic's id, "" where the brokers are too old to give one; None where there is no topic."""
+        future = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_ASK_S)[topic]
+        try:
+            found = answer(future, _ASK_S).topic_id
+        except KafkaException as error:
+            if error_of(error).code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID):
+                return None
+            raise start_error(error, address=self._kafka.bootstrap_servers, resource=f"topic {topic}") from None
+        high, low = found.get_most_significant_bits(), found.get_least_significant_bits()
+        return f"{high % 2**64:016x}{low % 2**64:016x}" if high or low else ""
 
     def describe(self, topics: Sequence[str]) -> dict[str, TopicInfo | None]:
         """Each topic as it is, None where it does not exist."""

@@ -167,8 +167,8 @@ def test_charts_move_under_load(stage: Stage) -> None:
 
 
 def test_a_replay_is_executed_with_the_right_token_only(stage: Stage, dead_letters: None) -> None:
-    """A dry run says what would move; a wrong token moves nothing; the right one moves all, with progress, and the
-    mended model answers."""
+    """A wrong token gets no dry run; with the right one it says what would move, and moves all, with progress, and the
+    fixed model answers."""
     with stage.page("#/dead-letters") as page:
         _dead_letters(page)
         expect(page.locator("li.cause")).to_contain_text("ZeroDivisionError")
@@ -179,20 +179,20 @@ def test_a_replay_is_executed_with_the_right_token_only(stage: Stage, dead_lette
         execute = dialog.get_by_role("button", name="Execute")
         expect(execute).to_be_disabled()
         dialog.get_by_role("spinbutton", name="Records a second").fill("20")
-        dialog.get_by_role("button", name="Dry run").click()
-        expect(dialog.get_by_text(f"{FLAWED} records would move")).to_be_visible()
-        expect(execute).to_have_text(f"Execute: move {FLAWED}")
-
         token = dialog.get_by_role("textbox", name="Token")
         token.fill("not the token of the operators")
-        execute.click()
+        dialog.get_by_role("button", name="Dry run").click()
         expect(dialog.get_by_text("the token is missing or wrong")).to_be_visible()
         expect(token).to_be_focused()
+        expect(execute).to_be_disabled()
         page.screenshot(path=OUTPUT / "console-wrong-token.png")
         assert page.locator("#jobs li").count() == 0
 
         stage.mended.touch()
         token.fill(TOKEN)
+        dialog.get_by_role("button", name="Dry run").click()
+        expect(dialog.get_by_text(f"{FLAWED} records would move")).to_be_visible()
+        expect(execute).to_have_text(f"Execute: move {FLAWED}")
         execute.click()
         job = page.locator("#jobs li")
         expect(job.locator(".state")).to_have_text("running")
@@ -201,7 +201,9 @@ def test_a_replay_is_executed_with_the_right_token_only(stage: Stage, dead_lette
         expect(job.locator(".state")).to_have_text("done")
         expect(job.locator(".number")).to_have_text(f"{FLAWED} of {FLAWED}")
         expect(page.get_by_text("No open dead letters")).to_be_visible()
-    wait_for(lambda: _replayed(stage.reader) == FLAWED, "the results of what was replayed")
+        wait_for(lambda: _replayed(stage.reader) == FLAWED, "the results of what was replayed")
+        job.get_by_role("button", name="What became of them?").click()
+        expect(job).to_contain_text(f"Of {FLAWED} sent: {FLAWED} answered.")
 
 
 def test_a_script_in_an_events_text_is_only_text(stage: Stage, dead_letters: None) -> None:
@@ -209,8 +211,9 @@ def test_a_script_in_an_events_text_is_only_text(stage: Stage, dead_letters: Non
     with stage.page("#/dead-letters") as page:
         page.get_by_label("replayed and discarded too").check()
         _dead_letters(page)
-        page.get_by_role("button", name="Examples").click()
-        page.locator(".examples tr", has_text="k0").get_by_role("link").click()
+        page.get_by_role("searchbox").fill("k0")
+        page.get_by_role("button", name="Find").click()
+        page.locator("tr", has_text="k0").get_by_role("link").click()
         value = page.get_by_role("dialog").locator("pre")
         expect(value).to_contain_text(SCRIPT)
         expect(page.get_by_role("dialog")).to_contain_text("streamer.error.code")
@@ -259,6 +262,35 @@ def test_everything_is_reached_by_keyboard(stage: Stage, dead_letters: None) -> 
         page.locator(".examples").get_by_role("link").first.focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("dialog")).to_contain_text("came from")
+
+
+@pytest.mark.case(90)
+def test_many_tabs_are_one_stream(stage: Stage) -> None:
+    """A browser keeps six connections to a host: however many tabs there are, all are live, and when the one that
+    streams is closed another goes on."""
+    streams: list[str] = []
+    context = stage.browser.new_context()
+    context.on("request", lambda request: streams.append(request.url) if request.url.endswith("/api/live") else None)
+    try:
+        pages = [context.new_page() for _ in range(9)]
+        for page in pages:
+            page.goto(stage.url)
+        for page in pages:
+            expect(page.locator("#status")).to_have_text("live")
+        assert len(streams) == 1
+        pages[0].close()
+        until(lambda: len(streams) == 2, pages[1])
+        for page in pages[1:]:
+            expect(page.locator("#status")).to_have_text("live")
+            told = page.evaluate(
+                """() => new Promise((done) => {
+                  const channel = new BroadcastChannel(`streamer-live ${location.pathname}`);
+                  channel.onmessage = ({ data }) => done(data.pipelines.length);
+                })"""
+            )
+            assert told == 1
+    finally:
+        context.close()
 
 
 @pytest.mark.parametrize(("name", "viewport", "scheme"), [("phone", PHONE, "light"), ("dark", WIDE, "dark")])

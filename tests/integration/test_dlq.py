@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +24,7 @@ from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.record import Record
 from streamer.errors import ConfigurationError, ExitCode
 from streamer.kafka.reader import Reader
-from streamer.kafka.replay import CopierFencedError, TransactionalCopier
+from streamer.kafka.replay import CopierFencedError, TopicLog, TransactionalCopier
 from streamer.kafka.scan import Scan
 from streamer.kafka.topics import check, connect, create, describe, require
 from streamer.kafka.writer import Writer
@@ -44,10 +45,28 @@ def cluster(kafka: Kafka) -> KafkaConfig:
     return config
 
 
+@pytest.fixture(autouse=True)
+def folders_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a machine remembers of the state topic lies in the test's folder, and so do an editor's files."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 @pytest.fixture
-def run(cluster: KafkaConfig) -> Run:
-    """Runs one `streamer dlq` command."""
-    return lambda *arguments: main(["dlq", *arguments, "--set", f"kafka.bootstrap_servers={cluster.bootstrap_servers}"])
+def run(cluster: KafkaConfig, name: str) -> Run:
+    """Runs one `streamer dlq` command, with the configuration of `settings`."""
+    return lambda *arguments: main(["dlq", *arguments, *settings(cluster, name)])
+
+
+def settings(cluster: KafkaConfig, name: str) -> list[str]:
+    """A configuration whose pipeline p reads NAME.in and NAME.small."""
+    path = Path(tempfile.gettempdir()) / f"{name}.toml"
+    path.write_text(
+        f'[kafka]\nbootstrap_servers = "{cluster.bootstrap_servers}"\n[pipelines.p]\ntask = "t"\n'
+        f'model = "builtin:null"\ninput = ["{name}.in", "{name}.small"]\noutput = "{name}.out"\n'
+        f'dead_letter = "{name}.dlq"\n'
+    )
+    return ["--config", str(path)]
 
 
 @pytest.fixture
@@ -162,7 +181,7 @@ def test_a_header_that_can_not_be_read_harms_nobody(cluster: KafkaConfig, run: R
 
     def program(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "streamer", "dlq", *arguments]
-        command += ["--set", f"kafka.bootstrap_servers={cluster.bootstrap_servers}"]
+        command += settings(cluster, name)
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     listed = program("list", f"{name}.dlq", "--json")
@@ -225,14 +244,12 @@ def test_nothing_moves_where_something_is_missing(
     put(cluster, f"{name}.dlq", ours(origin=f"{name}.in"), ours(1, origin=f"{name}.gone"))
     for more in ([], ["--execute"]):
         assert run("replay", f"{name}.dlq", "--code", "infer.nan", *more) == ExitCode.USAGE
-        assert run("replay", f"{name}.dlq", *more) == ExitCode.CONFIGURATION
-        assert f"no topic {name}.gone" in capsys.readouterr().err
         assert run("replay", f"{name}.dlq", "--to", f"{name}.gone", *more) == ExitCode.CONFIGURATION
         assert run("replay", f"{name}.dlq", "--to", f"{name}.dlq", *more) == ExitCode.USAGE
         assert run("replay", "no-such-topic", *more) == ExitCode.CONFIGURATION
         assert run("discard", f"{name}.dlq", "--code", "infer.nan", "--reason", "r", *more) == ExitCode.USAGE
     assert run("list", f"{name}.dlq", "--code", "infer.nan") == ExitCode.USAGE
-    assert run("replay") == ExitCode.USAGE
+    assert main(["dlq", "replay", "--set", f"kafka.bootstrap_servers={cluster.bootstrap_servers}"]) == ExitCode.USAGE
     assert read(cluster, f"{name}.in") == []
 
 
@@ -279,7 +296,12 @@ def test_discarded_ones_are_gone_from_sight(
 
 
 def test_an_edit_goes_back_changed(
-    cluster: KafkaConfig, run: Run, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cluster: KafkaConfig,
+    run: Run,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """By a patch, and in an editor, where a line taken out stays a dead letter."""
     put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in", key=b"%d" % n) for n in range(4)))
@@ -293,10 +315,67 @@ def test_an_edit_goes_back_changed(
         monkeypatch.setenv("EDITOR", editor)
         assert run("edit", f"{name}.dlq", "--execute") == ExitCode.USAGE
         assert words in capsys.readouterr().err
+    assert [path.name for path in tmp_path.glob("streamer-dlq-*/*")] == ["dead-letters.jsonl"]  # sed's
     monkeypatch.delenv("EDITOR")
     assert run("edit", f"{name}.dlq", "--execute") == ExitCode.USAGE
     assert run("edit", f"{name}.dlq", "--patch", "[1]") == ExitCode.USAGE
     assert len(read(cluster, f"{name}.in")) == 3
+
+
+@pytest.mark.case(88)
+def test_an_edit_of_nothing_moves_nothing_and_a_slip_costs_nothing(
+    cluster: KafkaConfig,
+    run: Run,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nor does a patch that changes nothing. A line that is wrong is named, and its file is kept to go on with."""
+    put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in", key=b"%d" % n) for n in range(3)))
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "touch")
+    assert run("edit", f"{name}.dlq", "--execute") == ExitCode.DONE
+    assert "nothing was changed" in capsys.readouterr().err
+    assert not list(tmp_path.glob("streamer-dlq-*"))
+    assert run("edit", f"{name}.dlq", "--patch", '{"text": "hi"}', "--execute") == ExitCode.SOME_FAILED
+    assert "3  stay: it was not changed" in capsys.readouterr().out
+    assert read(cluster, f"{name}.in") == []
+
+    monkeypatch.setenv("EDITOR", "sed -i -e 1s/hi/HI/ -e 2s/hi/secret/ -e 2s/}$/,/")
+    assert run("edit", f"{name}.dlq", "--execute") == ExitCode.USAGE
+    told = capsys.readouterr().err
+    (kept,) = tmp_path.glob("streamer-dlq-*/dead-letters.jsonl")
+    assert f"{kept}, line 2: not a JSON object" in told
+    assert f"--from {kept}" in told
+    assert "secret" not in told
+    assert kept.stat().st_mode & 0o077 == 0 or kept.parent.stat().st_mode & 0o077 == 0
+    kept.write_text(kept.read_text().replace("secret", "SECRET").replace(",\n", "}\n"))
+    assert run("edit", f"{name}.dlq", "--from", str(kept), "--execute") == ExitCode.DONE
+    values = {record.key(): json.loads(record.value() or b"")["text"] for record in read(cluster, f"{name}.in")}
+    assert values == {b"0": "HI", b"1": "SECRET"}
+
+
+def test_a_topic_made_anew_is_told_from_the_one_before(cluster: KafkaConfig) -> None:
+    """Whatever a machine remembers of a topic is of the topic with that id."""
+    topic, log, admin = uuid4().hex[:8], TopicLog(cluster), connect(cluster)
+    assert log.identity(topic) is None
+    seen = []
+    for _ in range(2):
+        make(cluster, topic, 1)
+        seen.append(log.identity(topic))
+        admin.delete_topics([topic])[topic].result()
+        wait_until(lambda: log.identity(topic) is None)
+    assert all(seen)
+    assert seen[0] != seen[1]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for it, for a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_export_and_import_keep_every_byte(
@@ -354,6 +433,7 @@ def test_a_file_with_a_fault_is_not_imported(
     file.write_text(line)
     assert run("import", str(file), "--to", f"{name}.one") == ExitCode.USAGE
     assert run("import", str(file), "--to", f"{name}.none") == ExitCode.CONFIGURATION
+    assert run("import", str(file), "--to", "__consumer_offsets") == ExitCode.USAGE
     file.write_text("\n")
     assert run("import", str(file)) == ExitCode.USAGE
     assert run("import", str(tmp_path / "none")) == ExitCode.USAGE

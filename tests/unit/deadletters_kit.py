@@ -14,7 +14,7 @@ from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Headers, Record
 from streamer.core.record_headers import headers_of
-from streamer.errors import Code, DataFailure, DependencyError
+from streamer.errors import Code, DataFailure, ExitCode, StreamerError
 from tests.records import FakeRecord
 
 CARD = ModelCard("sentiment", "abc123", "text-classification", "float32", "torch")
@@ -169,6 +169,9 @@ class MemoryLog:
     def describe(self, topics: Sequence[str]) -> dict[str, FakeTarget | None]:
         return {topic: self.targets.get(topic) for topic in topics}
 
+    def identity(self, topic: str) -> str | None:
+        return "" if topic in self.targets else None
+
     def append(self, output: Output) -> None:
         """Write one record."""
         topic, partition, key, value, headers = output
@@ -180,19 +183,25 @@ class MemoryLog:
 
 class MemoryCopier:
     """Transactions on a `MemoryLog`: one owner a topic. `dies_at` is the commit at which the process is killed,
-    `lands` whether that commit still lands."""
+    `lands` whether that commit still lands, `owner` a number to share with another copier."""
 
     def __init__(
-        self, log: MemoryLog, topic: str, limits: Sequence[int], dies_at: int = -1, lands: bool = False
+        self,
+        log: MemoryLog,
+        topic: str,
+        limits: Sequence[int],
+        dies_at: int = -1,
+        lands: bool = False,
+        owner: int | None = None,
     ) -> None:
         assert limits
         self._log, self._topic, self._dies_at, self._lands = log, topic, dies_at, lands
-        self._owner = log.owners[topic] = log.owners.get(topic, 0) + 1
+        self._owner = log.owners[topic] = log.owners.get(topic, 0) + 1 if owner is None else owner
         self.commits = 0
 
     def commit(self, outputs: Sequence[Output]) -> None:
         if self._log.owners[self._topic] != self._owner:
-            raise DependencyError("fenced")
+            raise FencedError("fenced")
         dies = self.commits == self._dies_at
         self.commits += 1
         if not dies or self._lands:
@@ -203,6 +212,12 @@ class MemoryCopier:
 
     def close(self) -> None:
         pass
+
+
+class FencedError(StreamerError):
+    """Another copier of the topic was opened."""
+
+    exit_code = ExitCode.FENCED
 
 
 class Killed(BaseException):

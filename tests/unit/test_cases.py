@@ -62,6 +62,14 @@ CASES = {
     54: "a Redis failover behind one address, and a Redis that takes no keys",
     55: "values in the framing of a schema registry on a pipeline of JSON",
     56: "pipelines in a ring, and a copied configuration in the group",
+    84: "an order that is swapped between its dry run and its execution",
+    85: "two replays of one dead-letter topic at a time",
+    86: "dead letters whose headers name another topic, or one that is gone",
+    87: "a replay after its pipeline was renamed",
+    88: "an edit that changes nothing, or spoils a line",
+    89: "a million closed dead letters, and a copy of their state that is damaged",
+    90: "a console behind a proxy, in many tabs, and over many pipelines",
+    91: "a replay whose records fail again",
 }
 
 PROMISES = {

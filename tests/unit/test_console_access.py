@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ import pytest
 
 from streamer.cli import main
 from streamer.config import load
-from streamer.console.access import Access, knows_host, make_access, read_token
+from streamer.console.access import Access, knows_host, make_access, read_tokens
 from streamer.console.actions import Desk
 from streamer.console.app import Console, make_app
 from streamer.console.feed import Feed
+from streamer.console.front import Front, make_front
 from streamer.errors import ConfigurationError, ExitCode, UsageError
 
 TOKEN = "0123456789abcdef0123"
@@ -33,6 +35,10 @@ CONFIG = load(
 )
 
 
+LOCAL = make_front("127.0.0.1", (), "", ())
+PROXIED = make_front("127.0.0.1", ("console.example.com",), "/streamer", ("10.0.0.0/8", "::1"))
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
@@ -45,11 +51,19 @@ class Answer:
 
 
 def ask(
-    access: Access, path: str, *, method: str = "GET", body: bytes = b"", host: str = "127.0.0.1:8080", **headers: str
+    access: Access,
+    path: str,
+    *,
+    method: str = "GET",
+    body: bytes = b"",
+    host: str = "127.0.0.1:8080",
+    front: Front = LOCAL,
+    peer: str = "127.0.0.1",
+    **headers: str,
 ) -> Answer:
     """One request to the application."""
-    console = Console(CONFIG, access, Feed(CONFIG, []), Desk(CONFIG, show_text=False), stopping=lambda: True)
-    app = make_app(console, "127.0.0.1")
+    console = Console(CONFIG, access, front, Feed(CONFIG, []), Desk(CONFIG, show_text=False), stopping=lambda: True)
+    app = make_app(console)
     given = {"host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
     scope = {
         "type": "http",
@@ -62,7 +76,7 @@ def ask(
         "root_path": "",
         "query_string": b"",
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
-        "client": ("127.0.0.1", 1),
+        "client": (peer, 1),
         "server": ("127.0.0.1", 8080),
     }
     sent: list[Any] = []
@@ -79,13 +93,13 @@ def ask(
     return Answer(start["status"], found, b"".join(message.get("body", b"") for message in sent[1:]))
 
 
-def execute(access: Access, body: bytes = b'{"job": "j"}', **headers: str) -> Answer:
+def execute(access: Access, body: bytes = b'{"digest": "d"}', **headers: str) -> Answer:
     return ask(access, "/api/replay/execute", method="POST", body=body, content_type="application/json", **headers)
 
 
-MAY_REPLAY = make_access("127.0.0.1", allow_replay=True, show_text=False, token=TOKEN)
-ONLY_READS = make_access("127.0.0.1", allow_replay=False, show_text=False, token=None)
-PUBLIC = make_access("0.0.0.0", allow_replay=False, show_text=False, token=TOKEN)
+MAY_REPLAY = make_access("127.0.0.1", allow_replay=True, show_text=False, tokens={"operator": TOKEN})
+ONLY_READS = make_access("127.0.0.1", allow_replay=False, show_text=False, tokens={})
+PUBLIC = make_access("0.0.0.0", allow_replay=False, show_text=False, tokens={"operator": TOKEN})
 
 
 @pytest.mark.parametrize("path", ["/", "/static/main.js", "/api/about", "/api/nothing"])
@@ -123,7 +137,7 @@ def test_another_sites_page_gets_nothing() -> None:
 
 def test_without_allow_replay_nothing_is_executed() -> None:
     """Not even with a token that fits."""
-    reads = make_access("127.0.0.1", allow_replay=False, show_text=False, token=TOKEN)
+    reads = make_access("127.0.0.1", allow_replay=False, show_text=False, tokens={"operator": TOKEN})
     answer = execute(reads, authorization=f"Bearer {TOKEN}")
     assert answer.status == 403
     assert "--allow-replay" in answer.error
@@ -142,17 +156,44 @@ def test_the_right_token_is_let_through() -> None:
     assert "dry run" in answer.error
 
 
+@pytest.mark.case(84)
+def test_a_dry_run_takes_the_token_too() -> None:
+    """What is kept to be executed is made by those who may execute; a job's name alone executes nothing."""
+    access = make_access("127.0.0.1", allow_replay=True, show_text=False, tokens={"ada": TOKEN, "bob": TOKEN + "x"})
+
+    def survey(**headers: str) -> Answer:
+        path = "/api/replay/survey"
+        return ask(access, path, method="POST", body=b'{"rate": -1}', content_type="application/json", **headers)
+
+    assert survey().status == 401
+    assert survey(authorization=f"Bearer {TOKEN}").status == 400
+    assert (access.bearer(f"Bearer {TOKEN}x"), access.bearer("Bearer y")) == ("bob", None)
+    answer = execute(access, b'{"job": "fix-1"}', authorization=f"Bearer {TOKEN}")
+    assert (answer.status, "digest" in answer.error) == (400, True)
+
+
 def test_only_json_is_taken() -> None:
     """A form, which any site may send here, is refused, and so is what is no such document."""
     token = f"Bearer {TOKEN}"
     form = ask(MAY_REPLAY, "/api/replay/execute", method="POST", content_type="text/plain", authorization=token)
     assert form.status == 415
     assert execute(MAY_REPLAY, b"{", authorization=token).status == 400
-    assert execute(MAY_REPLAY, b'{"job": "j", "more": 1}', authorization=token).status == 400
-    assert execute(MAY_REPLAY, b'{"job": "%s"}' % (b"x" * 70_000), authorization=token).status == 413
+    assert execute(MAY_REPLAY, b'{"digest": "j", "more": 1}', authorization=token).status == 400
+    assert execute(MAY_REPLAY, b'{"digest": "%s"}' % (b"x" * 70_000), authorization=token).status == 413
 
 
-@pytest.mark.parametrize("path", ["/api/live", "/api/causes", "/api/examples", "/api/letters/out.dlq/0/0"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/live",
+        "/api/now",
+        "/api/find",
+        "/api/jobs/j/outcome",
+        "/api/causes",
+        "/api/examples",
+        "/api/letters/out.dlq/0/0",
+    ],
+)
 def test_beyond_this_machine_reading_takes_the_token_too(path: str) -> None:
     """All but the page and what it is."""
     assert ask(PUBLIC, path).status == 401
@@ -170,9 +211,68 @@ def test_the_options_must_go_together() -> None:
     """To replay, or to be reached from elsewhere, takes a token of some length."""
     for host, replay, token in (("127.0.0.1", True, None), ("0.0.0.0", False, None), ("127.0.0.1", True, "short")):
         with pytest.raises(UsageError, match="openssl rand"):
-            make_access(host, allow_replay=replay, show_text=False, token=token)
-    assert not make_access("::1", allow_replay=False, show_text=False, token=None).private
-    assert not make_access("localhost", allow_replay=False, show_text=False, token=None).private
+            make_access(host, allow_replay=replay, show_text=False, tokens={"operator": token} if token else {})
+    assert not make_access("::1", allow_replay=False, show_text=False, tokens={}).private
+    assert not make_access("localhost", allow_replay=False, show_text=False, tokens={}).private
+
+
+@pytest.mark.case(90)
+def test_a_proxy_is_believed_when_it_is_named() -> None:
+    """What host the browser asked for counts from a trusted address, and from nobody else."""
+    told = {"host": "127.0.0.1:8080", "x_forwarded_host": "console.example.com", "x_forwarded_proto": "https"}
+    evil = {**told, "x_forwarded_host": "evil.example"}
+    inner = {"host": "inner:8080", "x_forwarded_host": "evil.example, console.example.com"}
+    for headers, peer, status in (
+        (told, "10.1.2.3", 200),
+        (evil, "10.1.2.3", 421),
+        (evil, "127.0.0.1", 200),  # not believed, so that the Host header counts
+        (inner, "10.1.2.3", 200),  # of several proxies the last one is the trusted one's word
+        (inner, "11.1.2.3", 421),
+        (inner, "::ffff:10.1.2.3", 200),
+        ({"host": "console.example.com"}, "127.0.0.1", 200),
+        ({"host": "console.example.org"}, "127.0.0.1", 421),
+    ):
+        assert ask(ONLY_READS, "/api/about", front=PROXIED, peer=peer, **headers).status == status, (headers, peer)
+    assert "--name" in ask(ONLY_READS, "/", host="console.example.org").error
+
+
+@pytest.mark.case(90)
+def test_the_page_lies_under_any_path() -> None:
+    """Whether the proxy takes its part of the path away or not; what is foreign stays foreign there."""
+    for path in ("/streamer/api/about", "/api/about", "/streamer/", "/streamer/static/main.js"):
+        assert ask(ONLY_READS, path, front=PROXIED).status == 200
+    assert ask(ONLY_READS, "/streamer", front=PROXIED).headers["location"] == "streamer/"
+    assert ask(ONLY_READS, "/streamerapi/about", front=PROXIED).status == 404
+    assert ask(ONLY_READS, "/streamer/api/about", front=PROXIED, sec_fetch_site="cross-site").status == 403
+    bare = make_front("127.0.0.1", (), "", ("10.0.0.0/8",))
+    given = {"x_forwarded_prefix": "/mine"}
+    assert ask(ONLY_READS, "/mine/api/about", front=bare, peer="10.0.0.1", **given).status == 200
+    assert ask(ONLY_READS, "/mine/api/about", front=bare, **given).status == 404
+    page = ask(ONLY_READS, "/").body.decode()
+    assert not re.findall(r"(?:src|href)=\"/", page)
+
+
+@pytest.mark.case(90)
+@pytest.mark.parametrize("path", ["/api/causes", "/api/examples", "/api/find", "/api/letters/out.dlq/0/0"])
+def test_behind_a_proxy_texts_take_the_token(path: str) -> None:
+    """There everybody comes from this machine. A proxy that was not named gets no text at all."""
+    access = make_access("127.0.0.1", allow_replay=False, show_text=True, tokens={"ada": TOKEN}, proxied=True)
+    assert ask(access, path, front=PROXIED, peer="10.0.0.1", x_forwarded_for="1.2.3.4").status == 401
+    assert ask(access, "/api/now", front=PROXIED, peer="10.0.0.1").status == 200
+    right = {"authorization": f"Bearer {TOKEN}"}
+    assert ask(access, "/api/letters/in/0/0", front=PROXIED, peer="10.0.0.1", **right).status == 400
+    shows = make_access("127.0.0.1", allow_replay=False, show_text=True, tokens={})
+    refused = ask(shows, path, x_forwarded_for="1.2.3.4")
+    assert (refused.status, "--trust-proxy" in refused.error) == (403, True)
+    with pytest.raises(UsageError, match="--show-text behind a proxy needs a token"):
+        make_access("127.0.0.1", allow_replay=False, show_text=True, tokens={}, proxied=True)
+
+
+def test_addresses_and_paths_are_checked() -> None:
+    """At the start, with what to write."""
+    for root, proxies in (("streamer", ()), ("/a b", ()), ("/", ("ten",)), ("", ("10.0.0.0/99",))):
+        with pytest.raises(UsageError, match=r"--root-path|--trust-proxy"):
+            make_front("127.0.0.1", (), root, proxies)
 
 
 def test_without_its_extra_the_command_says_what_to_install(
@@ -189,10 +289,15 @@ def test_the_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     """The file first; an empty or missing one is an error, not no token."""
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
-    assert read_token(file, "other") == TOKEN
-    assert read_token(None, f" {TOKEN} ") == TOKEN
-    assert read_token(None, " ") is None
+    assert read_tokens(file, "other") == {"operator": TOKEN}
+    assert read_tokens(None, f" {TOKEN} ") == {"operator": TOKEN}
+    assert read_tokens(None, " ") == {}
+    file.write_text(f"ada:{TOKEN}\n\nbob@ops: {TOKEN}x\n")
+    assert read_tokens(file, None) == {"ada": TOKEN, "bob@ops": f"{TOKEN}x"}
+    file.write_text(f"ada:{TOKEN}\nada:{TOKEN}x\n")
+    with pytest.raises(ConfigurationError, match="line 2: ada has a token already"):
+        read_tokens(file, None)
     file.write_text("\n")
     for bad in (file, tmp_path / "missing"):
         with pytest.raises(ConfigurationError, match="--token-file"):
-            read_token(bad, None)
+            read_tokens(bad, None)

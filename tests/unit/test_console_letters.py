@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from streamer.cli.dlq.views import whole
 from streamer.console.letters import cause_document, letter_document, value_document, whole_document
 from streamer.core.deadletters.causes import Causes
 from streamer.core.deadletters.families import read
@@ -47,6 +48,15 @@ def test_no_text_leaves_the_console(headers: Headers) -> None:
         cause_document(causes.by_count()[0], 0, 1, show_text=False),
     ):
         assert SECRET.decode() not in json.dumps(told)
+
+
+def test_headers_are_text_whatever_they_hold() -> None:
+    """Lines stay lines on the page; what could play a trick, or is no text, is spelt out. A terminal gets one line."""
+    odd: Headers = [("lines", b"a\nb\tc"), ("tricks", "a\u202eb\x1b[2J".encode()), ("bytes", b"\xff\x00")]
+    told = whole_document(letter([*OURS, *odd]), None, show_text=False)["headers"][-3:]
+    assert [each["value"] for each in told] == ["a\nb\tc", "a\\u202eb\\x1b[2J", "0xff00"]
+    shown = [line for line in whole(letter([*OURS, *odd]), None, "auto") if " = " in line][-3:]
+    assert [line.split(" = ")[1] for line in shown] == ["a\\nb\\tc", "a\\u202eb\\x1b[2J", "0xff00"]
 
 
 def test_our_own_message_is_told() -> None:

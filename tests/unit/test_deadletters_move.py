@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.core.deadletters.audit import AUDIT_TOPIC, Audit
+from streamer.core.deadletters.destinations import Destinations
 from streamer.core.deadletters.letter import Place
-from streamer.core.deadletters.replay import Discard, Replay, Signature
+from streamer.core.deadletters.replay import Discard, Reopen, Replay, Signature
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.record import Record
-from streamer.errors import Code, ConfigurationError, DependencyError, UsageError
+from streamer.errors import Code, ConfigurationError, ExitCode, UsageError
+from streamer.ops.dlq.claims import LAPSE_S, Beat, RunningError
 from streamer.ops.dlq.find import find, letter_at, read_closed
 from streamer.ops.dlq.move import CHUNK_RECORDS, Mover
 from streamer.ops.dlq.survey import Order, Survey, Targets, survey
 from tests.records import FakeRecord
-from tests.unit.deadletters_kit import FakeTarget, Killed, MemoryCopier, MemoryLog, ours
+from tests.unit.deadletters_kit import FakeTarget, FencedError, Killed, MemoryCopier, MemoryLog, letter, ours
 
 TOPICS = ["in.dlq", "other.dlq"]
 
@@ -46,11 +48,23 @@ def order(job: str = "j", action: str = "replay", **fields: Any) -> Order:
 class Bench:
     """One start of a job on a log, with a clock that only sleeping moves."""
 
-    def __init__(self, log: MemoryLog, what: Order, dies_at: int = -1, lands: bool = False, chunk: int = 2) -> None:
+    def __init__(
+        self,
+        log: MemoryLog,
+        what: Order,
+        dies_at: int = -1,
+        lands: bool = False,
+        chunk: int = 2,
+        readers: Sequence[str] = ("in",),
+    ) -> None:
         self.now = 0.0
+        self.told: list[str] = []
+        self.on_sleep: Callable[[], object] = lambda: None
         self.progress: list[tuple[float, int]] = []
         self.targets = Targets(log)
-        self.decide = Replay(what.signature, self.targets)
+        self.decide = Replay(
+            what.signature, self.targets.find, Destinations({topic: frozenset({"p", *TOPICS}) for topic in readers})
+        )
         self.found: Survey = survey(log, what, self.decide)
         self.mover = Mover(
             log,
@@ -59,6 +73,7 @@ class Bench:
             self.targets,
             functools.partial(MemoryCopier, log, dies_at=dies_at, lands=lands),
             progress=lambda moved: self.progress.append((self.now, moved)),
+            waiting=self.told.append,
             clock=lambda: self.now,
             sleep=self._sleep,
             time_text=lambda: "2026-11-24T11:00:00Z",
@@ -69,6 +84,7 @@ class Bench:
     def _sleep(self, seconds: float) -> None:
         assert seconds > 0
         self.now += seconds
+        self.on_sleep()
 
     def execute(self) -> int:
         return self.mover.execute(self.found)
@@ -94,6 +110,7 @@ kills = st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=6)
 
 @pytest.mark.case(38)
 @pytest.mark.promise(9)
+@settings(deadline=None)
 @given(letters, kills, st.none() | st.floats(10, 1_000), st.integers(1, 4))
 def test_however_often_it_is_killed_each_moves_once_and_in_order(
     places: list[tuple[str, int]], deaths: list[tuple[int, bool]], rate: float | None, chunk: int
@@ -145,8 +162,25 @@ def test_a_second_copier_ends_the_first() -> None:
     log = log_with(ours())
     older = MemoryCopier(log, "in.dlq", [1])
     MemoryCopier(log, "in.dlq", [1])
-    with pytest.raises(DependencyError):
+    with pytest.raises(FencedError):
         older.commit([])
+
+
+@pytest.mark.case(85)
+def test_of_two_that_begin_at_once_one_is_told_of_the_other() -> None:
+    """Neither saw the other's claim: the one that is ended says by whom."""
+    log = log_with(*(ours(number) for number in range(6)))
+    first = Bench(log, order("first", rate_per_s=1.0, topics=["in.dlq"]))
+
+    def overtake() -> None:
+        if first.mover.moved == 2:
+            claim = Beat(order("second").signature, lambda: 0.0).begin("in.dlq")
+            MemoryCopier(log, "in.dlq", [1]).commit(claim)
+
+    first.on_sleep = overtake
+    with pytest.raises(RunningError, match=r"fenced \(job second of me@here\)"):
+        first.execute()
+    assert len(origins(log)) == 2
 
 
 def test_what_comes_later_is_left_for_later() -> None:
@@ -214,7 +248,7 @@ def test_a_missing_target_or_right_moves_nothing() -> None:
     """Told by the survey, or before the first record where the state can't be written."""
     log = log_with(ours(), targets=[STATE_TOPIC, AUDIT_TOPIC])
     with pytest.raises(ConfigurationError, match="no topic in to write to, and nothing was moved"):
-        Bench(log, order())
+        Targets(log)("in")
     log.targets["in"] = FakeTarget(rights=frozenset({"Read", "Describe"}))
     with pytest.raises(ConfigurationError, match="no right to Write topic in"):
         Bench(log, order())
@@ -227,6 +261,152 @@ def test_a_missing_target_or_right_moves_nothing() -> None:
     assert log.topics[STATE_TOPIC] == []
 
 
+@pytest.mark.case(86)
+def test_only_what_the_configuration_reads_is_written_to() -> None:
+    """Dead letters that name another topic, one that no broker would take, or one that is gone stay and are counted;
+    the others move."""
+    log = log_with(ours(0), ours(1, origin="payments"), ours(2, origin="a b\n"), ours(3, origin="gone"), ours(4))
+    bench = Bench(log, order(), readers=("in", "gone"))
+    assert bench.execute() == 2
+    assert {(each.count, why.partition(":")[0]) for why, each in bench.found.refused.items()} == {
+        (2, "no pipeline of the configuration reads the topic that its headers name"),
+        (1, "topic gone is gone"),
+    }
+    assert origins(log) == [(0, 100), (0, 104)]
+    assert not log.topics.get("payments")
+    assert audits(log)[-1].refused == 3
+
+
+@pytest.mark.case(84)
+def test_a_digest_names_what_would_move() -> None:
+    """The same for the same dead letters, orders and targets, and another one when any of these changes; letters that
+    came since, or that do not match, change nothing that was bounded by the survey's ends."""
+    log = log_with(*(ours(number) for number in range(4)), ours(4, code=Code.INFER_NAN))
+    first = Bench(log, order())
+    assert Bench(log, order("other")).found.digest == first.found.digest
+    others = [
+        order(rate_per_s=5.0),
+        order(most=3),
+        order(selection=Selection(codes=["infer.nan"])),
+        order(action="edit"),
+        order(named=True),
+    ]
+    digests = {first.found.digest, *(Bench(log, each).found.digest for each in others)}
+    assert len(digests) == 1 + len(others)
+    log.topics["in.dlq"].append(ours(5))
+    assert Bench(log, order()).found.digest not in digests
+    again = survey(log, first.mover._order, first.decide, ends=first.found.ends)
+    assert again.digest == first.found.digest
+    Bench(log, order("thief", most=1)).execute()
+    assert survey(log, first.mover._order, first.decide, ends=first.found.ends).digest != first.found.digest
+
+
+@pytest.mark.case(84)
+@given(letters, st.integers(1, 8))
+@settings(deadline=None)
+def test_at_most_so_many_are_those_that_were_shown(places: list[tuple[str, int]], most: int) -> None:
+    """A bounded job moves the very dead letters that its survey chose, in whatever order partitions are read."""
+    offsets: Counter[tuple[str, int]] = Counter()
+    log = log_with()
+    for topic, partition in places:
+        log.topics[topic].append(ours(offsets[topic, partition], topic=topic, partition=partition, pipeline=topic))
+        offsets[topic, partition] += 1
+    bench = Bench(log, order(most=most))
+    shown = Counter(bench.found.moves)
+    for topic in TOPICS:  # another order among partitions, as brokers may answer
+        log.topics[topic].sort(key=lambda record: (-record.partition(), record.offset()))
+    assert bench.execute() == min(most, len(places))
+    found = read_closed(log)
+    moved = Counter(
+        (record.topic(), "in", record.partition())
+        for topic in TOPICS
+        for record in log.topics[topic]
+        if found.holds(letter(record))
+    )
+    assert moved == shown
+
+
+@pytest.mark.case(85)
+def test_a_second_job_is_refused_while_one_runs() -> None:
+    """It is told who runs which job, and harms nothing; one that died is taken over when it shows no life."""
+    log = log_with(*(ours(number) for number in range(6)))
+    second = Bench(log, order("second"))
+    refusals = []
+
+    def meanwhile(_: float) -> None:
+        if not refusals:
+            second.on_sleep = lambda: first.mover._show_life(
+                MemoryCopier(log, "in.dlq", [1], owner=log.owners["in.dlq"])
+            )
+            with pytest.raises(
+                RunningError, match=r"job first of me@here moves dead letters of in\.dlq since"
+            ) as error:
+                second.execute()
+            refusals.append(error.value.exit_code)
+
+    first = Bench(log, order("first", rate_per_s=0.5, topics=["in.dlq"]))
+    first.on_sleep = lambda: meanwhile(first.now)
+    assert first.execute() == 6
+    assert refusals == [ExitCode.FENCED]
+    assert sorted(origins(log)) == [(0, 100 + number) for number in range(6)]
+    assert not read_closed(log).claims
+
+    log = log_with(*(ours(number) for number in range(6)))
+    with pytest.raises(Killed):
+        Bench(log, order("dead"), dies_at=2).execute()
+    assert list(read_closed(log).claims) == ["in.dlq"]
+    heir = Bench(log, order("heir"))
+    assert heir.execute() == 4
+    assert heir.now >= LAPSE_S
+    assert "job dead of me@here did not say that it ended on in.dlq" in heir.told[0]
+
+
+@pytest.mark.case(38)
+def test_a_job_that_stops_says_why() -> None:
+    """On the audit topic, and it gives its claim back, so that it goes on without waiting."""
+    log = log_with(*(ours(number) for number in range(6)))
+    bench = Bench(log, order(rate_per_s=1.0))
+
+    def stop(_: int) -> None:
+        raise ConfigurationError("the disk is full")
+
+    bench.mover._progress = stop
+    with pytest.raises(ConfigurationError):
+        bench.execute()
+    last = audits(log)[-1]
+    assert (last.event, last.outcome, last.count, last.rate_per_s) == ("stopped", "the disk is full", 1, 1.0)
+    again = Bench(log, order())
+    again.execute()
+    assert again.now == 0
+    assert (audits(log)[-1].event, audits(log)[-1].outcome, audits(log)[-1].count) == ("ended", "done", 6)
+
+
+@pytest.mark.case(91)
+def test_those_that_the_same_model_failed_are_told() -> None:
+    """They may go, and will hardly come to anything; with another revision, or none that is known, nothing is said."""
+    log = log_with(*(ours(number) for number in range(3)), ours(3, pipeline="in.dlq"))
+    bench = Bench(log, order())
+    model = "sentiment@abc123"
+    for models, same in (({"p": model}, {("p", model): 3}), ({"p": "sentiment@def456"}, {}), ({}, {})):
+        found = survey(log, order(), bench.decide, models=models)
+        assert (dict(found.same_model), found.total) == (same, 4)
+
+
+def test_a_job_is_undone_by_its_name() -> None:
+    """What it closed is open again, as often as one likes; what others closed stays closed."""
+    log = log_with(*(ours(number) for number in range(4)))
+    Bench(log, order("mine", most=3)).execute()
+    Bench(log, order("other")).execute()
+    what = order("undo", action="reopen", reopens="mine")
+    targets, decide = Targets(log), Reopen(what.signature)
+    found = survey(log, what, decide)
+    assert found.total == 3
+    assert Mover(log, what, decide, targets, functools.partial(MemoryCopier, log)).execute(found) == 3
+    assert [each.place.offset for each in find(log, TOPICS, Selection(), read_closed(log))] == [0, 1, 2]
+    assert survey(log, what, decide).total == 0
+    assert Bench(log, order("again")).execute() == 3
+
+
 def test_a_job_is_one_order() -> None:
     """Under its name another filter or action is refused."""
     log = log_with(ours())
@@ -234,6 +414,22 @@ def test_a_job_is_one_order() -> None:
     for other in (order(selection=Selection(codes=["infer.nan"])), order(action="edit")):
         with pytest.raises(UsageError, match="job j was started by me@here"):
             Bench(log, other)
+
+
+def test_two_orders_of_one_name_do_not_mix() -> None:
+    """Both were surveyed before either began: the second one moves nothing, and claims no topic."""
+    log = log_with(*(ours(number) for number in range(4)))
+    first, second = Bench(log, order(most=1)), Bench(log, order(most=2))
+    first.execute()
+    with pytest.raises(UsageError, match="job j was started by me@here"):
+        second.execute()
+    assert origins(log) == [(0, 100)]
+    assert {record.key() for record in log.topics[STATE_TOPIC]} == {
+        b"job/j",
+        b"in.dlq/0/0",
+        b"claim/in.dlq",
+        b"claim/other.dlq",
+    }
 
 
 def test_a_job_keeps_the_selection_that_it_began_with() -> None:
@@ -266,7 +462,7 @@ def test_a_discard_closes_and_moves_nothing() -> None:
     assert origins(log) == []
     closed = read_closed(log)
     assert [each.place.offset for each in find(log, TOPICS, Selection(), closed)] == [0]
-    assert [each.place.offset for each in find(log, TOPICS, Selection(), closed, with_closed=True)] == [0, 1]
+    assert [each.place.offset for each in find(log, TOPICS, Selection(), None)] == [0, 1]
 
 
 def test_one_dead_letter_is_found_by_its_place() -> None:

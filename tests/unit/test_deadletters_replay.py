@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.codec import FOREIGN_REPLAY, Codec
+from streamer.core.deadletters.destinations import Destinations, Refusal
 from streamer.core.deadletters.envelope import wrap
-from streamer.core.deadletters.replay import Discard, Move, Refusal, Replay, Signature
+from streamer.core.deadletters.replay import Discard, Move, Replay, Signature
 from streamer.core.deadletters.state import STATE_TOPIC, State
 from streamer.core.record import Headers, Record, Segment
 from streamer.errors import Code, DataFailure
@@ -37,7 +38,10 @@ TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def policy(**fields: Any) -> Replay:
-    return Replay(SIGNATURE, **{"target": lambda _: FakeTarget(), **fields})
+    """Sends to any topic that a dead letter of the kit came from, and to `to`."""
+    readers = {topic: frozenset({"p", "sentiment"}) for topic in ("in", "orders", "reviews")}
+    where = Destinations(readers, fields.pop("to", ""), fields.pop("addressee", ""))
+    return Replay(SIGNATURE, **{"target": lambda _: FakeTarget(), "destinations": where, **fields})
 
 
 def moved(record: Record, **fields: Any) -> Move:

@@ -12,9 +12,10 @@ from streamer.core.deadletters.causes import fingerprint
 from streamer.core.deadletters.letter import DeadLetter, Place
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.selector import Selector
-from streamer.core.deadletters.state import STATE_TOPIC, Closed, Job, State, job_record, state_record
+from streamer.core.deadletters.state import STATE_TOPIC, Job, State, job_record, state_record
 from streamer.core.record import Record
 from streamer.errors import Code
+from streamer.ops.dlq.closed import Closed
 from tests.records import FakeRecord
 from tests.unit.deadletters_kit import ARROYO, CONNECT, SHARE, SPRING, TIME_MS, Unreadable, foreign, letter, ours
 
@@ -115,6 +116,18 @@ def test_haste_changes_nothing(selection: Selection, found: list[FakeRecord]) ->
     assert picked(selection, *found) == [record for record in found if wants(selection, letter(record))]
 
 
+def test_one_is_found_by_its_event_and_by_its_trace() -> None:
+    """The event's id is that of its body, of its header, or its place; each filter narrows the others."""
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    traced = ours(0, headers=[("traceparent", f"00-{trace}-b7ad6b7169203331-01".encode())])
+    headed, placed = ours(1, headers=[("ce_id", b"b")], value=b"{}"), ours(2, value=b'{"text": "hi"}')
+    found = [traced, headed, placed, foreign(SPRING)]
+    assert picked(Selection(ids=("a",)), *found, Unreadable(b"v")) == [traced]
+    assert picked(Selection(ids=("b", "in/0/102")), *found) == [headed, placed]
+    assert picked(Selection(traces=(trace,)), *found) == [traced]
+    assert picked(Selection(traces=(trace,), ids=("b",)), *found) == []
+
+
 def closed_by(*records: Record, shift_ms: int = 0) -> Closed:
     closed = Closed()
     for record in records:
@@ -130,7 +143,7 @@ def test_closed_ones_are_left_out() -> None:
     first, second = ours(0), ours(1)
     closed = closed_by(first)
     assert picked(Selection(), first, second, closed=closed) == [second]
-    assert [each.record for each in Selector(Selection(), closed, with_closed=True).pick([first])] == [first]
+    assert [each.record for each in Selector(Selection()).pick([first])] == [first]
     assert closed.count("j") == 1
     assert picked(Selection(), first, closed=closed_by(first, shift_ms=1)) == [first]
     state = closed.find(letter(first))
@@ -152,6 +165,7 @@ def test_the_state_topic_may_hold_anything() -> None:
         (b"\xff", b"{}"),
         (b"a/b/c", b"{}"),
         (b"in.dlq/0/1", b"nonsense"),
+        (b"in.dlq/0/" + b"9" * 30, place_value),
         (key, value),
         (place_key, place_value),
     ]

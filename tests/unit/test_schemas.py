@@ -20,7 +20,7 @@ from streamer.core.codec import Codec, Limits
 from streamer.core.deadletters.audit import Audit
 from streamer.core.deadletters.envelope import wrap
 from streamer.core.deadletters.selection import Selection
-from streamer.core.deadletters.state import Job, State
+from streamer.core.deadletters.state import Claim, Job, State
 from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Run
@@ -39,6 +39,7 @@ OURS = [
     "report",
     "dlq-state",
     "dlq-job",
+    "dlq-claim",
     "audit",
     *sorted(f"outputs/{file.stem}" for file in (SCHEMAS / "outputs").glob("*.json")),
 ]
@@ -120,7 +121,9 @@ def test_report_fields_agree() -> None:
     assert body["properties"]["confidence"]["maxItems"] == CONFIDENCE_BINS
 
 
-@pytest.mark.parametrize(("name", "type_"), [("dlq-state", State), ("dlq-job", Job), ("audit", Audit)])
+@pytest.mark.parametrize(
+    ("name", "type_"), [("dlq-state", State), ("dlq-job", Job), ("dlq-claim", Claim), ("audit", Audit)]
+)
 def test_operator_records_agree(name: str, type_: type[msgspec.Struct]) -> None:
     """The schemas of what `streamer dlq` writes have the types' fields and required ones; examples are read."""
     body = schema(name)

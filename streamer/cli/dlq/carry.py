@@ -42,7 +42,7 @@ def export(
 
     names = dead_letter_topics(config, topics)
     log = TopicLog(config.kafka)
-    letters = find(log, names, selection, read_closed(log), with_closed=with_closed)
+    letters = find(log, names, selection, None if with_closed else read_closed(log))
     written = left_out = 0
     for letter in itertools.islice(letters, most):
         if letter.headers is None:
@@ -68,12 +68,14 @@ def import_(config: Config, file: Path, to: str | None, keep_times: bool) -> int
     Every line and every topic is checked before anything is written. Exits 4 when a record could not be delivered.
     """
     from streamer.kafka.replay import TopicLog, writer_for
+    from streamer.ops.dlq.destinations import refuse_own_topics
     from streamer.ops.dlq.survey import Targets
 
     targets = Targets(TopicLog(config.kafka))
     count = 0
     for number, line in _lines(file):
         topic = to or line.topic
+        refuse_own_topics(config, topic, "--to" if to else f"{file}, line {number}: topic")
         if line.partition >= targets(topic).partitions:
             raise UsageError(
                 f"{file}, line {number}: topic {topic} has no partition {line.partition}; take another --to"

@@ -16,10 +16,10 @@ from streamer.cli.options import configured
 from streamer.config import Config
 from streamer.core.deadletters.causes import Causes
 from streamer.core.deadletters.selection import Selection
-from streamer.core.deadletters.state import Closed
 from streamer.errors import UsageError
 from streamer.ops.dlq import documents
 
+MOST_SHOWN = 10
 _topics = click.argument("topics", nargs=-1)
 _all = click.option("--all", "with_closed", is_flag=True, help="Those that were replayed or discarded too.")
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -51,7 +51,7 @@ def list_(
     names = dead_letter_topics(config, topics)
     log = TopicLog(config.kafka)
     closed = read_closed(log)
-    letters = find(log, names, selection, closed, with_closed=with_closed)
+    letters = find(log, names, selection, None if with_closed else closed)
     shown = 0
     write = sys.stdout.write  # click.echo flushes each line, which would cost more than the search
     for shown, letter in enumerate(itertools.islice(letters, most), 1):
@@ -90,9 +90,8 @@ def causes(
 
     names = dead_letter_topics(config, topics)
     log = TopicLog(config.kafka)
-    closed = Closed() if with_closed else read_closed(log)
     grouped = Causes()
-    for letter in find(log, names, selection, closed, with_closed=with_closed):
+    for letter in find(log, names, selection, None if with_closed else read_closed(log)):
         grouped.add(letter)
     found = grouped.by_count()
     times = [time_ms for cause in found for time_ms in (cause.first_ms, cause.last_ms) if time_ms >= 0]
@@ -107,29 +106,49 @@ def causes(
 
 
 @click.command()
-@click.argument("where", metavar="TOPIC/PARTITION/OFFSET")
+@click.argument("where", nargs=-1, metavar="TOPIC/PARTITION/OFFSET | [TOPIC]...")
+@selecting
 @click.option("--as", "form", type=click.Choice(list(views.FORMS)), default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @configured
-def show(config: Config, where: str, form: str, as_json: bool) -> None:
-    """Show one dead letter whole: why, where it came from, its headers, and its value as text, JSON or hex.
+def show(
+    config: Config, where: tuple[str, ...], selection: Selection, asked: dict[str, Any], form: str, as_json: bool
+) -> None:
+    """Show a dead letter whole: why, where it came from, its headers, and its value as text, JSON or hex.
 
-    Prints the text of the record: mind who watches.
+    By its place, or by a filter, e.g. --key, --id or --trace: then at most ten, open or closed. Prints the text of
+    records: mind who watches.
     """
     from streamer.kafka.replay import TopicLog
-    from streamer.ops.dlq.find import letter_at, read_closed
+    from streamer.ops.dlq.find import find, letter_at, read_closed
 
-    wanted = place(where)
-    log = TopicLog(config.kafka)
-    letter = letter_at(log, wanted)
-    if letter is None:
-        raise UsageError(f"no record at {wanted}: it was deleted, or was never there; see `streamer dlq list`")
-    state = read_closed(log).find(letter)
-    if as_json:
-        click.echo(json.dumps(documents.whole_json(letter, state), ensure_ascii=False))
-        return
-    for line in views.whole(letter, state, form):
-        click.echo(line)
+    if asked:
+        names = dead_letter_topics(config, where)
+        log = TopicLog(config.kafka)
+        letters = list(itertools.islice(find(log, names, selection, None), MOST_SHOWN + 1))
+        if not letters:
+            nothing(names, asked)
+        if len(letters) > MOST_SHOWN:
+            click.echo(f"more than {MOST_SHOWN} match: the first ones are shown; see `streamer dlq list`", err=True)
+    else:
+        if len(where) != 1:
+            raise UsageError("write TOPIC/PARTITION/OFFSET, or a filter such as --key KEY, --id ID or --trace TRACE_ID")
+        wanted = place(where[0])
+        log = TopicLog(config.kafka)
+        found = letter_at(log, wanted)
+        if found is None:
+            raise UsageError(f"no record at {wanted}: it was deleted, or was never there; see `streamer dlq list`")
+        letters = [found]
+    closed = read_closed(log)
+    for number, letter in enumerate(letters[:MOST_SHOWN]):
+        state = closed.find(letter)
+        if as_json:
+            click.echo(json.dumps(documents.whole_json(letter, state), ensure_ascii=False))
+            continue
+        if number:
+            click.echo()
+        for line in views.whole(letter, state, form):
+            click.echo(line)
 
 
 def nothing(topics: list[str], asked: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from streamer.core.deadletters.selection import Selection
 from streamer.errors import UsageError
 
 _Command = Callable[..., Any]
-_SETS = ("pipelines", "codes", "classes", "causes", "origin_topics", "origin_partitions")
+_SETS = ("pipelines", "codes", "classes", "causes", "origin_topics", "origin_partitions", "ids", "traces")
 _FILTER = (*_SETS, "origin_offsets", "since", "until", "keys", "headers", "attempts")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _AGO = re.compile(r"([0-9]+)([smhd])")
@@ -37,6 +37,8 @@ def selecting(command: _Command) -> _Command:
         click.option("--since", metavar="TIME", help="RFC 3339 with its offset, or 30m, 2h, 7d: so long ago."),
         click.option("--until", metavar="TIME", help="When it was dead-lettered, as --since."),
         click.option("--key", "keys", multiple=True, metavar="KEY", help="The record's key, as text."),
+        click.option("--id", "ids", multiple=True, metavar="ID", help="The event's id, or its result's."),
+        click.option("--trace", "traces", multiple=True, metavar="TRACE_ID", help="32 hexadecimal digits."),
         click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="All of those given."),
         click.option("--attempts", metavar="N..M", help="How often it has failed: N, N.. or N..M."),
     )  # fmt: skip

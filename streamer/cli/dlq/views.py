@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from streamer.core.deadletters.causes import Cause, sparkline
-from streamer.core.deadletters.letter import DeadLetter
+from streamer.core.deadletters.letter import DeadLetter, trace_id
+from streamer.core.deadletters.replay import event_id
 from streamer.core.deadletters.state import State
-from streamer.ops.dlq.documents import TIMELINE_PARTS, trace_id
+from streamer.ops.dlq.documents import TIMELINE_PARTS, bytes_text
 
 MESSAGE_CHARS = 120
 FORMS = ("auto", "text", "json", "hex")
@@ -45,6 +46,7 @@ def whole(letter: DeadLetter, state: State | None, form: str) -> Iterator[str]:
         "model": reason.model,
         "omitted": ", ".join(reason.omitted),
         "state": f"{state.state} {state.time} by {state.by}, job {state.job} {state.reason}" if state else "open",
+        "event id": event_id(letter),
         "trace id": trace_id(letter),
         "key": _shown(letter.record.key()),
     }
@@ -85,14 +87,7 @@ def _value(value: bytes | None, form: str) -> Iterator[str]:
 
 
 def _shown(value: bytes | None) -> str | None:
-    """Text, or hexadecimal where it is none."""
-    if value is None:
-        return None
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        return f"0x{value.hex()}"
-    return text if text.isprintable() else f"0x{value.hex()}"
+    return None if value is None else bytes_text(value)
 
 
 def cause_line(cause: Cause, first_ms: int, last_ms: int) -> str:

@@ -15,12 +15,31 @@ export class DeadLetters {
     this.closed = el("input", { type: "checkbox", onchange: () => this.look() });
     this.refresh = el("button", { type: "button", onclick: () => this.look() }, "Look again");
     this.replayAll = el("button", { type: "button", onclick: () => onReplay(null) }, "Replay all…");
+    this.sought = el("input", { type: "search", autocomplete: "off", placeholder: "key, event id or trace id",
+      "aria-label": "Find dead letters by key, event id or trace id" });
+    this.found = el("div", { role: "status" });
+    const find = el("form", { class: "tools" }, this.sought, el("button", { type: "submit" }, "Find"));
+    find.addEventListener("submit", (event) => { event.preventDefault(); this.#find(); });
     this.list = el("div", { "aria-busy": "false" });
     node.append(
       el("header", { class: "view" }, el("h2", {}, "Dead letters"), this.summary,
         el("div", { class: "tools" }, el("label", { class: "check" }, this.closed, "replayed and discarded too"),
           this.refresh, this.replayAll)),
-      this.news, this.list, jobs);
+      find, this.found, this.news, this.list, jobs);
+  }
+
+  async #find() {
+    const text = this.sought.value.trim();
+    if (!text) return this.found.replaceChildren();
+    this.found.replaceChildren(el("p", { class: "quiet" }, "looking…"));
+    try {
+      const letters = await read(`api/find?text=${encodeURIComponent(text)}`);
+      this.found.replaceChildren(letters.length ? el("div", { class: "scroll card" }, exampleTable(letters))
+        : el("p", { class: "empty" }, "No dead letter has that key, event id or trace id."));
+    } catch (failure) {
+      this.found.replaceChildren(problem(failure, "Dead letters can't be read"));
+    }
+    return undefined;
   }
 
   /** Look at the topics now; of looks that overlap the last one is shown. */
@@ -32,7 +51,7 @@ export class DeadLetters {
     let found = null;
     let failed = null;
     try {
-      found = await read(`/api/causes?closed=${this.closed.checked ? 1 : 0}`);
+      found = await read(`api/causes?closed=${this.closed.checked ? 1 : 0}`);
     } catch (failure) {
       failed = failure;
     }
@@ -89,7 +108,7 @@ export class DeadLetters {
     if (node.hidden) return;
     node.replaceChildren(el("p", { class: "quiet" }, "looking…"));
     try {
-      const letters = await read(`/api/examples?cause=${encodeURIComponent(cause.fingerprint)}&closed=${this.closed.checked ? 1 : 0}`);
+      const letters = await read(`api/examples?cause=${encodeURIComponent(cause.fingerprint)}&closed=${this.closed.checked ? 1 : 0}`);
       node.replaceChildren(el("div", { class: "scroll" }, exampleTable(letters)),
         letters.length < cause.count ? el("p", { class: "quiet" }, `The first ${letters.length} of ${count(cause.count)}.`) : "");
     } catch (failure) {
@@ -107,7 +126,7 @@ export async function showLetter(place, onClose) {
   dialog.showModal();
   try {
     const path = place.split("/").map(encodeURIComponent).join("/");
-    content.replaceChildren(...letter(await read(`/api/letters/${path}`), place));
+    content.replaceChildren(...letter(await read(`api/letters/${path}`), place));
   } catch (failure) {
     content.replaceChildren(problem(failure, "It can't be shown"));
   }
@@ -126,6 +145,7 @@ function letter(found, place) {
     pipeline: error.pipeline,
     model: error.model,
     key: found.key,
+    "event id": found.event_id,
     "trace id": found.trace_id,
     omitted: error.omitted?.join(", "),
     state: state ? `${state.state} ${state.time} by ${state.by}, job ${state.job}${state.reason ? `: ${state.reason}` : ""}` : "open",

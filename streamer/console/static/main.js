@@ -1,10 +1,11 @@
 // The page: views by address, the live state once a second, and what to say when something is away.
 
-import { Failure, events, onTokenWanted, read, wantToken } from "./api.js";
+import { Failure, onTokenWanted, read, wantToken } from "./api.js";
 import { el, newId, setText } from "./dom.js";
 import { clock } from "./format.js";
 import { Health } from "./health.js";
 import { DeadLetters, showLetter } from "./letters.js";
+import { states } from "./live.js";
 import { Pipelines } from "./pipelines.js";
 import { Jobs, openReplay } from "./replay.js";
 
@@ -18,7 +19,7 @@ let range = 300;
 let lost = false;
 
 onTokenWanted(askForToken);
-const about = await patiently(() => read("/api/about"));
+const about = await patiently(() => read("api/about"));
 const pipelines = new Pipelines(find("pipelines"));
 const jobs = new Jobs();
 const letters = new DeadLetters(find("dead-letters"), (cause) => openReplay(cause, about), jobs.node);
@@ -60,7 +61,7 @@ function route() {
 async function follow() {
   for (;;) {
     try {
-      for await (const next of events("/api/live", SILENCE_MS)) {
+      for await (const next of states(SILENCE_MS)) {
         lost = false;
         state = next;
         show();

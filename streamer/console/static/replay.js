@@ -1,6 +1,6 @@
 // Replay: a dry run first, then the same again for good, as a job whose progress comes with the live state.
 
-import { send, setToken } from "./api.js";
+import { read, send, setToken } from "./api.js";
 import { el, newId, setText } from "./dom.js";
 import { count, moment, plural, seconds } from "./format.js";
 import { problem } from "./letters.js";
@@ -17,15 +17,16 @@ export function openReplay(cause, about) {
   const most = field("At most", { type: "number", min: "1", step: "1", placeholder: "all" });
   const attempts = field("Leave those that failed", { type: "number", min: "1", step: "1", value: "5" }, "times or more");
   const to = field("To another topic", { type: "text", placeholder: "where each came from", pattern: "[A-Za-z0-9._\\-]{1,249}" });
+  const addressee = field("For another pipeline", { type: "text", placeholder: "the one that failed" }, "E.g. after it was renamed.");
   const job = field("Job", { type: "text", placeholder: "a name is made up", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]{0,99}" },
     "An interrupted job's name goes on with it.");
   const token = field("Token", { type: "password", autocomplete: "off" }, "Kept in this page until it is closed.");
   const found = el("div", { role: "status" });
   const dry = el("button", { type: "submit", class: "primary" }, "Dry run");
   const execute = el("button", { type: "button", class: "primary danger", disabled: true }, "Execute");
-  const permit = about.replay ? token.node
-    : el("p", { class: "quiet" }, "This console only reads. Start it with --allow-replay and a token, or use streamer dlq replay.");
-  const form = el("form", {}, el("div", { class: "fields" }, rate.node, most.node, attempts.node, to.node, job.node), permit, found,
+  const permit = [about.token ? token.node : "", about.replay ? ""
+    : el("p", { class: "quiet" }, "This console only reads. Start it with --allow-replay and a token, or use streamer dlq replay.")];
+  const form = el("form", {}, el("div", { class: "fields" }, rate.node, most.node, attempts.node, to.node, addressee.node, job.node), ...permit, found,
     el("div", { class: "tools end" }, dry, execute));
   const what = cause ? `${plural(cause.count, "dead letter")} of cause ${cause.fingerprint} (${cause.code})` : "all open dead letters";
   const dialog = el("dialog", { class: "replay", "aria-label": "Replay", onclose: () => dialog.remove() },
@@ -41,17 +42,18 @@ export function openReplay(cause, about) {
     setText(execute, "Execute");
     found.replaceChildren();
   };
-  for (const each of [rate, most, attempts, to, job]) each.input.addEventListener("input", forget);
+  for (const each of [rate, most, attempts, to, addressee, job]) each.input.addEventListener("input", forget);
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     forget();
     dry.disabled = true;
+    if (about.token && token.input.value) setToken(token.input.value);
     found.replaceChildren(el("p", { class: "quiet" }, "looking…"));
     try {
-      prepared = await send("/api/replay/survey", {
+      prepared = await send("api/replay/survey", {
         causes: cause ? [cause.fingerprint] : [],
-        to: to.input.value.trim(),
+        to: to.input.value.trim(), for: addressee.input.value.trim(),
         rate: numeric(rate), most: numeric(most), max_attempts: numeric(attempts) ?? 5,
         job: job.input.value.trim() || null,
       });
@@ -61,6 +63,7 @@ export function openReplay(cause, about) {
       setText(execute, prepared.total ? `Execute: move ${count(prepared.total)}` : "Nothing to move");
     } catch (failure) {
       found.replaceChildren(problem(failure, "The dry run failed"));
+      if (failure.status === 401) token.input.focus();
     } finally {
       dry.disabled = false;
     }
@@ -68,9 +71,9 @@ export function openReplay(cause, about) {
 
   execute.addEventListener("click", async () => {
     execute.disabled = true;
-    setToken(token.input.value);
+    if (token.input.value) setToken(token.input.value);
     try {
-      await send("/api/replay/execute", { job: prepared.job });
+      await send("api/replay/execute", { digest: prepared.digest });
       dialog.close();
       document.getElementById("jobs")?.focus();
     } catch (failure) {
@@ -88,12 +91,13 @@ function survey(found) {
   const notes = [
     found.resumed ? `Job ${found.job} goes on: it moved ${count(found.closed_by_this_job)} before.` : null,
     ...found.refused.map((each) => `${plural(each.count, "stays", "stay")}: ${each.why} (e.g. ${each.example})`),
+    ...found.same_model.map((each) => `${count(each.count)} of them failed with ${each.model}, which ${each.pipeline} runs now: they may well fail again.`),
     found.closed ? `${plural(found.closed, "was", "were")} replayed or discarded before.` : null,
     found.order_lost_in.length ? `Dead letters of ${found.order_lost_in.slice(0, 5).join(", ")} lie on several partitions: their order is kept only within each.` : null,
   ].filter(Boolean);
   return [
     el("h3", {}, `Dry run: ${plural(found.total, "record")} would move`),
-    el("p", { class: "quiet" }, "Nothing was written. Job ", el("code", {}, found.job)),
+    el("p", { class: "quiet" }, "Nothing was written. Job ", el("code", {}, found.job), ", digest ", el("code", {}, found.digest)),
     rows.length ? el("div", { class: "scroll" }, table("Moves", ["#records", "from", "to"], rows)) : "",
     notes.length ? el("ul", { class: "notes" }, notes.map((note) => el("li", {}, note))) : "",
   ];
@@ -129,7 +133,25 @@ class JobRow {
     this.figures = el("span", { class: "number" });
     this.bar = el("progress", { max: job.total, "aria-label": `Progress of ${job.job}` });
     this.note = el("p", { class: "quiet" });
-    this.node = el("li", { "data-job": job.job }, el("code", {}, job.job), this.state, this.bar, this.figures, this.note);
+    this.outcome = el("span", { role: "status" });
+    this.ask = el("button", { type: "button", onclick: () => this.#tell(job.job) }, "What became of them?");
+    this.node = el("li", { "data-job": job.job }, el("code", {}, job.job), this.state, this.bar, this.figures, this.note,
+      el("p", {}, this.ask, " ", this.outcome));
+  }
+
+  async #tell(job) {
+    this.ask.disabled = true;
+    setText(this.outcome, "looking…");
+    try {
+      const found = await read(`api/jobs/${encodeURIComponent(job)}/outcome`);
+      const parts = [[found.answered, "answered"], [found.failed_again, "failed again"], [found.not_yet, "not yet"],
+        [found.skipped, "skipped"], [found.elsewhere, "sent elsewhere"], [found.gone, "gone by retention"]];
+      setText(this.outcome, `Of ${count(found.sent)} sent: ${parts.filter(([some]) => some).map(([some, word]) => `${count(some)} ${word}`).join(", ") || "none is to be found yet"}.`);
+    } catch (failure) {
+      this.outcome.replaceChildren(problem(failure, "It can't be told"));
+    } finally {
+      this.ask.disabled = false;
+    }
   }
 
   update(job) {
@@ -142,7 +164,7 @@ class JobRow {
     setText(this.figures, `${count(job.moved)} of ${count(job.total)}`);
     const took = job.ended_ms ? `, took ${seconds((job.ended_ms - job.began_ms) / 1000)}` : "";
     const mend = job.state === "failed" || job.state === "interrupted" ? " A dry run with this job's name goes on with the rest." : "";
-    setText(this.note, `began ${moment(job.began_ms)}${took}. ${job.error}${mend}`);
+    setText(this.note, `${job.by} began it ${moment(job.began_ms)}${took}. ${job.error}${mend}`);
     return ended;
   }
 }

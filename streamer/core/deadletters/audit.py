@@ -12,13 +12,15 @@ AUDIT_TOPIC = "streamer.audit"
 
 
 class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A job began, or ended. `wanted` says what was asked for: topics, filter, target and limits, never a text.
+    """A job began, ended, or stopped before its end. `wanted` says what was asked for: topics, filter, target and
+    limits, never a text; `digest` names the dry run, `rate_per_s` is None for no limit.
 
     `count` is how many dead letters the job had moved or closed by then, counting its earlier starts; `refused` how
-    many of those asked for it left where they are. A job that was killed has no end, until it is started again.
+    many of those asked for it left where they are. `outcome` is "done", or why it stopped. A job that was killed has no
+    end, until it is started again.
     """
 
-    event: Literal["began", "ended"]
+    event: Literal["began", "ended", "stopped"]
     action: str
     job: str
     by: str
@@ -26,6 +28,9 @@ class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
     wanted: dict[str, Any]
     count: int
     refused: int
+    rate_per_s: float | None = None
+    digest: str = ""
+    outcome: str = ""
 
 
 def audit_output(audit: Audit) -> Output:

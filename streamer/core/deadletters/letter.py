@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from streamer.core.deadletters.families import Reason
+from streamer.core.headers import TRACEPARENT
 from streamer.core.record import Headers, Record
+from streamer.core.traceparent import parse
 
 
 class Place(NamedTuple):
@@ -45,6 +47,13 @@ class DeadLetter:
         reason = self.reason
         parts = (reason.topic, reason.partition, reason.offset)
         return "/".join("?" if part is None else str(part) for part in parts)
+
+
+def trace_id(letter: DeadLetter) -> str | None:
+    """The producer's trace, in hexadecimal."""
+    value = dict(letter.headers or ()).get(TRACEPARENT)
+    trace = parse(value) if value else None
+    return f"{trace.trace_id:032x}" if trace else None
 
 
 def timestamp_ms(record: Record) -> int:

@@ -8,14 +8,18 @@ import msgspec
 
 
 def patched(value: bytes | None, patch: dict[str, Any]) -> bytes | None:
-    """The value with the patch laid over it; None when it is no JSON object, so that there is nothing to patch."""
+    """The value with the patch laid over it, byte for byte the same where that changes nothing; None when it is no JSON
+    object, so that there is nothing to patch."""
     if value is None:
         return None
     try:
         target = msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return msgspec.json.encode(merged(target, patch)) if isinstance(target, dict) else None
+    if not isinstance(target, dict):
+        return None
+    changed = msgspec.json.encode(merged(target, patch))
+    return value if changed == msgspec.json.encode(target) else changed  # as values, true and 1 would be equal
 
 
 def merged(target: Any, patch: Any) -> Any:

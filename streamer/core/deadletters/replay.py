@@ -14,6 +14,7 @@ import msgspec
 
 from streamer.core import headers as names
 from streamer.core.codec import Codec
+from streamer.core.deadletters.destinations import Destinations, Refusal
 from streamer.core.deadletters.families import Family, count, without_reason
 from streamer.core.deadletters.letter import DeadLetter
 from streamer.core.deadletters.state import STATE_TOPIC, State, state_record
@@ -22,6 +23,7 @@ from streamer.core.output import Output, size_bytes
 from streamer.core.record import BareRecord, Headers, Record, Segment
 
 MAX_ATTEMPTS = 5
+UNCHANGED = Refusal("it was not changed, and would fail again")
 _OURS = ("streamer.replay.", "streamer.origin.")
 
 
@@ -43,13 +45,6 @@ class Move:
     outputs: tuple[Output, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a dead letter stays; one text for all that stay for the same reason."""
-
-    why: str
-
-
 # None leaves a dead letter out, as if it had not been asked for.
 Decide = Callable[[DeadLetter], Move | Refusal | None]
 
@@ -65,25 +60,26 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Sends dead letters to where they came from, or to the topic `to`; `target` describes a topic that exists.
+    """Sends dead letters to where `destinations` says; `target` describes a topic, None for one that is not there.
 
-    `change` gives another value for a dead letter, or a Refusal. To its own topic a record goes on its own partition;
-    to another one on the same number, or that number modulo the partitions there, so that the order of each origin
-    partition is kept; and there every pipeline may read it.
+    `change` gives another value for a dead letter, or a Refusal; one that it leaves as it is stays. To its own topic a
+    record goes on its own partition; to another one on the same number, or that number modulo the partitions there, so
+    that the order of each origin partition is kept.
     """
 
     signature: Signature
-    target: Callable[[str], Target]
-    to: str = ""
+    target: Callable[[str], Target | None]
+    destinations: Destinations
     max_attempts: int = MAX_ATTEMPTS
     change: Callable[[DeadLetter], bytes | Refusal | None] | None = None
 
     def __call__(self, letter: DeadLetter) -> Move | Refusal:
         """The move of a dead letter, or why there is none."""
         reason, headers = letter.reason, letter.headers
-        topic = self.to or reason.topic
-        if topic is None:
-            return Refusal("its headers do not name a topic: give --to TOPIC")
+        address = self.destinations(reason)
+        if isinstance(address, Refusal):
+            return address
+        topic = address.topic
         if headers is None:
             return Refusal("a header's name is not UTF-8, so its headers can't be kept: discard it")
         if reason.omitted:
@@ -92,24 +88,41 @@ class Replay:
             return Refusal("its share group does not copy records (errors.deadletterqueue.copy.record.enable)")
         attempts = failures(letter, headers)
         if attempts >= self.max_attempts:
-            return Refusal(f"it has failed {attempts} times, --max-attempts is {self.max_attempts}: mend it first")
+            return Refusal(f"it has failed {attempts} times, --max-attempts is {self.max_attempts}: fix it first")
         value = self.change(letter) if self.change else letter.record.value()
         if isinstance(value, Refusal):
             return value
+        if self.change and value == letter.record.value():
+            return UNCHANGED
         target = self.target(topic)
+        if target is None:
+            return Refusal(f"topic {topic} is gone: make it again, or give --to TOPIC")
         partition = reason.partition if reason.partition is not None else letter.record.partition()
         if partition >= target.partitions:
-            if not self.to:
+            if not self.destinations.to:
                 return Refusal(f"{topic} has no partition {partition} any more: give --to {topic}")
             partition %= target.partitions
-        key, home = letter.record.key(), topic == reason.topic
-        replayed = replayed_headers(letter, headers, value, attempts, self.signature.job, home=home)
+        key = letter.record.key()
+        replayed = replayed_headers(letter, headers, value, attempts, self.signature.job, address.pipeline)
         limit = target.max_message_bytes
         if limit is not None and size_bytes(key, value, replayed) > limit:
             return Refusal(f"with its replay headers it is over max.message.bytes of {topic} ({limit}): raise that")
         sign, edited = self.signature, self.change is not None
         state = State("replayed", sign.job, sign.by, sign.time, letter.timestamp_ms, edited=edited)
         return Move(topic, partition, ((topic, partition, key, value, replayed), _state_output(letter, state)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """Takes back that dead letters were closed; what a replay sent stays where it was sent."""
+
+    signature: Signature
+
+    def __call__(self, letter: DeadLetter) -> Move:
+        """The move to nowhere."""
+        sign = self.signature
+        state = State("reopened", sign.job, sign.by, sign.time, letter.timestamp_ms)
+        return Move("", 0, (_state_output(letter, state),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +148,9 @@ def failures(letter: DeadLetter, headers: Headers) -> int:
 
 
 def replayed_headers(
-    letter: DeadLetter, headers: Headers, value: bytes | None, attempts: int, job: str, *, home: bool
+    letter: DeadLetter, headers: Headers, value: bytes | None, attempts: int, job: str, addressee: str
 ) -> Headers:
-    """The headers of the replayed record. At `home`, in its own topic, only the pipeline that failed is to read it."""
+    """The headers of the replayed record. The `addressee` is the one pipeline that is to read it, "" for any."""
     reason = letter.reason
     own = without_reason(headers, reason.family)
     found = dict(own)
@@ -146,8 +159,8 @@ def replayed_headers(
         (names.REPLAY_ATTEMPTS, b"%d" % attempts),
         (names.REPLAY_JOB, job.encode()),
     ]
-    if home and reason.family is Family.STREAMER and reason.pipeline:
-        ours.append((names.REPLAY_PIPELINE, reason.pipeline.encode()))
+    if addressee:
+        ours.append((names.REPLAY_PIPELINE, addressee.encode()))
     here = (reason.topic, reason.partition, reason.offset)
     for name, part in zip((names.ORIGIN_TOPIC, names.ORIGIN_PARTITION, names.ORIGIN_OFFSET), here, strict=True):
         first = found.get(name) if names.ORIGIN_TOPIC in found else None if part is None else str(part).encode()
@@ -170,6 +183,12 @@ def replay_id(letter: DeadLetter, headers: Headers, value: bytes | None) -> str:
     if (inner := _id_inside(letter, headers, value)) is not None:
         return inner
     return letter.origin if letter.reason.topic is not None else str(letter.place)
+
+
+def event_id(letter: DeadLetter) -> str:
+    """The id that a result of this dead letter's record has, or would have."""
+    own = without_reason(letter.headers or [], letter.reason.family)
+    return replay_id(letter, own, letter.record.value())
 
 
 def _id_inside(letter: DeadLetter, headers: Headers, value: bytes | None) -> str | None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A filter; each field narrows it, empty and None do not. Ranges include both ends, times are milliseconds."""
+    """A filter; each field narrows it, empty and None do not. Ranges include both ends, times are milliseconds. `ids`
+    are those of events, `traces` in 32 hexadecimal digits."""
 
     pipelines: Sequence[str] = ()
     codes: Sequence[str] = ()
@@ -22,3 +23,5 @@ class Selection:
     headers: Sequence[tuple[str, bytes]] = ()
     attempts: tuple[int, int | None] | None = None
     causes: Sequence[str] = ()
+    ids: Sequence[str] = ()
+    traces: Sequence[str] = ()

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from streamer.core import headers as names
 from streamer.core.deadletters.causes import fingerprint
 from streamer.core.deadletters.families import Reason, count, read
-from streamer.core.deadletters.letter import DeadLetter, timestamp_ms
+from streamer.core.deadletters.letter import DeadLetter, timestamp_ms, trace_id
+from streamer.core.deadletters.replay import event_id
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import Closed
 from streamer.core.record import Headers, Record
@@ -22,10 +23,10 @@ Test = Callable[[int | None], bool]
 
 
 class Selector:
-    """Applies a selection. `closed` dead letters, replayed or discarded before, are left out unless `with_closed`."""
+    """Applies a selection. What was `closed` before is left out; None leaves nothing out."""
 
-    def __init__(self, selection: Selection, closed: Closed, *, with_closed: bool = False) -> None:
-        self._closed = None if with_closed else closed
+    def __init__(self, selection: Selection, closed: Closed | None = None) -> None:
+        self._closed = closed
         self._since_ms = -1 if selection.since_ms is None else selection.since_ms
         self._until_ms = _FOREVER_MS if selection.until_ms is None else selection.until_ms
         self._timed = selection.since_ms is not None or selection.until_ms is not None
@@ -52,6 +53,7 @@ class Selector:
         self._keys = frozenset(selection.keys)
         self._headers = selection.headers
         self._causes = frozenset(selection.causes)
+        self._ids, self._traces = frozenset(selection.ids), frozenset(selection.traces)
 
     def pick(self, records: Sequence[Record]) -> Iterator[DeadLetter]:
         """The dead letters among these records that the selection asks for, in their order."""
@@ -79,6 +81,10 @@ class Selector:
         if self._causes and fingerprint(reason) not in self._causes:
             return
         letter = DeadLetter(record, headers, reason)
+        if self._traces and trace_id(letter) not in self._traces:
+            return
+        if self._ids and event_id(letter) not in self._ids:
+            return
         if self._closed is None or not self._closed.holds(letter):
             yield letter
 

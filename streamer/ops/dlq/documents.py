@@ -8,14 +8,29 @@ from typing import Any
 import msgspec
 
 from streamer.core.deadletters.causes import Cause
-from streamer.core.deadletters.letter import DeadLetter
+from streamer.core.deadletters.letter import DeadLetter, trace_id
 from streamer.core.deadletters.lines import line_of
+from streamer.core.deadletters.replay import event_id
 from streamer.core.deadletters.state import State
-from streamer.core.headers import TRACEPARENT
-from streamer.core.traceparent import parse
 from streamer.ops.dlq.survey import Order, Survey
 
 TIMELINE_PARTS = 16
+
+
+def bytes_text(value: bytes, keep: str = "") -> str:
+    """Bytes as text that is safe to show: control characters as escapes, but for those to `keep`; hexadecimal where
+    they are not UTF-8."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return f"0x{value.hex()}"
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
 
 
 def letter_json(letter: DeadLetter, state: State | None) -> dict[str, Any]:
@@ -38,15 +53,9 @@ def whole_json(letter: DeadLetter, state: State | None) -> dict[str, Any]:
         "record": json.loads(line_of(letter.record, letter.headers or [])),
         "error": msgspec.to_builtins(letter.reason),
         "state": msgspec.to_builtins(state) if state else None,
+        "event_id": event_id(letter),
         "trace_id": trace_id(letter),
     }
-
-
-def trace_id(letter: DeadLetter) -> str | None:
-    """The producer's trace."""
-    value = dict(letter.headers or ()).get(TRACEPARENT)
-    trace = parse(value) if value else None
-    return f"{trace.trace_id:032x}" if trace else None
 
 
 def cause_json(cause: Cause, first_ms: int, last_ms: int) -> dict[str, Any]:
@@ -70,6 +79,7 @@ def survey_json(order: Order, found: Survey, *, dry: bool) -> dict[str, object]:
     return {
         "action": order.action,
         "job": order.signature.job,
+        "digest": found.digest,
         "dry_run": dry,
         "resumed": found.resumed,
         "total": found.total,
@@ -82,6 +92,10 @@ def survey_json(order: Order, found: Survey, *, dry: bool) -> dict[str, object]:
             for why, refused in sorted(found.refused.items())
         ],
         "closed": found.closed,
+        "same_model": [
+            {"pipeline": pipeline, "model": model, "count": count}
+            for (pipeline, model), count in sorted(found.same_model.items())
+        ],
         "closed_by_this_job": found.before,
         "order_lost_in": [f"{topic}/{partition}" for topic, partition in sorted(found.scattered)],
     }

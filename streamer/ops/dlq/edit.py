@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from streamer.core.deadletters.destinations import Refusal
 from streamer.core.deadletters.letter import DeadLetter, Place
 from streamer.core.deadletters.lines import line_of, read_line, to_bytes
 from streamer.core.deadletters.patch import patched
-from streamer.core.deadletters.replay import Refusal
 from streamer.errors import UsageError
 
 Change = Callable[[DeadLetter], bytes | Refusal | None]
@@ -40,7 +40,11 @@ def read_values(path: Path, written: dict[Place, bytes]) -> dict[Place, bytes | 
     changed.
     """
     values: dict[Place, bytes | None] = {}
-    for number, text in enumerate(path.read_bytes().splitlines(), 1):
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read ({error.strerror})") from None
+    for number, text in enumerate(lines, 1):
         if not text.strip():
             continue
         try:
@@ -49,8 +53,16 @@ def read_values(path: Path, written: dict[Place, bytes]) -> dict[Place, bytes | 
             raise UsageError(f"{path}, line {number}: {error}; nothing was moved") from None
         before = read_line(written[line.place]) if line.place in written else None
         if before is None or line.place in values:
-            raise UsageError(f"{path}, line {number}: topic, partition and offset must stay as they were, once each")
+            raise UsageError(
+                f"{path}, line {number}: topic, partition and offset must be those of a dead letter that is open, once"
+                " each; nothing was moved"
+            )
         if (line.key, line.headers, line.timestamp_ms) != (before.key, before.headers, before.timestamp_ms):
             raise UsageError(f"{path}, line {number}: only the value may be changed; nothing was moved")
         values[line.place] = to_bytes(line.value)
     return values
+
+
+def changes(values: dict[Place, bytes | None], written: dict[Place, bytes]) -> dict[Place, bytes | None]:
+    """Those of these values that are not what was written for the editor."""
+    return {place: value for place, value in values.items() if value != to_bytes(read_line(written[place]).value)}

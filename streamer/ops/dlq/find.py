@@ -1,32 +1,76 @@
-"""Find dead letters in their topics."""
+"""Find dead letters in their topics, and what became of them."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator
 
 from streamer.core.deadletters.letter import DeadLetter, Place
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.selector import Selector
-from streamer.core.deadletters.state import STATE_TOPIC, Closed
+from streamer.core.deadletters.state import STATE_TOPIC
+from streamer.ops.dlq.closed import Closed, cache_file, remove
 from streamer.ops.dlq.ports import Log
 
 
 def read_closed(log: Log) -> Closed:
-    """What was replayed or discarded so far; nothing where there is no state topic yet."""
-    closed = Closed()
-    if log.describe([STATE_TOPIC])[STATE_TOPIC] is None:
-        return closed
-    with log.scan(STATE_TOPIC) as scan:
-        for records in scan.batches():
-            closed.add(records)
+    """What was replayed or discarded so far; nothing where there is no state topic yet. What this machine has read
+    before it takes from a file, so this is for looking."""
+    identity = log.identity(STATE_TOPIC)
+    if identity is None:
+        return Closed()
+    if identity:
+        file = cache_file(identity)
+        for _ in range(2):
+            try:
+                return _caught_up(Closed(file), log)
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                    break
+                remove(file)
+            except OSError:  # no home, or none to write in
+                break
+    return _caught_up(Closed(), log)
+
+
+def read_closed_anew(log: Log) -> Closed:
+    """The same from the topic alone, for what writes by it."""
+    return _caught_up(Closed(), log)
+
+
+def catch_up(log: Log, closed: Closed) -> None:
+    """Read on in the state topic, from where `closed` stands to the end."""
+    if log.identity(STATE_TOPIC) is None:
+        return
+    while True:
+        begun = closed.next
+        with log.scan(STATE_TOPIC, starts=begun) as scan:
+            if dict(scan.ends) == begun:
+                return
+            with closed.exclusively():
+                if closed.next != begun:  # another process went on meanwhile
+                    continue
+                if any(scan.ends.get(partition, 0) < place for partition, place in begun.items()):
+                    closed.forget()  # the log is shorter than it was
+                    continue
+                for records in scan.batches():
+                    closed.add(records)
+                closed.note_read(scan.ends)
+                return
+
+
+def _caught_up(closed: Closed, log: Log) -> Closed:
+    try:
+        catch_up(log, closed)
+    except BaseException:
+        closed.close()
+        raise
     return closed
 
 
-def find(
-    log: Log, topics: Iterable[str], selection: Selection, closed: Closed, *, with_closed: bool = False
-) -> Iterator[DeadLetter]:
-    """The dead letters of these topics that the selection asks for, topic by topic."""
-    selector = Selector(selection, closed, with_closed=with_closed)
+def find(log: Log, topics: Iterable[str], selection: Selection, closed: Closed | None) -> Iterator[DeadLetter]:
+    """The dead letters of these topics that the selection asks for and that are not closed, topic by topic."""
+    selector = Selector(selection, closed)
     for topic in topics:
         with log.scan(topic) as scan:
             for records in scan.batches():
@@ -35,7 +79,7 @@ def find(
 
 def letter_at(log: Log, place: Place) -> DeadLetter | None:
     """The dead letter at a place, None when there is no record."""
-    selector = Selector(Selection(), Closed(), with_closed=True)
+    selector = Selector(Selection())
     starts, ends = {place.partition: place.offset}, {place.partition: place.offset + 1}
     with log.scan(place.topic, starts=starts, ends=ends) as scan:
         for records in scan.batches():

@@ -2,13 +2,15 @@
 
 Nothing moves twice, whatever is killed and whoever else is at it: what closes a dead letter is written in the
 transaction that moves it, and a dead-letter topic has one copier at a time. To open it ends an older one's transaction
-and keeps it from another, and what is closed already is read after that.
+and keeps it from another, and what is closed already is read after that. So that nobody ends another's by mistake,
+whoever is at it claims the topic.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -18,8 +20,11 @@ from streamer.core.deadletters.replay import Decide, Move
 from streamer.core.deadletters.selector import Selector
 from streamer.core.deadletters.state import STATE_TOPIC, Job, job_record
 from streamer.core.output import Output
-from streamer.ops.dlq.find import read_closed
-from streamer.ops.dlq.ports import Copier, Log
+from streamer.errors import ExitCode, StreamerError
+from streamer.ops.dlq.claims import BEAT_S, Beat, RunningError, ensure_free
+from streamer.ops.dlq.closed import Closed
+from streamer.ops.dlq.find import catch_up, read_closed_anew
+from streamer.ops.dlq.ports import Copier, Log, Scan
 from streamer.ops.dlq.survey import Order, Survey, Targets, known_job
 
 CHUNK_RECORDS = 500
@@ -36,7 +41,8 @@ def utc_text() -> str:
 
 class Mover:
     """Executes one order. `open_copier` takes a dead-letter topic and the size limits of the topics written to;
-    `progress` is told how many have moved; `clock` and `sleep` are in seconds; `time_text` is the time in RFC 3339."""
+    `progress` is told how many have moved, `waiting` what it waits for; `clock` and `sleep` are in seconds; `time_text`
+    is the time in RFC 3339."""
 
     def __init__(
         self,
@@ -47,6 +53,7 @@ class Mover:
         open_copier: OpenCopier,
         *,
         progress: Callable[[int], None] = lambda _: None,
+        waiting: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         time_text: Callable[[], str] = utc_text,
@@ -54,7 +61,9 @@ class Mover:
         self.moved = 0
         self._log, self._order, self._decide, self._targets = log, order, decide, targets
         self._open_copier, self._progress, self._clock, self._sleep = open_copier, progress, clock, sleep
-        self._time_text = time_text
+        self._time_text, self._waiting = time_text, waiting
+        self._beat = Beat(order.signature, clock)
+        self._before = 0
         self._due = 0.0
         self._left = 0
         rate = order.rate_per_s
@@ -63,30 +72,62 @@ class Mover:
     def execute(self, found: Survey) -> int:
         """Move what the survey found and is still open; returns how many.
 
-        Raises StreamerError when something can't be written. What was moved by then stays moved, and the same job,
-        started again, goes on from there.
+        Raises RunningError while another job is at one of the topics, StreamerError when something can't be written.
+        What was moved by then stays moved, and the same job, started again, goes on from there.
         """
         for topic in (STATE_TOPIC, AUDIT_TOPIC):
             self._targets(topic)
-        last = len(self._order.topics) - 1
+        closed = read_closed_anew(self._log)
+        ensure_free(self._log, closed, self._order.topics, clock=self._clock, sleep=self._sleep, waiting=self._waiting)
         for index, topic in enumerate(self._order.topics):
+            last = index == len(self._order.topics) - 1
             copier = self._open_copier(topic, self._targets.limits)
             try:
-                closed = read_closed(self._log)
-                job = known_job(closed, self._order) or self._job(found)
-                before = closed.count(job.job)
-                if index == 0:
-                    copier.commit(self._began(job, found, before))
-                    self._due = self._clock()
-                self._left = found.total - self.moved
-                with self._log.scan(topic, ends=job.ends[topic]) as scan:
-                    selector = Selector(job.selection, closed)
-                    self._move(copier, (letter for records in scan.batches() for letter in selector.pick(records)))
-                if index == last:
-                    copier.commit([self._audit("ended", found, found.before + self.moved)])
+                catch_up(self._log, closed)
+                self._move_topic(copier, topic, found, closed, first=index == 0, last=last)
+            except (Exception, KeyboardInterrupt) as error:
+                if isinstance(error, StreamerError) and error.exit_code is ExitCode.FENCED:
+                    error = self._named(error, topic, closed)
+                else:
+                    with suppress(StreamerError):  # the brokers may be away
+                        copier.commit([*self._beat.end(), self._audit("stopped", found, outcome=_outcome(error))])
+                raise error
             finally:
                 copier.close()
         return self.moved
+
+    def _named(self, error: StreamerError, topic: str, closed: Closed) -> StreamerError:
+        """Two that began in the same moment: the error of the one that was ended, with the name of the other."""
+        with suppress(StreamerError):
+            catch_up(self._log, closed)
+            claim = closed.claims.get(topic)
+            if claim is not None and claim.job != self._order.signature.job:
+                return RunningError(f"{error} (job {claim.job} of {claim.by})")
+        return error
+
+    def _move_topic(
+        self, copier: Copier, topic: str, found: Survey, closed: Closed, *, first: bool, last: bool
+    ) -> None:
+        job = known_job(closed, self._order) or self._job(found)
+        outputs = self._beat.begin(topic)
+        if first:
+            self._before = closed.count(job.job)
+            outputs += self._began(job, found)
+        copier.commit(outputs)
+        if first:
+            self._due = self._clock()
+        self._left = found.total - self.moved
+        with self._log.scan(topic, ends=job.ends[topic]) as scan:
+            self._move(copier, self._letters(copier, scan, Selector(job.selection), closed))
+        outputs = self._beat.end()
+        if last:
+            outputs.append(self._audit("ended", found, outcome="done"))
+        copier.commit(outputs)
+
+    def _letters(self, copier: Copier, scan: Scan, selector: Selector, closed: Closed) -> Iterator[DeadLetter]:
+        for records in scan.batches():
+            self._show_life(copier)
+            yield from (letter for letter in selector.pick(records) if self._order.wants(letter, closed))
 
     def _move(self, copier: Copier, letters: Iterable[DeadLetter]) -> None:
         outputs: list[Output] = []
@@ -112,9 +153,11 @@ class Mover:
         if rate is not None:
             now = self._clock()
             self._due = max(self._due, now - BURST_S) + count / rate
-            if self._due > now:
-                self._sleep(self._due - now)
-        copier.commit(outputs)
+            while self._due > now:
+                self._sleep(min(self._due - now, BEAT_S))
+                self._show_life(copier)
+                now = self._clock()
+        copier.commit([*outputs, *self._beat.due()])
         self.moved += count
         self._left -= count
         self._progress(self.moved)
@@ -123,12 +166,33 @@ class Mover:
         sign, order = self._order.signature, self._order
         return Job(sign.job, order.action, sign.by, sign.time, dict(order.wanted), order.selection, found.ends)
 
-    def _began(self, job: Job, found: Survey, before: int) -> list[Output]:
-        key, value = job_record(job)
-        return [(STATE_TOPIC, -1, key, value, []), self._audit("began", found, before)]
+    def _show_life(self, copier: Copier) -> None:
+        if outputs := self._beat.due():
+            copier.commit(outputs)
 
-    def _audit(self, event: Literal["began", "ended"], found: Survey, count: int) -> Output:
-        order, sign = self._order, self._order.signature
+    def _began(self, job: Job, found: Survey) -> list[Output]:
+        key, value = job_record(job)
+        return [(STATE_TOPIC, -1, key, value, []), self._audit("began", found)]
+
+    def _audit(self, event: Literal["began", "ended", "stopped"], found: Survey, *, outcome: str = "") -> Output:
+        order, sign, count = self._order, self._order.signature, self._before + self.moved
         return audit_output(
-            Audit(event, order.action, sign.job, sign.by, self._time_text(), dict(order.wanted), count, found.stay)
+            Audit(
+                event,
+                order.action,
+                sign.job,
+                sign.by,
+                self._time_text(),
+                dict(order.wanted),
+                count,
+                found.stay,
+                order.rate_per_s,
+                found.digest,
+                outcome,
+            )
         )
+
+
+def _outcome(error: BaseException) -> str:
+    """Why it stopped, in words that quote no event."""
+    return str(error) if isinstance(error, StreamerError) else f"interrupted ({type(error).__name__})"

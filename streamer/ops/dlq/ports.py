@@ -48,6 +48,11 @@ class Log(Protocol):
         """Open a pass over a topic. Raises ConfigurationError when it does not exist or may not be read."""
         ...
 
+    def identity(self, topic: str) -> str | None:
+        """What tells a topic from one of the same name that is made later, "" where the brokers can't say; None where
+        there is none."""
+        ...
+
     def describe(self, topics: Sequence[str]) -> Mapping[str, Target | None]:
         """Each topic, None where it does not exist."""
         ...

@@ -1,0 +1,142 @@
+"""What the commands that move dead letters share: their options, and how an order is surveyed, shown and done."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamer.cli.dlq.options import selecting
+from streamer.cli.dlq.report import print_survey, progress
+from streamer.config import KafkaConfig
+from streamer.core.deadletters.replay import MAX_ATTEMPTS, Decide
+from streamer.core.deadletters.selection import Selection
+from streamer.core.deadletters.state import JOB_NAME
+from streamer.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from streamer.ops.dlq.ports import Log
+    from streamer.ops.dlq.survey import Order, Targets
+
+_Command = Callable[..., Any]
+
+
+def moving(command: _Command) -> _Command:
+    """Adds what all three share: the filter, when to write, and the job."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print the survey as JSON."),
+        click.option("--job", metavar="NAME", help="Name it, to go on after an interruption. Default: one is made up."),
+        click.option("--max", "most", type=click.IntRange(1), help="At most so many in this job."),
+        click.option(
+            "--digest", metavar="HEX", help="Only what the dry run of this digest showed, else nothing is written."
+        ),
+        click.option("--execute", is_flag=True, help="Do it. Without this nothing is written."),
+    ):
+        command = option(command)
+    return click.argument("topics", nargs=-1)(selecting(command))
+
+
+def sending(command: _Command) -> _Command:
+    """Adds where to, how fast and how often."""
+    for option in (
+        click.option(
+            "--max-attempts",
+            type=click.IntRange(1),
+            default=MAX_ATTEMPTS,
+            show_default=True,
+            help="Leave those that have failed so often.",
+        ),
+        click.option("--rate", type=click.FloatRange(0, min_open=True), help="A second. Default: as fast as it goes."),
+        click.option(
+            "--for",
+            "addressee",
+            default="",
+            metavar="PIPELINE",
+            help="The pipeline that is to read them, e.g. after it was renamed. Default: the one that failed.",
+        ),
+        click.option("--to-dead-letters", is_flag=True, help="Let --to be a topic of dead letters."),
+        click.option(
+            "--to",
+            default="",
+            metavar="TOPIC",
+            help="Another topic than the one that each came from. Default: that one, if a pipeline of the configuration"
+            " reads it.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def signed(
+    action: str,
+    names: list[str],
+    selection: Selection,
+    asked: dict[str, Any],
+    job: str | None,
+    most: int | None,
+    rate: float | None,
+    **more: Any,
+) -> Order:
+    """The order, under a name that a job may have. Raises UsageError."""
+    from streamer.ops.dlq.orders import make_order
+
+    if job is not None and re.fullmatch(JOB_NAME, job) is None:
+        raise UsageError(f"--job {job}: write 1 to 100 letters, digits, dots, dashes or underscores")
+    return make_order(action, names, selection, asked, job, most, rate, **more)
+
+
+def carry_out(
+    kafka: KafkaConfig,
+    log: Log,
+    order: Order,
+    decide: Decide,
+    targets: Targets,
+    execute: bool,
+    as_json: bool,
+    digest: str | None,
+    *,
+    ask: bool = False,
+    moved: Callable[[], None] = lambda: None,
+    models: Mapping[str, str] | None = None,
+) -> int:
+    """Survey, say what was found, move, and call `moved`. Returns the exit code."""
+    from streamer.kafka.replay import TransactionalCopier
+    from streamer.ops.dlq.move import Mover
+    from streamer.ops.dlq.survey import survey
+
+    if to := order.wanted.get("to"):
+        targets(str(to))
+    found = survey(log, order, decide, models=models)
+    if not found.total and not found.stay and not found.resumed:
+        where = ", ".join(order.topics)
+        if order.reopens:
+            raise UsageError(f"job {order.reopens} closed no dead letter in {where} that is still there and closed")
+        if found.closed:
+            raise UsageError(f"nothing is left: all {found.closed:,} in {where} were replayed or discarded before")
+        raise UsageError(f"no dead letter in {where} matches, and nothing was moved; see `streamer dlq list`")
+    print_survey(order, found, as_json=as_json, dry=not execute)
+    if digest is not None and digest != found.digest:
+        raise UsageError(
+            f"--digest {digest}: what would move is not what that dry run showed (it is {found.digest} now), so nothing"
+            " was moved; look at this one and name its digest"
+        )
+    if ask and found.total:
+        execute = click.confirm("Move them now?", err=True)
+    if execute and (found.total or found.resumed):
+        with progress(found.total) as report:
+            mover = Mover(
+                log,
+                order,
+                decide,
+                targets,
+                functools.partial(TransactionalCopier, kafka),
+                progress=report,
+                waiting=lambda text: click.echo(text, err=True),
+            )
+            mover.execute(found)
+        moved()
+        click.echo(f"{order.action}: {mover.moved:,} done, job {order.signature.job}", err=True)
+    return ExitCode.SOME_FAILED if found.stay else ExitCode.DONE
