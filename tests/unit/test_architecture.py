@@ -16,7 +16,7 @@ PACKAGE = ROOT / "streamer"
 LAYERS: list[set[str]] = [
     {"cli", "__main__"},
     {"console"},
-    {"bench", "demo", "run", "infer", "ops", "simulation"},
+    {"bench", "demo", "run", "supervisor", "infer", "ops", "simulation"},
     {"assemble"},
     {"observe", "outlet"},
     {"workers"},
@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
     {"ports"},
     {"config", "config_fields", "config_checks", "config_layers", "config_properties"},
     {"core"},
-    {"errors", "cores", "heap"},
+    {"errors", "cores", "heap", "stopping", "stderr"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Parts of these rows may import one another.
