@@ -56,6 +56,13 @@ CASES = {
     40: "offsets with gaps, and partitions that are added",
     41: "a reader of the reports beside aborted and repeated work",
     42: "a full disk, no file descriptors left",
+    77: "a signal to stop before anything is ready",
+    78: "a log that nobody reads",
+    79: "one cause that fills the log",
+    80: "a place of slots that is another's, a link, or not there; groups that are no file names",
+    81: "secrets with the signs at which URLs are split",
+    82: "of several pipelines one that is down for good, or killed",
+    83: "a start without a file, a port or a right",
 }
 
 PROMISES = {

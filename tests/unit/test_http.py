@@ -67,7 +67,11 @@ def test_what_is_wrong_is_503_with_its_reasons(server: Server, state: State) -> 
     state.ready = Verdict(False, ("no partition is assigned", "Redis is away"))
     status, _, body = ask(server, "/readyz")
     assert status == 503
-    assert json.loads(body) == {"ok": False, "reasons": ["no partition is assigned", "Redis is away"]}
+    assert json.loads(body) == {
+        "ok": False,
+        "pipeline": "sentiment",
+        "reasons": ["no partition is assigned", "Redis is away"],
+    }
     assert ask(server, "/livez")[0] == 200
     state.live = Verdict(False, ("the source has not polled for 31 s",))
     assert ask(server, "/livez")[0] == 503
