@@ -10,7 +10,7 @@ from typing import Any, Final
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from streamer.core.circuit import Circuit, CircuitState
@@ -39,7 +39,7 @@ def key_start(vault: Vault) -> bytes:
 
 def client_of(url: str, read_timeout_s: float) -> Redis:
     try:
-        return Redis.from_url(
+        client = Redis.from_url(
             url,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_timeout=read_timeout_s,
@@ -47,7 +47,10 @@ def client_of(url: str, read_timeout_s: float) -> Redis:
             protocol=2,
             driver_info=None,  # two round trips less when connecting
         )
-    except (ValueError, TypeError):
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # raises for an option after ? that there is not
+        return client
+    except (ValueError, TypeError, RedisError):
         # The library's message may quote the URL, which may hold a password.
         raise ConfigurationError(
             "cache.url is not a Redis address: write redis://host:port/db, rediss:// for TLS, "

@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"driver", "testing"},
     {"kafka", "inference", "cache", "telemetry", "local", "files"},
     {"ports"},
-    {"config", "config_fields", "config_checks", "config_layers", "config_properties"},
+    {"config", "config_fields", "config_checks", "config_layers", "config_properties", "config_url"},
     {"core"},
     {"errors", "cores", "heap", "stopping", "stderr"},
 ]
