@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from typing import Final
 
 import click
@@ -28,7 +29,7 @@ _REMEDIES: Final = {
     errno.EDQUOT: "free space on that disk, or raise the quota",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "close files: the whole host has too many open",
-    errno.EAGAIN: "raise the limit of processes (ulimit -u, or pids.max of the container)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u, or pids.max of the container), or free memory",
     errno.ENOMEM: "free memory, or raise the limit",
 }
 """Of what is short at the moment."""
@@ -47,6 +48,8 @@ def told(error: Exception) -> int:
         log.debug("the places of this error", exc_info=error)
         code = ExitCode.CONFIGURATION if error.errno in _FIXES else ExitCode.DEPENDENCY
         return _say(f"{what}; {fix}" if fix else what, code)
+    if isinstance(error, ImportError) and os.strerror(errno.EMFILE) in str(error):  # of a library that is a program
+        return _say(f"{os.strerror(errno.EMFILE)}; {_REMEDIES[errno.EMFILE]}", ExitCode.DEPENDENCY)
     if isinstance(error, MemoryError):
         return _say(f"no memory is left; {_REMEDIES[errno.ENOMEM]}", ExitCode.DEPENDENCY)
     if isinstance(error, RuntimeError) and str(error) == "can't start new thread":

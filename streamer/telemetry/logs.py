@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
 import msgspec
@@ -69,6 +70,8 @@ def configure(
     Where stderr is a file, a pipe or a terminal, all that this process and its workers write there goes through
     threads of its own from now on, so that nobody waits for who reads it.
     """
+    if sys.stderr is None:  # started with it closed
+        sys.stderr = Path(os.devnull).open("w")
     as_json = log_format == "json" or (log_format == "auto" and not (stream or sys.stderr).isatty())
     name = ",".join(pipelines)
     handler = LimitedHandler()

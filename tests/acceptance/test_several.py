@@ -90,6 +90,19 @@ def test_ctrl_c_stops_several_gracefully(lab: Lab, kafka: Kafka) -> None:
         assert run.wait() == 0, run.log
 
 
+@pytest.mark.case(82)
+def test_no_pipeline_outlives_its_supervisor(lab: Lab, kafka: Kafka) -> None:
+    """A supervisor that is killed takes its children with it, in order: what they had they settle."""
+    with _second_lab(lab, kafka) as other:
+        pipelines = {"p": lab.pipeline("builtin:null"), "q": other.pipeline("builtin:null")}
+        run = lab.start(lab.write_config(pipelines))
+        wait_for(lambda: run.log.count('"message":"assigned"') >= 2, "both", run=run)
+        pids = children(run.pid)
+        run.kill()
+        wait_for(lambda: not any(map(alive, pids)), "their ends")
+        assert len(pids) == 2 and run.log.count('"message":"stopping"') == 2, run.log
+
+
 @pytest.mark.case(20)
 def test_the_breaker_halts_on_a_bad_stretch(lab: Lab) -> None:
     """When over half of a stretch fails the run halts with exit 6 and leaves the rest unsettled; with
