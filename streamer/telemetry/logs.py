@@ -71,7 +71,7 @@ def configure(
     threads of its own from now on, so that nobody waits for who reads it.
     """
     if sys.stderr is None:  # started with it closed
-        sys.stderr = Path(os.devnull).open("w")
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     as_json = log_format == "json" or (log_format == "auto" and not (stream or sys.stderr).isatty())
     name = ",".join(pipelines)
     handler = LimitedHandler()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from contextlib import suppress
 
 import pytest
 
+from streamer.local.ports import LOOPBACK
 from tests.acceptance.harness import ROOT, Lab, check, children, event, wait_for
 
 
@@ -76,6 +78,21 @@ def test_a_signal_before_all_is_ready(lab: Lab) -> None:
         began = time.monotonic()
         assert run.stop() == 0, run.log
         assert time.monotonic() - began < 25, "it was killed, or its children were"
+
+
+@pytest.mark.case(77)
+def test_a_signal_while_brokers_do_not_answer(lab: Lab) -> None:
+    """SIGTERM is not held up by a broker that takes connections and says nothing: exit code 0 at once."""
+    with socket.socket() as silent:
+        silent.bind((LOOPBACK, 0))
+        silent.listen(100)
+        lab.bootstrap_servers = f"{LOOPBACK}:{silent.getsockname()[1]}"
+        run = lab.start(lab.config("builtin:null"))
+        wait_for(lambda: run.worker_pids(), "its worker", run=run)
+        time.sleep(1)  # it loads, then the producer waits
+        began = time.monotonic()
+        assert run.stop() == 0, run.log
+        assert time.monotonic() - began < 10
 
 
 def _second_pipeline(text: str) -> str:

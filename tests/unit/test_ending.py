@@ -15,8 +15,6 @@ from streamer.cli.ending import told
 from streamer.errors import ConfigurationError, ExitCode
 
 RUN = (sys.executable, "-m", "streamer", "run")
-PIPELINE = ("task=t", "model=builtin:null", "input=a", "output=b")
-SETTINGS = [f"--set=pipelines.p.{field}" for field in PIPELINE] + ["--set=kafka.bootstrap_servers=127.0.0.1:1"]
 
 
 def raised(path: Path) -> OSError:
@@ -55,17 +53,6 @@ def test_what_nobody_foresaw_is_called_a_bug(caplog: pytest.LogCaptureFixture) -
         except KeyError as error:
             assert told(error) == ExitCode.BUG
     assert "bug" in caplog.text and "test_ending.py" in caplog.text
-
-
-@pytest.mark.case(83)
-def test_a_start_without_descriptors() -> None:
-    """The limit of open files is named as what to raise, wherever it is met."""
-    script = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))"
-    script += "; os.execv(sys.argv[1], sys.argv[1:])"
-    command = [sys.executable, "-c", script, *RUN, *SETTINGS, "--set=telemetry.http="]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode in (ExitCode.CONFIGURATION, ExitCode.DEPENDENCY), done.stderr
-    assert "open files" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.case(83)
