@@ -42,8 +42,10 @@ def run_pipeline(config: Config, name: str, options: RunOptions, stopping: Stopp
 
     def act(number: signal.Signals, count: int) -> None:
         if count > 1:
-            last_words(SECOND_SIGNAL_WORDS_S)
-            os._exit(ExitCode.SECOND_SIGNAL)
+            try:
+                last_words(SECOND_SIGNAL_WORDS_S)
+            finally:
+                os._exit(ExitCode.SECOND_SIGNAL)
         log.info("stopping", extra={"data": {"signal": number.name, "within_s": within_s}})
         if assembly is not None:
             assembly.driver.stop(within_s)

@@ -1,4 +1,4 @@
-"""Where the processes that we start write their standard error."""
+"""Where the workers that we start write their standard output and error."""
 
 from __future__ import annotations
 

@@ -89,8 +89,7 @@ class Supervisor:
     def _look_after(self, child: _Child, now: float) -> None:
         if child.exit_code is not None:
             if now >= child.say_at and not self.stopping.signals:
-                child.say_at = now + SAY_EVERY_S
-                self._say_down(child)
+                self._say_down(child, now)
             return
         if child.process is None:
             if self.stopping.signals:
@@ -103,7 +102,7 @@ class Supervisor:
             child.process = None
             self._ended(child, code, now)
         elif child.told < self.stopping.signals:
-            child.told = self.stopping.signals
+            child.told += 1  # one a turn: two that wait together are one
             child.process.send_signal(signal.SIGTERM)
         elif now > self._kill_at and not child.killed:
             child.killed = True
@@ -121,11 +120,10 @@ class Supervisor:
         if code in FINAL or (self.until_end and child.failures >= MOST_FAILURES_UNTIL_END):
             child.exit_code = status
             if code != ExitCode.DONE or not self.until_end:
-                child.say_at = now
+                self._say_down(child, now)
                 self.on_down(self._children.index(child), self._down(child))
             return
-        pause_s = min(RESTART_PAUSE_S * 2 ** (child.failures - 1), RESTART_PAUSE_MAX_S)
-        child.restart_at = now + pause_s
+        pause_s = _pause(child, now)
         how = f"of {data['signal']}" if code < 0 else f"with exit code {status}"
         log.error(
             f"the process of pipeline {child.name} ended {how} and is started again",
@@ -143,7 +141,8 @@ class Supervisor:
             log.error("a pipeline's process died while it stopped", extra={"data": data})
         return status
 
-    def _say_down(self, child: _Child) -> None:
+    def _say_down(self, child: _Child, now: float) -> None:
+        child.say_at = now + SAY_EVERY_S
         others = any(other.exit_code is None for other in self._children)
         how = "; the others go on" if others else ""
         log.error(
@@ -166,8 +165,24 @@ class Supervisor:
             *("--siblings", str(len(self.names)), "--index", str(index), "--supervisor", str(os.getpid())),
         ]
         # A group of its own: a terminal's Ctrl-C reaches us alone, and the child once, through us.
-        child.process = subprocess.Popen(command, process_group=0)
         child.started, child.told = now, 0
+        try:
+            child.process = subprocess.Popen(command, process_group=0)
+        except OSError as error:
+            child.failures += 1
+            what = f"the process of pipeline {child.name} can't be started and is tried again: {error.strerror}"
+            log.error(
+                "%s; raise the limits of processes and open files, or free memory",
+                what,
+                extra={"data": {"pipeline": child.name, "pause_s": _pause(child, now)}},
+            )
+
+
+def _pause(child: _Child, now: float) -> float:
+    """Seconds until it is started again, longer each time that it fails in a row."""
+    pause_s: float = min(RESTART_PAUSE_S * 2.0 ** min(child.failures - 1, 10), RESTART_PAUSE_MAX_S)
+    child.restart_at = now + pause_s
+    return pause_s
 
 
 def end_with(supervisor: int) -> None:

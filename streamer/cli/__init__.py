@@ -76,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = cli.main(args=arguments, prog_name="streamer", standalone_mode=False)
     except click.ClickException as error:
+        from streamer.telemetry.logs import without_logins
+
+        error.message = without_logins(error.message)  # an argument in a wrong place may be a URL
         error.show()
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):

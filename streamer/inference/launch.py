@@ -246,6 +246,7 @@ def _spawn(
             [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid()), *arguments],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
+            stdout=stderr.descriptor,
             stderr=stderr.descriptor,
             env=environment,
         )

@@ -24,7 +24,8 @@ _THINGS: Final = frozenset(
     }
 )  # fmt: skip
 """Facts that name what a line is about. The others may differ from line to line of one cause."""
-_NUMBER: Final = re.compile(r"\d+")
+_NUMBER: Final = re.compile(r"((?:[\[/]|partition |worker |broker )\d+)(?:/\d+)*|\d+")
+"""The first group names a thing: `topic [3]`, `topic/3` without the offset behind it, `127.0.0.1:9092/1`."""
 
 
 @dataclass(slots=True)
@@ -91,5 +92,9 @@ def _cause_of(record: logging.LogRecord) -> Hashable:
     data = getattr(record, "data", None)
     facts = data if isinstance(data, Mapping) else {}
     things = [(name, str(facts[name])) for name in sorted(_THINGS & facts.keys())]
-    reasons = [_NUMBER.sub("#", str(facts[name])) for name in ("reason", "reasons", "error") if name in facts]
-    return record.name, record.levelno, _NUMBER.sub("#", message[:500]), *things, *reasons
+    reasons = [_without_numbers(str(facts[name])) for name in ("reason", "reasons", "error") if name in facts]
+    return record.name, record.levelno, _without_numbers(message[:500]), *things, *reasons
+
+
+def _without_numbers(text: str) -> str:
+    return _NUMBER.sub(lambda found: found[1] or "#", text)

@@ -54,17 +54,19 @@ class LogPipe:
             try:
                 line = self._lines.get(timeout=IDLE_S)
             except Empty:
-                self._idle()
+                with suppress(Exception):
+                    self._idle()
                 continue
             if isinstance(line, threading.Event):
                 line.set()
                 continue
-            self._write(line)
-            if self._dropped:
+            if not self._write(line):
+                self._dropped += 1
+            elif self._dropped:
                 dropped, self._dropped = self._dropped, 0
                 self._write(self._dropped_line(dropped))
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, line: bytes) -> bool:
         rest = memoryview(line)
         while rest:
             try:
@@ -73,8 +75,9 @@ class LogPipe:
                 poll = select.poll()
                 poll.register(self.descriptor, select.POLLOUT)
                 poll.poll()
-            except OSError:  # nobody will ever read it
-                return
+            except OSError:  # the disk is full, or nobody will ever read it
+                return False
+        return True
 
 
 class PipeStream(io.RawIOBase):

@@ -145,9 +145,9 @@ class LimitedHandler(logging.Handler):
 
     def end(self, timeout_s: float) -> None:
         """The last words of workers and of ourselves."""
-        if stderr.descriptor is not None and self._relay is not None:
-            os.close(stderr.descriptor)
-            stderr.descriptor = None
+        descriptor, stderr.descriptor = stderr.descriptor, None
+        if descriptor is not None and self._relay is not None:
+            os.close(descriptor)
             self._relay.join(min(timeout_s, WORKERS_WORDS_S))
         self._catch_up(ending=True)
         if self._pipe is not None:
@@ -163,7 +163,7 @@ class LimitedHandler(logging.Handler):
         self.write(self.format(record) + "\n")
 
     def _dropped_line(self, count: int) -> bytes:
-        message = "log lines were dropped here: whoever reads this log had stopped"
+        message = "log lines were dropped here: whoever reads this log had stopped, or its disk was full"
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (), None)
         record.data = {"count": count}
         return (self.format(record) + "\n").encode(errors="replace")
@@ -269,9 +269,14 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) and " " not in value else msgspec.json.encode(value).decode()
 
 
+def without_logins(text: str) -> str:
+    """Without the users and passwords of URLs."""
+    return _USER_INFO.sub("***@", text)
+
+
 def _clean(text: str) -> str:
     """Without control characters, which could forge a line, without what looks like a secret, and not endless."""
-    text = _USER_INFO.sub("***@", text[: 10 * MAX_VALUE_CHARS])
+    text = without_logins(text[: 10 * MAX_VALUE_CHARS])
     text = _SECRET.sub(r"\1***", text)
     text = _CONTROL.sub(" ", text)
     return text if len(text) <= MAX_VALUE_CHARS else text[:MAX_VALUE_CHARS] + "…"

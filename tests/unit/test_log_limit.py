@@ -34,6 +34,25 @@ def test_other_things_are_other_causes(thing: str) -> None:
     assert [limit.admit(line("stands", **{thing: n}), 1.0) for n in range(10)] == [None] * 10
 
 
+@pytest.mark.parametrize(
+    ("one", "again", "other"),
+    [
+        (
+            "orders [3]: offset 17 is out of range",
+            "orders [3]: offset 18 is out of range",
+            "orders [4]: offset 17 is out",
+        ),
+        ("orders/3/17 can't be read", "orders/3/18 can't be read", "orders/4/17 can't be read"),
+        ("worker 0 is lost after 3 s", "worker 0 is lost after 4 s", "worker 1 is lost after 3 s"),
+        ("h:9092/1: timed out after 30 ms", "h:9092/1: timed out after 31 ms", "h:9092/2: timed out after 30 ms"),
+    ],
+)
+def test_things_that_are_named_in_the_text(one: str, again: str, other: str) -> None:
+    """As the Kafka client names them."""
+    limit = LogLimit()
+    assert [limit.admit(line(text), 0.0) for text in (one, again, other)] == [0, None, 0]
+
+
 def test_reasons_and_words_are_causes() -> None:
     """What is said otherwise is heard."""
     limit = LogLimit()
