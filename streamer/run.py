@@ -41,6 +41,8 @@ def run_pipeline(config: Config, name: str, options: RunOptions, stopping: Stopp
     assembly: Assembly | None = None
 
     def act(number: signal.Signals, count: int) -> None:
+        if count > 1 and options.pipelines > 1:
+            return  # a service manager may signal us, too; the supervisor kills us at a second one of its own
         if count > 1:
             try:
                 last_words(SECOND_SIGNAL_WORDS_S)

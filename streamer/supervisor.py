@@ -45,8 +45,8 @@ class _Child:
     started: float = 0.0
     restart_at: float = 0.0
     failures: int = 0
-    told: int = 0
-    """How many of the signals that came to us it was sent."""
+    told: bool = False
+    """Whether it was asked to stop."""
     killed: bool = False
     exit_code: int | None = None
     say_at: float = float("inf")
@@ -101,10 +101,10 @@ class Supervisor:
         if code is not None:
             child.process = None
             self._ended(child, code, now)
-        elif child.told < self.stopping.signals:
-            child.told += 1  # one a turn: two that wait together are one
+        elif self.stopping.signals and not child.told:
+            child.told = True
             child.process.send_signal(signal.SIGTERM)
-        elif now > self._kill_at and not child.killed:
+        elif (self.stopping.signals > 1 or now > self._kill_at) and not child.killed:
             child.killed = True
             child.process.kill()
 
@@ -132,12 +132,14 @@ class Supervisor:
 
     def _stopped(self, child: _Child, status: int, data: dict[str, object]) -> int:
         """The exit code of a child that was asked to stop."""
+        if self.stopping.signals > 1:
+            return ExitCode.SECOND_SIGNAL
         if child.killed:
             log.error("a pipeline did not stop in time and was killed", extra={"data": data})
             return ExitCode.DRAIN_DEADLINE
         if status == 128 + signal.SIGTERM:  # it came before the child had touched anything
             return ExitCode.DONE
-        if status > 128 and status != ExitCode.SECOND_SIGNAL:
+        if status > 128:
             log.error("a pipeline's process died while it stopped", extra={"data": data})
         return status
 
@@ -165,7 +167,7 @@ class Supervisor:
             *("--siblings", str(len(self.names)), "--index", str(index), "--supervisor", str(os.getpid())),
         ]
         # A group of its own: a terminal's Ctrl-C reaches us alone, and the child once, through us.
-        child.started, child.told = now, 0
+        child.started, child.told = now, False
         try:
             child.process = subprocess.Popen(command, process_group=0)
         except OSError as error:

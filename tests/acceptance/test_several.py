@@ -78,15 +78,22 @@ def _not_ready(port: int) -> str:
         return ""
 
 
-def test_ctrl_c_stops_several_gracefully(lab: Lab, kafka: Kafka) -> None:
-    """Ctrl-C on a terminal, which signals the whole process group, counts as one signal: exit 0, nothing repeated."""
+@pytest.mark.case(77)
+@pytest.mark.parametrize("who", ["a terminal", "a service manager"])
+def test_a_signal_to_all_stops_several_gracefully(lab: Lab, kafka: Kafka, who: str) -> None:
+    """Ctrl-C on a terminal, which signals the whole process group, and systemd, which signals every process of a
+    service, count as one signal: exit 0, nothing repeated."""
     with _second_lab(lab, kafka) as other:
         slow: dict[str, Any] = {"options": {"text_us": 500}, "guarantee": "at_least_once"}
         config = lab.write_config({"p": lab.pipeline(**slow), "q": other.pipeline(**slow)})
         readers = lab.reader(), other.reader()
         run = lab.start(config)
         wait_for(lambda: min(reader.count for reader in readers) >= 100, "outcomes of both", run=run)
-        run.signal_group(signal.SIGINT)
+        if who == "a terminal":
+            run.signal_group(signal.SIGINT)
+        else:
+            for pid in (run.pid, *children(run.pid)):
+                os.kill(pid, signal.SIGTERM)
         assert run.wait() == 0, run.log
 
 
