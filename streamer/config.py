@@ -34,7 +34,8 @@ from streamer.config_fields import (
     start_time_ms,
 )
 from streamer.config_layers import Layers
-from streamer.config_properties import redacted, redacted_url
+from streamer.config_properties import redacted
+from streamer.config_url import redacted_url
 from streamer.errors import ConfigurationError
 
 __all__ = [

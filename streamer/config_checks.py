@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from urllib.parse import urlsplit
 
 from streamer.config_fields import Config, PipelineConfig, start_time_ms
 from streamer.config_properties import refusal
+from streamer.config_url import url_problem
 
 Problem = tuple[tuple[str, ...], str]
 
@@ -17,7 +17,8 @@ def cross_check(config: Config) -> Iterator[Problem]:
     for name, value in config.kafka.properties.items():
         if reason := refusal(name, value):
             yield ("kafka", "properties", name), reason
-    yield from _check_url(config.cache.url)
+    if config.cache.url and (text := url_problem(config.cache.url)):
+        yield ("cache", "url_file" if config.cache.url_file else "url"), text
     for name, pipeline in config.pipelines.items():
         for field, text in _check_pipeline(config, pipeline):
             yield ("pipelines", name, field), text
@@ -88,18 +89,6 @@ def _rings(pipelines: Mapping[str, PipelineConfig]) -> Iterator[list[str]]:
 
     for name in pipelines:
         yield from walk([name])
-
-
-def _check_url(url: str) -> Iterator[Problem]:
-    try:
-        scheme = urlsplit(url).scheme
-    except ValueError:
-        scheme = "?"
-    if url and scheme not in ("redis", "rediss", "unix"):
-        yield (
-            ("cache", "url"),
-            "no URL of Redis; write redis://HOST:PORT/DATABASE, rediss://… or unix:///PATH",
-        )
 
 
 def _variable(name: str) -> str:

@@ -175,6 +175,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         str,
         Meta(
             max_length=200,
+            pattern=r"^[^\x00-\x1f\x7f]*$",
             description='Consumer group; "" means streamer.{pipeline}. A new name reads everything again from `start`:'
             " change it only for that, or where ACLs ask for a prefix.",
         ),

@@ -74,7 +74,9 @@ class Layers:
             key, equals, text = override.partition("=")
             key = key.strip()
             if not equals:
-                self.problems.append(f"--set {key}: no value; write --set KEY.PATH=VALUE")
+                # What is no key may be a value, and secret.
+                named = f"--set {key}" if re.fullmatch(r"[\w.-]+", key) else "--set"
+                self.problems.append(f"{named}: no value; write --set KEY.PATH=VALUE")
                 continue
             parts = tuple(key.split("."))
             if parts[:2] == ("kafka", "properties"):
@@ -218,15 +220,16 @@ class Layers:
         return msgspec.structs.replace(cache, url=self._secret(cache.url_file, ("cache", "url_file")))
 
     def _secret(self, file: str, path: KeyPath) -> str:
+        """What a file holds. Only a name that can't be the secret itself, written in the wrong place, is quoted."""
+        shown = file if file.startswith("/") and "://" not in file and "\0" not in file else "the file that it names"
         try:
             return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
-            self._problem(
-                path,
-                f"{file} can't be read ({error.strerror}); name a file that this user may read",
-            )
+            self._problem(path, f"{shown} can't be read ({error.strerror}); name a file that this user may read")
         except UnicodeDecodeError:
-            self._problem(path, f"{file} is not UTF-8; save it as UTF-8 text")
+            self._problem(path, f"{shown} is not UTF-8; save it as UTF-8 text")
+        except ValueError:  # a NUL is in the name
+            self._problem(path, "it is no name of a file; name a file that this user may read")
         return ""
 
     def _problem(self, path: KeyPath, text: str) -> None:

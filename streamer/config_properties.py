@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from streamer.config_fields import Config, Property
-
-HIDDEN = "(hidden)"
+from streamer.config_url import HIDDEN, redacted_url
 
 # Refused: they run commands, load code, or switch off what proves who the broker is.
 FORBIDDEN = {
@@ -106,6 +104,9 @@ _SECRET_WORDS = (
     "api_key",
     "apikey",
     "access_key",
+    "key.pem",
+    "jaas",
+    "oauthbearer.config",
 )
 
 
@@ -141,31 +142,18 @@ def redacted(config: Config) -> dict[str, Any]:
     return shown
 
 
-def redacted_url(url: str) -> str:
-    """The URL without password and query; `(hidden)` when it can't be read."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        user = parts.username
-    except ValueError:
-        return HIDDEN
-    if url and not parts.scheme:
-        return HIDDEN
-    login = f"{user or ''}:{HIDDEN}@" if "@" in parts.netloc else ""
-    query = f"?{HIDDEN}" if parts.query else ""
-    return f"{parts.scheme}://{login}{host}{parts.path}{query}" if url else ""
-
-
 def is_harmless(name: str) -> bool:
     """Whether a property's value may be shown."""
     return name in _HARMLESS or name.endswith(_HARMLESS_SUFFIXES)
 
 
+def is_secret(name: str) -> bool:
+    """Whether a property or option is named like a secret."""
+    return any(word in name.lower() for word in _SECRET_WORDS)
+
+
 def _without_secrets(value: Any) -> Any:
     """Options are the task's own, so no list of harmless ones exists: what is named like a secret is hidden."""
     if isinstance(value, dict):
-        return {
-            key: HIDDEN if any(word in str(key).lower() for word in _SECRET_WORDS) else _without_secrets(inner)
-            for key, inner in value.items()
-        }
+        return {key: HIDDEN if is_secret(str(key)) else _without_secrets(inner) for key, inner in value.items()}
     return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value

@@ -7,8 +7,10 @@ Everything that can block runs on an adapter's own thread; the loop only hands o
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -24,6 +26,7 @@ from streamer.core.pipeline.protocol import (
     KillWorker,
     LookUp,
     MicroBatchDone,
+    ModelCard,
     Release,
     Rewind,
     Settle,
@@ -78,6 +81,7 @@ class Driver:
         self._clock = clock
         self._ticked = clock()
         self._finish: Finish | None = None
+        self._stopping = False
 
     def run(self) -> ExitCode:
         """Run to the end; returns the exit code. Whatever happens, all adapters are closed."""
@@ -96,6 +100,7 @@ class Driver:
 
     def stop(self, within_s: float) -> None:
         """Ask for a graceful stop; safe from any thread and from a signal handler."""
+        self._stopping = True
         self._inbox.put(Stop(self._clock() + within_s))
 
     def standing(self, limit_s: float) -> list[str]:
@@ -175,7 +180,28 @@ class Driver:
                             "List them as its attribute `files` ([] for none) to share them",
                             command.model.name,
                         )
-                    adapters.sink.open(command.model)
-                    adapters.source.start()
+                    if self._open_sink(command.model):
+                        adapters.source.start()
+                    else:
+                        self._finish = Finish(ExitCode.DONE, "stopped before Kafka was ready to be written to")
                 case Finish():
                     self._finish = command
+
+    def _open_sink(self, model: ModelCard) -> bool:
+        """Wait until results can be written, for which brokers may take long; False when a stop comes before."""
+        opened: Future[None] = Future()
+
+        def open_it() -> None:
+            try:
+                self._adapters.sink.open(model)
+                opened.set_result(None)
+            except BaseException as error:
+                opened.set_exception(error)
+
+        threading.Thread(target=open_it, name="sink-open", daemon=True).start()
+        while not wait([opened], TICK_S).done:
+            self._ticked = self._clock()  # it is not the core that stands
+            if self._stopping:
+                return False
+        opened.result()
+        return True

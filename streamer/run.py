@@ -1,45 +1,37 @@
-"""`streamer run`: one pipeline in this process, or one child process for each of several."""
+"""`streamer run` of one pipeline in this process."""
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from streamer.config import Config
 from streamer.cores import OneCore
-from streamer.errors import ExitCode
+from streamer.errors import ConfigurationError, ExitCode
 from streamer.heap import share_one_arena
+from streamer.stopping import Stopping
+from streamer.telemetry.logs import last_words
 from streamer.workers import RunOptions, pipeline_of, start_workers
 
 if TYPE_CHECKING:
     from streamer.assemble import Assembly
     from streamer.telemetry.http import Server, Verdict
 
-RESTART_PAUSE_S = 1.0
-RESTART_PAUSE_MAX_S = 30.0
-STEADY_S = 60.0
 STANDING_S = 30.0
 SLOW_PLAN_S = 5.0
 TELEMETRY_CLOSE_S = 3.0
+SECOND_SIGNAL_WORDS_S = 0.2
 GC_THRESHOLDS = (200_000, 20, 100)
-FINAL = frozenset({ExitCode.DONE, ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.HALTED, ExitCode.FENCED})
-"""Ends that a restart does not mend."""
 
 log = logging.getLogger(__name__)
 
 
-def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
+def run_pipeline(config: Config, name: str, options: RunOptions, stopping: Stopping) -> ExitCode:
     """Run one pipeline in this process until it is done or a signal stops it.
 
     SIGTERM or SIGINT stops gracefully within `stop_deadline_s`; the second one ends the process now: its open
@@ -47,19 +39,20 @@ def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
     """
     within_s = pipeline_of(config, name).stop_deadline_s
     assembly: Assembly | None = None
-    signals = 0
 
-    def on_signal(number: int, _: FrameType | None) -> None:
-        nonlocal signals
-        signals += 1
-        if signals > 1:
-            os._exit(ExitCode.SECOND_SIGNAL)
-        log.info("stopping", extra={"data": {"signal": signal.Signals(number).name, "within_s": within_s}})
+    def act(number: signal.Signals, count: int) -> None:
+        if count > 1 and options.pipelines > 1:
+            return  # a service manager may signal us, too; the supervisor kills us at a second one of its own
+        if count > 1:
+            try:
+                last_words(SECOND_SIGNAL_WORDS_S)
+            finally:
+                os._exit(ExitCode.SECOND_SIGNAL)
+        log.info("stopping", extra={"data": {"signal": number.name, "within_s": within_s}})
         if assembly is not None:
             assembly.driver.stop(within_s)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    stopping.act(act)
     share_one_arena()
     started = start_workers(config, name, options)
     from streamer.outlet import open_outlet  # while the workers load
@@ -69,9 +62,9 @@ def run_pipeline(config: Config, name: str, options: RunOptions) -> ExitCode:
     from streamer.telemetry.stacks import StandingWatch
 
     assembly = assemble(config, name, options, started, outlet)
-    if signals:
+    if stopping.signals:
         assembly.driver.stop(within_s)
-    server = _serve(config, assembly, options.index)
+    server = _serve(config, assembly, name, options.index)
     watch = StandingWatch(partial(standing, assembly))
     watch.start()
     one_core = OneCore()
@@ -95,14 +88,11 @@ def spare_the_collector() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def _serve(config: Config, assembly: Assembly, index: int) -> Server | None:
-    """/metrics, /livez and /readyz. Of several pipelines each has its own port: the configured one and those after."""
+def _serve(config: Config, assembly: Assembly, name: str, index: int) -> Server | None:
+    """/metrics, /livez and /readyz."""
     if not config.telemetry.http:
         return None
     from streamer.telemetry.http import Verdict, start  # imported while the brokers and the workers answer
-
-    host, _, port = config.telemetry.http.rpartition(":")
-    address = f"{host}:{int(port) + index if int(port) else 0}"
 
     def livez() -> Verdict:
         reasons = standing(assembly)
@@ -112,9 +102,30 @@ def _serve(config: Config, assembly: Assembly, index: int) -> Server | None:
         reasons = unready(assembly)
         return Verdict(not reasons, tuple(reasons))
 
-    server = start(address, assembly.metrics.registry, livez, readyz)
+    server = start(http_address(config, index), assembly.metrics.registry, livez, readyz, name)
     log.info("metrics and health are served", extra={"data": {"address": server.address}})
     return server
+
+
+def serve_down(config: Config, name: str, index: int, reason: str) -> Server | None:
+    """In the place of a pipeline that is down for good: not ready, and why. Live, since a restart does not mend it."""
+    if not config.telemetry.http:
+        return None
+    from streamer.telemetry.http import Verdict, start
+    from streamer.telemetry.metrics import Metrics
+
+    address = http_address(config, index)
+    try:
+        return start(address, Metrics(name).registry, lambda: Verdict(True), lambda: Verdict(False, (reason,)), name)
+    except ConfigurationError as error:
+        log.warning("%s", error, extra={"data": {"pipeline": name}})
+        return None
+
+
+def http_address(config: Config, index: int) -> str:
+    """Of several pipelines each has its own port: the configured one and those after; port 0 takes any."""
+    host, _, port = config.telemetry.http.rpartition(":")
+    return f"{host}:{int(port) + index if int(port) else 0}"
 
 
 def unready(assembly: Assembly) -> list[str]:
@@ -144,94 +155,3 @@ def standing(assembly: Assembly) -> list[str]:
     if busy_since is not None and now - busy_since > assembly.watchdog.limit_s:
         reasons.append(f"the sink has been at one plan for {now - busy_since:.0f} s")
     return reasons
-
-
-@dataclass(slots=True)
-class _Child:
-    name: str
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    restart_at: float = 0.0
-    failures: int = 0
-    exit_code: int | None = None
-
-
-@dataclass(slots=True)
-class Supervisor:
-    """Runs each pipeline in a child process, restarts what crashed, and stops all together.
-
-    A child that ends for good (done, halted, fenced, wrong configuration) leaves the others running; the exit code is
-    the highest of all.
-    """
-
-    names: Sequence[str]
-    arguments: Sequence[str]
-    within_s: float
-    _children: list[_Child] = field(default_factory=list)
-    _signals: int = 0
-    _kill_at: float = float("inf")
-
-    def run(self) -> ExitCode:
-        """Run until all children have ended."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        self._children = [_Child(name) for name in self.names]
-        while any(child.exit_code is None for child in self._children):
-            now = time.monotonic()
-            for child in self._children:
-                self._look_after(child, now)
-            time.sleep(0.05)
-        if self._signals > 1:
-            return ExitCode.SECOND_SIGNAL
-        worst = max(child.exit_code or 0 for child in self._children)
-        return ExitCode(worst) if worst in set(ExitCode) else ExitCode.BUG
-
-    def _on_signal(self, number: int, _: FrameType | None) -> None:
-        self._signals += 1
-        if self._signals == 1:
-            self._kill_at = time.monotonic() + self.within_s + 10.0
-        for child in self._children:
-            if child.process is not None:
-                child.process.send_signal(number)
-
-    def _look_after(self, child: _Child, now: float) -> None:
-        if child.exit_code is not None:
-            return
-        if child.process is None:
-            if self._signals:
-                child.exit_code = ExitCode.DONE
-            elif now >= child.restart_at:
-                self._start(child, now)
-            return
-        code = child.process.poll()
-        if code is None:
-            if now > self._kill_at:
-                child.process.kill()
-            return
-        child.process = None
-        if self._signals or code in FINAL:
-            child.exit_code = code if code >= 0 else ExitCode.DRAIN_DEADLINE
-            return
-        child.failures = 1 if now - child.started > STEADY_S else child.failures + 1
-        pause_s = min(RESTART_PAUSE_S * 2 ** (child.failures - 1), RESTART_PAUSE_MAX_S)
-        child.restart_at = now + pause_s
-        log.error(
-            "a pipeline's process ended and is started again",
-            extra={"data": {"pipeline": child.name, "exit_code": code, "pause_s": pause_s}},
-        )
-
-    def _start(self, child: _Child, now: float) -> None:
-        index = list(self.names).index(child.name)
-        command = [
-            *(sys.executable, "-m", "streamer", "run", *self.arguments),
-            *("--pipeline", child.name, "--siblings", str(len(self.names)), "--index", str(index)),
-        ]
-        # A group of its own: a terminal's Ctrl-C reaches us alone, and the child once, through us.
-        child.process = subprocess.Popen(command, preexec_fn=_end_with_parent, process_group=0)
-        child.started = now
-
-
-def _end_with_parent() -> None:
-    """In the child: get SIGTERM when the supervisor's process ends, however it ends (Linux)."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
+import sys
 import time
 from typing import Any
 
 from streamer.inference.model import Input
+
+
+class Chatty:
+    """Tells standard error and the log of each text, each time in other words."""
+
+    version = "chatty-1"
+    files: tuple[str, ...] = ()
+    probe = "0 probe"
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        """There is nothing to choose."""
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """See the class."""
+        for one in inputs:
+            words = "of " * (hash(one.text) % 40)
+            os.write(2, f"raw {words}{'x' * 100}\n".encode())
+            print(f"printed {words}", file=sys.stderr)
+            logging.getLogger("streamer.tests").warning("logged %s", words)
+        return [{"n": int(one.text.split()[0])} for one in inputs]
 
 
 class Obedient:

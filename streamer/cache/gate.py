@@ -48,14 +48,14 @@ def client_of(url: str, read_timeout_s: float) -> Redis:
             driver_info=None,  # two round trips less when connecting
         )
         pool = client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)  # options that there are none of show no sooner
+        pool.connection_class(**pool.connection_kwargs)  # raises for an option after ? that there is not
+        return client
     except (ValueError, TypeError, RedisError):
         # The library's message may quote the URL, which may hold a password.
         raise ConfigurationError(
             "cache.url is not a Redis address: write redis://host:port/db, rediss:// for TLS, "
             'unix:///path, or "" for no shared cache, and after "?" no option that its client does not know'
         ) from None
-    return client
 
 
 def address_of(client: Redis) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from streamer import __version__
-from streamer.errors import ExitCode, StreamerError
+from streamer.cli.ending import told
+from streamer.errors import ExitCode
 
 # Each command NAME is the click command called NAME in streamer.cli.NAME, imported when it is asked for: `--help` must
 # be quick, and `run` must not import torch. The line is what `streamer --help` says of it.
@@ -76,11 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = cli.main(args=arguments, prog_name="streamer", standalone_mode=False)
     except click.ClickException as error:
+        from streamer.telemetry.logs import without_logins
+
+        error.message = without_logins(error.message)  # an argument in a wrong place may be a URL
         error.show()
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.SECOND_SIGNAL
-    except StreamerError as error:
-        click.echo(f"streamer: {error}", err=True)
-        return error.exit_code
+    except Exception as error:
+        return told(error)
     return int(code or ExitCode.DONE)

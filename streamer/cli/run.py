@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-import traceback
 
 import click
 
+from streamer.cli.ending import told
 from streamer.cli.options import chosen_pipelines, config_options, loaded
-from streamer.errors import ExitCode, StreamerError
+from streamer.errors import ExitCode
+from streamer.stopping import Stopping
+from streamer.supervisor import Supervisor, end_with
 
 
 @click.command()
@@ -25,6 +25,7 @@ from streamer.errors import ExitCode, StreamerError
 )
 @click.option("--siblings", type=click.IntRange(min=1), default=1, hidden=True)
 @click.option("--index", type=click.IntRange(min=0), default=0, hidden=True)
+@click.option("--supervisor", type=int, default=0, hidden=True)
 @config_options
 def run(
     names: tuple[str, ...],
@@ -32,6 +33,7 @@ def run(
     accept_dead_letters: int,
     siblings: int,
     index: int,
+    supervisor: int,
     config_path: str | None,
     overrides: tuple[str, ...],
     verbose: bool,
@@ -41,28 +43,45 @@ def run(
     Several pipelines run in a process each, which this one looks after. SIGTERM or Ctrl-C stops gracefully within
     stop_deadline_s, the second one at once.
     """
-    from streamer.run import Supervisor, run_pipeline
-    from streamer.telemetry.logs import configure
+    stopping = Stopping()
+    if supervisor:
+        end_with(supervisor)
+    from streamer.run import run_pipeline, serve_down
+    from streamer.telemetry.logs import configure, last_words
     from streamer.workers import RunOptions
 
     config = loaded(config_path, overrides)
     chosen = chosen_pipelines(config, names)
-    configure(config.telemetry.log_format, "debug" if verbose else config.telemetry.log_level)
-    if len(chosen) == 1:
-        options = RunOptions(until_end, accept_dead_letters, siblings, index)
-        try:
-            code = run_pipeline(config, chosen[0], options)
-        except StreamerError as error:
-            click.echo(f"streamer: {error}", err=True)
-            code = error.exit_code
-        except Exception:
-            traceback.print_exc()
-            code = ExitCode.BUG
-        # All is closed and nothing is left to save. Leaving by the interpreter's end would run the clients'
-        # destructors, which may wait for a broker that is gone, and would crash on a thread that still opens one.
-        logging.shutdown()
-        sys.stderr.flush()
-        os._exit(code)
+    level = "debug" if verbose else config.telemetry.log_level
+    configure(config.telemetry.log_format, level, pipelines=chosen, several=siblings > 1 or len(chosen) > 1)
+
+    def work() -> int:
+        if len(chosen) == 1:
+            return run_pipeline(
+                config, chosen[0], RunOptions(until_end, accept_dead_letters, siblings, index), stopping
+            )
+
+        def on_down(place: int, reason: str) -> None:
+            serve_down(config, chosen[place], place, reason)
+
+        within_s = max(config.pipelines[name].stop_deadline_s for name in chosen)
+        again = _arguments(until_end, accept_dead_letters, config_path, overrides, verbose)
+        return Supervisor(chosen, again, within_s, stopping, until_end, on_down).run()
+
+    try:
+        code = work()
+    except Exception as error:
+        code = told(error)
+    # All is closed and nothing is left to save. Leaving by the interpreter's end would run the clients'
+    # destructors, which may wait for a broker that is gone, and would crash on a thread that still opens one.
+    last_words()
+    os._exit(code)
+
+
+def _arguments(
+    until_end: bool, accept_dead_letters: int, config_path: str | None, overrides: tuple[str, ...], verbose: bool
+) -> list[str]:
+    """What a child is told of what we were told."""
     arguments = [f"--set={override}" for override in overrides]
     if config_path:
         arguments.append(f"--config={config_path}")
@@ -72,5 +91,4 @@ def run(
         arguments.append("--until-end")
     if accept_dead_letters:
         arguments.append(f"--accept-dead-letters={accept_dead_letters}")
-    within_s = max(config.pipelines[name].stop_deadline_s for name in chosen)
-    return Supervisor(chosen, arguments, within_s).run()
+    return arguments

@@ -14,6 +14,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Protocol
 
+from streamer import stderr
 from streamer.cores import everywhere
 from streamer.inference.families import TASKS
 from streamer.inference.fork_orders import NOTICE, ORDER, Notice, Order
@@ -245,5 +246,7 @@ def _spawn(
             [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid()), *arguments],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
+            stdout=stderr.descriptor,
+            stderr=stderr.descriptor,
             env=environment,
         )

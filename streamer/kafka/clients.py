@@ -15,7 +15,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from streamer.config_fields import KafkaConfig, PipelineConfig
-from streamer.config_properties import HIDDEN, is_harmless, property_text
+from streamer.config_properties import is_harmless, is_secret, property_text
+from streamer.config_url import HIDDEN
 from streamer.core.members import CLIENT, client_of
 from streamer.cores import everywhere
 from streamer.errors import ConfigurationError
@@ -250,4 +251,6 @@ def _refused(error: KafkaException, properties: Properties) -> ConfigurationErro
     for name, value in properties.items():
         if isinstance(value, str) and not is_harmless(name):
             text = text.replace(f'"{value}"', HIDDEN)
+            if value and is_secret(name):
+                text = text.replace(value, HIDDEN)
     return ConfigurationError(f"kafka.properties: {text}; correct or remove that property")

@@ -113,8 +113,8 @@ class GroupOffsets:
         elif (time_ms := start_time_ms(start)) is None:
             starts |= {each: earliest[each] for each in fresh}
         else:
-            found_at = self._offsets(fresh, OffsetSpec.for_timestamp(time_ms))
-            starts |= {each: found_at[each].offset if found_at[each].offset >= 0 else ends[each] for each in fresh}
+            found_at = self.at_time(fresh, time_ms)
+            starts |= {each: found_at.get(each, ends[each]) for each in fresh}
         heads = self._first({each: at for each, at in starts.items() if at < ends[each]})
         opened = self._opened({each: ends[each] for each in places if ends[each] < highs[each]})
         views = []
@@ -150,6 +150,11 @@ class GroupOffsets:
         """The offset after the last committed record, where open transactions begin; with `open_too` that after the
         last record of all."""
         return {each: found.offset for each, found in self._offsets(partitions, _LATEST, open_too=open_too).items()}
+
+    def at_time(self, partitions: Iterable[TopicPartition], time_ms: int) -> dict[TopicPartition, int]:
+        """The first offset of that time or later; partitions without one are left out."""
+        found = self._offsets(partitions, OffsetSpec.for_timestamp(time_ms))
+        return {each: info.offset for each, info in found.items() if info.offset >= 0}
 
     def newest_ms(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The highest timestamp in each partition, transaction markers' included; empty ones are left out, and all

@@ -1,19 +1,29 @@
-"""Slots: the stable identity of one replica, so that a restart finds its partitions and ends its open transaction."""
+"""Slots: the stable identity of one replica, so that a restart finds its partitions and ends its open transaction.
+
+Who holds a slot on this host is known by locks in one directory of the user's, wherever the environment points: two
+members with different environments must not choose the same.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import socket
-import tempfile
-from collections.abc import Mapping
+import stat
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import Final
 
-from streamer.errors import ExitCode, StreamerError
+from streamer.errors import ConfigurationError, ExitCode, StreamerError
 
-MOST_SLOTS = 1000
+MOST_SLOTS: Final = 1000
+PLACES: Final = ("/tmp", "/dev/shm", "/var/tmp")  # the first that can be written; a read-only container has the second
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SlotTakenError(StreamerError):
@@ -25,53 +35,105 @@ class SlotTakenError(StreamerError):
 class Slot:
     """A held slot; `kill -9` frees it, since the lock is the kernel's."""
 
-    def __init__(self, name: str, lock: IO[str] | None) -> None:
+    def __init__(self, name: str, lock: int) -> None:
         self.name = name
-        self._lock = lock
+        self._lock: int | None = lock
 
     def release(self) -> None:
         """Give the slot back."""
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
 
-def take_slot(group: str, wanted: str = "", environ: Mapping[str, str] = os.environ) -> Slot:
+def take_slot(
+    group: str, wanted: str = "", environ: Mapping[str, str] = os.environ, places: Sequence[str] = PLACES
+) -> Slot:
     """The wanted slot; or a StatefulSet's ordinal name; or `{hostname}-{n}`, n the lowest that nobody here holds.
 
-    Raises SlotTakenError when another process on this host holds the wanted one.
+    Raises SlotTakenError when another process on this host holds the wanted one, ConfigurationError when there is no
+    place for locks that is this user's alone.
     """
     hostname = socket.gethostname()
     if not wanted and "KUBERNETES_SERVICE_HOST" in environ and re.search(r"-\d+$", hostname):
         wanted = hostname
-    directory = _directory(environ)
-    if wanted:
-        lock = _try_lock(directory / f"{group}.{wanted}.lock")
-        if lock is None:
-            raise SlotTakenError(
-                f"slot {wanted} of group {group} is held by another process on this host; stop that one, or give this "
-                "one another slot"
-            )
-        return Slot(wanted, lock)
-    for n in range(MOST_SLOTS):
-        lock = _try_lock(directory / f"{group}.{n}.lock")
-        if lock is not None:
-            return Slot(f"{hostname}-{n}", lock)
+    path = _directory(places)
+    try:
+        directory = os.open(path, _DIRECTORY)
+    except OSError as error:
+        raise _unfit(path, _what(error)) from None
+    try:
+        _judge(path, directory)
+        if wanted:
+            slot = _try_lock(path, directory, group, wanted)
+            if slot is None:
+                raise SlotTakenError(
+                    f"slot {wanted} of group {group} is held by another process on this host; stop that one, or give "
+                    "this one another slot"
+                )
+            return slot
+        for n in range(MOST_SLOTS):
+            slot = _try_lock(path, directory, group, f"{hostname}-{n}")
+            if slot is not None:
+                return slot
+    finally:
+        os.close(directory)
     raise SlotTakenError(f"{MOST_SLOTS} processes of group {group} run on this host already; set slot by hand")
 
 
-def _directory(environ: Mapping[str, str]) -> Path:
-    base = environ.get("XDG_RUNTIME_DIR") or os.path.join(tempfile.gettempdir(), f"streamer-{os.getuid()}")
-    directory = Path(base) / "streamer-slots"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return directory
+def _directory(places: Sequence[str]) -> str:
+    """The user's directory for locks, made if it is not there."""
+    for place in places:
+        path = os.path.join(place, f"streamer-slots-{os.geteuid()}")
+        if os.path.lexists(path):
+            return path
+        with suppress(OSError):
+            Path(path).mkdir(mode=0o700)
+            return path
+        if os.path.lexists(path):  # another process was first
+            return path
+    raise ConfigurationError(
+        f"no place for the lock of this replica's slot: none of {', '.join(places)} can be written; give this process "
+        "one of them, e.g. as an empty volume"
+    )
 
 
-def _try_lock(path: Path) -> IO[str] | None:
-    lock = path.open("a")
+def _judge(path: str, directory: int) -> None:
+    """Raise ConfigurationError unless the directory is this user's alone: who else may write there takes our slots."""
+    status = os.fstat(directory)
+    if status.st_uid != os.geteuid():
+        raise _unfit(path, f"it belongs to another user ({status.st_uid})")
+    if status.st_mode & 0o077:
+        raise _unfit(path, f"its mode is {stat.S_IMODE(status.st_mode):04o}", f"run `chmod 700 {path}`")
+
+
+def _try_lock(path: str, directory: int, group: str, slot: str) -> Slot | None:
+    """The slot, or None while another process holds it. Its file is named by a digest: groups may be called anything,
+    and `a` with slot `b.c` is not `a.b` with slot `c`."""
+    digest = hashlib.sha256(f"{group}\0{slot}".encode(errors="surrogateescape")).hexdigest()[:32]
+    name = f"{re.sub(r'[^A-Za-z0-9_-]', '_', f'{group}.{slot}')[:100]}.{digest}.lock"
+    try:
+        lock = os.open(name, _LOCK, 0o600, dir_fd=directory)
+    except OSError as error:
+        raise _unfit(f"{path}/{name}", _what(error)) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
+    except BlockingIOError:
+        os.close(lock)
         return None
-    return lock
+    except OSError as error:
+        os.close(lock)
+        raise _unfit(f"{path}/{name}", _what(error)) from None
+    return Slot(slot, lock)
+
+
+def _what(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def _unfit(path: str, what: str, fix: str = "") -> ConfigurationError:
+    fix = (
+        fix
+        or f"look at what is there, then remove it: `streamer` makes it anew, with mode 0700, for user {os.geteuid()}"
+    )
+    return ConfigurationError(f"{path} can't keep the lock of this replica's slot: {what}; {fix}")

@@ -53,12 +53,17 @@ class Server:
         self._server.server_close()
 
 
-def start(address: str, registry: CollectorRegistry, livez: Check, readyz: Check) -> Server:
-    """Serve on `address` (host:port; port 0 takes any). Raises ConfigurationError when it can't be bound."""
+def start(address: str, registry: CollectorRegistry, livez: Check, readyz: Check, pipeline: str = "") -> Server:
+    """Serve on `address` (host:port; port 0 takes any) what there is to say of `pipeline`. Raises ConfigurationError
+    when it can't be bound."""
     host, _, port = address.rpartition(":")
 
     class Handler(_Handler):
-        pages = {"/metrics": _metrics(registry), "/livez": _health(livez), "/readyz": _health(readyz)}
+        pages = {
+            "/metrics": _metrics(registry),
+            "/livez": _health(pipeline, livez),
+            "/readyz": _health(pipeline, readyz),
+        }
 
     try:
         return Server(_HttpServer((host.strip("[]"), int(port)), Handler))
@@ -84,11 +89,11 @@ def _metrics(registry: CollectorRegistry) -> Callable[[str], _Page]:
     return page
 
 
-def _health(check: Check) -> Callable[[str], _Page]:
+def _health(pipeline: str, check: Check) -> Callable[[str], _Page]:
     def page(_accept: str) -> _Page:
         verdict = check()
         status = HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE
-        return _json(status, {"ok": verdict.ok, "reasons": verdict.reasons})
+        return _json(status, {"ok": verdict.ok, "pipeline": pipeline, "reasons": verdict.reasons})
 
     return page
 

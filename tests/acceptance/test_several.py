@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
-from tests.acceptance.harness import Lab, check, event, wait_for
+from streamer.local.ports import LOOPBACK, free_ports
+from tests.acceptance.harness import Lab, alive, check, children, event, wait_for
 from tests.conftest import Kafka
 
 
@@ -38,16 +43,71 @@ def test_one_of_several_halts(lab: Lab, kafka: Kafka) -> None:
         assert other.committed() == 0
 
 
-def test_ctrl_c_stops_several_gracefully(lab: Lab, kafka: Kafka) -> None:
-    """Ctrl-C on a terminal, which signals the whole process group, counts as one signal: exit 0, nothing repeated."""
+@pytest.mark.case(82)
+def test_one_of_several_is_down_for_good(lab: Lab, kafka: Kafka) -> None:
+    """A pipeline that no restart mends is named in the log and in the `/readyz` that was its own, while the other one
+    answers; one that a signal kills is reported as such and started again. The exit code tells of the first."""
+    ports = free_ports(2, adjacent=True)
+    lab.telemetry["http"] = f"{LOOPBACK}:{ports[0]}"
+    with _second_lab(lab, kafka) as other:
+        config = lab.write_config({"p": lab.pipeline(), "q": other.pipeline(output=f"{other.name}.none")})
+        run = lab.start(config)
+        reader = lab.reader()
+        wait_for(lambda: "pipeline q is down for good with exit code 3" in run.log, "its end", run=run)
+        told = json.loads(wait_for(lambda: _not_ready(ports[1]), "its /readyz", run=run))
+        assert told["pipeline"] == "q" and "exit code 3" in told["reasons"][0]
+        wait_for(lambda: reader.count >= len(lab.given), "all outcomes of the other", run=run)
+        (child,) = [pid for pid in children(run.pid) if alive(pid)]
+        os.kill(child, signal.SIGKILL)
+        wait_for(lambda: "of pipeline p ended of SIGKILL" in run.log, "the killed one's end", run=run)
+        wait_for(lambda: set(children(run.pid)) - {child}, "its successor", run=run)
+        assert run.stop() == 3, run.log
+        lines = [json.loads(line) for line in run.log.splitlines() if line.startswith("{")]
+        assert all(line["pipeline"] for line in lines)
+        (ended,) = [line for line in lines if "ended of SIGKILL" in line["message"]]
+        assert (ended["pipeline"], ended["exit_code"], ended["signal"]) == ("p", 137, "SIGKILL")
+
+
+def _not_ready(port: int) -> str:
+    try:
+        with urlopen(f"http://{LOOPBACK}:{port}/readyz", timeout=5):
+            return ""
+    except HTTPError as error:
+        return error.read().decode()
+    except OSError:
+        return ""
+
+
+@pytest.mark.case(77)
+@pytest.mark.parametrize("who", ["a terminal", "a service manager"])
+def test_a_signal_to_all_stops_several_gracefully(lab: Lab, kafka: Kafka, who: str) -> None:
+    """Ctrl-C on a terminal, which signals the whole process group, and systemd, which signals every process of a
+    service, count as one signal: exit 0, nothing repeated."""
     with _second_lab(lab, kafka) as other:
         slow: dict[str, Any] = {"options": {"text_us": 500}, "guarantee": "at_least_once"}
         config = lab.write_config({"p": lab.pipeline(**slow), "q": other.pipeline(**slow)})
         readers = lab.reader(), other.reader()
         run = lab.start(config)
         wait_for(lambda: min(reader.count for reader in readers) >= 100, "outcomes of both", run=run)
-        run.signal_group(signal.SIGINT)
+        if who == "a terminal":
+            run.signal_group(signal.SIGINT)
+        else:
+            for pid in (run.pid, *children(run.pid)):
+                os.kill(pid, signal.SIGTERM)
         assert run.wait() == 0, run.log
+
+
+@pytest.mark.case(82)
+def test_no_pipeline_outlives_its_supervisor(lab: Lab, kafka: Kafka) -> None:
+    """A supervisor that is killed takes its children with it, in order: what they had they settle."""
+    with _second_lab(lab, kafka) as other:
+        pipelines = {"p": lab.pipeline("builtin:null"), "q": other.pipeline("builtin:null")}
+        run = lab.start(lab.write_config(pipelines))
+        wait_for(lambda: run.log.count('"message":"assigned"') >= 2, "both", run=run)
+        pids = children(run.pid)
+        run.kill()
+        wait_for(lambda: not any(map(alive, pids)), "their ends")
+        assert len(pids) == 2 and run.log.count('"message":"stopping"') == 2, run.log
 
 
 @pytest.mark.case(20)

@@ -123,7 +123,7 @@ def test_metrics_and_health_over_http(lab: Lab) -> None:
         )
 
     wait_for(counted, "the counts", 10)
-    assert json.loads(get(address, "/livez")) == {"ok": True, "reasons": []}
+    assert json.loads(get(address, "/livez")) == {"ok": True, "pipeline": "p", "reasons": []}
     assert json.loads(get(address, "/readyz"))["ok"]
     assert run.stop() == 0, run.log
 

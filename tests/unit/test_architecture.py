@@ -16,16 +16,16 @@ PACKAGE = ROOT / "streamer"
 LAYERS: list[set[str]] = [
     {"cli", "__main__"},
     {"console"},
-    {"bench", "demo", "run", "infer", "ops", "simulation"},
+    {"bench", "demo", "run", "supervisor", "infer", "ops", "simulation"},
     {"assemble"},
     {"observe", "outlet"},
     {"workers"},
     {"driver", "testing"},
     {"kafka", "inference", "cache", "telemetry", "local", "files"},
     {"ports"},
-    {"config", "config_fields", "config_checks", "config_layers", "config_properties"},
+    {"config", "config_fields", "config_checks", "config_layers", "config_properties", "config_url"},
     {"core"},
-    {"errors", "cores", "heap", "extras"},
+    {"errors", "cores", "heap", "extras", "stopping", "stderr"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Parts of these rows may import one another.

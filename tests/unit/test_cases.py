@@ -70,6 +70,13 @@ CASES = {
     89: "a million closed dead letters, and a copy of their state that is damaged",
     90: "a console behind a proxy, in many tabs, and over many pipelines",
     91: "a replay whose records fail again",
+    77: "a signal to stop before anything is ready",
+    78: "a log that nobody reads",
+    79: "one cause that fills the log",
+    80: "a place of slots that is another's, a link, or not there; groups that are no file names",
+    81: "secrets with the signs at which URLs are split",
+    82: "of several pipelines one that is down for good, or killed",
+    83: "a start without a file, a port or a right",
 }
 
 PROMISES = {

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from streamer.cli.config import toml_lines
-from streamer.config import CacheConfig, Config, KafkaConfig, PipelineConfig, redacted, redacted_url
+from streamer.config import CacheConfig, Config, KafkaConfig, PipelineConfig, load, redacted, redacted_url
 from streamer.config_fields import Property
+from streamer.errors import ConfigurationError
+from streamer.kafka.clients import check_properties
 
 
 def test_only_properties_known_to_be_harmless_are_shown() -> None:
@@ -37,8 +41,21 @@ def test_only_properties_known_to_be_harmless_are_shown() -> None:
         ("unix:///run/redis.sock?password=s3cret", "unix:///run/redis.sock?(hidden)"),
         ("s3cret", "(hidden)"),
         ("", ""),
+        ("redis://:s3cr/et@cache:6379/0", "redis://:(hidden)@cache:6379/0"),
+        ("redis://:/s3cret@cache", "redis://:(hidden)@cache"),
+        ("redis://u:s3cr#et@cache:6379/0", "redis://u:(hidden)@cache:6379/0"),
+        ("redis://u:s3cr?et@cache:6379/0", "redis://u:(hidden)@cache:6379/0"),
+        ("redis://u:s3cr@et@cache:6379/0", "redis://u:(hidden)@cache:6379/0"),
+        ("redis://u:s3cr%2Fet@cache:6379/0", "redis://u:(hidden)@cache:6379/0"),
+        ("redis://u:[s3cret@cache:6379/0", "redis://u:(hidden)@cache:6379/0"),
+        ("redis://u:s3cret@cache:port", "redis://u:(hidden)@cache:port"),
+        ("redis://s3cret@cache", "redis://(hidden)@cache"),
+        ("redis://s3/cr:et@cache", "redis://:(hidden)@cache"),
+        ("rediss://u:a:b/c#d?e@f%g@cache/0?password=s3cret#s3cret", "rediss://u:(hidden)@cache/0?(hidden)"),
+        ("unix://u:s3/cret@/run/redis.sock?db=1", "unix://u:(hidden)@/run/redis.sock?(hidden)"),
     ],
 )
+@pytest.mark.case(81)
 def test_a_url_loses_its_password(url: str, shown: str) -> None:
     """Passwords stand before @ or in the query."""
     assert redacted_url(url) == shown
@@ -64,3 +81,92 @@ def test_what_is_shown_is_toml() -> None:
     pipeline = PipelineConfig(task="t", model="m", input=["a"], output="b", options=options)
     shown = redacted(Config(pipelines={"p": pipeline}, kafka=KafkaConfig(properties={"client.id": "x"})))
     assert tomllib.loads("\n".join(toml_lines(shown))) == shown
+
+
+@pytest.mark.case(81)
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://cache:s3cret", "port"),
+        ("redis://cache:99999", "port"),
+        ("redis://cache:0", "port"),
+        ("redis://:s3cr/et@cache:6379/0", "port"),
+        ("redis://:1234/s3cret@cache:6379/0", "password"),
+        ("redis://s3cret#x@cache", "password"),
+        ("redis://s3cret?x@cache", "password"),
+        ("redis://[s3cret@cache", "host"),
+        ("redis://:s3cret@", "host is missing"),
+        ("redis://", "host is missing"),
+        ("redis:///0", "host is missing"),
+        ("redis://cache/s3cret", "database"),
+        ("redis://:s3cret @cache", "space"),
+        ("http://u:s3cret@cache", "redis://HOST"),
+        ("s3cret", "redis://HOST"),
+        ("unix://", "path"),
+    ],
+)
+def test_a_wrong_url_is_a_sentence(url: str, why: str) -> None:
+    """It names the field and the fix, and nothing of the URL."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(None, {}, [f"cache.url={url}"])
+    told = str(caught.value)
+    assert "--set cache.url: " in told and why in told
+    assert "s3cret" not in told and "1234" not in told
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://cache",
+        "redis://cache:6379/0",
+        "rediss://u:p%2F%23%3F%40%25@cache:6379/15?socket_timeout=1",
+        "redis://[::1]:6379",
+        "redis://:p@ss@cache",
+        "unix:///run/redis.sock?db=1",
+        "unix://u:p@/run/redis.sock",
+    ],
+)
+def test_a_url_that_is_one(url: str) -> None:
+    """What the client takes is taken."""
+    assert load(None, {}, [f"cache.url={url}"]).cache.url == url
+
+
+@pytest.mark.case(81)
+def test_no_message_quotes_a_secret(tmp_path: Path) -> None:
+    """Of what is written in a wrong place, in a wrong form, or from the environment."""
+    file = tmp_path / "url"
+    file.write_text("redis://:s3cr/et@cache\n")
+    attempts: list[tuple[dict[str, str], list[str]]] = [
+        ({"STREAMER_CACHE__URL": "redis://:s3cr/et@cache"}, []),
+        ({"STREAMER_CACHE__URL_FILE": "redis://:s3cr/et@cache"}, []),
+        ({"STREAMER_CACHE__URL_FILE": str(file)}, []),
+        ({"STREAMER_KAFKA__PROPERTIES__SASL_PASSWORD_FILE": "s3cr/et"}, []),
+        ({}, ["cache.url:redis://:s3cr/et@cache"]),
+        ({}, ["kafka.properties.sasl.password_file=s3cr/et"]),
+        ({}, ["cache.url_file=s3cr/et\0"]),
+    ]
+    for environ, overrides in attempts:
+        with pytest.raises(ConfigurationError) as caught:
+            load(None, environ, overrides)
+        assert "s3cr" not in str(caught.value), str(caught.value)
+        assert ";" in str(caught.value), "no fix"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sasl.password", "ssl.key.password", "ssl.key.pem", "sasl.jaas.config", "sasl.oauthbearer.config",
+     "sasl.oauthbearer.client.secret", "ssl.keystore.password"],
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["file", "environment", "flag"])
+def test_secrets_of_the_client_are_hidden_however_they_came(tmp_path: Path, name: str, how: str) -> None:
+    """And what librdkafka says of them is free of them."""
+    file = tmp_path / "streamer.toml"
+    file.write_text(f'[kafka.properties]\n"{name}" = "s3cr/et"\n' if how == "file" else "")
+    environ = {f"STREAMER_KAFKA__PROPERTIES__{name.upper().replace('.', '_')}": "s3cr/et"} if how != "file" else {}
+    config = load(file, environ if how == "environment" else {}, [f"kafka.properties.{name}=s3cr/et"] * (how == "flag"))
+    assert config.kafka.properties == {name: "s3cr/et"}
+    assert "s3cr" not in json.dumps(redacted(config))
+    try:
+        check_properties(config.kafka)
+    except ConfigurationError as error:
+        assert "s3cr" not in str(error)

@@ -31,7 +31,7 @@ def state() -> State:
 def server(state: State) -> Iterator[Server]:
     metrics = Metrics("sentiment")
     metrics.workers_ready(2)
-    server = start("127.0.0.1:0", metrics.registry, lambda: state.live, lambda: state.ready)
+    server = start("127.0.0.1:0", metrics.registry, lambda: state.live, lambda: state.ready, "sentiment")
     yield server
     server.close()
 
@@ -58,7 +58,7 @@ def test_metrics_are_served_in_prometheus_form(server: Server) -> None:
 def test_all_well_is_200(server: Server, path: str) -> None:
     """A good verdict is 200, with a query or without."""
     status, headers, body = ask(server, path)
-    assert (status, json.loads(body)) == (200, {"ok": True, "reasons": []})
+    assert (status, json.loads(body)) == (200, {"ok": True, "pipeline": "sentiment", "reasons": []})
     assert headers["content-type"] == "application/json"
 
 
@@ -67,7 +67,11 @@ def test_what_is_wrong_is_503_with_its_reasons(server: Server, state: State) -> 
     state.ready = Verdict(False, ("no partition is assigned", "Redis is away"))
     status, _, body = ask(server, "/readyz")
     assert status == 503
-    assert json.loads(body) == {"ok": False, "reasons": ["no partition is assigned", "Redis is away"]}
+    assert json.loads(body) == {
+        "ok": False,
+        "pipeline": "sentiment",
+        "reasons": ["no partition is assigned", "Redis is away"],
+    }
     assert ask(server, "/livez")[0] == 200
     state.live = Verdict(False, ("the source has not polled for 31 s",))
     assert ask(server, "/livez")[0] == 503

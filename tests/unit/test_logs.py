@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streamer.errors import ConfigurationError
-from streamer.telemetry.logs import FIELDS, LogFormat, configure
+from streamer.telemetry.logs import FIELDS, LogFormat, configure, last_words
 
 log = logging.getLogger("streamer.test")
 
@@ -80,6 +80,7 @@ def test_no_allowed_field_is_a_secret() -> None:
     "message",
     [
         "can't reach redis://user:canary@host:6379/0",
+        "can't reach redis://:ca/canary@x#canary@host:6379/0",
         "sasl.password=canary",
         'config {"sasl.password": "canary", "a": 1}',
         "ssl.key.password = 'canary'",
@@ -184,3 +185,29 @@ def test_a_log_call_with_wrong_arguments_is_still_a_line() -> None:
     stream = lines()
     logging.getLogger("redis").error("%d of %s", "one")
     assert only(stream)["message"] == "%d of %s"
+
+
+def test_each_line_names_its_pipeline() -> None:
+    """A JSON line always, one for people where several write to one terminal; what a call says itself holds."""
+    stream = io.StringIO()
+    configure("json", "info", stream, pipelines=["a", "b"])
+    log.info("m")
+    log.info("n", extra={"data": {"pipeline": "a"}})
+    assert [json.loads(line)["pipeline"] for line in stream.getvalue().splitlines()] == ["a,b", "a"]
+    for several in (True, False):
+        stream = io.StringIO()
+        configure("console", "info", stream, pipelines=["a"], several=several)
+        log.info("m")
+        assert stream.getvalue().endswith("m pipeline=a\n" if several else "m\n")
+
+
+@pytest.mark.case(79)
+def test_how_many_lines_were_left_out_is_a_fact() -> None:
+    """A loop's lines are one, and the end of the process says how many more there were."""
+    stream = lines()
+    for number in range(50):
+        log.warning("attempt %d failed", number, extra={"data": {"topic": "t"}})
+    log.warning("attempt %d failed", 1, extra={"data": {"topic": "other"}})
+    last_words()
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["topic"], line.get("left_out", 0)) for line in told] == [("t", 0), ("other", 0), ("t", 48)]

@@ -19,8 +19,7 @@ from streamer.core.record import Headers, Record, TopicPartition
 from streamer.core.record_headers import headers_of
 from streamer.errors import UsageError
 from streamer.ops.dlq.find import read_closed
-from streamer.ops.dlq.ports import Log
-from streamer.ops.lag import Offsets
+from streamer.ops.dlq.ports import Log, Offsets
 
 EXAMPLES: Final = 5
 _SKEW_MS: Final = 60_000  # how far the clocks of hosts may differ

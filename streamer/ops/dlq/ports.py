@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from streamer.core.output import Output
-from streamer.core.record import Record
+from streamer.core.record import Record, TopicPartition
 
 
 class Scan(Protocol):
@@ -55,6 +55,22 @@ class Log(Protocol):
 
     def describe(self, topics: Sequence[str]) -> Mapping[str, Target | None]:
         """Each topic, None where it does not exist."""
+        ...
+
+
+class Offsets(Protocol):
+    """What the cluster knows of topics and of groups' offsets."""
+
+    def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
+        """All partitions of these topics. Raises ConfigurationError for a missing one."""
+        ...
+
+    def committed(self, group: str, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The offsets that the group has settled."""
+        ...
+
+    def at_time(self, partitions: Iterable[TopicPartition], time_ms: int) -> Mapping[TopicPartition, int]:
+        """The first offset of that time or later; partitions without one are left out."""
         ...
 
 

@@ -1,0 +1,63 @@
+"""What an exception that ends a command says to its user, and the exit code that it comes to."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from typing import Final
+
+import click
+
+from streamer.errors import ExitCode, StreamerError
+
+_FIXES: Final = {
+    errno.EACCES: "give this user the right to it",
+    errno.EPERM: "give this user the right to it",
+    errno.ENOENT: "make it, or name another",
+    errno.ENOTDIR: "make it, or name another",
+    errno.EISDIR: "name a file",
+    errno.EROFS: "name a place that can be written",
+    errno.ELOOP: "name it without symbolic links",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.EADDRINUSE: "choose another port",
+    errno.EADDRNOTAVAIL: "choose an address of this host",
+}
+"""Of mistakes that a restart repeats."""
+_REMEDIES: Final = {
+    errno.ENOSPC: "free space on that disk",
+    errno.EDQUOT: "free space on that disk, or raise the quota",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close files: the whole host has too many open",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u, or pids.max of the container), or free memory",
+    errno.ENOMEM: "free memory, or raise the limit",
+}
+"""Of what is short at the moment."""
+
+log = logging.getLogger("streamer.cli")
+
+
+def told(error: Exception) -> int:
+    """Say on standard error why the command ends; returns its exit code. What nobody foresaw is a bug of ours, and goes
+    to the log with its places."""
+    if isinstance(error, StreamerError):
+        return _say(str(error), error.exit_code)
+    if isinstance(error, OSError):
+        what = ": ".join(str(part) for part in (error.filename, error.strerror or type(error).__name__) if part)
+        fix = _FIXES.get(error.errno or 0) or _REMEDIES.get(error.errno or 0)
+        log.debug("the places of this error", exc_info=error)
+        code = ExitCode.CONFIGURATION if error.errno in _FIXES else ExitCode.DEPENDENCY
+        return _say(f"{what}; {fix}" if fix else what, code)
+    if isinstance(error, ImportError) and os.strerror(errno.EMFILE) in str(error):  # of a library that is a program
+        return _say(f"{os.strerror(errno.EMFILE)}; {_REMEDIES[errno.EMFILE]}", ExitCode.DEPENDENCY)
+    if isinstance(error, MemoryError):
+        return _say(f"no memory is left; {_REMEDIES[errno.ENOMEM]}", ExitCode.DEPENDENCY)
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return _say(f"{error}; {_REMEDIES[errno.EAGAIN]}", ExitCode.DEPENDENCY)
+    log.critical("a bug in streamer ended it: please report it with what stands here", exc_info=error)
+    return ExitCode.BUG
+
+
+def _say(text: str, code: ExitCode) -> int:
+    click.echo(f"streamer: {text}", err=True)
+    return code

@@ -1,0 +1,203 @@
+"""`streamer run` of several pipelines: a child process for each, looked after by this one."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from streamer.errors import ExitCode
+from streamer.stopping import Stopping
+
+RESTART_PAUSE_S: Final = 1.0
+RESTART_PAUSE_MAX_S: Final = 30.0
+STEADY_S: Final = 60.0
+SAY_EVERY_S: Final = 60.0
+KILL_SLACK_S: Final = 10.0
+MOST_FAILURES_UNTIL_END: Final = 5
+"""In a row, before a child of `--until-end` is given up: whoever waits for the end wants to hear of it."""
+
+FINAL: Final = frozenset({ExitCode.DONE, ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.HALTED, ExitCode.FENCED})
+"""Ends that a restart does not mend."""
+
+_WHY: Final = {
+    ExitCode.DONE: "it was asked to stop",
+    ExitCode.USAGE: "its command line was refused",
+    ExitCode.CONFIGURATION: "its configuration, its model or its rights are wrong",
+    ExitCode.HALTED: "it halted, since the model failed or failures were too many",
+    ExitCode.FENCED: "another process has its slot",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    restart_at: float = 0.0
+    failures: int = 0
+    told: bool = False
+    """Whether it was asked to stop."""
+    killed: bool = False
+    exit_code: int | None = None
+    say_at: float = float("inf")
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs each pipeline in a child process, restarts what crashed, and stops all together.
+
+    A child that ends for good (done, halted, fenced, wrong configuration) leaves the others running, which is said
+    again every minute; `on_down` is told its place among `names` and the sentence. The exit code is the highest of all.
+    """
+
+    names: Sequence[str]
+    arguments: Sequence[str]
+    within_s: float
+    stopping: Stopping
+    until_end: bool = False
+    on_down: Callable[[int, str], None] = lambda *_: None
+    _children: list[_Child] = field(default_factory=list)
+    _kill_at: float = float("inf")
+
+    def run(self) -> int:
+        """Run until all children have ended."""
+        self._children = [_Child(name) for name in self.names]
+        # Signals are only counted where they interrupt: a child that is being started could not be sent one.
+        self.stopping.act(lambda *_: None)
+        while any(child.exit_code is None for child in self._children):
+            now = time.monotonic()
+            if self.stopping.signals and self._kill_at == float("inf"):
+                self._kill_at = now + self.within_s + KILL_SLACK_S
+                log.info("stopping", extra={"data": {"within_s": self.within_s}})
+            for child in self._children:
+                self._look_after(child, now)
+            time.sleep(0.05)
+        if self.stopping.signals > 1:
+            return ExitCode.SECOND_SIGNAL
+        return max(child.exit_code or 0 for child in self._children)
+
+    def _look_after(self, child: _Child, now: float) -> None:
+        if child.exit_code is not None:
+            if now >= child.say_at and not self.stopping.signals:
+                self._say_down(child, now)
+            return
+        if child.process is None:
+            if self.stopping.signals:
+                child.exit_code = ExitCode.DONE
+            elif now >= child.restart_at:
+                self._start(child, now)
+            return
+        code = child.process.poll()
+        if code is not None:
+            child.process = None
+            self._ended(child, code, now)
+        elif self.stopping.signals and not child.told:
+            child.told = True
+            child.process.send_signal(signal.SIGTERM)
+        elif (self.stopping.signals > 1 or now > self._kill_at) and not child.killed:
+            child.killed = True
+            child.process.kill()
+
+    def _ended(self, child: _Child, code: int, now: float) -> None:
+        status = code if code >= 0 else 128 - code  # as a shell has it
+        data = {"pipeline": child.name, "exit_code": status}
+        if code < 0:
+            data["signal"] = _name_of(-code)
+        if self.stopping.signals:
+            child.exit_code = self._stopped(child, status, data)
+            return
+        child.failures = 1 if now - child.started > STEADY_S else child.failures + 1
+        if code in FINAL or (self.until_end and child.failures >= MOST_FAILURES_UNTIL_END):
+            child.exit_code = status
+            if code != ExitCode.DONE or not self.until_end:
+                self._say_down(child, now)
+                self.on_down(self._children.index(child), self._down(child))
+            return
+        pause_s = _pause(child, now)
+        how = f"of {data['signal']}" if code < 0 else f"with exit code {status}"
+        log.error(
+            f"the process of pipeline {child.name} ended {how} and is started again",
+            extra={"data": {**data, "pause_s": pause_s}},
+        )
+
+    def _stopped(self, child: _Child, status: int, data: dict[str, object]) -> int:
+        """The exit code of a child that was asked to stop."""
+        if self.stopping.signals > 1:
+            return ExitCode.SECOND_SIGNAL
+        if child.killed:
+            log.error("a pipeline did not stop in time and was killed", extra={"data": data})
+            return ExitCode.DRAIN_DEADLINE
+        if status == 128 + signal.SIGTERM:  # it came before the child had touched anything
+            return ExitCode.DONE
+        if status > 128:
+            log.error("a pipeline's process died while it stopped", extra={"data": data})
+        return status
+
+    def _say_down(self, child: _Child, now: float) -> None:
+        child.say_at = now + SAY_EVERY_S
+        others = any(other.exit_code is None for other in self._children)
+        how = "; the others go on" if others else ""
+        log.error(
+            "%s%s", self._down(child), how, extra={"data": {"pipeline": child.name, "exit_code": child.exit_code}}
+        )
+
+    def _down(self, child: _Child) -> str:
+        code = child.exit_code or 0
+        why = _WHY.get(ExitCode(code), "") if code in set(ExitCode) else ""
+        why = why or f"it ended {child.failures} times in a row"
+        return (
+            f"pipeline {child.name} is down for good with exit code {code}: {why}. Its own last lines say more; "
+            "correct that, then start `streamer run` again"
+        )
+
+    def _start(self, child: _Child, now: float) -> None:
+        index = list(self.names).index(child.name)
+        command = [
+            *(sys.executable, "-m", "streamer", "run", *self.arguments, "--pipeline", child.name),
+            *("--siblings", str(len(self.names)), "--index", str(index), "--supervisor", str(os.getpid())),
+        ]
+        # A group of its own: a terminal's Ctrl-C reaches us alone, and the child once, through us.
+        child.started, child.told = now, False
+        try:
+            child.process = subprocess.Popen(command, process_group=0)
+        except OSError as error:
+            child.failures += 1
+            what = f"the process of pipeline {child.name} can't be started and is tried again: {error.strerror}"
+            log.error(
+                "%s; raise the limits of processes and open files, or free memory",
+                what,
+                extra={"data": {"pipeline": child.name, "pause_s": _pause(child, now)}},
+            )
+
+
+def _pause(child: _Child, now: float) -> float:
+    """Seconds until it is started again, longer each time that it fails in a row."""
+    pause_s: float = min(RESTART_PAUSE_S * 2.0 ** min(child.failures - 1, 10), RESTART_PAUSE_MAX_S)
+    child.restart_at = now + pause_s
+    return pause_s
+
+
+def end_with(supervisor: int) -> None:
+    """In a child: get SIGTERM when the supervisor's process ends, however it ends (Linux)."""
+    pr_set_pdeathsig = 1
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    if os.getppid() != supervisor:  # it has ended already
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
