@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from streamer import __version__
 from streamer.cache.events import CacheEvent
@@ -29,13 +30,15 @@ from streamer.core.pipeline.protocol import (
 )
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.core.report import Report
-from streamer.core.standing import Standing, Standings
+from streamer.core.standing import Reason, Standing, Standings
+from streamer.core.unanswered import Ahead, Unanswered
 from streamer.errors import DataFailure, ExitCode
 from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, SpanExporter
 
 GAUGES_EVERY_S = 1.0
 SINK_STANDING_S = 90.0
+SLOW_PLAN_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +127,8 @@ class Follow:
 @dataclass(slots=True)
 class Meter:
     """Turns facts into metrics. `reports` holds each plan's report from its encoding to its end; `highs` and `starts`
-    are the partitions' ends as the client last heard of them, and where we began to read."""
+    are the partitions' ends as the client last heard of them, and where we began to read; `stood_s` says for how long
+    partitions have stood: their first record, which may not have been taken at all, is no younger."""
 
     metrics: Metrics
     slot: str
@@ -133,6 +137,7 @@ class Meter:
     starts: Callable[[], dict[TopicPartition, int]]
     cache_available: Callable[[], bool] | None = None
     follows: tuple[Follow, ...] = ()
+    stood_s: Callable[[float], Mapping[TopicPartition, float]] = lambda _: {}
     _settled_offsets: dict[TopicPartition, int] = field(default_factory=dict)
     _lookups: dict[str, int] = field(default_factory=dict)
     _capped: int = 0
@@ -206,7 +211,7 @@ class Meter:
     def _lag(self, pipeline: Pipeline, now: float) -> None:
         """Behind by records: the end that the client last heard of; by time: the oldest record in flight."""
         now_ms = time.time() * 1000
-        highs, starts = self.highs(), self.starts()
+        highs, starts, stood_s = self.highs(), self.starts(), self.stood_s(now)
         waiting, oldest_s = 0, 0.0
         for key, partition in pipeline.ledger.partitions.items():
             settled = self._settled_offsets.get(key, starts.get(key, -1))
@@ -218,6 +223,7 @@ class Meter:
                 kind, timestamp_ms = first.timestamp()
                 seconds = max(now_ms - timestamp_ms, 0.0) / 1000 if kind else 0.0
             behind = max(highs[key] - settled, 0) if settled >= 0 and key in highs else 0
+            seconds = max(seconds, stood_s.get(key, 0.0))
             self.metrics.lag(*key, behind, seconds)
             waiting, oldest_s = waiting + behind, max(oldest_s, seconds)
         self.metrics.drain(self._drain.look(now, waiting, self._records, oldest_s))
@@ -250,32 +256,65 @@ class Watchdog:
             self.give_up(SinkFailed(ExitCode.DEPENDENCY, message))
 
 
+class Gauge(Protocol):
+    """Where it is shown how many partitions stand."""
+
+    def stuck(self, partitions: Mapping[Reason, int]) -> None: ...
+
+
 @dataclass(slots=True)
 class Signals:
     """Says what stands, and why: to the metrics, to the log, and to whoever asks for `standings`. `origins` are all
-    those who may know of a partition that stands; each names all that it knows of."""
+    those who may know of a partition that stands; each names all that it knows of. What none of them names and gets no
+    answer all the same, the general rule names; `ahead` is what the source knows for it of the partitions that are
+    ours."""
 
-    metrics: Metrics
+    metrics: Gauge
     origins: tuple[Callable[[], Iterable[Standing]], ...]
+    ahead: Callable[[], Mapping[TopicPartition, Ahead]]
     standings: Standings = field(default_factory=Standings)
+    _unanswered: Unanswered = field(default_factory=Unanswered)
     _next_look: float = 0.0
 
     def micro_batch_done(self, batch: MicroBatch) -> None:
         """Time alone matters."""
 
     def facts(self, fact: Input) -> None:
-        """Time alone matters."""
+        """Note that workers answer."""
+        if isinstance(fact, ForwardDone):
+            self._unanswered.computed()
 
     def tick(self, pipeline: Pipeline, now: float) -> None:
         """Ask all, once a second."""
         if now < self._next_look:
             return
         self._next_look = now + GAUGES_EVERY_S
-        for one in self.standings.look((one for origin in self.origins for one in origin()), now):
+        found = [one for origin in self.origins for one in origin()]
+        named = {one.partition for one in found}
+        for one in self._unanswered.look(pipeline, self.ahead(), now):
+            topic, _ = one.partition
+            if one.partition not in named and (topic, -1) not in named:
+                found.append(one)
+        for one in self.standings.look(found, now):
             topic, partition = one.partition
             data = {"topic": topic, "partition": partition, "offset": one.offset, "reason": one.reason.value}
             log.error("%s", one, extra={"data": data})
         self.metrics.stuck(self.standings.counts())
+
+
+def unready(pipeline: Pipeline, *, owns: bool, plan_since: float | None, standings: Standings, now: float) -> list[str]:
+    """What keeps a pipeline from serving, for /readyz; broken dependencies are among the reasons. `owns` says whether
+    any partition is ours, `plan_since` since when one plan is being settled."""
+    reasons = []
+    if pipeline.fleet.ready_workers == 0:
+        reasons.append("no worker is ready")
+    if not owns:
+        reasons.append("no partition is assigned")
+    if pipeline.settling.in_vain > 2:
+        reasons.append(f"{pipeline.settling.in_vain} settles in a row came to nothing")
+    if plan_since is not None and now - plan_since > SLOW_PLAN_S:
+        reasons.append(f"a settle has been under way for {now - plan_since:.0f} s: Kafka is slow or away")
+    return [*reasons, *map(str, standings.current)]
 
 
 def _reason(fact: WorkerLost) -> str:

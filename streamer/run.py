@@ -30,7 +30,6 @@ RESTART_PAUSE_S = 1.0
 RESTART_PAUSE_MAX_S = 30.0
 STEADY_S = 60.0
 STANDING_S = 30.0
-SLOW_PLAN_S = 5.0
 TELEMETRY_CLOSE_S = 3.0
 GC_THRESHOLDS = (200_000, 20, 100)
 FINAL = frozenset({ExitCode.DONE, ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.HALTED, ExitCode.FENCED})
@@ -118,19 +117,16 @@ def _serve(config: Config, assembly: Assembly, index: int) -> Server | None:
 
 
 def unready(assembly: Assembly) -> list[str]:
-    """What keeps the pipeline from serving; broken dependencies are among the reasons."""
-    reasons = []
-    if assembly.pipeline.fleet.ready_workers == 0:
-        reasons.append("no worker is ready")
-    if not assembly.source.ownership.epochs:
-        reasons.append("no partition is assigned")
-    if assembly.pipeline.settling.in_vain > 2:
-        reasons.append(f"{assembly.pipeline.settling.in_vain} settles in a row came to nothing")
-    plan_since = assembly.sink.plan_since
-    if plan_since is not None and time.monotonic() - plan_since > SLOW_PLAN_S:
-        reasons.append(f"a settle has been under way for {time.monotonic() - plan_since:.0f} s: Kafka is slow or away")
-    reasons += map(str, assembly.signals.standings.current)
-    return reasons
+    """What keeps the pipeline from serving."""
+    from streamer.observe import unready as unready_of
+
+    return unready_of(
+        assembly.pipeline,
+        owns=bool(assembly.source.ownership.epochs),
+        plan_since=assembly.sink.plan_since,
+        standings=assembly.signals.standings,
+        now=time.monotonic(),
+    )
 
 
 def standing(assembly: Assembly) -> list[str]:
