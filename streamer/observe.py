@@ -262,16 +262,23 @@ class Gauge(Protocol):
     def stuck(self, partitions: Mapping[Reason, int]) -> None: ...
 
 
+def _say(one: Standing) -> None:
+    topic, partition = one.partition
+    data = {"topic": topic, "partition": partition, "offset": one.offset, "reason": one.reason.value}
+    log.error("%s", one, extra={"data": data})
+
+
 @dataclass(slots=True)
 class Signals:
-    """Says what stands, and why: to the metrics, to the log, and to whoever asks for `standings`. `origins` are all
-    those who may know of a partition that stands; each names all that it knows of. What none of them names and gets no
-    answer all the same, the general rule names; `ahead` is what the source knows for it of the partitions that are
-    ours."""
+    """Says what stands, and why: to the metrics, by `say` to the log, and to whoever asks for `standings`. `origins`
+    are all those who may know of a partition that stands; each names all that it knows of. What none of them names and
+    gets no answer all the same, the general rule names; `ahead` is what the source knows for it of the partitions that
+    are ours."""
 
     metrics: Gauge
     origins: tuple[Callable[[], Iterable[Standing]], ...]
     ahead: Callable[[], Mapping[TopicPartition, Ahead]]
+    say: Callable[[Standing], None] = _say
     standings: Standings = field(default_factory=Standings)
     _unanswered: Unanswered = field(default_factory=Unanswered)
     _next_look: float = 0.0
@@ -296,9 +303,7 @@ class Signals:
             if one.partition not in named and (topic, -1) not in named:
                 found.append(one)
         for one in self.standings.look(found, now):
-            topic, partition = one.partition
-            data = {"topic": topic, "partition": partition, "offset": one.offset, "reason": one.reason.value}
-            log.error("%s", one, extra={"data": data})
+            self.say(one)
         self.metrics.stuck(self.standings.counts())
 
 

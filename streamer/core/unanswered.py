@@ -139,12 +139,12 @@ class Unanswered:
             return "nothing computes it"
         moving = calm and (
             now - self._computed_at <= LIMIT_S
-            or any(worker.announced and now <= worker.deadline for worker in fleet.workers)
+            or any(worker.announced and fleet.leased(worker, now) for worker in fleet.workers)
         )
         for worker in fleet.workers:
             if flight.number not in worker.held:
                 continue
-            if calm and now <= worker.deadline:
+            if calm and fleet.leased(worker, now):
                 return None
             if flight.number in worker.announced:
                 return f"worker {worker.number} computes it"

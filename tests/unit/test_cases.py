@@ -56,6 +56,12 @@ CASES = {
     40: "offsets with gaps, and partitions that are added",
     41: "a reader of the reports beside aborted and repeated work",
     42: "a full disk, no file descriptors left",
+    92: "a record that is never answered, for a reason that nobody names",
+    93: "a worker that is past its lease, or that every worker dies of",
+    94: "a settle that does not end, settles that come to nothing for ever",
+    95: "a partition that stands: said in the log, in /readyz and in the metrics at once",
+    96: "a pipeline that stands while all its signals are well",
+    97: "a fault that lasts until somebody is called: there is an alert for it, and it fires",
 }
 
 PROMISES = {
