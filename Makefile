@@ -43,7 +43,8 @@ promtool: $(READY)
 	  folder=$$(mktemp -d) && chmod 755 $$folder && echo "fetching promtool by apt-get" && (cd $$folder && \
 	    { apt-get download -qq prometheus >/dev/null 2>&1 || \
 	      { apt-get update -qq >/dev/null 2>&1 && apt-get download -qq prometheus >/dev/null 2>&1; }; } && \
-	    dpkg -x prometheus_*.deb .) && cp $$folder/usr/bin/promtool .venv/bin/; rm -rf "$$folder"; } || \
+	    dpkg -x prometheus_*.deb .) && cp $$folder/usr/bin/promtool .venv/bin/; \
+	  rm -rf "$$folder"; test -x .venv/bin/promtool; } || \
 	  echo "no promtool: the alerts are not tried"
 
 # Ten minutes of faults on three brokers; ten thousand simulated lives.
