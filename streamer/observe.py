@@ -31,7 +31,7 @@ from streamer.core.pipeline.protocol import (
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.core.report import Report
 from streamer.core.standing import Reason, Standing, Standings
-from streamer.core.unanswered import Ahead, Unanswered
+from streamer.core.unanswered import ReadState, Unanswered
 from streamer.errors import DataFailure, ExitCode
 from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, SpanExporter
@@ -277,7 +277,7 @@ class Signals:
 
     metrics: Gauge
     origins: tuple[Callable[[], Iterable[Standing]], ...]
-    ahead: Callable[[], Mapping[TopicPartition, Ahead]]
+    ahead: Callable[[], Mapping[TopicPartition, ReadState]]
     say: Callable[[Standing], None] = _say
     standings: Standings = field(default_factory=Standings)
     _unanswered: Unanswered = field(default_factory=Unanswered)

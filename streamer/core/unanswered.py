@@ -25,7 +25,7 @@ Told = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class ReadState:
     """What the source knows of a partition of ours: the offset that it reads next, the offset behind the last record
     that there is to read (-1 while no broker has said), and whether it is paused."""
 
@@ -60,7 +60,7 @@ class Unanswered:
         """A worker answered."""
         self._computed = True
 
-    def look(self, pipeline: Pipeline, ahead: Mapping[TopicPartition, Ahead], now: float) -> list[Standing]:
+    def look(self, pipeline: Pipeline, ahead: Mapping[TopicPartition, ReadState], now: float) -> list[Standing]:
         """All partitions that stand now; to be asked every second or so."""
         past_s, self._looked_at = min(now - self._looked_at, LIMIT_S / 9), now
         if self._computed:
@@ -97,7 +97,7 @@ class Unanswered:
         return found
 
     def _told(
-        self, pipeline: Pipeline, key: TopicPartition, ahead: Ahead | None, wait: _Wait, losses: int, now: float
+        self, pipeline: Pipeline, key: TopicPartition, ahead: ReadState | None, wait: _Wait, losses: int, now: float
     ) -> Told | None:
         """Where the record is; None where it is slow and nothing worse."""
         partition = pipeline.ledger.partitions[key]
@@ -117,7 +117,7 @@ class Unanswered:
         tail = f"; {lost} workers were lost meanwhile" if lost else ""
         return where + tail, "look at what the log says of the workers, and restart this process if that says nothing"
 
-    def _unread(self, pipeline: Pipeline, ahead: Ahead | None, wait: _Wait, now: float) -> Told | None:
+    def _unread(self, pipeline: Pipeline, ahead: ReadState | None, wait: _Wait, now: float) -> Told | None:
         """Of a record that was not taken yet."""
         if wait.free_s <= LIMIT_S and now - self._moved_at <= LIMIT_S:
             return None
@@ -158,7 +158,7 @@ class Unanswered:
         return None if moving else "it waits for a worker"
 
 
-def _first(partition: Partition, ahead: Ahead | None, begun: Mapping[int, int]) -> int | None:
+def _first(partition: Partition, ahead: ReadState | None, begun: Mapping[int, int]) -> int | None:
     """The offset of a partition's first record without an answer, -1 for one that may be there; None for none. `begun`
     says where the plan under way begins in each segment, by the segment's id."""
     if not partition.segments:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Set
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamer.core.record import TopicPartition
-from streamer.core.unanswered import Ahead
 from streamer.kafka.stuck import StuckWatch
 
 LOOK_AHEAD_S = 1.0
 
 log = logging.getLogger(__name__)
+
+
+class Ahead(NamedTuple):
+    """One partition: the next offset to take, and the end of its log that the client last heard of (-1: none)."""
+
+    position: int
+    high: int
 
 
 class Outlook:
@@ -49,7 +56,7 @@ class Outlook:
             (one.topic, one.partition): one.offset if one.offset >= 0 else starts[one.topic, one.partition]
             for one in (consumer.position([KafkaPartition(*key) for key in owned]) if owned else ())
         }
-        self.ahead = {key: Ahead(position, highs.get(key, -1), key in unasked) for key, position in every.items()}
+        self.ahead = {key: Ahead(position, highs.get(key, -1)) for key, position in every.items()}
         positions = {key: position for key, position in every.items() if key not in unasked}
         for key, position in self.stuck.look(positions, highs, now).items():
             log.warning(

@@ -25,7 +25,7 @@ from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
 from streamer.core.standing import Standing
-from streamer.core.unanswered import Ahead
+from streamer.core.unanswered import ReadState
 from streamer.errors import DependencyError, ExitCode
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
@@ -99,9 +99,10 @@ class KafkaSource:
         """The partitions that are ours and can't be read, and why. From any thread."""
         return []
 
-    def ahead(self) -> Mapping[TopicPartition, Ahead]:
+    def ahead(self) -> Mapping[TopicPartition, ReadState]:
         """What there is to read of the partitions that are ours, as of the last second. From any thread."""
-        return self.outlook.ahead
+        paused = self.pauses.now
+        return {key: ReadState(one.position, one.high, key in paused) for key, one in self.outlook.ahead.items()}
 
     # --- from other threads --------------------------------------------------------------------------------------
 

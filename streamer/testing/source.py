@@ -10,7 +10,7 @@ from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import SourceFailed, Taken
 from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.core.standing import Reason, Standing
-from streamer.core.unanswered import Ahead
+from streamer.core.unanswered import ReadState
 from streamer.errors import ExitCode
 from streamer.ports import Post
 from streamer.testing.assignment import RETRY_S, MemoryAssignment
@@ -175,16 +175,16 @@ class MemorySource:
             return Reason.UNREADABLE if error.code == "_BAD_MSG" else None
         return Reason.OPEN_TRANSACTION if position == self._log.last_stable_offset(key) < end else None
 
-    def ahead(self) -> dict[TopicPartition, Ahead]:
+    def ahead(self) -> dict[TopicPartition, ReadState]:
         """What there is to read of the partitions that are ours."""
         return {key: self._ahead(key, position) for key, position in self._assignment.positions.items()}
 
-    def _ahead(self, key: TopicPartition, position: int) -> Ahead:
+    def _ahead(self, key: TopicPartition, position: int) -> ReadState:
         try:
             found, _ = self._log.read(key, position, 1)
         except LogError:
-            return Ahead(position, -1)
-        return Ahead(position, self._log.last_stable_offset(key) if found else position)
+            return ReadState(position, -1)
+        return ReadState(position, self._log.last_stable_offset(key) if found else position)
 
     def call(self, function: Callable[[], Any], then: Callable[[], object] = lambda: None) -> Call:
         """Run a function on the source's task, soon; also while it waits for a release. `then` is called after."""

@@ -9,13 +9,13 @@ import pytest
 
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
-from streamer.core.unanswered import LIMIT_S, Ahead
+from streamer.core.unanswered import LIMIT_S, ReadState
 from streamer.observe import Meter, Signals, unready
 from streamer.telemetry.metrics import Metrics
 from tests.unit.pipeline_kit import Kit
 
 FIRST: TopicPartition = ("in", 0)
-AHEAD: Mapping[TopicPartition, Ahead] = {FIRST: Ahead(5, 9), ("in", 1): Ahead(3, 3)}
+AHEAD: Mapping[TopicPartition, ReadState] = {FIRST: ReadState(5, 9), ("in", 1): ReadState(3, 3)}
 
 
 def stuck(metrics: Metrics, reason: Reason) -> float | None:
@@ -54,7 +54,7 @@ def test_what_nobody_names_is_said_everywhere(caplog: pytest.LogCaptureFixture) 
     )
     assert lag_s is not None
     assert lag_s >= 59
-    ahead[FIRST] = Ahead(9, 9)
+    ahead[FIRST] = ReadState(9, 9)
     kit.now += 1.0
     assert not look()
     assert stuck(metrics, Reason.UNKNOWN) == 0

@@ -21,11 +21,11 @@ from streamer.core.pipeline.protocol import (
 )
 from streamer.core.record import Answer
 from streamer.core.standing import Reason, Standing
-from streamer.core.unanswered import LIMIT_S, Ahead, Unanswered
+from streamer.core.unanswered import LIMIT_S, ReadState, Unanswered
 from tests.unit.pipeline_kit import CARD, Kit, segment, taken
 
 FIRST, OTHER = ("in", 0), ("in", 1)
-IDLE = {FIRST: Ahead(5, 5), OTHER: Ahead(5, 5)}
+IDLE = {FIRST: ReadState(5, 5), OTHER: ReadState(5, 5)}
 LATE_S = LIMIT_S + 2
 
 
@@ -51,7 +51,7 @@ class Watch:
 
     def take(self, *texts: str, partition: int = 0, first: int = 5) -> Dispatch:
         self.kit.feed(taken(1, segment(texts, partition=partition, first=first)))
-        self.ahead["in", partition] = Ahead(first + len(texts), first + len(texts))
+        self.ahead["in", partition] = ReadState(first + len(texts), first + len(texts))
         return self.kit.last_work()
 
     def run(self, dispatch: Dispatch) -> None:
@@ -78,24 +78,24 @@ def test_nothing_to_read_is_no_standing() -> None:
 def test_a_record_that_is_asked_for_and_does_not_come() -> None:
     """In time for its 60 s, with the place where it is missed; and no longer than it lasts."""
     watch = Watch()
-    watch.ahead[FIRST] = Ahead(5, 9)
+    watch.ahead[FIRST] = ReadState(5, 9)
     assert not watch.wait(LIMIT_S)
     one = only(watch.wait(5))
     assert (one.offset, one.partition) == (5, FIRST)
     assert "it was asked for and did not come" in str(one)
-    watch.ahead[FIRST] = Ahead(9, 9)
+    watch.ahead[FIRST] = ReadState(9, 9)
     assert not watch.wait(5)
 
 
 def test_a_partition_that_is_paused() -> None:
     watch = Watch()
-    watch.ahead[FIRST] = Ahead(5, 9, paused=True)
+    watch.ahead[FIRST] = ReadState(5, 9, paused=True)
     assert "the partition is paused" in str(only(watch.wait(LATE_S)))
 
 
 def test_a_partition_of_which_no_broker_says_the_end() -> None:
     watch = Watch()
-    watch.ahead[FIRST] = Ahead(5, -1)
+    watch.ahead[FIRST] = ReadState(5, -1)
     assert "no broker has said where the partition ends" in str(only(watch.wait(LATE_S)))
 
 
@@ -185,29 +185,29 @@ def test_a_settle_that_does_not_end_and_settles_that_come_to_nothing() -> None:
 def test_a_huge_backlog_that_moves() -> None:
     """While the budget is full, a partition waits in Kafka for as long as others move; once nothing moves it stands."""
     watch = Watch()
-    watch.ahead[FIRST] = Ahead(5, 1_000_000)
+    watch.ahead[FIRST] = ReadState(5, 1_000_000)
     watch.kit.pipeline.flow.hold()
     offset = 0
 
     def other_moves() -> None:
         nonlocal offset
         offset += 1
-        watch.ahead[OTHER] = Ahead(offset, 1_000_000)
+        watch.ahead[OTHER] = ReadState(offset, 1_000_000)
 
     assert not watch.wait(300, other_moves)
-    watch.ahead[OTHER] = Ahead(9, 9)
+    watch.ahead[OTHER] = ReadState(9, 9)
     assert "what was taken before is not settled" in str(only(watch.wait(LATE_S)))
 
 
 def test_one_that_is_starved_while_there_is_room_stands_although_others_move() -> None:
     watch = Watch()
-    watch.ahead[FIRST] = Ahead(5, 9)
+    watch.ahead[FIRST] = ReadState(5, 9)
     offset = 0
 
     def other_moves() -> None:
         nonlocal offset
         offset += 1
-        watch.ahead[OTHER] = Ahead(offset, 1_000_000)
+        watch.ahead[OTHER] = ReadState(offset, 1_000_000)
 
     assert "did not come" in str(only(watch.wait(LATE_S, other_moves)))
 
@@ -216,7 +216,7 @@ def test_a_rebalance_starts_nothing_anew_and_hides_nothing() -> None:
     """A partition that goes and comes back without an answer has stood all the time; one that another member moved has
     not."""
     watch = Watch()
-    watch.ahead[FIRST] = Ahead(5, 9)
+    watch.ahead[FIRST] = ReadState(5, 9)
     watch.wait(30)
     watch.kit.feed(Lost(frozenset({FIRST})))
     assert not watch.wait(10)
@@ -225,5 +225,5 @@ def test_a_rebalance_starts_nothing_anew_and_hides_nothing() -> None:
     watch.kit.feed(Lost(frozenset({FIRST})))
     assert not watch.wait(10)
     watch.kit.feed(Assigned({FIRST: 3}))
-    watch.ahead[FIRST] = Ahead(6, 9)
+    watch.ahead[FIRST] = ReadState(6, 9)
     assert not watch.wait(30)
