@@ -100,19 +100,11 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
             Follow(lambda: source.outlook.stuck.healed, metrics.unstuck),
             Follow(lambda: codec.bad_traceparents, metrics.bad_traceparents),
         )
-        signals = Signals(metrics, (source.standing, sink.standing), source.ahead)
-        stood_s = signals.standings.waited_s
         meter = Meter(
-            metrics,
-            slot.name,
-            reports,
-            lambda: source.outlook.highs,
-            lambda: source.starts,
-            available,
-            follows,
-            stood_s,
+            metrics, slot.name, reports, lambda: source.outlook.highs, lambda: source.starts, available, follows
         )
         watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, inbox.put)
+        signals = Signals(metrics, (source.standing, sink.standing), source.ahead)
         closers: list[Callable[[float], None]] = []
         if pipeline_config.static_membership:
             watch = OrphanWatch(source, config.kafka, pipeline_config.group, pipeline_config.input)

@@ -127,8 +127,7 @@ class Follow:
 @dataclass(slots=True)
 class Meter:
     """Turns facts into metrics. `reports` holds each plan's report from its encoding to its end; `highs` and `starts`
-    are the partitions' ends as the client last heard of them, and where we began to read; `stood_s` says for how long
-    partitions have stood: their first record, which may not have been taken at all, is no younger."""
+    are the partitions' ends as the client last heard of them, and where we began to read."""
 
     metrics: Metrics
     slot: str
@@ -137,7 +136,6 @@ class Meter:
     starts: Callable[[], dict[TopicPartition, int]]
     cache_available: Callable[[], bool] | None = None
     follows: tuple[Follow, ...] = ()
-    stood_s: Callable[[float], Mapping[TopicPartition, float]] = lambda _: {}
     _settled_offsets: dict[TopicPartition, int] = field(default_factory=dict)
     _lookups: dict[str, int] = field(default_factory=dict)
     _capped: int = 0
@@ -211,7 +209,7 @@ class Meter:
     def _lag(self, pipeline: Pipeline, now: float) -> None:
         """Behind by records: the end that the client last heard of; by time: the oldest record in flight."""
         now_ms = time.time() * 1000
-        highs, starts, stood_s = self.highs(), self.starts(), self.stood_s(now)
+        highs, starts = self.highs(), self.starts()
         waiting, oldest_s = 0, 0.0
         for key, partition in pipeline.ledger.partitions.items():
             settled = self._settled_offsets.get(key, starts.get(key, -1))
@@ -223,7 +221,6 @@ class Meter:
                 kind, timestamp_ms = first.timestamp()
                 seconds = max(now_ms - timestamp_ms, 0.0) / 1000 if kind else 0.0
             behind = max(highs[key] - settled, 0) if settled >= 0 and key in highs else 0
-            seconds = max(seconds, stood_s.get(key, 0.0))
             self.metrics.lag(*key, behind, seconds)
             waiting, oldest_s = waiting + behind, max(oldest_s, seconds)
         self.metrics.drain(self._drain.look(now, waiting, self._records, oldest_s))

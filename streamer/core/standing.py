@@ -71,7 +71,3 @@ class Standings:
     def counts(self) -> dict[Reason, int]:
         """How many partitions stand, by every reason there is."""
         return {reason: sum(one.reason is reason for one in self.current) for reason in Reason}
-
-    def waited_s(self, now: float) -> dict[TopicPartition, float]:
-        """For how long each partition has been seen to stand, in seconds."""
-        return {key: now - at for (key, _), at in sorted(self.since.items(), key=lambda item: item[1], reverse=True)}

@@ -21,8 +21,8 @@ STANDING: dict[str, tuple[Any, str, str, str]] = {
     "a source stops fetching a partition": (
         source.MemorySource,
         "_take",
-        "if attempts.on_trial not in (None, key):",
-        "if attempts.on_trial not in (None, key) or (key[1] == 1 and position > 10):",
+        "in list(positions.items()):",
+        "in [one for one in positions.items() if one[0][1] != 1 or one[1] < 10]:",
     ),
     "a partition that comes back is left paused": (
         assignment.MemoryAssignment,
