@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test check chaos simulate browser lock clean
+.PHONY: setup demo test check chaos simulate browser promtool lock clean
 
 # Compiled at once: where PYTHONDONTWRITEBYTECODE is set, each worker would else compile transformers anew, for 4 s.
 setup: $(READY)
@@ -24,7 +24,7 @@ demo: $(READY)
 
 # Three files at a time, since much of the time is spent in waiting, for elections, time limits and loads; the longest
 # come first, as they stand in their folders.
-test: $(READY) browser
+test: $(READY) browser promtool
 	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not chaos and not every_way"
 
 # The console's tests drive a Chromium: Debian's where apt is at hand and we may, else Playwright's own.
@@ -35,6 +35,17 @@ browser: $(READY)
 	    { apt-get install --yes -qq chromium >/dev/null || \
 	      { apt-get update -qq && apt-get install --yes -qq chromium >/dev/null; }; }; } || \
 	  .venv/bin/python -m playwright install chromium
+
+# The alerts' tests run Prometheus' promtool: Debian's, unpacked beside the interpreter where apt is at hand; they are
+# skipped where there is none. Nothing is installed, and no service started.
+promtool: $(READY)
+	@test -x .venv/bin/promtool || command -v promtool >/dev/null || { command -v apt-get >/dev/null && \
+	  folder=$$(mktemp -d) && chmod 755 $$folder && echo "fetching promtool by apt-get" && (cd $$folder && \
+	    { apt-get download -qq prometheus >/dev/null 2>&1 || \
+	      { apt-get update -qq >/dev/null 2>&1 && apt-get download -qq prometheus >/dev/null 2>&1; }; } && \
+	    dpkg -x prometheus_*.deb .) && cp $$folder/usr/bin/promtool .venv/bin/; \
+	  rm -rf "$$folder"; test -x .venv/bin/promtool; } || \
+	  echo "no promtool: the alerts are not tried"
 
 # Ten minutes of faults on three brokers; ten thousand simulated lives.
 chaos: $(READY)

@@ -104,7 +104,7 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
             metrics, slot.name, reports, lambda: source.outlook.highs, lambda: source.starts, available, follows
         )
         watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, inbox.put)
-        signals = Signals(metrics, (source.standing, sink.standing))
+        signals = Signals(metrics, (source.standing, sink.standing), source.ahead)
         closers: list[Callable[[float], None]] = []
         watch = OrphanWatch(
             source,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from streamer import __version__
 from streamer.cache.events import CacheEvent
@@ -29,13 +30,15 @@ from streamer.core.pipeline.protocol import (
 )
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.core.report import Report
-from streamer.core.standing import Standing, Standings
+from streamer.core.standing import Reason, Standing, Standings
+from streamer.core.unanswered import ReadState, Unanswered
 from streamer.errors import DataFailure, ExitCode
 from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, SpanExporter
 
 GAUGES_EVERY_S = 1.0
 SINK_STANDING_S = 90.0
+SLOW_PLAN_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -250,32 +253,70 @@ class Watchdog:
             self.give_up(SinkFailed(ExitCode.DEPENDENCY, message))
 
 
+class Gauge(Protocol):
+    """Where it is shown how many partitions stand."""
+
+    def stuck(self, partitions: Mapping[Reason, int]) -> None: ...
+
+
+def _say(one: Standing) -> None:
+    topic, partition = one.partition
+    data = {"topic": topic, "partition": partition, "offset": one.offset, "reason": one.reason.value}
+    log.error("%s", one, extra={"data": data})
+
+
 @dataclass(slots=True)
 class Signals:
-    """Says what stands, and why: to the metrics, to the log, and to whoever asks for `standings`. `origins` are all
-    those who may know of a partition that stands; each names all that it knows of."""
+    """Says what stands, and why: to the metrics, by `say` to the log, and to whoever asks for `standings`. `origins`
+    are all those who may know of a partition that stands; each names all that it knows of. What none of them names and
+    gets no answer all the same, the general rule names; `ahead` is what the source knows for it of the partitions that
+    are ours."""
 
-    metrics: Metrics
+    metrics: Gauge
     origins: tuple[Callable[[], Iterable[Standing]], ...]
+    ahead: Callable[[], Mapping[TopicPartition, ReadState]]
+    say: Callable[[Standing], None] = _say
     standings: Standings = field(default_factory=Standings)
+    _unanswered: Unanswered = field(default_factory=Unanswered)
     _next_look: float = 0.0
 
     def micro_batch_done(self, batch: MicroBatch) -> None:
         """Time alone matters."""
 
     def facts(self, fact: Input) -> None:
-        """Time alone matters."""
+        """Note that workers answer."""
+        if isinstance(fact, ForwardDone):
+            self._unanswered.computed()
 
     def tick(self, pipeline: Pipeline, now: float) -> None:
         """Ask all, once a second."""
         if now < self._next_look:
             return
         self._next_look = now + GAUGES_EVERY_S
-        for one in self.standings.look((one for origin in self.origins for one in origin()), now):
-            topic, partition = one.partition
-            data = {"topic": topic, "partition": partition, "offset": one.offset, "reason": one.reason.value}
-            log.error("%s", one, extra={"data": data})
+        found = [one for origin in self.origins for one in origin()]
+        named = {one.partition for one in found}
+        for one in self._unanswered.look(pipeline, self.ahead(), now):
+            topic, _ = one.partition
+            if one.partition not in named and (topic, -1) not in named:
+                found.append(one)
+        for one in self.standings.look(found, now):
+            self.say(one)
         self.metrics.stuck(self.standings.counts())
+
+
+def unready(pipeline: Pipeline, *, owns: bool, plan_since: float | None, standings: Standings, now: float) -> list[str]:
+    """What keeps a pipeline from serving, for /readyz; broken dependencies are among the reasons. `owns` says whether
+    any partition is ours, `plan_since` since when one plan is being settled."""
+    reasons = []
+    if pipeline.fleet.ready_workers == 0:
+        reasons.append("no worker is ready")
+    if not owns:
+        reasons.append("no partition is assigned")
+    if pipeline.settling.in_vain > 2:
+        reasons.append(f"{pipeline.settling.in_vain} settles in a row came to nothing")
+    if plan_since is not None and now - plan_since > SLOW_PLAN_S:
+        reasons.append(f"a settle has been under way for {now - plan_since:.0f} s: Kafka is slow or away")
+    return [*reasons, *map(str, standings.current)]
 
 
 def _reason(fact: WorkerLost) -> str:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from streamer.telemetry.http import Server, Verdict
 
 STANDING_S = 30.0
-SLOW_PLAN_S = 5.0
 TELEMETRY_CLOSE_S = 3.0
 SECOND_SIGNAL_WORDS_S = 0.2
 GC_THRESHOLDS = (200_000, 20, 100)
@@ -129,19 +128,16 @@ def http_address(config: Config, index: int) -> str:
 
 
 def unready(assembly: Assembly) -> list[str]:
-    """What keeps the pipeline from serving; broken dependencies are among the reasons."""
-    reasons = []
-    if assembly.pipeline.fleet.ready_workers == 0:
-        reasons.append("no worker is ready")
-    if not assembly.source.ownership.epochs:
-        reasons.append("no partition is assigned")
-    if assembly.pipeline.settling.in_vain > 2:
-        reasons.append(f"{assembly.pipeline.settling.in_vain} settles in a row came to nothing")
-    plan_since = assembly.sink.plan_since
-    if plan_since is not None and time.monotonic() - plan_since > SLOW_PLAN_S:
-        reasons.append(f"a settle has been under way for {time.monotonic() - plan_since:.0f} s: Kafka is slow or away")
-    reasons += map(str, assembly.signals.standings.current)
-    return reasons
+    """What keeps the pipeline from serving."""
+    from streamer.observe import unready as unready_of
+
+    return unready_of(
+        assembly.pipeline,
+        owns=bool(assembly.source.ownership.epochs),
+        plan_since=assembly.sink.plan_since,
+        standings=assembly.signals.standings,
+        now=time.monotonic(),
+    )
 
 
 def standing(assembly: Assembly) -> list[str]:

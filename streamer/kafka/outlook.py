@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Set
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -16,11 +17,19 @@ LOOK_AHEAD_S = 1.0
 log = logging.getLogger(__name__)
 
 
+class Ahead(NamedTuple):
+    """One partition: the next offset to take, and the end of its log that the client last heard of (-1: none)."""
+
+    position: int
+    high: int
+
+
 class Outlook:
-    """Looks once a second. `highs` (for the lag) and `stuck.healed` may be read from any thread."""
+    """Looks once a second. `highs` (for the lag), `ahead` and `stuck.healed` may be read from any thread."""
 
     def __init__(self, stuck_s: float) -> None:
         self.highs: dict[TopicPartition, int] = {}
+        self.ahead: dict[TopicPartition, Ahead] = {}
         self.stuck = StuckWatch(stuck_s)
         self._look_at = 0.0
 
@@ -43,11 +52,12 @@ class Outlook:
             if high >= 0:
                 highs[key] = high
         self.highs = highs
-        asked = [KafkaPartition(*key) for key in owned if key not in unasked]
-        positions = {
+        every = {
             (one.topic, one.partition): one.offset if one.offset >= 0 else starts[one.topic, one.partition]
-            for one in (consumer.position(asked) if asked else ())
+            for one in (consumer.position([KafkaPartition(*key) for key in owned]) if owned else ())
         }
+        self.ahead = {key: Ahead(position, highs.get(key, -1)) for key, position in every.items()}
+        positions = {key: position for key, position in every.items() if key not in unasked}
         for key, position in self.stuck.look(positions, highs, now).items():
             log.warning(
                 "a partition stands still and is sought anew", extra={"data": {"partition": key, "offset": position}}

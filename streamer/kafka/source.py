@@ -14,7 +14,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
 from streamer.core.standing import Standing
+from streamer.core.unanswered import ReadState
 from streamer.errors import DependencyError, ExitCode
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
@@ -97,6 +98,11 @@ class KafkaSource:
     def standing(self) -> list[Standing]:
         """The partitions that are ours and can't be read, and why. From any thread."""
         return []
+
+    def ahead(self) -> Mapping[TopicPartition, ReadState]:
+        """What there is to read of the partitions that are ours, as of the last second. From any thread."""
+        paused = self.pauses.now
+        return {key: ReadState(one.position, one.high, key in paused) for key, one in self.outlook.ahead.items()}
 
     # --- from other threads --------------------------------------------------------------------------------------
 

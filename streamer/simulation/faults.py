@@ -9,6 +9,7 @@ from typing import Protocol
 from streamer.core.pipeline.protocol import SinkFailed, SourceFailed
 from streamer.core.record import TopicPartition
 from streamer.errors import ExitCode
+from streamer.simulation.judge import INPUT, OUTPUT
 from streamer.simulation.process import REVOKE_DEADLINE_S, Process, World
 from streamer.testing import Group, Stage, Trouble
 
@@ -266,6 +267,62 @@ def wall_jump(life: Life) -> bool:
     return True
 
 
+def _endless_s(life: Life) -> float:
+    """How long something stands that does not pass by itself, until somebody sees to it: also for longer than the law
+    of signals allows to be silent."""
+    return life.world.rng.choice((3.0, 70.0))
+
+
+def _some_unanswered(life: Life) -> TopicPartition | None:
+    """A partition that has records before it."""
+    world = life.world
+    keys = [key for key in world.log.partitions_of([INPUT]) if world.judge.unanswered(key)]
+    return world.rng.choice(keys) if keys else None
+
+
+def open_input(life: Life) -> bool:
+    """A producer leaves a transaction open on the input; what others write behind it can't be read."""
+    world = life.world
+    key = world.rng.choice(world.log.partitions_of([INPUT]))
+    seconds = _endless_s(life)
+    producer = world.log.init_producer("left open", 2 * seconds)
+    producer.begin()
+    producer.send([(*key, None, b'{"text":"never committed"}', [])])
+    world.clock.later(seconds, producer.abort)
+    return True
+
+
+def unreadable(life: Life) -> bool:
+    """The next record of a partition is damaged on the broker's disk."""
+    key = _some_unanswered(life)
+    if key is None:
+        return False
+    log = life.world.log
+    log.damage(key, life.world.group.offsets.get(key, 0))
+    life.world.clock.later(_endless_s(life), lambda: log.damage(key, None))
+    return True
+
+
+def beyond_end(life: Life) -> bool:
+    """The log is that of a mirror which is behind: it ends before the committed offset."""
+    world = life.world
+    offsets = {key: offset for key, offset in world.group.offsets.items() if offset > 1}
+    if not offsets:
+        return False
+    key = world.rng.choice(sorted(offsets))
+    world.log.shorten(key, offsets[key] - 1)
+    world.clock.later(_endless_s(life), lambda: world.log.shorten(key, None))
+    return True
+
+
+def output_refuses(life: Life) -> bool:
+    """The output takes no record, whoever writes it and how often."""
+    refusing = life.world.log.refusing
+    refusing.add(OUTPUT)
+    life.world.clock.later(_endless_s(life), lambda: refusing.discard(OUTPUT))
+    return True
+
+
 FAULTS: dict[str, tuple[float, Fault]] = {
     "join": (1.5, join),
     "leave": (1.5, leave),
@@ -307,8 +364,12 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "stall": (1.5, stall),
     "sink_fenced": (0.7, sink_fenced),
     "wall_jump": (0.7, wall_jump),
+    "open_input": (0.1, open_input),
+    "unreadable": (0.1, unreadable),
+    "beyond_end": (0.1, beyond_end),
+    "output_refuses": (0.1, output_refuses),
 }
 """Each kind with its weight. A kind that strikes a good suspect must strike once a seed at most: see `ONCE`."""
 
-ONCE = frozenset({"suspect_dies"})
-"""Two deaths alone convict a record, whoever caused them; three if they were SIGKILL."""
+ONCE = frozenset({"suspect_dies", "open_input", "unreadable", "beyond_end", "output_refuses"})
+"""Two deaths alone convict a record, whoever caused them; three if they were SIGKILL. The others last for long."""

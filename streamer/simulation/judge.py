@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -13,10 +14,11 @@ from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input, Taken
 from streamer.core.record import Answer, TopicPartition
 from streamer.simulation.scenario import CRASHES_ALONE, DRIVER_KILLED, ENDINGS, Scenario
-from streamer.testing import Kills, MemoryLog, MemoryRecord
+from streamer.testing import Kills, LogError, MemoryLog, MemoryRecord
 
 INPUT, OUTPUT, DEAD_LETTERS = "in", "out", "out.dlq"
 LAST_STEPS = 30
+SILENCE_S = 60.0
 MOST_PROCESSES = 24  # the limit of 6, begun anew when a partition goes to another member in order
 
 Step = tuple[float, str, Input | str]
@@ -50,7 +52,7 @@ class _Expected:
 
 
 class Judge:
-    """Laws 1 to 4 and 6, at every commit and every step."""
+    """Laws 1 to 4, 6 and 7, at every commit and every step."""
 
     def __init__(self, scenario: Scenario, log: MemoryLog) -> None:
         self.outcomes = Counter[str]()
@@ -65,6 +67,7 @@ class Judge:
         self._deaths = Counter[tuple[int, int]]()
         self._taken_down = Counter[str]()
         self._handed: dict[tuple[int, int], set[int]] = {}
+        self._waits: dict[TopicPartition, tuple[tuple[int, tuple[int, ...]], float]] = {}
         log.on_visible.append(self._visible)
         log.on_stable.append(self._stable)
 
@@ -193,6 +196,31 @@ class Judge:
         if self._taken_down[text] > MOST_PROCESSES:
             raise BrokenLawError(f"law 4: {text} ended {self._taken_down[text]} processes")
 
+    def unanswered(self, key: TopicPartition) -> bool:
+        """Whether there is a record of this partition that the committed offset has not passed: one to be read, or one
+        that can't be, for an open transaction or a fault of the log."""
+        try:
+            found, _ = self._log.read(key, self._committed.get(key[1], 0), 1)
+        except LogError:
+            return True
+        return bool(found) or self._log.last_stable_offset(key) < self._log.end_offset(key)
+
+    def look(self, owners: Mapping[TopicPartition, tuple[int, ...]], told: Callable[[TopicPartition], bool]) -> None:
+        """The law of signals: no record of a partition is there for a minute without an answer while the same processes
+        own the partition, whose numbers are `owners`, and tell nothing."""
+        now = self._log.clock.now
+        for key, who in owners.items():
+            at = self._committed.get(key[1], 0), who
+            before, since = self._waits.get(key, (at, now))
+            if at != before or not self.unanswered(key) or told(key):
+                since = now
+            self._waits[key] = at, since
+            if now - since > SILENCE_S:
+                place = _name((key[1], at[0]))
+                raise BrokenLawError(
+                    f"law 7: {place} has had no answer for {now - since:.0f} s, and all signals are well"
+                )
+
     def missing(self) -> list[str]:
         """Records without outcome, and partitions whose committed offset does not say so."""
         missing = [
@@ -200,11 +228,11 @@ class Judge:
             for place, expected in self._expected.items()
             if place not in self._seen and (expected.output is not None or expected.codes)
         ]
-        for key in self._log.partitions_of([INPUT]):
-            left, _ = self._log.read(key, self._committed.get(key[1], 0), 1)
-            if left:
-                missing.append(f"the committed offset of {key[1]} is {self._committed.get(key[1])}")
-        return missing
+        return missing + [
+            f"the committed offset of {key[1]} is {self._committed.get(key[1])}"
+            for key in self._log.partitions_of([INPUT])
+            if self.unanswered(key)
+        ]
 
 
 def _place_of_result(record: MemoryRecord) -> tuple[int, int]:

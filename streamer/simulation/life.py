@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from streamer.core.pipeline.pipeline import Phase
-from streamer.core.record import Headers
+from streamer.core.record import Headers, TopicPartition
 from streamer.errors import ExitCode
 from streamer.simulation.faults import FAULTS, ONCE
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, LAST_STEPS, OUTPUT, BrokenLawError, Judge, ViolationError
@@ -21,9 +21,9 @@ MEMBERS = 2
 TRANSACTION_TIMEOUT_S = 2.0
 SESSION_TIMEOUT_S = 2.0
 LAST_AT_S = FIRST_AT_S + STRIKING_S
-HEALED_S = LAST_AT_S + 2.0  # no fault works on after this
+HEALED_S = LAST_AT_S + 2.0  # no fault works on after this, but those that last until somebody sees to them
 OTHERWISE = "rebalances"  # a fault that can always strike
-DRAIN_S = 90.0  # the longest pauses are 30 s: a worker's third start in vain, and what adds to it
+DRAIN_S = 120.0  # what somebody has to see to lasts 70 s; the longest pauses are 30 s: a worker's third start in vain
 STOP_S = 10.0
 RETRY_S = 0.01
 LOOK_S = 0.25
@@ -83,6 +83,7 @@ class Life:
                 world.clock.later(arrival.at_s, lambda arrival=arrival: self._arrive(arrival))  # type: ignore[misc]
             for at_s, kind in world.scenario.faults:
                 world.clock.later(at_s, lambda kind=kind: self._strike(kind))  # type: ignore[misc]
+            self._look()
             self._run_until(HEALED_S)
             self._drain()
             self._stop()
@@ -141,6 +142,23 @@ class Life:
         if self._members[process.slot] is process and not self._ending and not visitor:
             pause_s = self.world.rng.choice((0.0, 0.2, 3.0))
             self.world.clock.later(pause_s, lambda: None if self._ending else self._start_again(process.slot))
+
+    def _look(self) -> None:
+        """Hold the law of signals; once a second, for as long as there is life."""
+        world = self.world
+        running = [one for one in [*self._members.values(), *self._rivals] if one.running]
+        owners = {
+            key: tuple(one.number for one in running if key in one.source.ownership.epochs)
+            for key in world.log.partitions_of([INPUT])
+        }
+
+        def told(key: TopicPartition) -> bool:
+            """By the owners; by everybody where there is none. Where nobody lives, the supervisor has."""
+            asked = [one for one in running if one.number in owners[key]] or running
+            return not asked or any(one.unready() for one in asked)
+
+        world.judge.look(owners, told)
+        world.clock.later(1.0, self._look)
 
     def _start_again(self, slot: str) -> None:
         if not self._members[slot].running:
@@ -208,10 +226,12 @@ class Life:
             if not missing and not busy and not starting:
                 return
             if clock.now > deadline:
+                told = {reason for one in self._members.values() if one.running for reason in one.unready()}
                 names = [f"{one.slot}#{one.number} in {one.pipeline.phase.name}" for one in busy]
                 raise BrokenLawError(
                     f"it does not drain: {len(missing)} records are missing ({', '.join(missing[:5])}); "
-                    f"busy: {names}; group {self.world.group.members}, generation {self.world.group.generation}"
+                    f"busy: {names}; told: {sorted(told)}; "
+                    f"group {self.world.group.members}, generation {self.world.group.generation}"
                 )
 
     def _stop(self) -> None:

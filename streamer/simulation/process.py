@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from random import Random
@@ -14,8 +15,10 @@ from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, Stop, Taken, Tick
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import Answer, MicroBatch
+from streamer.core.standing import Reason
 from streamer.driver import Adapters, Driver
 from streamer.errors import ExitCode
+from streamer.observe import Signals, unready
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, OUTPUT, Judge, Step
 from streamer.simulation.scenario import CRASH_LIMIT, Scenario
 from streamer.testing import (
@@ -129,8 +132,13 @@ class Process:
             on_death=lambda number, text: world.judge.died(self.number, number, text),
         )
         self.cache = MemoryCache(self.post, world.answers, clock)
+        origins = (self.source.standing, self.sink.standing)
+        self.signals = Signals(self, origins, self.source.ahead, lambda one: self._note(str(one)))
         self.driver = Driver(
-            self.pipeline, SimpleQueue(), Adapters(self.source, self.sink, self.workers, self.cache, (self,)), clock
+            self.pipeline,
+            SimpleQueue(),
+            Adapters(self.source, self.sink, self.workers, self.cache, (self, self.signals)),
+            clock,
         )
         self._largest_bytes = scenario.micro_batch_records * 2 * RECORD_BYTES
 
@@ -191,6 +199,16 @@ class Process:
                     return True
         return False
 
+    def unready(self) -> list[str]:
+        """What its /readyz says."""
+        return unready(
+            self.pipeline,
+            owns=bool(self.source.ownership.epochs),
+            plan_since=self.sink.plan_since,
+            standings=self.signals.standings,
+            now=self._world.clock.now,
+        )
+
     def idle(self) -> bool:
         """Whether nothing is in flight anywhere; also what a leak would keep from ever coming true."""
         pipeline = self.pipeline
@@ -205,13 +223,16 @@ class Process:
             and flow.ended_records == flow.taken_records
         )
 
-    # --- the driver's observer ---------------------------------------------------------------------------------------
+    # --- the driver's observer, and its gauge ------------------------------------------------------------------------
 
     def facts(self, fact: Input) -> None:
         """Nothing to learn: the world sees each turn."""
 
     def micro_batch_done(self, batch: MicroBatch) -> None:
         """Ended; `idle` looks whether all are."""
+
+    def stuck(self, partitions: Mapping[Reason, int]) -> None:
+        """`signals` has what it counts."""
 
     def tick(self, pipeline: Pipeline, now: float) -> None:
         """A driver that ticks is alive, whatever is broken around it."""
@@ -238,14 +259,17 @@ class Process:
         now = self._handled_at = world.clock.now
         world.steps += 1
         world.digest = hash((world.digest, self.number, now))
-        world.last_steps.append((now, f"{self.slot}#{self.number}", fact))
+        self._note(fact)
         if self._dies_of(fact):
             return
         if not self.driver.step(fact, now):
             self.finish = self.driver.close()
-            world.last_steps.append((now, f"{self.slot}#{self.number}", repr(self.finish)))
+            self._note(repr(self.finish))
             return
         world.judge.stepped(self.pipeline, self._largest_bytes)
+
+    def _note(self, what: Input | str) -> None:
+        self._world.last_steps.append((self._world.clock.now, f"{self.slot}#{self.number}", what))
 
 
 def make_encoder(card: ModelCard) -> PlanEncoder:

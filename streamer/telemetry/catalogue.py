@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from streamer.core.standing import Reason
+from streamer.errors import Code
+
 # Nearly powers of two, from 1 ms to 66 min; a subset of the bounds of the reports' histograms, so that a report's
 # counts fall into these buckets without error.
 LATENCY_BOUNDS_S: Final = tuple(round(10 ** (0.3 * step)) / 1000 for step in range(23))
@@ -12,7 +15,9 @@ LATENCY_BOUNDS_S: Final = tuple(round(10 ** (0.3 * step)) / 1000 for step in ran
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. `unit` is the base unit or "" for none; every metric has the label `pipeline` before `labels`."""
+    """One metric. `unit` is the base unit or "" for none; every metric has the label `pipeline` before `labels`.
+    `known` are the values of these that are known beforehand; with them, and without labels, a counter is there from
+    the first scrape on: a rate sees no rise from nothing to one."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -21,6 +26,7 @@ class Metric:
     meaning: str
     change: str
     bounds: tuple[float, ...] = ()
+    known: tuple[tuple[str, ...], ...] = ()
 
 
 RECORDS = Metric(
@@ -31,6 +37,12 @@ RECORDS = Metric(
     "Settled records by outcome (result, dead_letter, skipped) and code: a dead letter's cause, or why it was skipped.",
     "Dead letters grow: look at their code with `streamer dlq list`; decode and validate are the producers', infer is"
     " the model's, publish.too_large wants a larger max.message.bytes.",
+    known=(
+        ("result", ""),
+        ("skipped", "tombstone"),
+        ("skipped", "replay"),
+        *(("dead_letter", code.value) for code in Code),
+    ),
 )
 EVENT_LATENCY = Metric(
     "streamer_event_latency_seconds",
@@ -124,6 +136,7 @@ TOKENS = Metric(
     ("kind",),
     "Tokens run: real ones of the texts, computed ones with the padding.",
     "computed far above real: lengths differ much within a batch; raise micro_batch_records so that they sort better.",
+    known=(("real",), ("computed",)),
 )
 CACHE_LOOKUPS = Metric(
     "streamer_cache_lookups_total",
@@ -134,6 +147,11 @@ CACHE_LOOKUPS = Metric(
     " unavailable (a miss without having heard from Redis).",
     "unavailable: Redis is away or slow. rejected: something else writes under our prefix. Few hits: inputs do not"
     ' repeat; set memory_mb = 0 and url = "".',
+    known=(
+        ("memory", "hit"),
+        ("memory", "miss"),
+        *(("shared", outcome) for outcome in ("hit", "miss", "rejected", "unavailable")),
+    ),
 )
 CACHE_STORES = Metric(
     "streamer_cache_stores_total",
@@ -142,6 +160,7 @@ CACHE_STORES = Metric(
     ("outcome",),
     "Keys given to the shared cache: stored, dropped (no room in the queue, stores suspended, too large), failed.",
     "dropped or failed: Redis is full, read-only or too slow; results do not suffer.",
+    known=(("stored",), ("dropped",), ("failed",)),
 )
 CACHE_AVAILABLE = Metric(
     "streamer_cache_available",
@@ -158,6 +177,7 @@ WORKERS_READY = Metric(
     (),
     "Workers that have loaded the model and take work.",
     "Below `workers` for long: see streamer_worker_restarts_total and the log.",
+    known=((),),
 )
 WORKER_RESTARTS = Metric(
     "streamer_worker_restarts_total",
@@ -166,14 +186,16 @@ WORKER_RESTARTS = Metric(
     ("reason",),
     "Workers lost and started again: exit, killed, hung, device, code.",
     "killed with signal 9: out of memory, lower workers or batch_tokens. hung: raise lease_s or find the text.",
+    known=(("exit",), ("killed",), ("hung",), ("device",), ("code",)),
 )
 TRANSACTIONS = Metric(
     "streamer_transactions_total",
     "counter",
     "transactions",
     ("outcome",),
-    "Settles by outcome: settled, or why not (ownership, abort, rebuild, delivery).",
+    "Settles by outcome: settled, or why not (ownership, abort, rebuild, delivery, commit).",
     "ownership now and then is a rebalance. abort or rebuild again and again: the brokers are in trouble.",
+    known=(("settled",), ("ownership",), ("abort",), ("rebuild",), ("delivery",), ("commit",)),
 )
 SETTLE = Metric(
     "streamer_settle_seconds",
@@ -191,6 +213,7 @@ REBALANCES = Metric(
     ("kind",),
     "Assignments, revocations and losses of partitions.",
     "lost: this process did not reach the group in time; look for a starved CPU. Many: members come and go.",
+    known=(("assigned",), ("revoked",), ("lost",)),
 )
 SPANS = Metric(
     "streamer_spans_total",
@@ -199,6 +222,7 @@ SPANS = Metric(
     ("outcome",),
     "Spans sent, dropped (queue full, topic away) and capped (over max_spans_per_s).",
     "capped: sample less at the producers or raise max_spans_per_s. dropped: the spans topic or its brokers.",
+    known=(("sent",), ("dropped",), ("capped",)),
 )
 OUT_OF_RANGE = Metric(
     "streamer_out_of_range_records_total",
@@ -215,6 +239,7 @@ STUCK = Metric(
     ("reason",),
     "Partitions with records that are not being answered, by why (`streamer/core/standing.py` lists the reasons).",
     "Above 0: /readyz and the log name topic, partition, offset and the fix.",
+    known=tuple((reason.value,) for reason in Reason),
 )
 UNSTUCK = Metric(
     "streamer_unstuck_partitions_total",

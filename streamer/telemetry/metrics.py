@@ -85,7 +85,6 @@ class Metrics:
         self._out_of_range = self._counter(catalogue.OUT_OF_RANGE)
         self._stuck = self._gauge(catalogue.STUCK)
         self._unstuck = self._counter(catalogue.UNSTUCK)
-        self.stuck(dict.fromkeys(Reason, 0))
         self._bad_traceparents = self._counter(catalogue.BAD_TRACEPARENTS)
         self._info = self._gauge(catalogue.INFO)
 
@@ -183,10 +182,16 @@ class Metrics:
         self._info.labels(self._pipeline, version, slot, model, revision, device).set(1)
 
     def _counter(self, metric: Metric) -> Counter:
-        return Counter(metric.name, metric.meaning, ("pipeline", *metric.labels), registry=self.registry)
+        counter = Counter(metric.name, metric.meaning, ("pipeline", *metric.labels), registry=self.registry)
+        for values in metric.known if metric.labels else ((),):
+            counter.labels(self._pipeline, *values)
+        return counter
 
     def _gauge(self, metric: Metric) -> Gauge:
-        return Gauge(metric.name, metric.meaning, ("pipeline", *metric.labels), registry=self.registry)
+        gauge = Gauge(metric.name, metric.meaning, ("pipeline", *metric.labels), registry=self.registry)
+        for values in metric.known:
+            gauge.labels(self._pipeline, *values)
+        return gauge
 
     def _histogram(self, metric: Metric) -> Histogram:
         histogram = Histogram(metric, self._pipeline)

@@ -119,5 +119,6 @@ def _take(replica: Replica, name: str, labels: dict[str, str], value: float) -> 
 
 
 def _count(counts: dict[str, int], names: Iterable[str], value: float) -> None:
-    name = ".".join(names)
-    counts[name] = counts.get(name, 0) + int(value)
+    if value:
+        name = ".".join(names)
+        counts[name] = counts.get(name, 0) + int(value)

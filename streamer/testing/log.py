@@ -91,25 +91,32 @@ class _Partition:
 
     entries: list[tuple[MemoryRecord | None, _Transaction | None]] = field(default_factory=list)
     start: int = 0
+    end: int | None = None  # what stands behind is not there now
+    damaged: int | None = None
     open: dict[_Transaction, int] = field(default_factory=dict)  # the first offset of each open transaction
 
     @property
+    def high(self) -> int:
+        return len(self.entries) if self.end is None else min(self.end, len(self.entries))
+
+    @property
     def last_stable(self) -> int:
-        return min(self.open.values(), default=len(self.entries))
+        return min(self.high, *self.open.values()) if self.open else self.high
 
 
 class MemoryLog:
     """Topics, transactions and consumer groups.
 
     `on_visible` is told of each commit's records (and of records outside a transaction) as they become durable;
-    `on_stable` of the partitions whose readers may read on.
+    `on_stable` of the partitions whose readers may read on. `refusing` has the topics that take no record now.
     """
 
     def __init__(self, clock: ManualClock, transaction_timeout_s: float = TRANSACTION_TIMEOUT_S) -> None:
         self.transaction_timeout_s = transaction_timeout_s
         self.on_visible: list[Callable[[list[MemoryRecord]], None]] = []
         self.on_stable: list[Callable[[TopicPartition], None]] = []
-        self._clock = clock
+        self.refusing: set[str] = set()
+        self.clock = clock
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._producers: dict[str, _ProducerState] = {}
         self._groups: dict[str, Group] = {}
@@ -146,11 +153,16 @@ class MemoryLog:
         self, partition: TopicPartition, offset: int, most: int, *, committed: bool = True
     ) -> tuple[list[MemoryRecord], int]:
         """Up to `most` records from `offset` on, and the offset to read from next. A read_committed reader sees no
-        aborted record, and nothing from the first open transaction on. Raises LogError OFFSET_OUT_OF_RANGE."""
+        aborted record, and nothing from the first open transaction on. Raises LogError OFFSET_OUT_OF_RANGE, and
+        _BAD_MSG for a record that is damaged."""
         state = self._partitions[partition]
-        end = state.last_stable if committed else len(state.entries)
-        if not state.start <= offset <= len(state.entries):
+        end = state.last_stable if committed else state.high
+        if not state.start <= offset <= state.high:
             raise LogError("OFFSET_OUT_OF_RANGE")
+        if state.damaged is not None and offset <= state.damaged < end:
+            if offset == state.damaged:
+                raise LogError("_BAD_MSG")
+            end = state.damaged
         found: list[MemoryRecord] = []
         while offset < end and len(found) < most:
             record, transaction = state.entries[offset]
@@ -166,11 +178,21 @@ class MemoryLog:
 
     def end_offset(self, partition: TopicPartition) -> int:
         """The offset of the next record, as readers of uncommitted records see it."""
-        return len(self._partitions[partition].entries)
+        return self._partitions[partition].high
 
     def last_stable_offset(self, partition: TopicPartition) -> int:
         """Where readers of committed records stand still: the first open transaction, or the end."""
         return self._partitions[partition].last_stable
+
+    def damage(self, partition: TopicPartition, offset: int | None) -> None:
+        """Let the record at this offset be unreadable; None mends it."""
+        self._partitions[partition].damaged = offset
+        self._moved([partition])
+
+    def shorten(self, partition: TopicPartition, end: int | None) -> None:
+        """Let the log end here, as that of a mirror that is behind; None brings back what stands behind."""
+        self._partitions[partition].end = end
+        self._moved([partition])
 
     def delete_before(self, partition: TopicPartition, offset: int) -> None:
         """Retention."""
@@ -179,15 +201,16 @@ class MemoryLog:
     def group(self, name: str, topics: Iterable[str] = (), session_timeout_s: float = 10.0) -> Group:
         """The consumer group of this name; made with these topics at the first call."""
         if name not in self._groups:
-            self._groups[name] = Group(self._clock, self.partitions_of(topics), session_timeout_s)
+            self._groups[name] = Group(self.clock, self.partitions_of(topics), session_timeout_s)
         return self._groups[name]
 
     # --- transactions ----------------------------------------------------------------------------------------------
 
-    def init_producer(self, transactional_id: str) -> MemoryProducer:
+    def init_producer(self, transactional_id: str, timeout_s: float | None = None) -> MemoryProducer:
         """A producer under this id: ends what an earlier one left open, and fences it."""
         state = self._producers.setdefault(transactional_id, _ProducerState())
         state.epoch += 1
+        state.timeout_s = self.transaction_timeout_s if timeout_s is None else timeout_s
         if state.transaction is not None:
             self._end(state, _State.ABORTED)
         return MemoryProducer(self, state, state.epoch)
@@ -198,14 +221,14 @@ class MemoryLog:
         return state is not None and state.transaction is not None
 
     def _begin(self, state: _ProducerState) -> _Transaction:
-        transaction = state.transaction = _Transaction(self._clock.now)
+        transaction = state.transaction = _Transaction(self.clock.now)
 
         def expire() -> None:
             if state.transaction is transaction:
                 state.epoch += 1
                 self._end(state, _State.ABORTED)
 
-        self._clock.later(self.transaction_timeout_s, expire)
+        self.clock.later(state.timeout_s, expire)
         return transaction
 
     def _end(self, state: _ProducerState, how: _State) -> None:
@@ -237,6 +260,8 @@ class MemoryLog:
         partition = self._partitions.get(key)
         if partition is None:
             raise LogError("UNKNOWN_TOPIC_OR_PARTITION")
+        if key[0] in self.refusing:
+            raise LogError("INVALID_RECORD")
         offset = len(partition.entries)
         record = MemoryRecord(key[0], key[1], offset, record_key, value, headers, timestamp_ms)
         partition.entries.append((record, transaction))
@@ -256,6 +281,7 @@ class _ProducerState:
     """What the coordinator knows of a transactional id."""
 
     epoch: int = -1
+    timeout_s: float = TRANSACTION_TIMEOUT_S
     transaction: _Transaction | None = None
 
 
@@ -277,10 +303,11 @@ class MemoryProducer:
         self._transaction = self._log._begin(self._state)
 
     def send(self, outputs: Iterable[Output]) -> None:
-        """Write records; readers see them once the transaction is committed. Raises UNKNOWN_TOPIC_OR_PARTITION."""
+        """Write records; readers see them once the transaction is committed. Raises UNKNOWN_TOPIC_OR_PARTITION,
+        and INVALID_RECORD where the topic refuses it."""
         transaction = self._open()
         write = self._log._write
-        timestamp_ms = int(self._log._clock.now * 1000)
+        timestamp_ms = int(self._log.clock.now * 1000)
         for topic, partition, key, value, headers in outputs:
             transaction.records.append(write((topic, partition), key, value, headers, timestamp_ms, transaction))
 

@@ -16,6 +16,7 @@ from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import TopicPartition
+from streamer.core.standing import Standing
 from streamer.errors import ExitCode
 from streamer.ports import Post
 from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
@@ -76,6 +77,7 @@ class MemorySink:
         self.stall_s = 1.0
         self.stall_before = Stage.COMMIT
         self.busy = False  # whether a plan is under way
+        self.plan_since: float | None = None
         self.outcomes: dict[str, int] = {}
         self._log = log
         self._group = group
@@ -108,6 +110,10 @@ class MemorySink:
         self._plans.append(plan)
         self._task.wake()
 
+    def standing(self) -> list[Standing]:
+        """The partitions whose outcomes can't be written, and why."""
+        return []
+
     def close(self, timeout_s: float) -> None:
         """The plan under way may still end; what is queued is not begun."""
         self._closing = True
@@ -137,14 +143,14 @@ class MemorySink:
                 continue
             plan = self._plans.popleft()
             self.busy = True
-            began = self._clock.now
+            began = self.plan_since = self._clock.now
             try:
                 fact = yield from self._settle(plan)
             except FencedError:
                 self._post(SinkFailed(ExitCode.FENCED, "another producer took this slot's transactional id"))
                 return
             fact = msgspec.structs.replace(fact, seconds=self._clock.now - began)
-            self.busy = False
+            self.busy, self.plan_since = False, None
             outcome = "settled" if isinstance(fact, Settled) else fact.reason
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
             self._post(fact)
@@ -240,9 +246,14 @@ class MemoryIdempotentSink(MemorySink):
         """Nothing to open."""
 
     def _settle(self, plan: Settle) -> Steps:
-        outputs = self._outputs(plan)
         if not self._source.ownership.holds(plan.epochs):
             return Unsettled(plan.settle, "ownership")
+        try:
+            return (yield from self._deliver(plan, self._outputs(plan)))
+        except LogError:
+            return Unsettled(plan.settle, "delivery", restart=True)
+
+    def _deliver(self, plan: Settle, outputs: list[Output]) -> Steps:
         yield self._before(Stage.CHECK, PRODUCE_S)
         if self._strikes(Trouble.UNDELIVERED):
             self._write(outputs[: len(outputs) // 2])

@@ -9,6 +9,8 @@ from typing import Any
 from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import SourceFailed, Taken
 from streamer.core.record import MicroBatch, Segment, TopicPartition
+from streamer.core.standing import Reason, Standing
+from streamer.core.unanswered import ReadState
 from streamer.errors import ExitCode
 from streamer.ports import Post
 from streamer.testing.assignment import RETRY_S, MemoryAssignment
@@ -24,7 +26,7 @@ JOIN_S = 0.05
 POLL_S = 0.004
 NETWORK_S = 0.01
 ORPHAN_S = 0.5
-
+STANDING_S = 30.0  # an obstacle of this age has a name
 
 Act = Callable[[], Generator[Wait, None, None]]
 
@@ -70,6 +72,7 @@ class MemorySource:
         self._attempts = Attempts(crash_limit, name)
         self._in_order = False
         self._generation = -1
+        self._stood: dict[tuple[TopicPartition, int, Reason], float] = {}
         self._joining = False
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._number = 0
@@ -146,6 +149,42 @@ class MemorySource:
         if self.member is not None:
             self._group.silence(self.member)
         self._end()
+
+    def standing(self) -> list[Standing]:
+        """The partitions that are ours and can't be read, and why."""
+        stood = {
+            (key, position, reason): self._stood.get((key, position, reason), self._clock.now)
+            for key, position in self._assignment.positions.items()
+            if (reason := self._obstacle(key, position)) is not None
+        }
+        self._stood = stood
+        return [
+            Standing(key, position, reason, "it can't be read", "see to it")
+            for (key, position, reason), since in stood.items()
+            if self._clock.now - since >= STANDING_S
+        ]
+
+    def _obstacle(self, key: TopicPartition, position: int) -> Reason | None:
+        """What keeps us from reading on."""
+        end = self._log.end_offset(key)
+        if position > end:
+            return Reason.OFFSET_BEYOND_END
+        try:
+            self._log.read(key, position, 1)
+        except LogError as error:
+            return Reason.UNREADABLE if error.code == "_BAD_MSG" else None
+        return Reason.OPEN_TRANSACTION if position == self._log.last_stable_offset(key) < end else None
+
+    def ahead(self) -> dict[TopicPartition, ReadState]:
+        """What there is to read of the partitions that are ours."""
+        return {key: self._ahead(key, position) for key, position in self._assignment.positions.items()}
+
+    def _ahead(self, key: TopicPartition, position: int) -> ReadState:
+        try:
+            found, _ = self._log.read(key, position, 1)
+        except LogError:
+            return ReadState(position, -1)
+        return ReadState(position, self._log.last_stable_offset(key) if found else position)
 
     def call(self, function: Callable[[], Any], then: Callable[[], object] = lambda: None) -> Call:
         """Run a function on the source's task, soon; also while it waits for a release. `then` is called after."""
@@ -302,8 +341,9 @@ class MemorySource:
             try:
                 found, positions[key] = self._log.read(key, position, records)
             except LogError:
-                self._on_out_of_range(key, position)
-                continue
+                if self._log.start_offset(key) > position:
+                    self._on_out_of_range(key, position)
+                continue  # what can't be read is held alone, until the log moves
             if found:
                 records -= len(found)
                 self._taken_records += len(found)

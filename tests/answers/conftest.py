@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.inference import kept
+from streamer.inference import kept, ways
 from tests.answers.shelf import Shelf
 
 
@@ -25,6 +25,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
         # Nothing that is found out about a model reaches the user's own cache, or comes from there.
         root = tmp_path_factory.mktemp("kept")
         patch.setattr(kept, "root", lambda: root)
+        # Where nothing sets a limit the check at load runs 2,048 tokens: seconds for some, and more than any text here.
+        patch.setattr(ways, "_ENDLESS_TOKENS", 256)
         shelf = Shelf(tmp_path_factory.mktemp("models"))
         yield shelf
         shelf.close()

@@ -57,7 +57,7 @@ class Running:
         """How many ended how."""
         name = "streamer_transactions_total"
         samples = [sample for metric in self.assembly.metrics.registry.collect() for sample in metric.samples]
-        return {sample.labels["outcome"]: sample.value for sample in samples if sample.name == name}
+        return {one.labels["outcome"]: one.value for one in samples if one.name == name and one.value}
 
 
 @contextmanager

@@ -77,6 +77,12 @@ CASES = {
     81: "secrets with the signs at which URLs are split",
     82: "of several pipelines one that is down for good, or killed",
     83: "a start without a file, a port or a right",
+    92: "a record that is never answered, for a reason that nobody names",
+    93: "a worker that is past its lease, or that every worker dies of",
+    94: "a settle that does not end, settles that come to nothing for ever",
+    95: "a partition that stands: said in the log, in /readyz and in the metrics at once",
+    96: "a pipeline that stands while all its signals are well",
+    97: "a fault that lasts until somebody is called: there is an alert for it, and it fires",
 }
 
 PROMISES = {

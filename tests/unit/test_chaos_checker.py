@@ -15,10 +15,13 @@ from streamer.bench.chaos.checker import (
     MEANINGS,
     PHANTOM,
     REORDERED,
+    SILENCE_S,
+    SILENT,
     UNSEEN,
     WRONG,
     Event,
     Outcome,
+    Silence,
     Verdict,
     check,
 )
@@ -167,3 +170,34 @@ def test_every_kind_has_a_meaning() -> None:
 def found(verdict: Verdict) -> dict[str, list[int]]:
     """The anomalies that there are."""
     return {kind: numbers for kind, numbers in verdict.anomalies.items() if numbers}
+
+
+def silent(*, well: bool, events: list[Event] = EVENTS, deleted: dict[int, int] | None = None) -> set[int]:
+    """Events 8 and 9 wait for a minute and a bit, and are asked for every two seconds; all others have outcomes."""
+    silence = Silence()
+    outcomes = [each for each in GOOD if each.number not in (8, 9)]
+    for second in range(0, int(SILENCE_S) + 4, 2):
+        silence.look(events, outcomes, deleted or {}, 100.0 + second, well=well)
+    return silence.found
+
+
+@pytest.mark.case(96)
+def test_events_that_wait_while_all_is_said_to_be_well_are_found() -> None:
+    """And are an anomaly of their own."""
+    assert silent(well=True) == {8, 9}
+    assert found(check(EVENTS, GOOD, GOOD, silent=silent(well=True))) == {SILENT: [8, 9]}
+
+
+def test_events_that_wait_under_protest_are_no_anomaly() -> None:
+    """Somebody is not well or does not answer; the event is not known to be there, or retention deleted it."""
+    assert not silent(well=False)
+    unknown = [each._replace(acknowledged=False) if each.number == 8 else each for each in EVENTS]
+    assert silent(well=True, events=unknown) == {9}
+    assert silent(well=True, deleted={0: 5}) == {9}
+
+
+def test_a_protest_counts_for_a_minute() -> None:
+    silence = Silence()
+    for second in range(0, 300, 2):
+        silence.look(EVENTS, [], {}, float(second), well=second % 50 != 0)
+    assert not silence.found

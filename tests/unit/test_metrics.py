@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamer import observe
 from streamer.cache.events import CacheEvent
+from streamer.core.pipeline.protocol import WorkerLost
 from streamer.core.report import BOUNDS
-from streamer.observe import Follow, on_cache_event
-from streamer.telemetry.catalogue import LATENCY_BOUNDS_S, METRICS, markdown_table
+from streamer.core.standing import Reason
+from streamer.errors import Code, FailureClass
+from streamer.observe import Follow, Meter, on_cache_event
+from streamer.telemetry.catalogue import LATENCY_BOUNDS_S, METRICS, TRANSACTIONS, markdown_table
 from streamer.telemetry.metrics import Metrics
 
 
@@ -75,6 +80,34 @@ def test_what_was_counted_is_shown() -> None:
     assert value(metrics, "streamer_transactions_total", outcome="settled") == 1
     assert value(metrics, "streamer_rebalances_total", kind="assigned") == 1
     assert value(metrics, "streamer_spans_total", outcome="capped") == 3
+
+
+def test_a_fresh_process_has_all_that_it_may_count() -> None:
+    """Counters are 0 from the first scrape on, since a rate sees no rise from nothing to one. What a process counts
+    later makes no new series."""
+    fresh = samples(Metrics("sentiment"))
+    counters = {metric.name for metric in METRICS if metric.kind == "counter"}
+    assert counters <= {name for name, _ in fresh}
+    assert not any(fresh.values())
+    metrics = used()
+    metrics.records(dict.fromkeys([("dead_letter", code) for code in Code], 1))
+    metrics.stuck(dict.fromkeys(Reason, 1))
+    for event in CacheEvent:
+        on_cache_event(metrics)(event, 1)
+    words = [WorkerLost(0, failure=one) for one in (FailureClass.DEVICE, FailureClass.CODE)]
+    for lost in (WorkerLost(0), WorkerLost(0, signal=9), WorkerLost(0, hung=True), *words):
+        Meter(metrics, "s", {}, dict, dict).facts(lost)
+    later = {each for each in samples(metrics) if each[0] in counters or each[0] == "streamer_stuck_partitions"}
+    assert later <= fresh.keys()
+
+
+def test_every_end_of_a_settle_is_known() -> None:
+    """The reasons that the sinks give are in the catalogue."""
+    given = set()
+    for path in (Path(observe.__file__).parent / "kafka").glob("*.py"):
+        given |= set(re.findall(r'Unsettled\([^,)]+, "(\w+)"', path.read_text()))
+    assert len(given) >= 5
+    assert {(reason,) for reason in given} <= set(TRANSACTIONS.known)
 
 
 def test_histograms_take_many_at_once() -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import subprocess
 import sys
-import textwrap
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,10 +15,11 @@ from streamer.cli.bench import bench
 from streamer.core.pipeline import attempts, fleet, flights, ledger, pipeline
 from streamer.simulation.faults import FAULTS
 from streamer.simulation.judge import LAST_STEPS, ViolationError
-from streamer.simulation.life import Life, live
+from streamer.simulation.life import live
 from streamer.simulation.scenario import DRIVER_POISON, PARTITIONS, POISON
 from streamer.simulation.seeds import Summary, simulate
 from streamer.testing import assignment, sink, source
+from tests.unit.simulation_kit import first_failing, plant
 
 SEEDS = 300
 MUTANT_SEEDS = 200
@@ -102,7 +100,7 @@ class TestReplay:
     def test_a_violation_says_where_and_what_came_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Seed, step and anomaly, then the last steps."""
         monkeypatch.setattr(sink.MemorySink, "_outputs", lambda self, plan: [])
-        seed = first_failing(MUTANT_SEEDS)
+        seed = first_failing(MUTANT_SEEDS).seed
         with pytest.raises(ViolationError) as caught:
             live(seed)
         again = caught.value
@@ -113,28 +111,6 @@ class TestReplay:
         with pytest.raises(ViolationError) as second:
             live(seed)
         assert (second.value.step, str(second.value)) == (again.step, str(again))
-
-
-def first_failing(seeds: int) -> int:
-    """The first seed that breaks a law. Fails when none does."""
-    for seed in range(seeds):
-        try:
-            Life(seed).run()
-        except ViolationError:
-            return seed
-    pytest.fail(f"none of {seeds} seeds found the planted bug")
-
-
-def mutate(owner: Any, name: str, old: str, new: str) -> Callable[..., Any]:
-    """The method `owner.name` with a piece of its source replaced: a bug that somebody could make."""
-    method = getattr(owner, name)
-    method = method.fget if isinstance(method, property) else method
-    code = textwrap.dedent(inspect.getsource(method))
-    assert code.count(old) == 1, f"the source of {name} has changed: plant the bug anew"
-    scope = dict(inspect.getmodule(owner).__dict__)  # type: ignore[union-attr]
-    exec("from __future__ import annotations\n" + code.replace(old, new).replace("@property\n", ""), scope)
-    made: Callable[..., Any] = scope[name]
-    return property(made) if isinstance(getattr(owner, name), property) else made  # type: ignore[return-value]
 
 
 MUTANTS: dict[str, tuple[Any, str, str, str]] = {
@@ -238,16 +214,13 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
 
 
 @pytest.fixture(params=list(MUTANTS))
-def mutant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def mutant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A planted bug."""
-    owner, name, old, new = MUTANTS[request.param]
-    made = mutate(owner, name, old, new)
-    is_static = isinstance(inspect.getattr_static(owner, name), staticmethod)
-    monkeypatch.setattr(owner, name, staticmethod(made) if is_static else made)
-    return request.param
+    plant(monkeypatch, *MUTANTS[request.param])
+    return str(request.param)
 
 
 @pytest.mark.promise(1, 4)
 def test_a_planted_bug_is_found(mutant: str) -> None:
     """Each within 200 seeds: what the simulation can't find it does not protect from."""
-    print(f"{mutant}: seed {first_failing(MUTANT_SEEDS)}")
+    print(f"{mutant}: seed {first_failing(MUTANT_SEEDS).seed}")

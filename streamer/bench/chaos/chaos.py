@@ -39,6 +39,7 @@ SENTENCES = 2_000
 WARM_UP_S = 120.0
 SETTLE_S = 15.0  # a broker compiles what it runs for the first time, on cores that the first recovery would lack
 DRAIN_S = 120.0
+LISTEN_S = 2.0
 CALM_S = (0.3, 2.0)
 STORM_S = (0.0, 4.0)
 FRAGILE = "python:streamer.bench.models:Fragile"
@@ -137,13 +138,17 @@ def _run(plan: Plan, directory: Path, progress: Callable[[str], None]) -> Story:
         rate = plan.events / (plan.minutes * 60)
         writer = stage.enter_context(EventWriter(bench.kafka, setup.input, PARTITIONS, rate, _texts(plan.model)))
         watcher = stage.enter_context(Watcher(bench.kafka, setup, PARTITIONS, writer.sent_at))
-        members = [Member(f"member-{number}", setup, link, PROPERTIES) for number, link in enumerate(links)]
+        members = [
+            Member(f"member-{number}", setup, link, PROPERTIES, f"{LOOPBACK}:{port}")
+            for number, (link, port) in enumerate(zip(links, free_ports(plan.members), strict=True))
+        ]
         stage.callback(_kill, members)
         scene = Scene(stack, connect(bench.kafka), setup, members, redis, writer, watcher)
         scene.await_in_sync()
         progress(f"{plan.members} members start")
         for member in members:
             member.start()
+        listener = stage.enter_context(_Listener(scene))
         _warm_up(scene)
         progress("the brokers settle; the model's load is timed")
         scene.rest(SETTLE_S)
@@ -154,11 +159,12 @@ def _run(plan: Plan, directory: Path, progress: Callable[[str], None]) -> Story:
         progress("the rest is written and read")
         events = writer.finish(plan.events)
         _drain(scene, events)
+        listener.end()
         ends = {member.slot: member.ends for member in members}
         _stop(members)
         after = read_all(bench.kafka, setup)
         scene.wait(lambda: len(watcher.outcomes) >= len(after), DRAIN_S)
-        verdict = checker.check(events, list(watcher.outcomes), after, scene.deleted)
+        verdict = checker.check(events, list(watcher.outcomes), after, scene.deleted, listener.silence.found)
         return Story(plan, scene.incidents, verdict, ends, writer.failures, load_s, chaos_s, directory)
 
 
@@ -246,6 +252,35 @@ class _Storm:
                 fault.strike(self._scene, self._rng, fault.kind)
         except BaseException as error:
             self._error = error
+
+
+class _Listener:
+    """Asks all members again and again whether they are well, on a thread. A context manager."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.silence = checker.Silence()
+        self._scene = scene
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
+
+    def __enter__(self) -> _Listener:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ask no more."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        scene = self._scene
+        while not self._ended.wait(LISTEN_S):
+            well = all(member.well() for member in scene.members)
+            outcomes, events = scene.watcher.outcomes, scene.writer.events
+            self.silence.look(events, outcomes, scene.deleted, time.monotonic(), well=well)
 
 
 def _drain(scene: Scene, events: Sequence[checker.Event]) -> None:

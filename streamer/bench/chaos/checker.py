@@ -21,7 +21,9 @@ REORDERED: Final = "reordered"
 DEAD_LETTERED: Final = "good record dead-lettered"
 WRONG: Final = "wrong answer"
 PHANTOM: Final = "phantom"
-KINDS: Final = (LOST, DUPLICATE, UNSEEN, ABORTED_READ, REORDERED, DEAD_LETTERED, WRONG, PHANTOM)
+SILENT: Final = "unanswered in silence"
+KINDS: Final = (LOST, DUPLICATE, UNSEEN, ABORTED_READ, REORDERED, DEAD_LETTERED, WRONG, PHANTOM, SILENT)
+SILENCE_S: Final = 60.0
 MEANINGS: Final = {
     LOST: "acknowledged to its producer, without an outcome afterwards",
     DUPLICATE: "more than one outcome",
@@ -31,6 +33,7 @@ MEANINGS: Final = {
     DEAD_LETTERED: "a dead letter, though nothing is wrong with the record",
     WRONG: "another answer than the model gives for this text, or a result for a record that kills workers",
     PHANTOM: "an outcome of a record that nobody wrote, or of another place than the record's",
+    SILENT: f"without an outcome for {SILENCE_S:.0f} s in which every member's /readyz said that all is well",
 }
 
 
@@ -79,16 +82,54 @@ class Verdict:
         return any(self.anomalies.values())
 
 
+@dataclass(slots=True)
+class Silence:
+    """Finds events that wait although all members say that they are well. Times are seconds of a monotonic clock;
+    `found` are the numbers of these events."""
+
+    found: set[int] = field(default_factory=set)
+    _waiting: dict[int, float] = field(default_factory=dict)
+    _looked_at: int = 0
+    _outcomes: int = 0
+
+    def look(
+        self,
+        events: Sequence[Event],
+        outcomes: Sequence[Outcome],
+        deleted: Mapping[int, int],
+        now: float,
+        *,
+        well: bool,
+    ) -> None:
+        """One look: both sequences only ever grow, but for what is known of an event's end. `well` says that every
+        member was asked and said so."""
+        for event in events[self._looked_at :]:
+            self._waiting[event.number] = now
+        self._looked_at = len(events)
+        for outcome in outcomes[self._outcomes :]:
+            self._waiting.pop(outcome.number, None)
+        self._outcomes = len(outcomes)
+        for number, since in list(self._waiting.items()):
+            event = events[number]
+            if event.offset is not None and event.offset < deleted.get(event.partition, 0):
+                del self._waiting[number]
+            elif not well or not event.acknowledged:
+                self._waiting[number] = now
+            elif now - since > SILENCE_S:
+                self.found.add(number)
+
+
 def check(
     events: Sequence[Event],
     during: Sequence[Outcome],
     after: Sequence[Outcome],
     deleted: Mapping[int, int] | None = None,
+    silent: Iterable[int] = (),
 ) -> Verdict:
     """Judge what two read_committed readers saw, each in the order in which it read.
 
     `deleted` gives for an input partition the offset below which retention deleted records: those that have no outcome
-    are unseen by retention, not lost.
+    are unseen by retention, not lost. `silent` are the events that waited in silence.
     """
     deleted = deleted or {}
     by_number = {event.number: event for event in events}
@@ -96,6 +137,7 @@ def check(
     anomalies = verdict.anomalies
     times = Counter(outcome.number for outcome in after)
     anomalies[DUPLICATE] = [number for number, count in times.items() if count > 1]
+    anomalies[SILENT] = sorted(silent)
     anomalies[REORDERED] = sorted({*_reordered(during), *_reordered(after)})
     seen_during, seen_after = set(during), set(after)
     anomalies[UNSEEN] = [outcome.number for outcome in after if outcome not in seen_during]

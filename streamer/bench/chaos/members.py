@@ -16,9 +16,10 @@ from pathlib import Path
 from streamer.bench.bench import PIPELINE, Setup
 from streamer.bench.program import Program
 from streamer.bench.proxy import Proxy
-from streamer.errors import ExitCode
+from streamer.errors import DependencyError, ExitCode
 from streamer.inference.spec import WORKER_NAME
 from streamer.local.watchdog import started_at
+from streamer.telemetry.scrape import scrape
 
 STOP_S = 40.0
 RESTART_PAUSE_S = 1.0
@@ -28,12 +29,14 @@ FOR_GOOD = frozenset({ExitCode.BUG, ExitCode.USAGE, ExitCode.CONFIGURATION, Exit
 
 @dataclass(slots=True)
 class Member:
-    """One slot. Only the thread that made it may start, kill and tend it: its process ends with that thread."""
+    """One slot. Only the thread that made it may start, kill and tend it: its process ends with that thread. `http` is
+    where it serves its metrics and health."""
 
     slot: str
     setup: Setup
     link: list[Proxy]
     properties: Mapping[str, str]
+    http: str
     program: Program | None = None
     wanted: bool = False
     ends: list[int] = field(default_factory=list)
@@ -48,6 +51,7 @@ class Member:
         environment = {
             "STREAMER_KAFKA__BOOTSTRAP_SERVERS": ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.link),
             f"STREAMER_PIPELINES__{PIPELINE.upper()}__SLOT": self.slot,
+            "STREAMER_TELEMETRY__HTTP": self.http,
             **{
                 f"STREAMER_KAFKA__PROPERTIES__{name.upper().replace('.', '_')}": value
                 for name, value in self.properties.items()
@@ -55,6 +59,13 @@ class Member:
         }
         command = [sys.executable, "-m", "streamer", "run", f"--config={self.setup.path}"]
         self.program = Program(command, self.setup.path.with_name(f"{self.slot}-{self._starts}.log"), environment)
+
+    def well(self) -> bool:
+        """Whether its /readyz says so; from any thread."""
+        try:
+            return bool(scrape(f"http://{self.http}/metrics").ready)
+        except DependencyError:
+            return False
 
     def kill(self) -> None:
         """SIGKILL; it stays away until `start`."""

@@ -73,6 +73,11 @@ class EventWriter:
         self._producer.purge()
         self._producer.close()
 
+    @property
+    def events(self) -> Sequence[Event]:
+        """What was written up to now; it goes on to grow."""
+        return self._events
+
     def write_deadly(self, partition: int) -> None:
         """Let the next event of this partition be one that kills its worker."""
         self._deadly.put(partition)

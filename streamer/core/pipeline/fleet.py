@@ -278,6 +278,10 @@ class Fleet:
         self.suspects.clear()
         return dropped
 
+    def leased(self, worker: Worker, now: float) -> bool:
+        """Whether a worker that holds work is within its lease."""
+        return 0.0 <= worker.deadline - now <= self.lease_s
+
     def overdue(self, now: float, slack_s: float) -> bool:
         """Whether a lease is past its deadline by more than `slack_s` (liveness)."""
         return any(worker.held and now > worker.deadline + slack_s for worker in self.workers)
