@@ -138,6 +138,7 @@ def policy_of(config: Config, name: str, workers: int, accept_dead_letters: int 
         name=name,
         workers=workers,
         lease_s=pipeline.lease_s,
+        load_s=pipeline.load_s,
         budget_bytes=in_flight_bytes(pipeline.budget_mb),
         lru_bytes=config.cache.memory_mb * 1_000_000,
         shared_cache=bool(config.cache.url),

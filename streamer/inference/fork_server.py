@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 
 from streamer.errors import ExitCode
 from streamer.inference.families import import_family
-from streamer.inference.fork_orders import NOTICE, ORDER, Notice, Order
+from streamer.inference.fork_orders import NOTICE, ORDER, Notice, Order, end_group
 from streamer.inference.worker import die_with, name_process, work
 
 NAME: Final = "streamer-forks"
@@ -83,6 +83,7 @@ class _Server:
         child, ending = self._children.pop(number)
         self._selector.unregister(ending)
         os.close(ending)
+        end_group(child)
         _, status = os.waitpid(child, 0)
         self._tell(Notice.ENDED, number, os.waitstatus_to_exitcode(status))
 
