@@ -56,6 +56,15 @@ CASES = {
     40: "offsets with gaps, and partitions that are added",
     41: "a reader of the reports beside aborted and repeated work",
     42: "a full disk, no file descriptors left",
+    68: "a text that ends or hangs its worker while it is encoded",
+    69: "an event that asks for more than memory holds",
+    70: "a text that exhausts memory, breaks the device, or has the words for it",
+    71: "a template that the model raises for",
+    72: "a model that starts processes of its own",
+    73: "a model that prints, and one whose threads fail",
+    74: "a worker whose replacement can't be loaded, or not yet",
+    75: "a worker that never finishes loading",
+    76: "workers that get ready and answer nothing, or never get ready",
 }
 
 PROMISES = {

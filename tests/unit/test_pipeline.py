@@ -23,6 +23,7 @@ from streamer.core.pipeline.protocol import (
     Rewind,
     Settle,
     Settled,
+    StartWorker,
     Stop,
     Store,
     Tick,
@@ -366,6 +367,20 @@ class TestEnds:
         kit = Kit()
         kit.feed(WorkerLost(0, failure=FailureClass.CODE, exit_code=ExitCode.CONFIGURATION, message="no such model"))
         assert kit.of(Finish)[0] == Finish(ExitCode.CONFIGURATION, "no such model")
+
+    @pytest.mark.case(74)
+    def test_a_worker_that_can_not_load_what_another_serves_is_tried_again(self) -> None:
+        """Its disk may be full for a while; and when it has loaded, it works."""
+        kit = Kit(Policy("p", workers=2))
+        kit.feed(WorkerLost(1))
+        full = WorkerLost(1, failure=FailureClass.CODE, exit_code=ExitCode.CONFIGURATION, message="no space left")
+        kit.feed(Tick(), full)
+        kit.now += 5
+        kit.feed(Tick())
+        assert not kit.of(Finish)
+        assert [one.worker for one in kit.of(StartWorker)].count(
+            1
+        ) == 3  # the start, the next, and the one after a pause
 
     @pytest.mark.case(34)
     def test_a_model_that_changed_on_disk_stops_the_pipeline(self) -> None:

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import repeat
 
-from streamer.core.pipeline.conviction import judge
+from streamer.core.pipeline import conviction
 from streamer.core.pipeline.flights import Flight
 from streamer.core.pipeline.protocol import (
     Command,
@@ -126,7 +126,7 @@ class Fleet:
         if alone:
             self.suspects.extendleft(reversed(held.values()))
             for flight in blamed:
-                verdict = judge(flight, fact)
+                verdict = conviction.judge(flight, fact)
                 if verdict is None:
                     self.suspects.append(flight)
                 else:
