@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import ModelCard
+from streamer.core.pipeline.waiting import waiting
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.report import Report, ReportBuilder
 from streamer.core.stored import Vault
@@ -104,7 +106,8 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
             metrics, slot.name, reports, lambda: source.outlook.highs, lambda: source.starts, available, follows
         )
         watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, inbox.put)
-        signals = Signals(metrics, (source.standing, sink.standing))
+        model_waits = lambda: waiting(pipeline, pipeline_config.input, time.monotonic())  # noqa: E731
+        signals = Signals(metrics, (source.standing, sink.standing, model_waits))
         closers: list[Callable[[float], None]] = []
         if pipeline_config.static_membership:
             watch = OrphanWatch(source, config.kafka, pipeline_config.group, pipeline_config.input)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
@@ -197,6 +198,21 @@ class Forking(Marked):
         """As `Marked`, with the helper's process id."""
         print("PRINTED", flush=True)
         return [one | {"helper": self.helper.pid} for one in super().predict(inputs)]
+
+
+class Starts(Marked):
+    """Counts its starts in the file of option `count`. Start number `full` fails for want of disk, `slow` sleeps."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        with Path(options["count"]).open("a+") as file:
+            file.write("x")
+            file.seek(0)
+            number = len(file.read())
+        if number in options.get("full", ()):
+            raise OSError(errno.ENOSPC, "no space left")
+        if number in options.get("slow", ()):
+            time.sleep(3600)
 
 
 class Unloadable:

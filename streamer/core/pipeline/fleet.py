@@ -3,7 +3,8 @@
 Rules of triage:
 1. A worker announces each forward batch before it runs it, and what it encodes before it does. When it dies, only what
    it had announced is suspect; when it passes a lease, only what that lease was of. The rest goes back in line.
-2. Suspects run alone, each after the worker's probe passed, once the work that was in line before them is out.
+2. Suspects run alone, each after the worker's probe passed, once the work that was in line before them is out; at once
+   where the worker named them.
 3. A record is convicted when it ended, alone, two workers; three if the deaths were SIGKILL, which may come from
    outside (an operator, the kernel's out-of-memory killer), or the workers' own word (no memory, a broken device). The
    kinds do not add up.
@@ -44,6 +45,7 @@ QUEUE_S = 0.5  # a quick model may hold as much as it computes in this time
 MIN_SHARE = 16  # fewer computations than this are not worth dividing
 RESTART_PAUSE_S = 0.5
 RESTART_PAUSE_MAX_S = 30.0
+SERVED_STARTS = 3  # the pause of a worker that got ready grows no further
 LOAD_S = 900.0
 FAILED_STARTS = 10  # of each worker, in a row, before a run without any worker ends: about two minutes
 HUNG_START = 5  # one that passed `load_s` counts as so many
@@ -138,14 +140,15 @@ class Fleet:
                 blamed, held = list(held.values()), {}
         self.waiting.extendleft(reversed(held.values()))
         if blamed:
-            self._before_suspects = len(self.waiting)
+            # Whoever spoils workers is found before it spoils more of them.
+            self._before_suspects = len(self.waiting) if fact.failure is None else 0
             self.suspects.extend(blamed)
         return convicted
 
     def _replace(self, worker: Worker, fact: WorkerLost, now: float, *, of_use: bool) -> None:
         """Let another process come in a lost one's place. A suspect is announced after the worker's probe passed: that
         start was `of_use`, whatever the suspect did then, and a burst of poison must not hold the others for long."""
-        starts = worker.fruitless_starts
+        starts = min(worker.fruitless_starts, SERVED_STARTS) if worker.served else worker.fruitless_starts
         if of_use:
             starts = 0 if fact.failure is None else min(starts, 1)
         pause = min(RESTART_PAUSE_S * 2 ** (starts - 1), RESTART_PAUSE_MAX_S) if starts else 0.0
