@@ -212,13 +212,14 @@ class Generator:
             self._announcer.renew()
 
     def _guard(self, call: Callable[[], object]) -> None:
-        """What streaming itself can't mend is the device's: a fresh worker may, and nobody is suspect."""
+        """What streaming itself can't mend a fresh worker may; all that streams is suspect, and runs alone in `forward`
+        there."""
         try:
             call()
         except Exception as error:
             place = place_of(error)
             message = f"continuous batching can't go on: {type(error).__name__} at {place}"
-            raise WorkerFailureError(FailureClass.DEVICE, message) from None
+            raise WorkerFailureError(FailureClass.DEVICE, message, suspects=list(self._running)) from None
 
 
 def _done(answered: Iterable[tuple[int, Answer]], seconds: float) -> Done:

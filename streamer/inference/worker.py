@@ -259,14 +259,19 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _keep_apart(sock: socket.socket, handler: logging.Handler) -> None:
-    """From what the model starts and prints. Its processes make a group, which ends with this one; they don't inherit
-    our socket, whose end tells ours; and what it prints goes where errors go, since `streamer infer` writes answers to
-    standard output."""
-    with suppress(OSError):
-        os.setpgid(0, 0)
+def print_to_log() -> None:
+    """What is printed goes where errors go: `streamer infer` writes answers to standard output."""
     with suppress(OSError):
         os.dup2(2, 1)
+
+
+def _keep_apart(sock: socket.socket, handler: logging.Handler) -> None:
+    """From what the model starts and prints. Its processes make a group, which ends with this one, and they don't
+    inherit our socket."""
+    sock.set_inheritable(False)
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    print_to_log()
 
     def forget() -> None:
         logging.getLogger("streamer").removeHandler(handler)
