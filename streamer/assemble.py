@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import ModelCard
+from streamer.core.pipeline.waiting import waiting
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.report import Report, ReportBuilder
 from streamer.core.stored import Vault
@@ -104,7 +106,8 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
             metrics, slot.name, reports, lambda: source.outlook.highs, lambda: source.starts, available, follows
         )
         watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, inbox.put)
-        signals = Signals(metrics, (source.standing, sink.standing), source.ahead)
+        model_waits = lambda: waiting(pipeline, pipeline_config.input, time.monotonic())  # noqa: E731
+        signals = Signals(metrics, (source.standing, sink.standing, model_waits), source.ahead)
         closers: list[Callable[[float], None]] = []
         watch = OrphanWatch(
             source,
@@ -144,6 +147,7 @@ def policy_of(config: Config, name: str, workers: int, accept_dead_letters: int 
         name=name,
         workers=workers,
         lease_s=pipeline.lease_s,
+        load_s=pipeline.load_s,
         budget_bytes=in_flight_bytes(pipeline.budget_mb),
         lru_bytes=config.cache.memory_mb * 1_000_000,
         shared_cache=bool(config.cache.url),

@@ -265,6 +265,14 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             " it for slow models, e.g. long generation on a CPU.",
         ),
     ] = 60
+    load_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds that a worker may take to load the model before it is killed and started again. Raise"
+            " it for models that are read from slow disks or downloaded at the start.",
+        ),
+    ] = 900
     linger_ms: Annotated[
         float,
         Meta(

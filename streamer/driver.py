@@ -171,7 +171,7 @@ class Driver:
                 case StartWorker():
                     adapters.workers.start(command.worker)
                 case KillWorker():
-                    log.warning("a worker passed its lease and is killed", extra={"data": {"worker": command.worker}})
+                    log.warning("a worker %s and is killed", command.why, extra={"data": {"worker": command.worker}})
                     adapters.workers.kill(command.worker)
                 case Join():
                     if self.pipeline.policy.shared_cache and command.model.cacheable and not command.model.shared:

@@ -85,6 +85,7 @@ class Code(StrEnum):
     VALIDATE_ID = "validate.id"
     VALIDATE_PARAMS = "validate.params"
     VALIDATE_METADATA = "validate.metadata"
+    VALIDATE_TOO_LARGE = "validate.too_large"
     INFER_TOO_LONG = "infer.too_long"
     INFER_EXCEPTION = "infer.exception"
     INFER_NAN = "infer.nan"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -124,7 +127,8 @@ class Marked:
     """Does to a whole batch what the words in its texts say; answers `{"ok": 1}` to those without any.
 
     POISON raises · NAN gives not-a-number · KILL ends in SIGKILL · SEGV in a segmentation fault · HANG sleeps for an
-    hour, HANG_GIL does so with the interpreter lock · EXIT leaves · OOM and BROKEN raise as torch does on a GPU.
+    hour, HANG_GIL does so with the interpreter lock · EXIT leaves · OOM and BROKEN raise as torch does on a GPU, QUOTE
+    with torch's words · SPOIL makes all that comes after it NaN.
     Options: `fail_all` raises for all but the probe, `memory` raises out of memory for more texts than that.
     """
 
@@ -133,6 +137,7 @@ class Marked:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = options
+        self.spoiled = False
 
     def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
         """See the class."""
@@ -140,7 +145,7 @@ class Marked:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         for one in inputs:
             self._act(one.text)
-        return [{"ok": float("nan") if "NAN" in one.text else 1} for one in inputs]
+        return [{"ok": float("nan") if "NAN" in one.text or self.spoiled else 1} for one in inputs]
 
     def _act(self, text: str) -> None:
         if "POISON" in text or (self.options.get("fail_all") and text != self.probe):
@@ -156,9 +161,58 @@ class Marked:
         if "EXIT" in text:
             raise SystemExit(3)
         if "OOM" in text:
-            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise MemoryError
         if "BROKEN" in text:
-            raise RuntimeError("CUDA error: device-side assert triggered")
+            raise AcceleratorError("CUDA error: device-side assert triggered")
+        if "QUOTE" in text:
+            raise RuntimeError("CUDA error: out of memory")
+        self.spoiled = self.spoiled or "SPOIL" in text
+
+
+class AcceleratorError(RuntimeError):
+    """By the name of torch's own."""
+
+
+class Careful(Marked):
+    """Does what the words in an event's param `do` say while it checks the params, before any forward batch: EXIT ends
+    the process, OOM raises, the others as `Marked`'s."""
+
+    def check_params(self, params: dict[str, Any]) -> str | None:
+        """See the class."""
+        if params["do"] == "EXIT":
+            os._exit(9)
+        self._act(params["do"])
+        return None
+
+
+class Forking(Marked):
+    """Has a process of its own that lives for ever, prints, and has a thread that fails."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self.helper = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,), daemon=True)
+        self.helper.start()
+        threading.Thread(target=self._act, args=("POISON",)).start()
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """As `Marked`, with the helper's process id."""
+        print("PRINTED", flush=True)
+        return [one | {"helper": self.helper.pid} for one in super().predict(inputs)]
+
+
+class Starts(Marked):
+    """Counts its starts in the file of option `count`. Start number `full` fails for want of disk, `slow` sleeps."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        with Path(options["count"]).open("a+") as file:
+            file.write("x")
+            file.seek(0)
+            number = len(file.read())
+        if number in options.get("full", ()):
+            raise OSError(errno.ENOSPC, "no space left")
+        if number in options.get("slow", ()):
+            time.sleep(3600)
 
 
 class Unloadable:

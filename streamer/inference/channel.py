@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -43,6 +44,12 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     card: ModelCard
 
 
+class Encoding(msgspec.Struct, frozen=True, tag=True):
+    """These are about to be encoded, beside a forward batch; none: nothing is."""
+
+    numbers: list[int]
+
+
 class Started(msgspec.Struct, frozen=True, tag=True):
     """A forward batch is about to run; on the wire before it does."""
 
@@ -69,6 +76,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     failure: FailureClass
     exit_code: ExitCode
     message: str
+    suspects: list[int] = []
 
 
 class Said(msgspec.Struct, frozen=True, tag=True):
@@ -79,7 +87,7 @@ class Said(msgspec.Struct, frozen=True, tag=True):
 
 
 ToWorker = Start | Compute | Stop
-FromWorker = Ready | Started | Done | Failed | Said
+FromWorker = Ready | Encoding | Started | Done | Failed | Said
 
 _Incoming = TypeVar("_Incoming")
 
@@ -115,6 +123,11 @@ class Channel(Generic[_Incoming]):
         except OSError:
             return None
         return self._decoder.decode(payload) if len(payload) == size else None
+
+    def end(self) -> None:
+        """The other side is gone, whoever has inherited its end: what it sent is still received, and then None."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close this end; the other side then receives None."""

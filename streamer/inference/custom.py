@@ -114,6 +114,8 @@ class CustomModel:
             return unknown_param(params, frozenset(), self._task)
         try:
             wrong = self._check(params)
+        except MemoryError:  # which may not be this event's fault
+            raise
         except Exception as error:
             name = type(error).__name__
             return DataFailure(Code.VALIDATE_PARAMS, f"the model refuses these params ({name})", name)

@@ -22,6 +22,7 @@ from streamer.errors import Code, DataFailure
 from streamer.inference.model import NON_FINITE, Encoded, Input, NonFinite
 from streamer.inference.options import read_options
 from streamer.inference.params import NoParams, read_params
+from streamer.inference.sizes import MAX_CHARACTERS, too_large
 from streamer.inference.spec import Overflow, WorkerSpec
 from streamer.inference.tokenizer import Given, Row, TextTokenizer
 
@@ -132,7 +133,15 @@ class Family(ABC):
         if pair is not None and not self.takes_pair:
             return DataFailure(Code.VALIDATE_TEXT_PAIR, f"task {self._spec.task} takes no text_pair")
         read = read_params(self.params, params, self._spec.task)
-        return read if isinstance(read, DataFailure) else self.ask(text, pair, read)
+        asked = read if isinstance(read, DataFailure) else self.ask(text, pair, read)
+        return asked if isinstance(asked, DataFailure) else self._too_large(asked.rows) or asked
+
+    def _too_large(self, rows: list[Given]) -> DataFailure | None:
+        """Of rows that hold too much; most need no more than a look at their letters."""
+        characters = sum([len(row) if isinstance(row, str) else len(row[0]) + len(row[1]) for row in rows])
+        if characters > MAX_CHARACTERS and self._spec.on_overflow != "window":
+            characters = sum(map(self.tokenizer.characters_read, rows))
+        return too_large(rows=len(rows), characters=characters)
 
     def _encode(self, asked: Sequence[Asked | DataFailure], overflow: Overflow) -> list[Encoded | DataFailure]:
         given = [row for one in asked if isinstance(one, Asked) for row in one.rows]
@@ -160,6 +169,8 @@ class Family(ABC):
             if isinstance(windows, DataFailure):
                 return windows
             encodings, truncated, given = windows, False, given * len(windows)
+        if (failure := too_large(rows=len(encodings), tokens=sum(map(len, encodings)))) is not None:
+            return failure
         own = next(filter(None, map(self.tokenizer.unreadable, encodings)), None) or self.details(asked, encodings)
         if isinstance(own, DataFailure):
             return own

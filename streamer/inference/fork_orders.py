@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
+from contextlib import suppress
 from enum import IntEnum
 from typing import Final
 
@@ -28,3 +31,10 @@ class Notice(IntEnum):
     """The value is the exit code, below 0 the number of the signal."""
     UNFIT = 3
     """A device's driver was started here and would not survive a fork: spawn workers instead. This process ends."""
+
+
+def end_group(leader: int) -> None:
+    """Kill what a worker has left behind: processes that its model started. To be called before the worker's own number
+    can be another's."""
+    with suppress(OSError):
+        os.killpg(leader, signal.SIGKILL)

@@ -20,8 +20,8 @@ from typing import Final, NoReturn
 
 from streamer.errors import ExitCode
 from streamer.inference.families import import_family
-from streamer.inference.fork_orders import NOTICE, ORDER, Notice, Order
-from streamer.inference.worker import die_with, name_process, work
+from streamer.inference.fork_orders import NOTICE, ORDER, Notice, Order, end_group
+from streamer.inference.worker import die_with, name_process, print_to_log, work
 
 NAME: Final = "streamer-forks"
 
@@ -83,6 +83,7 @@ class _Server:
         child, ending = self._children.pop(number)
         self._selector.unregister(ending)
         os.close(ending)
+        end_group(child)
         _, status = os.waitpid(child, 0)
         self._tell(Notice.ENDED, number, os.waitstatus_to_exitcode(status))
 
@@ -105,6 +106,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with(int(sys.argv[2]))
     name_process(NAME)
+    print_to_log()
     control = socket.socket(fileno=int(sys.argv[1]))
     fit = True
     gc.disable()  # what is imported is no garbage

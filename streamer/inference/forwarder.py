@@ -2,7 +2,8 @@
 
 Every forward batch is announced before it runs, so that the driver knows the suspects of a crash. A batch that
 raises is halved until the texts at fault stand alone: at most 2·log2(n) extra passes for one of n. Where batches keep
-raising though each of their texts succeeds alone, no text is at fault but the batches: the rest runs one by one.
+raising though each of their texts succeeds alone, no text is at fault but the batches: the rest runs one by one. The
+model is at fault only where its probe, a known text, fails too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
@@ -22,21 +23,29 @@ from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelErro
 from streamer.inference.batch_record import HOPELESS_BATCHES, BatchRecord
 from streamer.inference.channel import Done, Started
 from streamer.inference.memory_budget import MemoryBudget
-from streamer.inference.model import Encoded, Model, NonFinite, cut
+from streamer.inference.model import Batching, Encoded, Model, NonFinite, cut
 
 log = logging.getLogger(__name__)
 
-# A failed forward batch without one success among this many single texts is the model's fault, not theirs.
-CODE_FAILURE_SINGLES = 32
+# After so many single texts that fail without a success between, the known input is asked whether the model works.
+ASK_AFTER = 32
 
 
 class WorkerFailureError(Exception):
-    """The worker can't go on; `str()` is for the operator and never quotes a text."""
+    """The worker can't go on; `str()` is for the operator and never quotes a text. `suspects` are the computations that
+    may have brought it about."""
 
-    def __init__(self, failure: FailureClass, message: str, exit_code: ExitCode = ExitCode.HALTED) -> None:
+    def __init__(
+        self,
+        failure: FailureClass,
+        message: str,
+        exit_code: ExitCode = ExitCode.HALTED,
+        suspects: Sequence[int] = (),
+    ) -> None:
         super().__init__(message)
         self.failure = failure
         self.exit_code = exit_code
+        self.suspects = list(suspects)
 
 
 class Computation(msgspec.Struct, frozen=True, gc=False):
@@ -46,12 +55,14 @@ class Computation(msgspec.Struct, frozen=True, gc=False):
     encoded: Encoded
 
 
-class NonFiniteProbeError(WorkerFailureError):
-    """The probe's output is NaN or infinite. The device may be at fault once the model gave a finite one; at its first
-    probe, the model is."""
+class ProbeError(WorkerFailureError):
+    """The model does not answer its known input. Later than at the start this process is spoiled, whoever did it, and
+    the first probe of a fresh one tells what is at fault: `at_start` is the exit code then, None where it is the
+    device."""
 
-    def __init__(self) -> None:
-        super().__init__(FailureClass.DEVICE, "the probe's output is not finite")
+    def __init__(self, message: str, at_start: ExitCode | None) -> None:
+        super().__init__(FailureClass.DEVICE, message)
+        self.at_start = at_start
 
 
 Batch = Sequence[Computation]
@@ -82,6 +93,8 @@ class Forwarder:
     def __init__(self, model: Model, emit: Callable[[Started | Done], object], batch_tokens: int = 0) -> None:
         self._model = model
         self._emit = emit
+        self._quotes = model.card.backend == "python"
+        """Whether the exceptions of forward passes may hold words of a text: those of an operator's class may."""
         self._budget = MemoryBudget(model.card)
         tokens = batch_tokens or model.batching.tokens
         self.batching = replace(model.batching, tokens=min(tokens, self._budget.read() or tokens))
@@ -103,22 +116,30 @@ class Forwarder:
             self._run_batch(ordered[:count])
             ordered, sizes = ordered[count:], sizes[count:]
 
-    def run_alone(self, suspects: Batch) -> None:
-        """Run the probe, then each suspect by itself."""
+    def run_alone(self, suspects: Iterable[Computation]) -> None:
+        """Run the probe, then each suspect by itself; it is encoded only then."""
         self.run_probe()
         for suspect in suspects:
             self._run_batch([suspect])
 
     def run_probe(self) -> None:
-        """Run the known input; raises `WorkerFailureError` unless its answer is finite."""
-        match self._attempt([self._model.probe]):
-            case _Failure(_Trouble.MEMORY | _Trouble.DEVICE, exception):
-                raise WorkerFailureError(FailureClass.DEVICE, f"the probe failed on the device ({exception})")
-            case _Failure(_, exception, place, words):
+        """Run the known input; raises `ProbeError` unless its answer is finite."""
+        match self._attempt([self._model.probe], quotes=False):
+            case _Failure(_Trouble.RAISED, exception, place, words):
                 said = words or f"{exception} at {place}"
-                raise WorkerFailureError(FailureClass.CODE, f"the model fails for its probe: {said}")
+                raise ProbeError(f"the model fails for its probe: {said}", ExitCode.CONFIGURATION)
+            case _Failure(_, exception):
+                raise ProbeError(f"the probe failed on the device ({exception})", None)
             case answers if NonFinite.NON_FINITE in answers:
-                raise NonFiniteProbeError
+                raise ProbeError("the model gives NaN or infinity for a known text", ExitCode.HALTED)
+
+    def _ask(self, suspects: Sequence[int]) -> None:
+        """Whether the model still works, after something that speaks against these."""
+        try:
+            self.run_probe()
+        except ProbeError as error:
+            error.suspects = list(suspects)
+            raise
 
     def _run_batch(self, batch: Batch) -> None:
         self._succeeded = False
@@ -136,7 +157,7 @@ class Forwarder:
         if self.batching.tokens < tokens:
             self._budget.write(self.batching.tokens)
         if self._held:  # nothing in the batch speaks for the model: let the known input
-            self.run_probe()
+            self._ask([number for number, _ in self._held])
             self._release()
 
     def _divide(self, batch: Batch) -> _Failure | None:
@@ -148,41 +169,67 @@ class Forwarder:
             return None
         if outcome.trouble is _Trouble.RAISED:
             self._record.note(len(batch), raised=True)
-        if outcome.trouble is _Trouble.DEVICE:
-            raise WorkerFailureError(FailureClass.DEVICE, f"the device's context is broken ({outcome.exception})")
+        self._refuse_broken_device(batch, outcome)
         if outcome.trouble is _Trouble.MEMORY:
             self._model.free_memory()
-            first = batch[0].encoded
-            if len(batch) == 1 and (first.rows == 1 or self.batching.tokens < first.length):
-                raise WorkerFailureError(
-                    FailureClass.DEVICE,
-                    "out of memory for one text alone: give the worker more memory or lower the model's maximum length",
-                )
-            computed = self.batching.computed(_sizes(batch))
-            self.batching = replace(self.batching, tokens=max(1, min(self.batching.tokens, computed) // 2))
-            self._model.batching = self.batching
-            if len(batch) == 1:  # its rows in smaller passes
-                self._divide(batch)
-                return outcome
-        elif len(batch) == 1:
-            self._hold(batch[0].number, outcome)
+        if len(batch) == 1:
+            if outcome.trouble is _Trouble.MEMORY:
+                self._run_in_smaller_passes(batch[0])
+            else:
+                self._hold(batch[0].number, outcome)
             return outcome
         half = len(batch) // 2
-        self._divide(batch[:half])
-        self._divide(batch[half:])
+        failed = [self._divide(batch[:half]), self._divide(batch[half:])]
+        if outcome.trouble is _Trouble.MEMORY and failed == [None, None]:
+            # It was too much at once, which a text that always runs out of memory does not show.
+            self._shrink(batch)
         return outcome
+
+    def _refuse_broken_device(self, batch: Batch, failure: _Failure) -> None:
+        if failure.trouble is _Trouble.DEVICE:
+            message = f"the device's context is broken ({failure.exception})"
+            raise WorkerFailureError(FailureClass.DEVICE, message, suspects=[one.number for one in batch])
+
+    def _run_in_smaller_passes(self, one: Computation) -> None:
+        """There was no memory for one computation: its rows in smaller passes, down to single rows."""
+        before = self.batching
+        while one.encoded.rows > 1 and self.batching.tokens >= one.encoded.length:
+            self._shrink([one])
+            outcome = self._announced([one])
+            if not isinstance(outcome, _Failure):
+                self._deliver([one], outcome)
+                return
+            self._model.free_memory()
+            self._refuse_broken_device([one], outcome)
+            if outcome.trouble is _Trouble.RAISED:
+                self._use(before)
+                self._hold(one.number, outcome)
+                return
+        self._use(before)
+        message = "out of memory for one text alone: give the worker more memory or lower the model's maximum length"
+        raise WorkerFailureError(FailureClass.DEVICE, message, suspects=[one.number])
+
+    def _shrink(self, batch: Batch) -> None:
+        """Half of what this batch takes is the most from now on."""
+        computed = self.batching.computed(_sizes(batch))
+        self._use(replace(self.batching, tokens=max(1, min(self.batching.tokens, computed) // 2)))
+
+    def _use(self, batching: Batching) -> None:
+        self.batching = self._model.batching = batching
 
     def _announced(self, batch: Batch) -> Sequence[Answer | NonFinite | DataFailure] | _Failure:
         self._emit(Started([computation.number for computation in batch]))
         began = time.perf_counter()
-        outcome = self._attempt([computation.encoded for computation in batch])
+        outcome = self._attempt([computation.encoded for computation in batch], quotes=self._quotes)
         self._seconds += time.perf_counter() - began
         self._passes += 1
         if batch[0].encoded.tokens:
             self._computed_tokens += self.batching.computed(_sizes(batch))
         return outcome
 
-    def _attempt(self, batch: Sequence[Encoded]) -> Sequence[Answer | NonFinite | DataFailure] | _Failure:
+    def _attempt(
+        self, batch: Sequence[Encoded], *, quotes: bool
+    ) -> Sequence[Answer | NonFinite | DataFailure] | _Failure:
         """A failure instead of an exception, whose traceback holds the batch's tensors: gone before a retry."""
         try:
             answers = self._model.forward(batch)
@@ -191,7 +238,8 @@ class Forwarder:
             return answers
         except BaseException as error:  # also SystemExit and the panics of native extensions
             words = str(error) if isinstance(error, ModelError) else ""
-            return _Failure(_trouble(error), type(error).__name__, place_of(error), words)
+            trouble = _trouble(error, quotes=quotes, alone=len(batch) == 1)
+            return _Failure(trouble, type(error).__name__, place_of(error), words)
 
     def _deliver(self, batch: Batch, answers: Sequence[Answer | NonFinite | DataFailure]) -> None:
         if all(type(answer) is Answer for answer in answers):
@@ -227,13 +275,14 @@ class Forwarder:
                 else:
                     self._deliver([suspect], again)
                 return
-        self.run_probe()
+        self._ask([suspect.number])
         failure = DataFailure(Code.INFER_NAN, "the model's output for this text is not finite, though its probe's is")
         self._report([(suspect.number, failure)])
 
     def _settle_single(self, suspect: Computation, failure: _Failure) -> None:
         if failure.trouble is not _Trouble.RAISED:
-            raise WorkerFailureError(FailureClass.DEVICE, f"the device failed for one text alone ({failure.exception})")
+            message = f"the device failed for one text alone ({failure.exception})"
+            raise WorkerFailureError(FailureClass.DEVICE, message, suspects=[suspect.number])
         self._hold(suspect.number, failure)
 
     def _hold(self, number: int, failure: _Failure) -> None:
@@ -242,12 +291,9 @@ class Forwarder:
         self._held.append((number, DataFailure(Code.INFER_EXCEPTION, message, failure.exception)))
         if self._succeeded:
             self._release()
-        elif len(self._held) >= CODE_FAILURE_SINGLES:
-            raise WorkerFailureError(
-                FailureClass.CODE,
-                f"the model failed for each of {len(self._held)} texts in a row, "
-                f"last with {failure.exception} at {failure.place}",
-            )
+        elif len(self._held) >= ASK_AFTER:
+            self._ask([held for held, _ in self._held])
+            self._release()
 
     def _release(self) -> None:
         if self._held:
@@ -306,21 +352,25 @@ def _sizes(batch: Batch) -> list[tuple[int, int]]:
 # Of torch on CUDA and on a CPU (Linux, Windows), and of C++ below OpenVINO.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
 
+_BROKEN = ("CUDA error", "CUBLAS_STATUS")
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device's memory, or the machine's, did not do."""
-    return _trouble(error) is _Trouble.MEMORY
+    return _trouble(error, quotes=False, alone=False) is _Trouble.MEMORY
 
 
-def _trouble(error: BaseException) -> _Trouble:
-    """By type and by the words of messages, which carry no input."""
-    message = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+def _trouble(error: BaseException, *, quotes: bool, alone: bool) -> _Trouble:
+    """By type; and by the words of a message, unless it may `quote` a text. Then they are no more than a reason to try
+    a batch in parts."""
+    name = type(error).__name__
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError":
         return _Trouble.MEMORY
     if isinstance(error, RuntimeError):
+        message = str(error) if not (quotes and alone) else ""
         if any(words in message for words in _OUT_OF_MEMORY):
             return _Trouble.MEMORY
-        if type(error).__name__ == "AcceleratorError" or "CUDA error" in message or "CUBLAS_STATUS" in message:
+        if name == "AcceleratorError" or (not quotes and any(words in message for words in _BROKEN)):
             return _Trouble.DEVICE
     return _Trouble.RAISED
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 from streamer.core.record import Answer
@@ -101,8 +101,8 @@ class Announcer:
 class Window(Protocol):
     """Where computations wait: `worker.Pool`."""
 
-    def take(self, *, wait: bool = True) -> tuple[list[Computation], bool] | None:
-        """Computations and whether they are suspects; None when there are none, or no more shall be taken."""
+    def take(self, *, wait: bool = True) -> list[Computation] | Iterator[Computation] | None:
+        """Computations, or an iterator over suspects; None when there are none, or no more shall be taken."""
         ...
 
     @property
@@ -121,7 +121,7 @@ class Generator:
         self._forwarder = Forwarder(model, self._announcer.pass_on, batch_tokens)
         self._backlog: deque[Computation] = deque()
         self._plain: list[Computation] = []
-        self._suspects: list[Computation] = []
+        self._suspects: Iterator[Computation] | None = None
         self._running: dict[int, Computation] = {}
         self._steps = 0
         self._broken: WorkerFailureError | None = None
@@ -137,7 +137,7 @@ class Generator:
             self._take(wait=not (self._running or self._backlog or self._plain or self._suspects))
             self._fill()
             if self._suspects:
-                suspects, self._suspects = self._suspects, []
+                suspects, self._suspects = self._suspects, None
                 self._forwarder.run_alone(suspects)
             elif self._plain:
                 self._forwarder.run(self._next_plain())
@@ -169,11 +169,10 @@ class Generator:
         taken = self._pool.take(wait=wait)
         if taken is None:
             return
-        computations, alone = taken
-        if alone:
-            self._suspects += computations
+        if not isinstance(taken, list):
+            self._suspects = taken
             return
-        for computation in computations:
+        for computation in taken:
             if self._model.streams(computation.encoded):
                 self._backlog.append(computation)
             else:
@@ -213,13 +212,14 @@ class Generator:
             self._announcer.renew()
 
     def _guard(self, call: Callable[[], object]) -> None:
-        """What streaming itself can't mend is the device's: a fresh worker may, and nobody is suspect."""
+        """What streaming itself can't mend a fresh worker may; all that streams is suspect, and runs alone in `forward`
+        there."""
         try:
             call()
         except Exception as error:
             place = place_of(error)
             message = f"continuous batching can't go on: {type(error).__name__} at {place}"
-            raise WorkerFailureError(FailureClass.DEVICE, message) from None
+            raise WorkerFailureError(FailureClass.DEVICE, message, suspects=list(self._running)) from None
 
 
 def _done(answered: Iterable[tuple[int, Answer]], seconds: float) -> Done:

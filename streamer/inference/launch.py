@@ -17,14 +17,14 @@ from typing import Protocol
 from streamer import stderr
 from streamer.cores import everywhere
 from streamer.inference.families import TASKS
-from streamer.inference.fork_orders import NOTICE, ORDER, Notice, Order
+from streamer.inference.fork_orders import NOTICE, ORDER, Notice, Order, end_group
 from streamer.inference.processors import usable_gpus
 from streamer.inference.reference import may_be_files
 from streamer.inference.spec import WorkerSpec, worker_environment
 
 
 class Launched(Protocol):
-    """A process that was started; `subprocess.Popen` is one."""
+    """A process that was started."""
 
     @property
     def pid(self) -> int: ...
@@ -32,8 +32,37 @@ class Launched(Protocol):
     def kill(self) -> None:
         """SIGKILL, unless it has ended."""
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, below 0 the number of the signal that ended it. Raises `subprocess.TimeoutExpired`."""
+    def wait(self) -> int:
+        """Its exit code, below 0 the number of the signal that ended it; what it left behind of processes is ended. One
+        thread may wait."""
+
+
+class _Spawned:
+    """A process of ours that leads a group."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._lock = threading.Lock()
+        self.pid = process.pid
+
+    def kill(self) -> None:
+        """As `Launched`'s. Not Popen's, which may reap."""
+        with self._lock:
+            if self._process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """As `Launched`'s. Until it is reaped, its number is nobody else's."""
+        if sys.platform != "linux":
+            self._process.wait()
+            end_group(self.pid)
+            return self._process.returncode
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        end_group(self.pid)
+        with self._lock:
+            return self._process.wait()
 
 
 class Launcher(Protocol):
@@ -76,7 +105,7 @@ class Spawner:
 
     def launch(self, theirs: socket.socket) -> Launched:
         """Start the interpreter; the model's libraries load in it."""
-        return _spawn("streamer.inference.worker", theirs, self._environment)
+        return _Spawned(_spawn("streamer.inference.worker", theirs, self._environment))
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -188,6 +217,8 @@ class _Server:
             self._children.clear()
             self._control.close()
         for child in orphans:  # the kernel has killed those that there were
+            if child.pid:
+                end_group(child.pid)
             child.end(-signal.SIGKILL if child.pid else status)
 
     def _receive(self) -> bytes:
@@ -230,10 +261,9 @@ class _Forked:
         """SIGKILL, unless it has ended."""
         self._server.kill(self.number)
 
-    def wait(self, timeout: float | None = None) -> int:
-        """As Popen's."""
-        if not self._ended.wait(timeout):
-            raise subprocess.TimeoutExpired("worker", timeout or 0.0)
+    def wait(self) -> int:
+        """As `Launched`'s."""
+        self._ended.wait()
         return self._status
 
 

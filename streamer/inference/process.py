@@ -6,16 +6,16 @@ import logging
 import queue
 import signal
 import socket
-import subprocess
 import threading
 
-from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, WorkerLost, WorkerReady
+from streamer.core.pipeline.protocol import EncodeStarted, ForwardDone, ForwardStarted, WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.errors import DataFailure, FailureClass
 from streamer.inference.channel import (
     Channel,
     Compute,
     Done,
+    Encoding,
     Failed,
     FromWorker,
     Ready,
@@ -35,7 +35,7 @@ _EXIT_GRACE_S = 2.0
 
 
 class WorkerProcess:
-    """A worker with a thread that reads its frames and one that writes to it.
+    """A worker with a thread that reads its frames, one that writes to it, and one that waits for its end.
 
     Posts its facts, and exactly one `WorkerLost` at the end, unless `close` was asked for.
     """
@@ -50,7 +50,8 @@ class WorkerProcess:
         self._process: Launched | None = None
         self._killed = False
         self._closing = False
-        self._reader: threading.Thread | None = None
+        self._exited = threading.Event()
+        self._status = 0
         self._ended = threading.Event()
 
     @property
@@ -77,11 +78,12 @@ class WorkerProcess:
         channel: Channel[FromWorker] = Channel(ours, FromWorker)
         name = f"worker-{self.worker}"
         writer = threading.Thread(target=self._write, args=(channel,), name=f"{name}-writer", daemon=True)
-        self._reader = threading.Thread(
+        reader = threading.Thread(
             target=self._read, args=(channel, process, writer), name=f"{name}-reader", daemon=True
         )
-        writer.start()
-        self._reader.start()
+        end = threading.Thread(target=self._await, args=(channel, process), name=f"{name}-end", daemon=True)
+        for thread in (writer, reader, end):
+            thread.start()
 
     def send(self, message: Compute | Stop) -> None:
         """Queue a message; never blocks. What is sent to a dead worker is gone: its `WorkerLost` says so."""
@@ -118,12 +120,20 @@ class WorkerProcess:
         while (message := self._outbox.get()) is not None:
             channel.send(message)
 
+    def _await(self, channel: Channel[FromWorker], process: Launched) -> None:
+        """The process tells its end, not the socket, which a process that the model started may have inherited."""
+        self._status = process.wait()
+        self._exited.set()
+        channel.end()
+
     def _read(self, channel: Channel[FromWorker], process: Launched, writer: threading.Thread) -> None:
         last_word: Failed | None = None
         while (message := channel.receive()) is not None:
             match message:
                 case Done():
                     self._post(_forward_done(self.worker, message))
+                case Encoding():
+                    self._post(EncodeStarted(self.worker, message.numbers))
                 case Started():
                     self._post(ForwardStarted(self.worker, message.numbers))
                 case Ready():
@@ -132,16 +142,14 @@ class WorkerProcess:
                     last_word = message
                 case Said():
                     log.log(message.level, "worker %d of %s: %s", self.worker, self._spec.pipeline, message.message)
-        try:
-            status = process.wait(_EXIT_GRACE_S)
-        except subprocess.TimeoutExpired:
+        if not self._exited.wait(_EXIT_GRACE_S):
             process.kill()
-            status = process.wait()
+            self._exited.wait()
         self._outbox.put(None)
         writer.join()
         channel.close()
         self._ended.set()
-        self._lose(self._lost(status, last_word))
+        self._lose(self._lost(self._status, last_word))
 
     def _lost(self, status: int, last_word: Failed | None) -> WorkerLost:
         if last_word is not None:
@@ -150,6 +158,7 @@ class WorkerProcess:
                 failure=last_word.failure,
                 exit_code=last_word.exit_code,
                 message=last_word.message,
+                suspects=last_word.suspects,
             )
         if status < 0:
             message = f"the worker died of {signal.Signals(-status).name}"

@@ -29,6 +29,7 @@ from streamer.inference.model import NON_FINITE, Batching, Encoded, NonFinite, S
 from streamer.inference.options import Language, NewTokens, Seq2SeqOptions
 from streamer.inference.params import read_params
 from streamer.inference.reference import Located
+from streamer.inference.sizes import too_large
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.text_reader import ControlLetters
 
@@ -161,6 +162,8 @@ class Seq2Seq(Autoregressive):
             return _NO_TOKENS
         target = params.tgt_lang or self.options.tgt_lang
         new_tokens = params.max_new_tokens or self.default_new_tokens
+        if (failure := too_large(tokens=(len(kept) + new_tokens) * self.num_beams)) is not None:
+            return failure
         source = _Source(kept, self._language_id(target) if target else None, new_tokens)
         return Encoded(len(kept) + new_tokens, len(kept), len(ids) > self.max_tokens, source, self.num_beams)
 

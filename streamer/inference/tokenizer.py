@@ -13,6 +13,7 @@ from tokenizers import normalizers
 
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.loading import load_tokenizer
+from streamer.inference.sizes import too_large
 from streamer.inference.text_reader import unguessable, with_names
 from streamer.inference.transformer_file import Layout
 
@@ -151,6 +152,11 @@ class TextTokenizer:
                 encodings[index] = self._encode_each([given[index]], offsets)[0]
         return encodings
 
+    def characters_read(self, given: Given) -> int:
+        """How many of a row's characters are tokenised, where windows are not asked for."""
+        part = self._cut(given, self.max_tokens * _CHARACTERS_A_TOKEN)
+        return len(part) if isinstance(part, str) else len(part[0]) + len(part[1])
+
     def windows(self, given: Given, *, offsets: bool = False) -> list[tokenizers.Encoding] | DataFailure:
         """The whole of a text that is too long, in windows of `max_tokens` that overlap. Fails where the other text
         of the pair takes three quarters of every window."""
@@ -162,7 +168,11 @@ class TextTokenizer:
             if room < max(2, self.max_tokens // 4):
                 message = f"one text of the pair leaves the other less than a quarter of {self.max_tokens} tokens"
                 return DataFailure(Code.INFER_TOO_LONG, message)
-            self._truncate(self._stride(room), self._side(given), left=False)
+            stride = self._stride(room)
+            count = 1 + -(-max(0, len(whole) - self.max_tokens) // (room - stride))
+            if (failure := too_large(rows=count, tokens=count * self.max_tokens)) is not None:
+                return failure
+            self._truncate(stride, self._side(given), left=False)
             (first,) = self._encode([given], offsets)
         finally:
             self._truncate()

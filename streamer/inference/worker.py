@@ -17,71 +17,105 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from errno import EDQUOT, EMFILE, ENFILE, ENOMEM, ENOSPC
+from typing import Final, NoReturn
 
 import msgspec
 
-from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelError
+from streamer.errors import ExitCode, FailureClass, ModelError
 from streamer.heap import give_back, keep_freed
-from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Stop, ToWorker
+from streamer.inference.channel import Channel, Compute, Failed, Ready, Said, Start, Stop, ToWorker
+from streamer.inference.encoding import Encoder
 from streamer.inference.forwarder import (
     Computation,
     Forwarder,
-    NonFiniteProbeError,
+    ProbeError,
     WorkerFailureError,
+    is_out_of_memory,
     place_of,
 )
 from streamer.inference.generator import Announcer, Generator, SteppingModel, StreamingModel
-from streamer.inference.model import Encoded, Model
+from streamer.inference.model import Model
 from streamer.inference.spec import WORKER_NAME
+
+log = logging.getLogger(__name__)
 
 # Of so many computations the lengths are sorted before they are cut into forward batches: with 1,024 a padded batch
 # holds about 1.07 to 1.17 tokens for each real one.
 WINDOW = 1024
+# So many may be encoded and wait, at some 40 bytes each.
+HELD_TOKENS = 1 << 21
+_FULL: Final = frozenset({ENOSPC, EDQUOT, ENOMEM, EMFILE, ENFILE})
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
 
 class Pool:
-    """Encoded computations between the encoding thread and the forward thread, in the order of the driver's sends."""
+    """Encoded computations between the encoding thread and the forward thread, in the order of the driver's sends; and
+    suspects, by themselves. Bounded in tokens."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[list[Computation], bool]] = deque()
+        self._waiting: deque[tuple[list[Computation], int]] = deque()
+        self._tokens = 0
+        self._suspects: Iterator[Computation] | None = None
         self._changed = threading.Condition()
         self._stopped = False
 
-    def put(self, computations: list[Computation], *, alone: bool) -> None:
-        """Add what one `Compute` holds."""
+    def full(self, tokens: int) -> bool:
+        """Whether `put` would wait."""
+        return bool(self._waiting) and self._tokens + tokens > HELD_TOKENS
+
+    def put(self, computations: list[Computation], tokens: int) -> None:
+        """Add computations of so many tokens; waits for room."""
         with self._changed:
-            self._waiting.append((computations, alone))
-            self._changed.notify()
+            while self.full(tokens) and not self._stopped:
+                self._changed.wait()
+            self._waiting.append((computations, tokens))
+            self._tokens += tokens
+            self._changed.notify_all()
+
+    def put_suspects(self, suspects: Iterator[Computation]) -> None:
+        """Add suspects, which are encoded as they are taken: nothing else is under way then."""
+        with self._changed:
+            self._suspects = suspects
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """Let the next `take` return None."""
         with self._changed:
             self._stopped = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     @property
     def stopped(self) -> bool:
         """Whether the worker shall end."""
         return self._stopped
 
-    def take(self, *, wait: bool = True) -> tuple[list[Computation], bool] | None:
-        """All computations that are there up to a window or to suspects, or suspects (True). None once stopped, and
-        where there are none and `wait` is False."""
+    def take(self, *, wait: bool = True) -> list[Computation] | Iterator[Computation] | None:
+        """All computations that are there, up to a window; or suspects, as an iterator. None once stopped, and where
+        there are none and `wait` is False."""
         with self._changed:
-            while wait and not (self._waiting or self._stopped):
+            while wait and not (self._waiting or self._suspects or self._stopped):
                 self._changed.wait()
-            if self._stopped or not self._waiting:
+            if self._stopped:
                 return None
-            window, alone = self._waiting.popleft()
-            while not alone and len(window) < WINDOW and self._waiting and not self._waiting[0][1]:
-                window = window + self._waiting.popleft()[0]
-            if not alone and len(window) > WINDOW:
-                self._waiting.appendleft((window[WINDOW:], False))
-                window = window[:WINDOW]
-            return window, alone
+            if not self._waiting:
+                suspects, self._suspects = self._suspects, None
+                return suspects
+            window: list[Computation] = []
+            while self._waiting and len(window) < WINDOW:
+                computations, tokens = self._waiting.popleft()
+                self._tokens -= tokens
+                room = WINDOW - len(window)
+                if room < len(computations):
+                    kept = tokens * (len(computations) - room) // len(computations)
+                    self._waiting.appendleft((computations[room:], kept))
+                    self._tokens += kept
+                window += computations[:room]
+            self._changed.notify_all()
+            return window
 
 
 class _ChannelHandler(logging.Handler):
@@ -102,93 +136,52 @@ def watch(channel: Channel[ToWorker], inbox: queue.SimpleQueue[Compute], pool: P
             inbox.put(message)
         elif isinstance(message, Stop):
             pool.stop()
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # with all that the model has started
     os._exit(ExitCode.DONE)
-
-
-def encode(channel: Channel[ToWorker], inbox: queue.SimpleQueue[Compute], pool: Pool, model: Model, limit: int) -> None:
-    """Turn work into computations; what fails here is answered at once."""
-    while True:
-        work = inbox.get()
-        encoded = encode_work(model, work, limit)
-        numbers = work.numbers
-        failures = [(n, e) for n, e in zip(numbers, encoded, strict=True) if type(e) is DataFailure]
-        if failures:
-            channel.send(
-                Done(
-                    numbers=[number for number, _ in failures],
-                    outputs=[None] * len(failures),
-                    tokens=[0] * len(failures),
-                    truncated=[],
-                    failures={index: failure for index, (_, failure) in enumerate(failures)},
-                )
-            )
-            answered = {number for number, _ in failures}
-            encoded = [one for one in encoded if type(one) is not DataFailure]
-            numbers = [number for number in numbers if number not in answered]
-        if numbers:
-            pool.put(list(map(Computation, numbers, encoded)), alone=work.alone)  # type: ignore[arg-type]
-
-
-def encode_work(model: Model, work: Compute, max_text_bytes: int) -> list[Encoded | DataFailure]:
-    """Encode all at once; when that raises, one by one, so that only the text at fault fails."""
-    try:
-        encoded = model.encode(work.texts, work.pairs, work.params)
-    except BaseException:
-        encoded = [_encode_one(model, work, index) for index in range(len(work.texts))]
-    if max_text_bytes:
-        for index, text in enumerate(work.texts):
-            # A character has at most four bytes: most texts need no count.
-            if len(text) * 4 > max_text_bytes and len(text.encode("utf-8", "surrogatepass")) > max_text_bytes:
-                message = f"the text is larger than max_text_bytes ({max_text_bytes})"
-                encoded[index] = DataFailure(Code.INFER_TOO_LONG, message)
-    return encoded
-
-
-def _encode_one(model: Model, work: Compute, index: int) -> Encoded | DataFailure:
-    pairs = work.pairs[index : index + 1] if work.pairs is not None else None
-    params = work.params[index : index + 1] if work.params is not None else None
-    try:
-        return model.encode(work.texts[index : index + 1], pairs, params)[0]
-    except BaseException as error:
-        name = type(error).__name__
-        return DataFailure(Code.INFER_EXCEPTION, f"the text could not be encoded ({name})", name)
 
 
 def serve(channel: Channel[ToWorker], start: Start) -> None:
     """Load the model, pass the probe, then run what comes until told to stop. Raises `WorkerFailureError`."""
     inbox: queue.SimpleQueue[Compute] = queue.SimpleQueue()
     pool = Pool()
-    threading.Thread(target=watch, args=(channel, inbox, pool), name="watch", daemon=True).start()
+    _start_thread(channel, "watch", lambda: watch(channel, inbox, pool))
     began = time.perf_counter()
     model = _load(start)
     runner = _runner(model, channel, pool, start.spec.batch_tokens)
     try:
         runner.run_probe()
-    except NonFiniteProbeError:
-        message = (
-            f"model {start.spec.model} gives NaN or infinity for a known text: its weights or its dtype are at fault"
-        )
-        raise WorkerFailureError(FailureClass.CODE, message, ExitCode.HALTED) from None
-    except WorkerFailureError as failure:
-        if failure.failure is FailureClass.CODE:
-            raise WorkerFailureError(FailureClass.CODE, str(failure), ExitCode.CONFIGURATION) from None
-        raise
+    except ProbeError as error:
+        if error.at_start is None:
+            raise
+        message = str(error)
+        if error.at_start is ExitCode.HALTED:
+            message = f"{start.spec.model}: {message}: its weights or its dtype are at fault"
+        raise WorkerFailureError(FailureClass.CODE, message, error.at_start) from None
     gc.collect()
     gc.freeze()  # the model's objects live as long as the process: never walk them again
     give_back()  # what loading took and passes need not
     keep_freed()
-    arguments = (channel, inbox, pool, model, start.spec.max_text_bytes)
-    threading.Thread(target=encode, args=arguments, name="encode", daemon=True).start()
+    encoder = Encoder(model, channel.send, pool, start.spec.max_text_bytes)
+    _start_thread(channel, "encode", lambda: encoder.run(inbox))
     channel.send(Ready(msgspec.structs.replace(model.card, load_s=round(time.perf_counter() - began, 3))))
+    try:
+        _compute(runner, pool)
+    except WorkerFailureError:
+        raise
+    except BaseException as error:
+        _die_of_bug(channel, error)
+
+
+def _compute(runner: Forwarder | Generator, pool: Pool) -> None:
     if isinstance(runner, Generator):
         runner.run()
         return
     while (taken := pool.take()) is not None:
-        computations, suspects = taken
-        if suspects:
-            runner.run_alone(computations)
+        if isinstance(taken, list):
+            runner.run(taken)
         else:
-            runner.run(computations)
+            runner.run_alone(taken)
 
 
 def _runner(model: Model, channel: Channel[ToWorker], pool: Pool, batch_tokens: int) -> Forwarder | Generator:
@@ -203,7 +196,8 @@ def _runner(model: Model, channel: Channel[ToWorker], pool: Pool, batch_tokens: 
 
 
 def _load(start: Start) -> Model:
-    """Every failure to load is one of the configuration or of the model, said in words; no event has been seen yet."""
+    """Every failure to load is one of the configuration or of the model, said in words; no event has been seen yet. But
+    memory, disks and tables that are full are so for a while."""
     from streamer.inference.families import load
 
     try:
@@ -212,7 +206,9 @@ def _load(start: Start) -> Model:
         raise WorkerFailureError(FailureClass.CODE, str(error), error.exit_code) from None
     except BaseException as error:
         message = f"model {start.spec.model} can't be loaded: {type(error).__name__}: {error}"
-        raise WorkerFailureError(FailureClass.CODE, message, ExitCode.CONFIGURATION) from error
+        full = is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in _FULL)
+        kind = FailureClass.DEVICE if full else FailureClass.CODE
+        raise WorkerFailureError(kind, message, ExitCode.CONFIGURATION) from error
 
 
 def name_process(name: str) -> None:
@@ -229,12 +225,59 @@ def die_with(parent: int) -> None:
         os._exit(ExitCode.DONE)
 
 
-def _end_by_bug(channel: Channel[ToWorker], error: BaseException | None) -> NoReturn:
-    """A bug of ours in any thread ends the worker, or it would stand still; the message is dropped: it may quote."""
-    place = place_of(error) if error is not None else "an unknown place"
-    message = f"a bug in the worker: {type(error).__name__} at {place}"
-    channel.send(Failed(FailureClass.CODE, ExitCode.BUG, message))
-    os._exit(ExitCode.BUG)
+def _start_thread(channel: Channel[ToWorker], name: str, run: Callable[[], object]) -> None:
+    """A thread of ours: what it raises ends the worker, or that would stand still."""
+
+    def guarded() -> None:
+        try:
+            run()
+        except WorkerFailureError as failure:
+            _fail(channel, failure)
+        except BaseException as error:
+            _die_of_bug(channel, error)
+
+    threading.Thread(target=guarded, name=name, daemon=True).start()
+
+
+def _fail(channel: Channel[ToWorker], failure: WorkerFailureError) -> NoReturn:
+    """End with a last word."""
+    channel.send(Failed(failure.failure, failure.exit_code, str(failure), failure.suspects))
+    _exit(failure.exit_code)
+
+
+def _die_of_bug(channel: Channel[ToWorker], error: BaseException) -> NoReturn:
+    """Of ours. A text may have brought it about: whatever is announced is suspect, as of any death without a last word.
+    The error's message is dropped: it may quote a text."""
+    channel.send(Said(logging.ERROR, f"a bug in the worker: {type(error).__name__} at {place_of(error)}"))
+    _exit(ExitCode.BUG)
+
+
+def _exit(code: int) -> NoReturn:
+    # Not sys.exit: the model's threads may stand in native code, and nothing is left to save.
+    with suppress(BaseException):
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def print_to_log() -> None:
+    """What is printed goes where errors go: `streamer infer` writes answers to standard output."""
+    with suppress(OSError):
+        os.dup2(2, 1)
+
+
+def _keep_apart(sock: socket.socket, handler: logging.Handler) -> None:
+    """From what the model starts and prints. Its processes make a group, which ends with this one, and they don't
+    inherit our socket."""
+    sock.set_inheritable(False)
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    print_to_log()
+
+    def forget() -> None:
+        logging.getLogger("streamer").removeHandler(handler)
+        os.close(sock.detach())
+
+    os.register_at_fork(after_in_child=forget)
 
 
 def work(sock: socket.socket, parent: int) -> NoReturn:
@@ -244,24 +287,30 @@ def work(sock: socket.socket, parent: int) -> NoReturn:
     die_with(parent)
     name_process(WORKER_NAME)
     channel: Channel[ToWorker] = Channel(sock, ToWorker)
+    handler = _ChannelHandler(channel)
+    _keep_apart(sock, handler)
     root = logging.getLogger("streamer")
-    root.addHandler(_ChannelHandler(channel))
+    root.addHandler(handler)
     root.setLevel(logging.INFO)
     root.propagate = False
-    threading.excepthook = lambda crash: _end_by_bug(channel, crash.exc_value)
-    exit_code = ExitCode.DONE
+    threading.excepthook = _log_crash
     start = channel.receive()
     if isinstance(start, Start):
         try:
             serve(channel, start)
         except WorkerFailureError as failure:
-            exit_code = failure.exit_code
-            channel.send(Failed(failure.failure, failure.exit_code, str(failure)))
+            _fail(channel, failure)
         except BaseException as error:
-            _end_by_bug(channel, error)
-    # Not sys.exit: the model's threads may stand in native code, and nothing is left to save.
-    sys.stderr.flush()
-    os._exit(exit_code)
+            message = f"a bug in the worker: {type(error).__name__} at {place_of(error)}"
+            _fail(channel, WorkerFailureError(FailureClass.CODE, message, ExitCode.BUG))
+    _exit(ExitCode.DONE)
+
+
+def _log_crash(crash: threading.ExceptHookArgs) -> None:
+    """Of a thread that is the model's own: what it was for, the model must know."""
+    if crash.exc_value is not None:
+        name, place = crash.exc_type.__name__, place_of(crash.exc_value)
+        log.error("a thread that the model started ended by an exception: %s at %s", name, place)
 
 
 if __name__ == "__main__":

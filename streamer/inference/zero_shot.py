@@ -26,6 +26,7 @@ from streamer.inference.params import Texts
 from streamer.inference.pooling import ComparingModel
 from streamer.inference.reference import Located
 from streamer.inference.safety import read_json
+from streamer.inference.sizes import too_large
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.torch_model import TorchModel
 
@@ -61,6 +62,9 @@ class _ZeroShot(Family):
             message = f"task {self._spec.task} needs the param 'candidate_labels', or the option of that name"
             return DataFailure(Code.VALIDATE_PARAMS, message)
         template = params.hypothesis_template or self._options.hypothesis_template
+        written = len(template or "") * len(labels) + sum(map(len, labels))  # before they are
+        if (failure := too_large(rows=len(labels), characters=written)) is not None:
+            return failure
         multi_label = self._options.multi_label if params.multi_label is None else params.multi_label
         return self.ask_about(text, template, Question(labels, multi_label))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import resource
@@ -19,7 +20,8 @@ import pytest
 from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, Input, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass
-from streamer.inference.channel import Channel, Compute, FromWorker, Ready, Start, Started
+from streamer.inference.channel import Channel, Compute, Done, Encoding, FromWorker, Ready, Start, Started, Stop
+from streamer.inference.launch import Launched, Spawner
 from streamer.inference.spec import WorkerSpec
 from tests.workers import Workers
 
@@ -161,11 +163,13 @@ def test_a_hung_worker_is_killed_and_starts_again() -> None:
 @pytest.mark.case(29)
 @pytest.mark.parametrize("text", ["OOM", "BROKEN"])
 def test_a_failing_device_takes_no_text_with_it(text: str) -> None:
-    """The worker ends with its own word: device."""
+    """The worker ends with its own word: device, and names the suspect. Only a few fresh workers can tell whose fault
+    it was."""
     with Workers(marked()) as workers:
         send(workers, ["fine", text])
         end = lost(workers)
         assert end.failure is FailureClass.DEVICE
+        assert 1 in end.suspects
         assert not any(
             isinstance(outcome, DataFailure)
             for message in workers.seen
@@ -185,14 +189,61 @@ def test_out_of_memory_is_split_until_it_fits(monkeypatch: pytest.MonkeyPatch, t
         assert max(map(len, workers.announced()[before:])) <= 5
 
 
-def test_a_model_that_fails_for_everything_halts() -> None:
-    """Code, not data: no text gets a failure."""
+@pytest.mark.case(71)
+def test_a_model_that_fails_for_all_but_its_probe_is_left_to_the_breaker() -> None:
+    """The worker can't tell it from a template that the model does not take."""
     with Workers(marked(fail_all=True)) as workers:
-        send(workers, ["fine"] * 64)
-        end = lost(workers)
-        assert end.failure is FailureClass.CODE
-        assert end.exit_code is ExitCode.HALTED
-        assert not any(isinstance(message, ForwardDone) for message in workers.seen)
+        outcomes = workers.run(["fine"] * 64)
+        assert all(isinstance(outcome, DataFailure) for outcome in outcomes)
+
+
+@pytest.mark.case(72)
+def test_a_worker_is_missed_though_its_model_has_a_process_of_its_own() -> None:
+    """Which has inherited what it could, and ends with the worker. Neither a thread of the model's that fails nor what
+    it prints is anybody else's."""
+    with Workers(WorkerSpec("test", "any", "python:tests.models:Forking")) as workers:
+        (answer,) = workers.run(["fine"])
+        assert isinstance(answer, Answer)
+        helper = json.loads(answer.output)["helper"]
+        assert not gone(helper)
+        os.kill(workers.pool.pids[0], signal.SIGKILL)
+        assert lost(workers).signal == signal.SIGKILL
+        assert wait_gone(helper, DEATH_S)
+
+
+@pytest.mark.case(72)
+@pytest.mark.parametrize("word", ["STOP", "DRIVER"])
+def test_what_a_model_started_ends_with_its_worker(word: str) -> None:
+    """Whether the worker is told to end, or its driver is gone."""
+    ours, process = begin(WorkerSpec("test", "any", "python:tests.models:Forking"))
+    channel: Channel[FromWorker] = Channel(ours, FromWorker)
+    try:
+        channel.send(Compute([1], ["fine"]))
+        while not isinstance(message := channel.receive(), Done):
+            assert message is not None
+        helper = json.loads(message.outputs[0] or b"")["helper"]
+        if word == "STOP":
+            channel.send(Stop())
+        else:
+            channel.end()
+        process.wait()
+        assert wait_gone(helper, DEATH_S)
+    finally:
+        process.kill()
+        process.wait()
+        channel.close()
+
+
+def begin(spec: WorkerSpec) -> tuple[socket.socket, Launched]:
+    """A worker that is ready, and our end of its socket."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = Spawner(spec).launch(theirs)
+    channel: Channel[FromWorker] = Channel(ours, FromWorker)
+    channel.send(Start(0, spec))
+    while not isinstance(message := channel.receive(), Ready):
+        assert message is not None
+    return ours, process
 
 
 def test_a_probe_that_turns_nan_is_the_device() -> None:
@@ -336,7 +387,9 @@ def test_a_worker_ends_when_its_socket_does() -> None:
     channel.send(Start(0, marked()))
     assert isinstance(channel.receive(), Ready)
     channel.send(Compute([1], ["HANG"]))
-    assert channel.receive() == Started([1])
+    seen = [channel.receive() for _ in range(3)]
+    assert seen[0] == Encoding([1])  # and the others in either order
+    assert Started([1]) in seen
     ours.shutdown(socket.SHUT_RDWR)
     channel.close()
     try:

@@ -83,6 +83,15 @@ CASES = {
     95: "a partition that stands: said in the log, in /readyz and in the metrics at once",
     96: "a pipeline that stands while all its signals are well",
     97: "a fault that lasts until somebody is called: there is an alert for it, and it fires",
+    68: "a text that ends or hangs its worker while it is encoded",
+    69: "an event that asks for more than memory holds",
+    70: "a text that exhausts memory, breaks the device, or has the words for it",
+    71: "a template that the model raises for",
+    72: "a model that starts processes of its own",
+    73: "a model that prints, and one whose threads fail",
+    74: "a worker whose replacement can't be loaded, or not yet",
+    75: "a worker that never finishes loading",
+    76: "workers that get ready and answer nothing, or never get ready",
 }
 
 PROMISES = {

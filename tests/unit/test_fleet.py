@@ -11,6 +11,7 @@ from streamer.core.pipeline.flights import Flight
 from streamer.core.pipeline.protocol import (
     Command,
     Dispatch,
+    EncodeStarted,
     ForwardDone,
     ForwardStarted,
     KillWorker,
@@ -20,7 +21,7 @@ from streamer.core.pipeline.protocol import (
     WorkerReady,
 )
 from streamer.core.record import Answer, TextEvent
-from streamer.errors import Code, DataFailure, FailureClass
+from streamer.errors import Code, DataFailure, ExitCode, FailureClass
 from tests.unit.pipeline_kit import CARD, segment
 
 OK = Answer(b"{}")
@@ -124,8 +125,62 @@ class TestConviction:
         assert failure.code is Code.INFER_WORKER_HUNG
         assert failure.attempts == 2
 
+    @pytest.mark.case(68)
+    def test_what_is_encoded_is_suspect_too(self) -> None:
+        """Beside the forward batch, as long as it is encoded; a chunk that was encoded is acquitted."""
+        yard = Yard()
+        yard.lend(*(flight(n) for n in range(1, 8)))
+        yard.fleet.encodes(EncodeStarted(0, [1, 2, 3]), yard.now)
+        yard.fleet.encodes(EncodeStarted(0, [4, 5]), yard.now)
+        yard.die([1, 2])
+        assert [one.number for one in yard.fleet.suspects] == [1, 2, 4, 5]
+        assert [one.number for one in yard.fleet.waiting] == [3, 6, 7]
+
+    @pytest.mark.case(68)
+    def test_a_hang_makes_only_that_suspect_whose_lease_it_was(self) -> None:
+        """The forward batch beside it was well within its own."""
+        yard = Yard(lease_s=10)
+        yard.lend(flight(1), flight(2), flight(3))
+        yard.fleet.encodes(EncodeStarted(0, [2, 3]), 0.0)
+        yard.fleet.started(ForwardStarted(0, [1]), 5.0)
+        assert yard.fleet.supervise(9.0) == []
+        assert yard.fleet.supervise(10.5) == [KillWorker(0)]
+        yard.fleet.lost(WorkerLost(0, signal=signal.SIGKILL, hung=True), 11.0)
+        assert [one.number for one in yard.fleet.suspects] == [2, 3]
+
+    def test_outcomes_of_encoding_leave_the_forward_batch_announced(self) -> None:
+        """What could not be encoded is answered beside it."""
+        yard = Yard()
+        yard.lend(flight(1), flight(2), flight(3))
+        yard.fleet.started(ForwardStarted(0, [1, 2]), 0.0)
+        bad = DataFailure(Code.VALIDATE_PARAMS, "no")
+        yard.fleet.done(ForwardDone(0, [3], [bad]), 1.0)
+        yard.die([])
+        assert [one.number for one in yard.fleet.suspects] == [1, 2]
+
+    @pytest.mark.case(70)
+    def test_a_worker_that_names_its_suspect_three_times_convicts_it(self) -> None:
+        """Alone, on fresh workers whose probe passed; the verdict has the worker's words."""
+        yard = Yard()
+        yard.lend(flight(1), flight(2))
+        word = WorkerLost(0, failure=FailureClass.DEVICE, message="out of memory for one text alone", suspects=[1])
+        convicted = []
+        for _ in range(4):
+            assert not convicted
+            convicted = yard.fleet.lost(word, yard.now)
+            yard.fleet.supervise(yard.fleet.workers[0].restart_at)
+            yard.fleet.ready(WorkerReady(0, CARD))
+            if yard.fleet.waiting:
+                yard.dispatch()
+                yard.succeed([2])
+            yard.dispatch()
+        ((convict, failure),) = convicted
+        assert (convict.number, failure.code, failure.attempts) == (1, Code.INFER_WORKER_KILLED, 3)
+        assert "out of memory for one text alone" in failure.message
+        assert yard.fleet.hopeless is None
+
     @pytest.mark.case(29)
-    def test_a_device_failure_makes_nobody_suspect(self) -> None:
+    def test_a_device_failure_without_suspects_makes_nobody_suspect(self) -> None:
         """The worker's own word: the device is broken."""
         yard = Yard()
         yard.lend(flight(1), flight(2))
@@ -220,6 +275,79 @@ class TestRestart:
         yard.succeed([1])
         yard.fleet.lost(WorkerLost(0), yard.now)
         assert yard.fleet.workers[0].restart_at == yard.now
+
+    @pytest.mark.case(75)
+    def test_a_worker_that_does_not_finish_loading_is_killed_and_started_again(self) -> None:
+        """Twice; then a run that has no other worker ends, and says why."""
+        fleet = Fleet(1, 10, load_s=100)
+        now = 0.0
+        for _ in range(2):
+            assert fleet.hopeless is None
+            assert starts(fleet.supervise(now)) == [0]
+            assert fleet.supervise(now + 99) == []
+            (kill,) = fleet.supervise(now + 101)
+            assert isinstance(kill, KillWorker)
+            assert "load_s" in kill.why
+            now += 102
+            fleet.lost(WorkerLost(0, signal=signal.SIGKILL, hung=True), now)
+            now = fleet.workers[0].restart_at
+        code, words = fleet.hopeless or (None, "")
+        assert code is ExitCode.DEPENDENCY
+        assert "did not load within load_s (100 s)" in words
+
+    @pytest.mark.case(74)
+    def test_starts_that_fail_end_a_run_only_where_no_worker_is_left(self) -> None:
+        """One of several is tried for ever, with a pause; the others go on."""
+        fleet = Fleet(2, 10)
+        fleet.supervise(0.0)
+        fleet.ready(WorkerReady(0, CARD))
+        full = WorkerLost(1, failure=FailureClass.CODE, message="no space left on the disk")
+        for _ in range(20):
+            fleet.lost(full, 0.0)
+            fleet.supervise(1e6)
+        assert fleet.hopeless is None
+        assert fleet.stands(1e6) == ""
+        for _ in range(11):  # the first had been ready
+            fleet.lost(WorkerLost(0, failure=FailureClass.DEVICE, message="no such device"), 1e6)
+            fleet.supervise(2e6)
+        code, words = fleet.hopeless or (None, "")
+        assert code is ExitCode.DEPENDENCY
+        assert "no such device" in words
+
+    @pytest.mark.case(76)
+    def test_workers_that_get_ready_and_answer_nothing_end_the_run(self) -> None:
+        """Whether they say so themselves or die between announcements; and whatever texts they suspect. One answer
+        between shows that the model works."""
+        for suspects, most in (([], 8), ([1], 32)):
+            yard = Yard()
+            yard.lend(flight(1), flight(2))
+            losses = 0
+            while yard.fleet.hopeless is None:
+                yard.fleet.lost(WorkerLost(0, failure=FailureClass.DEVICE, message="NaN", suspects=suspects), yard.now)
+                yard.fleet.supervise(yard.fleet.workers[0].restart_at)
+                yard.fleet.ready(WorkerReady(0, CARD))
+                if losses == 6:
+                    yard.succeed([2])
+                losses += 1
+                work = yard.lend(flight(100 + losses))
+                suspects = work[0].numbers[:1] if suspects and work else suspects
+            assert 7 + most <= losses <= 8 + most
+            assert yard.fleet.hopeless[0] is ExitCode.HALTED
+            assert "NaN" in yard.fleet.hopeless[1]
+
+    @pytest.mark.case(76)
+    def test_that_no_worker_is_ready_is_said_with_the_reason(self) -> None:
+        """After a while; from the start, and later."""
+        fleet = Fleet(1, 10)
+        fleet.supervise(0.0)
+        assert fleet.stands(29.0) == ""
+        assert "still being loaded" in fleet.stands(45.0)
+        fleet.ready(WorkerReady(0, CARD))
+        assert fleet.stands(100.0) == ""
+        fleet.lost(WorkerLost(0, failure=FailureClass.DEVICE, message="no such device"), 200.0)
+        fleet.supervise(200.0)
+        assert fleet.stands(229.0) == ""
+        assert fleet.stands(245.0) == "no worker has been ready for 45 s; the last one ended: no such device"
 
 
 class TestLending:

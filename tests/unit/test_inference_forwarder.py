@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
@@ -54,9 +55,10 @@ def encoded(text: str) -> Encoded:
 class Run:
     """A forwarder with all that it sent."""
 
-    def __init__(self, rule: Rule, budget: int = 0) -> None:
+    def __init__(self, rule: Rule, budget: int = 0, card: ModelCard | None = None) -> None:
         self.sent: list[Started | Done] = []
         self.model = RuleModel(rule)
+        self.model.card = card or RuleModel.card
         self.forwarder = Forwarder(self.model, self.sent.append, budget)
 
     def window(self, texts: list[str]) -> Run:
@@ -142,13 +144,12 @@ def test_several_poisons_fail_alone() -> None:
     assert len(run.answered) == 61
 
 
-def test_thirty_two_failures_without_success_are_the_models_fault() -> None:
-    """Not one of them is reported as a data failure."""
-    run = Run(lambda texts: [OK] if list(texts) == [PROBE] else raising_for("")(texts))
-    with pytest.raises(WorkerFailureError) as caught:
-        run.window(["any"] * 64)
-    assert caught.value.failure is FailureClass.CODE
-    assert run.done == []
+@pytest.mark.case(71)
+def test_a_model_is_broken_only_when_its_probe_fails_too() -> None:
+    """However many texts of one template fail in a row: whether that is too many, the breaker says."""
+    run = Run(raising_for("BAD")).window(["BAD template"] * 70 + ["fine"] * 3)
+    assert len(run.failures) == 70
+    assert run.answered == [70, 71, 72]
 
 
 def test_thirty_two_failures_after_a_success_are_data() -> None:
@@ -160,14 +161,51 @@ def test_thirty_two_failures_after_a_success_are_data() -> None:
 
 
 def test_a_batch_without_success_asks_the_probe() -> None:
-    """Three poisons alone are data while the probe passes, and code when it does not."""
+    """Three poisons alone are data while the probe passes; when it does not, this process is spoiled, and they are
+    suspects."""
     good = Run(raising_for("POISON")).window(["POISON"] * 3)
     assert len(good.failures) == 3
     broken = Run(raising_for(""))
     with pytest.raises(WorkerFailureError) as caught:
         broken.window(["any"] * 3)
-    assert caught.value.failure is FailureClass.CODE
+    assert (caught.value.failure, caught.value.suspects) == (FailureClass.DEVICE, [0, 1, 2])
     assert broken.done == []
+
+
+@pytest.mark.case(70)
+def test_the_words_of_a_class_that_may_quote_a_text_decide_nothing() -> None:
+    """Its exception is the text's, whatever it says; torch's own words are torch's."""
+    words = "CUDA error: out of memory"
+
+    def rule(texts: Sequence[str]) -> list[Answer | NonFinite]:
+        if any(words in text for text in texts):
+            raise RuntimeError(f"can't read {texts}")
+        return [OK] * len(texts)
+
+    quoting = Run(rule, card=replace(RuleModel.card, backend="python")).window(["a", words, "b", "c"])
+    assert list(quoting.failures) == [1]
+    assert quoting.failures[1].code is Code.INFER_EXCEPTION
+    assert quoting.answered == [0, 2, 3]
+    assert quoting.forwarder.batching == RuleModel.batching
+    with pytest.raises(WorkerFailureError) as caught:
+        Run(rule).window(["a", words])
+    assert caught.value.failure is FailureClass.DEVICE
+
+
+@pytest.mark.case(70)
+def test_a_text_that_always_exhausts_memory_is_suspect_and_shrinks_no_batches() -> None:
+    """What it can't have does not say that the others have too much."""
+
+    def rule(texts: Sequence[str]) -> list[Answer | NonFinite]:
+        if "GREEDY" in texts:
+            raise MemoryError
+        return [OK] * len(texts)
+
+    run = Run(rule)
+    with pytest.raises(WorkerFailureError) as caught:
+        run.window([*["fine"] * 5, "GREEDY", *["fine"] * 5])
+    assert (caught.value.failure, caught.value.suspects) == (FailureClass.DEVICE, [5])
+    assert run.forwarder.batching == RuleModel.batching
 
 
 @pytest.mark.case(28)
@@ -188,8 +226,8 @@ def test_out_of_memory_splits_and_remembers() -> None:
     assert all(len(numbers) <= 10 for numbers in run.announced[before:])
 
 
-def test_out_of_memory_for_one_text_alone_is_the_device() -> None:
-    """It is never a data failure."""
+def test_out_of_memory_for_one_text_alone_ends_the_worker() -> None:
+    """It is no data failure yet: it is tried alone on fresh workers."""
 
     def rule(texts: Sequence[str]) -> list[Answer | NonFinite]:
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -352,4 +390,5 @@ def test_too_few_answers_are_the_models_fault() -> None:
     run = Run(lambda _: [])
     with pytest.raises(WorkerFailureError) as caught:
         run.window(["a", "b"])
-    assert caught.value.failure is FailureClass.CODE
+    assert caught.value.failure is FailureClass.DEVICE
+    assert run.done == []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from streamer.core.codec import Codec
 from streamer.core.pipeline.breaker import BreakerPolicy
+from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import (
     Assigned,
@@ -23,6 +25,7 @@ from streamer.core.pipeline.protocol import (
     Rewind,
     Settle,
     Settled,
+    StartWorker,
     Stop,
     Store,
     Tick,
@@ -30,7 +33,9 @@ from streamer.core.pipeline.protocol import (
     WorkerLost,
     WorkerReady,
 )
+from streamer.core.pipeline.waiting import waiting
 from streamer.core.record import Answer, Skipped
+from streamer.core.standing import Reason
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass
 from tests.unit.pipeline_kit import CARD, Kit, segment, taken
 
@@ -366,6 +371,40 @@ class TestEnds:
         kit = Kit()
         kit.feed(WorkerLost(0, failure=FailureClass.CODE, exit_code=ExitCode.CONFIGURATION, message="no such model"))
         assert kit.of(Finish)[0] == Finish(ExitCode.CONFIGURATION, "no such model")
+
+    @pytest.mark.case(74)
+    def test_a_worker_that_can_not_load_what_another_serves_is_tried_again(self) -> None:
+        """Its disk may be full for a while; and when it has loaded, it works."""
+        kit = Kit(Policy("p", workers=2))
+        kit.feed(WorkerLost(1))
+        full = WorkerLost(1, failure=FailureClass.CODE, exit_code=ExitCode.CONFIGURATION, message="no space left")
+        kit.feed(Tick(), full)
+        kit.now += 5
+        kit.feed(Tick())
+        assert not kit.of(Finish)
+        assert [one.worker for one in kit.of(StartWorker)].count(
+            1
+        ) == 3  # the start, the next, and the one after a pause
+
+    @pytest.mark.case(76)
+    def test_partitions_that_wait_for_a_worker_are_named(self) -> None:
+        """With their first record that has no answer, the reason and what to do; those without records are not."""
+        kit = Kit()
+        kit.feed(taken(1, segment(["a", "b"], first=7)))
+        assert list(waiting(kit.pipeline, ["in"], kit.now + 100)) == []
+        kit.feed(WorkerLost(0, failure=FailureClass.DEVICE, message="no such device"))
+        (one,) = waiting(kit.pipeline, ["in"], kit.now + 31)
+        assert (one.partition, one.offset, one.reason) == (("in", 0), 7, Reason.MODEL)
+        assert "no worker has been ready for 31 s; the last one ended: no such device" in str(one)
+
+    @pytest.mark.case(76)
+    def test_before_the_group_is_joined_the_input_topics_wait(self) -> None:
+        """Nobody knows of partitions yet."""
+        pipeline = Pipeline(Policy("p"), Codec("p"))
+        pipeline.handle(Tick(), 100.0)
+        assert list(waiting(pipeline, ["in"], 120.0)) == []
+        (one,) = waiting(pipeline, ["in"], 140.0)
+        assert str(one).startswith("in stands (model): no worker has been ready for 40 s; the model is still being")
 
     @pytest.mark.case(34)
     def test_a_model_that_changed_on_disk_stops_the_pipeline(self) -> None:

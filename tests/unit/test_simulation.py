@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamer.cli.bench import bench
-from streamer.core.pipeline import attempts, fleet, flights, ledger, pipeline
+from streamer.core.pipeline import attempts, conviction, fleet, flights, ledger, pipeline
 from streamer.simulation.faults import FAULTS
 from streamer.simulation.judge import LAST_STEPS, ViolationError
 from streamer.simulation.life import live
@@ -145,10 +145,10 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "self.ledger.unsettled(plan, {})",
     ),
     "convicts after one death": (
-        fleet.Fleet,
-        "_judge",
-        "flight.kills < CONVICT_KILLS",
-        "flight.kills < 1",
+        conviction,
+        "judge",
+        "flight.kills >= CONVICT_KILLS",
+        "flight.kills >= 1",
     ),
     "forgets the waiters of a flight whose first waiter was revoked": (
         flights.Flight,

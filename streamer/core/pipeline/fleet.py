@@ -1,30 +1,33 @@
 """The fleet: who computes what, until when, and who is to blame when a worker dies.
 
 Rules of triage:
-1. A worker announces each forward batch before it runs it. When the worker dies or passes its lease, only what it
-   had announced is suspect; the rest of its work goes back in line.
-2. Suspects run alone, each after the worker's probe passed, once the work that was in line before them is out.
-3. A record is convicted when it killed or hung, alone, two workers; three if the deaths were SIGKILL, which may come
-   from outside (an operator, the kernel's out-of-memory killer). The two kinds do not add up.
-4. A worker that says itself that its device is broken makes nobody suspect; it starts again, after a pause that
+1. A worker announces each forward batch before it runs it, and what it encodes before it does. When it dies, only what
+   it had announced is suspect; when it passes a lease, only what that lease was of. The rest goes back in line.
+2. Suspects run alone, each after the worker's probe passed, once the work that was in line before them is out; at once
+   where the worker named them.
+3. A record is convicted when it ended, alone, two workers; three if the deaths were SIGKILL, which may come from
+   outside (an operator, the kernel's out-of-memory killer), or the workers' own word (no memory, a broken device). The
+   kinds do not add up.
+4. A worker that says itself that its device is broken names the suspects, if any; it starts again, after a pause that
    grows while no forward batch succeeds and no probe passes.
-5. A death between two announcements makes nobody suspect the first time; when it happens twice without a success
-   between, all that the worker held is suspect.
+5. A death between announcements makes nobody suspect the first time; when it happens twice without a success between,
+   all that the worker held is suspect.
+6. Workers that get ready and end before anything is answered, again and again and not by a text that is convicted for
+   it, are hopeless; so are starts that all fail. The pipeline then ends with words.
 """
 
 from __future__ import annotations
 
-import signal
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import Enum, auto
 from itertools import repeat
 
+from streamer.core.pipeline import conviction
 from streamer.core.pipeline.flights import Flight
 from streamer.core.pipeline.protocol import (
     Command,
     Dispatch,
+    EncodeStarted,
     ForwardDone,
     ForwardStarted,
     KillWorker,
@@ -33,63 +36,54 @@ from streamer.core.pipeline.protocol import (
     WorkerLost,
     WorkerReady,
 )
+from streamer.core.pipeline.worker import State, Worker
 from streamer.core.record import Answer
-from streamer.errors import Code, DataFailure, FailureClass
+from streamer.errors import DataFailure, ExitCode, FailureClass
 
-CONVICT_KILLS = 2
-CONVICT_SIGKILLS = 3
 QUEUE_PER_WORKER = 2048  # two sort windows: one in the model, one tokenised behind it
 QUEUE_S = 0.5  # a quick model may hold as much as it computes in this time
 MIN_SHARE = 16  # fewer computations than this are not worth dividing
 RESTART_PAUSE_S = 0.5
 RESTART_PAUSE_MAX_S = 30.0
-
-
-class State(Enum):
-    """Where a worker's process is."""
-
-    STARTING = auto()
-    READY = auto()
-    KILLED = auto()  # by us; its end is not reported yet
-    WAITING = auto()  # to be started at `restart_at`
-
-
-@dataclass(slots=True)
-class Worker:
-    """One worker and what it holds. `announced` is the forward batch that it runs now."""
-
-    number: int
-    state: State = State.WAITING
-    restart_at: float = 0.0
-    held: dict[int, Flight] = field(default_factory=dict)
-    announced: list[int] = field(default_factory=list)
-    alone: bool = False
-    deadline: float = 0.0
-    fruitless_starts: int = 0
-
-    def room(self, queue: int) -> bool:
-        """Whether more work may be queued at it, `queue` being the most computations that it may hold."""
-        return self.state is State.READY and not self.alone and len(self.held) < queue
+SERVED_STARTS = 3  # the pause of a worker that got ready grows no further
+LOAD_S = 900.0
+FAILED_STARTS = 10  # of each worker, in a row, before a run without any worker ends: about two minutes
+HUNG_START = 5  # one that passed `load_s` counts as so many
+IN_VAIN = 32  # losses without an answer between, before the run ends
+NOBODYS = 4  # one that no text is suspected of counts as so many
+STANDS_S = 30.0  # without a ready worker, before that is said
 
 
 class Fleet:
     """Lends forward work to workers and takes it back."""
 
-    def __init__(self, workers: int, lease_s: float) -> None:
+    def __init__(self, workers: int, lease_s: float, load_s: float = LOAD_S) -> None:
         self.workers = [Worker(number) for number in range(workers)]
         self.lease_s = lease_s
+        self.load_s = load_s
         self.waiting: deque[Flight] = deque()
         self.suspects: deque[Flight] = deque()
         self.restarts: dict[str, int] = {}
         self.some_unwanted = False  # set when records were dropped: a flight in line may have no waiter left
         self._before_suspects = 0  # work in line that goes out before the suspects' turn
         self._unannounced_deaths = 0
+        self._in_vain = 0
+        self._unready_since: float | None = None
+        self._last_words = ""
 
     # --- facts ---------------------------------------------------------------------------------------------------
 
     def ready(self, fact: WorkerReady) -> None:
         """A worker waits for work."""
-        self.workers[fact.worker].state = State.READY
+        worker = self.workers[fact.worker]
+        worker.state, worker.served, worker.failed_starts = State.READY, True, 0
+        self._unready_since = None
+
+    def encodes(self, fact: EncodeStarted, now: float) -> None:
+        """A worker begins to encode, or has ended."""
+        worker = self.workers[fact.worker]
+        worker.encoding = fact.numbers
+        worker.encode_deadline = now + self.lease_s
 
     def started(self, fact: ForwardStarted, now: float) -> None:
         """A forward batch is announced; the lease starts anew."""
@@ -100,8 +94,6 @@ class Fleet:
     def done(self, fact: ForwardDone, now: float) -> tuple[list[Flight], list[Answer | DataFailure]]:
         """A forward batch ended; returns its flights and their outcomes, without those that we took back before."""
         worker = self.workers[fact.worker]
-        worker.announced = []
-        worker.deadline = now + self.lease_s
         worker.fruitless_starts = 0
         self._unannounced_deaths = 0
         if len(fact.numbers) != len(fact.outcomes):
@@ -110,6 +102,12 @@ class Fleet:
         outcomes = fact.outcomes
         if None in flights:
             outcomes = [outcome for flight, outcome in zip(flights, outcomes, strict=True) if flight is not None]
+        if any(type(outcome) is Answer for outcome in fact.outcomes):
+            self._in_vain = 0
+        # What could not be encoded is answered beside a forward batch, which goes on.
+        left = [] if worker.announced == fact.numbers else [one for one in worker.announced if one in worker.held]
+        if len(left) < len(worker.announced) or not left:
+            worker.announced, worker.deadline = left, now + self.lease_s
         if not worker.held:
             worker.alone = False
         return [flight for flight in flights if flight is not None], outcomes
@@ -117,21 +115,20 @@ class Fleet:
     def lost(self, fact: WorkerLost, now: float) -> list[tuple[Flight, DataFailure]]:
         """A worker's process ended; returns who is convicted."""
         worker = self.workers[fact.worker]
-        held, announced, alone = worker.held, worker.announced, worker.alone
-        # A suspect is announced after the worker's probe passed: that start was of use, whatever the suspect did then.
-        starts = 0 if alone and announced and fact.failure is None else worker.fruitless_starts
-        pause = min(RESTART_PAUSE_S * 2 ** (starts - 1), RESTART_PAUSE_MAX_S) if starts else 0.0
-        self.workers[fact.worker] = Worker(worker.number, restart_at=now + pause, fruitless_starts=starts + 1)
-        reason = "device" if fact.failure is FailureClass.DEVICE else "hung" if fact.hung else "died"
-        self.restarts[reason] = self.restarts.get(reason, 0) + 1
-        blamed = [held.pop(number) for number in announced if number in held] if fact.failure is None else []
+        held, alone = worker.held, worker.alone
+        if fact.failure is not None:
+            numbers = fact.suspects
+        else:
+            numbers = worker.late if worker.state is State.KILLED else [*worker.announced, *worker.encoding]
+        blamed = [held.pop(number) for number in numbers if number in held]
+        self._replace(worker, fact, now, of_use=alone and bool(blamed))
+        if worker.served and (fact.failure is not None or (held and not blamed)):
+            self._in_vain += 1 if blamed else NOBODYS
         convicted: list[tuple[Flight, DataFailure]] = []
         if alone:
-            if fact.failure is not None:
-                blamed = []
             self.suspects.extendleft(reversed(held.values()))
             for flight in blamed:
-                verdict = self._judge(flight, fact)
+                verdict = conviction.judge(flight, fact)
                 if verdict is None:
                     self.suspects.append(flight)
                 else:
@@ -143,32 +140,26 @@ class Fleet:
                 blamed, held = list(held.values()), {}
         self.waiting.extendleft(reversed(held.values()))
         if blamed:
-            self._before_suspects = len(self.waiting)
+            # Whoever spoils workers is found before it spoils more of them.
+            self._before_suspects = len(self.waiting) if fact.failure is None else 0
             self.suspects.extend(blamed)
         return convicted
 
-    @staticmethod
-    def _judge(flight: Flight, fact: WorkerLost) -> DataFailure | None:
-        """Rule 3. A hang is our own SIGKILL, so it counts as a full death."""
-        if fact.signal == signal.SIGKILL and not fact.hung:
-            flight.sigkills += 1
-        else:
-            flight.kills += 1
-        if flight.kills < CONVICT_KILLS and flight.sigkills < CONVICT_SIGKILLS:
-            return None
-        attempts = flight.kills + flight.sigkills
-        if fact.hung:
-            return DataFailure(
-                Code.INFER_WORKER_HUNG,
-                f"the forward pass of this text alone did not end within lease_s, on {attempts} fresh workers",
-                attempts=attempts,
-            )
-        name = signal.Signals(fact.signal).name if fact.signal else "exit"
-        return DataFailure(
-            Code.INFER_WORKER_KILLED,
-            f"the forward pass of this text alone ended the worker process ({name}), on {attempts} fresh workers",
-            attempts=attempts,
+    def _replace(self, worker: Worker, fact: WorkerLost, now: float, *, of_use: bool) -> None:
+        """Let another process come in a lost one's place. A suspect is announced after the worker's probe passed: that
+        start was `of_use`, whatever the suspect did then, and a burst of poison must not hold the others for long."""
+        starts = min(worker.fruitless_starts, SERVED_STARTS) if worker.served else worker.fruitless_starts
+        if of_use:
+            starts = 0 if fact.failure is None else min(starts, 1)
+        pause = min(RESTART_PAUSE_S * 2 ** (starts - 1), RESTART_PAUSE_MAX_S) if starts else 0.0
+        failed = 0 if worker.served else worker.failed_starts + (HUNG_START if fact.hung else 1)
+        self.workers[worker.number] = Worker(
+            worker.number, restart_at=now + pause, fruitless_starts=starts + 1, failed_starts=failed
         )
+        reason = "device" if fact.failure is FailureClass.DEVICE else "hung" if fact.hung else "died"
+        self.restarts[reason] = self.restarts.get(reason, 0) + 1
+        hung_start = fact.hung and not worker.served
+        self._last_words = f"it did not load within load_s ({self.load_s:g} s)" if hung_start else fact.message
 
     # --- wishes --------------------------------------------------------------------------------------------------
 
@@ -181,11 +172,16 @@ class Fleet:
         commands: list[Command] = []
         for worker in self.workers:
             if worker.state is State.WAITING and now >= worker.restart_at:
-                worker.state = State.STARTING
+                worker.state, worker.deadline = State.STARTING, now + self.load_s
                 commands.append(StartWorker(worker.number))
-            elif worker.state is State.READY and worker.held and now > worker.deadline:
+            elif worker.state is State.STARTING and now > worker.deadline:
                 worker.state = State.KILLED
+                commands.append(KillWorker(worker.number, f"did not load within load_s ({self.load_s:g} s)"))
+            elif worker.state is State.READY and (late := worker.overdue(now)) is not None:
+                worker.state, worker.late = State.KILLED, late
                 commands.append(KillWorker(worker.number))
+        if self._unready_since is None and self.ready_workers == 0:
+            self._unready_since = now
         return commands
 
     def dispatch(self, now: float, rate_per_s: float) -> tuple[list[Command], list[Flight]]:
@@ -284,4 +280,24 @@ class Fleet:
 
     def overdue(self, now: float, slack_s: float) -> bool:
         """Whether a lease is past its deadline by more than `slack_s` (liveness)."""
-        return any(worker.held and now > worker.deadline + slack_s for worker in self.workers)
+        return any(worker.overdue(now - slack_s) is not None for worker in self.workers)
+
+    def stands(self, now: float) -> str:
+        """Since when no worker is ready, and why, as a sentence; nothing while one is, and at first."""
+        since = self._unready_since
+        if since is None or self.ready_workers or now - since < STANDS_S:
+            return ""
+        why = f"the last one ended: {self._last_words}" if self._last_words else "the model is still being loaded"
+        return f"no worker has been ready for {now - since:.0f} s; {why}"
+
+    @property
+    def hopeless(self) -> tuple[ExitCode, str] | None:
+        """Why to start workers no more, and the exit code; None while there is hope."""
+        if self._in_vain >= IN_VAIN:
+            return ExitCode.HALTED, (
+                "workers get ready and end before they answer anything, again and again; the last one ended: "
+                f"{self._last_words}. The model does not work here: see the log above, mend that, then start again"
+            )
+        if not self.ready_workers and min(worker.failed_starts for worker in self.workers) >= FAILED_STARTS:
+            return ExitCode.DEPENDENCY, f"no worker could be started; the last one ended: {self._last_words}"
+        return None

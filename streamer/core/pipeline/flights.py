@@ -15,7 +15,8 @@ Waiter = tuple[Segment, int]
 
 class Flight(msgspec.Struct, eq=False, gc=False):
     """One input being looked up or computed. Most have one waiter, the record at `segment`, `index`; those that came
-    later are in `more`. `kills` and `sigkills` count the workers that died of it alone.
+    later are in `more`. `kills`, `sigkills` and `spoils` count the workers that it ended alone: by death, by a SIGKILL
+    that was not ours, and by the worker's own word.
 
     A struct without garbage collection: one is made a record, and none is part of a cycle.
     """
@@ -28,6 +29,7 @@ class Flight(msgspec.Struct, eq=False, gc=False):
     more: list[Waiter] | None = None
     kills: int = 0
     sigkills: int = 0
+    spoils: int = 0
 
     @property
     def waiters(self) -> Iterator[Waiter]:

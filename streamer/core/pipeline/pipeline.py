@@ -26,6 +26,7 @@ from streamer.core.pipeline.protocol import (
     Assigned,
     CacheAnswered,
     Command,
+    EncodeStarted,
     EndReached,
     Finish,
     ForwardDone,
@@ -83,7 +84,7 @@ class Pipeline:
         self.card: ModelCard | None = None
         self.ledger = Ledger()
         self.flights = Flights()
-        self.fleet = Fleet(policy.workers, policy.lease_s)
+        self.fleet = Fleet(policy.workers, policy.lease_s, policy.load_s)
         self.flow = Flow(policy.budget_bytes, policy.workers * OPEN_PER_WORKER)
         self.settling = Settling(self.ledger, Breaker(policy.breaker))
         self.lru = LRU(policy.lru_bytes) if policy.lru_bytes else None
@@ -113,6 +114,8 @@ class Pipeline:
                 self._forward_done(fact, now)
             case ForwardStarted():
                 self.fleet.started(fact, now)
+            case EncodeStarted():
+                self.fleet.encodes(fact, now)
             case CacheAnswered():
                 self._cache_answered(fact)
             case Settled():
@@ -264,7 +267,7 @@ class Pipeline:
                 ExitCode.DEPENDENCY,
                 f"what model {self.card.name} is read from changed while the pipeline ran (revision "
                 f"{self.card.revision[:12]} became {fact.model.revision[:12]} when worker {fact.worker} started): "
-                "restart it to serve the new one",
+                "start it again to serve the new one",
             )
         elif _way(fact.model) != _way(self.card):
             self._strangers.add(fact.worker)
@@ -272,11 +275,15 @@ class Pipeline:
             self._strangers.discard(fact.worker)
 
     def _worker_lost(self, fact: WorkerLost, now: float) -> None:
-        if fact.failure is FailureClass.CODE:
+        """A model that can't be served ends the run. One that was served before, by any worker, is tried again: its
+        disk or its memory may be full for a while."""
+        if fact.failure is FailureClass.CODE and (self.card is None or self.fleet.workers[fact.worker].served):
             self._finish(fact.exit_code, fact.message)
             return
         for flight, verdict in self.fleet.lost(fact, now):
             self.flow.ended_records += self.flights.land([flight], [verdict])
+        if (end := self.fleet.hopeless) is not None:
+            self._finish(*end)
 
     def _forward_done(self, fact: ForwardDone, now: float) -> None:
         flights, outcomes = self.fleet.done(fact, now)

@@ -18,6 +18,7 @@ class Policy:
     name: str
     workers: int = 1
     lease_s: float = 60.0
+    load_s: float = 900.0
     budget_bytes: int = 64 << 20
     lru_bytes: int = 0
     shared_cache: bool = False

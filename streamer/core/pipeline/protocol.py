@@ -71,6 +71,14 @@ class WorkerReady(msgspec.Struct, frozen=True):
     model: ModelCard
 
 
+class EncodeStarted(msgspec.Struct, frozen=True):
+    """A worker is about to encode these computations, beside its forward batch; they have a lease of their own. None:
+    it encodes nothing now."""
+
+    worker: int
+    numbers: list[int]
+
+
 class ForwardStarted(msgspec.Struct, frozen=True):
     """A worker is about to run these computations in one forward batch; its lease starts anew."""
 
@@ -93,10 +101,10 @@ class ForwardDone(msgspec.Struct, frozen=True):
 class WorkerLost(msgspec.Struct, frozen=True):
     """A worker's process ended.
 
-    `failure` is the worker's own word where it could give one: DEVICE (broken context, failed probe: start it again,
-    no record is suspect), CODE (the model fails for everything: halt with `exit_code`). None is a death without a
-    word: `signal` is its number (0 for a plain exit), `hung` says that we killed it at its deadline; what it had
-    announced last is suspect. `message` never quotes a text.
+    `failure` is the worker's own word where it could give one: DEVICE (broken context, failed probe, no memory: a
+    fresh process may do), CODE (the model can't be served: `exit_code` says whose fault that is); `suspects` are the
+    computations that it has to do with, if any. None is a death without a word: `signal` is its number (0 for a plain
+    exit), `hung` says that we killed it at a deadline; what it had announced is suspect. `message` never quotes a text.
     """
 
     worker: int
@@ -105,6 +113,7 @@ class WorkerLost(msgspec.Struct, frozen=True):
     failure: FailureClass | None = None
     exit_code: ExitCode = ExitCode.HALTED
     message: str = ""
+    suspects: list[int] = []
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -155,6 +164,7 @@ Input = (
     | SourceFailed
     | CacheAnswered
     | WorkerReady
+    | EncodeStarted
     | ForwardStarted
     | ForwardDone
     | WorkerLost
@@ -237,9 +247,10 @@ class StartWorker(msgspec.Struct, frozen=True):
 
 
 class KillWorker(msgspec.Struct, frozen=True):
-    """Kill -9 this worker, whose lease passed its deadline; ends in `WorkerLost(hung=True)`."""
+    """Kill -9 this worker, which passed a deadline; ends in `WorkerLost(hung=True)`. `why` completes "a worker …"."""
 
     worker: int
+    why: str = "passed its lease"
 
 
 class Run(msgspec.Struct, frozen=True):
