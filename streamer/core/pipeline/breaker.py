@@ -42,3 +42,9 @@ class Breaker:
             self._seen -= gone
             self._failed -= gone_failed
         return True
+
+    def failed_late(self, failures: int) -> None:
+        """So many of those that were allowed failed after all."""
+        outcomes, counted = self._recent[-1]
+        self._recent[-1] = (outcomes, counted + failures)
+        self._failed += failures

@@ -53,7 +53,7 @@ from streamer.core.pipeline.protocol import (
 )
 from streamer.core.pipeline.settling import Settling
 from streamer.core.ratelimit import TokenBucket
-from streamer.core.record import Answer, MicroBatch, Segment
+from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.core.traceparent import mark_spans
 from streamer.errors import DataFailure, ExitCode, FailureClass
 
@@ -116,7 +116,7 @@ class Pipeline:
             case CacheAnswered():
                 self._cache_answered(fact)
             case Settled():
-                self._settled(fact)
+                self._settled(fact, now)
             case Unsettled():
                 self._unsettled(fact, now)
             case Assigned():
@@ -296,19 +296,26 @@ class Pipeline:
 
     # --- settling ------------------------------------------------------------------------------------------------
 
-    def _settled(self, fact: Settled) -> None:
-        self._freed(self.ledger.settled(self.settling.settled(fact)))
+    def _settled(self, fact: Settled, now: float) -> None:
+        plan, unblocked = self.settling.settled(fact, now)
+        self._freed(self.ledger.settled(plan))
+        if unblocked:
+            self._read_again(unblocked)
 
     def _unsettled(self, fact: Unsettled, now: float) -> None:
         plan = self.settling.unsettled(fact, now)
         if fact.restart:
-            if self.phase is Phase.ENDING:
-                self.phase = Phase.RUNNING  # the source says again when all is taken
-            mine = frozenset(self.ledger.partitions) & plan.offsets.keys()
-            self._dropped(self.ledger.drop(mine))
-            self._commands.append(Rewind(frozenset(mine)))
-        else:
-            self._freed(self.ledger.unsettled(plan, fact.committed))
+            self._read_again(frozenset(self.ledger.partitions) & plan.offsets.keys())
+            return
+        self._freed(self.ledger.unsettled(plan, fact.committed))
+        if fact.refusals:
+            self._dropped(self.settling.refused(plan, fact, now))
+
+    def _read_again(self, partitions: frozenset[TopicPartition]) -> None:
+        if self.phase is Phase.ENDING:
+            self.phase = Phase.RUNNING  # the source says again when all is taken
+        self._dropped(self.ledger.drop(partitions))
+        self._commands.append(Rewind(partitions))
 
     def _plan(self, now: float) -> None:
         match self.settling.plan(self._number + 1, now):
@@ -359,6 +366,8 @@ class Pipeline:
                 self._commands.append(grant)
         if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
             self._finish(ExitCode.DONE)
+        elif self.phase is Phase.ENDING and (why := self.settling.hopeless(now)):
+            self._finish(ExitCode.CONFIGURATION, why)
         elif self.phase is Phase.STOPPING:
             if self.settling.under_way is None and self.fleet.held == 0:
                 self._finish(ExitCode.DONE)

@@ -8,6 +8,7 @@ All are structs, which are made in C: as dataclasses they took a tenth of a driv
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -108,18 +109,47 @@ class WorkerLost(msgspec.Struct, frozen=True):
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """The transaction (or the acknowledged outcomes and commit) is durable; it took `seconds`."""
+    """The transaction (or the acknowledged outcomes and commit) is durable; it wrote `size_bytes` in `seconds`."""
 
     settle: int
     seconds: float = 0.0
+    size_bytes: int = 0
+
+
+class Refused(StrEnum):
+    """What the brokers object to."""
+
+    MISSING = "missing"  # the topic, or that partition of it, is not there
+    TOPIC = "topic"  # whatever is written to it now
+    RECORD = "record"  # one record or more of those that were written
+    SIZE = "size"  # the same, for its size
+    COMMIT = "commit"  # the group's offset of the input partition that `topic` and `partition` name
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The brokers do not take what a plan writes to a partition of `topic` (-1: to any), and will not the next time.
+
+    `letters` says that dead letters go there, None that something of every plan does. `code` is Kafka's name of the
+    error; `what` and `fix` are sentences without a full stop.
+    """
+
+    topic: str
+    partition: int
+    kind: Refused
+    code: str
+    what: str
+    fix: str
+    letters: bool | None = False
 
 
 class Unsettled(msgspec.Struct, frozen=True):
     """Nothing of the plan may be assumed durable, except what lies below `committed`.
 
-    `reason` is for metrics: `ownership`, `abort`, `rebuild` or `delivery`. `committed` holds the group's offset of
-    each partition of the plan where the outcome of the commit was unclear.
+    `reason` is for metrics: `ownership`, `abort`, `rebuild`, `refused`, `delivery` or `commit`. `committed` holds the
+    group's offset of each partition of the plan where the outcome of the commit was unclear.
     `restart` asks to read everything again from the committed offsets (at-least-once after a delivery error).
+    `refusals` says what the brokers do not take for good. `timed_out` says that the way was too slow for the plan: of
+    its `size_bytes` the brokers took `delivered_bytes`. `error` is Kafka's name of what went wrong.
     """
 
     settle: int
@@ -127,6 +157,11 @@ class Unsettled(msgspec.Struct, frozen=True):
     committed: dict[TopicPartition, int] = {}
     restart: bool = False
     seconds: float = 0.0
+    refusals: tuple[Refusal, ...] = ()
+    timed_out: bool = False
+    size_bytes: int = 0
+    delivered_bytes: int = 0
+    error: str = ""
 
 
 class SinkFailed(msgspec.Struct, frozen=True):
