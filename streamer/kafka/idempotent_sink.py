@@ -88,18 +88,23 @@ class IdempotentSink(KafkaSink):
             why = error_of(error) if isinstance(error, KafkaException) else None
             if why is not None and act_on_producer(why) is Act.DENIED:
                 raise self._no_right(why) from None
+            if why is not None and why.code() in _FOR_GOOD:  # raised where it is so for all of them
+                refusals = tuple(_offset_refused(one, why.name()) for one in offsets)
+                return Unsettled(plan.settle, "commit", refusals=refusals, error=why.name())
             return Unsettled(plan.settle, "commit", error=why.name() if why is not None else "")
         refused = [(one, one.error) for one in found if one.error is not None]
         if not refused:
             return Settled(plan.settle, size_bytes=self._produced_bytes)
-        for _, error in refused:
-            if act_on_producer(error) is Act.DENIED:
-                raise self._no_right(error)
+        for _, because in refused:
+            if act_on_producer(because) is Act.DENIED:
+                raise self._no_right(because)
         return Unsettled(
             plan.settle,
             "commit",
             {(one.topic, one.partition): one.offset for one in found if one.error is None},
-            refusals=tuple(_offset_refused(one, error.name()) for one, error in refused if error.code() in _FOR_GOOD),
+            refusals=tuple(
+                _offset_refused(one, because.name()) for one, because in refused if because.code() in _FOR_GOOD
+            ),
             error=refused[0][1].name(),
         )
 
@@ -123,6 +128,7 @@ class IdempotentSink(KafkaSink):
         if denied is not None:
             raise KafkaException(denied)
         timed_out = any(error.code() == KafkaError._MSG_TIMED_OUT for error in self._failed)
+        seconds = time.monotonic() - (self.plan_since or 0.0)
         refused, delivered_bytes = bool(self._refused), self._delivered_bytes
         self._new_producer()
         refusals = self._refusals(plan, None) if refused or timed_out else ()
@@ -132,7 +138,7 @@ class IdempotentSink(KafkaSink):
             plan.settle,
             "delivery",
             restart=True,
-            timed_out=timed_out,
+            seconds=seconds,
             size_bytes=self._produced_bytes,
             delivered_bytes=delivered_bytes,
             error=min(names, default=""),

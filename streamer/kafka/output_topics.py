@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamer.core.encoder import OutputLimits
 
 DEFAULT_MESSAGE_BYTES = 1_048_588  # the brokers' own default of max.message.bytes
-FRESH_S = 2.0
+FRESH_S = 0.5
 LOOK_S = 3.0
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,11 @@ class OutputTopics:
         """Look at all topics for the first time. Raises ConfigurationError with what is wrong, or DependencyError."""
         admin = connect(self._config.kafka)
         findings, found = examine(admin, self._config, [self._name])
-        if findings:
-            lines = "\n".join(f"- {finding.topic}: {finding.problem}; {finding.mend}" for finding in findings)
+        for finding in findings:
+            if finding.warning:
+                log.warning("%s: %s; %s", finding.topic, finding.problem, finding.mend)
+        if errors := [finding for finding in findings if not finding.warning]:
+            lines = "\n".join(f"- {finding.topic}: {finding.problem}; {finding.mend}" for finding in errors)
             raise ConfigurationError(f"the topics are not ready:\n{lines}")
         self._admin, self._looked = admin, time.monotonic()
         self._found = {topic: found[topic] for topic in self.names}

@@ -161,7 +161,7 @@ class KafkaSink(ABC):
         self.busy_since = self.plan_since = began = time.monotonic()
         fact = act(plan)
         self.busy_since = self.plan_since = None
-        fact = msgspec.structs.replace(fact, seconds=time.monotonic() - began)
+        fact = msgspec.structs.replace(fact, seconds=fact.seconds or time.monotonic() - began)
         if isinstance(fact, Unsettled):
             # What is refused is said by the partitions that stand for it, and by dead letters.
             level = logging.DEBUG if fact.refusals else logging.WARNING

@@ -47,7 +47,6 @@ HUNG_S = 2 * SEND_S
 CALL_PATIENCE_S = 9.0  # below transaction.timeout.ms: past it the broker has aborted by itself
 _REBALANCES = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 """After an abort for another reason, such as an outage, the producer is not used again."""
-_TIMED_OUT = frozenset({KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError.REQUEST_TIMED_OUT})
 FENCED_LIMIT = 3
 FENCED_WINDOW_S = 60.0
 
@@ -83,7 +82,7 @@ class TransactionalSink(KafkaSink):
     def _resume(self, plan: Settle) -> Unsettled:
         """Go on where another thread was left in a call."""
         self._producer = None
-        return self._anew(plan)
+        return self._anew(plan, HUNG_S)
 
     def _begin(self, patience_s: float) -> None:
         try:
@@ -106,6 +105,7 @@ class TransactionalSink(KafkaSink):
             self._rebuild()
         if refusals := self._without_place(plan):
             return Unsettled(plan.settle, "refused", refusals=refusals)
+        began = time.monotonic()
         try:
             self._producer.begin_transaction()
             self._produce(plan)
@@ -122,7 +122,7 @@ class TransactionalSink(KafkaSink):
         except KafkaException as error:
             return self._recover(plan, error)
         except _CutOffError:
-            return self._anew(plan)
+            return self._anew(plan, time.monotonic() - began)
 
     def _retry(self, call: Callable[[Producer], None], patience_s: float = CALL_PATIENCE_S) -> None:
         """Repeat a call that librdkafka calls retriable, with the same arguments, while the transaction lives."""
@@ -182,24 +182,25 @@ class TransactionalSink(KafkaSink):
         """A new producer ends the transaction. One that took longer than it may was ended by the broker, which looks
         like a second owner of the slot."""
         seconds = time.monotonic() - (self.plan_since or 0.0)
-        delivered_bytes = self._delivered_bytes
-        timed_out = not self._producers.cut_off and (why.code() in _TIMED_OUT or seconds > CALL_PATIENCE_S)
-        if act is Act.FENCED and not timed_out:
+        if act is Act.FENCED and seconds < CALL_PATIENCE_S:
             self._note_fenced()
-        fact = self._anew(plan)
-        refusals = self._refusals(plan, None) if timed_out else ()  # records wait for a topic that is gone
-        return msgspec.structs.replace(
-            fact,
-            error=why.name(),
-            refusals=refusals,
-            timed_out=timed_out and not refusals,
-            size_bytes=self._produced_bytes,
+        fact = self._anew(plan, seconds)
+        # Records wait in vain for a topic that is gone.
+        refusals = self._refusals(plan, None) if seconds > SEND_S else ()
+        return msgspec.structs.replace(fact, error=why.name(), refusals=refusals)
+
+    def _anew(self, plan: Settle, seconds: float) -> Unsettled:
+        """A new producer, `seconds` after the plan was begun, and what the committed offsets say of the plan's end."""
+        size_bytes, delivered_bytes = self._produced_bytes, self._delivered_bytes
+        self._rebuild()
+        return Unsettled(
+            plan.settle,
+            "rebuild",
+            self._committed(plan),
+            seconds=seconds,
+            size_bytes=size_bytes,
             delivered_bytes=delivered_bytes,
         )
-
-    def _anew(self, plan: Settle) -> Unsettled:
-        self._rebuild()
-        return Unsettled(plan.settle, "rebuild", committed=self._committed(plan))
 
     def _note_fenced(self) -> None:
         """A broker that timed our transaction out looks the same as a second owner of the slot; that one comes back."""

@@ -56,6 +56,13 @@ CASES = {
     40: "offsets with gaps, and partitions that are added",
     41: "a reader of the reports beside aborted and repeated work",
     42: "a full disk, no file descriptors left",
+    57: "a result that the brokers refuse for good",
+    58: "an input that grows beyond its output",
+    59: "a way to the brokers that is slower than a transaction may be",
+    60: "a limit that is raised as a dead letter advised",
+    61: "a dead-letter topic no larger than the input",
+    62: "answers larger than their inputs, and than memory",
+    63: "offsets that are refused for good",
 }
 
 PROMISES = {

@@ -1,8 +1,8 @@
 """How much of what is finished the next plan may hold: less where the brokers refused a plan, or where the way to them
 is too slow for all of it.
 
-A plan that takes longer than a transaction may is aborted, and made again it would only be larger. So a plan is never
-larger than what the way takes in `TARGET_S`, once it was seen to be slow.
+A plan that takes longer than a transaction may is aborted, and made again it would only be larger. So plans begin small
+and grow while the way takes them soon.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from streamer.core.record import Answer, Segment, TopicPartition
 
 TARGET_S: Final = 3.0
 SLOW_S: Final = 5.0
+START_BYTES: Final = 512 << 10
 AMPLE_BYTES: Final = 64 << 20
 """A way that takes this much in time needs no bound."""
 RECORD_EXTRA_BYTES: Final = 400
@@ -69,28 +70,37 @@ class Cut:
 
 @dataclass(slots=True)
 class Pace:
-    """What the way to the brokers takes. `most_bytes` is None where it takes whatever comes; `slow_since` is in seconds
-    of a monotonic clock."""
+    """What the way to the brokers takes, learned as TCP does: plans grow as long as they come through soon, and slowly
+    where a larger one did not. `most_bytes` is None where it takes whatever comes; `slow_since` is in seconds of a
+    monotonic clock, None where plans come through in time."""
 
-    most_bytes: int | None = None
+    most_bytes: int | None = START_BYTES
     slow_since: float | None = None
+    _careful_bytes: int = AMPLE_BYTES  # plans larger than this grow by a tenth
 
     def settled(self, fact: Settled, now: float) -> None:
         """A plan came through."""
-        rate = fact.size_bytes / max(fact.seconds, 1e-3)
         if fact.seconds > SLOW_S:
-            self._slow(int(rate * TARGET_S), now)
-        elif self.most_bytes is not None and fact.size_bytes <= self.most_bytes // 2:
+            self._slow(int(fact.size_bytes / fact.seconds * TARGET_S), now)
+        elif self.most_bytes is None:
+            return
+        elif fact.size_bytes <= self.most_bytes // 2:
             self.slow_since = None  # nothing waits for the way
-        elif self.most_bytes is not None:
-            self.most_bytes = max(min(int(rate * TARGET_S), 2 * self.most_bytes), 1)
-            if self.most_bytes > AMPLE_BYTES:
+        elif fact.seconds < TARGET_S / 2:
+            size_bytes = max(self.most_bytes, fact.size_bytes)
+            self.most_bytes = min(2 * size_bytes, max(self._careful_bytes, size_bytes + size_bytes // 10 + 1))
+            if self.most_bytes >= AMPLE_BYTES:
                 self.most_bytes = self.slow_since = None
+                self._careful_bytes = AMPLE_BYTES
 
-    def timed_out(self, fact: Unsettled, now: float) -> None:
-        """A plan did not come through in time."""
-        rate = fact.delivered_bytes / max(fact.seconds, 1e-3)
-        self._slow(min(int(rate * TARGET_S) or fact.size_bytes // 8, fact.size_bytes // 2), now)
+    def unsettled(self, fact: Unsettled, now: float) -> None:
+        """A plan came to nothing. One that took long may have been too large for the way, whatever the error: it is
+        made smaller. Where the brokers were away, the next ones soon grow again."""
+        if fact.seconds < SLOW_S or not fact.size_bytes:
+            return
+        self._careful_bytes = fact.size_bytes // 2
+        taken = int(fact.delivered_bytes / fact.seconds * TARGET_S)
+        self._slow(min(taken or START_BYTES, START_BYTES, fact.size_bytes // 2), now)
 
     def _slow(self, most_bytes: int, now: float) -> None:
         self.most_bytes = max(most_bytes, 1)

@@ -148,8 +148,8 @@ class Unsettled(msgspec.Struct, frozen=True):
     `reason` is for metrics: `ownership`, `abort`, `rebuild`, `refused`, `delivery` or `commit`. `committed` holds the
     group's offset of each partition of the plan where the outcome of the commit was unclear.
     `restart` asks to read everything again from the committed offsets (at-least-once after a delivery error).
-    `refusals` says what the brokers do not take for good. `timed_out` says that the way was too slow for the plan: of
-    its `size_bytes` the brokers took `delivered_bytes`. `error` is Kafka's name of what went wrong.
+    `refusals` says what the brokers do not take for good. Of the plan's `size_bytes` they took about `delivered_bytes`
+    in `seconds`. `error` is Kafka's name of what went wrong.
     """
 
     settle: int
@@ -158,7 +158,6 @@ class Unsettled(msgspec.Struct, frozen=True):
     restart: bool = False
     seconds: float = 0.0
     refusals: tuple[Refusal, ...] = ()
-    timed_out: bool = False
     size_bytes: int = 0
     delivered_bytes: int = 0
     error: str = ""

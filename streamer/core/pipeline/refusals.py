@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from streamer.core.pipeline.ledger import Freed, Ledger
 from streamer.core.pipeline.plan_size import Cut
@@ -20,6 +21,8 @@ from streamer.errors import Code, DataFailure
 
 _CODES = {Refused.RECORD: Code.PUBLISH_REFUSED, Refused.SIZE: Code.PUBLISH_TOO_LARGE}
 
+USUAL_RECORDS: Final = 1 << 14
+
 Place = tuple[Segment, int]
 """A record: its segment and its index there."""
 
@@ -27,18 +30,21 @@ Place = tuple[Segment, int]
 @dataclass(slots=True)
 class Refusals:
     """Judges refused plans. While a record at fault is looked for, `_until` holds the partitions and offsets that it is
-    among, and `_count` how many records these are."""
+    among, and `_count` how many records these are. After one was found plans are small, as others may be near:
+    `_most` doubles with each that is taken."""
 
     _ledger: Ledger
     _until: dict[TopicPartition, int] = field(default_factory=dict)
     _count: int = 0
+    _most: int = USUAL_RECORDS
 
     def cut(self, now: float) -> Cut | None:
         """What the next plan is to be for the sake of earlier refusals, if they ask for anything."""
         if self._until:
             return Cut(self._until, max(self._count // 2, 1))
-        key = self._ledger.due(now)
-        return None if key is None else Cut({key: 1 << 63}, 1, probe=True)
+        if (key := self._ledger.due(now)) is not None:
+            return Cut({key: 1 << 63}, 1, probe=True)
+        return Cut(records=self._most) if self._most < USUAL_RECORDS else None
 
     def forget(self) -> None:
         """What was looked among is gone."""
@@ -46,6 +52,7 @@ class Refusals:
 
     def settled(self, plan: Settle) -> frozenset[TopicPartition]:
         """A plan is durable; returns the partitions that may go on by that, and are to be read again."""
+        self._most = min(2 * self._most, USUAL_RECORDS)
         if self._until:
             self._count -= sum(run.last - run.first for run in plan.runs)
             done = [key for key, offset in plan.offsets.items() if self._until.get(key, offset + 1) <= offset]
@@ -70,6 +77,7 @@ class Refusals:
                     self._look_among(plan, places)
                 else:
                     _convict(*places[0], refusal)
+                    self._most = 2
                 continue
             firsts: dict[TopicPartition, int] = {}
             for segment, index in places:

@@ -7,7 +7,7 @@ from typing import Final
 
 from streamer.core.pipeline.breaker import Breaker
 from streamer.core.pipeline.ledger import Freed, Ledger
-from streamer.core.pipeline.plan_size import TARGET_S, Cut, Pace
+from streamer.core.pipeline.plan_size import Cut, Pace
 from streamer.core.pipeline.protocol import Finish, Refused, Settle, Settled, Unsettled
 from streamer.core.pipeline.refusals import Refusals
 from streamer.core.record import TopicPartition
@@ -89,13 +89,14 @@ class Settling:
 
     def unsettled(self, fact: Unsettled, now: float) -> Settle:
         """The plan under way came to nothing; returns it. The next one waits a while, longer each time."""
+        self._breaker.taken_back()
         self.in_vain += 1
         self._after = now + min(ABORT_PAUSE_S * 2 ** (self.in_vain - 1), ABORT_PAUSE_MAX_S)
         if self._vain_since is None:
             self._vain_since = self._began
         self._vain_for = fact.error or fact.reason
-        if fact.timed_out:
-            self.pace.timed_out(fact, now)
+        if not fact.refusals:
+            self.pace.unsettled(fact, now)
         return self._end_of(fact)
 
     def refused(self, plan: Settle, fact: Unsettled, now: float) -> Freed:
@@ -124,8 +125,8 @@ class Settling:
             what = f"results could not be written for {now - self._vain_since:.0f} s ({self._vain_for})"
             found += self._slow(what, "look at the brokers, and at the way there: it may be slow, or under a quota")
         elif (since := self.pace.slow_since) is not None and now - since > SAID_AFTER_S:
-            rate = (self.pace.most_bytes or 0) / TARGET_S / 1_000_000
-            what = f"Kafka takes no more than {rate:.3f} MB/s of results"
+            most = (self.pace.most_bytes or 0) / 1_000_000
+            what = f"Kafka takes results slowly: a transaction of more than {most:.3f} MB does not come through in time"
             found += self._slow(
                 what, "raise the client's quota (kafka-configs --entity-type clients), or widen the way"
             )
