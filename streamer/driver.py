@@ -22,6 +22,7 @@ from streamer.core.pipeline.protocol import (
     Input,
     Join,
     KillWorker,
+    LookAtOutput,
     LookUp,
     MicroBatchDone,
     Release,
@@ -168,6 +169,8 @@ class Driver:
                 case KillWorker():
                     log.warning("a worker passed its lease and is killed", extra={"data": {"worker": command.worker}})
                     adapters.workers.kill(command.worker)
+                case LookAtOutput():
+                    adapters.sink.look()
                 case Join():
                     if self.pipeline.policy.shared_cache and command.model.cacheable and not command.model.shared:
                         log.warning(

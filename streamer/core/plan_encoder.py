@@ -10,6 +10,7 @@ from streamer.core.pipeline.protocol import Run, Settle
 from streamer.core.report import Report, ReportBuilder
 
 PIECE_RECORDS = 256
+PIECE_BYTES = 4_000_000
 """What is encoded before it is handed over: with large answers a whole run would take memory once more."""
 CONVICTED_MOST = 50
 
@@ -44,8 +45,10 @@ class PlanEncoder:
         report = self._new_report() if self._new_report is not None else None
         before = self._encoder.convicted
         for run in plan.runs:
-            for first in range(run.first, run.last, PIECE_RECORDS):
-                piece = Run(run.batch, run.segment, first, min(first + PIECE_RECORDS, run.last))
+            each_bytes = run.segment.size_bytes // len(run.segment.records)
+            step = min(PIECE_RECORDS, PIECE_BYTES // (each_bytes + 1) + 1)
+            for first in range(run.first, run.last, step):
+                piece = Run(run.batch, run.segment, first, min(first + step, run.last))
                 outputs = self._encoder.encode(piece, now_ms)
                 if self._encoder.convicted - before > CONVICTED_MOST:
                     raise TakenBackError

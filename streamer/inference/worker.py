@@ -23,6 +23,7 @@ import msgspec
 
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelError
 from streamer.heap import give_back, keep_freed
+from streamer.inference.answer_limit import WorkerChannel
 from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Stop, ToWorker
 from streamer.inference.forwarder import (
     Computation,
@@ -243,7 +244,7 @@ def work(sock: socket.socket, parent: int) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with(parent)
     name_process(WORKER_NAME)
-    channel: Channel[ToWorker] = Channel(sock, ToWorker)
+    channel = WorkerChannel(sock)
     root = logging.getLogger("streamer")
     root.addHandler(_ChannelHandler(channel))
     root.setLevel(logging.INFO)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from streamer.core.pipeline.protocol import ModelCard, Refusal, Settle, Settled, SinkFailed, Unsettled
+from streamer.core.pipeline.protocol import ModelCard, OutputLimit, Refusal, Settle, Settled, SinkFailed, Unsettled
 from streamer.core.pipeline.refusals import concerned
 from streamer.errors import ExitCode, StreamerError
 from streamer.kafka.early_producer import EarlyProducer
@@ -104,12 +104,20 @@ class KafkaSink(ABC):
         """Wait for the topics' limits and for the producer that `connect` makes; raises what is wrong with either."""
         self._producers.await_limits()  # a login that is refused is told here, not after the producer's patience
         self._connected.result()
+        self._post(self._limit())
         self._encoder = self._make_encoder(card)
         self._thread.start()
 
     def wait_turn(self, timeout_s: float) -> None:
         """Wait while this sink encodes and hands records over."""
         self._at_rest.wait(timeout_s)
+
+    def look(self) -> None:
+        """Look at how large a result the output takes, on a thread of its own: the sink's may wait for brokers."""
+        threading.Thread(target=lambda: self._post(self._limit(anew=True)), name="sink-look", daemon=True).start()
+
+    def _limit(self, *, anew: bool = False) -> OutputLimit:
+        return OutputLimit(self._topics.limits(anew).result_bytes)
 
     def settle(self, plan: Settle) -> None:
         """Queue a plan."""
@@ -227,6 +235,7 @@ class KafkaSink(ABC):
         changed = self._topics.look()
         missing = self._missing(plan)
         if missing or changed:
+            self._post(self._limit())
             self._tell_client()
             return missing
         refusals = []

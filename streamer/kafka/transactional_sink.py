@@ -25,6 +25,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -96,7 +97,7 @@ class TransactionalSink(KafkaSink):
 
     def _settle(self, plan: Settle) -> Settled | Unsettled:
         assert self._producer is not None
-        self._producer.poll(0)  # it may have news of the brokers
+        self._hear()
         if self._producers.cut_off:
             log.info("the brokers were away: a new producer")
             self._rebuild()
@@ -123,6 +124,13 @@ class TransactionalSink(KafkaSink):
             return self._recover(plan, error)
         except _CutOffError:
             return self._anew(plan, time.monotonic() - began)
+
+    def _hear(self) -> None:
+        """Serve what the producer has to say: of the brokers, and delivery reports. Of a fatal error it raises, and so
+        will its next call, which is where that is handled."""
+        if self._producer is not None:
+            with suppress(KafkaException):
+                self._producer.poll(0)
 
     def _retry(self, call: Callable[[Producer], None], patience_s: float = CALL_PATIENCE_S) -> None:
         """Repeat a call that librdkafka calls retriable, with the same arguments, while the transaction lives."""
@@ -158,8 +166,7 @@ class TransactionalSink(KafkaSink):
         log.warning("a transaction failed", extra={"data": {"error": why.name(), "act": act.value}})
         if act is Act.DENIED:
             raise error
-        if self._producer is not None:
-            self._producer.poll(0)  # delivery reports
+        self._hear()
         if self._refused or act in REFUSALS:
             return self._back(plan, "refused", refused=why)
         if act is Act.ABORT and why.code() in _REBALANCES:

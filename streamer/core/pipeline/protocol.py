@@ -163,6 +163,12 @@ class Unsettled(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class OutputLimit(msgspec.Struct, frozen=True):
+    """How large a result the output topic takes: said at the start, when it has changed, and after `LookAtOutput`."""
+
+    size_bytes: int
+
+
 class SinkFailed(msgspec.Struct, frozen=True):
     """The sink can't go on: fenced by another owner of the slot, or no right to write."""
 
@@ -194,6 +200,7 @@ Input = (
     | WorkerLost
     | Settled
     | Unsettled
+    | OutputLimit
     | SinkFailed
     | Tick
     | Stop
@@ -247,7 +254,8 @@ class Store(msgspec.Struct, frozen=True):
 class Work(msgspec.Struct, frozen=True):
     """Computations for one worker, as columns. `pairs` and `params` are None when no computation has any.
 
-    `alone` marks suspects: each runs by itself, after the worker's probe passed.
+    `alone` marks suspects: each runs by itself, after the worker's probe passed. An answer larger than `answer_bytes`
+    (0: no limit) ends in the worker.
     """
 
     numbers: list[int]
@@ -255,6 +263,7 @@ class Work(msgspec.Struct, frozen=True):
     pairs: list[str | None] | None = None
     params: list[dict[str, Any] | None] | None = None
     alone: bool = False
+    answer_bytes: int = 0
 
 
 class Dispatch(msgspec.Struct, frozen=True):
@@ -293,6 +302,10 @@ class Settle(msgspec.Struct, frozen=True):
     runs: list[Run]
     offsets: dict[TopicPartition, int]
     epochs: dict[TopicPartition, int]
+
+
+class LookAtOutput(msgspec.Struct, frozen=True):
+    """Ask the brokers how large a result the output topic takes now; the answer is `OutputLimit`."""
 
 
 class Join(msgspec.Struct, frozen=True):
@@ -341,6 +354,7 @@ Command = (
     | StartWorker
     | KillWorker
     | Join
+    | LookAtOutput
     | Settle
     | Grant
     | MicroBatchDone

@@ -142,7 +142,11 @@ class Settling:
     def hopeless(self, now: float) -> str:
         """Why `--until-end` can't end well: all that is left stands, and has for a while. Empty while it may."""
         left = [partition.block for partition in self._ledger.partitions.values() if partition.segments]
-        if not left or any(block is None or now - block.since < END_PATIENCE_S for block in left):
+        if (
+            self.under_way is not None
+            or not left
+            or any(block is None or now - block.since < END_PATIENCE_S for block in left)
+        ):
             return ""
         return "there are records left that can't be settled: " + " / ".join(map(str, self.standing(now)))
 
