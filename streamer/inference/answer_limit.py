@@ -11,8 +11,8 @@ from streamer.inference.channel import Channel, Compute, Done, FromWorker, ToWor
 
 
 class WorkerChannel(Channel[ToWorker]):
-    """Keeps to the limit of the newest `Compute`. One that was sent under an older limit may be judged by it: the driver
-    looks at the limit once more before it believes that an answer is too large."""
+    """Keeps to the limit of the newest `Compute`, which may be out of date: the driver looks at it once more before it
+    believes that an answer is too large."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, ToWorker)
@@ -45,6 +45,6 @@ def within(done: Done, limit_bytes: int) -> Done:
 def _too_large(size_bytes: int, limit_bytes: int) -> DataFailure:
     return DataFailure(
         Code.PUBLISH_TOO_LARGE,
-        f"The answer has {size_bytes} bytes; the output topic takes {limit_bytes} in all: raise its max.message.bytes, or"
-        " ask for a smaller output.",
+        f"The answer has {size_bytes} bytes; the output topic takes {limit_bytes} in all: raise its max.message.bytes,"
+        " or ask for a smaller output.",
     )

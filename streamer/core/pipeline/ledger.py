@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from streamer.core.pipeline.plan_size import Cut
 from streamer.core.pipeline.protocol import Refusal, Refused, Run, Settle
-from streamer.core.record import MicroBatch, Segment, TopicPartition
+from streamer.core.record import MicroBatch, Record, Segment, TopicPartition
 
 PROBE_S = 2.0
 PROBE_MAX_S = 20.0
@@ -44,6 +44,13 @@ class Partition:
     leaving: bool = False
     last_plan_made: bool = False
     block: Block | None = None
+
+    @property
+    def first(self) -> Record | None:
+        """The first record that is not settled."""
+        for _, segment in self.segments:
+            return segment.records[min(segment.planned, len(segment.records) - 1)]
+        return None
 
 
 @dataclass(slots=True)

@@ -134,19 +134,17 @@ class Settling:
 
     def _slow(self, what: str, fix: str) -> list[Standing]:
         return [
-            Standing(key, segments[0][1].records[0].offset(), Reason.OUTPUT_SLOW, what, fix)
+            Standing(key, first.offset(), Reason.OUTPUT_SLOW, what, fix)
             for key, partition in self._ledger.partitions.items()
-            if (segments := partition.segments) and partition.block is None
+            if partition.block is None and (first := partition.first) is not None
         ]
 
     def hopeless(self, now: float) -> str:
         """Why `--until-end` can't end well: all that is left stands, and has for a while. Empty while it may."""
         left = [partition.block for partition in self._ledger.partitions.values() if partition.segments]
-        if (
-            self.under_way is not None
-            or not left
-            or any(block is None or now - block.since < END_PATIENCE_S for block in left)
-        ):
+        if self.under_way is not None or not left or None in left:
+            return ""
+        if any(now - block.since < END_PATIENCE_S for block in left if block is not None):
             return ""
         return "there are records left that can't be settled: " + " / ".join(map(str, self.standing(now)))
 
