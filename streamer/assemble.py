@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from streamer.cache.lean_import import without
 from streamer.cache.null import NullCache
 from streamer.config import Config, PipelineConfig, start_time_ms
 from streamer.core.codec import Codec
-from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.encoder import Encoder
 from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
@@ -31,6 +30,7 @@ from streamer.driver import Adapters, Driver
 from streamer.inference.pool import WorkerPool
 from streamer.kafka.clients import consumer_properties, in_flight_bytes, make_consumer
 from streamer.kafka.orphans import OrphanWatch
+from streamer.kafka.output_topics import OutputTopics
 from streamer.kafka.settled import held_by_transaction
 from streamer.kafka.sink import KafkaSink
 from streamer.kafka.slots import Slot
@@ -89,7 +89,7 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
             partial(held_by_transaction, config.kafka, pipeline_config.group),
         )
         reports: dict[int, Report] = {}
-        sink.attach(source, partial(_make_encoder, config, name, outlet.limits, reports))
+        sink.attach(source, partial(_make_encoder, config, name, outlet.topics, reports))
         # Whoever assembles no whole pipeline does without the metrics' library, a tenth of all that a driver imports.
         from streamer.observe import Follow, Meter, Signals, Watchdog, on_cache_event
         from streamer.telemetry.metrics import Metrics
@@ -107,7 +107,8 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
         )
         watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, inbox.put)
         model_waits = lambda: waiting(pipeline, pipeline_config.input, time.monotonic())  # noqa: E731
-        signals = Signals(metrics, (source.standing, sink.standing, model_waits), source.ahead)
+        settling = lambda: pipeline.settling.standing(time.monotonic())  # noqa: E731
+        signals = Signals(metrics, (source.standing, settling, model_waits), source.ahead)
         closers: list[Callable[[float], None]] = []
         watch = OrphanWatch(
             source,
@@ -211,7 +212,7 @@ def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions
 
 
 def _make_encoder(
-    config: Config, name: str, limits: Future[dict[str, int]], pending: dict[int, Report], card: ModelCard
+    config: Config, name: str, topics: OutputTopics, pending: dict[int, Report], card: ModelCard
 ) -> PlanEncoder:
     pipeline = config.pipelines[name]
     wanted = config.telemetry.reports or config.telemetry.http
@@ -222,7 +223,8 @@ def _make_encoder(
             card=card,
             output_topic=pipeline.output,
             dead_letter_topic=pipeline.dead_letter,
-            limits=OutputLimits(limits.result()[pipeline.output], limits.result()[pipeline.dead_letter]),
+            limits=topics.limits(),
+            newest=topics.limits,
             by_key=pipeline.partitioning == "key",
         ),
         new_report=partial(ReportBuilder, pipeline=name, task=pipeline.task, card=card) if wanted else None,

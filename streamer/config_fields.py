@@ -36,6 +36,13 @@ class KafkaConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             " (group.id, isolation.level …) is refused."
         ),
     ] = {}
+    strict_topics: Annotated[
+        bool,
+        Meta(
+            description="Do not start while the dead-letter topic takes no larger records than the input: a dead letter"
+            " that does not fit goes without its value, and can't be replayed. Set true where each must be replayable."
+        ),
+    ] = False
 
     def __repr__(self) -> str:
         """Without the properties: they may hold passwords."""

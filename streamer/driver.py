@@ -24,6 +24,7 @@ from streamer.core.pipeline.protocol import (
     Input,
     Join,
     KillWorker,
+    LookAtOutput,
     LookUp,
     MicroBatchDone,
     ModelCard,
@@ -173,6 +174,8 @@ class Driver:
                 case KillWorker():
                     log.warning("a worker %s and is killed", command.why, extra={"data": {"worker": command.worker}})
                     adapters.workers.kill(command.worker)
+                case LookAtOutput():
+                    adapters.sink.look()
                 case Join():
                     if self.pipeline.policy.shared_cache and command.model.cacheable and not command.model.shared:
                         log.warning(

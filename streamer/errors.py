@@ -93,6 +93,7 @@ class Code(StrEnum):
     INFER_WORKER_HUNG = "infer.worker_hung"
     INFER_DRIVER_KILLED = "infer.driver_killed"
     PUBLISH_TOO_LARGE = "publish.too_large"
+    PUBLISH_REFUSED = "publish.refused"
 
     @property
     def stage(self) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,35 +16,37 @@ from streamer.core.pipeline.protocol import Input, SinkFailed
 from streamer.errors import ExitCode, StreamerError
 from streamer.kafka.clients import producer_properties
 from streamer.kafka.early_producer import EarlyProducer
-from streamer.kafka.output_limits import output_limits
+from streamer.kafka.output_topics import OutputTopics
 from streamer.kafka.sink import KafkaSink
 from streamer.workers import Started, pipeline_of
 
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """A sink that connects, and how large a record each of its topics takes, once that is known."""
+    """A sink that connects, and the topics that it writes, which are looked at."""
 
     sink: KafkaSink
-    limits: Future[dict[str, int]]
+    topics: OutputTopics
 
 
 def open_outlet(config: Config, name: str, started: Started) -> Outlet:
     """Connect the sink and check the topics, each on a thread of its own: a restart waits for the workers, not for
     these too. What is wrong with the topics is posted as `SinkFailed`; with the sink, `KafkaSink.open` raises it."""
-    limits: Future[dict[str, int]] = Future()
-    sink = _make_sink(config, name, started, limits)
+    topics = OutputTopics(config, name)
+    sink = _make_sink(config, name, started, topics)
     sink.connect()
 
     def check_now() -> None:
         try:
-            limits.set_result(output_limits(config, name))
+            topics.check()
         except Exception as error:
-            limits.set_exception(error)
+            topics.ready.set_exception(error)
             started.inbox.put(failure(error, "the topics could not be checked"))
+        else:
+            topics.ready.set_result(None)
 
     threading.Thread(target=check_now, name="topic-check", daemon=True).start()
-    return Outlet(sink, limits)
+    return Outlet(sink, topics)
 
 
 def failure(error: Exception, what: str) -> SinkFailed:
@@ -55,28 +56,27 @@ def failure(error: Exception, what: str) -> SinkFailed:
     return SinkFailed(ExitCode.BUG, f"{what}: {type(error).__name__}")
 
 
-def _make_sink(config: Config, name: str, started: Started, limits: Future[dict[str, int]]) -> KafkaSink:
+def _make_sink(config: Config, name: str, started: Started, topics: OutputTopics) -> KafkaSink:
     pipeline, slot = pipeline_of(config, name), started.slot.name
     post: Callable[[Input], None] = started.inbox.put
     address = config.kafka.bootstrap_servers
 
-    def properties(smallest: int, largest: int) -> dict[str, Any]:
-        return producer_properties(config.kafka, pipeline, slot, batch_bytes=smallest, largest_bytes=largest)
-
-    if pipeline.guarantee == "exactly_once":
-        from streamer.kafka.transactional_sink import TransactionalSink
-
-        producers = EarlyProducer(limits, properties)
-        return TransactionalSink(producers, post, address, transactional_id=f"{pipeline.group}.{slot}")
-    from streamer.kafka.idempotent_sink import IdempotentSink
-
-    sink: IdempotentSink
+    sink: KafkaSink
 
     def on_delivery(error: Any, message: Any) -> None:
         sink.on_delivery(error, message)
 
-    def told(smallest: int, largest: int) -> dict[str, Any]:
-        return {**properties(smallest, largest), "on_delivery": on_delivery}
+    def properties(smallest: int, largest: int) -> dict[str, Any]:
+        given = producer_properties(config.kafka, pipeline, slot, batch_bytes=smallest, largest_bytes=largest)
+        return {**given, "on_delivery": on_delivery}
 
-    sink = IdempotentSink(EarlyProducer(limits, told), post, address)
+    producers = EarlyProducer(topics.ready, topics.sizes, properties)
+    if pipeline.guarantee == "exactly_once":
+        from streamer.kafka.transactional_sink import TransactionalSink
+
+        sink = TransactionalSink(producers, topics, post, address, transactional_id=f"{pipeline.group}.{slot}")
+    else:
+        from streamer.kafka.idempotent_sink import IdempotentSink
+
+        sink = IdempotentSink(producers, topics, post, address, group=pipeline.group)
     return sink

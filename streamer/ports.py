@@ -53,6 +53,9 @@ class Sink(Protocol):
     def settle(self, plan: Settle) -> None:
         """Ends in exactly one `Settled` or `Unsettled` of the same number, or in `SinkFailed`."""
 
+    def look(self) -> None:
+        """Look at how large a result the output takes; posts `OutputLimit`."""
+
     def close(self, timeout_s: float) -> None:
         """Finish the plan under way, then close."""
 

@@ -37,7 +37,7 @@ class Obedient:
     """Answers `{"n": N}` to a text that begins with the number N, so that a test sees whose answer it reads.
 
     Words: RAISE raises · SEGV is a segmentation fault · HANG sleeps for an hour · NAN gives not-a-number ·
-    HUGE adds 300,000 characters to the output · SLEEP waits for 3 s · PARRICIDE kills the driver.
+    HUGE adds 300,000 characters to the output, GIANT 100,000,000 · SLEEP waits for 3 s · PARRICIDE kills the driver.
     Options: `batch_ms` and `text_us` of sleep for each forward batch and for each text in it, `fail` to raise for all
     but the probe, `cacheable` (default False).
     """
@@ -72,6 +72,8 @@ class Obedient:
             time.sleep(3)
         if "NAN" in words:
             return {"n": float("nan")}
+        if "GIANT" in words:
+            return {"n": int(number), "padding": "x" * 100_000_000}
         if "HUGE" in words:
             return {"n": int(number), "padding": "x" * 300_000}
         return {"n": int(number)}

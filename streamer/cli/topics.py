@@ -29,7 +29,7 @@ def topics() -> None:
 @_json
 @configured
 def check(config: Config, names: tuple[str, ...], as_json: bool) -> int:
-    """Say what is wrong with the topics and how to mend it. Exits 3 when anything is."""
+    """Say what is wrong with the topics and how to mend it. Exits 3 when a pipeline can't start with them."""
     from streamer.kafka import topics as kafka_topics
 
     pipelines = chosen_pipelines(config, names)
@@ -46,7 +46,7 @@ def check(config: Config, names: tuple[str, ...], as_json: bool) -> int:
 def create(
     config: Config, names: tuple[str, ...], as_json: bool, input_partitions: int | None, replication: int | None
 ) -> int:
-    """Create the topics that are missing, then check. Changes nothing that exists. Exits 3 when anything is wrong."""
+    """Create what is missing, then check. Changes nothing that exists. Exits 3 when a pipeline can't start."""
     from streamer.kafka import topics as kafka_topics
 
     pipelines = chosen_pipelines(config, names)
@@ -58,13 +58,15 @@ def create(
 
 
 def _report(pipelines: list[str], created: list[str], findings: list[Finding], as_json: bool) -> int:
+    code = ExitCode.DONE if all(each.warning for each in findings) else ExitCode.CONFIGURATION
     if as_json:
         click.echo(json.dumps({"created": created, "findings": [dataclasses.asdict(each) for each in findings]}))
-        return ExitCode.CONFIGURATION if findings else ExitCode.DONE
+        return code
     for topic in created:
         click.echo(f"created {topic}")
     for finding in findings:
-        click.echo(f"{finding.topic}: {finding.problem}\n  mend: {finding.mend}")
+        kind = "warning: " if finding.warning else ""
+        click.echo(f"{kind}{finding.topic}: {finding.problem}\n  mend: {finding.mend}")
     if not findings:
         click.echo(f"OK: every topic of {', '.join(pipelines)} is as it must be")
-    return ExitCode.CONFIGURATION if findings else ExitCode.DONE
+    return code

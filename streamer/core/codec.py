@@ -17,6 +17,7 @@ import msgspec
 
 from streamer.core.diagnosis import MAX_ID_CHARS, diagnose, not_utf8
 from streamer.core.headers import CE_ID, CE_SPECVERSION, CONTENT_TYPE, REPLAY_ID, REPLAY_PIPELINE, TRACEPARENT
+from streamer.core.output import headers_size_bytes
 from streamer.core.record import BareRecord, Headers, Outcome, Record, Segment, Skipped, TextEvent
 from streamer.core.record_headers import read_headers
 from streamer.core.traceparent import only_trace, parse
@@ -39,6 +40,10 @@ class Limits:
     max_value_bytes: int = 8 * 1024 * 1024
     max_metadata_bytes: int = 8 * 1024
     max_headers: int = 1_000
+
+
+HEADER_OVERHEAD_BYTES = 250
+"""What a header takes in memory beside its bytes, once it is read."""
 
 
 class _Format(Enum):
@@ -96,6 +101,7 @@ class Codec:
                 headers = None
             if headers:
                 segment.named = True
+                segment.size_bytes += headers_size_bytes(headers) + len(headers) * HEADER_OVERHEAD_BYTES
             if headers or not value or len(value) > max_value_bytes:
                 outcome = self._decode_slowly(value, headers, segment, len(events))
             else:

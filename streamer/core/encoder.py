@@ -6,6 +6,7 @@ What is equal for all results of a pipeline, partition or millisecond is made on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -22,6 +23,7 @@ from streamer.errors import Code, DataFailure
 RESULT_TYPE = "streamer.result.v1"
 
 _MAX_OFFSET_DIGITS = 19
+_NO_ROOM_BYTES = 1 << 40  # what a key takes that can't be
 _NO_TIMESTAMP_MS = -1  # Kafka's own word for a record without timestamp
 
 _encode_json = msgspec.json.Encoder().encode
@@ -29,10 +31,12 @@ _encode_json = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class OutputLimits:
-    """`max.message.bytes` of the output and of the dead-letter topic."""
+    """`max.message.bytes` of the output and of the dead-letter topic. `keyless` says whether the output takes records
+    without a key, as a compacted topic does not."""
 
     result_bytes: int
     dead_letter_bytes: int
+    keyless: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,11 @@ class _Frame:
 
 
 class Encoder:
-    """Encodes the outcomes of one pipeline, served by one model."""
+    """Encodes the outcomes of one pipeline, served by one model.
+
+    `newest` gives the limits as they are known by now, and with True after another look at the topics: asked before a
+    result is refused for them.
+    """
 
     def __init__(
         self,
@@ -61,6 +69,7 @@ class Encoder:
         dead_letter_topic: str,
         limits: OutputLimits,
         by_key: bool = False,
+        newest: Callable[[bool], OutputLimits] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._task = task
@@ -69,6 +78,8 @@ class Encoder:
         self._dead_letter_topic = dead_letter_topic
         self._limits = limits
         self._by_key = by_key
+        self._newest = newest
+        self._no_key_bytes = 0
         self._head = (CE_SPECVERSION, b"1.0")
         self._tail: Headers = [
             (CE_SOURCE, f"/streamer/{pipeline}".encode()),
@@ -76,18 +87,22 @@ class Encoder:
             (CONTENT_TYPE, b"application/json"),
         ]
         self._frames: dict[TopicPartition, _Frame] = {}
+        self.convicted = 0  # answers that were replaced so far
+        self._use(limits)
 
     def encode(self, run: Run, now_ms: int) -> list[Output]:
         """The output records of a run, in input order: a result for an answer, a dead letter for a failure, nothing
         for a skipped record. All go to the input's partition number, or to the one that the producer chooses by key.
 
-        An answer whose result does not fit the output topic is replaced in the segment by the failure
-        `publish.too_large`.
+        An answer whose result the output topic would not take is replaced in the segment by the failure
+        `publish.too_large` or `publish.refused`.
         """
+        if self._newest is not None:
+            self._use(self._newest(False))
         segment = run.segment
         partition, outcomes, spans, named = segment.partition, segment.outcomes, segment.spans, segment.named
         frame = self._frame(segment.topic, partition)
-        model, ce_id, room_bytes = frame.model, frame.ce_id, frame.room_bytes
+        model, ce_id, room_bytes, no_key_bytes = frame.model, frame.ce_id, frame.room_bytes, self._no_key_bytes
         usual = frame.flags[False, False]
         stamped_ms, stamp, join = None, b"", b"".join
         topic, head = self._output_topic, self._head
@@ -119,17 +134,32 @@ class Encoder:
                 value = join((b'{"id":', _encode_json(given_id), model, outcome.output, flags, offset, stamp))
                 if event.metadata is not None:
                     value = b'%b,"metadata":%b}' % (value[:-1], bytes(event.metadata))
-                if len(value) + (len(key) if key else 0) <= room_bytes:
+                size_bytes = len(value) + (no_key_bytes if key is None else len(key))
+                if size_bytes > room_bytes and self._newest is not None:
+                    self._use(self._newest(True))
+                    room_bytes, no_key_bytes = self._frame(segment.topic, partition).room_bytes, self._no_key_bytes
+                    size_bytes = len(value) + (no_key_bytes if key is None else len(key))
+                if size_bytes <= room_bytes:
                     if spans is not None:
                         trace = self._trace(segment, index) or batch_trace
                     append(
                         (topic, target, key, value, [head, (CE_ID, ce_id + offset), source, type_, content_type, trace])
                     )
                     continue
-                outcome = outcomes[index] = self._too_large(len(value))
+                outcome = outcomes[index] = (
+                    self._no_key() if key is None and no_key_bytes else self._too_large(len(value))
+                )
+                segment.failures += 1
+                self.convicted += 1
             if type(outcome) is DataFailure:
                 append(self._dead_letter(record, outcome, now_ms))
         return outputs
+
+    def _use(self, limits: OutputLimits) -> None:
+        if limits != self._limits:
+            self._limits = limits
+            self._frames.clear()
+        self._no_key_bytes = 0 if limits.keyless else _NO_ROOM_BYTES
 
     def _frame(self, topic: str, partition: int) -> _Frame:
         frame = self._frames.get((topic, partition))
@@ -162,6 +192,14 @@ class Encoder:
         parent = segment.traces[index]
         return None if parent is None else (TRACEPARENT, render(parent.trace_id, segment.spans[index]))
 
+    def _no_key(self) -> DataFailure:
+        return DataFailure(
+            Code.PUBLISH_REFUSED,
+            f"{self._output_topic} is compacted and takes no record without a key: give the input keys, or set its "
+            "cleanup.policy to delete.",
+            "INVALID_RECORD",
+        )
+
     def _too_large(self, value_bytes: int) -> DataFailure:
         return DataFailure(
             Code.PUBLISH_TOO_LARGE,
@@ -170,6 +208,8 @@ class Encoder:
         )
 
     def _dead_letter(self, record: Record, failure: DataFailure, now_ms: int) -> Output:
+        if self._newest is not None and len(record.value() or b"") > self._limits.dead_letter_bytes // 2:
+            self._use(self._newest(True))  # it may have to go without its value
         return wrap(
             record,
             failure,

@@ -6,8 +6,17 @@ from collections.abc import Callable, Iterator
 
 from streamer.core.encoder import Encoder
 from streamer.core.output import Output
-from streamer.core.pipeline.protocol import Settle
+from streamer.core.pipeline.protocol import Run, Settle
 from streamer.core.report import Report, ReportBuilder
+
+PIECE_RECORDS = 256
+PIECE_BYTES = 4_000_000
+"""What is encoded before it is handed over: with large answers a whole run would take memory once more."""
+CONVICTED_MOST = 50
+
+
+class TakenBackError(Exception):
+    """So many answers of one plan turned out to have no place that the breaker is to judge it once more."""
 
 
 class PlanEncoder:
@@ -31,10 +40,19 @@ class PlanEncoder:
         self._on_report = on_report
 
     def encode(self, plan: Settle, now_ms: int) -> Iterator[list[Output]]:
-        """The plan's records, run by run: what is handed over need not wait for all to be encoded."""
+        """The plan's records, piece by piece: what is handed over need not wait for all to be encoded. Raises
+        TakenBackError."""
         report = self._new_report() if self._new_report is not None else None
+        before = self._encoder.convicted
         for run in plan.runs:
-            yield self._encoder.encode(run, now_ms)
+            each_bytes = run.segment.size_bytes // len(run.segment.records)
+            step = min(PIECE_RECORDS, PIECE_BYTES // (each_bytes + 1) + 1)
+            for first in range(run.first, run.last, step):
+                piece = Run(run.batch, run.segment, first, min(first + step, run.last))
+                outputs = self._encoder.encode(piece, now_ms)
+                if self._encoder.convicted - before > CONVICTED_MOST:
+                    raise TakenBackError
+                yield outputs
             if report is not None:
                 report.add(run, now_ms)
         if report is not None:

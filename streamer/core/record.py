@@ -134,6 +134,23 @@ class Segment:
     named: bool = False
     verdict: DataFailure | None = None
 
+    def part(self, first: int, last: int) -> Segment:
+        """Its records `first` to `last - 1`, which all have outcomes, as a segment of their own. What they take of the
+        byte budget is left out: it is for one that stays after the rest of its micro-batch."""
+        outcomes = self.outcomes[first:last]
+        return Segment(
+            self.topic,
+            self.partition,
+            self.epoch,
+            self.records[first:last],
+            self.events[first:last],
+            outcomes,
+            self.traces and self.traces[first:last],
+            self.spans and self.spans[first:last],
+            failures=sum(type(outcome) is DataFailure for outcome in outcomes),
+            named=self.named,
+        )
+
 
 @dataclass(slots=True, eq=False)
 class MicroBatch:

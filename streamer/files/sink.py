@@ -38,6 +38,9 @@ class LineSink:
     def wait_turn(self, timeout_s: float) -> None:
         """A file takes what it is given at once."""
 
+    def look(self) -> None:
+        """A line may be of any size."""
+
     def settle(self, plan: Settle) -> None:
         """Queue a plan."""
         self._plans.put(plan)

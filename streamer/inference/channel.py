@@ -32,6 +32,7 @@ class Compute(msgspec.Struct, frozen=True, tag=True):
     pairs: list[str | None] | None = None
     params: list[dict[str, Any] | None] | None = None
     alone: bool = False
+    answer_bytes: int = 0
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

@@ -56,7 +56,9 @@ class WorkerPool:
 
     def send(self, worker: int, work: Work) -> None:
         """Queue work; never blocks. Posts `ForwardStarted` and `ForwardDone` for it, or `WorkerLost`."""
-        self._workers[worker].send(Compute(work.numbers, work.texts, work.pairs, work.params, work.alone))
+        self._workers[worker].send(
+            Compute(work.numbers, work.texts, work.pairs, work.params, work.alone, work.answer_bytes)
+        )
 
     def kill(self, worker: int) -> None:
         """SIGKILL; posts `WorkerLost(hung=True)`."""

@@ -26,6 +26,7 @@ import msgspec
 
 from streamer.errors import ExitCode, FailureClass, ModelError
 from streamer.heap import give_back, keep_freed
+from streamer.inference.answer_limit import WorkerChannel
 from streamer.inference.channel import Channel, Compute, Failed, Ready, Said, Start, Stop, ToWorker
 from streamer.inference.encoding import Encoder
 from streamer.inference.forwarder import (
@@ -286,7 +287,7 @@ def work(sock: socket.socket, parent: int) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with(parent)
     name_process(WORKER_NAME)
-    channel: Channel[ToWorker] = Channel(sock, ToWorker)
+    channel = WorkerChannel(sock)
     handler = _ChannelHandler(channel)
     _keep_apart(sock, handler)
     root = logging.getLogger("streamer")

@@ -29,6 +29,9 @@ PREFETCH_SHARE = 0.25
 # The smallest message.max.bytes of librdkafka's producer that lets the brokers' own default (1 MiB and a header) pass.
 MESSAGE_BYTES = 1_100_000
 
+# What the producer may hold at most: a plan may be larger, and waits.
+QUEUE_BYTES = 32_000_000
+
 # The upper ends of what librdkafka accepts, or uses by default.
 _MAX_FETCH_BYTES = 52_428_800
 _MAX_QUEUED_KBYTES = 2_097_151
@@ -133,7 +136,7 @@ def producer_properties(
         "message.max.bytes": max(largest_bytes, MESSAGE_BYTES),
         "queue.buffering.max.messages": 1_000_000,
         # A single message over the queue's limit would never fit.
-        "queue.buffering.max.kbytes": max(pipeline.budget_mb * 1_000_000, 2 * largest_bytes) // 1024,
+        "queue.buffering.max.kbytes": max(min(pipeline.budget_mb * 1_000_000, QUEUE_BYTES), 2 * largest_bytes) // 1024,
     }
     owned: Properties = {
         "linger.ms": 20,  # larger batches for less CPU; the flush before a commit does not wait for it (measured)

@@ -11,31 +11,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import NamedTuple
 
 from confluent_kafka import KafkaError, Producer
 
 from streamer.kafka.clients import ErrorLog, Properties, make_producer
-from streamer.kafka.output_limits import DEFAULT_MESSAGE_BYTES
+from streamer.kafka.output_topics import DEFAULT_MESSAGE_BYTES, Sizes
 from streamer.kafka.topics import DEAD_LETTER_HEADROOM_BYTES
 
-
-class _Sizes(NamedTuple):
-    """Of `max.message.bytes` over the topics written."""
-
-    smallest: int
-    largest: int
-
-
-_USUAL = _Sizes(DEFAULT_MESSAGE_BYTES, DEFAULT_MESSAGE_BYTES + DEAD_LETTER_HEADROOM_BYTES)
+_USUAL = Sizes(DEFAULT_MESSAGE_BYTES, DEFAULT_MESSAGE_BYTES + DEAD_LETTER_HEADROOM_BYTES)
 
 
 class EarlyProducer:
-    """Makes producers. `limits` will hold `max.message.bytes` of every topic written, or the exception that ends the
-    start; `properties` takes the smallest and the largest of them."""
+    """Makes producers. `ready` ends when `sizes` are known, or with the exception that ends the start; `properties`
+    takes the smallest and the largest of them."""
 
-    def __init__(self, limits: Future[dict[str, int]], properties: Callable[[int, int], Properties]) -> None:
-        self._limits = limits
+    def __init__(
+        self, ready: Future[None], sizes: Callable[[], Sizes], properties: Callable[[int, int], Properties]
+    ) -> None:
+        self._ready = ready
+        self._sizes = sizes
         self._properties = properties
         self._made_for = _USUAL
         self._cut_off = threading.Event()
@@ -47,7 +41,7 @@ class EarlyProducer:
 
     def make(self) -> Producer:
         """A producer for the limits as far as they are known. Raises ConfigurationError."""
-        self._made_for = self._found() if self._limits.done() else _USUAL
+        self._made_for = self._sizes() if self._ready.done() and not self._ready.exception() else _USUAL
         told, cut_off = ErrorLog(), threading.Event()
 
         def on_error(error: KafkaError) -> None:
@@ -60,13 +54,10 @@ class EarlyProducer:
 
     def await_limits(self) -> None:
         """Wait until the topics are known. Raises what is wrong with them."""
-        self._limits.result()
+        self._ready.result()
 
     def fits(self) -> bool:
         """Whether the last one suits the topics, which are awaited as by `await_limits`."""
-        found = self._found()
+        self.await_limits()
+        found = self._sizes()
         return self._made_for.smallest <= found.smallest and found.largest <= self._made_for.largest
-
-    def _found(self) -> _Sizes:
-        found = self._limits.result().values()
-        return _Sizes(min(found), max(found))

@@ -68,6 +68,17 @@ UNREADABLE = frozenset(
 )
 """What the client says of a batch that is damaged, or more than it unpacks. It asks for it again for ever."""
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+_BAD_TOPIC = frozenset(
+    {
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
+NOT_THERE = _MISSING | {KafkaError._UNKNOWN_PARTITION}
+"""A topic or a partition is not there, as far as whoever says so knows."""
 
 
 class Act(StrEnum):
@@ -79,6 +90,8 @@ class Act(StrEnum):
     FENCED = "fenced"  # a newer owner of this id: for a producer also a transaction that the broker timed out
     DENIED = "denied"  # a right or a login is missing: people must act
     TOO_LARGE = "too_large"  # over the topic's max.message.bytes
+    BAD_RECORD = "bad_record"  # the topic does not take a record that was written, and will not the next time
+    BAD_TOPIC = "bad_topic"  # the topic, or a partition of it, takes nothing of what is written
     OUT_OF_RANGE = "out_of_range"  # retention deleted the records before they were read
     IGNORE = "ignore"  # the expected end of what we purged ourselves
 
@@ -126,6 +139,10 @@ def act_on_producer(error: KafkaException | KafkaError) -> Act:
         return Act.DENIED
     if code in _TOO_LARGE:
         return Act.TOO_LARGE
+    if code == KafkaError.INVALID_RECORD:
+        return Act.BAD_RECORD
+    if code in _BAD_TOPIC or code in _MISSING:
+        return Act.BAD_TOPIC
     if inner.fatal():
         return Act.REBUILD
     if inner.txn_requires_abort():

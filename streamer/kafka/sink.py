@@ -12,13 +12,14 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
-from streamer.core.standing import Standing
+from streamer.core.pipeline.protocol import ModelCard, OutputLimit, Refusal, Settle, Settled, SinkFailed, Unsettled
+from streamer.core.pipeline.refusals import concerned
 from streamer.errors import ExitCode, StreamerError
 from streamer.kafka.early_producer import EarlyProducer
-from streamer.kafka.errors import start_error
+from streamer.kafka.errors import NOT_THERE, Act, act_on_producer, error_of, start_error
+from streamer.kafka.output_topics import FRESH_S, LOOK_S, OutputTopics
 from streamer.kafka.ownership import Ownership
 from streamer.ports import Post
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from streamer.core.plan_encoder import PlanEncoder
 
 INIT_PATIENCE_S = 30.0
+HEADERS_BYTES = 300  # about what a result's headers and frame take
+REFUSALS = frozenset({Act.TOO_LARGE, Act.BAD_RECORD, Act.BAD_TOPIC})
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -55,14 +58,18 @@ class KafkaSink(ABC):
     _offsets: Offsets
     _make_encoder: Callable[[ModelCard], PlanEncoder]
 
-    def __init__(self, producers: EarlyProducer, post: Post, address: str) -> None:
+    def __init__(self, producers: EarlyProducer, topics: OutputTopics, post: Post, address: str) -> None:
         self.busy_since: float | None = None  # since when it is at one step of a plan
         self.plan_since: float | None = None  # since when it is at one plan, waits for brokers included
         self._producers = producers
+        self._topics = topics
         self._post = post
         self._address = address
         self._producer: Producer | None = None
         self._encoder: PlanEncoder | None = None
+        self._produced = 0
+        self._produced_bytes = 0
+        self._refused: dict[tuple[str, int], KafkaError] = {}  # why, by output topic and partition
         self._plans: SimpleQueue[Settle | None] = SimpleQueue()
         self._connected: Future[None] = Future()
         self._at_rest = threading.Event()  # not encoding and not handing over
@@ -97,6 +104,7 @@ class KafkaSink(ABC):
         """Wait for the topics' limits and for the producer that `connect` makes; raises what is wrong with either."""
         self._producers.await_limits()  # a login that is refused is told here, not after the producer's patience
         self._connected.result()
+        self._post(self._limit())
         self._encoder = self._make_encoder(card)
         self._thread.start()
 
@@ -104,14 +112,22 @@ class KafkaSink(ABC):
         """Wait while this sink encodes and hands records over."""
         self._at_rest.wait(timeout_s)
 
+    def look(self) -> None:
+        """Look at how large a result the output takes, on a thread of its own: the sink's may wait for brokers."""
+        threading.Thread(target=lambda: self._post(self._limit(anew=True)), name="sink-look", daemon=True).start()
+
+    def _limit(self, *, anew: bool = False) -> OutputLimit:
+        return OutputLimit(self._topics.limits(anew).result_bytes)
+
     def settle(self, plan: Settle) -> None:
         """Queue a plan."""
         self._at_rest.clear()
         self._plans.put(plan)
 
-    def standing(self) -> list[Standing]:
-        """The partitions whose outcomes can't be made durable, and why. From any thread."""
-        return []
+    def on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        """To be given to the producer; called for failures only (`delivery.report.only.error`)."""
+        if error is not None and act_on_producer(error) in REFUSALS:
+            self._refused[message.topic() or "", message.partition() or 0] = error
 
     def close(self, timeout_s: float) -> None:
         """Finish the plan under way, then close."""
@@ -153,9 +169,11 @@ class KafkaSink(ABC):
         self.busy_since = self.plan_since = began = time.monotonic()
         fact = act(plan)
         self.busy_since = self.plan_since = None
-        fact = msgspec.structs.replace(fact, seconds=time.monotonic() - began)
+        fact = msgspec.structs.replace(fact, seconds=fact.seconds or time.monotonic() - began)
         if isinstance(fact, Unsettled):
-            log.warning("a plan came to nothing", extra={"data": {"reason": fact.reason}})
+            # What is refused is said by the partitions that stand for it, and by dead letters.
+            level = logging.DEBUG if fact.refusals else logging.WARNING
+            log.log(level, "a plan came to nothing", extra={"data": {"reason": fact.reason}})
         self._at_rest.set()
         self._post(fact)
 
@@ -167,12 +185,17 @@ class KafkaSink(ABC):
             self._producer = None
 
     def _produce(self, plan: Settle) -> None:
-        """Encode the plan and hand its records to the client; waits where its queue is full."""
+        """Encode the plan and hand its records to the client; waits where its queue is full. Raises KafkaException and
+        TakenBackError."""
         assert self._encoder is not None
         assert self._producer is not None
+        self._produced = self._produced_bytes = 0
+        self._refused.clear()
         produce, poll = self._producer.produce, self._producer.poll
         for outputs in self._encoder.encode(plan, int(time.time() * 1000)):
+            size_bytes = HEADERS_BYTES * len(outputs)
             for topic, partition, key, value, headers in outputs:
+                size_bytes += len(value or b"")
                 while True:
                     try:
                         # By position: a call with a keyword takes a fifth longer.
@@ -180,8 +203,68 @@ class KafkaSink(ABC):
                         break
                     except BufferError:
                         poll(0.05)
+                    except KafkaException as error:
+                        if act_on_producer(error) in REFUSALS:
+                            self._refused[topic, partition] = error_of(error)
+                        raise
+            self._produced += len(outputs)
+            self._produced_bytes += size_bytes
         self._at_rest.set()
         poll(0)
+
+    @property
+    def _delivered_bytes(self) -> int:
+        """About how much of the plan the brokers have taken."""
+        pending = len(self._producer) if self._producer is not None else self._produced
+        return self._produced_bytes * max(self._produced - pending, 0) // max(self._produced, 1)
+
+    # --- what the brokers refuse --------------------------------------------------------------------------------------
+
+    def _without_place(self, plan: Settle) -> tuple[Refusal, ...]:
+        """Where outcomes of this plan have no place. The brokers are asked where there was none at the last look."""
+        missing = self._missing(plan)
+        if missing and self._topics.look(FRESH_S):
+            self._tell_client()
+            missing = self._missing(plan)
+        return missing
+
+    def _refusals(self, plan: Settle, why: KafkaError | None) -> tuple[Refusal, ...]:
+        """What the brokers refuse of this plan for good, after a look at the topics: none where these have changed, so
+        that the plan, made again, is another one. `why` is the transaction's own error."""
+        refused = dict(self._refused)
+        changed = self._topics.look()
+        missing = self._missing(plan)
+        if missing or changed:
+            self._post(self._limit())
+            self._tell_client()
+            return missing
+        refusals = []
+        for (topic, partition), error in refused.items():
+            if why is not None and act_on_producer(why) is Act.BAD_TOPIC:
+                error = why  # reports tell of an invalid record where it is a timestamp
+            act = act_on_producer(error)
+            if error.code() in NOT_THERE:
+                self._tell_client()  # it is there: the client is what does not know it
+                continue
+            refusals.append(
+                self._topics.refusal(
+                    topic, partition, error.name(), size=act is Act.TOO_LARGE, record=act is Act.BAD_RECORD
+                )
+            )
+        return tuple(refusals)
+
+    def _missing(self, plan: Settle) -> tuple[Refusal, ...]:
+        return tuple(one for one in self._topics.missing(plan.offsets) if any(concerned(plan, one)))
+
+    def _tell_client(self) -> None:
+        """Let the producer learn how many partitions the topics have now: by itself it looks every 5 min."""
+        if self._producer is None:
+            return
+        try:
+            for topic in self._topics.names:
+                self._producer.list_topics(topic, timeout=LOOK_S)
+        except KafkaException as error:
+            log.warning("no metadata of the output topics", extra={"data": {"error": error_of(error).name()}})
 
     @abstractmethod
     def relieve(self, now: float) -> None:

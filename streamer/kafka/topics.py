@@ -46,12 +46,14 @@ class TopicInfo:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with a topic, and how to mend it. `code` is `topic.problem`, for scripts."""
+    """What is wrong with a topic, and how to mend it. `code` is `topic.problem`, for scripts. A `warning` keeps no
+    pipeline from starting."""
 
     topic: str
     problem: str
     mend: str
     code: str
+    warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def require(admin: AdminClient, kafka: KafkaConfig, topic: str) -> TopicInfo:
 def check(
     admin: AdminClient, config: Config, pipelines: Iterable[str] | None = None, *, operator: bool = False
 ) -> list[Finding]:
-    """Everything wrong with the topics of these pipelines (None: all); empty when `run` may start.
+    """Everything wrong with the topics of these pipelines (None: all); `run` may start with warnings alone.
 
     With `operator` also those of `streamer dlq`, which no pipeline needs.
     """
@@ -164,7 +166,7 @@ def examine(
     for demand in demands(config, names, infos).values():
         if demand.topic in OPERATOR_TOPICS and not operator:
             continue
-        findings += _judge(demand, infos[demand.topic], config.kafka.bootstrap_servers)
+        findings += _judge(demand, infos[demand.topic], config.kafka)
     return findings, infos
 
 
@@ -244,8 +246,8 @@ def _topics(config: Config, pipelines: list[str]) -> set[str]:
     return topics
 
 
-def _judge(demand: Demand, info: TopicInfo | None, address: str) -> list[Finding]:
-    topic, tools = demand.topic, f"--bootstrap-server {address}"
+def _judge(demand: Demand, info: TopicInfo | None, kafka: KafkaConfig) -> list[Finding]:
+    topic, tools = demand.topic, f"--bootstrap-server {kafka.bootstrap_servers}"
     if info is None:
         own = demand.operation == "Write"
         mend = "run `streamer topics create`" if own else "correct its name, or create it with --input-partitions N"
@@ -262,9 +264,10 @@ def _judge(demand: Demand, info: TopicInfo | None, address: str) -> list[Finding
     if info.max_message_bytes is not None and info.max_message_bytes < demand.max_message_bytes:
         problem = (
             f"max.message.bytes is {info.max_message_bytes}, {demand.max_message_bytes} are needed:"
-            " the input's limit and 64 kB for headers"
+            " the input's limit and 64 kB for headers. A dead letter that does not fit goes without its value"
         )
-        findings.append(Finding(topic, problem, f"{change}max.message.bytes={demand.max_message_bytes}", "topic.size"))
+        mend = f"{change}max.message.bytes={demand.max_message_bytes}"
+        findings.append(Finding(topic, problem, mend, "topic.size", warning=not kafka.strict_topics))
     if info.cleanup_policy is not None and demand.cleanup_policy not in ("", *info.cleanup_policy.split(",")):
         problem = f"cleanup.policy is {info.cleanup_policy}, {demand.cleanup_policy} is needed"
         findings.append(Finding(topic, problem, f"{change}cleanup.policy={demand.cleanup_policy}", "topic.cleanup"))

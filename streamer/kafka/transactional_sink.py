@@ -4,7 +4,9 @@ newest group metadata; then it is committed.
 What can go wrong, and what then (librdkafka's error algebra):
 
 - not owned any more: abort; the core filters and plans again;
-- a rebalance moved the generation, or a topic refused a record: abort; the core plans again from memory;
+- a rebalance moved the generation: abort; the core plans again from memory;
+- a topic refused records: abort, and look at the topics; the core is told what they refuse for good, and plans without;
+- the way is too slow for the plan: as if the end were unclear; the core makes smaller plans;
 - the brokers were all lost: a new producer before the next call, since this one's may hang (below);
 - fenced, fatal, abortable for another reason, and every commit whose end is unclear: a new producer under the same id,
   whose init_transactions ends the old one's transaction one way or the other; the committed offsets then say which, and
@@ -23,15 +25,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streamer.core.pipeline.protocol import Settle, Settled, Unsettled
+from streamer.core.plan_encoder import TakenBackError
 from streamer.kafka import patience
 from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
-from streamer.kafka.sink import FencedError, KafkaSink, RelievedError
+from streamer.kafka.sink import REFUSALS, FencedError, KafkaSink, RelievedError
 
 INIT_S = 5.0
 ASK_S = 0.05
@@ -78,7 +83,7 @@ class TransactionalSink(KafkaSink):
     def _resume(self, plan: Settle) -> Unsettled:
         """Go on where another thread was left in a call."""
         self._producer = None
-        return self._anew(plan)
+        return self._anew(plan, HUNG_S)
 
     def _begin(self, patience_s: float) -> None:
         try:
@@ -92,10 +97,16 @@ class TransactionalSink(KafkaSink):
 
     def _settle(self, plan: Settle) -> Settled | Unsettled:
         assert self._producer is not None
-        self._producer.poll(0)  # it may have news of the brokers
+        self._hear()
         if self._producers.cut_off:
             log.info("the brokers were away: a new producer")
             self._rebuild()
+        elif not self._producers.fits():
+            log.info("the topics take other sizes: a new producer")
+            self._rebuild()
+        if refusals := self._without_place(plan):
+            return Unsettled(plan.settle, "refused", refusals=refusals)
+        began = time.monotonic()
         try:
             self._producer.begin_transaction()
             self._produce(plan)
@@ -106,11 +117,20 @@ class TransactionalSink(KafkaSink):
             offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in plan.offsets.items()]
             self._retry(lambda producer: self._send_offsets(producer, plan, offsets, ownership.metadata))
             self._retry(lambda producer: producer.commit_transaction())
-            return Settled(plan.settle)
+            return Settled(plan.settle, size_bytes=self._produced_bytes)
+        except TakenBackError:
+            return self._back(plan, "refused")
         except KafkaException as error:
             return self._recover(plan, error)
         except _CutOffError:
-            return self._anew(plan)
+            return self._anew(plan, time.monotonic() - began)
+
+    def _hear(self) -> None:
+        """Serve what the producer has to say: of the brokers, and delivery reports. Of a fatal error it raises, and so
+        will its next call, which is where that is handled."""
+        if self._producer is not None:
+            with suppress(KafkaException):
+                self._producer.poll(0)
 
     def _retry(self, call: Callable[[Producer], None], patience_s: float = CALL_PATIENCE_S) -> None:
         """Repeat a call that librdkafka calls retriable, with the same arguments, while the transaction lives."""
@@ -141,24 +161,53 @@ class TransactionalSink(KafkaSink):
         self._retry(lambda producer: producer.abort_transaction())
 
     def _recover(self, plan: Settle, error: KafkaException) -> Unsettled:
-        act = act_on_producer(error)
+        act, why = act_on_producer(error), error_of(error)
         error.with_traceback(None)  # its frames would keep the producer alive that we are about to drop
-        log.warning("a transaction failed", extra={"data": {"error": error_of(error).name(), "act": act.value}})
+        log.warning("a transaction failed", extra={"data": {"error": why.name(), "act": act.value}})
         if act is Act.DENIED:
             raise error
-        if act is Act.TOO_LARGE or (act is Act.ABORT and error_of(error).code() in _REBALANCES):
-            try:
-                self._abort()
-                return Unsettled(plan.settle, "abort")
-            except KafkaException as second:
-                error = second
-        if act_on_producer(error) is Act.FENCED:
-            self._note_fenced()
-        return self._anew(plan)
+        self._hear()
+        if self._refused or act in REFUSALS:
+            return self._back(plan, "refused", refused=why)
+        if act is Act.ABORT and why.code() in _REBALANCES:
+            return self._back(plan, "abort")
+        return self._unclear(plan, act, why)
 
-    def _anew(self, plan: Settle) -> Unsettled:
+    def _back(self, plan: Settle, reason: str, refused: KafkaError | None = None) -> Unsettled:
+        """Abort; with a new producer where that fails. What was `refused` is said."""
+        try:
+            self._abort()
+        except KafkaException as error:
+            fact = self._unclear(plan, act_on_producer(error), error_of(error))
+        else:
+            fact = Unsettled(plan.settle, reason)
+        if refused is not None:
+            fact = msgspec.structs.replace(fact, refusals=self._refusals(plan, refused), error=refused.name())
+        return fact
+
+    def _unclear(self, plan: Settle, act: Act, why: KafkaError) -> Unsettled:
+        """A new producer ends the transaction. One that took longer than it may was ended by the broker, which looks
+        like a second owner of the slot."""
+        seconds = time.monotonic() - (self.plan_since or 0.0)
+        if act is Act.FENCED and seconds < CALL_PATIENCE_S:
+            self._note_fenced()
+        fact = self._anew(plan, seconds)
+        # Records wait in vain for a topic that is gone.
+        refusals = self._refusals(plan, None) if seconds > SEND_S else ()
+        return msgspec.structs.replace(fact, error=why.name(), refusals=refusals)
+
+    def _anew(self, plan: Settle, seconds: float) -> Unsettled:
+        """A new producer, `seconds` after the plan was begun, and what the committed offsets say of the plan's end."""
+        size_bytes, delivered_bytes = self._produced_bytes, self._delivered_bytes
         self._rebuild()
-        return Unsettled(plan.settle, "rebuild", committed=self._committed(plan))
+        return Unsettled(
+            plan.settle,
+            "rebuild",
+            self._committed(plan),
+            seconds=seconds,
+            size_bytes=size_bytes,
+            delivered_bytes=delivered_bytes,
+        )
 
     def _note_fenced(self) -> None:
         """A broker that timed our transaction out looks the same as a second owner of the slot; that one comes back."""

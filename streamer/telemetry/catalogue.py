@@ -36,7 +36,7 @@ RECORDS = Metric(
     ("outcome", "code"),
     "Settled records by outcome (result, dead_letter, skipped) and code: a dead letter's cause, or why it was skipped.",
     "Dead letters grow: look at their code with `streamer dlq list`; decode and validate are the producers', infer is"
-    " the model's, publish.too_large wants a larger max.message.bytes.",
+    " the model's, publish.too_large wants a larger max.message.bytes, publish.refused another output topic or keys.",
     known=(
         ("result", ""),
         ("skipped", "tombstone"),
@@ -193,9 +193,9 @@ TRANSACTIONS = Metric(
     "counter",
     "transactions",
     ("outcome",),
-    "Settles by outcome: settled, or why not (ownership, abort, rebuild, delivery, commit).",
+    "Settles by outcome: settled, or why not (ownership, abort, rebuild, refused, delivery, commit).",
     "ownership now and then is a rebalance. abort or rebuild again and again: the brokers are in trouble.",
-    known=(("settled",), ("ownership",), ("abort",), ("rebuild",), ("delivery",), ("commit",)),
+    known=(("settled",), ("ownership",), ("abort",), ("rebuild",), ("refused",), ("delivery",), ("commit",)),
 )
 SETTLE = Metric(
     "streamer_settle_seconds",

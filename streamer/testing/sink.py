@@ -105,6 +105,9 @@ class MemorySink:
     def wait_turn(self, timeout_s: float) -> None:
         """One thing happens at a time anyway."""
 
+    def look(self) -> None:
+        """The log takes records of any size."""
+
     def settle(self, plan: Settle) -> None:
         """Queue a plan."""
         self._plans.append(plan)

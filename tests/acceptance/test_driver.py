@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -47,6 +48,22 @@ def test_the_driver_is_light_and_its_workers_die_with_it(lab: Lab) -> None:
     killed = time.monotonic()
     wait_for(lambda: not any(map(alive, run.workers)), "the worker's end")
     assert time.monotonic() - killed < 2
+
+
+@pytest.mark.case(62)
+@pytest.mark.promise(12)
+def test_answers_larger_than_their_inputs_are_bounded_too(lab: Lab) -> None:
+    """180 MB of answers to 40 kB of texts, and one of 100 MB that no topic takes: it never comes to the driver."""
+    lab.topics(2)
+    lab.produce(event(number, "GIANT" if number == 300 else "HUGE") for number in range(600))
+    reader = lab.reader()
+    run = lab.start(lab.config())
+    wait_for(lambda: reader.places == 600, "all outcomes", run=run)
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{run.pid}/status").read_text())
+    assert peak is not None
+    assert int(peak[1]) / 1024 < RSS_MB
+    anomalies = check(lab.given, reader.outcomes, lambda place: "publish.too_large" if place == (0, 150) else "")
+    assert not anomalies, str(anomalies)
 
 
 @pytest.mark.case(42)

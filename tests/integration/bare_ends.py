@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from streamer.config import load
-from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.encoder import Encoder
 from streamer.core.pipeline.protocol import Assigned, Input, ModelCard, Settle
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.kafka.clients import consumer_properties, make_consumer, producer_properties
 from streamer.kafka.early_producer import EarlyProducer
-from streamer.kafka.output_limits import DEFAULT_MESSAGE_BYTES
+from streamer.kafka.output_topics import OutputTopics
 from streamer.kafka.settled import held_by_transaction
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
@@ -59,8 +58,9 @@ class Settling:
     def __init__(self, lab: Lab, source: KafkaSource) -> None:
         config = load(lab.config(), {})
         self.made: list[dict[str, object]] = []
-        limits: Future[dict[str, int]] = Future()
-        limits.set_result({lab.output: DEFAULT_MESSAGE_BYTES})
+        topics = OutputTopics(config, PIPELINE)
+        topics.check()
+        topics.ready.set_result(None)
 
         def properties(batch_bytes: int, largest_bytes: int) -> dict[str, object]:
             pipeline = config.pipelines[PIPELINE]
@@ -76,14 +76,15 @@ class Settling:
             card=self._card,
             output_topic=lab.output,
             dead_letter_topic=lab.dead_letter,
-            limits=OutputLimits(DEFAULT_MESSAGE_BYTES, DEFAULT_MESSAGE_BYTES),
+            limits=topics.limits(),
         )
         self._place = (lab.input, 0)
         self._source = source
         self._posted: SimpleQueue[Input] = SimpleQueue()
         self._plans = 0
         self.sink = TransactionalSink(
-            EarlyProducer(limits, properties),
+            EarlyProducer(topics.ready, topics.sizes, properties),
+            topics,
             self._posted.put,
             lab.bootstrap_servers,
             transactional_id=f"{lab.group}.{SLOT}",

@@ -403,7 +403,7 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
     "two pipelines on one output": (second_pipeline(input="in", output="out"), "pipelines.output", 0),
     "a missing topic": (sets("pipelines.p.output=not-there"), "topic.missing", 3),
     "too few partitions": (few_partitions, "topic.partitions", 3),
-    "no room for dead letters": (no_room_for_dead_letters, "topic.size", 3),
+    "no room for dead letters": (no_room_for_dead_letters, "topic.size", 0),
     "dead letters compacted away": (compacted_dead_letters, "topic.compacted", 3),
     "dead letters gone in an hour": (short_memory_of_dead_letters, "topic.retention", 0),
     "results compacted": (output(cleanup_policy="compact"), "topic.compacted", 0),

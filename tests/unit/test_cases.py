@@ -92,6 +92,13 @@ CASES = {
     74: "a worker whose replacement can't be loaded, or not yet",
     75: "a worker that never finishes loading",
     76: "workers that get ready and answer nothing, or never get ready",
+    57: "a result that the brokers refuse for good",
+    58: "an input that grows beyond its output",
+    59: "a way to the brokers that is slower than a transaction may be",
+    60: "a limit that is raised as a dead letter advised",
+    61: "a dead-letter topic no larger than the input",
+    62: "answers larger than their inputs, and than memory",
+    63: "offsets that are refused for good",
 }
 
 PROMISES = {

@@ -9,6 +9,7 @@ import pytest
 from streamer.errors import ConfigurationError
 from streamer.kafka.clients import Properties
 from streamer.kafka.early_producer import EarlyProducer
+from streamer.kafka.output_topics import Sizes
 
 USUAL = (1_048_588, 1_112_588)
 
@@ -18,8 +19,9 @@ class Asked:
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, int]] = []
-        self.limits: Future[dict[str, int]] = Future()
-        self.early = EarlyProducer(self.limits, self._properties)
+        self.ready: Future[None] = Future()
+        self.topics = Sizes(0, 0)
+        self.early = EarlyProducer(self.ready, lambda: self.topics, self._properties)
 
     def _properties(self, smallest: int, largest: int) -> Properties:
         self.sizes.append((smallest, largest))
@@ -41,7 +43,8 @@ def test_the_first_one_stays_where_it_suits(out: int, dlq: int, fits: bool) -> N
     asked = Asked()
     asked.early.make().purge()
     assert asked.sizes == [USUAL]
-    asked.limits.set_result({"out": out, "dlq": dlq})
+    asked.topics = Sizes(out, dlq)
+    asked.ready.set_result(None)
     assert asked.early.fits() is fits
     asked.early.make().purge()
     assert asked.sizes == [USUAL, (out, dlq)]
@@ -49,11 +52,22 @@ def test_the_first_one_stays_where_it_suits(out: int, dlq: int, fits: bool) -> N
 
 
 def test_what_is_wrong_with_the_topics_is_raised() -> None:
-    """By who asks whether it fits, and by who wants another one."""
+    """To who asks whether it fits, and to who waits for the topics."""
     asked = Asked()
     asked.early.make().purge()
-    asked.limits.set_exception(ConfigurationError("the topics are not ready"))
+    asked.ready.set_exception(ConfigurationError("the topics are not ready"))
     with pytest.raises(ConfigurationError, match="not ready"):
         asked.early.fits()
     with pytest.raises(ConfigurationError, match="not ready"):
-        asked.early.make()
+        asked.early.await_limits()
+
+
+def test_it_no_longer_fits_topics_that_have_changed() -> None:
+    """They may be altered while a pipeline runs."""
+    asked = Asked()
+    asked.topics = Sizes(*USUAL)
+    asked.ready.set_result(None)
+    asked.early.make().purge()
+    assert asked.early.fits()
+    asked.topics = Sizes(2000, USUAL[1])
+    assert not asked.early.fits()

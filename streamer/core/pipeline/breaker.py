@@ -26,6 +26,7 @@ class Breaker:
     _seen: int = 0
     _failed: int = 0
     _accepted: int = 0
+    _last: tuple[int, int, int] = (0, 0, 0)
 
     def allows(self, outcomes: int, failures: int) -> bool:
         """Whether these pending outcomes, of which `failures` failed, may be settled; if so, they are counted."""
@@ -36,9 +37,26 @@ class Breaker:
             return False
         self._accepted += accepted
         self._recent.append((outcomes, counted))
+        self._last = outcomes, counted, accepted
         self._seen, self._failed = seen, failed
         while self._seen - self._recent[0][0] >= self.policy.window:
             gone, gone_failed = self._recent.popleft()
             self._seen -= gone
             self._failed -= gone_failed
         return True
+
+    def taken_back(self) -> None:
+        """The outcomes that were allowed last are not settled."""
+        outcomes, counted, accepted = self._last
+        if self._recent and self._recent[-1] == (outcomes, counted):
+            self._recent.pop()
+            self._seen -= outcomes
+            self._failed -= counted
+        self._accepted -= accepted
+        self._last = 0, 0, 0
+
+    def failed_late(self, failures: int) -> None:
+        """So many of those that were allowed failed after all."""
+        outcomes, counted = self._recent[-1]
+        self._recent[-1] = (outcomes, counted + failures)
+        self._failed += failures

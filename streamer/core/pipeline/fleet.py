@@ -64,6 +64,7 @@ class Fleet:
         self.waiting: deque[Flight] = deque()
         self.suspects: deque[Flight] = deque()
         self.restarts: dict[str, int] = {}
+        self.answer_bytes = 0  # of the largest answer that can be published; 0: no limit
         self.some_unwanted = False  # set when records were dropped: a flight in line may have no waiter left
         self._before_suspects = 0  # work in line that goes out before the suspects' turn
         self._unannounced_deaths = 0
@@ -252,6 +253,7 @@ class Fleet:
             pairs if pairs.count(None) < nothing else None,
             params if params.count(None) < nothing else None,
             alone,
+            self.answer_bytes,
         )
         return Dispatch(worker.number, work)
 

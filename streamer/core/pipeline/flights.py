@@ -48,10 +48,16 @@ class Flight(msgspec.Struct, eq=False, gc=False):
         return 1 + len(self.more) if self.more else 1
 
 
+LARGE_BYTES = 1024
+"""An answer's size from which on it counts; what smaller ones take is in the source's measure of a record."""
+COPIES = 2  # the answer, and the client's copy while it is written
+
+
 class Flights:
-    """All computations under way, by key."""
+    """All computations under way, by key. `answer_bytes` is what all answers so far took of the byte budget."""
 
     def __init__(self) -> None:
+        self.answer_bytes = 0
         self.by_key: dict[Key, Flight] = {}
         self._numbers = 0
 
@@ -86,13 +92,25 @@ class Flights:
                 segment = flight.segment
                 segment.outcomes[flight.index] = outcome
                 segment.open -= 1
+                if len(outcome.output) > LARGE_BYTES:
+                    self._weigh(outcome, flight)
                 continue
+            if type(outcome) is Answer and len(outcome.output) > LARGE_BYTES:
+                self._weigh(outcome, flight)
             ended += flight.records - 1
             for segment, index in flight.waiters:
                 segment.outcomes[index] = outcome
                 segment.open -= 1
                 segment.failures += type(outcome) is DataFailure
         return ended
+
+    def _weigh(self, answer: Answer, flight: Flight) -> None:
+        """One answer is there once, however many wait for it; each writes it."""
+        size_bytes = len(answer.output)
+        for segment, _ in flight.waiters:
+            if not segment.dropped:
+                segment.size_bytes += COPIES * size_bytes
+                self.answer_bytes += COPIES * size_bytes
 
     def cancel(self, flights: list[Flight]) -> int:
         """Nobody waits for these any more; returns how many records are let go."""

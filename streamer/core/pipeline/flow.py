@@ -1,9 +1,10 @@
 """Flow control: how much the source may take.
 
-Two bounds. Bytes: what is taken and not yet durable, in the source's own measure, stays within the budget. Open
-records: what is taken and has no outcome yet stays within what the workers can compute in `HORIZON_S`, so that under
-a backlog records wait in Kafka and not in here. Records that wait behind a slow one of their partition count for the
-first bound only: a slow record must not hold the other partitions.
+Two bounds. Bytes: what is taken and not yet durable, in the source's own measure, and what came of it (answers, and
+headers once they are read) stay within the budget. Open records: what is taken and has no outcome yet stays within
+what the workers can compute in `HORIZON_S`, so that under a backlog records wait in Kafka and not in here; and within
+what the budget has room for, should their answers be as large as the last ones. Records that wait behind a slow one of
+their partition count for the first bound only: a slow record must not hold the other partitions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from streamer.core.pipeline.protocol import Grant
 HORIZON_S = 2.0
 OPEN_PER_WORKER = 2048  # two sort windows
 OPEN_MAX = 32768
+OPEN_FIRST = 256  # until the first answers show how large they are
+OPEN_LEAST = 16
+SMALL_BYTES = 256  # what is extra of a record, and does not matter
 RATE_WINDOW_S = 0.25
 GRANT_STEPS = 8  # grants grow by an eighth of their bound: a grant a record would make a micro-batch a record
 
@@ -29,6 +33,9 @@ class Flow:
     taken_bytes: int = 0
     freed_bytes: int = 0
     ended_records: int = 0
+    extra_bytes: int = 0
+    _taken_each: float = 0.0
+    _answer_each: float = 0.0
     rate_per_s: float = 0.0
     _rate_at: float = 0.0
     _rate_from: int = 0
@@ -38,6 +45,16 @@ class Flow:
         """A micro-batch came in."""
         self.taken_records += records
         self.taken_bytes += size_bytes
+
+    def weigh_taken(self, records: int, extra_bytes: int) -> None:
+        """So many records turned out to take so much more than the source had counted."""
+        self.extra_bytes += extra_bytes
+        self._taken_each = _recent(self._taken_each, extra_bytes / records)
+
+    def weigh_answers(self, answers: int, extra_bytes: int) -> None:
+        """So many answers came, and take so much."""
+        self.extra_bytes += extra_bytes
+        self._answer_each = _recent(self._answer_each, extra_bytes / answers)
 
     def measure(self, now: float) -> None:
         """Learn how many records end in a second, over windows of a quarter second; idle windows teach nothing."""
@@ -52,12 +69,17 @@ class Flow:
     def grant(self) -> Grant | None:
         """The new grant, if it has grown enough to be worth a micro-batch."""
         window = min(max(self.open_min, int(self.rate_per_s * HORIZON_S)), OPEN_MAX)
-        grant = Grant(self.ended_records + window, self.freed_bytes + self.budget_bytes)
+        if not self.ended_records:
+            window = min(window, OPEN_FIRST)
+        each = self._taken_each + self._answer_each
+        if each > SMALL_BYTES:
+            window = min(window, max(int((self.budget_bytes - self.in_flight_bytes) / each), OPEN_LEAST))
+        grant = Grant(self.ended_records + window, self.freed_bytes + self.budget_bytes - self.extra_bytes)
         before = self._granted
         if (
             before is not None
-            and grant.records - before.records < window // GRANT_STEPS
-            and grant.size_bytes - before.size_bytes < self.budget_bytes // GRANT_STEPS
+            and abs(grant.records - before.records) < max(window // GRANT_STEPS, 1)
+            and abs(grant.size_bytes - before.size_bytes) < self.budget_bytes // GRANT_STEPS
         ):
             return None
         self._granted = grant
@@ -77,4 +99,9 @@ class Flow:
     @property
     def in_flight_bytes(self) -> int:
         """What of the budget is in use."""
-        return self.taken_bytes - self.freed_bytes
+        return self.taken_bytes + self.extra_bytes - self.freed_bytes
+
+
+def _recent(before: float, now: float) -> float:
+    """A mean over the last ones that follows growth at once."""
+    return max(now, 0.9 * before + 0.1 * now)

@@ -33,10 +33,12 @@ from streamer.core.pipeline.protocol import (
     ForwardStarted,
     Input,
     Join,
+    LookAtOutput,
     LookUp,
     Lost,
     MicroBatchDone,
     ModelCard,
+    OutputLimit,
     Release,
     Revoking,
     Rewind,
@@ -54,9 +56,9 @@ from streamer.core.pipeline.protocol import (
 )
 from streamer.core.pipeline.settling import Settling
 from streamer.core.ratelimit import TokenBucket
-from streamer.core.record import Answer, MicroBatch, Segment
+from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.core.traceparent import mark_spans
-from streamer.errors import DataFailure, ExitCode, FailureClass
+from streamer.errors import Code, DataFailure, ExitCode, FailureClass
 
 
 class Codec(Protocol):
@@ -97,6 +99,7 @@ class Pipeline:
         self._strangers: set[int] = set()
         """Workers that compute in another way than the keys say: what they answer is published, and kept nowhere."""
         self._revoking: dict[int, Revoking] = {}
+        self._oversized: list[tuple[Flight, Answer | DataFailure, int]] = []
         self._number = 0
         self._deadline = float("inf")
         self._at: float | None = None
@@ -119,7 +122,7 @@ class Pipeline:
             case CacheAnswered():
                 self._cache_answered(fact)
             case Settled():
-                self._settled(fact)
+                self._settled(fact, now)
             case Unsettled():
                 self._unsettled(fact, now)
             case Assigned():
@@ -136,6 +139,8 @@ class Pipeline:
             case EndReached():
                 if self.phase is Phase.RUNNING:
                     self.phase = Phase.ENDING
+            case OutputLimit():
+                self._output_limit(fact.size_bytes)
             case Stop():
                 self._stop(fact)
             case SourceFailed() | SinkFailed():
@@ -164,14 +169,19 @@ class Pipeline:
             self.flow.ended_records += freed.records
             self._freed(freed)
         fresh: list[Flight] = []
+        counted_bytes = 0
         for segment in kept:
             if segment.verdict is None:
+                counted_bytes -= segment.size_bytes
                 self._codec.decode(segment)
+                counted_bytes += segment.size_bytes
             else:
                 _convict(segment, segment.verdict)
             self.flow.ended_records += len(segment.records) - segment.open
             if segment.open:
                 fresh += self._join_flights(segment)
+        if kept:
+            self.flow.weigh_taken(sum(len(segment.records) for segment in kept), counted_bytes)
         if any(segment.traces is not None for segment in kept):
             self._mark_spans(batch, now)
         if fresh:
@@ -233,7 +243,7 @@ class Pipeline:
             missed = [flight for flight, answer in pairs if answer is None]
             found = [flight for flight, answer in pairs if answer is not None]
             answers = [answer for answer in fact.answers if answer is not None]
-            self.flow.ended_records += self.flights.land(found, list(answers))
+            self._land(found, list(answers))
             if self.lru is not None:
                 self.lru.put_many((flight.key, answer) for flight, answer in zip(found, answers, strict=True))  # type: ignore[misc]
         self.fleet.enqueue(missed)
@@ -287,7 +297,9 @@ class Pipeline:
 
     def _forward_done(self, fact: ForwardDone, now: float) -> None:
         flights, outcomes = self.fleet.done(fact, now)
-        self.flow.ended_records += self.flights.land(flights, outcomes)
+        if DataFailure in set(map(type, outcomes)):
+            flights, outcomes = self._set_aside(flights, outcomes)
+        self._land(flights, outcomes)
         shared = self._shared
         if (self.lru is None and not shared) or fact.worker in self._strangers:
             return
@@ -301,21 +313,57 @@ class Pipeline:
         if shared and answers:
             self._commands.append(Store(answers))
 
+    def _set_aside(
+        self, flights: list[Flight], outcomes: list[Answer | DataFailure]
+    ) -> tuple[list[Flight], list[Answer | DataFailure]]:
+        """Keep those that a worker found too large to publish until the limit was looked at once more; returns the
+        others."""
+        aside = {index for index, outcome in enumerate(outcomes) if _too_large(outcome)}
+        if aside:
+            if not self._oversized:
+                self._commands.append(LookAtOutput())
+            self._oversized += [(flights[index], outcomes[index], self.fleet.answer_bytes) for index in sorted(aside)]
+            flights = [flight for index, flight in enumerate(flights) if index not in aside]
+            outcomes = [outcome for index, outcome in enumerate(outcomes) if index not in aside]
+        return flights, outcomes
+
+    def _output_limit(self, size_bytes: int) -> None:
+        """Answers that were too large are computed once more where the output takes more by now."""
+        self.fleet.answer_bytes = size_bytes
+        waiting, self._oversized = self._oversized, []
+        again = [flight for flight, _, before in waiting if before < size_bytes]
+        refused = [(flight, outcome) for flight, outcome, before in waiting if before >= size_bytes]
+        self.fleet.enqueue(again)
+        self._land([flight for flight, _ in refused], [outcome for _, outcome in refused])
+
+    def _land(self, flights: list[Flight], outcomes: list[Answer | DataFailure]) -> None:
+        if flights:
+            before_bytes = self.flights.answer_bytes
+            self.flow.ended_records += self.flights.land(flights, outcomes)
+            self.flow.weigh_answers(len(flights), self.flights.answer_bytes - before_bytes)
+
     # --- settling ------------------------------------------------------------------------------------------------
 
-    def _settled(self, fact: Settled) -> None:
-        self._freed(self.ledger.settled(self.settling.settled(fact)))
+    def _settled(self, fact: Settled, now: float) -> None:
+        plan, unblocked = self.settling.settled(fact, now)
+        self._freed(self.ledger.settled(plan))
+        if unblocked:
+            self._read_again(unblocked)
 
     def _unsettled(self, fact: Unsettled, now: float) -> None:
         plan = self.settling.unsettled(fact, now)
         if fact.restart:
-            if self.phase is Phase.ENDING:
-                self.phase = Phase.RUNNING  # the source says again when all is taken
-            mine = frozenset(self.ledger.partitions) & plan.offsets.keys()
-            self._dropped(self.ledger.drop(mine))
-            self._commands.append(Rewind(frozenset(mine)))
-        else:
-            self._freed(self.ledger.unsettled(plan, fact.committed))
+            self._read_again(frozenset(self.ledger.partitions) & plan.offsets.keys())
+            return
+        self._freed(self.ledger.unsettled(plan, fact.committed))
+        if fact.refusals:
+            self._dropped(self.settling.refused(plan, fact, now))
+
+    def _read_again(self, partitions: frozenset[TopicPartition]) -> None:
+        if self.phase is Phase.ENDING:
+            self.phase = Phase.RUNNING  # the source says again when all is taken
+        self._dropped(self.ledger.drop(partitions))
+        self._commands.append(Rewind(partitions))
 
     def _plan(self, now: float) -> None:
         match self.settling.plan(self._number + 1, now):
@@ -366,6 +414,8 @@ class Pipeline:
                 self._commands.append(grant)
         if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
             self._finish(ExitCode.DONE)
+        elif self.phase is Phase.ENDING and (why := self.settling.hopeless(now)):
+            self._finish(ExitCode.HALTED, why)
         elif self.phase is Phase.STOPPING:
             if self.settling.under_way is None and self.fleet.held == 0:
                 self._finish(ExitCode.DONE)
@@ -384,6 +434,10 @@ class Pipeline:
             self._dropped(self.ledger.drop(revoking.partitions))
             del self._revoking[epoch]
             self._commands.append(Release(epoch))
+
+
+def _too_large(outcome: Answer | DataFailure) -> bool:
+    return type(outcome) is DataFailure and outcome.code is Code.PUBLISH_TOO_LARGE
 
 
 def _way(card: ModelCard) -> tuple[str, ...]:

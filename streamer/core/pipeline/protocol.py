@@ -8,6 +8,7 @@ All are structs, which are made in C: as dataclasses they took a tenth of a driv
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -117,18 +118,47 @@ class WorkerLost(msgspec.Struct, frozen=True):
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """The transaction (or the acknowledged outcomes and commit) is durable; it took `seconds`."""
+    """The transaction (or the acknowledged outcomes and commit) is durable; it wrote `size_bytes` in `seconds`."""
 
     settle: int
     seconds: float = 0.0
+    size_bytes: int = 0
+
+
+class Refused(StrEnum):
+    """What the brokers object to."""
+
+    MISSING = "missing"  # the topic, or that partition of it, is not there
+    TOPIC = "topic"  # whatever is written to it now
+    RECORD = "record"  # one record or more of those that were written
+    SIZE = "size"  # the same, for its size
+    COMMIT = "commit"  # the group's offset of the input partition that `topic` and `partition` name
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The brokers do not take what a plan writes to a partition of `topic` (-1: to any), and will not the next time.
+
+    `letters` says that dead letters go there, None that something of every plan does. `code` is Kafka's name of the
+    error; `what` and `fix` are sentences without a full stop.
+    """
+
+    topic: str
+    partition: int
+    kind: Refused
+    code: str
+    what: str
+    fix: str
+    letters: bool | None = False
 
 
 class Unsettled(msgspec.Struct, frozen=True):
     """Nothing of the plan may be assumed durable, except what lies below `committed`.
 
-    `reason` is for metrics: `ownership`, `abort`, `rebuild` or `delivery`. `committed` holds the group's offset of
-    each partition of the plan where the outcome of the commit was unclear.
+    `reason` is for metrics: `ownership`, `abort`, `rebuild`, `refused`, `delivery` or `commit`. `committed` holds the
+    group's offset of each partition of the plan where the outcome of the commit was unclear.
     `restart` asks to read everything again from the committed offsets (at-least-once after a delivery error).
+    `refusals` says what the brokers do not take for good. Of the plan's `size_bytes` they took about `delivered_bytes`
+    in `seconds`. `error` is Kafka's name of what went wrong.
     """
 
     settle: int
@@ -136,6 +166,16 @@ class Unsettled(msgspec.Struct, frozen=True):
     committed: dict[TopicPartition, int] = {}
     restart: bool = False
     seconds: float = 0.0
+    refusals: tuple[Refusal, ...] = ()
+    size_bytes: int = 0
+    delivered_bytes: int = 0
+    error: str = ""
+
+
+class OutputLimit(msgspec.Struct, frozen=True):
+    """How large a result the output topic takes: said at the start, when it has changed, and after `LookAtOutput`."""
+
+    size_bytes: int
 
 
 class SinkFailed(msgspec.Struct, frozen=True):
@@ -170,6 +210,7 @@ Input = (
     | WorkerLost
     | Settled
     | Unsettled
+    | OutputLimit
     | SinkFailed
     | Tick
     | Stop
@@ -223,7 +264,8 @@ class Store(msgspec.Struct, frozen=True):
 class Work(msgspec.Struct, frozen=True):
     """Computations for one worker, as columns. `pairs` and `params` are None when no computation has any.
 
-    `alone` marks suspects: each runs by itself, after the worker's probe passed.
+    `alone` marks suspects: each runs by itself, after the worker's probe passed. An answer larger than `answer_bytes`
+    (0: no limit) ends in the worker.
     """
 
     numbers: list[int]
@@ -231,6 +273,7 @@ class Work(msgspec.Struct, frozen=True):
     pairs: list[str | None] | None = None
     params: list[dict[str, Any] | None] | None = None
     alone: bool = False
+    answer_bytes: int = 0
 
 
 class Dispatch(msgspec.Struct, frozen=True):
@@ -270,6 +313,10 @@ class Settle(msgspec.Struct, frozen=True):
     runs: list[Run]
     offsets: dict[TopicPartition, int]
     epochs: dict[TopicPartition, int]
+
+
+class LookAtOutput(msgspec.Struct, frozen=True):
+    """Ask the brokers how large a result the output topic takes now; the answer is `OutputLimit`."""
 
 
 class Join(msgspec.Struct, frozen=True):
@@ -318,6 +365,7 @@ Command = (
     | StartWorker
     | KillWorker
     | Join
+    | LookAtOutput
     | Settle
     | Grant
     | MicroBatchDone

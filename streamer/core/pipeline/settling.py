@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
 from streamer.core.pipeline.breaker import Breaker
-from streamer.core.pipeline.ledger import Ledger
-from streamer.core.pipeline.protocol import Finish, Settle, Settled, Unsettled
-from streamer.core.record import Segment
+from streamer.core.pipeline.ledger import Freed, Ledger
+from streamer.core.pipeline.plan_size import Cut, Pace
+from streamer.core.pipeline.protocol import Finish, Refused, Settle, Settled, Unsettled
+from streamer.core.pipeline.refusals import Refusals
+from streamer.core.record import TopicPartition
+from streamer.core.standing import Reason, Standing
 from streamer.errors import DataFailure, ExitCode
 
 ABORT_PAUSE_S = 0.05
 ABORT_PAUSE_MAX_S = 5.0
+SAID_AFTER_S: Final = 30.0
+"""What may pass by itself, such as an outage or a slow way, is said to stand after this time."""
+END_PATIENCE_S: Final = 30.0
 
 
 class Settling:
@@ -18,12 +27,18 @@ class Settling:
     def __init__(self, ledger: Ledger, breaker: Breaker) -> None:
         self.under_way: Settle | None = None
         self.in_vain = 0
+        self.pace = Pace()
         self._ledger = ledger
         self._breaker = breaker
+        self._refusals = Refusals(ledger)
         self._after = 0.0
+        self._began = 0.0
+        self._failures = 0  # of the plan under way, when it was made
+        self._vain_since: float | None = None
+        self._vain_for = ""
 
     def plan(self, number: int, now: float) -> Settle | Finish | None:
-        """Plan all that is finished, unless the breaker objects.
+        """Plan all that is finished, unless the breaker objects, or an earlier plan showed that this is too much.
 
         One plan at a time: what finishes meanwhile makes the next one larger. A second plan made ahead would be smaller
         and cost a transaction of its own (it moved a tenth to a quarter fewer records), and would leave a gap when the
@@ -31,32 +46,107 @@ class Settling:
         """
         if self.under_way is not None or now < self._after:
             return None
-        plan = self._ledger.plan(number)
+        plan = None
+        if (cut := self._refusals.cut(now)) is not None:
+            plan = self._ledger.plan(number, cut)
+            if plan is None:
+                self._refusals.forget()
+        plan = plan or self._ledger.plan(number, Cut(size_bytes=self.pace.most_bytes))
         if plan is None:
             return None
         outcomes = sum(run.last - run.first for run in plan.runs)
-        failures = sum(_model_failures(run.segment, run.first, run.last) for run in plan.runs if run.segment.failures)
+        failures = _plan_failures(plan)
         if not self._breaker.allows(outcomes, failures):
-            policy = self._breaker.policy
-            return Finish(
-                ExitCode.HALTED,
-                f"more than {policy.share:.0%} of the last {policy.window} outcomes are "
-                "failures of the model: this looks like a bad deployment, not bad data. Nothing of the stretch is "
-                "settled. Mend the model, or pass the stretch with --accept-dead-letters N",
-            )
-        self.under_way = plan
+            return Finish(ExitCode.HALTED, self._tripped(plan))
+        self.under_way, self._began, self._failures = plan, now, failures
         return plan
 
-    def settled(self, fact: Settled) -> Settle:
-        """The plan under way is durable; returns it."""
-        self.in_vain = 0
-        return self._end_of(fact)
+    def _tripped(self, plan: Settle) -> str:
+        policy = self._breaker.policy
+        refused = next((failure for failure in _failures(plan) if failure.code.stage == "publish"), None)
+        if refused is not None:
+            return (
+                f"more than {policy.share:.0%} of the last {policy.window} outcomes can't be published: this looks "
+                f"like a topic that is set up in another way, not like bad data. {refused.message} Nothing of the "
+                "stretch is settled. Pass it with --accept-dead-letters N where it is bad data"
+            )
+        return (
+            f"more than {policy.share:.0%} of the last {policy.window} outcomes are "
+            "failures of the model: this looks like a bad deployment, not bad data. Nothing of the stretch is "
+            "settled. Mend the model, or pass the stretch with --accept-dead-letters N"
+        )
+
+    def settled(self, fact: Settled, now: float) -> tuple[Settle, frozenset[TopicPartition]]:
+        """The plan under way is durable; returns it, and the partitions that are to be read again: what the brokers
+        refused of them is taken now."""
+        plan = self._end_of(fact)
+        self.in_vain, self._vain_since = 0, None
+        self.pace.settled(fact, now)
+        late = _plan_failures(plan) - self._failures  # results that turned out larger than their topic takes
+        if late > 0:
+            self._breaker.failed_late(late)
+        return plan, self._refusals.settled(plan)
 
     def unsettled(self, fact: Unsettled, now: float) -> Settle:
         """The plan under way came to nothing; returns it. The next one waits a while, longer each time."""
+        self._breaker.taken_back()
         self.in_vain += 1
         self._after = now + min(ABORT_PAUSE_S * 2 ** (self.in_vain - 1), ABORT_PAUSE_MAX_S)
+        if self._vain_since is None:
+            self._vain_since = self._began
+        self._vain_for = fact.error or fact.reason
+        if not fact.refusals:
+            self.pace.unsettled(fact, now)
         return self._end_of(fact)
+
+    def refused(self, plan: Settle, fact: Unsettled, now: float) -> Freed:
+        """The brokers refused what a plan wrote, and it was taken back; returns what is dropped by that."""
+        freed, acted = self._refusals.refused(plan, fact.refusals, now)
+        if acted:  # the next plan is another one: it need not wait
+            self.in_vain, self._vain_since, self._after = 0, None, now
+        return freed
+
+    def standing(self, now: float) -> list[Standing]:
+        """The partitions whose outcomes don't become durable, and why."""
+        found = [
+            Standing(
+                key,
+                block.offset,
+                Reason.OUTPUT_MISSING if block.refusal.kind is Refused.MISSING else Reason.OUTPUT_REFUSED,
+                block.refusal.what,
+                block.refusal.fix,
+            )
+            for key, block in self._ledger.blocks.items()
+        ]
+        if self.under_way is not None and now - self._began > SAID_AFTER_S:
+            what = f"Kafka has not taken the results of the last {now - self._began:.0f} s"
+            found += self._slow(what, "look at the brokers, and at the way there: it may be slow, or under a quota")
+        elif self._vain_since is not None and now - self._vain_since > SAID_AFTER_S:
+            what = f"results could not be written for {now - self._vain_since:.0f} s ({self._vain_for})"
+            found += self._slow(what, "look at the brokers, and at the way there: it may be slow, or under a quota")
+        elif (since := self.pace.slow_since) is not None and now - since > SAID_AFTER_S:
+            most = (self.pace.most_bytes or 0) / 1_000_000
+            what = f"Kafka takes results slowly: a transaction of more than {most:.3f} MB does not come through in time"
+            found += self._slow(
+                what, "raise the client's quota (kafka-configs --entity-type clients), or widen the way"
+            )
+        return found
+
+    def _slow(self, what: str, fix: str) -> list[Standing]:
+        return [
+            Standing(key, first.offset(), Reason.OUTPUT_SLOW, what, fix)
+            for key, partition in self._ledger.partitions.items()
+            if partition.block is None and (first := partition.first) is not None
+        ]
+
+    def hopeless(self, now: float) -> str:
+        """Why `--until-end` can't end well: all that is left stands, and has for a while. Empty while it may."""
+        left = [partition.block for partition in self._ledger.partitions.values() if partition.segments]
+        if self.under_way is not None or not left or None in left:
+            return ""
+        if any(now - block.since < END_PATIENCE_S for block in left if block is not None):
+            return ""
+        return "there are records left that can't be settled: " + " / ".join(map(str, self.standing(now)))
 
     def holds(self, keys: frozenset[tuple[str, int]]) -> bool:
         """Whether the plan under way has offsets of one of these partitions."""
@@ -69,9 +159,14 @@ class Settling:
         return plan
 
 
-def _model_failures(segment: Segment, first: int, last: int) -> int:
-    """Failures that speak of the model or its deployment; decode and validate failures speak of the producer."""
-    return sum(
-        isinstance(outcome, DataFailure) and outcome.code.stage not in ("decode", "validate")
-        for outcome in segment.outcomes[first:last]
-    )
+def _failures(plan: Settle) -> Iterator[DataFailure]:
+    """The plan's failures that speak of the model or its deployment, or of the output; decode and validate failures
+    speak of the producer."""
+    for run in plan.runs:
+        for outcome in run.segment.outcomes[run.first : run.last] if run.segment.failures else ():
+            if isinstance(outcome, DataFailure) and outcome.code.stage not in ("decode", "validate"):
+                yield outcome
+
+
+def _plan_failures(plan: Settle) -> int:
+    return sum(1 for _ in _failures(plan))

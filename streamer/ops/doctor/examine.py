@@ -86,7 +86,7 @@ def _topics_and_groups(
     findings = []
     for each in problems:
         optional = each.topic in (STATE_TOPIC, AUDIT_TOPIC) and each.code != "topic.cleanup"
-        make = warning if optional else error
+        make = warning if optional or each.warning else error
         findings.append(make(each.code, each.topic, each.problem, each.mend))
     wanted = [topic for name in names for topic in _topics_of(config, name)]
     known = cluster.topics(wanted)

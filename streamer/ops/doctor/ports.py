@@ -20,7 +20,7 @@ from streamer.core.facts import (
 
 
 class TopicProblem(Protocol):
-    """Something about a topic that keeps a pipeline from starting, with the mend."""
+    """Something about a topic that keeps a pipeline from starting, or is a `warning`, with the mend."""
 
     @property
     def code(self) -> str: ...
@@ -30,6 +30,8 @@ class TopicProblem(Protocol):
     def problem(self) -> str: ...
     @property
     def mend(self) -> str: ...
+    @property
+    def warning(self) -> bool: ...
 
 
 class Cluster(Protocol):
