@@ -48,7 +48,7 @@ class IdempotentSink(KafkaSink):
             self._failed.append(error_of(error))
         if self._failed or len(self._producer):
             return self._undelivered(plan)
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in plan.offsets.items()]
+        offsets = self._listed(plan)
         try:
             self._offsets.call(lambda consumer: self._commit(consumer, plan, offsets)).result(30.0)
         except (KafkaException, TimeoutError, RuntimeError) as error:

@@ -78,9 +78,9 @@ class Intake:
 
     @property
     def waiting(self) -> Set[TopicPartition]:
-        """The partitions that wait while another one's records run alone."""
+        """The partitions that are held, or wait while another one's records run alone."""
         trial = self._attempts.on_trial
-        return self._assignment.epochs.keys() - {trial} if trial else frozenset()
+        return self._assignment.epochs.keys() - {trial} if trial else frozenset(self._attempts.held)
 
     def note_settled(self) -> None:
         """Let the attempts know of what is done by now."""
@@ -134,7 +134,7 @@ class Intake:
         epochs = self._assignment.epochs
         for key in list(found):
             epoch = epochs.get(key)
-            if epoch is None:
+            if epoch is None or key in self._attempts.held:  # who ends a hold has it read from the committed offset
                 del found[key]
             elif before.get(key, epoch) != epoch:
                 consumer.seek(KafkaPartition(key[0], key[1], self._assignment.starts[key]))
@@ -176,8 +176,8 @@ class Intake:
                 firsts.setdefault((key, epochs[key]), records[0].offset())
                 self._assignment.gave_back(key, records[-1].offset() + 1)
 
-        ends = {key: records[-1].offset() + 1 for key, records in found.items()}
-        self._assignment.mark(consumer, ends, empty_queue)
+        ranges = {key: (records[0].offset(), records[-1].offset() + 1) for key, records in found.items()}
+        self._assignment.mark(consumer, ranges, empty_queue)
         for (key, epoch), offset in firsts.items():
             if epochs.get(key) == epoch:
                 consumer.seek(KafkaPartition(key[0], key[1], offset))
@@ -189,7 +189,5 @@ class Intake:
         self.records += len(records)
         self.size_bytes += size_bytes
         segment = Segment(key[0], key[1], self._assignment.epochs[key], records, size_bytes=size_bytes)
-        if self._attempts.most == 1:
-            segment.verdict = self._attempts.verdict(key)
         self._assignment.took(key, records[-1].offset() + 1)
         return segment

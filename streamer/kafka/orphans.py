@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Any
 
 from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from streamer.config_fields import KafkaConfig
 from streamer.core.record import TopicPartition
@@ -27,13 +29,18 @@ REQUEST_S = 10.0
 log = logging.getLogger(__name__)
 
 
+def describe(admin: AdminClient, group: str) -> Any:
+    """The group as its coordinator sees it. Raises KafkaException or TimeoutError when that one does not answer."""
+    return answer(admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group], REQUEST_S)
+
+
 def find_orphans(kafka: KafkaConfig, group: str, topics: list[str]) -> frozenset[TopicPartition]:
     """The partitions of `topics` that no member of a stable group has; empty while the group is not stable.
 
     Raises StreamerError or KafkaException when the cluster does not answer.
     """
     admin = connect(kafka)
-    description = answer(admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group], REQUEST_S)
+    description = describe(admin, group)
     if description.state != ConsumerGroupState.STABLE:
         return frozenset()
     owned = {

@@ -40,12 +40,13 @@ class RelievedError(Exception):
 
 
 class Offsets(Protocol):
-    """What a sink needs of the source: who owns what, calls on the consumer's thread, and why committed offsets are
-    withheld, where it is for a transaction that has not ended."""
+    """What a sink needs of the source: who owns what, calls on the consumer's thread, the metadata of an offset, and
+    why committed offsets are withheld, where it is for a transaction that has not ended."""
 
     ownership: Ownership
 
     def call(self, function: Callable[[Consumer], T]) -> Future[T]: ...
+    def note(self, partition: tuple[str, int], offset: int) -> str: ...
     def withheld(self, partitions: list[TopicPartition]) -> StreamerError | None: ...
 
 
@@ -182,6 +183,11 @@ class KafkaSink(ABC):
                         poll(0.05)
         self._at_rest.set()
         poll(0)
+
+    def _listed(self, plan: Settle) -> list[TopicPartition]:
+        """The plan's offsets, with the metadata by which the next owner knows who settled them."""
+        note = self._offsets.note
+        return [TopicPartition(*key, offset, note(key, offset)) for key, offset in plan.offsets.items()]
 
     @abstractmethod
     def relieve(self, now: float) -> None:

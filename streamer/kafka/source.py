@@ -11,17 +11,16 @@ Only a hold longer than `hold_s` pauses all partitions, so that polling, and wit
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamer.core.pipeline.attempts import Attempts
+from streamer.core.pipeline.attempts import Attempts, standing_of
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
 from streamer.core.standing import Standing
@@ -57,6 +56,7 @@ class KafkaSource:
         policy: SourcePolicy,
         post: Post,
         held: Held = lambda _: False,
+        before: Callable[[], Mapping[TopicPartition, str]] = dict,
     ) -> None:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()
@@ -69,7 +69,7 @@ class KafkaSource:
         self._post = post
         self._held = held
         self._calls = Calls()
-        self._attempts = Attempts(policy.crash_limit, secrets.token_hex(4))
+        self._attempts = Attempts(policy.crash_limit)
         self._assignment = Assignment(
             self._attempts,
             self._calls,
@@ -77,6 +77,7 @@ class KafkaSource:
             start=policy.start,
             until_end=policy.until_end,
             revoke_deadline_s=policy.revoke_deadline_s,
+            before=before,
             changed=self._publish,
             beat=self._beat,
             held=held,
@@ -96,7 +97,13 @@ class KafkaSource:
 
     def standing(self) -> list[Standing]:
         """The partitions that are ours and can't be read, and why. From any thread."""
-        return []
+        highs = self.outlook.highs
+        held = [standing_of(key, mark) for key, mark in dict(self._attempts.held).items()]
+        return [one for one in held if one is not None and highs.get(one.partition, one.offset + 1) > one.offset]
+
+    def note(self, partition: TopicPartition, offset: int) -> str:
+        """The metadata with which this offset is to be settled. From any thread."""
+        return self._attempts.note(partition, offset)
 
     # --- from other threads --------------------------------------------------------------------------------------
 
@@ -207,6 +214,7 @@ class KafkaSource:
         policy, intake = self._policy, self._intake
         self._calls.serve(self._consumer)
         intake.note_settled()
+        self._assignment.look_at_held(self._consumer)
         records = min(self._granted_records - intake.records, intake.most)
         size_bytes = self._granted_bytes - intake.size_bytes
         if records <= 0 or size_bytes <= 0 or (self.pauses.of_all and size_bytes < policy.budget_bytes // 2):
@@ -247,7 +255,7 @@ class KafkaSource:
         ours = self._assignment
         if ours.ends is not None and not ours.ends and ours.ever and not ours.all_taken:
             ours.all_taken = True
-            self._post(EndReached())
+            self._post(EndReached(list(map(str, self.standing()))))
 
     def _beat(self, silent_s: float) -> None:
         self.polled_at = time.monotonic() + silent_s

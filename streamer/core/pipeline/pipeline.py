@@ -55,7 +55,7 @@ from streamer.core.pipeline.settling import Settling
 from streamer.core.ratelimit import TokenBucket
 from streamer.core.record import Answer, MicroBatch, Segment
 from streamer.core.traceparent import mark_spans
-from streamer.errors import DataFailure, ExitCode, FailureClass
+from streamer.errors import ExitCode, FailureClass
 
 
 class Codec(Protocol):
@@ -98,6 +98,7 @@ class Pipeline:
         self._revoking: dict[int, Revoking] = {}
         self._number = 0
         self._deadline = float("inf")
+        self._unread: list[str] = []
         self._at: float | None = None
         self._commands: list[Command] = []
 
@@ -132,7 +133,7 @@ class Pipeline:
                 self._worker_lost(fact, now)
             case EndReached():
                 if self.phase is Phase.RUNNING:
-                    self.phase = Phase.ENDING
+                    self.phase, self._unread = Phase.ENDING, fact.unread
             case Stop():
                 self._stop(fact)
             case SourceFailed() | SinkFailed():
@@ -162,10 +163,7 @@ class Pipeline:
             self._freed(freed)
         fresh: list[Flight] = []
         for segment in kept:
-            if segment.verdict is None:
-                self._codec.decode(segment)
-            else:
-                _convict(segment, segment.verdict)
+            self._codec.decode(segment)
             self.flow.ended_records += len(segment.records) - segment.open
             if segment.open:
                 fresh += self._join_flights(segment)
@@ -358,7 +356,8 @@ class Pipeline:
             if self.phase is not Phase.LOADING and (grant := self.flow.grant()):
                 self._commands.append(grant)
         if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
-            self._finish(ExitCode.DONE)
+            unread = "; ".join(self._unread)
+            self._finish(ExitCode.HALTED if unread else ExitCode.DONE, unread and f"not all was read: {unread}")
         elif self.phase is Phase.STOPPING:
             if self.settling.under_way is None and self.fleet.held == 0:
                 self._finish(ExitCode.DONE)
@@ -382,9 +381,3 @@ class Pipeline:
 def _way(card: ModelCard) -> tuple[str, ...]:
     """How a worker computes: one of several may be without a faster way that the first one found."""
     return card.dtype, card.backend, card.device_kind, card.implementation
-
-
-def _convict(segment: Segment, verdict: DataFailure) -> None:
-    """End all records of a segment without looking at them: that has ended processes."""
-    size = len(segment.records)
-    segment.events, segment.outcomes, segment.failures = [None] * size, [verdict] * size, size
