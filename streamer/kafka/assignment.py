@@ -118,8 +118,8 @@ class Assignment:
                 self._beat(SERVE_S)
                 self._calls.serve(consumer)
                 self._calls.rest(SERVE_S)
-        if self.in_order if self._calls.closing else epoch in self._released:
-            self._end_in_order(consumer, keys)
+        if epoch in self._released:
+            self.end_in_order(consumer, keys)
         self._released.discard(epoch)
         self._disown(keys)
         log.info("revoked", extra={"data": {"partitions": sorted(keys)}})
@@ -156,6 +156,18 @@ class Assignment:
         except KafkaException:
             return
         self.rewind(consumer, frozenset(key for key, mark in held.items() if found[key] != mark))
+
+    def end_in_order(self, consumer: Consumer, keys: Iterable[TopicPartition]) -> None:
+        """Say of these partitions that they are let go in order, while the client is open: amid its close it does not
+        tell what is committed."""
+        mine = [KafkaPartition(*key) for key in keys if key in self.epochs]
+        if not mine:
+            return
+        self._beat(UNMARK_S)
+        with suppress(KafkaException):
+            there = _marks(consumer.committed(mine, timeout=UNMARK_S))
+            ended = {key: (at, self._attempts.ended(note)) for key, (at, note) in there.items() if at >= 0}
+            self._commit(consumer, ended, "an orderly end")
 
     def mark(
         self, consumer: Consumer, ranges: dict[TopicPartition, tuple[int, int]], meanwhile: Callable[[], None]
@@ -236,17 +248,6 @@ class Assignment:
             if max(start.offset, low) < high:
                 self.ends[(start.topic, start.partition)] = high
                 self.all_taken = False
-
-    def _end_in_order(self, consumer: Consumer, keys: Iterable[TopicPartition]) -> None:
-        """Say of these partitions that they were let go in order."""
-        mine = [KafkaPartition(*key) for key in keys if key in self.epochs]
-        if not mine:
-            return
-        self._beat(UNMARK_S)
-        with suppress(KafkaException):
-            there = _marks(consumer.committed(mine, timeout=UNMARK_S))
-            ended = {key: (at, self._attempts.ended(note)) for key, (at, note) in there.items() if at >= 0}
-            self._commit(consumer, ended, "an orderly end")
 
     def _commit(self, consumer: Consumer, marks: dict[TopicPartition, Mark], what: str, *, wait: bool = True) -> None:
         """Commit outside of any plan. Only where no plan can be under way for these partitions: the later of two

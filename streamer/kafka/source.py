@@ -39,6 +39,7 @@ from streamer.ports import Post
 
 POLL_S = 0.05
 HELD_POLL_S = 0.1
+LEAVE_S = 3.0
 GHOST_S = 60.0
 GHOSTS = 3
 
@@ -170,11 +171,21 @@ class KafkaSource:
             log.exception("the source thread ended")
             self._post(SourceFailed(ExitCode.BUG, "the source thread ended with an exception, see the log"))
         finally:
+            self._end_in_order()
             self._calls.refuse()
             try:
                 self._consumer.close()
             except Exception as error:  # of a rebalance callback of ours, too
                 log.warning("the consumer did not close cleanly", extra={"data": {"error": type(error).__name__}})
+
+    def _end_in_order(self) -> None:
+        """Leave word of an orderly end; where it was this thread that failed, once the driver has heard of it."""
+        deadline = time.monotonic() + LEAVE_S
+        while not self._calls.closing and time.monotonic() < deadline:
+            self._calls.serve(self._consumer)
+            self._calls.rest(POLL_S)
+        if self._assignment.in_order:
+            self._assignment.end_in_order(self._consumer, self._assignment.epochs)
 
     def _is_our_own_ghost(self, error: KafkaException) -> bool:
         """Whether it was ourselves who fenced us. When the broker stops for longer than the session, the client gives

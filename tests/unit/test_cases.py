@@ -56,6 +56,10 @@ CASES = {
     40: "offsets with gaps, and partitions that are added",
     41: "a reader of the reports beside aborted and repeated work",
     42: "a full disk, no file descriptors left",
+    64: "a record that takes whole processes down",
+    65: "a held partition whose record is buried",
+    66: "processes that end in order or by kill -9 with the same record in their hands",
+    67: "the note of a death, and who writes it",
 }
 
 PROMISES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from streamer.cli.dlq.carry import export, import_
+from streamer.cli.dlq.holds import bury, release
 from streamer.cli.dlq.look import causes, list_, show
 from streamer.cli.dlq.move import discard, edit, replay
 
@@ -18,5 +19,5 @@ def dlq() -> None:
     """
 
 
-for command in (list_, causes, show, replay, edit, discard, export, import_):
+for command in (list_, causes, show, replay, edit, discard, export, import_, bury, release):
     dlq.add_command(command)
