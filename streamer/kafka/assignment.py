@@ -27,7 +27,6 @@ UNMARK_S = 2.0
 COMMIT_S = 60.0  # the client waits so long for a broker that does not answer
 SEEN_S = 1.0  # how long one look at the committed offsets may take
 LOOK_AT_HELD_S = 2.0
-ANSWERS = 3  # so many looks without the commit: it was refused
 
 log = logging.getLogger(__name__)
 
@@ -169,34 +168,20 @@ class Assignment:
             ended = {key: (at, self._attempts.ended(note)) for key, (at, note) in there.items() if at >= 0}
             self._commit(consumer, ended, "an orderly end")
 
-    def mark(
-        self, consumer: Consumer, ranges: dict[TopicPartition, tuple[int, int]], meanwhile: Callable[[], None]
-    ) -> None:
-        """Note in the committed offsets that these partitions' records are about to be handed over, and see it there.
-        `meanwhile` is called again and again while no broker answers; partitions may come and go in it, and those that
-        went are not waited for.
+    def mark(self, consumer: Consumer, firsts: dict[TopicPartition, int]) -> None:
+        """Note in the committed offsets that records of these partitions are about to be handed over, from these on. To
+        be called again for those that are not marked then: the note has to be seen.
 
-        A commit that waits for its answer can't be used: it has no time limit, nor may another call go beside it.
+        Each look tells of the commit before it, since the coordinator answers in order; one that is not there was
+        refused, as amid a rebalance. A commit that waits for its answer can't be used: it has no time limit.
         """
-        marks = self._attempts.hand_over(ranges, time.monotonic())
-        under = {key: self.epochs.get(key) for key in marks}
-        self._commit(consumer, marks, "an attempt", wait=False)
-        answers = 0
-        while (ours := [key for key in marks if self.epochs.get(key) == under[key]]) and not self._calls.closing:
-            self._beat(SEEN_S)
-            try:
-                there = consumer.committed([KafkaPartition(*key) for key in ours], timeout=SEEN_S)
-            except KafkaException:
-                meanwhile()
-                continue
-            found = _marks(there)
-            if all(found[key] == marks[key] for key in ours):
-                return
-            answers += 1
-            if answers == ANSWERS:  # the coordinator answers in order: it refused the commit, as amid a rebalance
-                log.warning("an offset was not committed", extra={"data": {"of": "an attempt"}})
-                return
-            self._calls.rest(SERVE_S)
+        marks = self._attempts.marks(firsts)
+        self._beat(SEEN_S)
+        with suppress(KafkaException):
+            found = _marks(consumer.committed([KafkaPartition(*key) for key in marks], timeout=SEEN_S))
+            missing = {key: mark for key, mark in marks.items() if found[key] != mark}
+            self._commit(consumer, missing, "an attempt", wait=False)
+            self._attempts.marked(marks.keys() - missing.keys())
 
     def took(self, key: TopicPartition, end: int) -> None:
         """This partition was taken up to this offset."""

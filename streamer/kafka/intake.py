@@ -105,9 +105,7 @@ class Intake:
         `before` is what was ours when the client was asked for them."""
         found = self._ours(consumer, messages, before)
         self._keep_few(consumer, found)
-        if not self._attempts.unmarked.isdisjoint(found):
-            found = self._mark(consumer, found)
-            self._keep_few(consumer, found)  # partitions that need care may have come meanwhile
+        self._keep_marked(consumer, found)
         if not found:
             return None
         segments = [self._segment(key, records) for key, records in found.items()]
@@ -149,39 +147,25 @@ class Intake:
         for key, records in list(found.items()):
             kept = [] if trial and key != trial else records[: self.most]
             if len(kept) < len(records):
-                consumer.seek(KafkaPartition(key[0], key[1], records[len(kept)].offset()))
-                self._assignment.gave_back(key, records[-1].offset() + 1)
+                self._give_back(consumer, key, records[len(kept) :])
             if kept:
                 found[key] = kept
             else:
                 del found[key]
 
-    def _mark(self, consumer: Consumer, found: ByPartition) -> ByPartition:
-        """Note that these are about to be handed over; returns those that are still ours under the same epoch.
+    def _keep_marked(self, consumer: Consumer, found: ByPartition) -> None:
+        """Give back what may not be handed over before a note of it is seen to be committed."""
+        if self._attempts.unmarked.isdisjoint(found):
+            return
+        keys = self._attempts.unmarked & found.keys()
+        self._assignment.mark(consumer, {key: found[key][0].offset() for key in keys})
+        for key in keys & self._attempts.unmarked:
+            self._give_back(consumer, key, found.pop(key))
 
-        A commit may wait for its coordinator for ever: when the only broker comes back from a freeze, the metadata
-        first list none, and the client connects anew only once nothing refers to the broker that it dropped, as the
-        records in its queue do (seen with librdkafka 2.16). So the queue is emptied while a commit takes long.
-        """
-        epochs = self._assignment.epochs
-        under = {key: epochs[key] for key in found}
-        firsts: dict[tuple[TopicPartition, int], int] = {}
-
-        def empty_queue() -> None:
-            self._calls.serve(consumer)
-            self._pauses.only(consumer, epochs.keys())
-            before = dict(epochs)
-            queued = consumer.consume(self._policy.micro_batch_records, 0.0)
-            for key, records in self._ours(consumer, queued, before).items():
-                firsts.setdefault((key, epochs[key]), records[0].offset())
-                self._assignment.gave_back(key, records[-1].offset() + 1)
-
-        ranges = {key: (records[0].offset(), records[-1].offset() + 1) for key, records in found.items()}
-        self._assignment.mark(consumer, ranges, empty_queue)
-        for (key, epoch), offset in firsts.items():
-            if epochs.get(key) == epoch:
-                consumer.seek(KafkaPartition(key[0], key[1], offset))
-        return {key: records for key, records in found.items() if epochs.get(key) == under[key]}
+    def _give_back(self, consumer: Consumer, key: TopicPartition, records: list[Message]) -> None:
+        """Read these again, soon."""
+        consumer.seek(KafkaPartition(key[0], key[1], records[0].offset()))
+        self._assignment.gave_back(key, records[-1].offset() + 1)
 
     def _segment(self, key: TopicPartition, records: list[Message]) -> Segment:
         keys = [key_bytes for record in records if (key_bytes := record.key())]

@@ -112,10 +112,11 @@ class MemoryAssignment:
         except LogError:
             return False
 
-    def mark(self, ranges: dict[TopicPartition, tuple[int, int]]) -> None:
-        """Note that these partitions' records are about to be handed over."""
+    def mark(self, firsts: dict[TopicPartition, int]) -> None:
+        """Note that records of these partitions are about to be handed over."""
         with suppress(LogError):
-            self._commit(self._attempts.hand_over(ranges, self._clock.now))
+            self._commit(self._attempts.marks(firsts))
+        self._attempts.marked(firsts)
 
     def end_in_order(self) -> None:
         """What is in our hands is not to blame for the end."""

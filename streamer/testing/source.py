@@ -320,10 +320,8 @@ class MemorySource:
                 attempts.waited(self._clock.now)
                 self._clock.later(RETRY_S, self._task.wake)
             return False
-        ranges = {
-            (one.topic, one.partition): (one.records[0].offset(), one.records[-1].offset() + 1) for one in segments
-        }
-        self._assignment.mark(ranges)
+        firsts = {(one.topic, one.partition): one.records[0].offset() for one in segments}
+        self._assignment.mark({key: first for key, first in firsts.items() if key in attempts.unmarked})
         # The next micro-batch begins with another partition.
         first = next(iter(positions))
         positions[first] = positions.pop(first)

@@ -28,10 +28,11 @@ class Process:
         self.attempts.assigned(self.group.committed, 0.0, before or {})
         self.group.committed.update(self.attempts.held)
 
-    def hand_over(self, first: int, end: int, key: TopicPartition = KEY) -> dict[TopicPartition, Mark]:
+    def hand_over(self, first: int, key: TopicPartition = KEY) -> dict[TopicPartition, Mark]:
         """Hand records over; returns what was committed before."""
-        marks = self.attempts.hand_over({key: (first, end)}, 0.0)
+        marks = self.attempts.marks({key: first} if key in self.attempts.unmarked else {})
         self.group.committed |= marks
+        self.attempts.marked(marks)
         return marks
 
     def settle(self, offset: int, key: TopicPartition = KEY) -> None:
@@ -64,10 +65,10 @@ class Group:
         return len(self.note(key).by)
 
 
-def died(group: Group, times: int, end: int = 50) -> None:
+def died(group: Group, times: int) -> None:
     """So many processes die with the records from the committed offset on in their hands."""
     for _ in range(times):
-        group.process().hand_over(10, end)
+        group.process().hand_over(10)
 
 
 class TestEvidence:
@@ -77,10 +78,10 @@ class TestEvidence:
         group.committed[KEY] = (10, "")
         for _ in range(3):
             process = group.process()
-            assert process.hand_over(10, 50) == {}
+            assert process.hand_over(10) == {}
             process.settle(50)
             process.assigned()
-            assert process.hand_over(50, 90) == {}
+            assert process.hand_over(50) == {}
             process.settle(10)
             process.end_in_order()
             assert not process.attempts.watching
@@ -90,12 +91,12 @@ class TestEvidence:
         group = Group()
         process = group.process()
         assert process.attempts.unmarked == {KEY}
-        assert process.hand_over(10, 50).keys() == {KEY}
+        assert process.hand_over(10).keys() == {KEY}
         assert (group.deaths(), group.committed[KEY][0]) == (1, 10)
-        assert process.hand_over(50, 90) == {}
+        assert process.hand_over(50) == {}
         process.settle(50)
         assert (group.deaths(), process.attempts.watching) == (0, False)
-        assert process.hand_over(90, 99) == {}
+        assert process.hand_over(90) == {}
 
     def test_a_member_that_had_the_partition_and_left_no_word_is_evidence(self) -> None:
         """It was there when this process started, and died before its first settle."""
@@ -123,7 +124,7 @@ class TestEvidence:
         group = Group()
         for number in range(3 * LIMIT):
             process = group.process()
-            process.hand_over(10 + number, 99)
+            process.hand_over(10 + number)
             process.settle(11 + number)
         assert not group.process().attempts.held
 
@@ -133,7 +134,7 @@ class TestEvidence:
         died(group, 2)
         for _ in range(3 * LIMIT):
             process = group.process()
-            assert process.hand_over(10, 11)
+            assert process.hand_over(10)
             process.end_in_order()
             assert group.deaths() == 2
 
@@ -144,7 +145,7 @@ class TestEvidence:
         for process in [one, other] * LIMIT:
             process.assigned()
             assert not process.attempts.held
-            process.hand_over(10, 11)
+            process.hand_over(10)
             assert group.deaths() <= 2
 
     def test_a_new_membership_of_the_same_process_is_no_death(self) -> None:
@@ -152,7 +153,7 @@ class TestEvidence:
         group = Group()
         process = group.process()
         for number in range(3 * LIMIT):
-            process.hand_over(10, 50)
+            process.hand_over(10)
             process.attempts.joined(f"again-{number}")
             process.assigned()
         assert not process.attempts.held
@@ -183,7 +184,7 @@ class TestEvidence:
             attempts = Attempts(101)
             attempts.joined("a-long-name-of-a-host" * 10 + str(number))
             attempts.assigned(committed, 0.0, {})
-            committed |= attempts.hand_over({KEY: (10, 11)}, 0.0)
+            committed |= attempts.marks({KEY: 10})
         note = committed[KEY][1]
         assert (len(Note.read(note).by), len(note) < 4096) == (100, True)
 
@@ -195,38 +196,38 @@ class TestCare:
         died(group, 1)
         process = group.process()
         assert (process.attempts.most, process.attempts.on_trial) == (FEW, None)
-        process.hand_over(12, 40)
-        assert (group.note().at, group.note().until, group.deaths()) == (12, 40, 2)
+        process.hand_over(12)
+        assert (group.note().at, group.note().until, group.deaths()) == (12, 12 + FEW, 2)
         process.settle(40)
         assert group.note() == Note(group.note().owner, until=10 + RANGE_RECORDS, most=FEW)
-        process.hand_over(40, 70)
-        assert (group.note().at, group.note().until, group.deaths()) == (40, 70, 1)
+        process.hand_over(40)
+        assert (group.note().at, group.note().until, group.deaths()) == (40, 40 + FEW, 1)
 
     def test_after_two_deaths_records_go_alone_up_to_where_the_note_says(self) -> None:
         """Each with a note of its own; then all is as always."""
         group = Group()
-        died(group, 2, end=13)
+        died(group, 2)
         process = group.process()
-        for offset, deaths in ((10, 3), (11, 1), (12, 1)):
+        for offset, following, deaths in ((10, 11, 3), (11, 12, 1), (12, 10 + FEW, 1)):
             assert (process.attempts.most, process.attempts.on_trial) == (1, KEY)
-            process.hand_over(offset, offset + 1)
-            assert (group.note().until, group.deaths()) == (13, deaths)
-            process.settle(offset + 1)
+            process.hand_over(offset)
+            assert (group.note().until, group.deaths()) == (10 + FEW, deaths)
+            process.settle(following)
         assert (process.attempts.most, process.attempts.on_trial) == (None, None)
         assert group.note() == Note(group.note().owner)
 
     def test_care_outlives_the_process(self) -> None:
         """Amid records that go alone one dies, or ends in order: the next process goes on alone."""
         group = Group()
-        died(group, 2, end=20)
+        died(group, 2)
         process = group.process()
-        process.hand_over(10, 11)
+        process.hand_over(10)
         process.settle(11)
         process.end_in_order()
         process = group.process()
         assert process.attempts.most == 1
-        process.hand_over(11, 12)
-        assert (group.deaths(), group.note().until) == (1, 20)
+        process.hand_over(11)
+        assert (group.deaths(), group.note().until) == (1, 10 + FEW)
         assert group.process().attempts.most == 1
 
     def test_partitions_are_tried_one_after_the_other_the_most_suspicious_first(self) -> None:
@@ -234,12 +235,12 @@ class TestCare:
         group = Group(KEY, OTHER)
         for _ in range(2):
             process = group.process()
-            process.hand_over(10, 12)
-            process.hand_over(10, 12, OTHER)
-        group.process().hand_over(10, 11, OTHER)
+            process.hand_over(10)
+            process.hand_over(10, OTHER)
+        group.process().hand_over(10, OTHER)
         process = group.process()
         assert (process.attempts.most, process.attempts.on_trial) == (1, OTHER)
-        process.hand_over(10, 11, OTHER)
+        process.hand_over(10, OTHER)
         process.settle(12, OTHER)
         assert process.attempts.on_trial == KEY
 
@@ -252,7 +253,7 @@ class TestCare:
         assert process.attempts.on_trial == KEY
         process.attempts.waited(IDLE_S + 1)
         assert process.attempts.most is None
-        process.hand_over(10, 50)
+        process.hand_over(10)
         assert group.deaths() == 1
 
     def test_who_waits_for_its_turn_is_not_idle(self) -> None:
@@ -260,8 +261,8 @@ class TestCare:
         group = Group(KEY, OTHER)
         for _ in range(2):
             process = group.process()
-            process.hand_over(10, 12)
-            process.hand_over(10, 12, OTHER)
+            process.hand_over(10)
+            process.hand_over(10, OTHER)
         attempts = group.process().attempts
         assert attempts.on_trial == KEY
         attempts.waited(IDLE_S + 1)
@@ -277,7 +278,7 @@ class TestHold:
         for _ in range(LIMIT):
             process = group.process()
             assert not process.attempts.held
-            process.hand_over(13, 14 if process.attempts.most == 1 else 50)  # 10 to 12 hold no records
+            process.hand_over(13)  # 10 to 12 hold no records
         attempts = group.process().attempts
         assert attempts.held.keys() == {KEY}
         assert attempts.most is None
@@ -306,14 +307,14 @@ class TestHold:
     def test_who_ends_a_hold_has_what_follows_read_alone(self) -> None:
         """Nobody is blamed any more."""
         group = Group()
-        died(group, 3, end=20)
-        group.process().hand_over(10, 11)
+        died(group, 3)
+        group.process().hand_over(10)
         process = group.process()
         assert process.attempts.held
         group.committed[KEY] = 11, group.note().after_hold().write()
         process.assigned()
         assert (process.attempts.held, process.attempts.most) == ({}, 1)
-        process.hand_over(11, 12)
+        process.hand_over(11)
         assert group.deaths() == 1
 
     def test_neighbours_that_went_down_with_it_are_cleared(self) -> None:
@@ -321,13 +322,13 @@ class TestHold:
         group = Group(KEY, OTHER)
         for _ in range(2):
             process = group.process()
-            process.hand_over(10, 11)
-            process.hand_over(10, 11, OTHER)
+            process.hand_over(10)
+            process.hand_over(10, OTHER)
         while OTHER not in (process := group.process()).attempts.held:
             if process.attempts.on_trial == KEY:
-                process.hand_over(10, 11)
+                process.hand_over(10)
                 process.settle(11)
             assert process.attempts.on_trial == OTHER
-            process.hand_over(10, 11, OTHER)  # it dies here
+            process.hand_over(10, OTHER)  # it dies here
         assert (group.committed[KEY][0], group.deaths()) == (11, 0)
         assert group.processes == LIMIT + 2

@@ -206,8 +206,8 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
     "notes nothing before it hands records over after a death": (
         assignment.MemoryAssignment,
         "mark",
-        "self._commit(self._attempts.hand_over(ranges, self._clock.now))",
-        "self._attempts.hand_over(ranges, self._clock.now)",
+        "self._commit(self._attempts.marks(firsts))",
+        "pass",
     ),
     "takes a process that died before its first settle for none": (
         attempts.Attempts,

@@ -10,7 +10,7 @@ it out. So the names are of processes that died with records in flight while the
 | deaths | how the partition's records are handed over |
 |---|---|
 | 0 | as always |
-| 1 | `FEW` records at a time, all partitions together, the next when these are settled; the note says up to where |
+| 1 | `FEW` records at a time, all partitions together, the next when these are settled |
 | 2 and on | one record at a time and nothing else in the process, up to where the note says; other partitions wait |
 | the limit | not at all: the partition is held until a person buries the record or releases the partition |
 
@@ -106,10 +106,10 @@ class _Head:
 class Attempts:
     """One process's part. Times are seconds of a monotonic clock.
 
-    `unmarked` are the partitions that `hand_over` has to be asked about, `watching` says whether `settled` matters to
-    anybody, `most` is how many records may be handed over while nothing else is in flight (None: no need for care),
-    and `on_trial` the partition whose records run alone. `held` are those that are not read, with what is committed of
-    them; it may be copied from any thread.
+    `unmarked` are the partitions whose records may not be handed over before their `marks` are committed, `watching`
+    says whether `settled` matters to anybody, `most` is how many records may be handed over while nothing else is in
+    flight (None: no need for care), and `on_trial` the partition whose records run alone. `held` are those that are not
+    read, with what is committed of them; it may be copied from any thread.
     """
 
     def __init__(self, limit: int) -> None:
@@ -164,18 +164,21 @@ class Attempts:
 
     # --- how to hand over --------------------------------------------------------------------------------------------
 
-    def hand_over(self, ranges: Mapping[TopicPartition, tuple[int, int]], now: float) -> dict[TopicPartition, Mark]:
-        """Records from an offset up to another are about to be handed over; returns what to commit before."""
+    def marks(self, firsts: Mapping[TopicPartition, int]) -> dict[TopicPartition, Mark]:
+        """What has to be committed of these unmarked partitions before records from these offsets on go out."""
         marks: dict[TopicPartition, Mark] = {}
-        for key, (first, end) in ranges.items():
-            head = self._heads.get(key)
-            if head is not None and not head.marked:
-                head.marked, head.asked_at = True, now
-                until = {0: 0, FEW: end}.get(head.most, head.until)
-                note = Note(self._name, by=[*head.by, self._name], at=first, until=until, most=head.floor)
-                marks[key] = (head.offset, note.write())
-        self._look()
+        for key, first in firsts.items():
+            head = self._heads[key]
+            until = {0: 0, FEW: first + FEW}.get(head.most, head.until)
+            note = Note(self._name, by=[*head.by, self._name], at=first, until=until, most=head.floor)
+            marks[key] = (head.offset, note.write())
         return marks
+
+    def marked(self, keys: Iterable[TopicPartition]) -> None:
+        """The marks of these are committed: their records may be handed over."""
+        for key in keys:
+            self._heads[key].marked = True
+        self._look()
 
     def note(self, key: TopicPartition, offset: int) -> str:
         """The metadata of this offset, which is about to be settled. From any thread."""
