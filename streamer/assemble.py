@@ -86,7 +86,9 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
             _source_policy(config, pipeline_config, options),
             inbox.put,
             partial(held_by_transaction, config.kafka, pipeline_config.group),
-            FormerOwners(config.kafka, pipeline_config.group),
+            FormerOwners(
+                config.kafka, pipeline_config.group, pipeline_config.crash_limit, int(properties["session.timeout.ms"])
+            ),
         )
         reports: dict[int, Report] = {}
         sink.attach(source, partial(_make_encoder, config, name, outlet.limits, reports))

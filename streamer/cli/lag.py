@@ -99,6 +99,7 @@ def described(lag: PipelineLag) -> dict[str, Any]:
         "pipeline": lag.pipeline,
         "group": lag.group,
         **{name: _rounded(getattr(lag, name)) for name in totals},
+        "standing": [str(each) for each in lag.standing],
         "partitions": [
             {**{name: _rounded(value) for name, value in asdict(each).items()}, "drain_s": _rounded(each.drain_s)}
             for each in lag.partitions
@@ -137,6 +138,7 @@ def table(found: list[PipelineLag]) -> Group:
         parts += [
             Text.assemble((lag.pipeline, "bold"), ("  group ", "dim"), lag.group, "  ", (trend(lag), colour)),
             grid,
+            *(Text(str(each), "red") for each in lag.standing),
         ]
     return Group(*parts)
 

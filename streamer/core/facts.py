@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamer.core.record import TopicPartition
+from streamer.core.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class MemberFacts:
 
 @dataclass(frozen=True, slots=True)
 class GroupFacts:
-    """A pipeline's group: its members, and where it has come. `first_ms` is when the first record that is not settled
-    was written."""
+    """A pipeline's group: its members, where it has come, and what it holds. `first_ms` is when the first record that
+    is not settled was written."""
 
     name: str
     assignor: str = ""
@@ -59,6 +60,7 @@ class GroupFacts:
     earliest: Mapping[TopicPartition, int] = field(default_factory=dict)
     first_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
     newest_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
+    held: tuple[Standing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamer.core.pipeline.attempts import Attempts, Mark
+from streamer.core.pipeline.attempts import Attempts, Former, Mark
 from streamer.core.pipeline.protocol import Assigned, Lost, Revoking
 from streamer.core.record import TopicPartition
 from streamer.kafka.calls import Calls
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Assignment:
-    """What we own. `before` tells which member had what when this process started. `changed` is called whenever
+    """What we own. `before` tells of the group when this process started. `changed` is called whenever
     what we own has changed, or metadata may have; `beat` is told how long a request to the brokers may take from now
     on. `ends` are, with `until_end`, the offsets still to be come to."""
 
@@ -45,7 +45,7 @@ class Assignment:
         start: str | int,
         until_end: bool,
         revoke_deadline_s: float,
-        before: Callable[[], Mapping[TopicPartition, str]],
+        before: Callable[[], Former],
         changed: Callable[[], None],
         beat: Beat,
         held: Held,
@@ -63,7 +63,6 @@ class Assignment:
         self._first: frozenset[TopicPartition] = frozenset()
         self._revoke_deadline_s = revoke_deadline_s
         self._before = before
-        self._former: Mapping[TopicPartition, str] = {}
         self._look_at = 0.0
         self._changed = changed
         self._beat = beat
@@ -83,7 +82,7 @@ class Assignment:
 
     def before_joining(self, consumer: Consumer, topics: list[str]) -> None:
         """Note which partitions are there already, and who has them. Raises KafkaException."""
-        self._former = self._before()
+        self._attempts.started(self._before())
         if self._start == "latest":
             self._first = first_partitions(consumer, topics, self._patience)
 
@@ -198,8 +197,7 @@ class Assignment:
     def _begin(self, consumer: Consumer, starts: list[KafkaPartition]) -> None:
         """Read from these offsets, but for what is held."""
         found = _marks(starts)
-        self._attempts.assigned(found, time.monotonic(), self._former)
-        self._former = {key: member for key, member in self._former.items() if key not in found}  # it is told once
+        self._attempts.assigned(found, time.monotonic())
         held = self._attempts.held
         marks = {key: held[key] for key, mark in found.items() if key in held and held[key] != mark}
         self._commit(consumer, marks, "a hold", wait=False)

@@ -139,6 +139,7 @@ class ClusterInspector:
             earliest=earliest,
             first_ms=self._offsets.first_ms({each: at for each, at in starts.items() if at < ends[each]}),
             newest_ms=self._offsets.newest_ms(places),
+            held=tuple(self._offsets.held(name, places)),
         )
 
     def _description(self, name: str) -> Any:

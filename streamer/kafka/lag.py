@@ -17,7 +17,9 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from streamer.config_fields import KafkaConfig
+from streamer.core.pipeline.attempts import standing_of
 from streamer.core.record import TopicPartition
+from streamer.core.standing import Standing
 from streamer.errors import DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties
 from streamer.kafka.errors import Act, act_on_consumer, answer, start_error
@@ -75,6 +77,16 @@ class GroupOffsets:
         except KafkaException as error:
             raise self._explained(error, "Describe", f"group {group}") from None
         return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
+
+    def held(self, group: str, partitions: Iterable[TopicPartition]) -> list[Standing]:
+        """Which of these partitions the group's pipeline holds."""
+        asked = [KafkaPartition(*each) for each in partitions]
+        try:
+            found = self._committed_of(group, asked) if asked else []
+        except KafkaException as error:
+            raise self._explained(error, "Describe", f"group {group}") from None
+        standings = (standing_of((one.topic, one.partition), (one.offset, one.metadata or "")) for one in found)
+        return [one for one in standings if one is not None]
 
     def earliest(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that is still there."""

@@ -13,14 +13,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamer.core.pipeline.attempts import Attempts, standing_of
+from streamer.core.pipeline.attempts import Attempts, Former, standing_of
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
 from streamer.core.standing import Standing
@@ -57,7 +57,7 @@ class KafkaSource:
         policy: SourcePolicy,
         post: Post,
         held: Held = lambda _: False,
-        before: Callable[[], Mapping[TopicPartition, str]] = dict,
+        before: Callable[[], Former] = Former,
     ) -> None:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()

@@ -12,6 +12,7 @@ from streamer.config import Config, start_time_ms
 from streamer.core.backlog import caught_up_s, drain_s
 from streamer.core.record import TopicPartition
 from streamer.core.report import Report
+from streamer.core.standing import Standing
 
 
 class Offsets(Protocol):
@@ -23,6 +24,10 @@ class Offsets(Protocol):
 
     def committed(self, group: str, partitions: Iterable[TopicPartition] = ()) -> Mapping[TopicPartition, int]:
         """The offsets that the group has settled."""
+        ...
+
+    def held(self, group: str, partitions: Iterable[TopicPartition]) -> list[Standing]:
+        """Which of these partitions the group's pipeline holds."""
         ...
 
     def earliest(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -67,12 +72,14 @@ class PartitionLag:
 
 @dataclass(frozen=True, slots=True)
 class PipelineLag:
-    """One pipeline: its partitions, and what its reports say of tokens a record (None without reports)."""
+    """One pipeline: its partitions, those that are held, and what its reports say of tokens a record (None without
+    reports)."""
 
     pipeline: str
     group: str
     partitions: list[PartitionLag]
     tokens_per_record: float | None = None
+    standing: list[Standing] = field(default_factory=list)
 
     @property
     def records(self) -> int:
@@ -169,7 +176,8 @@ class LagWatch:
                 over_s = now_s - since_s
                 rates = (ends[place] - end) / over_s, (starts[place] - start) / over_s
             partitions.append(PartitionLag(*place, settled.get(place), ends[place], records, seconds, *rates))
-        return PipelineLag(name, pipeline.group, partitions, self._tokens.per_record(name))
+        held = offsets.held(pipeline.group, places)
+        return PipelineLag(name, pipeline.group, partitions, self._tokens.per_record(name), held)
 
     def _fresh(
         self, places: list[TopicPartition], start: str, ends: Mapping[TopicPartition, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 
-from streamer.core.pipeline.attempts import Attempts, Mark
+from streamer.core.pipeline.attempts import Attempts, Former, Mark
 from streamer.core.pipeline.protocol import Assigned, Lost, Revoking
 from streamer.core.record import TopicPartition
 from streamer.ports import Post
@@ -47,7 +47,7 @@ class MemoryAssignment:
         self._clock = clock
         self._revoke_deadline_s = revoke_deadline_s
         self._metadata = metadata
-        self._before = group.owners
+        attempts.started(Former(group.owners))
         self._look_at = 0.0
         self._changed = changed
         self._wake = wake
@@ -143,8 +143,7 @@ class MemoryAssignment:
     def _begin(self, starts: dict[TopicPartition, int]) -> None:
         """Read from these offsets, but for what is held."""
         found = {key: (offset, self._group.notes.get(key, "")) for key, offset in starts.items()}
-        self._attempts.assigned(found, self._clock.now, self._before)
-        self._before = {key: member for key, member in self._before.items() if key not in found}
+        self._attempts.assigned(found, self._clock.now)
         held = self._attempts.held
         with suppress(LogError):
             self._commit({key: held[key] for key, mark in found.items() if key in held and held[key] != mark})

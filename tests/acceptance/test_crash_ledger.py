@@ -45,6 +45,8 @@ def test_a_record_that_kills_the_driver_is_held_and_can_be_buried(lab: Lab, guar
     wait_for(lambda: reader.places == free, "the outcomes of all but the held", run=run)
     assert _dlq(config, "bury", f"{where[:-1]}9", "--yes").returncode == ExitCode.USAGE
     runs = guarantee == "exactly_once"
+    for look in ("lag", "doctor") if runs else ():
+        assert f"streamer dlq bury {where}" in _streamer(config, look).stdout.replace("\n", "")
     if not runs:
         assert run.stop() == 0
         run = lab.start(config, "--until-end")
@@ -99,7 +101,11 @@ def _restart_until_held(lab: Lab, config: Path) -> Run:
 
 
 def _dlq(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "streamer", "dlq", *arguments, "--config", str(config)]
+    return _streamer(config, "dlq", *arguments)
+
+
+def _streamer(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "streamer", *arguments, "--config", str(config)]
     return subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
 
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.pipeline.attempts import FEW, IDLE_S, RANGE_RECORDS, Attempts, Mark, Note, standing_of
+from streamer.core.pipeline.attempts import (
+    FEW,
+    IDLE_S,
+    RANGE_RECORDS,
+    Attempts,
+    Former,
+    Mark,
+    Note,
+    standing_of,
+    would_hold,
+)
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason
 
@@ -23,9 +33,10 @@ class Process:
         self.attempts.joined(name)
         self.assigned()
 
-    def assigned(self, before: dict[TopicPartition, str] | None = None) -> None:
+    def assigned(self, former: Former = Former()) -> None:
         """It gets them, or reads them anew."""
-        self.attempts.assigned(self.group.committed, 0.0, before or {})
+        self.attempts.started(former)
+        self.attempts.assigned(self.group.committed, 0.0)
         self.group.committed.update(self.attempts.held)
 
     def hand_over(self, first: int, key: TopicPartition = KEY) -> dict[TopicPartition, Mark]:
@@ -105,11 +116,11 @@ class TestEvidence:
         process.end_in_order()
         following = group.process()
         assert not following.attempts.unmarked
-        following.assigned({KEY: "member-3"})  # its own
+        following.assigned(Former({KEY: "member-3"}))  # its own
         assert not following.attempts.unmarked
-        following.assigned({KEY: "member-2"})  # the one that ended in order
+        following.assigned(Former({KEY: "member-2"}))  # the one that ended in order
         assert not following.attempts.unmarked
-        following.assigned({KEY: "gone"})
+        following.assigned(Former({KEY: "gone"}))
         assert following.attempts.unmarked == {KEY}
 
     def test_a_death_with_nothing_in_hands_is_not_counted(self) -> None:
@@ -158,6 +169,23 @@ class TestEvidence:
             process.assigned()
         assert not process.attempts.held
 
+    def test_a_member_that_was_fenced_is_no_death(self) -> None:
+        """Who is about to hold a partition is told which members live."""
+        group = Group()
+        died(group, LIMIT)
+        assert would_hold(group.committed[KEY][1], "member-5", LIMIT)
+        assert not would_hold(group.committed[KEY][1], "member-4", LIMIT)
+        assert not would_hold(group.committed[KEY][1], "member-5", LIMIT + 1)
+        process = Process.__new__(Process)
+        process.group, process.attempts = group, Attempts(LIMIT)
+        process.attempts.joined("fencing")
+        process.assigned(Former(alive=frozenset({"member-5"})))
+        assert not process.attempts.held
+        process.hand_over(10)
+        assert group.deaths() == LIMIT
+        assert group.process().attempts.held
+        assert not would_hold(group.committed[KEY][1], "fencing", LIMIT)  # it is held
+
     @pytest.mark.parametrize(
         "metadata",
         [
@@ -183,7 +211,7 @@ class TestEvidence:
         for number in range(100):
             attempts = Attempts(101)
             attempts.joined("a-long-name-of-a-host" * 10 + str(number))
-            attempts.assigned(committed, 0.0, {})
+            attempts.assigned(committed, 0.0)
             committed |= attempts.marks({KEY: 10})
         note = committed[KEY][1]
         assert (len(Note.read(note).by), len(note) < 4096) == (100, True)
@@ -299,7 +327,7 @@ class TestHold:
         process.end_in_order()
         assert group.committed[KEY] == held
         generous = Attempts(100)
-        generous.assigned(group.committed, 0.0, {})
+        generous.assigned(group.committed, 0.0)
         assert generous.held == {KEY: held}
         generous.dropped([KEY])
         assert not generous.held

@@ -16,6 +16,7 @@ from streamer.core.facts import (
     ModelFacts,
     TopicFacts,
 )
+from streamer.core.pipeline.attempts import Note, standing_of
 from streamer.kafka.inspect import release_of
 from streamer.ops.doctor import broker, cache, group, machine, model, pipelines, timing, topics
 from streamer.ops.doctor.finding import Finding, Severity
@@ -154,6 +155,16 @@ def test_a_ring_is_named_once() -> None:
     assert "a → b → c → a" in finding.what
     mixed = row | {"c": pipeline("3", "1.dlq", "3.dlq")}
     assert codes(list(pipelines.judge(mixed))) == ["pipelines.output!"]
+
+
+@pytest.mark.case(64)
+def test_a_partition_that_is_held_is_an_error() -> None:
+    """Named with the record at its head, and both ways out."""
+    held = standing_of(("in", 0), (7, Note(by=["a", "b", "c"], at=7, held=True).write()))
+    assert held is not None
+    (finding,) = group.judge(GroupFacts("g", held=(held,)), PIPELINE, "streamer", {}, 0, "k")
+    assert (finding.code, finding.severity, finding.where) == ("group.held", "error", "in/0/7")
+    assert "`streamer dlq bury in/0/7`" in finding.mend
 
 
 def test_gone_records_that_may_be_left_out_are_a_warning() -> None:

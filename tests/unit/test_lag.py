@@ -14,6 +14,7 @@ from streamer.config import Config, PipelineConfig
 from streamer.core.backlog import Drain, caught_up_s, drain_s
 from streamer.core.record import TopicPartition
 from streamer.core.report import VERSION, Histogram, Model, Report
+from streamer.core.standing import Reason, Standing
 from streamer.ops.lag import LagWatch, Tokens
 from streamer.telemetry.catalogue import METRICS
 
@@ -25,6 +26,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.settled: dict[TopicPartition, int] = {}
+        self.holds: list[Standing] = []
         self.end: dict[TopicPartition, int] = {("in", 0): 100, ("in", 1): 10}
         self.written_ms: dict[TopicPartition, int] = {("in", 0): 40_000, ("in", 1): 50_000}
 
@@ -33,6 +35,9 @@ class Cluster:
 
     def committed(self, group: str, partitions: Iterable[TopicPartition] = ()) -> dict[TopicPartition, int]:
         return dict(self.settled)
+
+    def held(self, group: str, partitions: Iterable[TopicPartition]) -> list[Standing]:
+        return self.holds
 
     def earliest(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 5)
@@ -149,6 +154,21 @@ def test_the_table_holds_every_partition_and_the_sum() -> None:
         console.print(table(watch(Cluster()).look(60.0)))
     shown = captured.get()
     assert all(word in shown for word in ("in/0", "in/1", "all", "100", "20.0 s"))
+
+
+@pytest.mark.case(64)
+def test_what_is_held_is_said() -> None:
+    """With what to do, for people and for machines."""
+    from rich.console import Console
+
+    cluster = Cluster()
+    cluster.holds.append(Standing(("in", 1), 7, Reason.HELD, "6 processes died", "bury it"))
+    (lag,) = watch(cluster).look(60.0)
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(table([lag]))
+    assert "in/1 stands at offset 7 (held): 6 processes died; bury it" in captured.get()
+    assert described(lag)["standing"] == ["in/1 stands at offset 7 (held): 6 processes died; bury it"]
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
     "takes a process that died before its first settle for none": (
         attempts.Attempts,
         "assigned",
-        'before.get(key, "")',
+        'self._before.pop(key, "")',
         '""',
     ),
     "holds what was not alone": (
@@ -224,7 +224,7 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
     "counts nobody as dead": (
         attempts.Attempts,
         "assigned",
-        "if name not in self._own",
+        "if name not in self._living",
         "if False",
     ),
     "never looks whether a hold has ended": (

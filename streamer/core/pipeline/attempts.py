@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -84,6 +85,13 @@ def standing_of(partition: TopicPartition, mark: Mark) -> Standing | None:
     )
 
 
+class Former(NamedTuple):
+    """The group when this process started: which member had what, and who lives although a note counts it as dead."""
+
+    owners: Mapping[TopicPartition, str] = {}
+    alive: frozenset[str] = frozenset()
+
+
 @dataclass(slots=True)
 class _Head:
     """A partition to be careful with. `by` are the other processes that had its records from `offset` on, `floor` is
@@ -120,28 +128,33 @@ class Attempts:
         self.held: dict[TopicPartition, Mark] = {}
         self._limit = limit
         self._name = ""
-        self._own: set[str] = {""}
+        self._living: set[str] = {""}
+        self._before: dict[TopicPartition, str] = {}
         self._heads: dict[TopicPartition, _Head] = {}
 
     # --- partitions come and go --------------------------------------------------------------------------------------
 
+    def started(self, former: Former) -> None:
+        """To be told before the group is joined."""
+        self._before = dict(former.owners)
+        self._living.update(map(_short, former.alive))
+
     def joined(self, member: str) -> None:
         """The group knows us under this id from now on."""
         self._name = _short(member)
-        self._own.add(self._name)
+        self._living.add(self._name)
 
-    def assigned(self, found: Mapping[TopicPartition, Mark], now: float, before: Mapping[TopicPartition, str]) -> None:
-        """Own these partitions, or read them anew: what is committed of them, and which member had them when this
-        process started."""
+    def assigned(self, found: Mapping[TopicPartition, Mark], now: float) -> None:
+        """Own these partitions, or read them anew: what is committed of them."""
         self.dropped(found)
         for key, (offset, metadata) in found.items():
             note = Note.read(metadata)
-            by = [name for name in note.by if name not in self._own]
+            by = [name for name in note.by if name not in self._living]
             if note.held or len(by) >= self._limit:
                 as_held = msgspec.structs.replace(note, by=by, at=max(note.at, offset), held=True)
                 self.held[key] = offset, metadata if note.held else as_held.write()
                 continue
-            owners = {note.owner, _short(before.get(key, ""))} - self._own
+            owners = {note.owner, _short(self._before.pop(key, ""))} - self._living
             if by or note.most or owners - {note.owner if note.ended else ""}:
                 until = min(note.until or offset + RANGE_RECORDS, offset + RANGE_RECORDS)
                 self._heads[key] = _Head(offset, by, max(until, offset + 1), note.most, now)
@@ -159,7 +172,7 @@ class Attempts:
         note = Note.read(metadata)
         if note.held:
             return metadata
-        by = [name for name in note.by if name not in self._own]
+        by = [name for name in note.by if name not in self._living]
         return msgspec.structs.replace(note, owner=self._name, ended=True, by=by).write()
 
     # --- how to hand over --------------------------------------------------------------------------------------------
@@ -214,6 +227,12 @@ class Attempts:
         self.most = min((head.most for head in heads.values() if head.most), default=None)
         alone = [(-len(head.by), key) for key, head in heads.items() if head.most == 1]
         self.on_trial = min(alone)[1] if alone else None
+
+
+def would_hold(metadata: str, member: str, limit: int) -> bool:
+    """Whether the death of this member would lead to a hold, being the last of so many."""
+    note = Note.read(metadata)
+    return not note.held and len(note.by) >= limit and note.by[-1] == _short(member)
 
 
 def _short(member: str) -> str:

@@ -40,6 +40,9 @@ def judge(
             " the pipeline's input was changed",
             "if another program uses it, set `group` to another name; otherwise there is nothing to do",
         )
+    for held in group.held:
+        topic, partition = held.partition
+        yield error("group.held", f"{topic}/{partition}/{held.offset}", held.what, held.fix)
     yield from _records(group, pipeline, topics, now_ms)
 
 
