@@ -29,6 +29,7 @@ from streamer.core.stored import Vault
 from streamer.driver import Adapters, Driver
 from streamer.inference.pool import WorkerPool
 from streamer.kafka.clients import consumer_properties, in_flight_bytes, make_consumer
+from streamer.kafka.former_owners import FormerOwners
 from streamer.kafka.orphans import OrphanWatch
 from streamer.kafka.output_topics import OutputTopics
 from streamer.kafka.settled import held_by_transaction
@@ -87,6 +88,9 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
             _source_policy(config, pipeline_config, options),
             inbox.put,
             partial(held_by_transaction, config.kafka, pipeline_config.group),
+            FormerOwners(
+                config.kafka, pipeline_config.group, pipeline_config.crash_limit, int(properties["session.timeout.ms"])
+            ),
         )
         reports: dict[int, Report] = {}
         sink.attach(source, partial(_make_encoder, config, name, outlet.topics, reports))

@@ -368,8 +368,9 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             ge=3,
             le=100,
             description="Whole processes that may die one after the other with the same record at the head of its"
-            " partition, all after the second with nothing else in flight, before it becomes a dead letter. Lower it"
-            " where restarts are slow and nobody kills processes by hand.",
+            " partition, all after the second with nothing else in flight, before the partition is held until somebody"
+            " runs `streamer dlq bury` or `release`. Lower it where restarts are slow and nobody kills processes by"
+            " hand.",
         ),
     ] = 6
     breaker_share: Annotated[

@@ -91,7 +91,7 @@ class Code(StrEnum):
     INFER_NAN = "infer.nan"
     INFER_WORKER_KILLED = "infer.worker_killed"
     INFER_WORKER_HUNG = "infer.worker_hung"
-    INFER_DRIVER_KILLED = "infer.driver_killed"
+    INFER_BURIED = "infer.buried"
     PUBLISH_TOO_LARGE = "publish.too_large"
     PUBLISH_REFUSED = "publish.refused"
 

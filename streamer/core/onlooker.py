@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-import msgspec
-
+from streamer.core.pipeline.attempts import standing_of
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
 
 # A transaction on the input that is open for longer is told of; one that a producer is about to commit is not.
 OPEN_TRANSACTION_MS = 10_000
-
-
-class _Note(msgspec.Struct, frozen=True):
-    """What of a committed offset's metadata tells that the partition is held: since the processes in `by` died with
-    the record `at` in their hands."""
-
-    by: list[str] = []
-    at: int = 0
-    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +91,8 @@ def standing(view: View, now_ms: float, *, group: str, address: str) -> Iterator
             "raise receive.message.max.bytes in kafka.properties if the batch is sound; else restore it from a replica,"
             f" or skip it: {reset} --to-offset N, where N is the first after the batch (kafka-dump-log shows it)",
         )
-    note = _note(view.note)
-    if note.held:
-        yield Standing(
-            view.partition,
-            note.at,
-            Reason.HELD,
-            f"{len(note.by)} processes died one after the other with this record in their hands",
-            f"make it a dead letter with `streamer dlq bury {topic}/{number}/{note.at}`, or try it again with"
-            f" `streamer dlq release {topic}/{number}`",
-        )
+    if view.settled is not None and (held := standing_of(view.partition, (view.settled, view.note))):
+        yield held
     age_ms = None if view.open_ms is None else now_ms - view.open_ms
     if view.end < view.high and (age_ms is None or not view.open_ms or age_ms > OPEN_TRANSACTION_MS):
         age = f" (its first record is {age_ms / 1000:,.0f} s old)" if age_ms and view.open_ms else ""
@@ -123,13 +105,6 @@ def standing(view: View, now_ms: float, *, group: str, address: str) -> Iterator
             f"end that producer; if it is gone, run kafka-transactions {tools} abort --topic {topic}"
             f" --partition {number} --start-offset {view.end}",
         )
-
-
-def _note(metadata: str) -> _Note:
-    try:
-        return msgspec.json.decode(metadata or "{}", type=_Note)
-    except (msgspec.MsgspecError, RecursionError):  # another program's
-        return _Note()
 
 
 def missing(inputs: Collection[str], written: Collection[str], partitions: Mapping[str, int]) -> Iterator[Standing]:

@@ -115,7 +115,6 @@ class Segment:
     plan under way.
     `size_bytes` is what the segment takes of the byte budget, as the source counts it. `dropped` marks a segment
     whose partition left us. `named` says that a record has headers beside a trace context, which may name its id.
-    `verdict` is what all records end as, unlooked at.
     """
 
     topic: str
@@ -132,7 +131,6 @@ class Segment:
     size_bytes: int = 0
     dropped: bool = False
     named: bool = False
-    verdict: DataFailure | None = None
 
     def part(self, first: int, last: int) -> Segment:
         """Its records `first` to `last - 1`, which all have outcomes, as a segment of their own. What they take of the

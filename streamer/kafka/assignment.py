@@ -13,7 +13,7 @@ from contextlib import suppress
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamer.core.pipeline.attempts import Attempts, Mark
+from streamer.core.pipeline.attempts import Attempts, Former, Mark
 from streamer.core.pipeline.protocol import Assigned, Lost, Revoking
 from streamer.core.record import TopicPartition
 from streamer.kafka.calls import Calls
@@ -26,14 +26,15 @@ SERVE_S = 0.05
 UNMARK_S = 2.0
 COMMIT_S = 60.0  # the client waits so long for a broker that does not answer
 SEEN_S = 1.0  # how long one look at the committed offsets may take
-ANSWERS = 3  # so many looks without the commit: it was refused
+LOOK_AT_HELD_S = 2.0
 
 log = logging.getLogger(__name__)
 
 
 class Assignment:
-    """What we own. `changed` is called whenever that has changed, or metadata may have; `beat` is told how long a
-    request to the brokers may take from now on. `ends` are, with `until_end`, the offsets still to be come to."""
+    """What we own. `before` tells of the group when this process started. `changed` is called whenever
+    what we own has changed, or metadata may have; `beat` is told how long a request to the brokers may take from now
+    on. `ends` are, with `until_end`, the offsets still to be come to."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Assignment:
         start: str | int,
         until_end: bool,
         revoke_deadline_s: float,
+        before: Callable[[], Former],
         changed: Callable[[], None],
         beat: Beat,
         held: Held,
@@ -60,6 +62,8 @@ class Assignment:
         self._start = start
         self._first: frozenset[TopicPartition] = frozenset()
         self._revoke_deadline_s = revoke_deadline_s
+        self._before = before
+        self._look_at = 0.0
         self._changed = changed
         self._beat = beat
         self._patience = Patience(beat, held)
@@ -77,7 +81,8 @@ class Assignment:
         self._calls.ring()
 
     def before_joining(self, consumer: Consumer, topics: list[str]) -> None:
-        """Note which partitions are there already. Raises KafkaException."""
+        """Note which partitions are there already, and who has them. Raises KafkaException."""
+        self._attempts.started(self._before())
         if self._start == "latest":
             self._first = first_partitions(consumer, topics, self._patience)
 
@@ -89,12 +94,14 @@ class Assignment:
         log.info("taking over", extra={"data": {"partitions": given}})
         starts, fresh = start_offsets(consumer, partitions, self._start, self._first, self._patience)
         consumer.incremental_assign([KafkaPartition(one.topic, one.partition, one.offset) for one in starts])
+        self._attempts.joined(consumer.memberid() or "")
         if fresh:
-            self._commit(consumer, {(one.topic, one.partition): (one.offset, "") for one in fresh}, "the start")
-        self._expect_ends(consumer, starts)
-        found = {(one.topic, one.partition): (one.offset, one.metadata or "") for one in starts}
-        self._attempts.assigned(found, time.monotonic())
-        self._own(starts)
+            keys = [(one.topic, one.partition) for one in fresh]
+            marks = {
+                key: (one.offset, self._attempts.note(key, one.offset)) for key, one in zip(keys, fresh, strict=True)
+            }
+            self._commit(consumer, marks, "the start")
+        self._begin(consumer, starts)
 
     def on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         """Wait until the core has settled what it can and lets go, or the deadline passes; serve calls meanwhile."""
@@ -109,8 +116,8 @@ class Assignment:
                 self._beat(SERVE_S)
                 self._calls.serve(consumer)
                 self._calls.rest(SERVE_S)
-        if self.in_order if self._calls.closing else epoch in self._released:
-            self._unmark(consumer, self._attempts.left(keys, stopping=self._calls.closing))
+        if epoch in self._released:
+            self.end_in_order(consumer, keys)
         self._released.discard(epoch)
         self._disown(keys)
         log.info("revoked", extra={"data": {"partitions": sorted(keys)}})
@@ -133,36 +140,47 @@ class Assignment:
         starts, _ = start_offsets(consumer, mine, self._start, self._first, self._patience)
         for one in starts:
             consumer.seek(KafkaPartition(one.topic, one.partition, one.offset))
-        self._expect_ends(consumer, starts)
-        self._attempts.moved({(one.topic, one.partition): one.offset for one in starts}, time.monotonic())
-        self._own(starts)
+        self._begin(consumer, starts)
 
-    def mark(self, consumer: Consumer, ends: dict[TopicPartition, int], meanwhile: Callable[[], None]) -> None:
-        """Note in the committed offsets that these partitions' records are about to be handed over, and see it there.
-        `meanwhile` is called again and again while no broker answers; partitions may come and go in it, and those that
-        went are not waited for.
+    def look_at_held(self, consumer: Consumer) -> None:
+        """Read on where a person has ended a hold, looking now and then. Raises KafkaException."""
+        held, now = dict(self._attempts.held), time.monotonic()
+        if not held or now < self._look_at:
+            return
+        self._look_at = now + LOOK_AT_HELD_S
+        self._beat(SEEN_S)
+        try:
+            found = _marks(consumer.committed([KafkaPartition(*key) for key in held], timeout=SEEN_S))
+        except KafkaException:
+            return
+        self.rewind(consumer, frozenset(key for key, mark in held.items() if found[key] != mark))
 
-        A commit that waits for its answer can't be used: it has no time limit, nor may another call go beside it.
+    def end_in_order(self, consumer: Consumer, keys: Iterable[TopicPartition]) -> None:
+        """Say of these partitions that they are let go in order, while the client is open: amid its close it does not
+        tell what is committed."""
+        mine = [KafkaPartition(*key) for key in keys if key in self.epochs]
+        if not mine:
+            return
+        self._beat(UNMARK_S)
+        with suppress(KafkaException):
+            there = _marks(consumer.committed(mine, timeout=UNMARK_S))
+            ended = {key: (at, self._attempts.ended(note)) for key, (at, note) in there.items() if at >= 0}
+            self._commit(consumer, ended, "an orderly end")
+
+    def mark(self, consumer: Consumer, firsts: dict[TopicPartition, int]) -> None:
+        """Note in the committed offsets that records of these partitions are about to be handed over, from these on. To
+        be called again for those that are not marked then: the note has to be seen.
+
+        Each look tells of the commit before it, since the coordinator answers in order; one that is not there was
+        refused, as amid a rebalance. A commit that waits for its answer can't be used: it has no time limit.
         """
-        marks = self._attempts.hand_over(ends, time.monotonic())
-        under = {key: self.epochs.get(key) for key in marks}
-        self._commit(consumer, marks, "an attempt", wait=False)
-        answers = 0
-        while (ours := [key for key in marks if self.epochs.get(key) == under[key]]) and not self._calls.closing:
-            self._beat(SEEN_S)
-            try:
-                there = consumer.committed([KafkaPartition(*key) for key in ours], timeout=SEEN_S)
-            except KafkaException:
-                meanwhile()
-                continue
-            found = {(one.topic, one.partition): (one.offset, one.metadata or "") for one in there}
-            if all(found[key] == marks[key] for key in ours):
-                return
-            answers += 1
-            if answers == ANSWERS:  # the coordinator answers in order: it refused the commit, as amid a rebalance
-                log.warning("an offset was not committed", extra={"data": {"of": "an attempt"}})
-                return
-            self._calls.rest(SERVE_S)
+        marks = self._attempts.marks(firsts)
+        self._beat(SEEN_S)
+        with suppress(KafkaException):
+            found = _marks(consumer.committed([KafkaPartition(*key) for key in marks], timeout=SEEN_S))
+            missing = {key: mark for key, mark in marks.items() if found[key] != mark}
+            self._commit(consumer, missing, "an attempt", wait=False)
+            self._attempts.marked(marks.keys() - missing.keys())
 
     def took(self, key: TopicPartition, end: int) -> None:
         """This partition was taken up to this offset."""
@@ -176,6 +194,16 @@ class Assignment:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    def _begin(self, consumer: Consumer, starts: list[KafkaPartition]) -> None:
+        """Read from these offsets, but for what is held."""
+        found = _marks(starts)
+        self._attempts.assigned(found, time.monotonic())
+        held = self._attempts.held
+        marks = {key: held[key] for key, mark in found.items() if key in held and held[key] != mark}
+        self._commit(consumer, marks, "a hold", wait=False)
+        self._expect_ends(consumer, [one for one in starts if (one.topic, one.partition) not in held])
+        self._own(starts)
+
     def _own(self, starts: list[KafkaPartition]) -> None:
         self._epoch += 1
         epochs = {(start.topic, start.partition): self._epoch for start in starts}
@@ -186,7 +214,7 @@ class Assignment:
         self._changed()
 
     def _disown(self, keys: Iterable[TopicPartition]) -> None:
-        self._attempts.left(keys)
+        self._attempts.dropped(keys)
         for key in keys:
             self.epochs.pop(key, None)
             if self.ends is not None:
@@ -204,16 +232,6 @@ class Assignment:
                 self.ends[(start.topic, start.partition)] = high
                 self.all_taken = False
 
-    def _unmark(self, consumer: Consumer, marks: dict[TopicPartition, Mark]) -> None:
-        """Take attempts back, where nothing was settled since they were noted: else the offset would go back."""
-        if not marks:
-            return
-        self._beat(UNMARK_S)
-        with suppress(KafkaException):
-            now = consumer.committed([KafkaPartition(*key) for key in marks], timeout=UNMARK_S)
-            still = {(one.topic, one.partition) for one in now if one.offset == marks[(one.topic, one.partition)][0]}
-            self._commit(consumer, {key: mark for key, mark in marks.items() if key in still}, "an orderly end")
-
     def _commit(self, consumer: Consumer, marks: dict[TopicPartition, Mark], what: str, *, wait: bool = True) -> None:
         """Commit outside of any plan. Only where no plan can be under way for these partitions: the later of two
         commits wins, also over a transaction that ends after it."""
@@ -225,3 +243,7 @@ class Assignment:
             consumer.commit(offsets=listed, asynchronous=not wait)  # type: ignore[call-overload]  # its stub has literals
         except KafkaException as error:
             log.warning("an offset was not committed", extra={"data": {"of": what, "error": error_of(error).name()}})
+
+
+def _marks(partitions: Iterable[KafkaPartition]) -> dict[TopicPartition, Mark]:
+    return {(one.topic, one.partition): (one.offset, one.metadata or "") for one in partitions}

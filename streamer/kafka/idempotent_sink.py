@@ -80,7 +80,7 @@ class IdempotentSink(KafkaSink):
                 before, self.busy_since = left, time.monotonic()
 
     def _commit(self, plan: Settle) -> Settled | Unsettled:
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in plan.offsets.items()]
+        offsets = self._listed(plan)
         try:
             found = self._offsets.call(lambda consumer: self._commit_offsets(consumer, plan, offsets)).result(30.0)
         except (KafkaException, TimeoutError, RuntimeError) as error:

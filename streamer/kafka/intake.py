@@ -78,9 +78,9 @@ class Intake:
 
     @property
     def waiting(self) -> Set[TopicPartition]:
-        """The partitions that wait while another one's records run alone."""
+        """The partitions that are held, or wait while another one's records run alone."""
         trial = self._attempts.on_trial
-        return self._assignment.epochs.keys() - {trial} if trial else frozenset()
+        return self._assignment.epochs.keys() - {trial} if trial else frozenset(self._attempts.held)
 
     def note_settled(self) -> None:
         """Let the attempts know of what is done by now."""
@@ -105,9 +105,7 @@ class Intake:
         `before` is what was ours when the client was asked for them."""
         found = self._ours(consumer, messages, before)
         self._keep_few(consumer, found)
-        if not self._attempts.unmarked.isdisjoint(found):
-            found = self._mark(consumer, found)
-            self._keep_few(consumer, found)  # partitions that need care may have come meanwhile
+        self._keep_marked(consumer, found)
         if not found:
             return None
         segments = [self._segment(key, records) for key, records in found.items()]
@@ -134,7 +132,7 @@ class Intake:
         epochs = self._assignment.epochs
         for key in list(found):
             epoch = epochs.get(key)
-            if epoch is None:
+            if epoch is None or key in self._attempts.held:  # who ends a hold has it read from the committed offset
                 del found[key]
             elif before.get(key, epoch) != epoch:
                 consumer.seek(KafkaPartition(key[0], key[1], self._assignment.starts[key]))
@@ -149,39 +147,25 @@ class Intake:
         for key, records in list(found.items()):
             kept = [] if trial and key != trial else records[: self.most]
             if len(kept) < len(records):
-                consumer.seek(KafkaPartition(key[0], key[1], records[len(kept)].offset()))
-                self._assignment.gave_back(key, records[-1].offset() + 1)
+                self._give_back(consumer, key, records[len(kept) :])
             if kept:
                 found[key] = kept
             else:
                 del found[key]
 
-    def _mark(self, consumer: Consumer, found: ByPartition) -> ByPartition:
-        """Note that these are about to be handed over; returns those that are still ours under the same epoch.
+    def _keep_marked(self, consumer: Consumer, found: ByPartition) -> None:
+        """Give back what may not be handed over before a note of it is seen to be committed."""
+        if self._attempts.unmarked.isdisjoint(found):
+            return
+        keys = self._attempts.unmarked & found.keys()
+        self._assignment.mark(consumer, {key: found[key][0].offset() for key in keys})
+        for key in keys & self._attempts.unmarked:
+            self._give_back(consumer, key, found.pop(key))
 
-        A commit may wait for its coordinator for ever: when the only broker comes back from a freeze, the metadata
-        first list none, and the client connects anew only once nothing refers to the broker that it dropped, as the
-        records in its queue do (seen with librdkafka 2.16). So the queue is emptied while a commit takes long.
-        """
-        epochs = self._assignment.epochs
-        under = {key: epochs[key] for key in found}
-        firsts: dict[tuple[TopicPartition, int], int] = {}
-
-        def empty_queue() -> None:
-            self._calls.serve(consumer)
-            self._pauses.only(consumer, epochs.keys())
-            before = dict(epochs)
-            queued = consumer.consume(self._policy.micro_batch_records, 0.0)
-            for key, records in self._ours(consumer, queued, before).items():
-                firsts.setdefault((key, epochs[key]), records[0].offset())
-                self._assignment.gave_back(key, records[-1].offset() + 1)
-
-        ends = {key: records[-1].offset() + 1 for key, records in found.items()}
-        self._assignment.mark(consumer, ends, empty_queue)
-        for (key, epoch), offset in firsts.items():
-            if epochs.get(key) == epoch:
-                consumer.seek(KafkaPartition(key[0], key[1], offset))
-        return {key: records for key, records in found.items() if epochs.get(key) == under[key]}
+    def _give_back(self, consumer: Consumer, key: TopicPartition, records: list[Message]) -> None:
+        """Read these again, soon."""
+        consumer.seek(KafkaPartition(key[0], key[1], records[0].offset()))
+        self._assignment.gave_back(key, records[-1].offset() + 1)
 
     def _segment(self, key: TopicPartition, records: list[Message]) -> Segment:
         keys = [key_bytes for record in records if (key_bytes := record.key())]
@@ -189,7 +173,5 @@ class Intake:
         self.records += len(records)
         self.size_bytes += size_bytes
         segment = Segment(key[0], key[1], self._assignment.epochs[key], records, size_bytes=size_bytes)
-        if self._attempts.most == 1:
-            segment.verdict = self._attempts.verdict(key)
         self._assignment.took(key, records[-1].offset() + 1)
         return segment

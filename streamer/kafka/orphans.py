@@ -32,6 +32,11 @@ REQUEST_S = 10.0
 log = logging.getLogger(__name__)
 
 
+def describe(admin: AdminClient, group: str) -> Any:
+    """The group as its coordinator sees it. Raises KafkaException or TimeoutError when that one does not answer."""
+    return answer(admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group], REQUEST_S)
+
+
 def find_orphans(kafka: KafkaConfig, group: str, topics: list[str]) -> frozenset[TopicPartition]:
     """The partitions of `topics` that no member of a stable group has; empty while the group is not stable.
 
@@ -43,7 +48,7 @@ def find_orphans(kafka: KafkaConfig, group: str, topics: list[str]) -> frozenset
 def _orphans(
     admin: AdminClient, group: str, topics: list[str], tell: Callable[[Any], None]
 ) -> frozenset[TopicPartition]:
-    description = answer(admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group], REQUEST_S)
+    description = describe(admin, group)
     tell(description)
     if description.state != ConsumerGroupState.STABLE:
         return frozenset()

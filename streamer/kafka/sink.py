@@ -43,12 +43,13 @@ class RelievedError(Exception):
 
 
 class Offsets(Protocol):
-    """What a sink needs of the source: who owns what, calls on the consumer's thread, and why committed offsets are
-    withheld, where it is for a transaction that has not ended."""
+    """What a sink needs of the source: who owns what, calls on the consumer's thread, the metadata of an offset, and
+    why committed offsets are withheld, where it is for a transaction that has not ended."""
 
     ownership: Ownership
 
     def call(self, function: Callable[[Consumer], T]) -> Future[T]: ...
+    def note(self, partition: tuple[str, int], offset: int) -> str: ...
     def withheld(self, partitions: list[TopicPartition]) -> StreamerError | None: ...
 
 
@@ -211,6 +212,11 @@ class KafkaSink(ABC):
             self._produced_bytes += size_bytes
         self._at_rest.set()
         poll(0)
+
+    def _listed(self, plan: Settle) -> list[TopicPartition]:
+        """The plan's offsets, with the metadata by which the next owner knows who settled them."""
+        note = self._offsets.note
+        return [TopicPartition(*key, offset, note(key, offset)) for key, offset in plan.offsets.items()]
 
     @property
     def _delivered_bytes(self) -> int:

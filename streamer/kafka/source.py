@@ -11,7 +11,6 @@ Only a hold longer than `hold_s` pauses all partitions, so that polling, and wit
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from typing import TypeVar
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamer.core.pipeline.attempts import Attempts
+from streamer.core.pipeline.attempts import Attempts, Former, standing_of
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
 from streamer.core.standing import Standing
@@ -41,6 +40,7 @@ from streamer.ports import Post
 
 POLL_S = 0.05
 HELD_POLL_S = 0.1
+LEAVE_S = 3.0
 GHOST_S = 60.0
 GHOSTS = 3
 
@@ -58,6 +58,7 @@ class KafkaSource:
         policy: SourcePolicy,
         post: Post,
         held: Held = lambda _: False,
+        before: Callable[[], Former] = Former,
     ) -> None:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()
@@ -70,7 +71,7 @@ class KafkaSource:
         self._post = post
         self._held = held
         self._calls = Calls()
-        self._attempts = Attempts(policy.crash_limit, secrets.token_hex(4))
+        self._attempts = Attempts(policy.crash_limit)
         self._assignment = Assignment(
             self._attempts,
             self._calls,
@@ -78,6 +79,7 @@ class KafkaSource:
             start=policy.start,
             until_end=policy.until_end,
             revoke_deadline_s=policy.revoke_deadline_s,
+            before=before,
             changed=self._publish,
             beat=self._beat,
             held=held,
@@ -97,7 +99,13 @@ class KafkaSource:
 
     def standing(self) -> list[Standing]:
         """The partitions that are ours and can't be read, and why. From any thread."""
-        return []
+        highs = self.outlook.highs
+        held = [standing_of(key, mark) for key, mark in dict(self._attempts.held).items()]
+        return [one for one in held if one is not None and highs.get(one.partition, one.offset + 1) > one.offset]
+
+    def note(self, partition: TopicPartition, offset: int) -> str:
+        """The metadata with which this offset is to be settled. From any thread."""
+        return self._attempts.note(partition, offset)
 
     def ahead(self) -> Mapping[TopicPartition, ReadState]:
         """What there is to read of the partitions that are ours, as of the last second. From any thread."""
@@ -169,11 +177,21 @@ class KafkaSource:
             log.exception("the source thread ended")
             self._post(SourceFailed(ExitCode.BUG, "the source thread ended with an exception, see the log"))
         finally:
+            self._end_in_order()
             self._calls.refuse()
             try:
                 self._consumer.close()
             except Exception as error:  # of a rebalance callback of ours, too
                 log.warning("the consumer did not close cleanly", extra={"data": {"error": type(error).__name__}})
+
+    def _end_in_order(self) -> None:
+        """Leave word of an orderly end; where it was this thread that failed, once the driver has heard of it."""
+        deadline = time.monotonic() + LEAVE_S
+        while not self._calls.closing and time.monotonic() < deadline:
+            self._calls.serve(self._consumer)
+            self._calls.rest(POLL_S)
+        if self._assignment.in_order:
+            self._assignment.end_in_order(self._consumer, self._assignment.epochs)
 
     def _is_our_own_ghost(self, error: KafkaException) -> bool:
         """Whether it was ourselves who fenced us. When the broker stops for longer than the session, the client gives
@@ -213,6 +231,7 @@ class KafkaSource:
         policy, intake = self._policy, self._intake
         self._calls.serve(self._consumer)
         intake.note_settled()
+        self._assignment.look_at_held(self._consumer)
         records = min(self._granted_records - intake.records, intake.most)
         size_bytes = self._granted_bytes - intake.size_bytes
         if records <= 0 or size_bytes <= 0 or (self.pauses.of_all and size_bytes < policy.budget_bytes // 2):
@@ -253,7 +272,7 @@ class KafkaSource:
         ours = self._assignment
         if ours.ends is not None and not ours.ends and ours.ever and not ours.all_taken:
             ours.all_taken = True
-            self._post(EndReached())
+            self._post(EndReached(list(map(str, self.standing()))))
 
     def _beat(self, silent_s: float) -> None:
         self.polled_at = time.monotonic() + silent_s

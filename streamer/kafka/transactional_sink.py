@@ -114,7 +114,7 @@ class TransactionalSink(KafkaSink):
             if not ownership.holds(plan.epochs):
                 self._abort()
                 return Unsettled(plan.settle, "ownership")
-            offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in plan.offsets.items()]
+            offsets = self._listed(plan)
             self._retry(lambda producer: self._send_offsets(producer, plan, offsets, ownership.metadata))
             self._retry(lambda producer: producer.commit_transaction())
             return Settled(plan.settle, size_bytes=self._produced_bytes)

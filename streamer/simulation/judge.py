@@ -13,7 +13,7 @@ from streamer.core import headers as names
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input, Taken
 from streamer.core.record import Answer, TopicPartition
-from streamer.simulation.scenario import CRASHES_ALONE, DRIVER_KILLED, ENDINGS, Scenario
+from streamer.simulation.scenario import BURIED, CRASHES_ALONE, ENDINGS, Scenario
 from streamer.testing import Kills, LogError, MemoryLog, MemoryRecord
 
 INPUT, OUTPUT, DEAD_LETTERS = "in", "out", "out.dlq"
@@ -112,7 +112,7 @@ class Judge:
             raise BrokenLawError(f"law 3: the good record {_name(place)} was dead-lettered as {code}")
         if code not in expected.codes:
             raise BrokenLawError(f"law 4: {_name(place)} was dead-lettered as {code}, not {sorted(expected.codes)}")
-        if code == DRIVER_KILLED and len(self._handed.get(place, ())) < CRASHES_ALONE:
+        if code == BURIED and len(self._handed.get(place, ())) < CRASHES_ALONE:
             raise BrokenLawError(
                 f"law 4: {_name(place)} was dead-lettered as {code}, and too few processes ever had it"
             )

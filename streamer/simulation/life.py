@@ -7,6 +7,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from random import Random
 
+from streamer.core.pipeline.attempts import Note
 from streamer.core.pipeline.pipeline import Phase
 from streamer.core.record import Headers, TopicPartition
 from streamer.errors import ExitCode
@@ -27,6 +28,7 @@ DRAIN_S = 120.0  # what somebody has to see to lasts 70 s; the longest pauses ar
 STOP_S = 10.0
 RETRY_S = 0.01
 LOOK_S = 0.25
+ATTEND_S = 1.0
 
 _DRIVERS_LOG = logging.getLogger("streamer.driver")
 
@@ -63,6 +65,7 @@ class Life:
         self.faults = Counter(scenario.poison.values())
         self._members: dict[str, Process] = {}
         self._rivals: list[Process] = []
+        self._released: set[tuple[TopicPartition, int]] = set()
         self._visits = 0
         self._ending = False
 
@@ -81,6 +84,7 @@ class Life:
                 self._start(f"slot-{index}")
             for arrival in world.scenario.arrivals:
                 world.clock.later(arrival.at_s, lambda arrival=arrival: self._arrive(arrival))  # type: ignore[misc]
+            self._attend()
             for at_s, kind in world.scenario.faults:
                 world.clock.later(at_s, lambda kind=kind: self._strike(kind))  # type: ignore[misc]
             self._look()
@@ -163,6 +167,25 @@ class Life:
     def _start_again(self, slot: str) -> None:
         if not self._members[slot].running:
             self._start(slot)
+
+    def _attend(self) -> None:
+        """What people do about a partition that is held: try again once, or bury the record at its head."""
+        world = self.world
+        world.clock.later(ATTEND_S, self._attend)
+        for key, metadata in list(world.group.notes.items()):
+            note, offset = Note.read(metadata), world.group.offsets[key]
+            if not note.held:
+                continue
+            producer = world.log.init_producer("dlq")
+            producer.begin()
+            if world.rng.random() < 0.5 and (key, note.at) not in self._released:
+                self._released.add((key, note.at))
+            else:
+                record = world.log.read(key, offset, 1)[0][0]
+                offset = record.offset() + 1
+                producer.send([world.buried(record, len(note.by))])
+            producer.send_offsets(world.group, {key: offset}, None, {key: note.after_hold().write()})
+            producer.commit()
 
     def _check_exit(self, process: Process) -> None:
         assert process.finish is not None

@@ -9,12 +9,14 @@ from queue import SimpleQueue
 from random import Random
 
 from streamer.core.codec import Codec
+from streamer.core.deadletters.burial import buried
 from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.output import Output
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, Stop, Taken, Tick
 from streamer.core.plan_encoder import PlanEncoder
-from streamer.core.record import Answer, MicroBatch
+from streamer.core.record import Answer, MicroBatch, Record
 from streamer.core.standing import Reason
 from streamer.driver import Adapters, Driver
 from streamer.errors import ExitCode
@@ -65,6 +67,17 @@ class World:
         """Anything between nothing and twice the mean."""
         return self.rng.random() * 2.0 * mean_s
 
+    def buried(self, record: Record, deaths: int) -> Output:
+        """The dead letter of a record that somebody buries."""
+        return buried(
+            record,
+            deaths,
+            pipeline=PIPELINE,
+            dead_letter_topic=DEAD_LETTERS,
+            limit_bytes=LIMITS.dead_letter_bytes,
+            time_ms=self.wall_ms(),
+        )
+
     def wall_ms(self) -> int:
         return int((self.wall_s + self.clock.now) * 1000)
 
@@ -107,7 +120,6 @@ class Process:
             micro_batch_records=scenario.micro_batch_records,
             revoke_deadline_s=REVOKE_DEADLINE_S,
             crash_limit=CRASH_LIMIT,
-            name=str(self.number),
             latency=world.latency,
             wall_ns=lambda: world.wall_ms() * 1_000_000,
         )
@@ -192,9 +204,8 @@ class Process:
         """Whether these records take the process down before it has looked at them all."""
         for segment in fact.batch.segments if isinstance(fact, Taken) else ():
             for record in segment.records:
-                if segment.verdict is None:
-                    self._world.judge.handed(self.number, (segment.partition, record.offset()))
-                if segment.verdict is None and b"poison_decode" in (record.value() or b""):
+                self._world.judge.handed(self.number, (segment.partition, record.offset()))
+                if b"poison_decode" in (record.value() or b""):
                     self._taken_down("poison_decode")
                     return True
         return False

@@ -25,17 +25,17 @@ POISON: dict[str, Reaction] = {
 }
 DRIVER_POISON = ("poison_decode", "poison_forward")
 """Takes the whole process down, when it is handed over or when a worker runs it."""
-DRIVER_KILLED = "infer.driver_killed"
+BURIED = "infer.buried"
 CRASH_LIMIT = 6
 CRASHES_ALONE = CRASH_LIMIT - 2  # the first two deaths may be those of neighbours
 # The codes that a dead letter of this poison may have. A death from outside may come last, so that a text that kills
 # is convicted for a hang, or the other way round; and such a text takes so long to be convicted that, with a kill or a
 # lost session each time, the crash ledger may be the first.
-_DEADLY = frozenset({"infer.worker_killed", "infer.worker_hung", DRIVER_KILLED})
+_DEADLY = frozenset({"infer.worker_killed", "infer.worker_hung", BURIED})
 ENDINGS = {
     "poison_raise": frozenset({"infer.exception"}),
     **dict.fromkeys(("poison_kill", "poison_sigkill", "poison_hang"), _DEADLY),
-    **dict.fromkeys(DRIVER_POISON, frozenset({DRIVER_KILLED})),
+    **dict.fromkeys(DRIVER_POISON, frozenset({BURIED})),
 }
 # A model like most, one whose answers may not be shared, and two that may sample.
 CARDS = [

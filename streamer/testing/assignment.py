@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 
-from streamer.core.pipeline.attempts import Attempts, Mark
+from streamer.core.pipeline.attempts import Attempts, Former, Mark
 from streamer.core.pipeline.protocol import Assigned, Lost, Revoking
 from streamer.core.record import TopicPartition
 from streamer.ports import Post
@@ -16,6 +16,7 @@ from streamer.testing.log import MemoryLog
 from streamer.testing.log_error import LogError
 
 RETRY_S = 0.05
+LOOK_AT_HELD_S = 0.5
 
 
 class MemoryAssignment:
@@ -46,6 +47,8 @@ class MemoryAssignment:
         self._clock = clock
         self._revoke_deadline_s = revoke_deadline_s
         self._metadata = metadata
+        attempts.started(Former(group.owners))
+        self._look_at = 0.0
         self._changed = changed
         self._wake = wake
         self._epoch = 0
@@ -64,9 +67,8 @@ class MemoryAssignment:
                 break
             except LogError:
                 yield RETRY_S  # a transaction of the partitions' earlier owner is open
-        found = {key: (offset, self._group.notes.get(key, "")) for key, offset in starts.items()}
-        self._attempts.assigned(found, self._clock.now)
-        self._own(starts)
+        self._attempts.joined(self._metadata().member)
+        self._begin(starts)
         self._changed()
 
     def on_revoke(self, partitions: list[TopicPartition]) -> Generator[Wait, None, None]:
@@ -81,7 +83,7 @@ class MemoryAssignment:
             self._calls.serve()
             yield None
         if epoch in self._released:
-            self._unmark(self._attempts.left(partitions))
+            self._end_in_order(partitions)
         self._released.discard(epoch)
         self.disown(partitions)
 
@@ -95,23 +97,34 @@ class MemoryAssignment:
         """Read again from the committed offsets, under a new epoch; returns whether any of these are ours."""
         mine = sorted(key for key in partitions if key in self.epochs)
         if mine:
-            starts = self._starts(mine)
-            self._attempts.moved(starts, self._clock.now)
-            self._own(starts)
+            self._begin(self._starts(mine))
         return bool(mine)
 
-    def mark(self, ends: dict[TopicPartition, int]) -> None:
-        """Note that these partitions' records are about to be handed over."""
+    def look_at_held(self) -> bool:
+        """Read on where a person has ended a hold, looking now and then; returns whether there was one."""
+        if not self._attempts.held or self._clock.now < self._look_at:
+            return False
+        self._look_at = self._clock.now + LOOK_AT_HELD_S
+        self._clock.later(LOOK_AT_HELD_S, self._wake)
+        now = {key: (self._group.offsets[key], self._group.notes[key]) for key in self._attempts.held}
+        try:
+            return self.rewind(key for key, mark in list(self._attempts.held.items()) if now[key] != mark)
+        except LogError:
+            return False
+
+    def mark(self, firsts: dict[TopicPartition, int]) -> None:
+        """Note that records of these partitions are about to be handed over."""
         with suppress(LogError):
-            self._commit(self._attempts.hand_over(ends, self._clock.now))
+            self._commit(self._attempts.marks(firsts))
+        self._attempts.marked(firsts)
 
     def end_in_order(self) -> None:
         """What is in our hands is not to blame for the end."""
-        self._unmark(self._attempts.left(self.epochs, stopping=True))
+        self._end_in_order(self.epochs)
 
     def disown(self, partitions: Iterable[TopicPartition]) -> None:
         """These are not ours any more."""
-        self._attempts.left(partitions)
+        self._attempts.dropped(partitions)
         for key in partitions:
             self.epochs.pop(key, None)
             self.positions.pop(key, None)
@@ -123,8 +136,18 @@ class MemoryAssignment:
         fresh = {key: self._log.start_offset(key) for key in partitions if key not in committed}
         if fresh:
             with suppress(LogError):  # then the next owner finds it anew
-                self._group.commit(fresh, self._metadata())
+                notes = {key: self._attempts.note(key, offset) for key, offset in fresh.items()}
+                self._group.commit(fresh, self._metadata(), notes)
         return {key: committed[key] if key in committed else fresh[key] for key in partitions}
+
+    def _begin(self, starts: dict[TopicPartition, int]) -> None:
+        """Read from these offsets, but for what is held."""
+        found = {key: (offset, self._group.notes.get(key, "")) for key, offset in starts.items()}
+        self._attempts.assigned(found, self._clock.now)
+        held = self._attempts.held
+        with suppress(LogError):
+            self._commit({key: held[key] for key, mark in found.items() if key in held and held[key] != mark})
+        self._own(starts)
 
     def _own(self, starts: dict[TopicPartition, int]) -> None:
         self._epoch += 1
@@ -133,11 +156,11 @@ class MemoryAssignment:
         self.positions.update(starts)
         self._post(Assigned(epochs))
 
-    def _unmark(self, marks: dict[TopicPartition, Mark]) -> None:
-        """Take attempts back, where nothing was settled since they were noted."""
+    def _end_in_order(self, partitions: Iterable[TopicPartition]) -> None:
+        """Say of these partitions that they were let go in order."""
         with suppress(LogError):
-            now = self._group.committed(marks)
-            self._commit({key: mark for key, mark in marks.items() if now.get(key) == mark[0]})
+            now = self._group.committed(key for key in partitions if key in self.epochs)
+            self._commit({key: (at, self._attempts.ended(self._group.notes[key])) for key, at in now.items()})
 
     def _commit(self, marks: dict[TopicPartition, Mark]) -> None:
         """Raises LogError."""

@@ -66,7 +66,8 @@ class Group:
         self._session_timeout_s = session_timeout_s
         self._members: dict[str, _Member] = {}
         self._fenced: set[str] = set()
-        self._pending: dict[Any, dict[TopicPartition, tuple[int, int]]] = {}  # offset, and when it was asked for
+        # Offset, when it was asked for, and its note.
+        self._pending: dict[Any, dict[TopicPartition, tuple[int, int, str]]] = {}
         self._commits = 0
         self._committed_at: dict[TopicPartition, int] = {}
         self._rebalancing = False
@@ -78,6 +79,12 @@ class Group:
     def members(self) -> list[str]:
         """The members' ids."""
         return list(self._members)
+
+    @property
+    def owners(self) -> dict[TopicPartition, str]:
+        """Which member has which partition, as a description of the group tells; members that died count until their
+        session times out."""
+        return {key: one.id for one in self._members.values() for key in one.assignment}
 
     @property
     def stable(self) -> bool:
@@ -214,17 +221,17 @@ class Group:
             raise LogError("UNSTABLE_OFFSET_COMMIT")
         return {key: self.offsets[key] for key in sorted(wanted) if key in self.offsets}
 
-    def pend(self, transaction: Any, offsets: dict[TopicPartition, int]) -> None:
+    def pend(self, transaction: Any, offsets: dict[TopicPartition, int], notes: dict[TopicPartition, str]) -> None:
         """Keep a transaction's offsets until it ends."""
         self._commits += 1
-        timed = {key: (offset, self._commits) for key, offset in offsets.items()}
+        timed = {key: (offset, self._commits, notes.get(key, "")) for key, offset in offsets.items()}
         self._pending.setdefault(transaction, {}).update(timed)
 
     def resolve(self, transaction: Any, offsets: dict[TopicPartition, int]) -> None:
         """The transaction ended; these of its offsets count, unless others were committed after they were added."""
-        for key, (offset, at) in self._pending.pop(transaction, {}).items():
+        for key, (offset, at, note) in self._pending.pop(transaction, {}).items():
             if key in offsets and at > self._committed_at.get(key, 0):
-                self._commit({key: offset}, at, {})
+                self._commit({key: offset}, at, {key: note})
 
     def _commit(self, offsets: dict[TopicPartition, int], at: int, notes: dict[TopicPartition, str]) -> None:
         for key, offset in offsets.items():

@@ -311,12 +311,20 @@ class MemoryProducer:
         for topic, partition, key, value, headers in outputs:
             transaction.records.append(write((topic, partition), key, value, headers, timestamp_ms, transaction))
 
-    def send_offsets(self, group: Group, offsets: dict[TopicPartition, int], metadata: GroupMetadata) -> None:
-        """Add offsets. The broker checks that the member is in the group and of its generation, and nothing else: it
-        accepts partitions that another member owns. Raises as `Group.check` does."""
+    def send_offsets(
+        self,
+        group: Group,
+        offsets: dict[TopicPartition, int],
+        metadata: GroupMetadata | None,
+        notes: dict[TopicPartition, str] | None = None,
+    ) -> None:
+        """Add offsets, with `notes` as their metadata. The broker checks that the member is in the group and of its
+        generation, and nothing else: it accepts partitions that another member owns, and whoever says that it is no
+        member (None). Raises as `Group.check` does."""
         transaction = self._open()
-        group.check(metadata)
-        group.pend(transaction, offsets)
+        if metadata is not None:
+            group.check(metadata)
+        group.pend(transaction, offsets, notes or {})
         transaction.offsets.append((group, offsets))
 
     def commit(self) -> None:

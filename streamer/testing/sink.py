@@ -162,6 +162,9 @@ class MemorySink:
         assert self._encoder is not None
         return [output for outputs in self._encoder.encode(plan, self._wall_ms()) for output in outputs]
 
+    def _notes(self, plan: Settle) -> dict[TopicPartition, str]:
+        return {key: self._source.note(key, offset) for key, offset in plan.offsets.items()}
+
     def _begin(self) -> None:
         self._producer: MemoryProducer = self._log.init_producer(self._transactional_id)
 
@@ -179,7 +182,7 @@ class MemorySink:
                 producer.abort()
                 return Unsettled(plan.settle, "ownership")
             yield self._before(Stage.OFFSETS, OFFSETS_S)
-            producer.send_offsets(self._group, plan.offsets, ownership.metadata)
+            producer.send_offsets(self._group, plan.offsets, ownership.metadata, self._notes(plan))
             yield self._before(Stage.COMMIT, COMMIT_S)
             yield from self._commit(producer)
             return Settled(plan.settle)
@@ -280,7 +283,7 @@ class MemoryIdempotentSink(MemorySink):
         ownership = self._source.ownership
         if not ownership.holds(plan.epochs) or self._strikes(Trouble.COMMIT_FAILED):
             raise LogError("ILLEGAL_GENERATION")
-        self._group.commit(plan.offsets, ownership.metadata)
+        self._group.commit(plan.offsets, ownership.metadata, self._notes(plan))
         if self._strikes(Trouble.COMMIT_UNCLEAR):
             raise LogError("_TIMED_OUT")
 

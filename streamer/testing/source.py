@@ -32,8 +32,7 @@ Act = Callable[[], Generator[Wait, None, None]]
 
 
 class MemorySource:
-    """`streamer.ports.Source`. `instance` makes the member a static one; `name` is one that no other source has.
-    `wall_ns` is the wall clock."""
+    """`streamer.ports.Source`. `instance` makes the member a static one; `wall_ns` is the wall clock."""
 
     def __init__(
         self,
@@ -49,7 +48,6 @@ class MemorySource:
         skip_out_of_range: bool = False,
         heals_orphans: bool = True,
         crash_limit: int = 6,
-        name: str = "source",
         latency: Latency = exactly,
         wall_ns: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -69,7 +67,7 @@ class MemorySource:
         self._heals_orphans = heals_orphans
         self._latency = latency
         self._wall_ns = wall_ns
-        self._attempts = Attempts(crash_limit, name)
+        self._attempts = Attempts(crash_limit)
         self._in_order = False
         self._generation = -1
         self._stood: dict[tuple[TopicPartition, int, Reason], float] = {}
@@ -124,6 +122,10 @@ class MemorySource:
     def release(self, epoch: int) -> None:
         """Let revoked partitions go."""
         self._assignment.release(epoch)
+
+    def note(self, partition: TopicPartition, offset: int) -> str:
+        """The metadata with which this offset is to be settled."""
+        return self._attempts.note(partition, offset)
 
     def rewind(self, partitions: frozenset[TopicPartition]) -> None:
         """Read again from the committed offsets."""
@@ -243,6 +245,8 @@ class MemorySource:
             self._clock.later(self._revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(frozenset()))
         while True:
             self._calls.serve()
+            if self._assignment.look_at_held():
+                self._publish()
             if self._mail:
                 yield self._latency(POLL_S)  # between what the client knows and what we publish
                 member, act = self._mail.popleft()
@@ -336,7 +340,7 @@ class MemorySource:
         for key, position in list(positions.items()):
             if records <= 0:
                 break
-            if attempts.on_trial not in (None, key):
+            if attempts.on_trial not in (None, key) or key in attempts.held:
                 continue
             try:
                 found, positions[key] = self._log.read(key, position, records)
@@ -350,15 +354,14 @@ class MemorySource:
                 size_bytes = sum(len(one) + len(one.key() or b"") + RECORD_OVERHEAD_BYTES for one in found)
                 self._taken_bytes += size_bytes
                 segment = Segment(key[0], key[1], self._assignment.epochs[key], list(found), size_bytes=size_bytes)
-                segment.verdict = attempts.verdict(key)
                 segments.append(segment)
         if not segments:
             if attempts.most is not None:
                 attempts.waited(self._clock.now)
                 self._clock.later(RETRY_S, self._task.wake)
             return False
-        ends = {(one.topic, one.partition): one.records[-1].offset() + 1 for one in segments}
-        self._assignment.mark(ends)
+        firsts = {(one.topic, one.partition): one.records[0].offset() for one in segments}
+        self._assignment.mark({key: first for key, first in firsts.items() if key in attempts.unmarked})
         # The next micro-batch begins with another partition.
         first = next(iter(positions))
         positions[first] = positions.pop(first)

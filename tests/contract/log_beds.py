@@ -41,7 +41,7 @@ class Transactions(Protocol):
 
     def begin(self) -> None: ...
     def send(self, topic: str, partition: int, *values: bytes) -> None: ...
-    def send_offsets(self, topic: str, offsets: dict[int, int], metadata: Any) -> None: ...
+    def send_offsets(self, topic: str, offsets: dict[int, int], metadata: Any, note: str = "") -> None: ...
     def commit(self) -> None: ...
     def abort(self) -> None: ...
 
@@ -60,6 +60,7 @@ class Bed(Protocol):
     def wait(self, condition: Callable[[], bool]) -> None: ...
     def committed(self, topic: str, partition: int) -> int | str | None: ...
     def note(self, topic: str, partition: int) -> str: ...
+    def no_member(self, topic: str) -> Any: ...
     def close(self) -> None: ...
 
 
@@ -108,6 +109,9 @@ class MemoryBed:
     def note(self, topic: str, partition: int) -> str:
         return self.group(topic).notes[topic, partition]
 
+    def no_member(self, topic: str) -> None:
+        """The metadata of somebody outside."""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -123,9 +127,11 @@ class _MemoryTransactions:
     def send(self, topic: str, partition: int, *values: bytes) -> None:
         refusing(lambda: self._producer.send((topic, partition, None, value, []) for value in values))
 
-    def send_offsets(self, topic: str, offsets: dict[int, int], metadata: Any) -> None:
+    def send_offsets(self, topic: str, offsets: dict[int, int], metadata: Any, note: str = "") -> None:
         keyed = {(topic, partition): offset for partition, offset in offsets.items()}
-        refusing(lambda: self._producer.send_offsets(self._bed.group(topic), keyed, metadata))
+        refusing(
+            lambda: self._producer.send_offsets(self._bed.group(topic), keyed, metadata, dict.fromkeys(keyed, note))
+        )
 
     def commit(self) -> None:
         refusing(self._producer.commit)
@@ -272,6 +278,12 @@ class KafkaBed:
         finally:
             asking.close()
 
+    def no_member(self, topic: str) -> Any:
+        outsider = self._consumer("g", {})
+        metadata = outsider.consumer_group_metadata()
+        outsider.close()
+        return metadata
+
     def close(self) -> None:
         for member in self._members:
             member.leave()
@@ -309,8 +321,8 @@ class _KafkaTransactions:
             self._producer.produce(topic, value, partition=partition)
         self._producer.flush(PATIENCE_S)
 
-    def send_offsets(self, topic: str, offsets: dict[int, int], metadata: Any) -> None:
-        listed = [KafkaPartition(topic, partition, offset) for partition, offset in offsets.items()]
+    def send_offsets(self, topic: str, offsets: dict[int, int], metadata: Any, note: str = "") -> None:
+        listed = [KafkaPartition(topic, partition, offset, note) for partition, offset in offsets.items()]
         refusing(lambda: self._producer.send_offsets_to_transaction(listed, metadata, PATIENCE_S))
 
     def commit(self) -> None:

@@ -123,7 +123,7 @@ class TestOffsets:
         assert bed.committed(topic, theirs) == 5
 
     def test_metadata_lasts_until_the_next_commit(self, bed: Bed) -> None:
-        """An offset may be committed again with a note; a transaction's offset comes without one."""
+        """An offset may be committed again with a note, and a transaction's offset has one of its own, or none."""
         topic = bed.topic(1)
         member = alone(bed, topic, 1)
         member.commit({0: 3}, '{"attempt":1}')
@@ -133,6 +133,22 @@ class TestOffsets:
         producer.send_offsets(topic, {0: 5}, member.metadata())
         producer.commit()
         assert (bed.committed(topic, 0), bed.note(topic, 0)) == (5, "")
+        producer.begin()
+        producer.send_offsets(topic, {0: 6}, member.metadata(), '{"owner":"a"}')
+        producer.commit()
+        assert (bed.committed(topic, 0), bed.note(topic, 0)) == (6, '{"owner":"a"}')
+
+    def test_who_is_no_member_may_settle_in_a_transaction_while_there_are_members(self, bed: Bed) -> None:
+        """So that a person can end a hold while the pipeline runs."""
+        topic = bed.topic(1)
+        member = alone(bed, topic, 1)
+        member.commit({0: 3}, "held")
+        producer = bed.producer("p")
+        producer.begin()
+        producer.send_offsets(topic, {0: 4}, bed.no_member(topic), "care")
+        producer.commit()
+        assert (bed.committed(topic, 0), bed.note(topic, 0)) == (4, "care")
+        assert member.owned == {0}
 
     def test_a_plain_commit_wins_over_a_transaction_that_was_before_it(self, bed: Bed) -> None:
         """Also when the transaction ends later: so nobody may commit plainly while a plan is under way."""

@@ -1,249 +1,362 @@
-"""The crash ledger: what is noted before records are handed over, and what comes of notes that nobody took back."""
+"""The crash ledger: what is committed by whom, who counts as dead, and how records are handed over after deaths."""
 
 from __future__ import annotations
 
 import pytest
 
-from streamer.core.pipeline.attempts import FEW, IDLE_S, Attempts, Mark, Note
-from streamer.errors import Code
+from streamer.core.pipeline.attempts import (
+    FEW,
+    IDLE_S,
+    RANGE_RECORDS,
+    Attempts,
+    Former,
+    Mark,
+    Note,
+    standing_of,
+    would_hold,
+)
+from streamer.core.record import TopicPartition
+from streamer.core.standing import Reason
 
 KEY, OTHER = ("in", 0), ("in", 1)
-LIMIT = 5
+LIMIT = 4
+
+pytestmark = pytest.mark.case(67)
+
+
+class Process:
+    """A process that has all partitions."""
+
+    def __init__(self, group: Group, name: str) -> None:
+        self.group = group
+        self.attempts = Attempts(LIMIT)
+        self.attempts.joined(name)
+        self.assigned()
+
+    def assigned(self, former: Former = Former()) -> None:
+        """It gets them, or reads them anew."""
+        self.attempts.started(former)
+        self.attempts.assigned(self.group.committed, 0.0)
+        self.group.committed.update(self.attempts.held)
+
+    def hand_over(self, first: int, key: TopicPartition = KEY) -> dict[TopicPartition, Mark]:
+        """Hand records over; returns what was committed before."""
+        marks = self.attempts.marks({key: first} if key in self.attempts.unmarked else {})
+        self.group.committed |= marks
+        self.attempts.marked(marks)
+        return marks
+
+    def settle(self, offset: int, key: TopicPartition = KEY) -> None:
+        self.group.committed[key] = offset, self.attempts.note(key, offset)
+        self.attempts.settled({key: offset}, 0.0)
+
+    def end_in_order(self) -> None:
+        committed = self.group.committed
+        committed.update({key: (at, self.attempts.ended(note)) for key, (at, note) in committed.items()})
 
 
 class Group:
-    """Committed offsets, and processes that come and go."""
+    """Committed offsets, and processes that come and go. The first one has settled up to 10."""
 
-    def __init__(self, *keys: tuple[str, int]) -> None:
-        self.committed: dict[tuple[str, int], Mark] = dict.fromkeys(keys or (KEY,), (10, ""))
+    def __init__(self, *keys: TopicPartition) -> None:
+        self.committed: dict[TopicPartition, Mark] = dict.fromkeys(keys or (KEY,), (10, ""))
         self.processes = 0
+        first = self.process()
+        for key in self.committed:
+            first.settle(10, key)
 
-    def process(self) -> Attempts:
-        """A new process that gets all partitions."""
+    def process(self) -> Process:
         self.processes += 1
-        attempts = Attempts(LIMIT, f"p{self.processes}")
-        attempts.assigned(dict(self.committed), 0.0)
-        return attempts
+        return Process(self, f"member-{self.processes}")
 
-    def hand_over(self, attempts: Attempts, **ends: int) -> None:
-        """Hand over partition pN up to an offset."""
-        keyed = {("in", int(name[1:])): end for name, end in ends.items()}
-        self.committed.update(attempts.hand_over(keyed, 0.0))
+    def note(self, key: TopicPartition = KEY) -> Note:
+        return Note.read(self.committed[key][1])
 
-    def settle(self, attempts: Attempts, offset: int, key: tuple[str, int] = KEY) -> None:
-        """A settle commits without metadata."""
-        self.committed[key] = (offset, "")
-        attempts.settled({key: offset}, 0.0)
-
-    def attempt(self, key: tuple[str, int] = KEY) -> int:
-        return Note.read(self.committed[key][1]).attempt
+    def deaths(self, key: TopicPartition = KEY) -> int:
+        return len(self.note(key).by)
 
 
-def died(group: Group, times: int, end: int = 50) -> None:
-    """So many processes die with the records from the committed offset on."""
+def died(group: Group, times: int) -> None:
+    """So many processes die with the records from the committed offset on in their hands."""
     for _ in range(times):
-        group.hand_over(group.process(), p0=end)
+        group.process().hand_over(10)
 
 
-class TestNumbers:
-    def test_the_same_offset_is_committed_with_one_more_attempt(self) -> None:
-        """Once, before the first records; not before later ones."""
+class TestEvidence:
+    def test_where_nothing_died_nothing_is_committed_before_the_first_records(self) -> None:
+        """Neither at a first start, nor after an orderly end, nor by who has the partition back."""
         group = Group()
-        attempts = group.process()
-        assert attempts.unmarked == {KEY}
-        assert attempts.hand_over({KEY: 50}, 0.0) == {KEY: (10, Note(["p1"]).write())}
-        assert not attempts.unmarked
-        assert attempts.hand_over({KEY: 90}, 0.0) == {}
+        group.committed[KEY] = (10, "")
+        for _ in range(3):
+            process = group.process()
+            assert process.hand_over(10) == {}
+            process.settle(50)
+            process.assigned()
+            assert process.hand_over(50) == {}
+            process.settle(10)
+            process.end_in_order()
+            assert not process.attempts.watching
 
-    def test_a_settle_is_the_reset(self) -> None:
-        """After the first settle nothing is noted or watched any more."""
+    def test_a_settle_that_nobody_ended_is_evidence(self) -> None:
+        """From then on a process commits its name before the first records, once, and the next settle is without."""
         group = Group()
-        attempts = group.process()
-        group.hand_over(attempts, p0=50)
-        assert attempts.watching
-        group.settle(attempts, 50)
-        assert (attempts.watching, attempts.unmarked, group.attempt()) == (False, frozenset(), 0)
-        assert attempts.hand_over({KEY: 90}, 0.0) == {}
+        process = group.process()
+        assert process.attempts.unmarked == {KEY}
+        assert process.hand_over(10).keys() == {KEY}
+        assert (group.deaths(), group.committed[KEY][0]) == (1, 10)
+        assert process.hand_over(50) == {}
+        process.settle(50)
+        assert (group.deaths(), process.attempts.watching) == (0, False)
+        assert process.hand_over(90) == {}
 
-    def test_a_process_that_dies_before_it_handed_anything_over_counts_nothing(self) -> None:
-        """A deployment that dies at its start blames no record."""
+    def test_a_member_that_had_the_partition_and_left_no_word_is_evidence(self) -> None:
+        """It was there when this process started, and died before its first settle."""
         group = Group()
-        for _ in range(20):
-            group.process()
-        assert group.attempt() == 0
+        process = group.process()
+        process.end_in_order()
+        following = group.process()
+        assert not following.attempts.unmarked
+        following.assigned(Former({KEY: "member-3"}))  # its own
+        assert not following.attempts.unmarked
+        following.assigned(Former({KEY: "member-2"}))  # the one that ended in order
+        assert not following.attempts.unmarked
+        following.assigned(Former({KEY: "gone"}))
+        assert following.attempts.unmarked == {KEY}
+
+    def test_a_death_with_nothing_in_hands_is_not_counted(self) -> None:
+        """A deployment that dies at its start, or a process without records of this partition, blames no record."""
+        group = Group()
+        for _ in range(3 * LIMIT):
+            assert not group.process().attempts.held
+        assert group.deaths() == 0
 
     def test_deaths_at_different_offsets_do_not_add_up(self) -> None:
         """Kills at random move on with the offset."""
         group = Group()
-        for number in range(20):
-            attempts = group.process()
-            group.hand_over(attempts, p0=50 + number)
-            group.settle(attempts, 50 + number)
-            assert attempts.most is None
-        assert group.attempt() == 0
+        for number in range(3 * LIMIT):
+            process = group.process()
+            process.hand_over(10 + number)
+            process.settle(11 + number)
+        assert not group.process().attempts.held
 
-    def test_a_release_takes_the_attempt_back_and_a_stop_takes_all_back(self) -> None:
-        """An orderly end is nobody's death."""
+    def test_an_orderly_end_takes_its_own_name_back_and_no_other(self) -> None:
+        """However often."""
         group = Group()
-        died(group, 1)
-        found = group.committed[KEY]
-        attempts = group.process()
-        group.hand_over(attempts, p0=50)
-        assert attempts.left([KEY]) == {KEY: found}
-        attempts = group.process()
-        group.hand_over(attempts, p0=50)
-        assert attempts.left([KEY], stopping=True) == {KEY: (10, "")}
-
-    def test_what_was_not_handed_over_is_not_taken_back(self) -> None:
-        """Its note is as it was."""
-        assert Group().process().left([KEY], stopping=True) == {}
-
-    def test_its_own_note_is_no_death(self) -> None:
-        """A process that lost a partition and got it back still lives."""
-        group = Group()
-        attempts = group.process()
-        group.hand_over(attempts, p0=50)
-        attempts.left([KEY])
-        attempts.assigned(dict(group.committed), 0.0)
-        group.hand_over(attempts, p0=50)
-        assert group.attempt() == 1
+        died(group, 2)
+        for _ in range(3 * LIMIT):
+            process = group.process()
+            assert process.hand_over(10)
+            process.end_in_order()
+            assert group.deaths() == 2
 
     def test_a_partition_that_goes_to_and_fro_between_the_living_is_no_death(self) -> None:
-        """Sessions are lost again and again and nothing is settled: two processes are never more than two."""
+        """Sessions are lost again and again and nothing is settled: who gets it back strikes its own name out."""
         group = Group()
         one, other = group.process(), group.process()
-        for attempts in [one, other] * LIMIT:
-            attempts.left([KEY])  # lost: nothing was to be said to anybody
-            attempts.assigned(dict(group.committed), 0.0)
-            assert attempts.verdict(KEY) is None
-            group.hand_over(attempts, p0=11)
-            assert group.attempt() <= 2
+        for process in [one, other] * LIMIT:
+            process.assigned()
+            assert not process.attempts.held
+            process.hand_over(10)
+            assert group.deaths() <= 2
 
-    def test_reading_again_in_the_same_process_is_no_attempt(self) -> None:
-        """At least once after a delivery error."""
+    def test_a_new_membership_of_the_same_process_is_no_death(self) -> None:
+        """A client made anew has another id."""
         group = Group()
-        attempts = group.process()
-        group.hand_over(attempts, p0=50)
-        attempts.moved({KEY: 10}, 0.0)
-        group.hand_over(attempts, p0=50)
-        assert group.attempt() == 1
+        process = group.process()
+        for number in range(3 * LIMIT):
+            process.hand_over(10)
+            process.attempts.joined(f"again-{number}")
+            process.assigned()
+        assert not process.attempts.held
+
+    def test_a_member_that_was_fenced_is_no_death(self) -> None:
+        """Who is about to hold a partition is told which members live."""
+        group = Group()
+        died(group, LIMIT)
+        assert would_hold(group.committed[KEY][1], "member-5", LIMIT)
+        assert not would_hold(group.committed[KEY][1], "member-4", LIMIT)
+        assert not would_hold(group.committed[KEY][1], "member-5", LIMIT + 1)
+        process = Process.__new__(Process)
+        process.group, process.attempts = group, Attempts(LIMIT)
+        process.attempts.joined("fencing")
+        process.assigned(Former(alive=frozenset({"member-5"})))
+        assert not process.attempts.held
+        process.hand_over(10)
+        assert group.deaths() == LIMIT
+        assert group.process().attempts.held
+        assert not would_hold(group.committed[KEY][1], "fencing", LIMIT)  # it is held
 
     @pytest.mark.parametrize(
-        "metadata", ["", "x", "[]", '{"attempt":9}', '{"by":"a"}', '{"by":[1]}', '{"by":["a"],"until":"x"}', "[" * 4000]
+        "metadata",
+        [
+            "",
+            "x",
+            "[]",
+            '{"attempt":9}',
+            '{"by":"a"}',
+            '{"by":[1]}',
+            '{"by":["a"],"until":"x"}',
+            '{"held":1}',
+            "[" * 4000,
+        ],
     )
     def test_the_metadata_of_others_counts_for_nothing(self, metadata: str) -> None:
         """Offsets that another program committed."""
         assert Note.read(metadata) == Note()
 
+    def test_a_note_of_a_hundred_deaths_is_no_more_than_a_broker_takes(self) -> None:
+        """4,096 bytes, however long the members' ids are."""
+        attempts = Attempts(101)
+        committed: dict[TopicPartition, Mark] = {KEY: (10, Note("x").write())}
+        for number in range(100):
+            attempts = Attempts(101)
+            attempts.joined("a-long-name-of-a-host" * 10 + str(number))
+            attempts.assigned(committed, 0.0)
+            committed |= attempts.marks({KEY: 10})
+        note = committed[KEY][1]
+        assert (len(Note.read(note).by), len(note) < 4096) == (100, True)
+
 
 class TestCare:
     def test_after_one_death_a_few_records_go_at_a_time(self) -> None:
-        """And the note says up to where."""
+        """And the note says which."""
         group = Group()
         died(group, 1)
-        attempts = group.process()
-        assert (attempts.most, attempts.on_trial) == (FEW, None)
-        group.hand_over(attempts, p0=40)
-        assert Note.read(group.committed[KEY][1]) == Note(["p1", "p2"], 40)
-        group.settle(attempts, 40)
-        group.hand_over(attempts, p0=70)
-        assert Note.read(group.committed[KEY][1]) == Note(["p1", "p2"], 70)
+        process = group.process()
+        assert (process.attempts.most, process.attempts.on_trial) == (FEW, None)
+        process.hand_over(12)
+        assert (group.note().at, group.note().until, group.deaths()) == (12, 12 + FEW, 2)
+        process.settle(40)
+        assert group.note() == Note(group.note().owner, until=10 + RANGE_RECORDS, most=FEW)
+        process.hand_over(40)
+        assert (group.note().at, group.note().until, group.deaths()) == (40, 40 + FEW, 1)
 
     def test_after_two_deaths_records_go_alone_up_to_where_the_note_says(self) -> None:
         """Each with a note of its own; then all is as always."""
         group = Group()
-        died(group, 2, end=13)
-        attempts = group.process()
-        for offset in (10, 11, 12):
-            assert (attempts.most, attempts.on_trial) == (1, KEY)
-            group.hand_over(attempts, p0=offset + 1)
-            assert Note.read(group.committed[KEY][1]) == Note(["p1", "p2", "p3"], 13)
-            group.settle(attempts, offset + 1)
-        assert (attempts.most, attempts.on_trial) == (None, None)
+        died(group, 2)
+        process = group.process()
+        for offset, following, deaths in ((10, 11, 3), (11, 12, 1), (12, 10 + FEW, 1)):
+            assert (process.attempts.most, process.attempts.on_trial) == (1, KEY)
+            process.hand_over(offset)
+            assert (group.note().until, group.deaths()) == (10 + FEW, deaths)
+            process.settle(following)
+        assert (process.attempts.most, process.attempts.on_trial) == (None, None)
+        assert group.note() == Note(group.note().owner)
+
+    def test_care_outlives_the_process(self) -> None:
+        """Amid records that go alone one dies, or ends in order: the next process goes on alone."""
+        group = Group()
+        died(group, 2)
+        process = group.process()
+        process.hand_over(10)
+        process.settle(11)
+        process.end_in_order()
+        process = group.process()
+        assert process.attempts.most == 1
+        process.hand_over(11)
+        assert (group.deaths(), group.note().until) == (1, 10 + FEW)
+        assert group.process().attempts.most == 1
 
     def test_partitions_are_tried_one_after_the_other_the_most_suspicious_first(self) -> None:
         """A death must speak of one record."""
         group = Group(KEY, OTHER)
         for _ in range(2):
-            group.hand_over(group.process(), p0=12, p1=12)
-        group.hand_over(group.process(), p1=11)
-        attempts = group.process()
-        assert (attempts.most, attempts.on_trial) == (1, OTHER)
-        group.hand_over(attempts, p1=11)
-        group.settle(attempts, 12, OTHER)
-        assert attempts.on_trial == KEY
+            process = group.process()
+            process.hand_over(10)
+            process.hand_over(10, OTHER)
+        group.process().hand_over(10, OTHER)
+        process = group.process()
+        assert (process.attempts.most, process.attempts.on_trial) == (1, OTHER)
+        process.hand_over(10, OTHER)
+        process.settle(12, OTHER)
+        assert process.attempts.on_trial == KEY
 
     def test_a_partition_with_nothing_to_read_needs_no_care(self) -> None:
         """Its records may be gone by retention."""
         group = Group()
         died(group, 2)
-        attempts = group.process()
-        attempts.waited(IDLE_S - 1)
-        assert attempts.on_trial == KEY
-        attempts.waited(IDLE_S + 1)
-        assert attempts.most is None
-        group.hand_over(attempts, p0=50)
-        assert group.attempt() == 1
+        process = group.process()
+        process.attempts.waited(IDLE_S - 1)
+        assert process.attempts.on_trial == KEY
+        process.attempts.waited(IDLE_S + 1)
+        assert process.attempts.most is None
+        process.hand_over(10)
+        assert group.deaths() == 1
 
     def test_who_waits_for_its_turn_is_not_idle(self) -> None:
         """Only what is asked can give nothing."""
         group = Group(KEY, OTHER)
         for _ in range(2):
-            group.hand_over(group.process(), p0=12, p1=12)
-        attempts = group.process()
+            process = group.process()
+            process.hand_over(10)
+            process.hand_over(10, OTHER)
+        attempts = group.process().attempts
+        assert attempts.on_trial == KEY
         attempts.waited(IDLE_S + 1)
         assert attempts.on_trial == OTHER
         attempts.waited(IDLE_S + 2)
         assert attempts.on_trial == OTHER
 
 
-class TestVerdict:
-    def test_the_record_that_died_alone_up_to_the_limit_is_convicted(self) -> None:
-        """The first two deaths may be anybody's; the next three were with it alone."""
-        group = Group()
+class TestHold:
+    def test_after_the_limit_the_partition_is_held_at_the_record_that_was_alone(self) -> None:
+        """It says so in the metadata, by name and with both ways out; others are read as always."""
+        group = Group(KEY, OTHER)
         for _ in range(LIMIT):
-            attempts = group.process()
-            assert attempts.verdict(KEY) is None
-            group.hand_over(attempts, p0=11 if attempts.most == 1 else 50)
-        verdict = group.process().verdict(KEY)
-        assert verdict is not None
-        assert (verdict.code, verdict.attempts) == (Code.INFER_DRIVER_KILLED, LIMIT)
+            process = group.process()
+            assert not process.attempts.held
+            process.hand_over(13)  # 10 to 12 hold no records
+        attempts = group.process().attempts
+        assert attempts.held.keys() == {KEY}
+        assert attempts.most is None
+        said = standing_of(KEY, group.committed[KEY])
+        assert said is not None
+        assert (said.partition, said.offset, said.reason) == (KEY, 13, Reason.HELD)
+        assert f"{LIMIT} processes" in said.what
+        assert "`streamer dlq bury in/0/13`" in said.fix
+        assert "`streamer dlq release in/0`" in said.fix
+        assert standing_of(OTHER, group.committed[OTHER]) is None
 
-    def test_the_records_behind_it_are_tried(self) -> None:
-        """Once it is a dead letter, the others have their first time alone."""
+    def test_it_stays_held_whoever_comes_and_goes(self) -> None:
+        """Also with a higher limit; an orderly end leaves the note as it is."""
         group = Group()
-        died(group, LIMIT, end=12)
-        attempts = group.process()
-        group.hand_over(attempts, p0=11)
-        group.settle(attempts, 11)
-        assert attempts.verdict(KEY) is None
-        assert attempts.most == 1
-        group.settle(attempts, 11)
-        group.hand_over(attempts, p0=12)
-        assert group.attempt() == 3
+        died(group, LIMIT)
+        process = group.process()
+        held = group.committed[KEY]
+        process.end_in_order()
+        assert group.committed[KEY] == held
+        generous = Attempts(100)
+        generous.assigned(group.committed, 0.0)
+        assert generous.held == {KEY: held}
+        generous.dropped([KEY])
+        assert not generous.held
 
-    def test_a_verdict_whose_settle_was_not_heard_of_is_not_its_successors(self) -> None:
-        """Its commit was applied and the answer lost: reading again finds the offset behind it."""
+    def test_who_ends_a_hold_has_what_follows_read_alone(self) -> None:
+        """Nobody is blamed any more."""
         group = Group()
-        died(group, LIMIT, end=12)
-        attempts = group.process()
-        assert attempts.verdict(KEY) is not None
-        group.hand_over(attempts, p0=11)
-        group.committed[KEY] = (11, "")
-        attempts.moved({KEY: 11}, 0.0)
-        assert attempts.verdict(KEY) is None
-        assert attempts.most == 1
+        died(group, 3)
+        group.process().hand_over(10)
+        process = group.process()
+        assert process.attempts.held
+        group.committed[KEY] = 11, group.note().after_hold().write()
+        process.assigned()
+        assert (process.attempts.held, process.attempts.most) == ({}, 1)
+        process.hand_over(11)
+        assert group.deaths() == 1
 
     def test_neighbours_that_went_down_with_it_are_cleared(self) -> None:
-        """Four partitions die together twice; only the guilty one's record is ever counted a third time."""
+        """Two partitions die together twice; only the guilty one is ever counted a third time."""
         group = Group(KEY, OTHER)
         for _ in range(2):
-            group.hand_over(group.process(), p0=11, p1=11)
-        while (attempts := group.process()).verdict(OTHER) is None:
-            if attempts.on_trial == KEY:
-                group.hand_over(attempts, p0=11)
-                group.settle(attempts, 11)
-            assert attempts.on_trial == OTHER
-            group.hand_over(attempts, p1=11)  # it dies here
-        assert group.committed[KEY] == (11, "")
-        assert group.processes == LIMIT + 1
+            process = group.process()
+            process.hand_over(10)
+            process.hand_over(10, OTHER)
+        while OTHER not in (process := group.process()).attempts.held:
+            if process.attempts.on_trial == KEY:
+                process.hand_over(10)
+                process.settle(11)
+            assert process.attempts.on_trial == OTHER
+            process.hand_over(10, OTHER)  # it dies here
+        assert (group.committed[KEY][0], group.deaths()) == (11, 0)
+        assert group.processes == LIMIT + 2

@@ -99,6 +99,10 @@ CASES = {
     61: "a dead-letter topic no larger than the input",
     62: "answers larger than their inputs, and than memory",
     63: "offsets that are refused for good",
+    64: "a record that takes whole processes down",
+    65: "a held partition whose record is buried",
+    66: "processes that end in order or by kill -9 with the same record in their hands",
+    67: "the note of a death, and who writes it",
 }
 
 PROMISES = {

@@ -52,7 +52,7 @@ class TestSeeds:
 
     def test_every_kind_of_outcome_is_seen(self, summary: Summary) -> None:
         """Dead letters of each cause, and tombstones; the rest are results."""
-        codes = {"decode.json", "infer.exception", "infer.worker_killed", "infer.worker_hung", "infer.driver_killed"}
+        codes = {"decode.json", "infer.exception", "infer.worker_killed", "infer.worker_hung", "infer.buried"}
         assert codes | {"skipped"} <= set(summary.outcomes)
 
 
@@ -186,23 +186,35 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "revoking.partitions - fact.epochs.keys()",
         "revoking.partitions",
     ),
-    "notes no attempt before it hands records over": (
+    "notes nothing before it hands records over after a death": (
         assignment.MemoryAssignment,
         "mark",
-        "self._commit(self._attempts.hand_over(ends, self._clock.now))",
-        "self._attempts.hand_over(ends, self._clock.now)",
+        "self._commit(self._attempts.marks(firsts))",
+        "pass",
     ),
-    "convicts what was not alone": (
+    "takes a process that died before its first settle for none": (
         attempts.Attempts,
-        "verdict",
-        "head.attempt <= self._limit",
-        "head.attempt <= 2",
+        "assigned",
+        'self._before.pop(key, "")',
+        '""',
     ),
-    "takes an attempt back over what was settled meanwhile": (
+    "holds what was not alone": (
+        attempts.Attempts,
+        "assigned",
+        "len(by) >= self._limit",
+        "len(by) >= 1",
+    ),
+    "counts nobody as dead": (
+        attempts.Attempts,
+        "assigned",
+        "if name not in self._living",
+        "if False",
+    ),
+    "never looks whether a hold has ended": (
         assignment.MemoryAssignment,
-        "_unmark",
-        "if now.get(key) == mark[0]",
-        "",
+        "look_at_held",
+        "now[key] != mark",
+        "False",
     ),
     "leaves an orphaned partition alone": (
         source.MemorySource,

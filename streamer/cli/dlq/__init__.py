@@ -6,6 +6,7 @@ import click
 
 from streamer.cli.dlq.audit import audit
 from streamer.cli.dlq.carry import export, import_
+from streamer.cli.dlq.holds import bury, release
 from streamer.cli.dlq.look import causes, list_, show
 from streamer.cli.dlq.move import discard, edit, reopen, replay
 from streamer.cli.dlq.outcome import outcome
@@ -20,5 +21,5 @@ def dlq() -> None:
     """
 
 
-for command in (list_, causes, show, replay, outcome, edit, discard, reopen, audit, export, import_):
+for command in (*(list_, causes, show, replay, outcome, edit, discard, reopen, bury, release, audit, export, import_),):
     dlq.add_command(command)

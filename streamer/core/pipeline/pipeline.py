@@ -102,6 +102,7 @@ class Pipeline:
         self._oversized: list[tuple[Flight, Answer | DataFailure, int]] = []
         self._number = 0
         self._deadline = float("inf")
+        self._unread: list[str] = []
         self._at: float | None = None
         self._commands: list[Command] = []
 
@@ -138,7 +139,7 @@ class Pipeline:
                 self._worker_lost(fact, now)
             case EndReached():
                 if self.phase is Phase.RUNNING:
-                    self.phase = Phase.ENDING
+                    self.phase, self._unread = Phase.ENDING, fact.unread
             case OutputLimit():
                 self._output_limit(fact.size_bytes)
             case Stop():
@@ -171,12 +172,9 @@ class Pipeline:
         fresh: list[Flight] = []
         counted_bytes = 0
         for segment in kept:
-            if segment.verdict is None:
-                counted_bytes -= segment.size_bytes
-                self._codec.decode(segment)
-                counted_bytes += segment.size_bytes
-            else:
-                _convict(segment, segment.verdict)
+            counted_bytes -= segment.size_bytes
+            self._codec.decode(segment)
+            counted_bytes += segment.size_bytes
             self.flow.ended_records += len(segment.records) - segment.open
             if segment.open:
                 fresh += self._join_flights(segment)
@@ -413,7 +411,8 @@ class Pipeline:
             if self.phase is not Phase.LOADING and (grant := self.flow.grant()):
                 self._commands.append(grant)
         if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
-            self._finish(ExitCode.DONE)
+            unread = "; ".join(self._unread)
+            self._finish(ExitCode.HALTED if unread else ExitCode.DONE, unread and f"not all was read: {unread}")
         elif self.phase is Phase.ENDING and (why := self.settling.hopeless(now)):
             self._finish(ExitCode.HALTED, why)
         elif self.phase is Phase.STOPPING:
@@ -443,9 +442,3 @@ def _too_large(outcome: Answer | DataFailure) -> bool:
 def _way(card: ModelCard) -> tuple[str, ...]:
     """How a worker computes: one of several may be without a faster way that the first one found."""
     return card.dtype, card.backend, card.device_kind, card.implementation
-
-
-def _convict(segment: Segment, verdict: DataFailure) -> None:
-    """End all records of a segment without looking at them: that has ended processes."""
-    size = len(segment.records)
-    segment.events, segment.outcomes, segment.failures = [None] * size, [verdict] * size, size

@@ -45,7 +45,10 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 class EndReached(msgspec.Struct, frozen=True):
-    """`--until-end`: every record below the end offsets found at start was taken."""
+    """`--until-end`: every record below the end offsets found at start was taken, but for the partitions that stand:
+    `unread` says which and why."""
+
+    unread: list[str] = []
 
 
 class SourceFailed(msgspec.Struct, frozen=True):
