@@ -157,8 +157,8 @@ class Assignment:
 
     def end_in_order(self, consumer: Consumer, keys: Iterable[TopicPartition]) -> None:
         """Say of these partitions that they are let go in order, while the client is open: amid its close it does not
-        tell what is committed."""
-        mine = [KafkaPartition(*key) for key in keys if key in self.epochs]
+        tell what is committed. What is held is a person's, who may be about to commit."""
+        mine = [KafkaPartition(*key) for key in keys if key in self.epochs and key not in self._attempts.held]
         if not mine:
             return
         self._beat(UNMARK_S)

@@ -159,7 +159,8 @@ class MemoryAssignment:
     def _end_in_order(self, partitions: Iterable[TopicPartition]) -> None:
         """Say of these partitions that they were let go in order."""
         with suppress(LogError):
-            now = self._group.committed(key for key in partitions if key in self.epochs)
+            mine = self.epochs.keys() - self._attempts.held.keys()
+            now = self._group.committed(key for key in partitions if key in mine)
             self._commit({key: (at, self._attempts.ended(self._group.notes[key])) for key, at in now.items()})
 
     def _commit(self, marks: dict[TopicPartition, Mark]) -> None:

@@ -168,10 +168,8 @@ class Attempts:
         self._look()
 
     def ended(self, metadata: str) -> str:
-        """What the metadata become of a partition that we let go in order."""
+        """What the metadata become of a partition that we let go in order, unless it is held."""
         note = Note.read(metadata)
-        if note.held:
-            return metadata
         by = [name for name in note.by if name not in self._living]
         return msgspec.structs.replace(note, owner=self._name, ended=True, by=by).write()
 
