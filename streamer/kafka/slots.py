@@ -1,7 +1,8 @@
 """Slots: the stable identity of one replica, so that a restart finds its partitions and ends its open transaction.
 
-Who holds a slot on this host is known by locks in one directory of the user's, wherever the environment points: two
-members with different environments must not choose the same.
+Who holds a slot on this host is known by locks in directories of the user's, wherever the environment points: two
+members with different environments must not choose the same. There are two, as each can be taken away: a service may
+have a /tmp of its own, and what a user has in /dev/shm may go when the user logs out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Final
 from streamer.errors import ConfigurationError, ExitCode, StreamerError
 
 MOST_SLOTS: Final = 1000
-PLACES: Final = ("/tmp", "/dev/shm", "/var/tmp")  # the first that can be written; a read-only container has the second
+PLACES: Final = ("/tmp", "/dev/shm")  # all that can be written; a container that is read-only has the second
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,15 +36,18 @@ class SlotTakenError(StreamerError):
 class Slot:
     """A held slot; `kill -9` frees it, since the lock is the kernel's."""
 
-    def __init__(self, name: str, lock: int) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self._lock: int | None = lock
+        self._locks: list[int] = []
+
+    def hold(self, lock: int) -> None:
+        """Keep a lock's descriptor until the release."""
+        self._locks.append(lock)
 
     def release(self) -> None:
         """Give the slot back."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        while self._locks:
+            os.close(self._locks.pop())
 
 
 def take_slot(
@@ -57,45 +61,37 @@ def take_slot(
     hostname = socket.gethostname()
     if not wanted and "KUBERNETES_SERVICE_HOST" in environ and re.search(r"-\d+$", hostname):
         wanted = hostname
-    path = _directory(places)
-    try:
-        directory = os.open(path, _DIRECTORY)
-    except OSError as error:
-        raise _unfit(path, _what(error)) from None
-    try:
-        _judge(path, directory)
-        if wanted:
-            slot = _try_lock(path, directory, group, wanted)
-            if slot is None:
-                raise SlotTakenError(
-                    f"slot {wanted} of group {group} is held by another process on this host; stop that one, or give "
-                    "this one another slot"
-                )
+    directories = _directories(places)
+    if wanted:
+        slot = _try_slot(directories, group, wanted)
+        if slot is None:
+            raise SlotTakenError(
+                f"slot {wanted} of group {group} is held by another process on this host; stop that one, or give this "
+                "one another slot"
+            )
+        return slot
+    for n in range(MOST_SLOTS):
+        slot = _try_slot(directories, group, f"{hostname}-{n}")
+        if slot is not None:
             return slot
-        for n in range(MOST_SLOTS):
-            slot = _try_lock(path, directory, group, f"{hostname}-{n}")
-            if slot is not None:
-                return slot
-    finally:
-        os.close(directory)
     raise SlotTakenError(f"{MOST_SLOTS} processes of group {group} run on this host already; set slot by hand")
 
 
-def _directory(places: Sequence[str]) -> str:
-    """The user's directory for locks, made if it is not there."""
+def _directories(places: Sequence[str]) -> list[str]:
+    """The user's directories for locks, made where they are not there."""
+    found = []
     for place in places:
         path = os.path.join(place, f"streamer-slots-{os.geteuid()}")
-        if os.path.lexists(path):
-            return path
-        with suppress(OSError):
+        with suppress(OSError):  # it is there, or can't be made
             Path(path).mkdir(mode=0o700)
-            return path
-        if os.path.lexists(path):  # another process was first
-            return path
-    raise ConfigurationError(
-        f"no place for the lock of this replica's slot: none of {', '.join(places)} can be written; give this process "
-        "one of them, e.g. as an empty volume"
-    )
+        if os.path.lexists(path):
+            found.append(path)
+    if not found:
+        raise ConfigurationError(
+            f"no place for the lock of this replica's slot: none of {', '.join(places)} can be written; give this "
+            "process one of them, e.g. as an empty volume"
+        )
+    return found
 
 
 def _judge(path: str, directory: int) -> None:
@@ -107,15 +103,38 @@ def _judge(path: str, directory: int) -> None:
         raise _unfit(path, f"its mode is {stat.S_IMODE(status.st_mode):04o}", f"run `chmod 700 {path}`")
 
 
-def _try_lock(path: str, directory: int, group: str, slot: str) -> Slot | None:
-    """The slot, or None while another process holds it. Its file is named by a digest: groups may be called anything,
-    and `a` with slot `b.c` is not `a.b` with slot `c`."""
+def _try_slot(directories: list[str], group: str, name: str) -> Slot | None:
+    """The slot, or None while another process holds it."""
+    slot = Slot(name)
+    for directory in directories:
+        try:
+            lock = _try_lock(directory, group, name)
+        except ConfigurationError:
+            slot.release()
+            raise
+        if lock is None:
+            slot.release()
+            return None
+        slot.hold(lock)
+    return slot
+
+
+def _try_lock(path: str, group: str, slot: str) -> int | None:
+    """A lock, or None while another process has it. Its file is named by a digest: groups may be called anything, and
+    `a` with slot `b.c` is not `a.b` with slot `c`."""
     digest = hashlib.sha256(f"{group}\0{slot}".encode(errors="surrogateescape")).hexdigest()[:32]
     name = f"{re.sub(r'[^A-Za-z0-9_-]', '_', f'{group}.{slot}')[:100]}.{digest}.lock"
     try:
+        directory = os.open(path, _DIRECTORY)
+    except OSError as error:
+        raise _unfit(path, _what(error)) from None
+    try:
+        _judge(path, directory)
         lock = os.open(name, _LOCK, 0o600, dir_fd=directory)
     except OSError as error:
         raise _unfit(f"{path}/{name}", _what(error)) from None
+    finally:
+        os.close(directory)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -124,7 +143,7 @@ def _try_lock(path: str, directory: int, group: str, slot: str) -> Slot | None:
     except OSError as error:
         os.close(lock)
         raise _unfit(f"{path}/{name}", _what(error)) from None
-    return Slot(slot, lock)
+    return lock
 
 
 def _what(error: OSError) -> str:

@@ -137,3 +137,18 @@ def test_places_that_are_not_there(tmp_path: Path) -> None:
     assert take_slot("g", places=[*bad, str(tmp_path)]).name == f"{HOST}-0"
     with pytest.raises(ConfigurationError, match="can be written"):
         take_slot("g", places=bad)
+
+
+@pytest.mark.case(80)
+def test_one_place_in_common_is_enough(tmp_path: Path) -> None:
+    """A service with a /tmp of its own, and a lock that somebody removed: the other place still tells."""
+    private, shared = str(tmp_path / "private"), str(tmp_path / "shared")
+    for place in (private, shared):
+        Path(place).mkdir()
+    first = take_slot("g", places=[private, shared])
+    assert take_slot("g", places=[shared]).name == f"{HOST}-1"
+    for lock in place_in(Path(shared)).iterdir():
+        lock.unlink()
+    assert take_slot("g", places=[private, shared]).name == f"{HOST}-1"
+    first.release()
+    assert take_slot("g", places=[private, shared]).name == f"{HOST}-0"
