@@ -16,8 +16,8 @@ T = 1_700_000_000_000
 CONFIG = PipelineConfig(task="embedding", model="m", input=["in"], output="out", dead_letter="out.dlq", group="g")
 
 
-def lag(records: int) -> PipelineLag:
-    return PipelineLag("p", "g", [PartitionLag("in", 0, 10, 10 + records, records, 2.0)])
+def lag(records: int, seconds: float = 2.0, rate_out: float | None = None) -> PipelineLag:
+    return PipelineLag("p", "g", [PartitionLag("in", 0, 10, 10 + records, records, seconds, 0.0, rate_out)])
 
 
 def situation(
@@ -43,6 +43,10 @@ def situation(
         (situation(None, lag(4)), "standing"),
         (situation(T - STANDING_MS, lag(0)), "idle"),
         (situation(None, "no topic in", known_ms=None), "unknown"),
+        (situation(None, lag(4, 40, 0.0), known_ms=None), "standing"),
+        (situation(None, lag(4, 40, 5.0), known_ms=None), "waiting"),
+        (situation(None, lag(4, 40), known_ms=None), "waiting"),
+        (situation(None, lag(0), known_ms=None), "idle"),
         (situation(T - 3_000, lag(4), Replica("a", ready=False, reasons=["no worker is ready"])), "not ready"),
         (situation(T - 3_000, lag(4), Replica("a", ready=True)), "settling"),
     ],
