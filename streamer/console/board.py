@@ -54,7 +54,7 @@ def judge(situation: Situation, *, reached: bool, now_ms: int) -> tuple[str, str
     |---|---|
     | unknown | the brokers are away, or nothing tells of it |
     | not ready | a driver says so |
-    | standing | records wait, and nothing was settled for half a minute, or by the last look where there are no reports |
+    | standing | records wait, and nothing was settled for half a minute; without reports, since the last look |
     | settling | outcomes came in the last ten seconds |
     | waiting | records wait, and something was settled within half a minute |
     | idle | nothing waits |
