@@ -36,6 +36,7 @@ TICK_S: Final = 1.0
 AGAIN_MS: Final = 5_000  # reports that come late change points that were sent: these are sent again
 MAX_BODY_BYTES: Final = 64_000
 MAX_STREAMS: Final = 100
+_STREAM: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}  # a proxy must not collect events
 WRONG_TOKEN_S: Final = 0.5
 
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
@@ -99,7 +100,7 @@ class Console:
         if len(self.streams) >= MAX_STREAMS:
             why = f"{MAX_STREAMS} browsers follow this console: close one, or start another console"
             raise _RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, why)
-        return StreamingResponse(self._ticks(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+        return StreamingResponse(self._ticks(), media_type="text/event-stream", headers=_STREAM)
 
     async def now(self, request: Request) -> Response:
         """The same once, with the points from `since` on, in ms."""

@@ -54,7 +54,8 @@ def judge(situation: Situation, *, reached: bool, now_ms: int) -> tuple[str, str
     |---|---|
     | unknown | the brokers are away, or nothing tells of it |
     | not ready | a driver says so |
-    | standing | a partition can't go on, or records wait and nothing was settled for half a minute |
+    | standing | a partition can't go on; or records wait, and nothing was settled for half a minute, or without reports
+    since the last look |
     | settling | outcomes came in the last ten seconds |
     | waiting | records wait, and something was settled within half a minute |
     | idle | nothing waits |
@@ -76,6 +77,10 @@ def judge(situation: Situation, *, reached: bool, now_ms: int) -> tuple[str, str
         quiet_since_ms = last_ms if last_ms is not None else situation.series.known_ms
         if now_ms - quiet_since_ms >= STANDING_MS:
             return "standing", f"{waiting:,} records wait, and nothing was settled for half a minute"
+        return "waiting", ""
+    if waiting and isinstance(lag, PipelineLag):  # without reports the settled offsets tell
+        if lag.rate_out == 0 and (lag.seconds is None or lag.seconds * 1000 >= STANDING_MS):
+            return "standing", f"{waiting:,} records wait, and the settled offsets do not move"
         return "waiting", ""
     why = lag if isinstance(lag, str) else ""
     if waiting is None and now is None:

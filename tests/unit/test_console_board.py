@@ -22,8 +22,8 @@ CONFIG = PipelineConfig(task="embedding", model="m", input=["in"], output="out",
 OPEN = Standing(("in", 0), 10, Reason.OPEN_TRANSACTION, "a producer left one open", "end it")
 
 
-def lag(records: int) -> PipelineLag:
-    return PipelineLag("p", "g", [PartitionLag("in", 0, 10, 10 + records, records, 2.0)])
+def lag(records: int, seconds: float = 2.0, rate_out: float | None = None) -> PipelineLag:
+    return PipelineLag("p", "g", [PartitionLag("in", 0, 10, 10 + records, records, seconds, 0.0, rate_out)])
 
 
 def situation(
@@ -49,6 +49,10 @@ def situation(
         (situation(None, lag(4)), "standing"),
         (situation(T - STANDING_MS, lag(0)), "idle"),
         (situation(None, "no topic in", known_ms=None), "unknown"),
+        (situation(None, lag(4, 40, 0.0), known_ms=None), "standing"),
+        (situation(None, lag(4, 40, 5.0), known_ms=None), "waiting"),
+        (situation(None, lag(4, 40), known_ms=None), "waiting"),
+        (situation(None, lag(0), known_ms=None), "idle"),
         (situation(T - 3_000, lag(4), Replica("a", ready=False, reasons=["no worker is ready"])), "not ready"),
         (situation(T - 3_000, lag(4), Replica("a", ready=True)), "settling"),
         (situation(T - 3_000, replace(lag(4), standing=[OPEN]), Replica("a", ready=True)), "standing"),

@@ -125,13 +125,19 @@ def test_where_there_is_no_home_the_topic_is_read(monkeypatch: pytest.MonkeyPatc
     close(log, 1)
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     assert held(read_closed(log)) == [1]
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    assert held(read_closed(log)) == [1]
     monkeypatch.undo()
-    with sqlite3.connect(":memory:"):
-        anew = read_closed_anew(log)
+    anew = read_closed_anew(log)
     assert held(anew) == [1]
     close(log, 2)
     catch_up(log, anew)
     assert held(anew) == [1, 2]
+
+
+def no_home(_: Path) -> Path:
+    raise RuntimeError("Could not determine home directory.")
 
 
 @pytest.mark.case(89)

@@ -207,10 +207,11 @@ class Closed:
 
 
 def cache_file(identity: str) -> Path:
-    """Where the copy of the state topic with this id is kept: a topic that was made anew has another id."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    """Where the copy of the state topic with this id is kept: a topic that was made anew has another id. Raises
+    RuntimeError for a user who has no home."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     name = re.sub(r"[^A-Za-z0-9_-]", "_", identity)
-    return Path(home).expanduser() / "streamer" / f"dlq-state-{name}.sqlite"
+    return Path(home) / "streamer" / f"dlq-state-{name}.sqlite"
 
 
 def remove(file: Path) -> None:

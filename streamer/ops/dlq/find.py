@@ -20,15 +20,15 @@ def read_closed(log: Log) -> Closed:
     if identity is None:
         return Closed()
     if identity:
-        file = cache_file(identity)
         for _ in range(2):
             try:
+                file = cache_file(identity)
                 return _caught_up(Closed(file), log)
             except sqlite3.Error as error:
                 if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                     break
                 remove(file)
-            except OSError:  # no home, or none to write in
+            except (OSError, RuntimeError):  # no home, or none to write in
                 break
     return _caught_up(Closed(), log)
 

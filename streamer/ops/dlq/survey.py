@@ -209,6 +209,8 @@ def _letters(log: Log, topic: str, selector: Selector, found: Survey, *, in_turn
                 yield from selector.pick(records)
             return
     for partition, end in sorted(ends.items()):
+        if not end:
+            continue
         with log.scan(topic, ends={partition: end}) as scan:
             for records in scan.batches():
                 yield from selector.pick(records)
