@@ -54,7 +54,10 @@ class Loop:
         computations = [Computation(index, one) for index, one in enumerate(encoded) if isinstance(one, Encoded)]
         self._wanted = len(texts)
         if computations:
-            self._pool.put(computations, alone=alone)
+            if alone:
+                self._pool.put_suspects(iter(computations))
+            else:
+                self._pool.put(computations, tokens=0)
             self._generator.run()
             self._pool = self._generator._pool = Pool()
         return [self.outputs[index] for index in range(len(texts))]

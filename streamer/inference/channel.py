@@ -114,7 +114,7 @@ class Channel(Generic[_Incoming]):
         return True
 
     def receive(self) -> _Incoming | None:
-        """The next message; None when the other side is gone, also in mid-frame."""
+        """The next message; None when the other side is gone, also in mid-frame, or does not talk as we do."""
         try:
             header = self._file.read(_LENGTH.size)
             if len(header) < _LENGTH.size:
@@ -123,7 +123,10 @@ class Channel(Generic[_Incoming]):
             payload = self._file.read(size)
         except OSError:
             return None
-        return self._decoder.decode(payload) if len(payload) == size else None
+        try:
+            return self._decoder.decode(payload) if len(payload) == size else None
+        except msgspec.MsgspecError:  # somebody else wrote there, e.g. a model that closed our end and opened its own
+            return None
 
     def end(self) -> None:
         """The other side is gone, whoever has inherited its end: what it sent is still received, and then None."""

@@ -21,7 +21,7 @@ from streamer.inference.channel import Compute, Done, Encoding
 from streamer.inference.forwarder import Computation, WorkerFailureError
 from streamer.inference.model import Encoded, Model
 
-PORTION_S = 0.01
+PORTION_S = 0.02
 _FIRST_PORTION = 64
 _LARGEST_PORTION = 8192
 _PORTION_CHARACTERS = 1 << 20

@@ -13,11 +13,14 @@ import tokenizers
 import torch
 from transformers import AutoModelForMaskedLM
 
+from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
+from streamer.inference import sizes
 from streamer.inference.family import Asked, Numbers, groups
-from streamer.inference.model import Encoded, Input
+from streamer.inference.model import NON_FINITE, Encoded, Input, NonFinite
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import FillMaskOptions, TopK
+from streamer.inference.sizes import too_large
 from streamer.inference.torch_model import TorchModel
 
 
@@ -68,7 +71,7 @@ class FillMask(TorchModel):
         """Masks that were cut off have no candidates."""
         count = encodings[0].ids.count(self._mask_id)
         if count:
-            return Masks(count, asked.own)
+            return too_large(scores=count * self.tokenizer.size) or Masks(count, asked.own)
         if self.tokenizer.is_cut(encodings[0]) and self._mask_token in asked.rows[0]:
             message = f"the text's masks lie beyond the {self.tokenizer.max_tokens} tokens that the model reads"
             return DataFailure(Code.INFER_TOO_LONG, message)
@@ -78,6 +81,22 @@ class FillMask(TorchModel):
     def check_inputs(self, texts: Sequence[str]) -> list[Input]:
         """The known texts behind a mask."""
         return [Input(f"{self._mask_token} {text}", None, {}) for text in texts]
+
+    def forward(self, batch: Sequence[Encoded]) -> list[Answer | NonFinite]:
+        """In parts that hold no more scores than one text may, those with as many masks together: a row takes room for
+        as many as the one with the most."""
+        room = max(1, sizes.MAX_SCORES // self.tokenizer.size)
+        masks = [one.content.own.count for one in batch]
+        if len(batch) * max(masks) <= room:
+            return super().forward(batch)
+        order = sorted(range(len(batch)), key=masks.__getitem__, reverse=True)
+        answers: list[Answer | NonFinite] = [NON_FINITE] * len(batch)
+        while order:
+            count = max(1, room // masks[order[0]])
+            part, order = order[:count], order[count:]
+            for index, answer in zip(part, super().forward([batch[index] for index in part]), strict=True):
+                answers[index] = answer
+        return answers
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, most masks of a row, vocabulary): probabilities. A row with fewer masks repeats its first tokens'."""

@@ -16,6 +16,7 @@ from streamer.core.pipeline.protocol import (
     Dispatch,
     EndReached,
     Finish,
+    ForwardStarted,
     Grant,
     Join,
     LookUp,
@@ -398,6 +399,24 @@ class TestEnds:
         (one,) = waiting(kit.pipeline, ["in"], kit.now + 31)
         assert (one.partition, one.offset, one.reason) == (("in", 0), 7, Reason.MODEL)
         assert "no worker has been ready for 31 s; the last one ended: no such device" in str(one)
+
+    @pytest.mark.case(76)
+    def test_what_is_computed_for_long_is_named_and_what_is_tried_alone(self) -> None:
+        """Before its lease is over, and until it is convicted."""
+        kit = Kit(Policy("p", lease_s=60))
+        kit.feed(taken(1, segment(["a", "b"], first=7)))
+        numbers = kit.last_work().work.numbers
+        kit.feed(ForwardStarted(0, numbers[1:]))
+        assert list(waiting(kit.pipeline, ["in"], kit.now + 29)) == []
+        (one,) = waiting(kit.pipeline, ["in"], kit.now + 31)
+        assert (one.partition, one.offset, one.reason) == (("in", 0), 8, Reason.MODEL)
+        assert "worker 0 has been computing it, with others, for 31 s" in one.what
+        kit.now += 61
+        kit.feed(Tick(), WorkerLost(0, signal=9, hung=True), WorkerReady(0, CARD), Tick())
+        assert list(waiting(kit.pipeline, ["in"], kit.now + 20)) == []
+        (one,) = waiting(kit.pipeline, ["in"], kit.now + 35)
+        assert one.offset == 8
+        assert "tried alone for 35 s" in one.what
 
     @pytest.mark.case(76)
     def test_before_the_group_is_joined_the_input_topics_wait(self) -> None:

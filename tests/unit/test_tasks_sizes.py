@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from streamer.errors import Code, DataFailure
+from streamer.inference import sizes
 from streamer.inference.channel import Compute
 from streamer.inference.encoding import encode_work
 from streamer.inference.model import Encoded
 from streamer.inference.sizes import MAX_CHARACTERS, MAX_ROWS
 from tests.tiny_models import BERT, tiny
-from tests.unit.tasks_kit import model_of
+from tests.unit.tasks_kit import Event, counted_passes, model_of, near, outcomes, outputs
 
 NLI_LABELS = ("contradiction", "neutral", "entailment")
 HEAD = "ForSequenceClassification"
@@ -69,3 +70,20 @@ def test_windows_are_bounded(tmp_path: Path) -> None:
     assert refused(encoded(model, "a " * 700_000), MAX_ROWS)
     assert refused(encoded(model, "a" * (MAX_CHARACTERS + 1)), MAX_CHARACTERS)
     assert isinstance(encoded(model, "a " * 10_000), Encoded)
+
+
+@pytest.mark.case(69)
+def test_masks_share_no_more_scores_than_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text with many would make room for as many in each row beside it. The answers are the same."""
+    model = model_of(tiny(tmp_path, BERT, "ForMaskedLM"), "fill-mask", top_k=3)
+    events: list[Event] = ["a [MASK]", "[MASK] " * 20, "it was [MASK] and [MASK]", "[MASK] film", "the [MASK] " * 5]
+    before = outputs(model, events)
+    monkeypatch.setattr(sizes, "MAX_SCORES", 20 * model.tokenizer.size)  # type: ignore[attr-defined]
+    passes = counted_passes(model)
+    after = outputs(model, events)
+    assert len(passes) > 1
+    for one, other in zip(before, after, strict=True):
+        found = [[(own["token_id"], near(own["score"])) for own in mask] for mask in one["candidates"]]
+        assert [[(own["token_id"], own["score"]) for own in mask] for mask in other["candidates"]] == found
+    monkeypatch.setattr(sizes, "MAX_SCORES", 19 * model.tokenizer.size)  # type: ignore[attr-defined]
+    assert [isinstance(one, DataFailure) for one in outcomes(model, events)] == [False, True, False, False, False]

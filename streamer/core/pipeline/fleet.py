@@ -68,6 +68,8 @@ class Fleet:
         self.some_unwanted = False  # set when records were dropped: a flight in line may have no waiter left
         self._before_suspects = 0  # work in line that goes out before the suspects' turn
         self._unannounced_deaths = 0
+        self.tried_since: float | None = None
+        """When suspects were first tried alone that are still not all acquitted or convicted."""
         self._in_vain = 0
         self._unready_since: float | None = None
         self._last_words = ""
@@ -183,6 +185,10 @@ class Fleet:
                 commands.append(KillWorker(worker.number))
         if self._unready_since is None and self.ready_workers == 0:
             self._unready_since = now
+        if not self.suspects and not any(worker.alone for worker in self.workers):
+            self.tried_since = None
+        elif self.tried_since is None:
+            self.tried_since = now
         return commands
 
     def dispatch(self, now: float, rate_per_s: float) -> tuple[list[Command], list[Flight]]:
