@@ -89,6 +89,7 @@ class Settling:
             topics,
             lambda fact: None if isinstance(fact, OutputLimit) else self._posted.put(fact),
             lab.bootstrap_servers,
+            group=lab.group,
             transactional_id=f"{lab.group}.{SLOT}",
         )
         self.sink.attach(source, lambda _: PlanEncoder(encoder))
