@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 INIT_PATIENCE_S = 30.0
 HEADERS_BYTES = 300  # about what a result's headers and frame take
 REFUSALS = frozenset({Act.TOO_LARGE, Act.BAD_RECORD, Act.BAD_TOPIC})
+_TOLD = REFUSALS | {Act.DENIED}
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class KafkaSink(ABC):
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
         """To be given to the producer; called for failures only (`delivery.report.only.error`)."""
-        if error is not None and act_on_producer(error) in {*REFUSALS, Act.DENIED}:
+        if error is not None and act_on_producer(error) in _TOLD:
             self._refused[message.topic() or "", message.partition() or 0] = error
 
     def close(self, timeout_s: float) -> None:
