@@ -74,7 +74,8 @@ def _make_sink(config: Config, name: str, started: Started, topics: OutputTopics
     if pipeline.guarantee == "exactly_once":
         from streamer.kafka.transactional_sink import TransactionalSink
 
-        sink = TransactionalSink(producers, topics, post, address, transactional_id=f"{pipeline.group}.{slot}")
+        identity = f"{pipeline.group}.{slot}"
+        sink = TransactionalSink(producers, topics, post, address, group=pipeline.group, transactional_id=identity)
     else:
         from streamer.kafka.idempotent_sink import IdempotentSink
 

@@ -10,7 +10,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from streamer.core.pipeline.protocol import Refusal, Refused, Settle, Settled, Unsettled
 from streamer.core.plan_encoder import TakenBackError
-from streamer.errors import StreamerError
 from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
 from streamer.kafka.sink import KafkaSink
 
@@ -29,9 +28,8 @@ log = logging.getLogger(__name__)
 class IdempotentSink(KafkaSink):
     """At least once: acknowledged outcomes first, then the offsets."""
 
-    def __init__(self, *args: Any, group: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._group = group
         self._failed: list[KafkaError] = []
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
@@ -87,7 +85,7 @@ class IdempotentSink(KafkaSink):
             log.warning("offsets were not committed", extra={"data": {"error": type(error).__name__}})
             why = error_of(error) if isinstance(error, KafkaException) else None
             if why is not None and act_on_producer(why) is Act.DENIED:
-                raise self._no_right(why) from None
+                raise
             if why is not None and why.code() in _FOR_GOOD:  # raised where it is so for all of them
                 refusals = tuple(_offset_refused(one, why.name()) for one in offsets)
                 return Unsettled(plan.settle, "commit", refusals=refusals, error=why.name())
@@ -97,7 +95,7 @@ class IdempotentSink(KafkaSink):
             return Settled(plan.settle, size_bytes=self._produced_bytes)
         for _, because in refused:
             if act_on_producer(because) is Act.DENIED:
-                raise self._no_right(because)
+                raise KafkaException(because)
         return Unsettled(
             plan.settle,
             "commit",
@@ -114,9 +112,6 @@ class IdempotentSink(KafkaSink):
         if not self._offsets.ownership.holds(plan.epochs):
             raise RuntimeError("not owned any more")
         return consumer.commit(offsets=offsets, asynchronous=False) or []
-
-    def _no_right(self, error: KafkaError) -> StreamerError:
-        return start_error(error, address=self._address, operation="Read", resource=f"group {self._group}")
 
     def _undelivered(self, plan: Settle) -> Unsettled:
         """Order would break were the rest delivered later: a new producer, and everything is written again. What the

@@ -129,7 +129,7 @@ class OutputTopics:
                         "UNKNOWN_PARTITION",
                         f"topic {topic} has {info.partitions} partitions, and outcomes go to partition {number}",
                         f"kafka-topics --bootstrap-server {self._config.kafka.bootstrap_servers} --alter"
-                        f" --topic {topic} --partitions N (as many as the input has)",
+                        f" --topic {topic} --partitions {highest + 1}, or as many as the input has",
                         letters,
                     )
                     for number in sorted({number for _, number in partitions} if highest >= info.partitions else ())

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 INIT_PATIENCE_S = 30.0
 HEADERS_BYTES = 300  # about what a result's headers and frame take
 REFUSALS = frozenset({Act.TOO_LARGE, Act.BAD_RECORD, Act.BAD_TOPIC})
+_TOLD = REFUSALS | {Act.DENIED}
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -59,13 +60,14 @@ class KafkaSink(ABC):
     _offsets: Offsets
     _make_encoder: Callable[[ModelCard], PlanEncoder]
 
-    def __init__(self, producers: EarlyProducer, topics: OutputTopics, post: Post, address: str) -> None:
+    def __init__(self, producers: EarlyProducer, topics: OutputTopics, post: Post, address: str, *, group: str) -> None:
         self.busy_since: float | None = None  # since when it is at one step of a plan
         self.plan_since: float | None = None  # since when it is at one plan, waits for brokers included
         self._producers = producers
         self._topics = topics
         self._post = post
         self._address = address
+        self._group = group
         self._producer: Producer | None = None
         self._encoder: PlanEncoder | None = None
         self._produced = 0
@@ -127,7 +129,7 @@ class KafkaSink(ABC):
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
         """To be given to the producer; called for failures only (`delivery.report.only.error`)."""
-        if error is not None and act_on_producer(error) in REFUSALS:
+        if error is not None and act_on_producer(error) in _TOLD:
             self._refused[message.topic() or "", message.partition() or 0] = error
 
     def close(self, timeout_s: float) -> None:
@@ -146,7 +148,8 @@ class KafkaSink(ABC):
         except RelievedError:
             return
         except KafkaException as error:
-            failure = start_error(error, address=self._address, operation="Write", resource="the output topics")
+            operation, resource = self._denied(error_of(error))
+            failure = start_error(error, address=self._address, operation=operation, resource=resource)
             self._post(SinkFailed(failure.exit_code, str(failure)))
         except StreamerError as failure:
             self._post(SinkFailed(failure.exit_code, str(failure)))
@@ -258,6 +261,13 @@ class KafkaSink(ABC):
                 )
             )
         return tuple(refusals)
+
+    def _denied(self, error: KafkaError) -> tuple[str, str]:
+        """Which right to what an error speaks of, in the words of ACLs."""
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return "Read", f"group {self._group}"
+        named = (topic for (topic, _), each in self._refused.items() if each.code() == error.code())
+        return "Write", f"topic {topic}" if (topic := next(named, "")) else "the output topics"
 
     def _missing(self, plan: Settle) -> tuple[Refusal, ...]:
         return tuple(one for one in self._topics.missing(plan.offsets) if any(concerned(plan, one)))

@@ -164,9 +164,10 @@ class TransactionalSink(KafkaSink):
         act, why = act_on_producer(error), error_of(error)
         error.with_traceback(None)  # its frames would keep the producer alive that we are about to drop
         log.warning("a transaction failed", extra={"data": {"error": why.name(), "act": act.value}})
-        if act is Act.DENIED:
-            raise error
         self._hear()
+        for denied in (why, *self._refused.values()):
+            if act_on_producer(denied) is Act.DENIED:
+                raise KafkaException(denied)
         if self._refused or act in REFUSALS:
             return self._back(plan, "refused", refused=why)
         if act is Act.ABORT and why.code() in _REBALANCES:

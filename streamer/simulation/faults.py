@@ -360,6 +360,8 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "undelivered": (1.0, _in_sink(Trouble.UNDELIVERED)),
     "commit_failed": (1.0, _in_sink(Trouble.COMMIT_FAILED)),
     "commit_unclear": (1.0, _in_sink(Trouble.COMMIT_UNCLEAR)),
+    "refuse_records": (1.0, _in_sink(Trouble.REFUSE_RECORDS)),
+    "refuse_topic": (1.0, _in_sink(Trouble.REFUSE_TOPIC)),
     "slow_revoke": (3.0, slow_revoke),
     "stall": (1.5, stall),
     "sink_fenced": (0.7, sink_fenced),

@@ -13,7 +13,8 @@ from enum import StrEnum
 import msgspec
 
 from streamer.core.output import Output
-from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
+from streamer.core.pipeline.protocol import ModelCard, Refusal, Refused, Settle, Settled, SinkFailed, Unsettled
+from streamer.core.pipeline.refusals import concerned
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Standing
@@ -47,6 +48,8 @@ class Trouble(StrEnum):
     UNDELIVERED = "undelivered"  # at least once: a part of the records was written, the rest was not
     COMMIT_FAILED = "commit_failed"  # at least once: the offsets were refused
     COMMIT_UNCLEAR = "commit_unclear"  # at least once: no answer, but the offsets were committed
+    REFUSE_RECORDS = "refuse_records"  # among several records of a partition one is refused for good
+    REFUSE_TOPIC = "refuse_topic"  # an output takes nothing of a partition
 
 
 class Stage(StrEnum):
@@ -132,6 +135,16 @@ class MemorySink:
             return True
         return False
 
+    def _refusal(self, plan: Settle) -> Refusal | None:
+        """Of the plan's first partition, this once. A record that is refused alone would be convicted."""
+        partition = plan.runs[0].segment.partition
+        if self._strikes(Trouble.REFUSE_TOPIC):
+            return Refusal("out", partition, Refused.TOPIC, "REFUSED", "it is refused", "wait", None)
+        refusal = Refusal("out", partition, Refused.RECORD, "REFUSED", "it is refused", "wait")
+        if len(list(concerned(plan, refusal))) > 1 and self._strikes(Trouble.REFUSE_RECORDS):
+            return refusal
+        return None
+
     def _before(self, stage: Stage, mean_s: float) -> float:
         """How long it takes to come to a stage."""
         stalled = stage is self.stall_before and self._strikes(Trouble.STALL)
@@ -169,6 +182,8 @@ class MemorySink:
         self._producer: MemoryProducer = self._log.init_producer(self._transactional_id)
 
     def _settle(self, plan: Settle) -> Steps:
+        if refusal := self._refusal(plan):
+            return Unsettled(plan.settle, "refused", refusals=(refusal,))
         outputs = self._outputs(plan)
         producer = self._producer
         try:
@@ -252,6 +267,8 @@ class MemoryIdempotentSink(MemorySink):
         """Nothing to open."""
 
     def _settle(self, plan: Settle) -> Steps:
+        if refusal := self._refusal(plan):
+            return Unsettled(plan.settle, "refused", refusals=(refusal,))
         if not self._source.ownership.holds(plan.epochs):
             return Unsettled(plan.settle, "ownership")
         try:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from streamer.config import load
 from streamer.core.encoder import Encoder
-from streamer.core.pipeline.protocol import Assigned, Input, ModelCard, Settle
+from streamer.core.pipeline.protocol import Assigned, Input, ModelCard, OutputLimit, Settle
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.kafka.clients import consumer_properties, make_consumer, producer_properties
 from streamer.kafka.early_producer import EarlyProducer
@@ -19,6 +19,7 @@ from streamer.kafka.output_topics import OutputTopics
 from streamer.kafka.settled import held_by_transaction
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
+from streamer.kafka.topics import check, connect
 from streamer.kafka.transactional_sink import TransactionalSink
 from tests.acceptance.harness import PIPELINE, Lab, wait_for
 
@@ -59,6 +60,7 @@ class Settling:
         config = load(lab.config(), {})
         self.made: list[dict[str, object]] = []
         topics = OutputTopics(config, PIPELINE)
+        wait_for(lambda: not check(connect(config.kafka), config, [PIPELINE]), "the topics")
         topics.check()
         topics.ready.set_result(None)
 
@@ -85,8 +87,9 @@ class Settling:
         self.sink = TransactionalSink(
             EarlyProducer(topics.ready, topics.sizes, properties),
             topics,
-            self._posted.put,
+            lambda fact: None if isinstance(fact, OutputLimit) else self._posted.put(fact),
             lab.bootstrap_servers,
+            group=lab.group,
             transactional_id=f"{lab.group}.{SLOT}",
         )
         self.sink.attach(source, lambda _: PlanEncoder(encoder))

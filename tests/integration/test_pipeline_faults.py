@@ -80,7 +80,8 @@ def running(lab: Lab, environment: dict[str, str], until_end: bool = False, **fi
 @pytest.mark.case(14, 19)
 @pytest.mark.parametrize("role", ["output", "dead_letter"])
 def test_a_topic_that_is_gone_holds_all_up(lab: Lab, role: str) -> None:
-    """Whether results or dead letters have no topic: no offset moves, nothing is dropped, and it goes on by itself."""
+    """Whether results or dead letters have no topic: no offset moves past the first that has none, nothing is dropped,
+    and it goes on by itself."""
     lab.topics(1)
     topic = getattr(lab, role)
     with running(lab, QUICK_METADATA) as run:
@@ -90,7 +91,7 @@ def test_a_topic_that_is_gone_holds_all_up(lab: Lab, role: str) -> None:
         bad = Given(b"k", b"no event", [])
         lab.produce([*(event(number) for number in range(20)), bad, *(event(number) for number in range(20, 40))])
         wait_for(lambda: set(run.plans()) - {"settled"}, "a plan that comes to nothing")
-        assert lab.committed() == 0
+        wait_for(lambda: lab.committed() == (20 if role == "dead_letter" else 0), "what has a topic")
         lab.create({topic: {}}, 1)
         reader = lab.reader()
         wait_for(lambda: reader.places == 41, "all outcomes")

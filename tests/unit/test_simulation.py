@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamer.cli.bench import bench
-from streamer.core.pipeline import attempts, conviction, fleet, flights, ledger, pipeline
+from streamer.core.pipeline import attempts, conviction, fleet, flights, ledger, pipeline, refusals
 from streamer.simulation.faults import FAULTS
 from streamer.simulation.judge import LAST_STEPS, ViolationError
 from streamer.simulation.life import live
@@ -215,6 +215,24 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "look_at_held",
         "now[key] != mark",
         "False",
+    ),
+    "convicts all that was sent with a record that is refused": (
+        refusals.Refusals,
+        "refused",
+        "if len(places) > 1:",
+        "if False:",
+    ),
+    "does not read a blocked partition again": (
+        refusals.Refusals,
+        "settled",
+        "plan.offsets.get(key, 0) > block.offset",
+        "False",
+    ),
+    "takes records of a blocked partition": (
+        ledger.Ledger,
+        "add",
+        "partition.leaving or partition.block:",
+        "partition.leaving:",
     ),
     "leaves an orphaned partition alone": (
         source.MemorySource,

@@ -19,6 +19,10 @@ ABORT_PAUSE_MAX_S = 5.0
 SAID_AFTER_S: Final = 30.0
 """What may pass by itself, such as an outage or a slow way, is said to stand after this time."""
 END_PATIENCE_S: Final = 30.0
+_LOOK_AT: Final = (
+    "look at the brokers (whether all run, replicas in sync against min.insync.replicas, disks), and at the way there:"
+    " it may be slow, or under a quota"
+)
 
 
 class Settling:
@@ -120,10 +124,10 @@ class Settling:
         ]
         if self.under_way is not None and now - self._began > SAID_AFTER_S:
             what = f"Kafka has not taken the results of the last {now - self._began:.0f} s"
-            found += self._slow(what, "look at the brokers, and at the way there: it may be slow, or under a quota")
+            found += self._slow(what, _LOOK_AT)
         elif self._vain_since is not None and now - self._vain_since > SAID_AFTER_S:
             what = f"results could not be written for {now - self._vain_since:.0f} s ({self._vain_for})"
-            found += self._slow(what, "look at the brokers, and at the way there: it may be slow, or under a quota")
+            found += self._slow(what, _LOOK_AT)
         elif (since := self.pace.slow_since) is not None and now - since > SAID_AFTER_S:
             most = (self.pace.most_bytes or 0) / 1_000_000
             what = f"Kafka takes results slowly: a transaction of more than {most:.3f} MB does not come through in time"
