@@ -124,10 +124,10 @@ class Unanswered:
         fix = "restart this process"
         if ahead is None or ahead.end < 0:
             return "no broker has said where the partition ends", "look at the partition's leader"
+        if pipeline.flow.holds:  # the source then pauses all that it has
+            return "nothing is taken, since what was taken before is not settled", fix
         if ahead.paused:
             return "the partition is paused", fix
-        if pipeline.flow.holds:
-            return "nothing is taken, since what was taken before is not settled", fix
         return "it was asked for and did not come", f"look at the partition's leader, or {fix}"
 
     def _in_fleet(self, pipeline: Pipeline, segment: Segment, now: float, *, calm: bool) -> str | None:
