@@ -106,6 +106,14 @@ def _collector_spared() -> None:
     gc.freeze()
 
 
+gc.disable()  # while the libraries are imported and the tests collected, which leaves no garbage to speak of
+
+
+def pytest_collection_finish() -> None:
+    """From now on there is."""
+    gc.enable()
+
+
 def pytest_sessionfinish() -> None:
     """OpenVINO counts what is left at the end."""
     gc.unfreeze()
