@@ -6,6 +6,7 @@ answers, processes of streamer.local.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -95,6 +96,27 @@ def _kafka_environment(port: int) -> dict[str, str]:
         "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
         "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
     }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collector_spared() -> None:
+    """Each load of a model collects garbage, and what torch and transformers are made of takes the collector half a
+    second to walk through: what is there before a file's first test stays there anyway."""
+    gc.collect()
+    gc.freeze()
+
+
+gc.disable()  # while the libraries are imported and the tests collected, which leaves no garbage to speak of
+
+
+def pytest_collection_finish() -> None:
+    """From now on there is."""
+    gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    """OpenVINO counts what is left at the end."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

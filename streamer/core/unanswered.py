@@ -86,49 +86,58 @@ class Unanswered:
             elif not partition.segments and not pipeline.flow.holds:
                 wait.free_s += past_s
             wait.first, wait.seen = wait.first if first < 0 else first, now
-        found = []
-        for key in owned.keys() & self._waits.keys():
+        found: list[Standing] = []
+        late = [key for key in owned if key in self._waits and now - self._waits[key].since > LIMIT_S]
+        # What is not taken may wait for what was.
+        for key in sorted(late, key=lambda key: not owned[key].segments):
             wait = self._waits[key]
-            waited_s = now - wait.since
-            if waited_s > LIMIT_S and (told := self._told(pipeline, key, ahead.get(key), wait, losses, now)):
+            if owned[key].segments:
+                told = self._taken(pipeline, owned[key].segments[0][1], losses - wait.losses, now)
+            else:
+                told = self._unread(pipeline, ahead.get(key), wait, now, blocked=bool(found))
+            if told is not None:
                 where, fix = told
-                what = f"its next record has had no answer for {waited_s:.0f} s: {where}"
+                what = f"its next record has had no answer for {now - wait.since:.0f} s: {where}"
                 found.append(Standing(key, wait.first, Reason.UNKNOWN, what, fix))
         return found
 
-    def _told(
-        self, pipeline: Pipeline, key: TopicPartition, ahead: ReadState | None, wait: _Wait, losses: int, now: float
-    ) -> Told | None:
-        """Where the record is; None where it is slow and nothing worse."""
-        partition = pipeline.ledger.partitions[key]
-        if not partition.segments:
-            return self._unread(pipeline, ahead, wait, now)
-        segment = partition.segments[0][1]
-        if pipeline.settling.holds(frozenset({key})):
+    def _taken(self, pipeline: Pipeline, segment: Segment, lost: int, now: float) -> Told | None:
+        """Where the next record of a segment is; None where it is slow and nothing worse. `lost` is how many workers
+        were while it waited."""
+        if pipeline.settling.holds(frozenset({(segment.topic, segment.partition)})):
             return "its answer is being settled", "look at the brokers, and at the settles in the log"
         if segment.planned == len(segment.records) or segment.outcomes[segment.planned] is not None:
             vain = pipeline.settling.in_vain
             tail = f", after {vain} that came to nothing" if vain else ""
             return f"its answer waits to be settled{tail}", "look at the brokers, and at the settles in the log"
-        lost = losses - wait.losses
         where = self._in_fleet(pipeline, segment, now, calm=not lost)
         if where is None:
             return None
         tail = f"; {lost} workers were lost meanwhile" if lost else ""
         return where + tail, "look at what the log says of the workers, and restart this process if that says nothing"
 
-    def _unread(self, pipeline: Pipeline, ahead: ReadState | None, wait: _Wait, now: float) -> Told | None:
-        """Of a record that was not taken yet."""
-        if wait.free_s <= LIMIT_S and now - self._moved_at <= LIMIT_S:
+    def _unread(
+        self, pipeline: Pipeline, ahead: ReadState | None, wait: _Wait, now: float, *, blocked: bool
+    ) -> Told | None:
+        """Of a record that was not taken yet. `blocked` says that one that was taken stands."""
+        moving = now - self._moved_at <= LIMIT_S or self._computing(pipeline, now)
+        if wait.free_s <= LIMIT_S and moving and not blocked:
             return None
         fix = "restart this process"
         if ahead is None or ahead.end < 0:
             return "no broker has said where the partition ends", "look at the partition's leader"
+        if pipeline.flow.holds:  # the source then pauses all that it has
+            return "nothing is taken, since what was taken before is not settled", fix
         if ahead.paused:
             return "the partition is paused", fix
-        if pipeline.flow.holds:
-            return "nothing is taken, since what was taken before is not settled", fix
         return "it was asked for and did not come", f"look at the partition's leader, or {fix}"
+
+    def _computing(self, pipeline: Pipeline, now: float) -> bool:
+        """Whether workers answer, or have time to."""
+        fleet = pipeline.fleet
+        return now - self._computed_at <= LIMIT_S or any(
+            worker.announced and fleet.leased(worker, now) for worker in fleet.workers
+        )
 
     def _in_fleet(self, pipeline: Pipeline, segment: Segment, now: float, *, calm: bool) -> str | None:
         """Where a record is that has no outcome. `calm` says that no worker was lost while it waited: then one that
@@ -137,10 +146,7 @@ class Unanswered:
         flight = _flight_of(pipeline, segment)
         if flight is None:
             return "nothing computes it"
-        moving = calm and (
-            now - self._computed_at <= LIMIT_S
-            or any(worker.announced and fleet.leased(worker, now) for worker in fleet.workers)
-        )
+        moving = calm and self._computing(pipeline, now)
         for worker in fleet.workers:
             if flight.number not in worker.held:
                 continue

@@ -227,3 +227,26 @@ def test_a_rebalance_starts_nothing_anew_and_hides_nothing() -> None:
     watch.kit.feed(Assigned({FIRST: 3}))
     watch.ahead[FIRST] = ReadState(6, 9)
     assert not watch.wait(30)
+
+
+def test_what_waits_for_a_slow_model_is_slow_too() -> None:
+    """The budget is full of records that are answered one after the other, none of them the first of its partition:
+    nothing is settled for long, and what is left in Kafka waits as they do. When the workers answer no more, both
+    stand."""
+    watch = Watch()
+    watch.take("first", "second")
+    number = watch.kit.last_work().work.numbers[1]
+    watch.ahead[OTHER] = ReadState(5, 1_000_000)
+    watch.kit.pipeline.flow.hold()
+
+    def answers() -> None:
+        watch.kit.feed(ForwardDone(0, [number], [Answer(b"{}")]))
+        watch.rule.computed()
+        watch.kit.pipeline.flow.hold()
+
+    assert not watch.wait(300, answers)
+    watch.kit.pipeline.fleet.workers[0].deadline = watch.kit.now
+    found = watch.wait(LATE_S)
+    assert {one.partition for one in found} == {FIRST, OTHER}
+    assert "it waits at worker 0" in str(found[-2])
+    assert "what was taken before is not settled" in str(found[-1])
