@@ -18,7 +18,7 @@ from streamer.core.pipeline.protocol import Assigned, Lost, Revoking
 from streamer.core.record import TopicPartition
 from streamer.kafka.calls import Calls
 from streamer.kafka.errors import error_of
-from streamer.kafka.patience import BROKER_S, Beat, Held, Patience
+from streamer.kafka.patience import Beat, Held, Patience
 from streamer.kafka.start import first_partitions, start_offsets
 from streamer.ports import Post
 
@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 
 class Assignment:
     """What we own. `changed` is called whenever that has changed, or metadata may have; `beat` is told how long a
-    request to the brokers may take from now on. `ends` are, with `until_end`, the offsets still to be come to."""
+    request to the brokers may take from now on; `ends_of` asks for the ends of logs. `ends` are, with `until_end`, the
+    offsets still to be come to."""
 
     def __init__(
         self,
@@ -47,9 +48,11 @@ class Assignment:
         changed: Callable[[], None],
         beat: Beat,
         held: Held,
+        ends_of: Callable[[list[TopicPartition]], dict[TopicPartition, int]],
     ) -> None:
         self.epochs: dict[TopicPartition, int] = {}
         self.starts: dict[TopicPartition, int] = {}
+        self.reached: dict[TopicPartition, int] = {}  # behind what was taken, of what is ours
         self.ends: dict[TopicPartition, int] | None = {} if until_end else None
         self.all_taken = False  # `until_end` was said
         self.lost_at = float("-inf")
@@ -63,13 +66,14 @@ class Assignment:
         self._changed = changed
         self._beat = beat
         self._patience = Patience(beat, held)
+        self._ends_of = ends_of
         self._epoch = 0
         self._released: set[int] = set()
 
     @property
-    def ever(self) -> bool:
-        """Whether anything was ever assigned."""
-        return self._epoch > 0
+    def epoch(self) -> int:
+        """The latest; 0 while nothing was ever assigned."""
+        return self._epoch
 
     def release(self, epoch: int) -> None:
         """The core lets these revoked partitions go; from any thread."""
@@ -91,7 +95,7 @@ class Assignment:
         consumer.incremental_assign([KafkaPartition(one.topic, one.partition, one.offset) for one in starts])
         if fresh:
             self._commit(consumer, {(one.topic, one.partition): (one.offset, "") for one in fresh}, "the start")
-        self._expect_ends(consumer, starts)
+        self._expect_ends(starts)
         found = {(one.topic, one.partition): (one.offset, one.metadata or "") for one in starts}
         self._attempts.assigned(found, time.monotonic())
         self._own(starts)
@@ -100,18 +104,8 @@ class Assignment:
         """Wait until the core has settled what it can and lets go, or the deadline passes; serve calls meanwhile."""
         self._changed()
         keys = frozenset((partition.topic, partition.partition) for partition in partitions)
-        self._epoch += 1
-        epoch = self._epoch
-        if keys and not self._calls.closing:
-            self._post(Revoking(epoch, keys))
-            deadline = time.monotonic() + self._revoke_deadline_s
-            while epoch not in self._released and not self._calls.closing and time.monotonic() < deadline:
-                self._beat(SERVE_S)
-                self._calls.serve(consumer)
-                self._calls.rest(SERVE_S)
-        if self.in_order if self._calls.closing else epoch in self._released:
+        if self._let_go(consumer, keys):
             self._unmark(consumer, self._attempts.left(keys, stopping=self._calls.closing))
-        self._released.discard(epoch)
         self._disown(keys)
         log.info("revoked", extra={"data": {"partitions": sorted(keys)}})
 
@@ -133,8 +127,26 @@ class Assignment:
         starts, _ = start_offsets(consumer, mine, self._start, self._first, self._patience)
         for one in starts:
             consumer.seek(KafkaPartition(one.topic, one.partition, one.offset))
-        self._expect_ends(consumer, starts)
+        self._expect_ends(starts)
         self._attempts.moved({(one.topic, one.partition): one.offset for one in starts}, time.monotonic())
+        self._own(starts)
+
+    def begin_anew(self, consumer: Consumer, keys: frozenset[TopicPartition]) -> None:
+        """The logs of these partitions are others than they were: forget where we were, and read them from their start.
+        Raises KafkaException."""
+        self._let_go(consumer, keys)
+        self._disown(keys)
+        starts = []
+        for topic, number in sorted(keys):
+            one = KafkaPartition(topic, number)
+            low, _ = self._patience.ask(lambda timeout_s, one=one: consumer.get_watermark_offsets(one, timeout_s))  # type: ignore[misc]
+            starts.append(KafkaPartition(topic, number, low))
+        consumer.incremental_unassign([KafkaPartition(*key) for key in sorted(keys)])
+        consumer.incremental_assign(starts)
+        offsets = {(one.topic, one.partition): (one.offset, "") for one in starts}
+        self._commit(consumer, offsets, "the start")
+        self._attempts.assigned(offsets, time.monotonic())
+        self._expect_ends(starts)
         self._own(starts)
 
     def mark(self, consumer: Consumer, ends: dict[TopicPartition, int], meanwhile: Callable[[], None]) -> None:
@@ -166,6 +178,11 @@ class Assignment:
 
     def took(self, key: TopicPartition, end: int) -> None:
         """This partition was taken up to this offset."""
+        self.reached[key] = end
+        self.came_to(key, end)
+
+    def came_to(self, key: TopicPartition, end: int) -> None:
+        """There is nothing more to take of this partition below this offset."""
         if self.ends is not None and end >= self.ends.get(key, 0):
             self.ends.pop(key, None)
 
@@ -176,11 +193,29 @@ class Assignment:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    def _let_go(self, consumer: Consumer, keys: frozenset[TopicPartition]) -> bool:
+        """Wait until the core has settled what it can of these and lets go; returns whether all of it is in order."""
+        self._epoch += 1
+        epoch = self._epoch
+        if keys and not self._calls.closing:
+            self._post(Revoking(epoch, keys))
+            deadline = time.monotonic() + self._revoke_deadline_s
+            while epoch not in self._released and not self._calls.closing and time.monotonic() < deadline:
+                self._beat(SERVE_S)
+                self._calls.serve(consumer)
+                self._calls.rest(SERVE_S)
+        released = epoch in self._released
+        self._released.discard(epoch)
+        return self.in_order if self._calls.closing else released
+
     def _own(self, starts: list[KafkaPartition]) -> None:
         self._epoch += 1
         epochs = {(start.topic, start.partition): self._epoch for start in starts}
         self.epochs.update(epochs)
-        self.starts.update({(start.topic, start.partition): start.offset for start in starts})
+        offsets = {(start.topic, start.partition): start.offset for start in starts}
+        self.starts.update(offsets)
+        self.reached.update(offsets)
+        self._first = self._first.difference(offsets)  # from now on they have an offset, or their topic is another one
         log.info("assigned", extra={"data": {"partitions": sorted(epochs), "epoch": self._epoch}})
         self._post(Assigned(epochs))
         self._changed()
@@ -189,19 +224,20 @@ class Assignment:
         self._attempts.left(keys)
         for key in keys:
             self.epochs.pop(key, None)
+            self.reached.pop(key, None)
             if self.ends is not None:
                 self.ends.pop(key, None)
         self._changed()
 
-    def _expect_ends(self, consumer: Consumer, starts: list[KafkaPartition]) -> None:
-        """`until_end`: what is there now of these partitions has to be taken."""
-        if self.ends is None:
+    def _expect_ends(self, starts: list[KafkaPartition]) -> None:
+        """`until_end`: what is there now of these partitions has to be taken, what stands behind an open transaction
+        included. An end before the start is waited for, too: the client will say that it is out of range."""
+        if self.ends is None or not starts:
             return
-        for start in starts:
-            self._beat(BROKER_S)
-            low, high = consumer.get_watermark_offsets(start, timeout=BROKER_S)
-            if max(start.offset, low) < high:
-                self.ends[(start.topic, start.partition)] = high
+        keys = {(start.topic, start.partition): start.offset for start in starts}
+        for key, end in self._patience.ask(lambda _: self._ends_of(list(keys))).items():
+            if end != keys[key]:
+                self.ends[key] = end
                 self.all_taken = False
 
     def _unmark(self, consumer: Consumer, marks: dict[TopicPartition, Mark]) -> None:

@@ -28,7 +28,7 @@ _LOGIN = frozenset(
         KafkaError._AUTHENTICATION,
     }
 )
-_MISSING = frozenset(
+MISSING = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID, KafkaError._UNKNOWN_TOPIC, KafkaError._NOENT}
 )
 _UNREACHABLE = frozenset(
@@ -159,7 +159,7 @@ def start_error(
             f"{where}: the TLS handshake failed ({text}); correct security.protocol and ssl.ca.location"
             " in kafka.properties"
         )
-    if code in _MISSING:
+    if code in MISSING:
         return ConfigurationError(f"{where} has no {resource or 'such topic'}; make it with `streamer topics create`")
     if code in _UNREACHABLE:
         return DependencyError(

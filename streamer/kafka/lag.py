@@ -18,6 +18,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from streamer.config_fields import KafkaConfig
 from streamer.core.record import TopicPartition
+from streamer.core.timestamps import written_ms
 from streamer.errors import DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties
 from streamer.kafka.errors import Act, act_on_consumer, answer, start_error
@@ -120,9 +121,8 @@ class GroupOffsets:
                 place = (message.topic() or "", message.partition() or 0)
                 error = message.error()
                 if error is None:
-                    kind, timestamp_ms = message.timestamp()
                     if place in left:
-                        found[place] = timestamp_ms if kind else 0
+                        found[place] = written_ms(message.timestamp()) or 0
                 elif error.code() != KafkaError._PARTITION_EOF:
                     if act_on_consumer(error) is Act.RETRY and time.monotonic() < deadline:
                         continue

@@ -25,9 +25,10 @@ from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
 from streamer.core.standing import Standing
-from streamer.errors import DependencyError, ExitCode
+from streamer.errors import DependencyError, ExitCode, StreamerError
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
+from streamer.kafka.cluster_view import ClusterView
 from streamer.kafka.errors import Act, act_on_consumer
 from streamer.kafka.intake import Intake, Message
 from streamer.kafka.outlook import Outlook
@@ -36,12 +37,16 @@ from streamer.kafka.patience import Held, held_error
 from streamer.kafka.pauses import Pauses
 from streamer.kafka.read_errors import ReadErrors
 from streamer.kafka.source_policy import SourcePolicy
+from streamer.kafka.standstill import StandstillWatch
+from streamer.kafka.topic_ids import TopicIds
 from streamer.ports import Post
 
 POLL_S = 0.05
 HELD_POLL_S = 0.1
 GHOST_S = 60.0
 GHOSTS = 3
+GIVE_UP_S = 10.0
+TOLD = 5  # partitions that are named in one message
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -49,7 +54,8 @@ log = logging.getLogger(__name__)
 
 class KafkaSource:
     """Implements `streamer.ports.Source`. `ownership`, `pauses` and `outlook` may be read from any thread; `polled_at`
-    is the last sign of life, ahead of now while the source waits for the brokers."""
+    is the last sign of life, ahead of now while the source waits for the brokers. Without a `view` of the cluster
+    nobody asks why partitions stand, and where they end; `ids` hears of topics that are made anew."""
 
     def __init__(
         self,
@@ -57,11 +63,13 @@ class KafkaSource:
         policy: SourcePolicy,
         post: Post,
         held: Held = lambda _: False,
+        view: ClusterView | None = None,
+        ids: TopicIds | None = None,
     ) -> None:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()
         self.on_joining: Callable[[], None] = lambda: None
-        self.outlook = Outlook(policy.stuck_s)
+        self.outlook = Outlook(policy.stuck_s, policy.stand_s)
         self._make_consumer = make_consumer
         self._consumer = make_consumer()
         self._renewed_at: list[float] = []
@@ -80,10 +88,14 @@ class KafkaSource:
             changed=self._publish,
             beat=self._beat,
             held=held,
+            ends_of=lambda keys: {key: ends.high for key, ends in view.ends(keys).items()} if view else {},
         )
         self.errors = ReadErrors(policy, self._assignment, self._calls, post)
         self.pauses = Pauses(self._assignment.epochs)
         self._intake = Intake(policy, self._attempts, self._assignment, self.pauses, self._calls, self.errors)
+        self._ids = ids
+        self._watch = StandstillWatch(view, policy, lambda: self.outlook.suspects) if view else None
+        self._given_up_at, self._left_since = 0.0, float("inf")
         self._granted_records = 0
         self._granted_bytes = 0
         self._held_since: float | None = None
@@ -96,13 +108,18 @@ class KafkaSource:
 
     def standing(self) -> list[Standing]:
         """The partitions that are ours and can't be read, and why. From any thread."""
-        return []
+        epochs, suspects = self._assignment.epochs, self.outlook.suspects
+        found = {one.partition: one for one in (self._watch.standings if self._watch else ())}
+        found = {key: one for key, one in found.items() if key[1] < 0 or (key in epochs and key in suspects)}
+        return list((found | {one.partition: one for one in self.errors.standing()}).values())
 
     # --- from other threads --------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Join the group."""
         self._thread.start()
+        if self._watch is not None:
+            self._watch.start()
         self.on_joining()
 
     def grant(self, records: int, size_bytes: int) -> None:
@@ -141,6 +158,8 @@ class KafkaSource:
     def close(self, timeout_s: float) -> None:
         """Leave the group. A static member's partitions wait for it until the session times out."""
         self._calls.close()
+        if self._watch is not None:
+            self._watch.close()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
@@ -159,6 +178,8 @@ class KafkaSource:
                     self._renew()
         except KafkaException as error:
             self.errors.failed(error)
+        except StreamerError as error:
+            self._post(SourceFailed(error.exit_code, str(error)))
         except Exception:
             log.exception("the source thread ended")
             self._post(SourceFailed(ExitCode.BUG, "the source thread ended with an exception, see the log"))
@@ -213,11 +234,14 @@ class KafkaSource:
             self._hold()
             return
         self._held_since = None
-        self.pauses.only(self._consumer, intake.waiting)
+        self.errors.unreadable.retry(time.monotonic())
+        self.pauses.only(self._consumer, intake.waiting | self.errors.unreadable.held)
         before = self.ownership.epochs
         message = self._consumer.poll(POLL_S)
         messages: list[Message] = []
-        if message is not None:
+        if message is None:
+            self.outlook.idle(time.monotonic())
+        else:
             messages = self._consumer.consume(records - 1, policy.linger_ms / 1000) if records > 1 else []
             messages.insert(0, message)
         self._publish()
@@ -242,12 +266,51 @@ class KafkaSource:
 
     def _take(self, messages: list[Message], before: dict[TopicPartition, int]) -> None:
         """Post what may be handed over of these; and that the end is reached, where it is."""
+        if self._ids is not None and self._ids.changed:
+            messages = self._begin_anew(messages)
         if messages and (batch := self._intake.batch(self._consumer, messages, before)) is not None:
             self._post(Taken(batch))
         ours = self._assignment
-        if ours.ends is not None and not ours.ends and ours.ever and not ours.all_taken:
+        if ours.ends is None or ours.all_taken:
+            return
+        if not ours.ends and ours.epoch and (self._watch is None or not self._watch.unsure):
             ours.all_taken = True
             self._post(EndReached())
+        else:
+            self._give_up(time.monotonic())
+
+    def _begin_anew(self, messages: list[Message]) -> list[Message]:
+        """Input topics were deleted and made anew: what was fetched of them is of before, or not from their start."""
+        assert self._ids is not None
+        topics, self._ids.changed = self._ids.changed, set()
+        keys = frozenset(key for key in self._assignment.epochs if key[0] in topics)
+        if keys:
+            log.warning(
+                "an input topic was deleted and made anew: it is read from its start, and its results may have a ce_id "
+                "that earlier ones had",
+                extra={"data": {"topics": sorted(topics), "partitions": sorted(keys)}},
+            )
+            self._assignment.begin_anew(self._consumer, keys)
+        return [one for one in messages if one.topic() not in topics]
+
+    def _give_up(self, now: float) -> None:
+        """`until_end`: end with words when all that is left has been standing for a while."""
+        if now < self._given_up_at:
+            return
+        self._given_up_at = now + 1.0
+        standing = self.standing()
+        places = {one.partition for one in standing}
+        left = self._assignment.ends or {}
+        alone = standing and self._intake.idle and all(key in places or (key[0], -1) in places for key in left)
+        if not alone:
+            self._left_since = float("inf")
+            return
+        self._left_since = min(self._left_since, now)
+        if now - self._left_since > GIVE_UP_S:
+            words = "; ".join(str(one) for one in standing[:TOLD])
+            more = f"; and {len(standing) - TOLD} more" if len(standing) > TOLD else ""
+            self._post(SourceFailed(ExitCode.DEPENDENCY, f"not all was read: {words}{more}"))
+            self._calls.closing = True
 
     def _beat(self, silent_s: float) -> None:
         self.polled_at = time.monotonic() + silent_s
@@ -256,7 +319,11 @@ class KafkaSource:
         now = self.polled_at = time.monotonic()
         epochs = self._assignment.epochs
         unasked = self.pauses.now if self._held_since is None else epochs.keys()
-        self.outlook.look(self._consumer, epochs, self.starts, unasked, now)
+        self.outlook.look(self._consumer, epochs, self._assignment.reached, unasked, now)
+        self.errors.unreadable.keep(epochs.keys())
+        if self.errors.missing and self._watch is not None:
+            self._watch.misses(self.errors.missing)
+            self.errors.missing = set()
         self.ownership = Ownership(self._consumer.consumer_group_metadata(), dict(epochs))
 
     def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
