@@ -56,6 +56,12 @@ CASES = {
     40: "offsets with gaps, and partitions that are added",
     41: "a reader of the reports beside aborted and repeated work",
     42: "a full disk, no file descriptors left",
+    43: "a transaction left open on the input",
+    44: "a committed offset beyond the log's end",
+    45: "an input topic deleted and made anew",
+    46: "a batch that is damaged, or unpacks past the client's limit",
+    47: "a group that does not let us in",
+    48: "one of several inputs deleted",
 }
 
 PROMISES = {

@@ -82,8 +82,8 @@ def test_latency_falls_at_the_first_bound_not_below(latency_ms: int, bound: int)
 
 @pytest.mark.case(35)
 def test_clocks_that_disagree() -> None:
-    """A timestamp in the future is a latency of 0; a record without one, or with one that can be no time of writing, has
-    none: a negative one, one of 1970, seconds, microseconds."""
+    """A timestamp in the future is a latency of 0; a record without one, or with one that can be no time of writing,
+    has none: a negative one, one of 1970, seconds, microseconds."""
     assert report_of(run_of([Answer(b"{}")], timestamp_ms=NOW_MS + 5_000)).latency_ms.sum == 0
     assert report_of(run_of([Answer(b"{}")], timestamp_ms=NOW_MS + 5_000)).latency_ms.counts == [(1, 1)]
     assert report_of(run_of([Answer(b"{}")], timestamp_ms=None)).latency_ms.counts == []
