@@ -55,6 +55,7 @@ class Assignment:
         self.reached: dict[TopicPartition, int] = {}  # behind what was taken, of what is ours
         self.ends: dict[TopicPartition, int] | None = {} if until_end else None
         self.all_taken = False  # `until_end` was said
+        self.waits_since: float | None = time.monotonic()  # for the group to say what is ours; None: it has
         self.lost_at = float("-inf")
         self.in_order = False  # the process ends for reasons of its own, and no plan is under way
         self._attempts = attempts
@@ -96,6 +97,7 @@ class Assignment:
         if fresh:
             self._commit(consumer, {(one.topic, one.partition): (one.offset, "") for one in fresh}, "the start")
         self._expect_ends(starts)
+        self.waits_since = None
         found = {(one.topic, one.partition): (one.offset, one.metadata or "") for one in starts}
         self._attempts.assigned(found, time.monotonic())
         self._own(starts)
@@ -103,6 +105,7 @@ class Assignment:
     def on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         """Wait until the core has settled what it can and lets go, or the deadline passes; serve calls meanwhile."""
         self._changed()
+        self.waits_since = time.monotonic()  # the group divides anew, and will say so even where nothing is left for us
         keys = frozenset((partition.topic, partition.partition) for partition in partitions)
         if self._let_go(consumer, keys):
             self._unmark(consumer, self._attempts.left(keys, stopping=self._calls.closing))
@@ -112,7 +115,7 @@ class Assignment:
     def on_lost(self, _: Consumer, partitions: list[KafkaPartition]) -> None:
         """They are somebody else's already."""
         keys = frozenset((partition.topic, partition.partition) for partition in partitions)
-        self.lost_at = time.monotonic()
+        self.lost_at = self.waits_since = time.monotonic()
         self._disown(keys)
         log.warning("lost", extra={"data": {"partitions": sorted(keys)}})
         self._post(Lost(keys))

@@ -24,7 +24,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
-from streamer.core.standing import Standing
+from streamer.core.standing import Reason, Standing
 from streamer.errors import DependencyError, ExitCode, StreamerError
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
@@ -45,6 +45,7 @@ POLL_S = 0.05
 HELD_POLL_S = 0.1
 GHOST_S = 60.0
 GHOSTS = 3
+JOIN_S = 60.0
 GIVE_UP_S = 10.0
 TOLD = 5  # partitions that are named in one message
 
@@ -111,7 +112,20 @@ class KafkaSource:
         epochs, suspects = self._assignment.epochs, self.outlook.suspects
         found = {one.partition: one for one in (self._watch.standings if self._watch else ())}
         found = {key: one for key, one in found.items() if key[1] < 0 or (key in epochs and key in suspects)}
-        return list((found | {one.partition: one for one in self.errors.standing()}).values())
+        return list((found | {one.partition: one for one in self.errors.standing()}).values()) or self._waiting()
+
+    def _waiting(self) -> list[Standing]:
+        """Whether the group lets us wait for too long."""
+        since, group = self._assignment.waits_since, self._policy.group
+        waited_s = 0.0 if since is None else time.monotonic() - since
+        if waited_s < JOIN_S:
+            return []
+        what = f"group {group} has not told us our partitions for {JOIN_S:g} s"
+        fix = (
+            "see whether the brokers are there, and whether a member holds up the group's rebalance "
+            f"(kafka-consumer-groups.sh --describe --group {group} --members)"
+        )
+        return [Standing((topic, -1), -1, Reason.GROUP, what, fix) for topic in self._policy.topics]
 
     # --- from other threads --------------------------------------------------------------------------------------
 
@@ -273,7 +287,8 @@ class KafkaSource:
         ours = self._assignment
         if ours.ends is None or ours.all_taken:
             return
-        if not ours.ends and ours.epoch and (self._watch is None or not self._watch.unsure):
+        missed = self.errors.missing or (self._watch is not None and self._watch.unsure)
+        if not ours.ends and ours.waits_since is None and not missed:
             ours.all_taken = True
             self._post(EndReached())
         else:

@@ -239,3 +239,33 @@ def test_one_of_two_inputs_is_deleted(lab: Lab, caplog: pytest.LogCaptureFixture
         assert producer.flush(20) == 0
         wait_for(lambda: reader.count == 6, "its outcome")
         wait_for(lambda: not run.assembly.signals.standings.current, "nothing to stand")
+
+
+@pytest.mark.case(48)
+def test_a_run_to_the_end_of_an_input_that_is_deleted(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """It had not read all, so that its end is no success: neither while the partition is still ours nor later."""
+    lab.topics(1)
+    lab.produce(event(number) for number in range(5))
+    open_transaction(lab, b'{"text": "open"}')
+    reader = lab.reader()
+    with running(lab, QUICK_METADATA, until_end=True) as run:
+        wait_for(lambda: reader.places == 5, "what can be read")
+        lab.admin.delete_topics([lab.input])[lab.input].result(20)
+        assert run.end() is ExitCode.DEPENDENCY
+    assert "not all was read" in last_words(caplog)
+
+
+@pytest.mark.case(8)
+def test_a_run_to_the_end_that_loses_its_partitions_gets_them_again(lab: Lab) -> None:
+    """With nothing of its own for a moment it has not come to the end."""
+    lab.topics(1)
+    producer = open_transaction(lab, b'{"text": "1"}')
+    with running(lab, {}, until_end=True) as run:
+        wait_for(lambda: run.assembly.source.ownership.epochs, "the partition")
+        before = run.assembly.source.ownership.epochs
+        run.assembly.source.rejoin()
+        wait_for(lambda: run.assembly.source.ownership.epochs not in ({}, before), "the partition anew")
+        producer.commit_transaction(20)
+        assert run.end() is ExitCode.DONE
+    reader = lab.reader()
+    wait_for(lambda: reader.places == 1, "the outcome")
