@@ -19,7 +19,7 @@ from streamer.core.record import TopicPartition
 from streamer.kafka.calls import Calls
 from streamer.kafka.errors import error_of
 from streamer.kafka.patience import Beat, Held, Patience
-from streamer.kafka.start import first_partitions, start_offsets
+from streamer.kafka.start import first_offsets, first_partitions, start_offsets
 from streamer.ports import Post
 
 SERVE_S = 0.05
@@ -95,6 +95,7 @@ class Assignment:
         starts, fresh = start_offsets(consumer, partitions, self._start, self._first, self._patience)
         consumer.incremental_assign([KafkaPartition(one.topic, one.partition, one.offset) for one in starts])
         if fresh:
+            self._say_fresh(fresh)
             self._commit(consumer, {(one.topic, one.partition): (one.offset, "") for one in fresh}, "the start")
         self._expect_ends(starts)
         self.waits_since = None
@@ -139,12 +140,8 @@ class Assignment:
         Raises KafkaException."""
         self._let_go(consumer, keys)
         self._disown(keys)
-        starts = []
-        for topic, number in sorted(keys):
-            one = KafkaPartition(topic, number)
-            low, _ = self._patience.ask(lambda timeout_s, one=one: consumer.get_watermark_offsets(one, timeout_s))  # type: ignore[misc]
-            starts.append(KafkaPartition(topic, number, low))
-        consumer.incremental_unassign([KafkaPartition(*key) for key in sorted(keys)])
+        starts = self._patience.ask(lambda timeout_s: first_offsets(consumer, keys, timeout_s))
+        consumer.incremental_unassign(starts)
         consumer.incremental_assign(starts)
         offsets = {(one.topic, one.partition): (one.offset, "") for one in starts}
         self._commit(consumer, offsets, "the start")
@@ -222,6 +219,17 @@ class Assignment:
         log.info("assigned", extra={"data": {"partitions": sorted(epochs), "epoch": self._epoch}})
         self._post(Assigned(epochs))
         self._changed()
+
+    def _say_fresh(self, fresh: list[KafkaPartition]) -> None:
+        """Nobody can tell a group that never had an offset from one whose offsets are gone, but for what we had."""
+        keys = sorted((one.topic, one.partition) for one in fresh)
+        had = any(key in self.starts for key in keys)
+        log.log(
+            logging.INFO if self._start == "earliest" and not had else logging.WARNING,
+            f'the group has no offset of these partitions, which are read from start = "{self._start}" on. If it had '
+            "some, they expired (offsets.retention.minutes of the brokers) or were deleted",
+            extra={"data": {"partitions": keys}},
+        )
 
     def _disown(self, keys: Iterable[TopicPartition]) -> None:
         self._attempts.left(keys)

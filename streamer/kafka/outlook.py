@@ -44,6 +44,7 @@ class Outlook:
         self.suspects: dict[TopicPartition, Suspect] = {}
         self.stuck = StuckWatch(stuck_s)
         self._stand_s = stand_s
+        self._asked: dict[TopicPartition, float] = {}  # since when
         self._look_at = 0.0
         self._idle_at = float("-inf")
 
@@ -71,8 +72,9 @@ class Outlook:
             position = one.offset if one.offset >= 0 else reached[key]
             ahead[key] = self._ahead(key, position, consumer.get_watermark_offsets(one, cached=True)[1], now)
         self.ahead = ahead
+        self._asked = {key: self._asked.get(key, now) for key in ahead if key not in unasked}
         self.suspects = {
-            key: Suspect(one.position, key not in unasked and self._idle_at > one.since)
+            key: Suspect(one.position, self._had_its_chance(key, one.since, now))
             for key, one in ahead.items()
             if one.since is not None and now - one.since >= self._stand_s
         }
@@ -88,6 +90,11 @@ class Outlook:
             except KafkaException as error:  # in a rebalance, say
                 self.stuck.forget(key)
                 log.warning("it could not be sought", extra={"data": {"partition": key, "error": error.args[0].name()}})
+
+    def _had_its_chance(self, key: TopicPartition, since: float, now: float) -> bool:
+        """Whether the client was asked for long enough, and what it had was taken meanwhile."""
+        asked = max(self._asked.get(key, now), since)
+        return now - asked >= self._stand_s and self._idle_at > asked
 
     def _ahead(self, key: TopicPartition, position: int, high: int, now: float) -> Ahead:
         if 0 <= high <= position:

@@ -51,12 +51,14 @@ log = logging.getLogger(__name__)
 
 class ReadErrors:
     """Judges errors, on the source thread. `out_of_range_records` counts what retention took before it was read;
-    `missing` are topics that the client did not find, for the owner to take."""
+    `missing` are topics that the client did not find, for the owner to take; `last` names the latest one that
+    passed."""
 
     def __init__(self, policy: SourcePolicy, assignment: Assignment, calls: Calls, post: Post) -> None:
         self.out_of_range_records = 0
         self.unreadable = Unreadable(policy.group, policy.address)
         self.missing: set[str] = set()
+        self.last = ""
         self._policy = policy
         self._assignment = assignment
         self._calls = calls
@@ -113,6 +115,7 @@ class ReadErrors:
             self._said[what] = (said_at, count + 1)
             return
         self._said[what] = (now, 0)
+        self.last = error.name()
         data = {"error": error.name(), "topic": key[0], "partition": key[1], "count": count + 1}
         log.warning("the consumer goes on after an error", extra={"data": data})
 

@@ -14,7 +14,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -47,6 +47,7 @@ GHOST_S = 60.0
 GHOSTS = 3
 JOIN_S = 60.0
 GIVE_UP_S = 10.0
+GIVE_UP_UNSURE_S = 60.0
 TOLD = 5  # partitions that are named in one message
 
 T = TypeVar("T")
@@ -121,6 +122,7 @@ class KafkaSource:
         if waited_s < JOIN_S:
             return []
         what = f"group {group} has not told us our partitions for {JOIN_S:g} s"
+        what += f" (the last error is {self.errors.last})" if self.errors.last else ""
         fix = (
             "see whether the brokers are there, and whether a member holds up the group's rebalance "
             f"(kafka-consumer-groups.sh --describe --group {group} --members)"
@@ -321,7 +323,8 @@ class KafkaSource:
             self._left_since = float("inf")
             return
         self._left_since = min(self._left_since, now)
-        if now - self._left_since > GIVE_UP_S:
+        unsure = any(one.reason is Reason.UNKNOWN for one in standing)  # it may be slow and no more
+        if now - self._left_since > (GIVE_UP_UNSURE_S if unsure else GIVE_UP_S):
             words = "; ".join(str(one) for one in standing[:TOLD])
             more = f"; and {len(standing) - TOLD} more" if len(standing) > TOLD else ""
             self._post(SourceFailed(ExitCode.DEPENDENCY, f"not all was read: {words}{more}"))
@@ -333,7 +336,9 @@ class KafkaSource:
     def _publish(self) -> None:
         now = self.polled_at = time.monotonic()
         epochs = self._assignment.epochs
-        unasked = self.pauses.now if self._held_since is None else epochs.keys()
+        unasked: Set[TopicPartition] = self.pauses.now if self._held_since is None else epochs.keys()
+        if self._watch is not None:
+            unasked = unasked | self._watch.blocked
         self.outlook.look(self._consumer, epochs, self._assignment.reached, unasked, now)
         self.errors.unreadable.keep(epochs.keys())
         if self.errors.missing and self._watch is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from typing import Final
 
 from confluent_kafka import KafkaException
@@ -48,6 +48,11 @@ class StandstillWatch:
     def misses(self, topics: Collection[str]) -> None:
         """These topics are said not to be there."""
         self._missed.update(topics)
+
+    @property
+    def blocked(self) -> Set[TopicPartition]:
+        """The partitions that the client can give nothing of, whatever it is told."""
+        return {one.partition for one in self.standings if one.reason is Reason.OPEN_TRANSACTION}
 
     @property
     def unsure(self) -> bool:
@@ -99,9 +104,10 @@ def judge(key: TopicPartition, suspect: Suspect, ends: Ends, policy: SourcePolic
     return Standing(
         key,
         position,
-        Reason.UNREADABLE,
+        Reason.UNKNOWN,
         f"there are records up to offset {ends.stable}, and the client has been given none for {policy.stand_s:g} s",
-        f"see the leader's logs; if a batch is damaged, {skip_words(key, policy.group, policy.address)}",
+        "see whether the network or a quota of the brokers is too slow, and the log of the partition's leader; if a "
+        f"batch is damaged, {skip_words(key, policy.group, policy.address)}",
     )
 
 

@@ -117,7 +117,7 @@ def test_an_offset_beyond_the_end(lab: Lab, caplog: pytest.LogCaptureFixture) ->
     assert not anomalies, str(anomalies)
 
 
-def make_anew(lab: Lab) -> None:
+def make_anew(lab: Lab, partitions: int = 1) -> None:
     """Delete the input and make it again at once."""
     lab.admin.delete_topics([lab.input])[lab.input].result(20)
     lab.given.clear()
@@ -125,7 +125,7 @@ def make_anew(lab: Lab) -> None:
     deadline = time.monotonic() + 20
     while True:
         try:
-            lab.admin.create_topics([NewTopic(lab.input, lab.partitions, 1)])[lab.input].result(20)
+            lab.admin.create_topics([NewTopic(lab.input, partitions, 1)])[lab.input].result(20)
             return
         except KafkaException:  # the old one is still on its way out
             assert time.monotonic() < deadline
@@ -133,19 +133,20 @@ def make_anew(lab: Lab) -> None:
 
 
 @pytest.mark.case(45)
-@pytest.mark.parametrize("start", ["earliest", "latest"])
+@pytest.mark.parametrize(("start", "partitions"), [("earliest", 2), ("latest", 1)])
 def test_a_topic_that_is_made_anew_is_read_from_its_start(
-    lab: Lab, caplog: pytest.LogCaptureFixture, start: str
+    lab: Lab, caplog: pytest.LogCaptureFixture, start: str, partitions: int
 ) -> None:
     """The client would go on where the old topic ended. More records come than the old one had, so that nothing but the
-    topic's id tells."""
-    lab.topics(1)
+    topic's id tells. It may have fewer partitions than it had."""
+    lab.topics(partitions)
     reader = lab.reader()
     with running(lab, {}, model=NULL, start=start) as run:
         wait_for(lambda: run.assembly.source.ownership.epochs, "the partition")
         lab.produce(event(number) for number in range(20))
         wait_for(lambda: reader.places == 20, "the old outcomes")
         make_anew(lab)
+        lab.partitions = 1
         lab.produce(event(number) for number in range(100, 150))
         wait_for(lambda: reader.count == 70, "the new outcomes")
         wait_for(lambda: lab.committed() == 50, "the offset")
@@ -269,3 +270,17 @@ def test_a_run_to_the_end_that_loses_its_partitions_gets_them_again(lab: Lab) ->
         assert run.end() is ExitCode.DONE
     reader = lab.reader()
     wait_for(lambda: reader.places == 1, "the outcome")
+
+
+@pytest.mark.case(49)
+def test_a_group_whose_offsets_are_gone_says_so(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """As after offsets.retention.minutes without a member: what `start` says is what happens, and is told."""
+    lab.topics(1)
+    lab.produce(event(number) for number in range(5))
+    settle(lab.bootstrap_servers, lab.group, [TopicPartition(lab.input, 0, 2)])
+    lab.admin.delete_consumer_groups([lab.group])[lab.group].result(20)
+    with running(lab, {}, until_end=True, start="latest") as run:
+        assert run.end() is ExitCode.DONE
+    said = [one for one in caplog.records if "the group has no offset" in one.getMessage()]
+    assert [one.__dict__["data"] for one in said] == [{"partitions": [(lab.input, 0)]}]
+    assert 'start = "latest"' in said[0].getMessage() and "expired" in said[0].getMessage()

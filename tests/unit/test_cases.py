@@ -62,6 +62,8 @@ CASES = {
     46: "a batch that is damaged, or unpacks past the client's limit",
     47: "a group that does not let us in",
     48: "one of several inputs deleted",
+    49: "a group whose offsets expired",
+    50: "a timestamp that can be no time of writing",
 }
 
 PROMISES = {
