@@ -55,7 +55,7 @@ class Assignment:
         self.reached: dict[TopicPartition, int] = {}  # behind what was taken, of what is ours
         self.ends: dict[TopicPartition, int] | None = {} if until_end else None
         self.all_taken = False  # `until_end` was said
-        self.waits_since: float | None = time.monotonic()  # for the group to say what is ours; None: it has
+        self.waits_since: float | None = None  # for the group to say what is ours; None: it has
         self.lost_at = float("-inf")
         self.in_order = False  # the process ends for reasons of its own, and no plan is under way
         self._attempts = attempts

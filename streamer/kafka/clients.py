@@ -96,6 +96,7 @@ def consumer_properties(kafka: KafkaConfig, pipeline: PipelineConfig, slot: str)
         "queued.min.messages": 10_000,  # 100,000 a partition by default: small records take more than their bytes
         "fetch.max.bytes": min(max(prefetch, MESSAGE_BYTES), _MAX_FETCH_BYTES),
         "fetch.message.max.bytes": min(prefetch, 1_048_576),
+        "topic.metadata.refresh.interval.ms": 30_000,  # a topic that is back, new partitions: 300 s by default
         "check.crcs": True,  # without it a bit that flipped on a disk is a letter of a text
     }
     owned: Properties = {

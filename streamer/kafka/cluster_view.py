@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Future
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from confluent_kafka import IsolationLevel
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from streamer.config_fields import KafkaConfig
 from streamer.core.record import TopicPartition
 from streamer.kafka.clients import admin_properties, make_admin
-from streamer.kafka.errors import answer
+from streamer.kafka.errors import MISSING, answer, error_of
 
 REQUEST_S = 10.0
 
@@ -44,8 +45,21 @@ class ClusterView:
 
     def missing(self, topics: Iterable[str]) -> frozenset[str]:
         """Those of these topics that are not there."""
-        there = self._admin.list_topics(timeout=REQUEST_S).topics
-        return frozenset(topics) - there.keys()
+        wanted = sorted(topics)
+        if not wanted:
+            return frozenset()
+        described = self._admin.describe_topics(TopicCollection(wanted), request_timeout=REQUEST_S)
+        return frozenset(topic for topic in wanted if self._is_missing(described[topic]))
+
+    @staticmethod
+    def _is_missing(described: Future[Any]) -> bool:
+        try:
+            answer(described, REQUEST_S)
+        except KafkaException as error:
+            if error_of(error).code() in MISSING:
+                return True
+            raise
+        return False
 
     def _latest(self, asked: list[KafkaPartition], isolation: IsolationLevel) -> dict[TopicPartition, int]:
         if not asked:

@@ -59,10 +59,12 @@ class Outlook:
         reached: Mapping[TopicPartition, int],
         unasked: Set[TopicPartition],
         now: float,
+        highs: Mapping[TopicPartition, int],
     ) -> None:
         """Look at the partitions that are ours, of which `reached` says up to where they were taken, or where we began
-        to read them; `unasked` are those that are given no chance to move. What stands still is resumed and sought to
-        where it stands."""
+        to read them; `unasked` are those that are given no chance to move, `highs` ends that others heard of, as the
+        client hears nothing of a partition that is paused. What stands still is resumed and sought to where it
+        stands."""
         if now < self._look_at:
             return
         self._look_at = now + LOOK_AHEAD_S
@@ -70,7 +72,8 @@ class Outlook:
         for one in consumer.position([KafkaPartition(*key) for key in owned]) if owned else ():
             key = (one.topic, one.partition)
             position = one.offset if one.offset >= 0 else reached[key]
-            ahead[key] = self._ahead(key, position, consumer.get_watermark_offsets(one, cached=True)[1], now)
+            high = max(consumer.get_watermark_offsets(one, cached=True)[1], highs.get(key, -1))
+            ahead[key] = self._ahead(key, position, high, now)
         self.ahead = ahead
         self._asked = {key: self._asked.get(key, now) for key in ahead if key not in unasked}
         self.suspects = {
@@ -79,8 +82,8 @@ class Outlook:
             if one.since is not None and now - one.since >= self._stand_s
         }
         positions = {key: one.position for key, one in ahead.items() if key not in unasked}
-        highs = {key: one.high for key, one in ahead.items() if one.high >= 0}
-        for key, position in self.stuck.look(positions, highs, now).items():
+        ends = {key: one.high for key, one in ahead.items() if one.high >= 0}
+        for key, position in self.stuck.look(positions, ends, now).items():
             log.warning(
                 "a partition stands still and is sought anew", extra={"data": {"partition": key, "offset": position}}
             )

@@ -14,7 +14,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -39,6 +39,7 @@ from streamer.kafka.read_errors import ReadErrors
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.standstill import StandstillWatch
 from streamer.kafka.topic_ids import TopicIds
+from streamer.kafka.until_end import UntilEnd
 from streamer.ports import Post
 
 POLL_S = 0.05
@@ -46,9 +47,6 @@ HELD_POLL_S = 0.1
 GHOST_S = 60.0
 GHOSTS = 3
 JOIN_S = 60.0
-GIVE_UP_S = 10.0
-GIVE_UP_UNSURE_S = 60.0
-TOLD = 5  # partitions that are named in one message
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -97,7 +95,7 @@ class KafkaSource:
         self._intake = Intake(policy, self._attempts, self._assignment, self.pauses, self._calls, self.errors)
         self._ids = ids
         self._watch = StandstillWatch(view, policy, lambda: self.outlook.suspects) if view else None
-        self._given_up_at, self._left_since = 0.0, float("inf")
+        self._until_end = UntilEnd()
         self._granted_records = 0
         self._granted_bytes = 0
         self._held_since: float | None = None
@@ -133,6 +131,7 @@ class KafkaSource:
 
     def start(self) -> None:
         """Join the group."""
+        self._assignment.waits_since = time.monotonic()
         self._thread.start()
         if self._watch is not None:
             self._watch.start()
@@ -293,8 +292,9 @@ class KafkaSource:
         if not ours.ends and ours.waits_since is None and not missed:
             ours.all_taken = True
             self._post(EndReached())
-        else:
-            self._give_up(time.monotonic())
+        elif words := self._until_end.in_vain(ours.ends, self.standing, self._intake.idle, time.monotonic()):
+            self._post(SourceFailed(ExitCode.DEPENDENCY, words))
+            self._calls.closing = True
 
     def _begin_anew(self, messages: list[Message]) -> list[Message]:
         """Input topics were deleted and made anew: what was fetched of them is of before, or not from their start."""
@@ -310,26 +310,6 @@ class KafkaSource:
             self._assignment.begin_anew(self._consumer, keys)
         return [one for one in messages if one.topic() not in topics]
 
-    def _give_up(self, now: float) -> None:
-        """`until_end`: end with words when all that is left has been standing for a while."""
-        if now < self._given_up_at:
-            return
-        self._given_up_at = now + 1.0
-        standing = self.standing()
-        places = {one.partition for one in standing}
-        left = self._assignment.ends or {}
-        alone = standing and self._intake.idle and all(key in places or (key[0], -1) in places for key in left)
-        if not alone:
-            self._left_since = float("inf")
-            return
-        self._left_since = min(self._left_since, now)
-        unsure = any(one.reason is Reason.UNKNOWN for one in standing)  # it may be slow and no more
-        if now - self._left_since > (GIVE_UP_UNSURE_S if unsure else GIVE_UP_S):
-            words = "; ".join(str(one) for one in standing[:TOLD])
-            more = f"; and {len(standing) - TOLD} more" if len(standing) > TOLD else ""
-            self._post(SourceFailed(ExitCode.DEPENDENCY, f"not all was read: {words}{more}"))
-            self._calls.closing = True
-
     def _beat(self, silent_s: float) -> None:
         self.polled_at = time.monotonic() + silent_s
 
@@ -337,9 +317,10 @@ class KafkaSource:
         now = self.polled_at = time.monotonic()
         epochs = self._assignment.epochs
         unasked: Set[TopicPartition] = self.pauses.now if self._held_since is None else epochs.keys()
+        highs: Mapping[TopicPartition, int] = {}
         if self._watch is not None:
-            unasked = unasked | self._watch.blocked
-        self.outlook.look(self._consumer, epochs, self._assignment.reached, unasked, now)
+            unasked, highs = unasked | self._watch.blocked, self._watch.highs
+        self.outlook.look(self._consumer, epochs, self._assignment.reached, unasked, now, highs)
         self.errors.unreadable.keep(epochs.keys())
         if self.errors.missing and self._watch is not None:
             self._watch.misses(self.errors.missing)

@@ -23,13 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class StandstillWatch:
-    """Asks nothing while nothing is suspected. `standings` and `missing` may be read from any thread; topics that
-    somebody missed are added with `misses`, and taken out once they are there."""
+    """Asks nothing while nothing is suspected. `standings`, and `highs` of the suspects, may be read from any thread;
+    topics that somebody missed are added with `misses`, and taken out once they are there."""
 
     def __init__(
         self, view: ClusterView, policy: SourcePolicy, suspects: Callable[[], Mapping[TopicPartition, Suspect]]
     ) -> None:
         self.standings: tuple[Standing, ...] = ()
+        self.highs: dict[TopicPartition, int] = {}
         self._view = view
         self._policy = policy
         self._suspects = suspects
@@ -64,17 +65,21 @@ class StandstillWatch:
             self.standings = tuple(self._look())
 
     def _look(self) -> list[Standing]:
-        suspects, missed = dict(self._suspects()), sorted(self._missed)
-        if not suspects and not missed:
+        suspects = dict(self._suspects())
+        self.highs = {key: high for key, high in self.highs.items() if key in suspects}
+        asked = set(self._missed) | {topic for topic, _ in suspects}
+        if not asked:
             return []
         try:
-            gone = self._view.missing(missed) if missed else frozenset()
+            gone = self._view.missing(asked)
             ends = self._view.ends(key for key in suspects if key[0] not in gone)
         except (KafkaException, TimeoutError) as error:
             name = error_of(error).name() if isinstance(error, KafkaException) else "no answer"
             what, fix = f"the brokers do not say where its log ends ({name})", "start them, or see their logs"
             return [Standing(key, one.position, Reason.UNKNOWN, what, fix) for key, one in suspects.items()]
-        self._missed -= frozenset(missed) - gone
+        self.highs = {key: end.high for key, end in ends.items()}
+        self._missed -= asked - gone  # in place: the source adds to it
+        self._missed |= gone
         found = [_missing(topic) for topic in sorted(gone)]
         for key, one in suspects.items():
             if key in ends and (why := judge(key, one, ends[key], self._policy)) is not None:

@@ -14,7 +14,7 @@ from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 from streamer import assemble as assemble_module
 from streamer.core.standing import Reason, Standing
 from streamer.errors import ExitCode
-from streamer.kafka import source, standstill, unreadable
+from streamer.kafka import standstill, unreadable, until_end
 from tests.acceptance.harness import Lab, check, event, wait_for
 from tests.conftest import Kafka
 from tests.integration.group_offsets import settle
@@ -29,7 +29,7 @@ def lab(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     policy_of = assemble_module._source_policy
     monkeypatch.setattr(assemble_module, "_source_policy", lambda *given: replace(policy_of(*given), stand_s=0.5))
     monkeypatch.setattr(standstill, "LOOK_EVERY_S", 0.2)
-    monkeypatch.setattr(source, "GIVE_UP_S", 1.0)
+    monkeypatch.setattr(until_end, "GIVE_UP_S", 1.0)
     with Lab(kafka.bootstrap_servers, tmp_path) as lab:
         yield lab
 

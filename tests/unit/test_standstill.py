@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import Consumer
 
-from streamer.core.standing import Reason
+from streamer.core.standing import Reason, Standing
 from streamer.kafka.cluster_view import Ends
 from streamer.kafka.outlook import Outlook, Suspect
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.standstill import judge
+from streamer.kafka.until_end import GIVE_UP_S, GIVE_UP_UNSURE_S, UntilEnd
 
 KEY = ("in", 3)
 POLICY = SourcePolicy(["in"], group="g", address="a:1")
@@ -51,7 +52,7 @@ def test_a_suspect_had_its_chance_only_while_it_was_asked() -> None:
     outlook = Outlook(stuck_s=1_000.0, stand_s=10.0)
 
     def look(now: float, *, paused: bool = False) -> dict[tuple[str, int], Suspect]:
-        outlook.look(client, {KEY: 1}, {KEY: 5}, {KEY} if paused else frozenset(), now)
+        outlook.look(client, {KEY: 1}, {KEY: 5}, {KEY} if paused else frozenset(), now, {})
         return outlook.suspects
 
     assert look(1.0) == {}
@@ -64,3 +65,24 @@ def test_a_suspect_had_its_chance_only_while_it_was_asked() -> None:
     assert look(27.0) == {KEY: Suspect(5, True)}
     assert outlook.ahead[KEY].since == 1.0
     client.close()
+
+
+@pytest.mark.parametrize(
+    ("place", "reason", "within_s"),
+    [
+        (KEY, Reason.OPEN_TRANSACTION, GIVE_UP_S),
+        (("in", -1), Reason.INPUT_MISSING, GIVE_UP_S),
+        (KEY, Reason.UNKNOWN, GIVE_UP_UNSURE_S),
+    ],
+)
+def test_a_run_to_the_end_gives_up_what_stands(place: tuple[str, int], reason: Reason, within_s: float) -> None:
+    """Once nothing else is left and all is settled, and not before its time."""
+    one = Standing(place, 5, reason, "why", "fix")
+    end = UntilEnd()
+    assert end.in_vain([KEY, ("other", 0)], lambda: [one], True, 0.0) == ""
+    assert end.in_vain([KEY, ("other", 0)], lambda: [one], True, 1_000.0) == ""
+    assert end.in_vain([KEY], lambda: [one], False, 1_001.0) == ""
+    assert end.in_vain([KEY], list, True, 1_002.0) == ""
+    assert end.in_vain([KEY], lambda: [one], True, 2_000.0) == ""
+    assert end.in_vain([KEY], lambda: [one], True, 2_000.0 + within_s) == ""
+    assert str(one) in end.in_vain([KEY], lambda: [one], True, 2_001.0 + within_s)

@@ -119,7 +119,7 @@ def test_a_seek_that_is_refused_is_tried_again(caplog: pytest.LogCaptureFixture)
     outlook = Outlook(stuck_s=1.0, stand_s=1.0)
     with caplog.at_level(logging.WARNING):
         for now in (1.0, 3.0, 5.0, 7.0):
-            outlook.look(consumer, {KEY: 1}, {KEY: 0}, frozenset(), now)
+            outlook.look(consumer, {KEY: 1}, {KEY: 0}, frozenset(), now, {})
     consumer.close()
     assert [record.getMessage() for record in caplog.records] == [
         "a partition stands still and is sought anew",
