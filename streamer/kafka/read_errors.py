@@ -11,11 +11,11 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamer.core.pipeline.protocol import SourceFailed
 from streamer.core.record import TopicPartition
-from streamer.core.standing import Reason, Standing
 from streamer.errors import ExitCode
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
 from streamer.kafka.errors import MISSING, Act, act_on_consumer, error_of, start_error
+from streamer.kafka.joining import REFUSALS, Joining
 from streamer.kafka.patience import BROKER_S, HeldOffsetsError, held_error
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.unreadable import CODES, Unreadable, offset_words
@@ -25,56 +25,23 @@ SAY_EVERY_S: Final = 60.0
 
 Message = Any
 
-_REFUSALS: Final = {
-    KafkaError.INCONSISTENT_GROUP_PROTOCOL: (
-        "a member of this group divides partitions in another way",
-        "stop the members that are not streamer's (kafka-consumer-groups.sh --describe --group {group} --members names "
-        "them), or set `group` to another name",
-    ),
-    KafkaError.GROUP_MAX_SIZE_REACHED: (
-        "the group has as many members as the brokers allow",
-        "run fewer replicas, or raise group.max.size on the brokers",
-    ),
-    KafkaError.INVALID_SESSION_TIMEOUT: (
-        "the brokers do not take session.timeout.ms",
-        "set it in kafka.properties between group.min.session.timeout.ms and group.max.session.timeout.ms of the "
-        "brokers (6000 and 1800000 unless changed)",
-    ),
-    KafkaError.INVALID_GROUP_ID: ("the brokers do not take the group's name", "set `group` to another name"),
-}
-"""What the brokers answer to a member that may not join: what it means, and how to fix it."""
-
-_FOR_GOOD: Final = frozenset({KafkaError.INVALID_SESSION_TIMEOUT, KafkaError.INVALID_GROUP_ID})
-
 log = logging.getLogger(__name__)
 
 
 class ReadErrors:
     """Judges errors, on the source thread. `out_of_range_records` counts what retention took before it was read;
-    `missing` are topics that the client did not find, for the owner to take; `last` names the latest one that
-    passed."""
+    `missing` are topics that the client did not find, for the owner to take."""
 
     def __init__(self, policy: SourcePolicy, assignment: Assignment, calls: Calls, post: Post) -> None:
         self.out_of_range_records = 0
+        self.joining = Joining(policy, assignment)
         self.unreadable = Unreadable(policy.group, policy.address)
         self.missing: set[str] = set()
-        self.last = ""
         self._policy = policy
         self._assignment = assignment
         self._calls = calls
         self._post = post
-        self._refused: tuple[int, int] | None = None  # a code, and the epoch under which it came
         self._said: dict[tuple[int, TopicPartition], tuple[float, int]] = {}
-
-    def standing(self) -> list[Standing]:
-        """What can't be read, and a group that does not let us in. From any thread."""
-        found = self.unreadable.standing()
-        refused = self._refused
-        if refused is not None and refused[1] == self._assignment.epoch:
-            what, fix = (words.format(group=self._policy.group) for words in _REFUSALS[refused[0]])
-            what = f"group {self._policy.group} does not let us in: {what}"
-            found += [Standing((topic, -1), -1, Reason.GROUP, what, fix) for topic in self._policy.topics]
-        return found
 
     def on_message(
         self, consumer: Consumer, message: Message, before: dict[TopicPartition, int], found: dict[Any, list[Message]]
@@ -100,8 +67,9 @@ class ReadErrors:
                 self._on_out_of_range(consumer, key)
         elif act is not Act.RETRY:
             raise KafkaException(error)
-        elif code in _REFUSALS:
-            self._on_refusal(code)
+        elif code in REFUSALS:
+            if words := self.joining.refused(code):
+                self._end(ExitCode.CONFIGURATION, words)
         else:
             if code in MISSING and message.topic():
                 self.missing.add(message.topic())
@@ -115,7 +83,7 @@ class ReadErrors:
             self._said[what] = (said_at, count + 1)
             return
         self._said[what] = (now, 0)
-        self.last = error.name()
+        self.joining.last_error = error.name()
         data = {"error": error.name(), "topic": key[0], "partition": key[1], "count": count + 1}
         log.warning("the consumer goes on after an error", extra={"data": data})
 
@@ -130,12 +98,6 @@ class ReadErrors:
             here = good[-1].offset() + 1 if good else self._assignment.reached[key]
             self.unreadable.hold(key, max(offset, here), message.error().code(), time.monotonic())
             self._read_from(consumer, key, here)
-
-    def _on_refusal(self, code: int) -> None:
-        self._refused = (code, self._assignment.epoch)
-        if code in _FOR_GOOD:
-            what, fix = (words.format(group=self._policy.group) for words in _REFUSALS[code])
-            self._end(ExitCode.CONFIGURATION, f"group {self._policy.group} does not let us in: {what}; {fix}")
 
     def _on_out_of_range(self, consumer: Consumer, key: TopicPartition) -> None:
         """The next offset that we would read is not there: below what is left, or beyond the end."""

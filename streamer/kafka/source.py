@@ -24,7 +24,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
-from streamer.core.standing import Reason, Standing
+from streamer.core.standing import Standing
 from streamer.errors import DependencyError, ExitCode, StreamerError
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
@@ -46,7 +46,6 @@ POLL_S = 0.05
 HELD_POLL_S = 0.1
 GHOST_S = 60.0
 GHOSTS = 3
-JOIN_S = 60.0
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -109,23 +108,14 @@ class KafkaSource:
     def standing(self) -> list[Standing]:
         """The partitions that are ours and can't be read, and why. From any thread."""
         epochs, suspects = self._assignment.epochs, self.outlook.suspects
-        found = {one.partition: one for one in (self._watch.standings if self._watch else ())}
-        found = {key: one for key, one in found.items() if key[1] < 0 or (key in epochs and key in suspects)}
-        return list((found | {one.partition: one for one in self.errors.standing()}).values()) or self._waiting()
-
-    def _waiting(self) -> list[Standing]:
-        """Whether the group lets us wait for too long."""
-        since, group = self._assignment.waits_since, self._policy.group
-        waited_s = 0.0 if since is None else time.monotonic() - since
-        if waited_s < JOIN_S:
-            return []
-        what = f"group {group} has not told us our partitions for {JOIN_S:g} s"
-        what += f" (the last error is {self.errors.last})" if self.errors.last else ""
-        fix = (
-            "see whether the brokers are there, and whether a member holds up the group's rebalance "
-            f"(kafka-consumer-groups.sh --describe --group {group} --members)"
-        )
-        return [Standing((topic, -1), -1, Reason.GROUP, what, fix) for topic in self._policy.topics]
+        watched = self._watch.standings if self._watch is not None else ()
+        found = {
+            one.partition: one
+            for one in watched
+            if one.partition[1] < 0 or (one.partition in epochs and one.partition in suspects)
+        }
+        found |= {one.partition: one for one in self.errors.unreadable.standing()}
+        return [*found.values(), *self.errors.joining.standing()]
 
     # --- from other threads --------------------------------------------------------------------------------------
 

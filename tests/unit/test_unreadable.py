@@ -88,7 +88,7 @@ def test_what_follows_a_checksum_that_does_not_match_is_thrown_away() -> None:
     assert [record.offset() for record in found[KEY]] == [90, 99]
     assert client.read_from == [100]
     assert errors.unreadable.held == {KEY}
-    (one,) = errors.standing()
+    (one,) = errors.unreadable.standing()
     assert (one.partition, one.offset, one.reason) == (KEY, 100, Reason.UNREADABLE)
     assert not posted
 
@@ -101,13 +101,13 @@ def test_within_a_batch_we_stand_at_our_own_offset(monkeypatch: pytest.MonkeyPat
     client: Any = Client()
     errors.on_message(client, Message(100, KafkaError._BAD_COMPRESSION), {KEY: 1}, {})
     assert client.read_from == [150]
-    assert [one.offset for one in errors.standing()] == [150]
+    assert [one.offset for one in errors.unreadable.standing()] == [150]
     errors.unreadable.gave([KEY])  # of before
     assert errors.unreadable.held == {KEY}
     errors.unreadable.retry(float("inf"))
-    assert not errors.unreadable.held and errors.standing()
+    assert not errors.unreadable.held and errors.unreadable.standing()
     errors.unreadable.gave([KEY])
-    assert not errors.standing()
+    assert not errors.unreadable.standing()
 
 
 def test_one_that_is_no_longer_ours_is_forgotten() -> None:
@@ -115,7 +115,7 @@ def test_one_that_is_no_longer_ours_is_forgotten() -> None:
     client: Any = Client()
     errors.on_message(client, Message(0, KafkaError._BAD_MSG), {KEY: 1}, {})
     errors.unreadable.keep({("in", 1): 2}.keys())
-    assert not errors.standing()
+    assert not errors.unreadable.standing()
     assert unreadable.RETRY_S >= 30  # each try makes the client complain some twenty times
 
 
