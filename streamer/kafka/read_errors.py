@@ -64,7 +64,7 @@ class ReadErrors:
         act = act_on_consumer(error)
         if act is Act.OUT_OF_RANGE:
             if epoch is not None:
-                self._on_out_of_range(consumer, key)
+                self._on_out_of_range(consumer, key, error)
         elif act is not Act.RETRY:
             raise KafkaException(error)
         elif code in REFUSALS:
@@ -99,7 +99,7 @@ class ReadErrors:
             self.unreadable.hold(key, max(offset, here), message.error().code(), time.monotonic())
             self._read_from(consumer, key, here)
 
-    def _on_out_of_range(self, consumer: Consumer, key: TopicPartition) -> None:
+    def _on_out_of_range(self, consumer: Consumer, key: TopicPartition, error: KafkaError) -> None:
         """The next offset that we would read is not there: below what is left, or beyond the end."""
         place, group = f"{key[0]}/{key[1]}", self._policy.group
         position = consumer.position([KafkaPartition(*key)])[0].offset
@@ -108,7 +108,8 @@ class ReadErrors:
         low, end = consumer.get_watermark_offsets(KafkaPartition(*key), timeout=BROKER_S)
         data = {"topic": key[0], "partition": key[1], "offset": position}
         if low <= position <= end:
-            self._read_from(consumer, key, position)  # it was, and is no longer so
+            self._say(error, key, time.monotonic())
+            self._read_from(consumer, key, position)  # it was out of range, and is no longer so
         elif position < low:
             lost = low - position
             if not self._policy.skip_out_of_range:
