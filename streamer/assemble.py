@@ -29,6 +29,7 @@ from streamer.core.stored import Vault
 from streamer.driver import Adapters, Driver
 from streamer.inference.pool import WorkerPool
 from streamer.kafka.clients import consumer_properties, in_flight_bytes, make_consumer
+from streamer.kafka.cluster_view import ClusterView
 from streamer.kafka.former_owners import FormerOwners
 from streamer.kafka.orphans import OrphanWatch
 from streamer.kafka.output_topics import OutputTopics
@@ -38,6 +39,7 @@ from streamer.kafka.slots import Slot
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.span_topic import SpanTopic
+from streamer.kafka.topic_ids import TopicIds
 from streamer.outlet import Outlet, failure
 from streamer.ports import Cache
 from streamer.telemetry.spans import SpanExporter
@@ -83,14 +85,17 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
         pipeline = Pipeline(policy_of(config, name, pool.count, options.accept_dead_letters), codec)
         properties = consumer_properties(config.kafka, pipeline_config, slot.name)
         properties["enable.partition.eof"] = options.until_end
+        ids = TopicIds(debug="debug" in config.kafka.properties)
         source = KafkaSource(
-            lambda: make_consumer(properties),
+            lambda: make_consumer(properties, ids=ids),
             _source_policy(config, pipeline_config, options),
             inbox.put,
             partial(held_by_transaction, config.kafka, pipeline_config.group),
             FormerOwners(
                 config.kafka, pipeline_config.group, pipeline_config.crash_limit, int(properties["session.timeout.ms"])
             ),
+            ClusterView(config.kafka),
+            ids,
         )
         reports: dict[int, Report] = {}
         sink.attach(source, partial(_make_encoder, config, name, outlet.topics, reports))
@@ -107,7 +112,7 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
             Follow(lambda: codec.bad_traceparents, metrics.bad_traceparents),
         )
         meter = Meter(
-            metrics, slot.name, reports, lambda: source.outlook.highs, lambda: source.starts, available, follows
+            metrics, slot.name, reports, lambda: source.outlook.ahead, lambda: source.starts, available, follows
         )
         watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, inbox.put)
         model_waits = lambda: waiting(pipeline, pipeline_config.input, time.monotonic())  # noqa: E731

@@ -205,8 +205,9 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     on_out_of_range: Annotated[
         Literal["stop", "earliest"],
         Meta(
-            description="What to do when retention deleted records before they were read: stop with a message, or go on"
-            " at the earliest left. Set earliest when a gap is acceptable."
+            description="What to do when the offset to read from is not there, as retention deleted it or the log ends"
+            " before it: stop with a message, or go on at the earliest that is there. Set earliest when a gap, and"
+            " after the loss of a log answers that repeat, are acceptable."
         ),
     ] = "stop"
     on_overflow: Annotated[

@@ -31,8 +31,10 @@ from streamer.core.pipeline.protocol import (
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.core.report import Report
 from streamer.core.standing import Reason, Standing, Standings
+from streamer.core.timestamps import written_ms
 from streamer.core.unanswered import ReadState, Unanswered
 from streamer.errors import DataFailure, ExitCode
+from streamer.kafka.outlook import Ahead
 from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, SpanExporter
 
@@ -126,13 +128,13 @@ class Follow:
 
 @dataclass(slots=True)
 class Meter:
-    """Turns facts into metrics. `reports` holds each plan's report from its encoding to its end; `highs` and `starts`
-    are the partitions' ends as the client last heard of them, and where we began to read."""
+    """Turns facts into metrics. `reports` holds each plan's report from its encoding to its end; `ahead` and `starts`
+    are what lies before each partition, and where we began to read it."""
 
     metrics: Metrics
     slot: str
     reports: dict[int, Report]
-    highs: Callable[[], dict[TopicPartition, int]]
+    ahead: Callable[[], Mapping[TopicPartition, Ahead]]
     starts: Callable[[], dict[TopicPartition, int]]
     cache_available: Callable[[], bool] | None = None
     follows: tuple[Follow, ...] = ()
@@ -207,20 +209,25 @@ class Meter:
         self._lag(pipeline, now)
 
     def _lag(self, pipeline: Pipeline, now: float) -> None:
-        """Behind by records: the end that the client last heard of; by time: the oldest record in flight."""
+        """Behind by records: the end that the client last heard of; by time: the oldest record in flight, or how long
+        nothing could be read although there is something."""
         now_ms = time.time() * 1000
-        highs, starts = self.highs(), self.starts()
+        ahead, starts = self.ahead(), self.starts()
         waiting, oldest_s = 0, 0.0
         for key, partition in pipeline.ledger.partitions.items():
             settled = self._settled_offsets.get(key, starts.get(key, -1))
-            seconds = 0.0
+            seconds, there = 0.0, ahead.get(key)
+            if there is not None and there.since is not None:
+                seconds = now - there.since
             if partition.segments:
-                segment = partition.segments[0][1]
+                batch, segment = partition.segments[0]
                 first = segment.records[min(segment.planned, len(segment.records) - 1)]
                 settled = first.offset() if settled < 0 else settled  # "from the beginning" is no offset
-                kind, timestamp_ms = first.timestamp()
-                seconds = max(now_ms - timestamp_ms, 0.0) / 1000 if kind else 0.0
-            behind = max(highs[key] - settled, 0) if settled >= 0 and key in highs else 0
+                then_ms = written_ms(first.timestamp())
+                seconds = max(seconds, now - batch.taken if then_ms is None else (now_ms - then_ms) / 1000)
+            elif there is not None:
+                settled = max(settled, there.position)  # the markers of transactions are nobody's work
+            behind = max(there.high - settled, 0) if settled >= 0 and there is not None else 0
             self.metrics.lag(*key, behind, seconds)
             waiting, oldest_s = waiting + behind, max(oldest_s, seconds)
         self.metrics.drain(self._drain.look(now, waiting, self._records, oldest_s))

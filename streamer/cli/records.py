@@ -18,6 +18,7 @@ from streamer.core.encoder import RESULT_TYPE
 from streamer.core.headers import CE_TYPE
 from streamer.core.record import Record
 from streamer.core.report import Report
+from streamer.core.timestamps import written_ms
 
 MAX_SHOWN_CHARS = 160
 _T = TypeVar("_T")
@@ -96,7 +97,8 @@ def _result(record: Record) -> Iterator[Shown]:
     result = _decoded(record, _Result)
     source, model = result.source, result.model
     stamp, timestamp_ms = record.timestamp()
-    latency_ms = timestamp_ms - source.timestamp_ms if stamp and source.timestamp_ms >= 0 else None
+    then_ms = written_ms((stamp, source.timestamp_ms))
+    latency_ms = None if then_ms is None else timestamp_ms - then_ms
     took = "" if latency_ms is None else f"  {latency_ms} ms"
     marks = ("  cached" if result.cached else "") + ("  truncated" if result.truncated else "")
     yield Shown(

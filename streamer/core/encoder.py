@@ -17,6 +17,7 @@ from streamer.core.headers import CE_ID, CE_SOURCE, CE_SPECVERSION, CE_TYPE, CON
 from streamer.core.output import RECORD_BYTES, Output, headers_size_bytes
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, Headers, Record, Segment, TopicPartition
+from streamer.core.timestamps import NO_TIMESTAMP_MS
 from streamer.core.traceparent import only_trace, render
 from streamer.errors import Code, DataFailure
 
@@ -24,7 +25,6 @@ RESULT_TYPE = "streamer.result.v1"
 
 _MAX_OFFSET_DIGITS = 19
 _NO_ROOM_BYTES = 1 << 40  # what a key takes that can't be
-_NO_TIMESTAMP_MS = -1  # Kafka's own word for a record without timestamp
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -123,8 +123,8 @@ class Encoder:
                     given_id = str(given_id)
                 offset = b"%d" % record.offset()
                 kind, timestamp_ms = record.timestamp()
-                if not kind:
-                    timestamp_ms = _NO_TIMESTAMP_MS
+                if not kind or timestamp_ms < 0:
+                    timestamp_ms = NO_TIMESTAMP_MS
                 key = record.key()
                 if timestamp_ms != stamped_ms:  # many in a row have the same
                     stamped_ms, stamp = timestamp_ms, b',"timestamp_ms":%d}}' % timestamp_ms

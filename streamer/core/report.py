@@ -16,6 +16,7 @@ from streamer.core.headers import CONTENT_TYPE
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, Outcome
+from streamer.core.timestamps import written_ms
 from streamer.errors import DataFailure
 
 VERSION = "streamer.report.v1"
@@ -140,9 +141,9 @@ class ReportBuilder:
         self._tokens += sum([answer.tokens for answer in answers])
         latencies: Counter[int] = Counter()
         # Few milliseconds differ in a run, so that counting first leaves little to do in Python.
-        for (kind, timestamp_ms), count in Counter([record.timestamp() for record in records]).items():
-            if kind:
-                latencies[max(now_ms - timestamp_ms, 0)] += count
+        for timestamp, count in Counter([record.timestamp() for record in records]).items():
+            if (then_ms := written_ms(timestamp)) is not None:
+                latencies[max(now_ms - then_ms, 0)] += count
         self._latency_ms.add_counts(latencies)
         events = segment.events[run.first : run.last]
         self._text_chars.add([len(event.text) for event in events if event is not None])

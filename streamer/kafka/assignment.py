@@ -18,8 +18,8 @@ from streamer.core.pipeline.protocol import Assigned, Lost, Revoking
 from streamer.core.record import TopicPartition
 from streamer.kafka.calls import Calls
 from streamer.kafka.errors import error_of
-from streamer.kafka.patience import BROKER_S, Beat, Held, Patience
-from streamer.kafka.start import first_partitions, start_offsets
+from streamer.kafka.patience import Beat, Held, Patience
+from streamer.kafka.start import first_offsets, first_partitions, start_offsets
 from streamer.ports import Post
 
 SERVE_S = 0.05
@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 
 
 class Assignment:
-    """What we own. `before` tells of the group when this process started. `changed` is called whenever
-    what we own has changed, or metadata may have; `beat` is told how long a request to the brokers may take from now
-    on. `ends` are, with `until_end`, the offsets still to be come to."""
+    """What we own. `before` tells of the group when this process started. `changed` is called whenever what we own has
+    changed, or metadata may have; `beat` is told how long a request to the brokers may take from now on; `ends_of` asks
+    for the ends of logs. `ends` are, with `until_end`, the offsets still to be come to."""
 
     def __init__(
         self,
@@ -49,11 +49,14 @@ class Assignment:
         changed: Callable[[], None],
         beat: Beat,
         held: Held,
+        ends_of: Callable[[list[TopicPartition]], dict[TopicPartition, int]],
     ) -> None:
         self.epochs: dict[TopicPartition, int] = {}
         self.starts: dict[TopicPartition, int] = {}
+        self.reached: dict[TopicPartition, int] = {}  # behind what was taken, of what is ours
         self.ends: dict[TopicPartition, int] | None = {} if until_end else None
         self.all_taken = False  # `until_end` was said
+        self.waits_since: float | None = None  # for the group to say what is ours; None: it has
         self.lost_at = float("-inf")
         self.in_order = False  # the process ends for reasons of its own, and no plan is under way
         self._attempts = attempts
@@ -67,13 +70,14 @@ class Assignment:
         self._changed = changed
         self._beat = beat
         self._patience = Patience(beat, held)
+        self._ends_of = ends_of
         self._epoch = 0
         self._released: set[int] = set()
 
     @property
-    def ever(self) -> bool:
-        """Whether anything was ever assigned."""
-        return self._epoch > 0
+    def epoch(self) -> int:
+        """The latest; 0 while nothing was ever assigned."""
+        return self._epoch
 
     def release(self, epoch: int) -> None:
         """The core lets these revoked partitions go; from any thread."""
@@ -96,36 +100,25 @@ class Assignment:
         consumer.incremental_assign([KafkaPartition(one.topic, one.partition, one.offset) for one in starts])
         self._attempts.joined(consumer.memberid() or "")
         if fresh:
-            keys = [(one.topic, one.partition) for one in fresh]
-            marks = {
-                key: (one.offset, self._attempts.note(key, one.offset)) for key, one in zip(keys, fresh, strict=True)
-            }
-            self._commit(consumer, marks, "the start")
+            self._say_fresh(fresh)
+            self._commit_start(consumer, fresh)
+        self.waits_since = None
         self._begin(consumer, starts)
 
     def on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         """Wait until the core has settled what it can and lets go, or the deadline passes; serve calls meanwhile."""
         self._changed()
+        self.waits_since = time.monotonic()  # the group divides anew, and will say so even where nothing is left for us
         keys = frozenset((partition.topic, partition.partition) for partition in partitions)
-        self._epoch += 1
-        epoch = self._epoch
-        if keys and not self._calls.closing:
-            self._post(Revoking(epoch, keys))
-            deadline = time.monotonic() + self._revoke_deadline_s
-            while epoch not in self._released and not self._calls.closing and time.monotonic() < deadline:
-                self._beat(SERVE_S)
-                self._calls.serve(consumer)
-                self._calls.rest(SERVE_S)
-        if epoch in self._released:
+        if self._let_go(consumer, keys):
             self.end_in_order(consumer, keys)
-        self._released.discard(epoch)
         self._disown(keys)
         log.info("revoked", extra={"data": {"partitions": sorted(keys)}})
 
     def on_lost(self, _: Consumer, partitions: list[KafkaPartition]) -> None:
         """They are somebody else's already."""
         keys = frozenset((partition.topic, partition.partition) for partition in partitions)
-        self.lost_at = time.monotonic()
+        self.lost_at = self.waits_since = time.monotonic()
         self._disown(keys)
         log.warning("lost", extra={"data": {"partitions": sorted(keys)}})
         self._post(Lost(keys))
@@ -154,6 +147,17 @@ class Assignment:
         except KafkaException:
             return
         self.rewind(consumer, frozenset(key for key, mark in held.items() if found[key] != mark))
+
+    def begin_anew(self, consumer: Consumer, keys: frozenset[TopicPartition]) -> None:
+        """The logs of these partitions are others than they were: forget where we were, and read them from their start.
+        Raises KafkaException."""
+        self._let_go(consumer, keys)
+        self._disown(keys)
+        starts = self._patience.ask(lambda timeout_s: first_offsets(consumer, keys, timeout_s))
+        consumer.incremental_unassign(starts)
+        consumer.incremental_assign(starts)
+        self._commit_start(consumer, starts)
+        self._begin(consumer, starts)
 
     def end_in_order(self, consumer: Consumer, keys: Iterable[TopicPartition]) -> None:
         """Say of these partitions that they are let go in order, while the client is open: amid its close it does not
@@ -184,6 +188,11 @@ class Assignment:
 
     def took(self, key: TopicPartition, end: int) -> None:
         """This partition was taken up to this offset."""
+        self.reached[key] = end
+        self.came_to(key, end)
+
+    def came_to(self, key: TopicPartition, end: int) -> None:
+        """There is nothing more to take of this partition below this offset."""
         if self.ends is not None and end >= self.ends.get(key, 0):
             self.ends.pop(key, None)
 
@@ -194,6 +203,21 @@ class Assignment:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    def _let_go(self, consumer: Consumer, keys: frozenset[TopicPartition]) -> bool:
+        """Wait until the core has settled what it can of these and lets go; returns whether it did."""
+        self._epoch += 1
+        epoch = self._epoch
+        if keys and not self._calls.closing:
+            self._post(Revoking(epoch, keys))
+            deadline = time.monotonic() + self._revoke_deadline_s
+            while epoch not in self._released and not self._calls.closing and time.monotonic() < deadline:
+                self._beat(SERVE_S)
+                self._calls.serve(consumer)
+                self._calls.rest(SERVE_S)
+        released = epoch in self._released
+        self._released.discard(epoch)
+        return released
+
     def _begin(self, consumer: Consumer, starts: list[KafkaPartition]) -> None:
         """Read from these offsets, but for what is held."""
         found = _marks(starts)
@@ -201,35 +225,55 @@ class Assignment:
         held = self._attempts.held
         marks = {key: held[key] for key, mark in found.items() if key in held and held[key] != mark}
         self._commit(consumer, marks, "a hold", wait=False)
-        self._expect_ends(consumer, [one for one in starts if (one.topic, one.partition) not in held])
+        self._expect_ends([one for one in starts if (one.topic, one.partition) not in held])
         self._own(starts)
+
+    def _commit_start(self, consumer: Consumer, starts: list[KafkaPartition]) -> None:
+        keys = {(one.topic, one.partition): one.offset for one in starts}
+        marks = {key: (offset, self._attempts.note(key, offset)) for key, offset in keys.items()}
+        self._commit(consumer, marks, "the start")
 
     def _own(self, starts: list[KafkaPartition]) -> None:
         self._epoch += 1
         epochs = {(start.topic, start.partition): self._epoch for start in starts}
         self.epochs.update(epochs)
-        self.starts.update({(start.topic, start.partition): start.offset for start in starts})
+        offsets = {(start.topic, start.partition): start.offset for start in starts}
+        self.starts.update(offsets)
+        self.reached.update(offsets)
+        self._first = self._first.difference(offsets)  # from now on they have an offset, or their topic is another one
         log.info("assigned", extra={"data": {"partitions": sorted(epochs), "epoch": self._epoch}})
         self._post(Assigned(epochs))
         self._changed()
+
+    def _say_fresh(self, fresh: list[KafkaPartition]) -> None:
+        """Nobody can tell a group that never had an offset from one whose offsets are gone, but for what we had."""
+        keys = sorted((one.topic, one.partition) for one in fresh)
+        had = any(key in self.starts for key in keys)
+        log.log(
+            logging.INFO if self._start == "earliest" and not had else logging.WARNING,
+            f'the group has no offset of these partitions, which are read from start = "{self._start}" on. If it had '
+            "some, they expired (offsets.retention.minutes of the brokers) or were deleted",
+            extra={"data": {"partitions": keys}},
+        )
 
     def _disown(self, keys: Iterable[TopicPartition]) -> None:
         self._attempts.dropped(keys)
         for key in keys:
             self.epochs.pop(key, None)
+            self.reached.pop(key, None)
             if self.ends is not None:
                 self.ends.pop(key, None)
         self._changed()
 
-    def _expect_ends(self, consumer: Consumer, starts: list[KafkaPartition]) -> None:
-        """`until_end`: what is there now of these partitions has to be taken."""
-        if self.ends is None:
+    def _expect_ends(self, starts: list[KafkaPartition]) -> None:
+        """`until_end`: what is there now of these partitions has to be taken, what stands behind an open transaction
+        included. An end before the start is waited for, too: the client will say that it is out of range."""
+        if self.ends is None or not starts:
             return
-        for start in starts:
-            self._beat(BROKER_S)
-            low, high = consumer.get_watermark_offsets(start, timeout=BROKER_S)
-            if max(start.offset, low) < high:
-                self.ends[(start.topic, start.partition)] = high
+        keys = {(start.topic, start.partition): start.offset for start in starts}
+        for key, end in self._patience.ask(lambda _: self._ends_of(list(keys))).items():
+            if end != keys[key]:
+                self.ends[key] = end
                 self.all_taken = False
 
     def _commit(self, consumer: Consumer, marks: dict[TopicPartition, Mark], what: str, *, wait: bool = True) -> None:

@@ -20,6 +20,7 @@ from streamer.config_url import HIDDEN
 from streamer.core.members import CLIENT, client_of
 from streamer.cores import everywhere
 from streamer.errors import ConfigurationError
+from streamer.kafka import topic_ids
 
 Properties = dict[str, Any]
 OnError = Callable[[KafkaError], None]
@@ -101,6 +102,8 @@ def consumer_properties(kafka: KafkaConfig, pipeline: PipelineConfig, slot: str)
         "queued.min.messages": 10_000,  # 100,000 a partition by default: small records take more than their bytes
         "fetch.max.bytes": min(max(prefetch, MESSAGE_BYTES), _MAX_FETCH_BYTES),
         "fetch.message.max.bytes": min(prefetch, 1_048_576),
+        "topic.metadata.refresh.interval.ms": 30_000,  # a topic that is back, new partitions: 300 s by default
+        "check.crcs": True,  # without it a bit that flipped on a disk is a letter of a text
     }
     owned: Properties = {
         **_CONSUMER_LAW,
@@ -110,6 +113,7 @@ def consumer_properties(kafka: KafkaConfig, pipeline: PipelineConfig, slot: str)
         "auto.offset.reset": "error",
         "queued.max.messages.kbytes": min(prefetch // 1024, _MAX_QUEUED_KBYTES),
         "allow.auto.create.topics": False,
+        "debug": ",".join(filter(None, (str(kafka.properties.get("debug", "")), topic_ids.DEBUG))),
     }
     if pipeline.static_membership:
         owned["group.instance.id"] = slot
@@ -181,7 +185,7 @@ def reader_properties(kafka: KafkaConfig, *, queued_mb: int = 32) -> Properties:
         "enable.partition.eof": False,
         "allow.auto.create.topics": False,
     }
-    return _properties(kafka, _FAST_FETCH, owned)
+    return _properties(kafka, {**_FAST_FETCH, "check.crcs": True}, owned)
 
 
 def admin_properties(kafka: KafkaConfig) -> Properties:
@@ -189,11 +193,14 @@ def admin_properties(kafka: KafkaConfig) -> Properties:
     return _properties(kafka, {}, {})
 
 
-def make_consumer(properties: Properties, on_error: OnError | None = None) -> Consumer:
-    """A consumer that logs through `logging`. Raises ConfigurationError for a property that librdkafka refuses."""
+def make_consumer(
+    properties: Properties, on_error: OnError | None = None, ids: topic_ids.TopicIds | None = None
+) -> Consumer:
+    """A consumer that logs through `logging`; `ids` listens in. Raises ConfigurationError for a property that
+    librdkafka refuses."""
     try:
         with everywhere():
-            return Consumer(_with_callbacks(properties, on_error), logger=_log)
+            return Consumer(_with_callbacks(properties, on_error), logger=ids.logger if ids is not None else _log)
     except KafkaException as error:
         raise _refused(error, properties) from None
 

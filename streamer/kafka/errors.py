@@ -30,7 +30,7 @@ _LOGIN = frozenset(
         KafkaError._AUTHENTICATION,
     }
 )
-_MISSING = frozenset(
+MISSING = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID, KafkaError._UNKNOWN_TOPIC, KafkaError._NOENT}
 )
 _UNREACHABLE = frozenset(
@@ -77,7 +77,7 @@ _BAD_TOPIC = frozenset(
         KafkaError._UNKNOWN_PARTITION,
     }
 )
-NOT_THERE = _MISSING | {KafkaError._UNKNOWN_PARTITION}
+NOT_THERE = MISSING | {KafkaError._UNKNOWN_PARTITION}
 """A topic or a partition is not there, as far as whoever says so knows."""
 
 
@@ -119,7 +119,7 @@ def error_of(error: KafkaException | KafkaError) -> KafkaError:
 
 def is_missing(error: KafkaException | KafkaError) -> bool:
     """Whether it says that a topic does not exist."""
-    return error_of(error).code() in _MISSING
+    return error_of(error).code() in MISSING
 
 
 def act_on_producer(error: KafkaException | KafkaError) -> Act:
@@ -141,7 +141,7 @@ def act_on_producer(error: KafkaException | KafkaError) -> Act:
         return Act.TOO_LARGE
     if code == KafkaError.INVALID_RECORD:
         return Act.BAD_RECORD
-    if code in _BAD_TOPIC or code in _MISSING:
+    if code in _BAD_TOPIC or code in MISSING:
         return Act.BAD_TOPIC
     if inner.fatal():
         return Act.REBUILD
@@ -196,7 +196,7 @@ def start_error(
             f"{where}: the TLS handshake failed ({text}); correct security.protocol and ssl.ca.location"
             " in kafka.properties"
         )
-    if code in _MISSING:
+    if code in MISSING:
         return ConfigurationError(f"{where} has no {resource or 'such topic'}; make it with `streamer topics create`")
     if code in _UNREACHABLE:
         if silent := unreachable(address):

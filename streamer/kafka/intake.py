@@ -69,6 +69,11 @@ class Intake:
             self._calls.ring()
 
     @property
+    def idle(self) -> bool:
+        """Whether all that was ever handed over is durable or dropped."""
+        return self._done == self._number
+
+    @property
     def most(self) -> int:
         """How many records the next micro-batch may have: none while what is in flight has to be settled first."""
         usual, few = self._policy.micro_batch_records, self._attempts.most
@@ -120,15 +125,19 @@ class Intake:
         found: ByPartition = {}
         only_topic = self._policy.topics[0] if len(self._policy.topics) == 1 else ""
         topic, partition = "", -1
+        failed = []
         for message in messages:
             if message.error() is not None:
-                self._errors.on_message(consumer, message, before)
+                failed.append(message)
                 continue
             # The client hands them over in long stretches of one partition.
             if message.partition() != partition or (not only_topic and message.topic() != topic):
                 topic, partition = only_topic or message.topic(), message.partition()
                 append = found.setdefault((topic, partition), []).append
             append(message)
+        self._errors.unreadable.gave(found)
+        for message in failed:
+            self._errors.on_message(consumer, message, before, found)
         epochs = self._assignment.epochs
         for key in list(found):
             epoch = epochs.get(key)

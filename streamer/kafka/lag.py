@@ -22,6 +22,7 @@ from streamer.config_fields import KafkaConfig, start_time_ms
 from streamer.core.diagnosis import is_framed
 from streamer.core.onlooker import OPEN_TRANSACTION_MS, View
 from streamer.core.record import TopicPartition
+from streamer.core.timestamps import written_ms
 from streamer.kafka.clients import make_consumer, reader_properties
 from streamer.kafka.errors import UNREADABLE, Act, act_on_consumer, answer, is_missing, start_error
 from streamer.kafka.settled import settled_offsets
@@ -196,8 +197,7 @@ class GroupOffsets:
                     continue
                 error = message.error()
                 if error is None:
-                    kind, timestamp_ms = message.timestamp()
-                    found[place] = _Head(max(timestamp_ms, 0) if kind else 0, framed=_is_framed(message))
+                    found[place] = _Head(written_ms(message.timestamp()) or 0, framed=_is_framed(message))
                 elif error.code() in UNREADABLE:
                     found[place] = _Head(damage=error.name().lstrip("_"))
                 elif error.code() != KafkaError._PARTITION_EOF:

@@ -1,9 +1,10 @@
-"""What lies ahead of the consumer: the ends that it last heard of, and partitions that stand still for no reason."""
+"""What lies ahead of the consumer: the ends that it last heard of, and partitions that stand still."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaException
@@ -17,48 +18,72 @@ LOOK_AHEAD_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class Ahead(NamedTuple):
-    """One partition: the next offset to take, and the end of its log that the client last heard of (-1: none)."""
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """One partition: the next offset to take (behind the markers of ended transactions, too), the end of its log that
+    the client last heard of (-1: none), and since when it has stood there with something ahead, in seconds of a
+    monotonic clock (None: it has not)."""
 
     position: int
     high: int
+    since: float | None = None
+
+
+class Suspect(NamedTuple):
+    """A partition that stands at `position`; `asked` is whether the client had its chance to give what is there."""
+
+    position: int
+    asked: bool
 
 
 class Outlook:
-    """Looks once a second. `highs` (for the lag), `ahead` and `stuck.healed` may be read from any thread."""
+    """Looks once a second. All but `look` and `idle` may be used from any thread."""
 
-    def __init__(self, stuck_s: float) -> None:
-        self.highs: dict[TopicPartition, int] = {}
+    def __init__(self, stuck_s: float, stand_s: float) -> None:
         self.ahead: dict[TopicPartition, Ahead] = {}
+        self.suspects: dict[TopicPartition, Suspect] = {}
         self.stuck = StuckWatch(stuck_s)
+        self._stand_s = stand_s
+        self._asked: dict[TopicPartition, float] = {}  # since when
         self._look_at = 0.0
+        self._idle_at = float("-inf")
+
+    def idle(self, now: float) -> None:
+        """The client was asked and had nothing: what it could give has been taken."""
+        self._idle_at = now
 
     def look(
         self,
         consumer: Consumer,
-        owned: Collection[TopicPartition],
-        starts: Mapping[TopicPartition, int],
+        owned: Mapping[TopicPartition, int],
+        reached: Mapping[TopicPartition, int],
         unasked: Set[TopicPartition],
         now: float,
+        highs: Mapping[TopicPartition, int],
     ) -> None:
-        """Look at the partitions that are ours, of which `starts` says where we began to read them; `unasked` are those
-        that are given no chance to move. What stands still is resumed and sought to where it stands."""
+        """Look at the partitions that are ours, of which `reached` says up to where they were taken, or where we began
+        to read them; `unasked` are those that are given no chance to move, `highs` ends that others heard of, as the
+        client hears nothing of a partition that is paused. What stands still is resumed and sought to where it
+        stands."""
         if now < self._look_at:
             return
         self._look_at = now + LOOK_AHEAD_S
-        highs = {}
-        for key in owned:
-            _, high = consumer.get_watermark_offsets(KafkaPartition(*key), cached=True)
-            if high >= 0:
-                highs[key] = high
-        self.highs = highs
-        every = {
-            (one.topic, one.partition): one.offset if one.offset >= 0 else starts[one.topic, one.partition]
-            for one in (consumer.position([KafkaPartition(*key) for key in owned]) if owned else ())
+        ahead = {}
+        for one in consumer.position([KafkaPartition(*key) for key in owned]) if owned else ():
+            key = (one.topic, one.partition)
+            position = one.offset if one.offset >= 0 else reached[key]
+            high = max(consumer.get_watermark_offsets(one, cached=True)[1], highs.get(key, -1))
+            ahead[key] = self._ahead(key, position, high, now)
+        self.ahead = ahead
+        self._asked = {key: self._asked.get(key, now) for key in ahead if key not in unasked}
+        self.suspects = {
+            key: Suspect(one.position, self._had_its_chance(key, one.since, now))
+            for key, one in ahead.items()
+            if one.since is not None and now - one.since >= self._stand_s
         }
-        self.ahead = {key: Ahead(position, highs.get(key, -1)) for key, position in every.items()}
-        positions = {key: position for key, position in every.items() if key not in unasked}
-        for key, position in self.stuck.look(positions, highs, now).items():
+        positions = {key: one.position for key, one in ahead.items() if key not in unasked}
+        ends = {key: one.high for key, one in ahead.items() if one.high >= 0}
+        for key, position in self.stuck.look(positions, ends, now).items():
             log.warning(
                 "a partition stands still and is sought anew", extra={"data": {"partition": key, "offset": position}}
             )
@@ -68,3 +93,15 @@ class Outlook:
             except KafkaException as error:  # in a rebalance, say
                 self.stuck.forget(key)
                 log.warning("it could not be sought", extra={"data": {"partition": key, "error": error.args[0].name()}})
+
+    def _had_its_chance(self, key: TopicPartition, since: float, now: float) -> bool:
+        """Whether the client was asked for long enough, and what it had was taken meanwhile."""
+        asked = max(self._asked.get(key, now), since)
+        return now - asked >= self._stand_s and self._idle_at > asked
+
+    def _ahead(self, key: TopicPartition, position: int, high: int, now: float) -> Ahead:
+        if 0 <= high <= position:
+            return Ahead(position, high)
+        before = self.ahead.get(key)
+        stands = before is not None and before.position == position and before.since is not None
+        return Ahead(position, high, before.since if stands else now)  # type: ignore[union-attr]

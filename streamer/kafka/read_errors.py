@@ -1,9 +1,10 @@
-"""What goes wrong while reading: what passes, what is gone, what ends the source."""
+"""What goes wrong while reading: what passes, what is gone, what is held alone, what ends the source."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+import time
+from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -13,10 +14,14 @@ from streamer.core.record import TopicPartition
 from streamer.errors import ExitCode
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
-from streamer.kafka.errors import Act, act_on_consumer, error_of, start_error
+from streamer.kafka.errors import MISSING, Act, act_on_consumer, error_of, start_error
+from streamer.kafka.joining import REFUSALS, Joining
 from streamer.kafka.patience import BROKER_S, HeldOffsetsError, held_error
 from streamer.kafka.source_policy import SourcePolicy
+from streamer.kafka.unreadable import CODES, Unreadable, offset_words
 from streamer.ports import Post
+
+SAY_EVERY_S: Final = 60.0
 
 Message = Any
 
@@ -24,58 +29,122 @@ log = logging.getLogger(__name__)
 
 
 class ReadErrors:
-    """Judges errors, on the source thread. `out_of_range_records` counts what retention took before it was read."""
+    """Judges errors, on the source thread. `out_of_range_records` counts what retention took before it was read;
+    `missing` are topics that the client did not find, for the owner to take."""
 
     def __init__(self, policy: SourcePolicy, assignment: Assignment, calls: Calls, post: Post) -> None:
         self.out_of_range_records = 0
+        self.joining = Joining(policy, assignment)
+        self.unreadable = Unreadable(policy.group, policy.address)
+        self.missing: set[str] = set()
         self._policy = policy
         self._assignment = assignment
         self._calls = calls
         self._post = post
+        self._said: dict[tuple[int, TopicPartition], tuple[float, int]] = {}
 
-    def on_message(self, consumer: Consumer, message: Message, before: dict[TopicPartition, int]) -> None:
-        """An error that came in a record's place. `before` is what we owned when the client was asked. Raises
-        KafkaException for what ends the source."""
+    def on_message(
+        self, consumer: Consumer, message: Message, before: dict[TopicPartition, int], found: dict[Any, list[Message]]
+    ) -> None:
+        """An error that came in a record's place. `before` is what we owned when the client was asked, `found` are the
+        records that it gave; those behind a batch that can't be read are taken out. Raises KafkaException for what
+        ends the source."""
         error: KafkaError = message.error()
-        if error.code() == KafkaError._PARTITION_EOF:
-            key = (message.topic(), message.partition())
-            epoch = self._assignment.epochs.get(key)
+        code = error.code()
+        key = (message.topic(), message.partition())
+        epoch = self._assignment.epochs.get(key)
+        if code == KafkaError._PARTITION_EOF:
             again = before.get(key, epoch) != epoch  # what stands before this end is read again
             if not again:
-                self._assignment.took(key, message.offset())
+                self._assignment.came_to(key, message.offset())
+            return
+        if epoch is not None and (self.unreadable.holds(key) or code in CODES):
+            self._hold(consumer, key, message, found)
             return
         act = act_on_consumer(error)
         if act is Act.OUT_OF_RANGE:
-            self._on_out_of_range(consumer, message)
-        elif act is Act.RETRY:
-            log.warning("the consumer goes on after an error", extra={"data": {"error": error.name()}})
-        else:
+            if epoch is not None:
+                self._on_out_of_range(consumer, key, error)
+        elif act is not Act.RETRY:
             raise KafkaException(error)
+        elif code in REFUSALS:
+            if words := self.joining.refused(code):
+                self._end(ExitCode.CONFIGURATION, words)
+        else:
+            if code in MISSING and message.topic():
+                self.missing.add(message.topic())
+            self._say(error, key, time.monotonic())
 
-    def _on_out_of_range(self, consumer: Consumer, message: Message) -> None:
-        key = (message.topic(), message.partition())
-        partition = KafkaPartition(*key)
-        low, _ = consumer.get_watermark_offsets(partition, timeout=BROKER_S)
-        committed = consumer.committed([partition], timeout=BROKER_S)[0].offset
-        lost = max(low - committed, 0) if committed >= 0 else 0
-        if not self._policy.skip_out_of_range:
-            self._post(
-                SourceFailed(
-                    ExitCode.CONFIGURATION,
-                    f"{key[0]}/{key[1]}: retention deleted {lost} records between the committed offset {committed} and "
-                    f'{low}, the first that is left. Set on_out_of_range = "earliest" to go on from there',
-                )
-            )
-            self._calls.closing = True
+    def _say(self, error: KafkaError, key: TopicPartition, now: float) -> None:
+        """One line for each kind and place, then one a minute with their number."""
+        what = (error.code(), key)
+        said_at, count = self._said.get(what, (float("-inf"), 0))
+        if now - said_at < SAY_EVERY_S:
+            self._said[what] = (said_at, count + 1)
             return
-        self.out_of_range_records += lost
-        log.warning(
-            "records were deleted by retention before they were read",
-            extra={"data": {"topic": key[0], "partition": key[1], "records": lost, "offset": low}},
-        )
-        # The client has stopped to fetch this partition, so that it can't be told to seek.
-        consumer.incremental_unassign([partition])
-        consumer.incremental_assign([KafkaPartition(key[0], key[1], low)])
+        self._said[what] = (now, 0)
+        self.joining.last_error = error.name()
+        data = {"error": error.name(), "topic": key[0], "partition": key[1], "count": count + 1}
+        log.warning("the consumer goes on after an error", extra={"data": data})
+
+    def _hold(self, consumer: Consumer, key: TopicPartition, message: Message, found: dict[Any, list[Message]]) -> None:
+        """A batch that can't be read, or what the client says and gives after one."""
+        first = not self.unreadable.holds(key)
+        offset = message.offset() if first else self.unreadable.offset(key)
+        good = [record for record in found.pop(key, []) if record.offset() < offset]
+        if good:
+            found[key] = good
+        if first:
+            here = good[-1].offset() + 1 if good else self._assignment.reached[key]
+            self.unreadable.hold(key, max(offset, here), message.error().code(), time.monotonic())
+            self._read_from(consumer, key, here)
+
+    def _on_out_of_range(self, consumer: Consumer, key: TopicPartition, error: KafkaError) -> None:
+        """The next offset that we would read is not there: below what is left, or beyond the end."""
+        place, group = f"{key[0]}/{key[1]}", self._policy.group
+        position = consumer.position([KafkaPartition(*key)])[0].offset
+        if position < 0:
+            position = self._assignment.reached[key]
+        low, end = consumer.get_watermark_offsets(KafkaPartition(*key), timeout=BROKER_S)
+        data = {"topic": key[0], "partition": key[1], "offset": position}
+        if low <= position <= end:
+            self._say(error, key, time.monotonic())
+            self._read_from(consumer, key, position)  # it was out of range, and is no longer so
+        elif position < low:
+            lost = low - position
+            if not self._policy.skip_out_of_range:
+                self._end(
+                    ExitCode.CONFIGURATION,
+                    f"{place}: retention deleted {lost} records between {position}, the next one to read, and {low}, "
+                    'the first that is left. Set on_out_of_range = "earliest" to go on from there',
+                )
+                return
+            self.out_of_range_records += lost
+            log.warning(
+                "records were deleted by retention before they were read",
+                extra={"data": {**data, "records": lost, "offset": low}},
+            )
+            self._read_from(consumer, key, low)
+        elif not self._policy.skip_out_of_range:
+            self._end(
+                ExitCode.CONFIGURATION,
+                f"{place}: group {group} has come to offset {position}, and the log ends at {end}: it was made anew, "
+                "cut off, or is a mirror with offsets of its own. Set on_out_of_range = "
+                f'"earliest" to read all that is there, from {low} on; or '
+                f"{offset_words(key, group, self._policy.address)}, where N is the next offset to read",
+            )
+        else:
+            log.warning("the log ends before the offset to read from: all that is there is read", extra={"data": data})
+            self._assignment.begin_anew(consumer, frozenset({key}))
+
+    def _read_from(self, consumer: Consumer, key: TopicPartition, offset: int) -> None:
+        """Not a seek: a client that has stopped to fetch a partition can't be told to."""
+        consumer.incremental_unassign([KafkaPartition(*key)])
+        consumer.incremental_assign([KafkaPartition(*key, offset)])
+
+    def _end(self, exit_code: ExitCode, message: str) -> None:
+        self._post(SourceFailed(exit_code, message))
+        self._calls.closing = True
 
     def failed(self, error: KafkaException) -> None:
         """The source ends: say why, and how to mend it."""

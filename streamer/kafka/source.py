@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -25,9 +25,10 @@ from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
 from streamer.core.standing import Standing
 from streamer.core.unanswered import ReadState
-from streamer.errors import DependencyError, ExitCode
+from streamer.errors import DependencyError, ExitCode, StreamerError
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
+from streamer.kafka.cluster_view import ClusterView
 from streamer.kafka.errors import Act, act_on_consumer
 from streamer.kafka.intake import Intake, Message
 from streamer.kafka.outlook import Outlook
@@ -36,6 +37,9 @@ from streamer.kafka.patience import Held, held_error
 from streamer.kafka.pauses import Pauses
 from streamer.kafka.read_errors import ReadErrors
 from streamer.kafka.source_policy import SourcePolicy
+from streamer.kafka.standstill import StandstillWatch
+from streamer.kafka.topic_ids import TopicIds
+from streamer.kafka.until_end import UntilEnd
 from streamer.ports import Post
 
 POLL_S = 0.05
@@ -50,7 +54,8 @@ log = logging.getLogger(__name__)
 
 class KafkaSource:
     """Implements `streamer.ports.Source`. `ownership`, `pauses` and `outlook` may be read from any thread; `polled_at`
-    is the last sign of life, ahead of now while the source waits for the brokers."""
+    is the last sign of life, ahead of now while the source waits for the brokers. Without a `view` of the cluster
+    nobody asks why partitions stand, and where they end; `ids` hears of topics that are made anew."""
 
     def __init__(
         self,
@@ -59,11 +64,13 @@ class KafkaSource:
         post: Post,
         held: Held = lambda _: False,
         before: Callable[[], Former] = Former,
+        view: ClusterView | None = None,
+        ids: TopicIds | None = None,
     ) -> None:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()
         self.on_joining: Callable[[], None] = lambda: None
-        self.outlook = Outlook(policy.stuck_s)
+        self.outlook = Outlook(policy.stuck_s, policy.stand_s)
         self._make_consumer = make_consumer
         self._consumer = make_consumer()
         self._renewed_at: list[float] = []
@@ -83,10 +90,14 @@ class KafkaSource:
             changed=self._publish,
             beat=self._beat,
             held=held,
+            ends_of=lambda keys: {key: ends.high for key, ends in view.ends(keys).items()} if view else {},
         )
         self.errors = ReadErrors(policy, self._assignment, self._calls, post)
         self.pauses = Pauses(self._assignment.epochs)
         self._intake = Intake(policy, self._attempts, self._assignment, self.pauses, self._calls, self.errors)
+        self._ids = ids
+        self._watch = StandstillWatch(view, policy, lambda: self.outlook.suspects) if view else None
+        self._until_end = UntilEnd()
         self._granted_records = 0
         self._granted_bytes = 0
         self._held_since: float | None = None
@@ -99,9 +110,23 @@ class KafkaSource:
 
     def standing(self) -> list[Standing]:
         """The partitions that are ours and can't be read, and why. From any thread."""
-        highs = self.outlook.highs
-        held = [standing_of(key, mark) for key, mark in dict(self._attempts.held).items()]
-        return [one for one in held if one is not None and highs.get(one.partition, one.offset + 1) > one.offset]
+        epochs, suspects = self._assignment.epochs, self.outlook.suspects
+        watched = self._watch.standings if self._watch is not None else ()
+        found = {
+            one.partition: one
+            for one in watched
+            if one.partition[1] < 0 or (one.partition in epochs and one.partition in suspects)
+        }
+        found |= {one.partition: one for one in self.errors.unreadable.standing()}
+        found |= {one.partition: one for one in self._held_ones()}
+        return [*found.values(), *self.errors.joining.standing()]
+
+    def _held_ones(self) -> Iterator[Standing]:
+        """The partitions that the ledger holds, with records behind what is settled."""
+        for key, mark in dict(self._attempts.held).items():
+            one, ahead = standing_of(key, mark), self.outlook.ahead.get(key)
+            if one is not None and (ahead is None or ahead.high < 0 or ahead.high > one.offset):
+                yield one
 
     def note(self, partition: TopicPartition, offset: int) -> str:
         """The metadata with which this offset is to be settled. From any thread."""
@@ -116,7 +141,10 @@ class KafkaSource:
 
     def start(self) -> None:
         """Join the group."""
+        self._assignment.waits_since = time.monotonic()
         self._thread.start()
+        if self._watch is not None:
+            self._watch.start()
         self.on_joining()
 
     def grant(self, records: int, size_bytes: int) -> None:
@@ -155,6 +183,8 @@ class KafkaSource:
     def close(self, timeout_s: float) -> None:
         """Leave the group. A static member's partitions wait for it until the session times out."""
         self._calls.close()
+        if self._watch is not None:
+            self._watch.close()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
@@ -173,6 +203,8 @@ class KafkaSource:
                     self._renew()
         except KafkaException as error:
             self.errors.failed(error)
+        except StreamerError as error:
+            self._post(SourceFailed(error.exit_code, str(error)))
         except Exception:
             log.exception("the source thread ended")
             self._post(SourceFailed(ExitCode.BUG, "the source thread ended with an exception, see the log"))
@@ -238,11 +270,14 @@ class KafkaSource:
             self._hold()
             return
         self._held_since = None
-        self.pauses.only(self._consumer, intake.waiting)
+        self.errors.unreadable.retry(time.monotonic())
+        self.pauses.only(self._consumer, intake.waiting | self.errors.unreadable.held)
         before = self.ownership.epochs
         message = self._consumer.poll(POLL_S)
         messages: list[Message] = []
-        if message is not None:
+        if message is None:
+            self.outlook.idle(time.monotonic())
+        else:
             messages = self._consumer.consume(records - 1, policy.linger_ms / 1000) if records > 1 else []
             messages.insert(0, message)
         self._publish()
@@ -267,12 +302,34 @@ class KafkaSource:
 
     def _take(self, messages: list[Message], before: dict[TopicPartition, int]) -> None:
         """Post what may be handed over of these; and that the end is reached, where it is."""
+        if self._ids is not None and self._ids.changed:
+            messages = self._begin_anew(messages)
         if messages and (batch := self._intake.batch(self._consumer, messages, before)) is not None:
             self._post(Taken(batch))
         ours = self._assignment
-        if ours.ends is not None and not ours.ends and ours.ever and not ours.all_taken:
+        if ours.ends is None or ours.all_taken:
+            return
+        missed = self.errors.missing or (self._watch is not None and self._watch.unsure)
+        if not ours.ends and ours.waits_since is None and not missed:
             ours.all_taken = True
-            self._post(EndReached(list(map(str, self.standing()))))
+            self._post(EndReached([str(one) for one in self._held_ones()]))
+        elif words := self._until_end.in_vain(ours.ends, self.standing, self._intake.idle, time.monotonic()):
+            self._post(SourceFailed(ExitCode.DEPENDENCY, words))
+            self._calls.closing = True
+
+    def _begin_anew(self, messages: list[Message]) -> list[Message]:
+        """Input topics were deleted and made anew: what was fetched of them is of before, or not from their start."""
+        assert self._ids is not None
+        topics, self._ids.changed = self._ids.changed, set()
+        keys = frozenset(key for key in self._assignment.epochs if key[0] in topics)
+        if keys:
+            log.warning(
+                "an input topic was deleted and made anew: it is read from its start, and its results may have a ce_id "
+                "that earlier ones had",
+                extra={"data": {"topics": sorted(topics), "partitions": sorted(keys)}},
+            )
+            self._assignment.begin_anew(self._consumer, keys)
+        return [one for one in messages if one.topic() not in topics]
 
     def _beat(self, silent_s: float) -> None:
         self.polled_at = time.monotonic() + silent_s
@@ -280,8 +337,15 @@ class KafkaSource:
     def _publish(self) -> None:
         now = self.polled_at = time.monotonic()
         epochs = self._assignment.epochs
-        unasked = self.pauses.now if self._held_since is None else epochs.keys()
-        self.outlook.look(self._consumer, epochs, self.starts, unasked, now)
+        unasked: Set[TopicPartition] = self.pauses.now if self._held_since is None else epochs.keys()
+        highs: Mapping[TopicPartition, int] = {}
+        if self._watch is not None:
+            unasked, highs = unasked | self._watch.blocked, self._watch.highs
+        self.outlook.look(self._consumer, epochs, self._assignment.reached, unasked, now, highs)
+        self.errors.unreadable.keep(epochs.keys())
+        if self.errors.missing and self._watch is not None:
+            self._watch.misses(self.errors.missing)
+            self.errors.missing = set()
         self.ownership = Ownership(self._consumer.consumer_group_metadata(), dict(epochs))
 
     def _rewind(self, partitions: frozenset[TopicPartition]) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class SourcePolicy:
     """How to read. `start` is earliest, latest or milliseconds since the epoch, for partitions without an offset.
-    `crash_limit` processes may die with the same record; a partition that gives nothing for `stuck_s` although there is
-    something to read is sought anew."""
+    `crash_limit` processes may die with the same record. A partition that gives nothing although there is something to
+    read is looked into after `stand_s`, and sought anew after `stuck_s`."""
 
     topics: list[str]
     group: str = ""
@@ -22,5 +22,6 @@ class SourcePolicy:
     hold_s: float = 1.0
     revoke_deadline_s: float = 10.0
     crash_limit: int = 6
+    stand_s: float = 20.0
     stuck_s: float = 60.0
     address: str = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from confluent_kafka import Consumer, TopicPartition
 
 from streamer.kafka.patience import Patience
@@ -23,6 +25,16 @@ def first_partitions(consumer: Consumer, topics: list[str], patience: Patience) 
         if all(one.offset < 0 for one in committed):
             found.update((topic, one.partition) for one in there)
     return frozenset(found)
+
+
+def first_offsets(consumer: Consumer, keys: Iterable[tuple[str, int]], timeout_s: float) -> list[TopicPartition]:
+    """The first offsets that are there, of those partitions that there are. Raises KafkaException."""
+    found = []
+    for topic, number in sorted(keys):
+        if number in consumer.list_topics(topic, timeout=timeout_s).topics[topic].partitions:
+            low, _ = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=timeout_s)
+            found.append(TopicPartition(topic, number, low))
+    return found
 
 
 def start_offsets(

@@ -119,7 +119,9 @@ def test_until_end_knows_what_it_gave_back(lab: Lab, monkeypatch: pytest.MonkeyP
     lab.produce(event(number) for number in range(20))
     died = Note(["one", "another", "a third"], until=10).write()
     settle(lab.bootstrap_servers, lab.group, [TopicPartition(lab.input, 0, 0, died)])
-    monkeypatch.setattr(assemble_module, "make_consumer", Patient)
+    monkeypatch.setattr(
+        assemble_module, "make_consumer", lambda properties, ids: Patient(properties, logger=ids.logger)
+    )
     reader = lab.reader()
     with running(lab, {}, until_end=True) as run:
         assert run.end() is ExitCode.DONE

@@ -103,6 +103,14 @@ CASES = {
     65: "a held partition whose record is buried",
     66: "processes that end in order or by kill -9 with the same record in their hands",
     67: "the note of a death, and who writes it",
+    43: "a transaction left open on the input",
+    44: "a committed offset beyond the log's end",
+    45: "an input topic deleted and made anew",
+    46: "a batch that is damaged, or unpacks past the client's limit",
+    47: "a group that does not let us in",
+    48: "one of several inputs deleted",
+    49: "a group whose offsets expired",
+    50: "a timestamp that can be no time of writing",
 }
 
 PROMISES = {

@@ -86,10 +86,12 @@ def test_a_result_as_subscribers_read_it() -> None:
     ]
 
 
-@pytest.mark.case(23)
-def test_optional_parts_are_left_out() -> None:
-    """Without metadata there is no such field; without key the key is null; without timestamp it is -1."""
-    output = encode_one(FakeRecord(b'{"text": "a"}', offset=5, timestamp_ms=None))
+@pytest.mark.case(23, 50)
+@pytest.mark.parametrize("timestamp_ms", [None, -1, -62_135_596_800_000])
+def test_optional_parts_are_left_out(timestamp_ms: int | None) -> None:
+    """Without metadata there is no such field; without key the key is null; without timestamp, or with a negative one,
+    it is -1."""
+    output = encode_one(FakeRecord(b'{"text": "a"}', offset=5, timestamp_ms=timestamp_ms))
     result = result_of(output)
     assert output[2] is None
     assert "metadata" not in result

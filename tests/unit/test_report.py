@@ -80,13 +80,16 @@ def test_latency_falls_at_the_first_bound_not_below(latency_ms: int, bound: int)
     assert (histogram.sum, histogram.max) == (2 * latency_ms, latency_ms)
 
 
-@pytest.mark.case(35)
+@pytest.mark.case(35, 50)
 def test_clocks_that_disagree() -> None:
-    """A timestamp in the future is a latency of 0, one of 1970 the largest; a record without timestamp has none."""
+    """A timestamp in the future is a latency of 0; a record without one, or with one that can be no time of writing,
+    has none: a negative one, one of 1970, seconds, microseconds."""
     assert report_of(run_of([Answer(b"{}")], timestamp_ms=NOW_MS + 5_000)).latency_ms.sum == 0
     assert report_of(run_of([Answer(b"{}")], timestamp_ms=NOW_MS + 5_000)).latency_ms.counts == [(1, 1)]
     assert report_of(run_of([Answer(b"{}")], timestamp_ms=None)).latency_ms.counts == []
-    assert report_of(run_of([Answer(b"{}")], timestamp_ms=0)).latency_ms.counts == [(BOUNDS[-1], 1)]
+    for wrong in (-2, 0, NOW_MS // 1000, NOW_MS * 1000):
+        assert report_of(run_of([Answer(b"{}")], timestamp_ms=wrong)).latency_ms.counts == []
+    assert report_of(run_of([Answer(b"{}")], timestamp_ms=10**12)).latency_ms.counts == [(BOUNDS[-1], 1)]
 
 
 def test_text_sizes_of_decoded_events() -> None:

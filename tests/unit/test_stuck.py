@@ -116,10 +116,10 @@ def test_stacks_are_written_once_when_something_stands(caplog: pytest.LogCapture
 def test_a_seek_that_is_refused_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     """As amid a rebalance: here by a client that has no partition at all."""
     consumer = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0})
-    outlook = Outlook(stuck_s=1.0)
+    outlook = Outlook(stuck_s=1.0, stand_s=1.0)
     with caplog.at_level(logging.WARNING):
         for now in (1.0, 3.0, 5.0, 7.0):
-            outlook.look(consumer, {KEY}, {KEY: 0}, frozenset(), now)
+            outlook.look(consumer, {KEY: 1}, {KEY: 0}, frozenset(), now, {})
     consumer.close()
     assert [record.getMessage() for record in caplog.records] == [
         "a partition stands still and is sought anew",
