@@ -38,7 +38,7 @@ def test_the_name_and_the_extras_are_the_projects() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == DISTRIBUTION
     code = "\n".join(path.read_text() for path in (ROOT / "streamer").rglob("*.py"))
-    asked = set(re.findall(r'install_command\(.(\w+).\)', code))
+    asked = set(re.findall(r"install_command\(.(\w+).\)", code))
     assert asked and asked <= project["optional-dependencies"].keys()
 
 
