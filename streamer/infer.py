@@ -1,14 +1,13 @@
-"""`streamer infer`: the same pipeline on lines instead of topics; also the baseline for what Kafka costs."""
+"""`streamer infer`: the same pipeline on files instead of topics; also the baseline for what Kafka costs."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from collections.abc import Callable
-from io import BufferedReader
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from types import FrameType
-from typing import BinaryIO
 
 from streamer.assemble import make_cache, policy_of
 from streamer.config import Config
@@ -18,7 +17,8 @@ from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input
 from streamer.driver import Adapters, Driver
 from streamer.errors import ExitCode
-from streamer.files.sink import LineSink
+from streamer.files.rows import Rows
+from streamer.files.sink import JobFiles, LineSink, Stream
 from streamer.files.source import LineSource
 from streamer.inference.pool import WorkerPool
 from streamer.workers import pipeline_of, worker_plan
@@ -27,26 +27,39 @@ NO_LIMIT_BYTES = 1 << 31
 WITHIN_S = 5.0
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far a run is: rows written, those of them that failed, by code, and those that a cache knew."""
+
+    written: int = 0
+    failed: int = 0
+    cached: int = 0
+    codes: dict[str, int] = field(default_factory=dict)
+    interrupted: bool = False
+
+
 def infer(
     config: Config,
     name: str,
-    source: BufferedReader,
-    sink: BinaryIO,
+    rows: Rows,
+    target: Stream | JobFiles,
     *,
-    wrap: Callable[[bytes], bytes] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> ExitCode:
-    """Run the pipeline `name` over the lines of `source`; one line each goes to `sink`, in order.
+    done: int = 0,
+    files: tuple[str, ...] = (),
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> tuple[ExitCode, Progress]:
+    """Run the pipeline `name` over `rows`, of which the first `done` are answered already; one line each goes to
+    `target`, in order. `files` are the files' names where lines shall carry them.
 
-    `progress` is called a few times a second with the lines written and those of them that failed. Returns
-    SOME_FAILED when a line failed.
+    `progress` is called a few times a second. The code is SOME_FAILED when a row failed, and 130 after
+    a signal.
     """
     pipeline_config = pipeline_of(config, name)
     inbox: SimpleQueue[Input] = SimpleQueue()
     workers, spec = worker_plan(pipeline_config, name)
     limits = OutputLimits(NO_LIMIT_BYTES, NO_LIMIT_BYTES)
-    lines_out = LineSink(
-        sink,
+    sink = LineSink(
+        target,
         lambda card: Encoder(
             pipeline=name,
             task=pipeline_config.task,
@@ -56,34 +69,41 @@ def infer(
             limits=limits,
         ),
         inbox.put,
+        files,
     )
     adapters = Adapters(
-        LineSource(source, inbox.put, pipeline_config.micro_batch_records, wrap),
-        lines_out,
+        LineSource(rows, inbox.put, pipeline_config.micro_batch_records, done),
+        sink,
         WorkerPool(spec, workers, inbox.put),
         make_cache(config, name, inbox.put),
     )
     driver = Driver(Pipeline(policy_of(config, name, workers), Codec(name)), inbox, adapters)
+    interrupted = threading.Event()
 
     def on_signal(*_: int | FrameType | None) -> None:
+        interrupted.set()
         driver.stop(WITHIN_S)
+
+    def now() -> Progress:
+        return Progress(sink.written, sink.failed, sink.cached, dict(sink.codes), interrupted.is_set())
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
-    done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(lines_out, progress, done), daemon=True)
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(now, progress, ended), daemon=True)
     watcher.start()
     try:
         code = driver.run()
     finally:
-        done.set()
+        ended.set()
         watcher.join()
-    return ExitCode.SOME_FAILED if code is ExitCode.DONE and lines_out.failed else code
+    if code is ExitCode.DONE and interrupted.is_set():
+        code = ExitCode.SECOND_SIGNAL
+    return ExitCode.SOME_FAILED if code is ExitCode.DONE and sink.failed else code, now()
 
 
-def _watch(sink: LineSink, progress: Callable[[int, int], None] | None, done: threading.Event) -> None:
-    while progress is not None:
-        ended = done.wait(0.2)
-        progress(sink.written, sink.failed)
-        if ended:
-            return
+def _watch(now: Callable[[], Progress], progress: Callable[[Progress], None], ended: threading.Event) -> None:
+    last = False
+    while not last:
+        last = ended.wait(0.2)
+        progress(now())

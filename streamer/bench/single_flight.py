@@ -19,6 +19,8 @@ from streamer.bench.program import BenchError
 from streamer.bench.workload import Workload
 from streamer.config import load
 from streamer.errors import ExitCode
+from streamer.files.rows import Fields, Rows
+from streamer.files.sink import Stream
 from streamer.infer import infer
 
 PIPELINE = "single-flight"
@@ -92,7 +94,7 @@ def _rate(texts: list[str]) -> float:
     arrivals = _Arrivals()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        code = infer(config, PIPELINE, lines, arrivals)
+        code, _ = infer(config, PIPELINE, Rows(["-"], lines, "jsonl", Fields()), Stream(arrivals))
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

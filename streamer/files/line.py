@@ -1,8 +1,9 @@
-"""A line of a file as a record: one topic, one partition, the line's number as its offset."""
+"""A row of a file as a record: one topic, one partition, its number among all rows as its offset."""
 
 from __future__ import annotations
 
 from streamer.core.record import Headers
+from streamer.files.rows import Row
 
 TOPIC = "lines"
 PARTITION = 0
@@ -10,14 +11,19 @@ CREATE_TIME = 1
 
 
 class Line:
-    """Answers as a Kafka message does. `offset` counts lines from 0."""
+    """Answers as a Kafka message does. `offset` counts rows from 0, over all files."""
 
-    __slots__ = ("_number", "_timestamp_ms", "_value")
+    __slots__ = ("_number", "_timestamp_ms", "row")
 
-    def __init__(self, value: bytes, number: int, timestamp_ms: int) -> None:
-        self._value = value
+    def __init__(self, row: Row, number: int, timestamp_ms: int) -> None:
+        self.row = row
         self._number = number
         self._timestamp_ms = timestamp_ms
+
+    @property
+    def too_long(self) -> bool:
+        """Whether the line was longer than MAX_LINE_BYTES, and was not kept."""
+        return self.row.value is None
 
     def topic(self) -> str:
         return TOPIC
@@ -32,7 +38,7 @@ class Line:
         return None
 
     def value(self) -> bytes | None:
-        return self._value
+        return self.row.value or b""
 
     def headers(self) -> Headers | None:
         return None

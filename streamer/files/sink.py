@@ -1,29 +1,116 @@
-"""Writes one line per input line, in their order: the result, or what is wrong with the line."""
+"""Writes one line for each row, in their order: the result, or what is wrong with the row."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
 from streamer.core.encoder import Encoder
 from streamer.core.pipeline.protocol import ModelCard, Run, Settle, Settled, SinkFailed
-from streamer.core.record import Skipped
-from streamer.errors import DataFailure, ExitCode
+from streamer.core.record import TextEvent
+from streamer.errors import Code, DataFailure, ExitCode
+from streamer.files.job import Job
+from streamer.files.line import Line
+from streamer.files.rows import MAX_LINE_BYTES
 from streamer.ports import Post
+
+NOTE_EVERY_S = 0.5
+
+
+class Target(Protocol):
+    """Where lines go."""
+
+    def begin(self, card: ModelCard) -> None:
+        """The model is there. Raises UsageError where its answers may not go where those before went."""
+
+    def write(self, results: bytes, errors: bytes) -> None:
+        """Lines of results and failed rows, in their order; what is written is out. Raises OSError."""
+
+    def reached(self, rows: int, failed: int) -> None:
+        """All rows before this one are written."""
+
+
+class Stream:
+    """A stream that takes all lines, such as standard output; `errors` takes those of failed rows, where given."""
+
+    def __init__(self, stream: BinaryIO, errors: BinaryIO | None = None) -> None:
+        self._stream = stream
+        self._errors = errors
+        self.own_errors = errors is not None
+
+    def begin(self, card: ModelCard) -> None:
+        """It takes any model's."""
+
+    def write(self, results: bytes, errors: bytes) -> None:
+        self._stream.write(results)
+        self._stream.flush()
+        if self._errors is not None:
+            self._errors.write(errors)
+            self._errors.flush()
+
+    def reached(self, rows: int, failed: int) -> None:
+        """Nobody goes on from here."""
+
+
+class JobFiles:
+    """The files of a job that goes on where it was killed. `identity` is what has to be the same then."""
+
+    def __init__(self, job: Job, identity: dict[str, Any]) -> None:
+        self._job = job
+        self._identity = identity
+        self._streams: list[BinaryIO] = []
+        self._noted_at = 0.0
+        self._reached: tuple[int, int] | None = None
+        self.own_errors = job.errors is not None
+
+    def begin(self, card: ModelCard) -> None:
+        model = {"model": card.name, "revision": card.revision, "dtype": card.dtype, "backend": card.backend}
+        self._streams = self._job.begin({**self._identity, **model})
+
+    def write(self, results: bytes, errors: bytes) -> None:
+        for stream, lines in zip(self._streams, (results, errors), strict=False):
+            stream.write(lines)
+            stream.flush()
+
+    def reached(self, rows: int, failed: int) -> None:
+        self._reached = rows, failed
+        if time.monotonic() - self._noted_at > NOTE_EVERY_S:
+            self._noted_at = time.monotonic()
+            self._job.reached(rows, failed, self._streams)
+
+    def close(self) -> None:
+        """Note how far it came, so that the next run goes on from there."""
+        if self._reached is not None:
+            self._job.reached(*self._reached, self._streams)
+
+    def end(self, convert: Callable[..., None] | None) -> None:
+        """All rows are written: the output gets its name, and its format."""
+        self._job.end(self._streams, convert)
 
 
 class LineSink:
-    """`streamer.ports.Sink` over a stream. `written` and `failed` count lines and may be read from any thread."""
+    """`streamer.ports.Sink` over a target. `written`, `failed` and `codes` count rows and may be read from any thread;
+    `files` are the names of the files, where there are several."""
 
-    def __init__(self, stream: BinaryIO, make_encoder: Callable[[ModelCard], Encoder], post: Post) -> None:
+    def __init__(
+        self,
+        target: Stream | JobFiles,
+        make_encoder: Callable[[ModelCard], Encoder],
+        post: Post,
+        files: tuple[str, ...] = (),
+    ) -> None:
         self.written = 0
         self.failed = 0
-        self._stream = stream
+        self.cached = 0
+        self.codes: Counter[str] = Counter()
+        self._target = target
+        self._files = [msgspec.json.encode(name) for name in files]
         self._make_encoder = make_encoder
         self._post = post
         self._encoder: Encoder | None = None
@@ -31,7 +118,8 @@ class LineSink:
         self._thread = threading.Thread(target=self._run, name="lines-out", daemon=True)
 
     def open(self, card: ModelCard) -> None:
-        """Get ready for this model's outcomes."""
+        """Get ready for this model's outcomes. Raises UsageError where those before were another job's."""
+        self._target.begin(card)
         self._encoder = self._make_encoder(card)
         self._thread.start()
 
@@ -56,30 +144,48 @@ class LineSink:
             while (plan := self._plans.get()) is not None:
                 for run in plan.runs:
                     self._write(run)
-                self._stream.flush()
                 self._post(Settled(plan.settle))
         except BrokenPipeError:
             self._post(SinkFailed(ExitCode.DONE, ""))
         except OSError as error:
-            self._post(SinkFailed(ExitCode.DEPENDENCY, f"the output can't be written: {error.strerror}"))
+            message = f"the output can't be written ({error.strerror}): make room, then give the same command again"
+            self._post(SinkFailed(ExitCode.DEPENDENCY, message))
 
     def _write(self, run: Run) -> None:
         assert self._encoder is not None
         outputs = iter(self._encoder.encode(run, int(time.time() * 1000)))
-        outcomes = run.segment.outcomes[run.first : run.last]
-        lines = []
-        for record, outcome in zip(run.segment.records[run.first : run.last], outcomes, strict=True):
-            if isinstance(outcome, Skipped):
-                continue
+        segment, chosen = run.segment, slice(run.first, run.last)
+        results: list[bytes] = []
+        errors: list[bytes] = []
+        each = zip(segment.records[chosen], segment.events[chosen], segment.outcomes[chosen], strict=True)
+        for record, event, outcome in each:
             _, _, _, value, _ = next(outputs)
+            assert isinstance(record, Line)
             if isinstance(outcome, DataFailure):
-                self.failed += 1
-                value = _failure(record.offset() + 1, outcome)
-            lines.append((value or b"") + b"\n")
-        self._stream.write(b"".join(lines))
-        self.written += len(lines)
+                failure = _too_long() if record.too_long else outcome
+                self.codes[failure.code.value] += 1
+                line = b"{%b,%b" % (self._place(record), _failure(event, failure)[1:])
+                (errors if self._target.own_errors else results).append(line)
+            else:
+                self.cached += outcome is not None and getattr(outcome, "cached", False)
+                results.append(b"{%b,%b" % (self._place(record), (value or b"{}")[1:]))
+        self._target.write(b"".join(line + b"\n" for line in results), b"".join(line + b"\n" for line in errors))
+        self.written += run.last - run.first
+        self.failed = sum(self.codes.values())
+        self._target.reached(segment.records[run.last - 1].offset() + 1, self.failed)
+
+    def _place(self, record: Line) -> bytes:
+        file = b'"file":%b,' % self._files[record.row.file] if self._files else b""
+        return b'%b"line":%d' % (file, record.row.line)
 
 
-def _failure(line: int, failure: DataFailure) -> bytes:
+def _too_long() -> DataFailure:
+    return DataFailure(
+        Code.VALIDATE_TEXT, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB, and was not read: cut it into several"
+    )
+
+
+def _failure(event: TextEvent | None, failure: DataFailure) -> bytes:
     error = {"code": failure.code.value, "message": failure.message, "exception": failure.exception}
-    return msgspec.json.encode({"line": line, "error": error})
+    named = {} if event is None or event.id is None else {"id": event.id}
+    return msgspec.json.encode({**named, "error": error})

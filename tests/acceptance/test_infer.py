@@ -34,9 +34,9 @@ def test_a_bad_line_says_what_is_wrong_and_harms_no_other() -> None:
     """A failed line stands in its place with line number and code; the exit code says that some failed."""
     code, out, _ = infer('{"text": "1"}\n\n{"text": \n{"text": "2 RAISE"}\n{"text": "3"}\n')
     assert code == 4
-    assert [line.get("output") for line in out] == [{"n": 1}, None, None, {"n": 3}]
-    assert (out[1]["line"], out[1]["error"]["code"]) == (3, "decode.json")
-    assert (out[2]["line"], out[2]["error"]["code"]) == (4, "infer.exception")
+    assert [line.get("output") for line in out] == [{"n": 1}, None, None, None, {"n": 3}]
+    assert [line["line"] for line in out] == [1, 2, 3, 4, 5]
+    assert [line["error"]["code"] for line in out[1:4]] == ["decode.empty", "decode.json", "infer.exception"]
 
 
 def test_plain_texts_and_options() -> None:

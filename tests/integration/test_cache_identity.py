@@ -21,6 +21,8 @@ from streamer.core.fingerprint import KEY_BYTES
 from streamer.core.record import Answer
 from streamer.core.stored import Vault
 from streamer.errors import ExitCode
+from streamer.files.rows import Fields, Rows
+from streamer.files.sink import Stream
 from streamer.infer import infer
 from tests.tiny_models import BERT, tiny
 from tests.unit.tasks_kit import TEXTS, model_of, near, outputs
@@ -75,7 +77,8 @@ def ask(server: RedisServer, model: str, key_file: str = "", **fields: Any) -> l
     lines, sink = Path("lines"), io.BytesIO()
     lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     with lines.open("rb") as source:
-        assert infer(Config(cache=cache, pipelines={"p": pipeline}), "p", source, sink) is ExitCode.DONE
+        rows = Rows(["-"], source, "jsonl", Fields())
+        assert infer(Config(cache=cache, pipelines={"p": pipeline}), "p", rows, Stream(sink))[0] is ExitCode.DONE
     return [json.loads(line) for line in sink.getvalue().splitlines()]
 
 

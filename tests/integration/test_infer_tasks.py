@@ -14,6 +14,8 @@ from streamer.cli import main
 from streamer.config import Config
 from streamer.config_fields import PipelineConfig
 from streamer.errors import ExitCode
+from streamer.files.rows import Fields, Rows
+from streamer.files.sink import Stream
 from streamer.infer import infer
 from tests.tiny_models import BERT, tiny
 from tests.unit.tasks_kit import TEXTS, model_of, near, outputs
@@ -49,7 +51,8 @@ def test_lines_of_many_rows_are_answered_in_order(tmp_path: Path) -> None:
     (tmp_path / "lines").write_text("".join(json.dumps(line) + "\n" for line in lines))
     sink = io.BytesIO()
     with (tmp_path / "lines").open("rb") as source:
-        code = infer(Config(pipelines={"labels": pipeline}), "labels", source, sink)
+        rows = Rows(["-"], source, "jsonl", Fields())
+        code, _ = infer(Config(pipelines={"labels": pipeline}), "labels", rows, Stream(sink))
     assert code is ExitCode.SOME_FAILED
     answers = [json.loads(line) for line in sink.getvalue().splitlines()]
     failed = answers.pop(3)

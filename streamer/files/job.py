@@ -1,0 +1,132 @@
+"""A job over files that goes on where it was killed: what was written is a part of the output, and a note says how much
+of it counts.
+
+While a job runs, `OUT.partial` has its lines, and `OUT.partial.job` says who it is, how many rows are done, and how
+long the file was then. A job that is started again cuts the file to that length and goes on with the next row; one of
+another model, of other inputs or options is refused. At the end the file gets its name in one step.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from streamer.errors import UsageError
+
+PARTIAL: Final = ".partial"
+NOTE: Final = ".partial.job"
+
+
+class Note(msgspec.Struct, frozen=True):
+    """`identity` is what has to be the same for the job to go on; sizes are of the partial files, in bytes."""
+
+    identity: dict[str, Any]
+    rows: int = 0
+    failed: int = 0
+    size_bytes: int = 0
+    errors_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Job:
+    """The files of one job. `errors` is where failed rows go, None where they stand among the results."""
+
+    output: Path
+    errors: Path | None
+    restart: bool = False
+    note: Note | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Look at what is there. Raises UsageError where the output can't be written, or is complete already."""
+        for path in filter(None, (self.output, self.errors)):
+            if not path.parent.is_dir():
+                raise UsageError(f"{path}: there is no folder {path.parent}; make it first")
+            if path.is_dir():
+                raise UsageError(f"{path} is a folder: name a file")
+            if not os.access(path.parent, os.W_OK):
+                raise UsageError(f"{path}: no right to write in {path.parent}")
+        if self.restart:
+            for path in (self._note_path, *self._partials):
+                path.unlink(missing_ok=True)
+        elif self._note_path.is_file():
+            try:
+                self.note = msgspec.json.decode(self._note_path.read_bytes(), type=Note)
+            except msgspec.MsgspecError:
+                raise UsageError(f"{self._note_path} is damaged: --restart starts the job anew") from None
+        elif self.output.exists():
+            raise UsageError(
+                f"{self.output} is there already, complete: --restart replaces it once the new one is complete, or"
+                " name another file with -o"
+            )
+
+    @property
+    def rows_done(self) -> int:
+        """How many rows an earlier run has answered."""
+        return self.note.rows if self.note else 0
+
+    @property
+    def _note_path(self) -> Path:
+        return self.output.with_name(self.output.name + NOTE)
+
+    @property
+    def _partials(self) -> tuple[Path, ...]:
+        return tuple(path.with_name(path.name + PARTIAL) for path in (self.output, self.errors) if path is not None)
+
+    def begin(self, identity: dict[str, Any]) -> list[Any]:
+        """Open the partial files behind what counts of them: one for the output, one for errors where they have their
+        own. Raises UsageError where an earlier run was another job."""
+        # As it comes back from the note.
+        identity = msgspec.json.decode(msgspec.json.encode(identity))
+        if self.note is not None and self.note.identity != identity:
+            before = self.note.identity
+            other = sorted(name for name in before.keys() | identity.keys() if before.get(name) != identity.get(name))
+            raise UsageError(
+                f"{self._partials[0]} was begun with another {' and '.join(other)}: --restart starts anew, or name"
+                " another file with -o"
+            )
+        if self.note is None:
+            self.note = Note(identity)
+        streams = []
+        for path, size_bytes in zip(self._partials, (self.note.size_bytes, self.note.errors_bytes), strict=False):
+            stream = path.open("r+b" if path.exists() else "w+b")
+            if os.fstat(stream.fileno()).st_size < size_bytes:
+                raise UsageError(f"{path} is shorter than it was: --restart starts the job anew")
+            stream.truncate(size_bytes)
+            stream.seek(size_bytes)
+            streams.append(stream)
+        self._save()
+        return streams
+
+    def reached(self, rows: int, failed: int, streams: list[Any]) -> None:
+        """So many rows are answered, and their lines written and flushed."""
+        assert self.note is not None
+        sizes = [stream.tell() for stream in streams]
+        self.note = Note(self.note.identity, rows, failed, sizes[0], sizes[1] if len(sizes) > 1 else 0)
+        self._save()
+
+    def end(self, streams: list[Any], convert: Any = None) -> None:
+        """All rows are answered: the output gets its name. `convert` makes another format of the lines."""
+        for stream in streams:
+            stream.flush()
+            os.fsync(stream.fileno())
+            stream.close()
+        lines, *errors = self._partials
+        if errors and self.errors is not None:
+            errors[0].replace(self.errors)
+        if convert is None:
+            lines.replace(self.output)
+        else:
+            made = self.output.with_name(self.output.name + ".making")
+            convert(lines, made)
+            made.replace(self.output)
+            lines.unlink()
+        self._note_path.unlink()
+
+    def _save(self) -> None:
+        beside = self._note_path.with_name(self._note_path.name + ".new")
+        beside.write_bytes(msgspec.json.encode(self.note))
+        beside.replace(self._note_path)

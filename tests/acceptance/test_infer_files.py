@@ -1,0 +1,134 @@
+"""`streamer infer` over files: each row once, in order, through kills; formats in and out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet as parquet
+import pytest
+
+from tests.acceptance.harness import OBEDIENT, ROOT, wait_for
+
+INFER = [
+    sys.executable,
+    "-m",
+    "streamer",
+    "infer",
+    "--task",
+    "text-classification",
+    "--set",
+    "pipelines.infer.workers=1",
+]
+ROWS = 4_000
+
+
+def command(*arguments: str | Path, model: str = OBEDIENT) -> list[str]:
+    return [*INFER, "--model", model, *map(str, arguments)]
+
+
+def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments, **options), capture_output=True, text=True, cwd=ROOT, timeout=300)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Numbers as texts; every thousandth is one that the model refuses."""
+    rows = [{"key": f"k{n}", "body": f"{n} RAISE" if n % 1000 == 7 else str(n), "n": n} for n in range(ROWS)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "in.parquet")
+    return tmp_path / "in.parquet"
+
+
+def test_killed_five_times_each_row_is_there_once_in_order(table: Path) -> None:
+    """kill -9 wherever it is; the same command goes on. The output appears when it is complete; what had failed is
+    among the errors; and afterwards the command refuses to write over it."""
+    out, errors = table.with_name("out.parquet"), table.with_name("failed.jsonl")
+    arguments = ("--text-field", "body", "--id-field", "key", "--keep", "n", "--option", "text_us=800")
+    job = command(table, "-o", out, "--errors", errors, *arguments)
+    note = table.with_name("out.parquet.partial.job")
+    rng, kills = random.Random(3), 0
+    for kill in range(5):
+        process = subprocess.Popen(job, cwd=ROOT, stderr=subprocess.DEVNULL)
+        before = json.loads(note.read_bytes())["rows"] if note.exists() else 0
+
+        def moved(before: int = before, process: subprocess.Popen[bytes] = process) -> bool:
+            return process.poll() is not None or (note.exists() and json.loads(note.read_bytes())["rows"] > before)
+
+        wait_for(moved, f"rows beyond {before}")
+        time.sleep(rng.uniform(0, 0.3))
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        assert not out.exists() or process.returncode >= 0, f"complete, and killed ({kill})"
+    assert kills >= 3
+    code = 2 if out.exists() else subprocess.run(job, cwd=ROOT, timeout=300, stderr=subprocess.DEVNULL).returncode
+    assert code in (2, 4)
+    found = parquet.read_table(out).to_pylist()
+    failed = [json.loads(line) for line in errors.read_text().splitlines()]
+    assert [row["line"] for row in failed] == [n + 1 for n in range(ROWS) if n % 1000 == 7]
+    assert [row["error"]["code"] for row in failed] == ["infer.exception"] * 4
+    expected = [n for n in range(ROWS) if n % 1000 != 7]
+    assert [row["output.n"] for row in found] == expected
+    assert [row["id"] for row in found] == [f"k{n}" for n in expected]
+    assert [row["metadata.n"] for row in found] == expected
+    assert not list(table.parent.glob("*.partial*"))
+    again = run(table, "-o", out, *arguments)
+    assert again.returncode == 2 and "--restart" in again.stderr
+
+
+def test_another_model_or_other_rows_are_not_mixed_in(tmp_path: Path) -> None:
+    """SIGINT ends with 130 and says how to go on; with other options, or other rows, it does not."""
+    lines = tmp_path / "in.txt"
+    lines.write_text("".join(f"{n}\n" for n in range(3_000)))
+    out = tmp_path / "out.csv"
+    job = command(lines, "-o", out, "--option", "text_us=1500")
+    with subprocess.Popen(job, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(
+            lambda: (tmp_path / "out.csv.partial").exists() and (tmp_path / "out.csv.partial").stat().st_size, "rows"
+        )
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    other = run(lines, "-o", out, "--option", "text_us=1")
+    assert other.returncode == 2 and "begun with another options" in other.stderr
+    lines.write_text("0\n")
+    changed = run(lines, "-o", out, "--option", "text_us=1500")
+    assert changed.returncode == 2 and "begun with another files" in changed.stderr
+    anew = run(lines, "-o", out, "--restart")
+    assert anew.returncode == 0, anew.stderr
+    assert "1 rows in" in anew.stderr
+    with out.open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["line"], row["output.n"]) == ("1", "0")
+
+
+def test_wrong_places_are_one_sentence(tmp_path: Path) -> None:
+    """A missing file, a missing folder, a folder for a file, a full disk, and a reader that goes away."""
+    lines = tmp_path / "in.txt"
+    lines.write_text("".join(f"{n}\n" for n in range(2_000)))
+    for arguments, code, words in (
+        ((tmp_path / "no.jsonl",), 2, "there is no file"),
+        ((tmp_path,), 2, "is a folder: name its files"),
+        ((lines, "-o", tmp_path / "no" / "out.jsonl"), 2, "make it first"),
+        ((lines, "-o", tmp_path), 2, "is a folder: name a file"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == code, done.stderr
+        assert words in done.stderr and "Traceback" not in done.stderr
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command(lines), stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 5 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    with subprocess.Popen(command(lines), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert json.loads(process.stdout.readline())["line"] == 1
+        process.stdout.close()
+        assert process.wait(120) == 0
+        assert b"Traceback" not in process.stderr.read()
