@@ -105,7 +105,7 @@ def test_every_end_of_a_settle_is_known() -> None:
     """The reasons that the sinks give are in the catalogue."""
     given = set()
     for path in (Path(observe.__file__).parent / "kafka").glob("*.py"):
-        given |= set(re.findall(r'Unsettled\([^,)]+, "(\w+)"', path.read_text()))
+        given |= set(re.findall(r'Unsettled\(\s*[^,)]+,\s*"(\w+)"', path.read_text()))
     assert len(given) >= 5
     assert {(reason,) for reason in given} <= set(TRANSACTIONS.known)
 
