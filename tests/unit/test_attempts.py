@@ -21,8 +21,6 @@ from streamer.core.standing import Reason
 KEY, OTHER = ("in", 0), ("in", 1)
 LIMIT = 4
 
-pytestmark = pytest.mark.case(67)
-
 
 class Process:
     """A process that has all partitions."""
@@ -83,6 +81,7 @@ def died(group: Group, times: int) -> None:
         group.process().hand_over(10)
 
 
+@pytest.mark.case(67)
 class TestEvidence:
     def test_where_nothing_died_nothing_is_committed_before_the_first_records(self) -> None:
         """Neither at a first start, nor after an orderly end, nor by who has the partition back."""
