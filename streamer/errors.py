@@ -46,13 +46,19 @@ class ConfigurationError(StreamerError):
 class ModelError(StreamerError):
     """The model can't be served: not found, unsafe, or not fit for its task."""
 
-    exit_code = ExitCode.CONFIGURATION
+    exit_code: ExitCode = ExitCode.CONFIGURATION
 
 
 class BrokenModelError(ModelError):
     """The model is found and fit, but its numbers are none: NaN or infinity in its weights or in its first answer."""
 
     exit_code: ExitCode = ExitCode.HALTED
+
+
+class ChangingModelError(ModelError):
+    """What the model is read from changes while it is read: a restart reads it whole."""
+
+    exit_code: ExitCode = ExitCode.DEPENDENCY
 
 
 class DependencyError(StreamerError):

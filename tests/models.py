@@ -201,7 +201,8 @@ class Forking(Marked):
 
 
 class Starts(Marked):
-    """Counts its starts in the file of option `count`. Start number `full` fails for want of disk, `slow` sleeps."""
+    """Counts its starts in the file of option `count`. Start number `full` fails for want of disk, `wrong` for another
+    reason, `slow` sleeps."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__(options)
@@ -211,6 +212,8 @@ class Starts(Marked):
             number = len(file.read())
         if number in options.get("full", ()):
             raise OSError(errno.ENOSPC, "no space left")
+        if number in options.get("wrong", ()):
+            raise ValueError("half a file")
         if number in options.get("slow", ()):
             time.sleep(3600)
 

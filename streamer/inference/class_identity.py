@@ -29,7 +29,7 @@ from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SU
 from pathlib import Path
 from typing import Any, Final
 
-from streamer.errors import ModelError
+from streamer.errors import ChangingModelError, ModelError
 from streamer.inference.reads import Reads
 
 WEIGHTS: Final = (
@@ -99,7 +99,7 @@ def _digest(reference: str, path: Path, began_ns: int, written: set[str]) -> str
     except OSError as error:
         raise ModelError(f"{reference}: {path} can't be read ({error.strerror})") from None
     if changed_ns > began_ns and os.path.realpath(path) not in written:
-        raise ModelError(f"{reference}: {path} changed while the class was loaded: start it again")
+        raise ChangingModelError(f"{reference}: {path} changed while the class was loaded: start it again")
     return content
 
 

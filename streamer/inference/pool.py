@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 
-from streamer.core.pipeline.protocol import Work
+from streamer.core.pipeline.protocol import Input, Work, WorkerReady
 from streamer.inference.channel import Compute
 from streamer.inference.launch import make_launcher
 from streamer.inference.process import WorkerProcess
@@ -25,6 +25,7 @@ class WorkerPool:
         self._launcher = make_launcher(spec)
         self.count = count
         self._post = post
+        self._served = False
         self._workers: dict[int, WorkerProcess] = {}
         self._early: set[int] = set()  # spawned before they were asked for
         self._starting: queue.SimpleQueue[WorkerProcess | None] = queue.SimpleQueue()
@@ -50,7 +51,7 @@ class WorkerPool:
         if worker in self._early:
             self._early.discard(worker)
             return
-        process = WorkerProcess(worker, self._spec, self._launcher, self._post)
+        process = WorkerProcess(worker, self._spec, self._launcher, self._take, lambda: self._served)
         self._workers[worker] = process
         self._starting.put(process)
 
@@ -79,6 +80,10 @@ class WorkerPool:
         for process in processes:
             process.wait(_KILL_WAIT_S)
         self._spawner.join(_KILL_WAIT_S)
+
+    def _take(self, fact: Input) -> None:
+        self._served = self._served or isinstance(fact, WorkerReady)
+        self._post(fact)
 
     def _spawn(self) -> None:
         alive: list[WorkerProcess] = []

@@ -7,6 +7,7 @@ import queue
 import signal
 import socket
 import threading
+from collections.abc import Callable
 
 from streamer.core.pipeline.protocol import EncodeStarted, ForwardDone, ForwardStarted, WorkerLost, WorkerReady
 from streamer.core.record import Answer
@@ -40,8 +41,12 @@ class WorkerProcess:
     Posts its facts, and exactly one `WorkerLost` at the end, unless `close` was asked for.
     """
 
-    def __init__(self, worker: int, spec: WorkerSpec, launcher: Launcher, post: Post) -> None:
+    def __init__(
+        self, worker: int, spec: WorkerSpec, launcher: Launcher, post: Post, served: Callable[[], bool] = bool
+    ) -> None:
+        """`served` tells whether any worker of this model was ever ready."""
         self.worker = worker
+        self._served = served
         self._launcher = launcher
         self._spec = spec
         self._post = post
@@ -169,7 +174,7 @@ class WorkerProcess:
     def _lose(self, lost: WorkerLost) -> None:
         if self._closing:
             return
-        if lost.failure is not FailureClass.CODE:  # which ends the run with the same message
+        if lost.failure is not FailureClass.CODE or self._served():  # else it ends the run with the same message
             log.warning("worker %d of %s is lost: %s", self.worker, self._spec.pipeline, lost.message)
         self._post(lost)
 

@@ -66,13 +66,15 @@ def test_what_a_model_prints_is_no_answer_and_what_its_threads_raise_is_said() -
 @pytest.mark.case(74)
 @pytest.mark.case(75)
 def test_a_replacement_that_can_not_be_loaded_yet_is_tried_again(tmp_path: Path) -> None:
-    """The second start finds a full disk, the third hangs: the fourth serves."""
-    settings = (f"options.count={tmp_path / 'starts'}", "options.full=[2]", "options.slow=[3]", "load_s=2")
+    """The second start finds a full disk, the third half a file, the fourth hangs: the fifth serves."""
+    faults = ("options.full=[2]", "options.wrong=[3]", "options.slow=[4]", "load_s=8")
+    settings = (f"options.count={tmp_path / 'starts'}", *faults)
     code, out, errors = infer([{"text": "fine"}, {"text": "SEGV"}, {"text": "fine"}], "Starts", *settings)
-    assert code == 4
+    assert code == 4, errors
     assert [line.get("output") for line in out] == [{"ok": 1}, None, {"ok": 1}]
     assert "can't be loaded: OSError: [Errno 28] no space left" in errors
-    assert "a worker did not load within load_s (2 s) and is killed" in errors
+    assert "can't be loaded: ValueError: half a file" in errors
+    assert "a worker did not load within load_s (8 s) and is killed" in errors
 
 
 @pytest.mark.case(75)
@@ -88,6 +90,6 @@ def test_a_model_that_never_finishes_loading_ends_the_run(tmp_path: Path) -> Non
 def test_a_model_whose_probe_is_finite_at_each_start_and_not_later_halts() -> None:
     """No text is to blame for ever, and the run ends."""
     code, out, errors = infer([{"text": f"t{number}"} for number in range(50)], "NanAlways", "options.fine=1")
-    assert (code, out) == (6, [])
+    assert (code, out) == (6, []), errors
     assert "workers get ready and end before they answer anything" in errors
     assert "NaN or infinity for a known text" in errors

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from streamer.core.pipeline.protocol import ModelCard
-from streamer.errors import ModelError
+from streamer.errors import ExitCode, ModelError
 from streamer.inference import class_identity
 from streamer.inference.class_identity import identify
 from streamer.inference.custom import CustomModel
@@ -294,8 +294,9 @@ def test_a_file_that_changes_while_the_class_is_made_is_refused(tmp_path: Path) 
         draft = tmp_path / "draft"
         draft.write_text("new")
         draft.rename(file)
-    with pytest.raises(ModelError, match=rf"{file} changed while the class was loaded"):
+    with pytest.raises(ModelError, match=rf"{file} changed while the class was loaded: start it again") as caught:
         identity([file], began_ns)
+    assert caught.value.exit_code is ExitCode.DEPENDENCY  # which those who start it again go by
     identify("python:tests.x:Made", Made, Made([file]), reads, time.time_ns() - 1)
 
 
