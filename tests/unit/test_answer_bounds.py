@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.pipeline.flow import OPEN_LEAST
+from streamer.core.pipeline.flow import LARGE_COPIES, OPEN_LEAST
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import Dispatch, ForwardDone, Grant, LookAtOutput, OutputLimit, Settled
 from streamer.core.record import Answer
@@ -101,3 +101,15 @@ def test_the_limit_is_looked_at_again_before_a_worker_is_believed() -> None:
     outcomes = [run.segment.outcomes[index] for plan in kit.settles() for run in plan.runs for index in (1,)]
     assert outcomes == [TOO_LARGE] * len(outcomes)
     assert len(kit.of(Dispatch)) == 2
+
+
+def test_large_texts_count_as_often_as_they_are_there() -> None:
+    """As the client has them, decoded, and on their way to the worker."""
+    kit = Kit()
+    part = segment(["x" * 20_000] * 3)
+    part.size_bytes = 60_000
+    kit.feed(taken(1, part))
+    assert kit.pipeline.flow.in_flight_bytes == LARGE_COPIES * 60_000
+    answered(kit, 10)
+    kit.feed(Settled(kit.settles()[-1].settle))
+    assert kit.pipeline.flow.in_flight_bytes == 0

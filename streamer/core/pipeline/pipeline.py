@@ -18,7 +18,7 @@ from streamer.core.lru import LRU
 from streamer.core.pipeline.breaker import Breaker
 from streamer.core.pipeline.fleet import Fleet
 from streamer.core.pipeline.flights import Flight, Flights
-from streamer.core.pipeline.flow import OPEN_PER_WORKER, Flow
+from streamer.core.pipeline.flow import LARGE_COPIES, LARGE_RECORD_BYTES, OPEN_PER_WORKER, Flow
 from streamer.core.pipeline.keys import Keys, keys_for, plain_keys
 from streamer.core.pipeline.ledger import Freed, Ledger
 from streamer.core.pipeline.policy import Policy
@@ -174,6 +174,8 @@ class Pipeline:
         for segment in kept:
             counted_bytes -= segment.size_bytes
             self._codec.decode(segment)
+            if segment.size_bytes > LARGE_RECORD_BYTES * len(segment.records):
+                segment.size_bytes *= LARGE_COPIES
             counted_bytes += segment.size_bytes
             self.flow.ended_records += len(segment.records) - segment.open
             if segment.open:
