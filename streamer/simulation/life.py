@@ -15,7 +15,7 @@ from streamer.simulation.faults import FAULTS, ONCE
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, LAST_STEPS, OUTPUT, BrokenLawError, Judge, ViolationError
 from streamer.simulation.process import Process, World
 from streamer.simulation.scenario import FIRST_AT_S, PARTITIONS, STRIKING_S, Arrival, draw
-from streamer.testing import ManualClock, MemoryLog
+from streamer.testing import LogError, ManualClock, MemoryLog
 
 FEWEST_FAULTS = 10
 MEMBERS = 2
@@ -176,14 +176,20 @@ class Life:
             note, offset = Note.read(metadata), world.group.offsets[key]
             if not note.held:
                 continue
+            again = world.rng.random() < 0.5 and (key, note.at) not in self._released
+            try:
+                records = [] if again else world.log.read(key, offset, 1)[0]
+            except LogError:  # it can't be read now
+                continue
+            if not (again or records):
+                continue
             producer = world.log.init_producer("dlq")
             producer.begin()
-            if world.rng.random() < 0.5 and (key, note.at) not in self._released:
+            if again:
                 self._released.add((key, note.at))
             else:
-                record = world.log.read(key, offset, 1)[0][0]
-                offset = record.offset() + 1
-                producer.send([world.buried(record, len(note.by))])
+                offset = records[0].offset() + 1
+                producer.send([world.buried(records[0], len(note.by))])
             producer.send_offsets(world.group, {key: offset}, None, {key: note.after_hold().write()})
             producer.commit()
 

@@ -23,7 +23,7 @@ from streamer.core.pipeline.protocol import (
     Tick,
     Unsettled,
 )
-from streamer.core.pipeline.settling import END_PATIENCE_S, SAID_AFTER_S
+from streamer.core.pipeline.settling import END_PATIENCE_S, SAID_AFTER_S, VAIN_PATIENCE_S
 from streamer.core.record import Answer
 from streamer.core.standing import Reason
 from streamer.errors import Code, DataFailure, ExitCode
@@ -194,6 +194,26 @@ def test_until_end_ends_with_words_where_all_that_is_left_stands() -> None:
     (finish,) = kit.of(Finish)
     assert finish.exit_code is ExitCode.HALTED
     assert "in/1 stands at offset 0 (output_missing): out refuses it (SOME_CODE); do this" in finish.message
+
+
+def test_until_end_ends_where_nothing_can_be_written() -> None:
+    """After a while, with what the brokers said last; a restart may help."""
+    kit = Kit()
+    filled(kit, 3)
+    kit.feed(EndReached())
+    began = kit.now
+    while not kit.of(Finish):
+        plan = kit.pipeline.settling.under_way
+        assert kit.now - began < VAIN_PATIENCE_S + 60
+        if plan is not None:
+            kit.now += 10
+            kit.feed(Unsettled(plan.settle, "rebuild", seconds=10, size_bytes=1000, error="_TIMED_OUT"))
+        kit.now += 1
+        kit.feed(Tick())
+    (finish,) = kit.of(Finish)
+    assert finish.exit_code is ExitCode.DEPENDENCY
+    assert "results could not be written" in finish.message
+    assert "(_TIMED_OUT)" in finish.message
 
 
 def test_a_refusal_that_names_nothing_of_ours_is_waited_for() -> None:

@@ -284,7 +284,7 @@ class Fleet:
 
     def leased(self, worker: Worker, now: float) -> bool:
         """Whether a worker that holds work is within its lease."""
-        return 0.0 <= worker.deadline - now <= self.lease_s
+        return worker.overdue(now) is None and max(worker.deadline, worker.encode_deadline) - now <= self.lease_s
 
     def overdue(self, now: float, slack_s: float) -> bool:
         """Whether a lease is past its deadline by more than `slack_s` (liveness)."""

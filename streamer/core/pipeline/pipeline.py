@@ -415,8 +415,8 @@ class Pipeline:
         if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
             unread = "; ".join(self._unread)
             self._finish(ExitCode.HALTED if unread else ExitCode.DONE, unread and f"not all was read: {unread}")
-        elif self.phase is Phase.ENDING and (why := self.settling.hopeless(now)):
-            self._finish(ExitCode.HALTED, why)
+        elif self.phase is Phase.ENDING and (end := self.settling.hopeless(now)) is not None:
+            self._finish(end.exit_code, end.message)
         elif self.phase is Phase.STOPPING:
             if self.settling.under_way is None and self.fleet.held == 0:
                 self._finish(ExitCode.DONE)

@@ -19,6 +19,7 @@ ABORT_PAUSE_MAX_S = 5.0
 SAID_AFTER_S: Final = 30.0
 """What may pass by itself, such as an outage or a slow way, is said to stand after this time."""
 END_PATIENCE_S: Final = 30.0
+VAIN_PATIENCE_S: Final = 300.0
 _LOOK_AT: Final = (
     "look at the brokers (whether all run, replicas in sync against min.insync.replicas, disks), and at the way there:"
     " it may be slow, or under a quota"
@@ -143,14 +144,20 @@ class Settling:
             if partition.block is None and (first := partition.first) is not None
         ]
 
-    def hopeless(self, now: float) -> str:
-        """Why `--until-end` can't end well: all that is left stands, and has for a while. Empty while it may."""
+    def hopeless(self, now: float) -> Finish | None:
+        """How `--until-end` ends where it can't end well: all that is left stands, and has for a while, or nothing was
+        written for long."""
+        if self._vain_since is not None and now - self._vain_since > VAIN_PATIENCE_S:
+            return Finish(ExitCode.DEPENDENCY, f"there are records left that can't be written: {self._said(now)}")
         left = [partition.block for partition in self._ledger.partitions.values() if partition.segments]
         if self.under_way is not None or not left or None in left:
-            return ""
+            return None
         if any(now - block.since < END_PATIENCE_S for block in left if block is not None):
-            return ""
-        return "there are records left that can't be settled: " + " / ".join(map(str, self.standing(now)))
+            return None
+        return Finish(ExitCode.HALTED, f"there are records left that can't be settled: {self._said(now)}")
+
+    def _said(self, now: float) -> str:
+        return " / ".join(map(str, self.standing(now)))
 
     def holds(self, keys: frozenset[tuple[str, int]]) -> bool:
         """Whether the plan under way has offsets of one of these partitions."""
