@@ -77,4 +77,4 @@ def test_lines_that_are_no_utf8_are_refused_one_by_one(tmp_path: Path) -> None:
     answers = [json.loads(line) for line in (tmp_path / "out").read_bytes().splitlines()]
     assert [one["output"]["n"] for one in answers if "output" in one] == [1, 3, 7]
     refused = {one["line"]: one["error"]["code"] for one in answers if "error" in one}
-    assert refused == dict.fromkeys((2, 5, 6), "decode.utf8")
+    assert refused == {**dict.fromkeys((2, 5, 6), "decode.utf8"), 4: "validate.empty_text"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,19 +15,16 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as Place
 
+from streamer import assemble as assemble_module
 from streamer import run
 from streamer.assemble import Assembly, assemble
 from streamer.config import load
-from streamer.core.pipeline import attempts
-from streamer.core.pipeline.attempts import Note
+from streamer.core.pipeline.attempts import Former
 from streamer.core.pipeline.protocol import Assigned, Input, SourceFailed, Taken
-from streamer.core.record import MicroBatch
 from streamer.errors import ExitCode
 from streamer.kafka import assignment
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.clients import consumer_properties, make_consumer
-from streamer.kafka.intake import Intake
-from streamer.kafka.pauses import Pauses
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.start import start_offsets
@@ -98,64 +94,6 @@ def test_a_forward_pass_longer_than_the_poll_interval(lab: Lab) -> None:
     assert not anomalies, str(anomalies)
 
 
-@pytest.mark.parametrize("pauses", [True, False])
-def test_a_commit_that_waits_is_not_waited_for_idly(lab: Lab, monkeypatch: pytest.MonkeyPatch, pauses: bool) -> None:
-    """While the commit of an attempt takes long the client's queue is emptied, since what is in it may be what the
-    commit waits for, and calls are served; what was taken out of the queue, by the pause or by us, is read again."""
-    if not pauses:
-        monkeypatch.setattr(Pauses, "only", lambda *_: None)
-    lab.produce(event(number) for number in range(2_000))
-    emptied: list[int] = []
-    mark = Assignment.mark
-
-    def watched_mark(self: Assignment, consumer: Any, ends: Any, meanwhile: Callable[[], None]) -> None:
-        def watched() -> None:
-            meanwhile()
-            emptied.append(1)
-            if len(emptied) == 5:
-                monkeypatch.setattr(assignment, "SEEN_S", 1.0)
-
-        mark(self, consumer, ends, watched)
-
-    monkeypatch.setattr(Assignment, "mark", watched_mark)
-    monkeypatch.setattr(assignment, "SEEN_S", 1e-6)  # no broker answers within that
-    reader = lab.reader()
-    with running(lab, micro_batch_records=100) as assembly:
-        served = assembly.source.call(lambda consumer: [one.error for one in consumer.committed(consumer.assignment())])
-        wait_for(lambda: reader.places == 2_000, "all outcomes")
-        assert set(served.result(10)) <= {None}
-    assert len(emptied) >= 5
-    anomalies = check(lab.given, reader.outcomes, lambda _: "")
-    assert not anomalies, str(anomalies)
-
-
-def test_a_partition_that_needs_care_comes_while_an_attempt_is_noted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The records in hand are given back as long as that partition's may run alone, and read again after."""
-    lab.produce(event(number) for number in range(100))
-    mark, batch = Assignment.mark, Intake.batch
-    made: list[MicroBatch | None] = []
-
-    def marked(self: Assignment, *arguments: Any) -> None:
-        mark(self, *arguments)
-        if not made:
-            died = Note(["one", "another"], until=10).write()
-            self._attempts.assigned({("elsewhere", 0): (0, died)}, time.monotonic())
-
-    def watched(self: Intake, *arguments: Any) -> MicroBatch | None:
-        made.append(batch(self, *arguments))
-        return made[-1]
-
-    monkeypatch.setattr(Assignment, "mark", marked)
-    monkeypatch.setattr(Intake, "batch", watched)
-    monkeypatch.setattr(attempts, "IDLE_S", 0.5)
-    reader = lab.reader()
-    with running(lab):
-        wait_for(lambda: reader.places == 100, "all outcomes")
-    assert made[0] is None
-    anomalies = check(lab.given, reader.outcomes, lambda _: "")
-    assert not anomalies, str(anomalies)
-
-
 @pytest.mark.parametrize("moment", ["load", "assignment", "mark"])
 def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     """A broker that is stopped under load, or while the source asks for offsets or notes an attempt, is no reason to
@@ -180,7 +118,9 @@ def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pyte
 
     if moment == "assignment":
         monkeypatch.setattr(assignment, "start_offsets", striking(start_offsets))
-    if moment == "mark":
+    if moment == "mark":  # it is noted who has the records where a former owner seems to have died
+        former = Former({(lab.input, number): "gone" for number in range(lab.partitions)})
+        monkeypatch.setattr(assemble_module, "FormerOwners", lambda *_: lambda: former)
         monkeypatch.setattr(Assignment, "mark", striking(Assignment.mark))
     lab.produce(event(number) for number in range(2_000))
     reader = lab.reader()

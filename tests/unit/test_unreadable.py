@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamer.core.pipeline.attempts import Attempts
+from streamer.core.pipeline.attempts import Attempts, Former
 from streamer.core.pipeline.protocol import Input
 from streamer.core.standing import Reason
 from streamer.kafka import unreadable
@@ -56,12 +56,13 @@ class Client:
 def reading(reached: int) -> tuple[ReadErrors, list[Input]]:
     posted: list[Input] = []
     assignment: Any = Assignment(
-        Attempts(6, "me"),
+        Attempts(6),
         Calls(),
         posted.append,
         start="earliest",
         until_end=False,
         revoke_deadline_s=1.0,
+        before=Former,
         changed=lambda: None,
         beat=lambda _: None,
         held=lambda _: False,
