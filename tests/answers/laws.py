@@ -156,8 +156,8 @@ def _shown(seen: list[Seen]) -> str:
 
 
 def ways(rows: list[Row], *, plain: bool = False, every: bool = False) -> list[Any]:
-    """Every row by every backend and dtype that may serve it; `plain` is torch in float32 alone, for rows whose network
-    another row has already; `every` is without any such leave."""
+    """Every row in float32 by every backend that may serve it; `plain` is torch alone, for rows whose network another
+    row has already; `every` is by every backend and dtype, without any such leave."""
     return [
         pytest.param(row, backend, dtype, id=f"{row.name}-{backend}-{dtype}")
         for row in rows
@@ -167,5 +167,5 @@ def ways(rows: list[Row], *, plain: bool = False, every: bool = False) -> list[A
             if row.task in ENCODER_TASKS and (every or (row.openvino and not plain))
             else ("torch",)
         )
-        for dtype in (("float32", "auto") if every or (row.lowers and not plain) else ("float32",))
+        for dtype in (("float32", "auto") if every else ("float32",))
     ]

@@ -44,8 +44,6 @@ class Row:
     variant: str = ""
     openvino: bool = True
     """Whether OpenVINO is tried with it, where it is an encoder."""
-    lowers: bool = True
-    """Whether dtype auto is tried with it."""
 
     @property
     def name(self) -> str:

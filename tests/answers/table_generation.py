@@ -36,7 +36,7 @@ def asking(name: str, architecture: str = "gpt2", **fields: Any) -> Files:
 
 def done_or_named(row_files: Files, *fields: str, **row: Any) -> Row:
     """Done as transformers does it, or refused by the names of file and field."""
-    return continued(row_files, refused=("generation_config.json", *fields), may_refuse=True, lowers=False, **row)
+    return continued(row_files, refused=("generation_config.json", *fields), may_refuse=True, **row)
 
 
 def _stopping(path: Path) -> None:
@@ -147,7 +147,6 @@ def _chat(files: Files, template: str | None = None, **options: Any) -> Row:
         events=_SHORT_EVENTS,
         options={**_CHAT, **options},
         variant="-".join(("chat", *options)),
-        lowers=False,
     )
 
 
@@ -213,7 +212,7 @@ ROWS: Final[list[Row]] = [
     refused(talking("no-template", None), "text-generation", "chat", options=_CHAT),
     refused(_TALKING, "text-generation", "chat|system", options={"system": "fine rain"}, variant="unheard"),
     # letters are letters
-    Row(_TALKING, "text-generation", _split, events=_SHORT_EVENTS, options={"max_new_tokens": _NEW}, lowers=False),
+    Row(_TALKING, "text-generation", _split, events=_SHORT_EVENTS, options={"max_new_tokens": _NEW}),
     Row(
         _TALKING,
         "text-generation",
@@ -221,7 +220,6 @@ ROWS: Final[list[Row]] = [
         events=_SHORT_EVENTS,
         options={"max_new_tokens": _NEW, "special_tokens_in_text": "control"},
         variant="control",
-        lowers=False,
     ),
 ]
 TALKING: Final = [row for row in ROWS if row.files is _TALKING and not row.refused]

@@ -98,7 +98,7 @@ SCORED: Final[list[Row]] = [
     )
 ]
 CONTINUED: Final[list[Row]] = [
-    continued(files, lowers=files in (GPT2_FILES, MAMBA2))
+    continued(files)
     for files in (GPT2_FILES, LLAMA_FILES, MISTRAL, QWEN3, GEMMA2, OPT, BLOOM, GPT_NEOX, MAMBA2, RWKV, XLSTM)
 ]
 """Those that stream and those that don't."""

@@ -147,8 +147,6 @@ def _prefixed(path: Path) -> None:
     edit(path / "config.json", task_specific_params=tasks)
 
 
-# What a file asks is the same in every precision.
-asked: Final = partial(written, lowers=False)
 BART_FILES: Final = both("bart", "<s> $A </s>", **BART)
 T5_FILES: Final = both("t5", **T5)
 
@@ -174,33 +172,33 @@ ROWS: Final[list[Row]] = [
     written(MBART, "translation", events=_spoken(*_LANGUAGES)),
     written(MBART50, "translation", events=_spoken(*_LANGUAGES)),
     written(NLLB, "translation", events=_spoken("eng_Latn", "deu_Latn", "fra_Latn")),
-    asked(Files("bart-old-config", _old), "summarization", events=singles()),
-    asked(_asking("forced-start", "bart", BART, {"forced_bos_token_id": 9}), "text2text-generation"),
-    asked(_asking("forced-end", "bart", BART, {"forced_eos_token_id": 3}), "text2text-generation"),
-    asked(_asking("ends", "bart", BART, {"eos_token_id": [3, 9, 14, 20]}), "text2text-generation"),
-    asked(_asking("length", "t5", T5, {"max_length": 7}), "text2text-generation", events=singles()),
-    asked(_asking("repetition", "t5", T5, {"repetition_penalty": 1.7, "no_repeat_ngram_size": 2}), "summarization"),
-    asked(_asking("bad-words", "t5", T5, {"bad_words_ids": [[7], [9], [11]]}), "summarization"),
-    asked(_asking("suppressed", "t5", T5, {"suppress_tokens": [7, 9, 11, 13, 15]}), "summarization"),
-    asked(
+    written(Files("bart-old-config", _old), "summarization", events=singles()),
+    written(_asking("forced-start", "bart", BART, {"forced_bos_token_id": 9}), "text2text-generation"),
+    written(_asking("forced-end", "bart", BART, {"forced_eos_token_id": 3}), "text2text-generation"),
+    written(_asking("ends", "bart", BART, {"eos_token_id": [3, 9, 14, 20]}), "text2text-generation"),
+    written(_asking("length", "t5", T5, {"max_length": 7}), "text2text-generation", events=singles()),
+    written(_asking("repetition", "t5", T5, {"repetition_penalty": 1.7, "no_repeat_ngram_size": 2}), "summarization"),
+    written(_asking("bad-words", "t5", T5, {"bad_words_ids": [[7], [9], [11]]}), "summarization"),
+    written(_asking("suppressed", "t5", T5, {"suppress_tokens": [7, 9, 11, 13, 15]}), "summarization"),
+    written(
         _asking("many", "bart", BART, {"num_beams": 3, "num_return_sequences": 3}),
         "summarization",
         generate={"num_return_sequences": 1},
         refused=("generation_config.json", "num_return_sequences"),
         may_refuse=True,
     ),
-    asked(
+    written(
         _asking("dictionary", "bart", BART, {"return_dict_in_generate": True, "output_scores": True}),
         "summarization",
         generate={"return_dict_in_generate": False},
         refused=("generation_config.json", "return_dict_in_generate"),
         may_refuse=True,
     ),
-    asked(
+    written(
         _asking("sampling", "bart", BART, {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 4}),
         "summarization",
     ),
-    asked(
+    written(
         Files("t5-prefix", _prefixed),
         "summarization",
         generate={name: value for name, value in _SUMMARY.items() if name != "prefix"},

@@ -1,4 +1,5 @@
-"""No batch changes an answer: by the ways that the tests beside this one leave out, since another row has the network.
+"""No batch changes an answer: by the ways that the tests beside this one leave out, which are dtype auto, and all but
+plain torch where another row has the network.
 
 `make test` does without; `pytest -m every_way` runs before a change lands.
 """
