@@ -105,26 +105,6 @@ def test_a_limit_that_is_lowered_while_it_runs(lab: Lab, request: pytest.Fixture
     expect(lab, reader, lambda place: "publish.too_large" if place.offset == 70 else "")
 
 
-@pytest.mark.case(57)
-def test_a_topic_that_refuses_everything_stands_and_drains_nothing(lab: Lab) -> None:
-    """Timestamps out of its bounds: no dead letters, the partitions stand with the error and its fix, and go on once
-    the topic takes them."""
-    lab.topics(2, output={"message.timestamp.before.max.ms": "0"})
-    lab.produce(event(number) for number in range(3000))
-    reader = lab.reader()
-    with running(lab) as assembly:
-        wait_for(lambda: len(stands(assembly, Reason.OUTPUT_REFUSED)) == 2, "the partitions to stand")
-        assert all(
-            "INVALID_TIMESTAMP" in str(one) and lab.output in str(one) for one in assembly.signals.standings.current
-        )
-        assert reader.count == 0
-        assert assembly.pipeline.flow.in_flight_bytes < 100_000, "what waits takes the others' budget"
-        alter(lab, lab.output, message_timestamp_before_max_ms="9223372036854775807")
-        wait_for(lambda: reader.places == 3000, "all outcomes")
-        wait_for(lambda: not assembly.signals.standings.current, "the end of the signal")
-    expect(lab, reader, lambda _: "")
-
-
 @GUARANTEES
 @pytest.mark.case(58)
 def test_an_input_that_grows_beyond_its_output(lab: Lab, guarantee: str) -> None:

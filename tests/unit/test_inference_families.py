@@ -14,6 +14,7 @@ import torch
 
 from streamer.core.record import Answer
 from streamer.errors import ModelError
+from streamer.inference.device import choose_dtype
 from streamer.inference.families import load
 from streamer.inference.model import NON_FINITE, Encoded, Model
 from streamer.inference.packed_linear import pack
@@ -101,7 +102,9 @@ def test_packed_layers_compute_what_plain_ones_do(encoder: Path) -> None:
     """Every linear layer is replaced, and taking them back restores the network."""
     from transformers import AutoModel
 
-    network = AutoModel.from_pretrained(encoder, dtype=torch.bfloat16).eval().requires_grad_(False)
+    network = (
+        AutoModel.from_pretrained(encoder, dtype=choose_dtype("auto", torch.device("cpu"))).eval().requires_grad_(False)
+    )
     ids = torch.arange(5, 35).reshape(2, 15)
     with torch.inference_mode():
         plain = network(input_ids=ids).last_hidden_state
