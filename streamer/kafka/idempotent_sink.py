@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streamer.core.pipeline.protocol import Refusal, Refused, Settle, Settled, Unsettled
+from streamer.core.pipeline.tried_commits import TriedCommits
 from streamer.core.plan_encoder import TakenBackError
 from streamer.kafka.errors import Act, act_on_producer, error_of, start_error
 from streamer.kafka.sink import KafkaSink
@@ -31,6 +32,7 @@ class IdempotentSink(KafkaSink):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._failed: list[KafkaError] = []
+        self._tried = TriedCommits()
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
         """To be given to the producer; called for failures only (`delivery.report.only.error`)."""
@@ -78,6 +80,7 @@ class IdempotentSink(KafkaSink):
                 before, self.busy_since = left, time.monotonic()
 
     def _commit(self, plan: Settle) -> Settled | Unsettled:
+        plan = self._tried.no_less(plan)
         offsets = self._listed(plan)
         try:
             found = self._offsets.call(lambda consumer: self._commit_offsets(consumer, plan, offsets)).result(30.0)

@@ -15,6 +15,7 @@ import msgspec
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Refusal, Refused, Settle, Settled, SinkFailed, Unsettled
 from streamer.core.pipeline.refusals import concerned
+from streamer.core.pipeline.tried_commits import TriedCommits
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Standing
@@ -265,6 +266,7 @@ class MemoryIdempotentSink(MemorySink):
 
     def _begin(self) -> None:
         """Nothing to open."""
+        self._tried = TriedCommits()
 
     def _settle(self, plan: Settle) -> Steps:
         if refusal := self._refusal(plan):
@@ -284,6 +286,7 @@ class MemoryIdempotentSink(MemorySink):
             return Unsettled(plan.settle, "delivery", restart=True)
         self._write(outputs)
         yield self._before(Stage.OFFSETS, OFFSETS_S)
+        plan = self._tried.no_less(plan)
         call = self._source.call(lambda: self._commit_offsets(plan), self._task.wake)
         while not call.done:
             yield None

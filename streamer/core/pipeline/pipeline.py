@@ -355,9 +355,14 @@ class Pipeline:
         if fact.restart:
             self._read_again(frozenset(self.ledger.partitions) & plan.offsets.keys())
             return
+        # A probe whose commit got no answer may be durable all the same: its partition goes on.
+        blocks = self.ledger.blocks
+        passed = frozenset(key for key, block in blocks.items() if fact.committed.get(key, 0) > block.offset)
         self._freed(self.ledger.unsettled(plan, fact.committed))
         if fact.refusals:
             self._dropped(self.settling.refused(plan, fact, now))
+        if passed:
+            self._read_again(passed)
 
     def _read_again(self, partitions: frozenset[TopicPartition]) -> None:
         if self.phase is Phase.ENDING:
