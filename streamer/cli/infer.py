@@ -86,7 +86,6 @@ def infer(
     rows = Rows(paths, sys.stdin.buffer, "text" if text else format_, fields)
     if STDIN in paths and sys.stdin.isatty():
         click.echo("streamer: reading lines from the terminal; end with Ctrl-D", err=True)
-    convert = None
     if output == STDIN:
         if restart:
             raise UsageError("--restart is for a job with -o OUT")
@@ -97,7 +96,7 @@ def infer(
         if kind == "parquet":
             arrow_for(Path(output))
         convert = {"csv": to_csv, "parquet": to_parquet}.get(kind or "")
-        job = Job(Path(output), Path(errors) if errors else None, restart)
+        job = Job(Path(output), Path(errors) if errors else None, restart, convert)
         if job.rows_done and STDIN in paths:
             raise UsageError(f"standard input can't be read again from row {job.rows_done:,} on: --restart starts anew")
         pipeline = config.pipelines[name or ADHOC]
@@ -121,7 +120,7 @@ def infer(
         code, counts = run_infer(config, name or ADHOC, rows, target, done=done, files=names, progress=progress)
     if isinstance(target, JobFiles):
         if code in (ExitCode.DONE, ExitCode.SOME_FAILED):
-            target.end(convert)
+            code = ExitCode.SOME_FAILED if target.end() else ExitCode.DONE
         else:
             target.close()
     if job is not None or Console(stderr=True).is_terminal:

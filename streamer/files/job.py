@@ -9,6 +9,7 @@ another model, of other inputs or options is refused. At the end the file gets i
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,24 +21,31 @@ from streamer.errors import UsageError
 PARTIAL: Final = ".partial"
 NOTE: Final = ".partial.job"
 
+Convert = Callable[[Path, Path], None]
+"""Makes a table of a file of lines."""
+
 
 class Note(msgspec.Struct, frozen=True):
-    """`identity` is what has to be the same for the job to go on; sizes are of the partial files, in bytes."""
+    """`identity` is what has to be the same for the job to go on; sizes are of the partial files, in bytes. Of
+    a `complete` one only the files have to get their names."""
 
     identity: dict[str, Any]
     rows: int = 0
     failed: int = 0
     size_bytes: int = 0
     errors_bytes: int = 0
+    complete: bool = False
 
 
 @dataclass(slots=True)
 class Job:
-    """The files of one job. `errors` is where failed rows go, None where they stand among the results."""
+    """The files of one job. `errors` is where failed rows go, None where they stand among the results.
+    `convert` makes another format of the lines."""
 
     output: Path
     errors: Path | None
     restart: bool = False
+    convert: Convert | None = None
     note: Note | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -57,7 +65,9 @@ class Job:
                 self.note = msgspec.json.decode(self._note_path.read_bytes(), type=Note)
             except msgspec.MsgspecError:
                 raise UsageError(f"{self._note_path} is damaged: --restart starts the job anew") from None
-        elif self.output.exists():
+            if self.note.complete:  # killed while the files got their names
+                self._finish()
+        if not self.restart and not self._note_path.is_file() and self.output.exists():
             raise UsageError(
                 f"{self.output} is there already, complete: --restart replaces it once the new one is complete, or"
                 " name another file with -o"
@@ -101,29 +111,36 @@ class Job:
         self._save()
         return streams
 
-    def reached(self, rows: int, failed: int, streams: list[Any]) -> None:
-        """So many rows are answered, and their lines written and flushed."""
+    def reached(self, rows: int, failed: int, sizes: list[int]) -> None:
+        """So many rows are answered, and their lines written and flushed: the files were so long then, in bytes."""
         assert self.note is not None
-        sizes = [stream.tell() for stream in streams]
         self.note = Note(self.note.identity, rows, failed, sizes[0], sizes[1] if len(sizes) > 1 else 0)
         self._save()
 
-    def end(self, streams: list[Any], convert: Any = None) -> None:
-        """All rows are answered: the output gets its name. `convert` makes another format of the lines."""
+    def end(self, streams: list[Any]) -> None:
+        """All rows are answered: the output gets its name."""
+        assert self.note is not None
         for stream in streams:
             stream.flush()
             os.fsync(stream.fileno())
             stream.close()
+        self.note = msgspec.structs.replace(self.note, complete=True)
+        self._save()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Wherever this is killed, it goes on when it is called again."""
         lines, *errors = self._partials
-        if errors and self.errors is not None:
+        if errors and self.errors is not None and errors[0].exists():
             errors[0].replace(self.errors)
-        if convert is None:
-            lines.replace(self.output)
-        else:
-            made = self.output.with_name(self.output.name + ".making")
-            convert(lines, made)
-            made.replace(self.output)
-            lines.unlink()
+        if lines.exists():
+            if self.convert is None:
+                lines.replace(self.output)
+            else:
+                made = self.output.with_name(self.output.name + ".making")
+                self.convert(lines, made)
+                made.replace(self.output)
+                lines.unlink()
         self._note_path.unlink()
 
     def _save(self) -> None:

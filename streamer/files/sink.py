@@ -66,12 +66,15 @@ class JobFiles:
         self._identity = identity
         self._streams: list[BinaryIO] = []
         self._noted_at = 0.0
-        self._reached: tuple[int, int] | None = None
+        self._reached: tuple[int, int, list[int]] | None = None
+        self._failed_before = 0
         self.own_errors = job.errors is not None
 
     def begin(self, card: ModelCard) -> None:
         model = {"model": card.name, "revision": card.revision, "dtype": card.dtype, "backend": card.backend}
         self._streams = self._job.begin({**self._identity, **model})
+        assert self._job.note is not None
+        self._failed_before = self._job.note.failed
 
     def write(self, results: bytes, errors: bytes) -> None:
         for stream, lines in zip(self._streams, (results, errors), strict=False):
@@ -79,19 +82,24 @@ class JobFiles:
             stream.flush()
 
     def reached(self, rows: int, failed: int) -> None:
-        self._reached = rows, failed
+        # As long as the files are now: a write that fails later may leave half a line.
+        sizes = [stream.tell() for stream in self._streams]
+        self._reached = rows, self._failed_before + failed, sizes
         if time.monotonic() - self._noted_at > NOTE_EVERY_S:
             self._noted_at = time.monotonic()
-            self._job.reached(rows, failed, self._streams)
+            self._job.reached(*self._reached)
 
     def close(self) -> None:
         """Note how far it came, so that the next run goes on from there."""
         if self._reached is not None:
-            self._job.reached(*self._reached, self._streams)
+            self._job.reached(*self._reached)
 
-    def end(self, convert: Callable[..., None] | None) -> None:
-        """All rows are written: the output gets its name, and its format."""
-        self._job.end(self._streams, convert)
+    def end(self) -> int:
+        """All rows are written: the output gets its name, and its format. Returns how many rows failed in all runs."""
+        self.close()
+        self._job.end(self._streams)
+        assert self._job.note is not None
+        return self._job.note.failed
 
 
 class LineSink:
