@@ -74,6 +74,12 @@ class TestCommand:
         assert "law 1: " in ran.output
 
 
+@pytest.mark.parametrize("seed", [587, 725, 772, 955])
+def test_lives_that_once_went_wrong(seed: int) -> None:
+    """A commit without an answer beside a refusal: the offset went back, or the partition stood for ever."""
+    live(seed)
+
+
 class TestReplay:
     def test_drivers_are_heard_again_afterwards(self, caplog: pytest.LogCaptureFixture) -> None:
         """The simulation keeps their warnings to itself while it runs, and no longer."""
