@@ -14,11 +14,11 @@ from streamer.core.record import TopicPartition
 from streamer.errors import ExitCode
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
-from streamer.kafka.errors import MISSING, Act, act_on_consumer, error_of, start_error
+from streamer.kafka.errors import MISSING, UNREADABLE, Act, act_on_consumer, error_of, start_error
 from streamer.kafka.joining import REFUSALS, Joining
 from streamer.kafka.patience import BROKER_S, HeldOffsetsError, held_error
 from streamer.kafka.source_policy import SourcePolicy
-from streamer.kafka.unreadable import CODES, Unreadable, offset_words
+from streamer.kafka.unreadable import Unreadable, offset_words
 from streamer.ports import Post
 
 SAY_EVERY_S: Final = 60.0
@@ -58,7 +58,7 @@ class ReadErrors:
             if not again:
                 self._assignment.came_to(key, message.offset())
             return
-        if epoch is not None and (self.unreadable.holds(key) or code in CODES):
+        if epoch is not None and (self.unreadable.holds(key) or code in UNREADABLE):
             self._hold(consumer, key, message, found)
             return
         act = act_on_consumer(error)

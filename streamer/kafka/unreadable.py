@@ -18,16 +18,6 @@ from streamer.core.standing import Reason, Standing
 
 RETRY_S: Final = 60.0
 
-CODES: Final = frozenset(
-    {
-        KafkaError._BAD_MSG,  # a checksum, or a format that is none
-        KafkaError._BAD_COMPRESSION,
-        KafkaError._NOT_IMPLEMENTED,  # a version or a codec that the client does not know
-        KafkaError._UNDERFLOW,
-        KafkaError.INVALID_MSG,  # the broker found it damaged
-    }
-)
-
 
 @dataclass(slots=True)
 class _Hold:

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from confluent_kafka import TopicPartition as Place
 
 from streamer import assemble as assemble_module
 from streamer import run
-from streamer.assemble import Assembly, assemble
+from streamer.assemble import Assembly
 from streamer.config import load
 from streamer.core.pipeline.attempts import Former
 from streamer.core.pipeline.protocol import Assigned, Input, SourceFailed, Taken
@@ -29,10 +28,9 @@ from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.start import start_offsets
 from streamer.local import Stack
-from streamer.outlet import open_outlet
-from streamer.workers import RunOptions, start_workers
 from tests.acceptance.harness import PIPELINE, Lab, check, event, wait_for
 from tests.integration.group_offsets import settle
+from tests.integration.in_process import running
 
 MAX_POLL_MS = 2_000
 OUTAGE_S = 4.0
@@ -58,22 +56,6 @@ def lab(stack: Stack, tmp_path: Path) -> Iterator[Lab]:
         yield lab
 
 
-@contextmanager
-def running(lab: Lab, **fields: Any) -> Iterator[Assembly]:
-    """A pipeline in this process."""
-    config, options = load(lab.config(**fields), ENVIRONMENT), RunOptions()
-    started = start_workers(config, PIPELINE, options)
-    assembly = assemble(config, PIPELINE, options, started, open_outlet(config, PIPELINE, started))
-    driving = threading.Thread(target=assembly.driver.run)
-    driving.start()
-    try:
-        yield assembly
-    finally:
-        assembly.driver.stop(10)
-        driving.join()
-        assembly.close(1)
-
-
 def counted(assembly: Assembly, name: str, **labels: str) -> float:
     return assembly.metrics.registry.get_sample_value(name, {"pipeline": PIPELINE, **labels}) or 0.0
 
@@ -83,7 +65,7 @@ def test_a_forward_pass_longer_than_the_poll_interval(lab: Lab) -> None:
     """Three times `max.poll.interval.ms` in one forward pass: no rebalance, no kill, and the results come."""
     lab.produce(event(number, "SLEEP") for number in range(2))
     reader = lab.reader()
-    with running(lab) as assembly:
+    with running(lab, ENVIRONMENT) as assembly:
         wait_for(lambda: reader.places == 2, "all outcomes")
         assert counted(assembly, "streamer_forward_seconds_sum") > 2 * MAX_POLL_MS / 1000
         assert counted(assembly, "streamer_rebalances_total", kind="assigned") == 1
@@ -125,7 +107,7 @@ def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pyte
     lab.produce(event(number) for number in range(2_000))
     reader = lab.reader()
     stood: list[str] = []
-    with running(lab, micro_batch_records=100, options={"text_us": 500}) as assembly:
+    with running(lab, ENVIRONMENT, micro_batch_records=100, options={"text_us": 500}) as assembly:
         if moment == "load":
             wait_for(lambda: reader.places > 100, "load")
             strike()
