@@ -19,7 +19,7 @@ import msgspec
 from streamer.bench.baselines.settings import RawSettings
 from streamer.bench.program import BenchError, Program
 from streamer.bench.workload import Event
-from streamer.config import CacheConfig, Config, KafkaConfig, load
+from streamer.config.load import CacheConfig, Config, KafkaConfig, load
 from streamer.errors import DependencyError
 from streamer.kafka.clients import consumer_properties, producer_properties
 from streamer.kafka.reader import Reader

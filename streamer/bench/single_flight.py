@@ -13,15 +13,15 @@ from typing import Any
 
 import msgspec
 
+from streamer.app.infer import infer
 from streamer.bench.bulk import MINILM, MINILM_TASK
 from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
 from streamer.bench.program import BenchError
 from streamer.bench.workload import Workload
-from streamer.config import load
+from streamer.config.load import load
 from streamer.errors import ExitCode
 from streamer.files.rows import Fields, Rows
 from streamer.files.sink import Stream
-from streamer.infer import infer
 
 PIPELINE = "single-flight"
 REPEATS = 0.3

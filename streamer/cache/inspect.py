@@ -21,7 +21,7 @@ from redis.exceptions import (
 
 from streamer.cache.gate import KEY_PREFIX, STORE_TIMEOUT_S, address_of, client_of
 from streamer.cache.secret import look_at
-from streamer.config import CacheConfig
+from streamer.config.load import CacheConfig
 from streamer.core.facts import CacheFacts
 
 _KEY = KEY_PREFIX + b"doctor"

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from streamer.cli.options import configured
-from streamer.config import Config, redacted
+from streamer.config.load import Config, redacted
 
 
 @click.group()

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from streamer.cli.options import chosen_pipelines, configured
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.errors import ExitCode, UsageError
 from streamer.extras import install_command
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.options import chosen_pipelines, config_options, loaded
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.errors import ConfigurationError, ExitCode
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ def _checks(
 
 def _world(config: Config, pipelines: int) -> World:
     """The adapters that answer the doctor's questions."""
+    from streamer.app.workers import worker_plan
     from streamer.cache.inspect import inspect as inspect_cache
     from streamer.core.facts import ModelFacts
     from streamer.inference.trial import look_at_files, try_in_worker
     from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
     from streamer.local.machine import inspect as inspect_machine
     from streamer.ops.doctor.ports import World
-    from streamer.workers import worker_plan
 
     def plan(name: str) -> tuple[int, int]:
         workers, spec = worker_plan(config.pipelines[name], name, pipelines)

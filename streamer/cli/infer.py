@@ -19,7 +19,7 @@ from streamer.errors import ExitCode, UsageError
 from streamer.files.rows import FORMATS, STDIN, Fields, Rows, format_of
 
 if TYPE_CHECKING:
-    from streamer.infer import Progress as Counts
+    from streamer.app.infer import Progress as Counts
 
 ADHOC = "infer"
 SAY_EVERY_S = 10.0
@@ -73,10 +73,10 @@ def infer(
     """
     import logging
 
+    from streamer.app.infer import infer as run_infer
     from streamer.files.job import Job
     from streamer.files.sink import JobFiles, Stream
     from streamer.files.tables import arrow_for, to_csv, to_parquet
-    from streamer.infer import infer as run_infer
 
     logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
     settings = [*overrides, *_adhoc(name, task, model, options, dtype)]

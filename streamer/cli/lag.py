@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer.cli.options import chosen_pipelines, configured
-from streamer.config import Config
+from streamer.config.load import Config
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from streamer.config import Config, Problem, load
+from streamer.config.load import Config, Problem, load
 from streamer.errors import UsageError
 
 _Command = Callable[..., Any]

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import click
 
 from streamer.cli.options import configured
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.errors import ExitCode, UsageError
 
 _NEWS_EVERY = 1000

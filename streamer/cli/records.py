@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from streamer.config import TelemetryConfig
+from streamer.config.load import TelemetryConfig
 from streamer.core.deadletters.envelope import unwrap
 from streamer.core.encoder import RESULT_TYPE
 from streamer.core.headers import CE_TYPE

@@ -6,11 +6,11 @@ import os
 
 import click
 
+from streamer.app.supervisor import Supervisor, end_with
 from streamer.cli.ending import told
 from streamer.cli.options import chosen_pipelines, config_options, loaded
 from streamer.errors import ExitCode
 from streamer.stopping import Stopping
-from streamer.supervisor import Supervisor, end_with
 
 
 @click.command()
@@ -46,9 +46,9 @@ def run(
     stopping = Stopping()
     if supervisor:
         end_with(supervisor)
-    from streamer.run import run_pipeline, serve_down
+    from streamer.app.run import run_pipeline, serve_down
+    from streamer.app.workers import RunOptions
     from streamer.telemetry.logs import configure, last_words
-    from streamer.workers import RunOptions
 
     config = loaded(config_path, overrides)
     chosen = chosen_pipelines(config, names)

@@ -9,7 +9,7 @@ import click
 
 from streamer.cli.options import configured
 from streamer.cli.records import Kind, show
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.record import BareRecord, Record
 from streamer.core.record_headers import headers_of
 from streamer.errors import UsageError

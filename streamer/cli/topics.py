@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.options import chosen_pipelines, configured
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.errors import ExitCode
 
 if TYPE_CHECKING:

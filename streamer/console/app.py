@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from streamer import __version__
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.console.access import Access
 from streamer.console.actions import BusyError, Desk, Wanted
 from streamer.console.feed import Feed

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamer.config_fields import PipelineConfig
+from streamer.config.fields import PipelineConfig
 from streamer.console.series import PipelineSeries
 from streamer.ops.lag import PipelineLag
 from streamer.telemetry.scrape import Replica

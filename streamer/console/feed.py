@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.console.board import Situation, pipeline_json
 from streamer.console.bugs import named
 from streamer.console.series import COLUMNS, PipelineSeries

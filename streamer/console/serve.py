@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.console.access import Access
 from streamer.console.actions import Desk
 from streamer.console.app import Console, make_app

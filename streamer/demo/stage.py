@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer.config import Config, load
+from streamer.config.load import Config, load
 from streamer.errors import StreamerError
 from streamer.kafka.topics import connect, create
 from streamer.local import MissingPart, Stack, background, docker

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.deadletters.envelope import unwrap
 from streamer.core.record import Record
 from streamer.core.report import Report

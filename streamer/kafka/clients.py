@@ -1,7 +1,7 @@
 """From configuration to Kafka clients: every librdkafka property that streamer sets, and why.
 
 The user's properties (`kafka.properties`) come over the defaults here; what the guarantees rest on is refused by the
-configuration (`config_properties.OWNED`) and laid over last.
+configuration (`config.properties.OWNED`) and laid over last.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from streamer.config_fields import KafkaConfig, PipelineConfig
-from streamer.config_properties import is_harmless, is_secret, property_text
-from streamer.config_url import HIDDEN
+from streamer.config.fields import KafkaConfig, PipelineConfig
+from streamer.config.properties import is_harmless, is_secret, property_text
+from streamer.config.url import HIDDEN
 from streamer.core.members import CLIENT, client_of
 from streamer.cores import everywhere
 from streamer.errors import ConfigurationError

@@ -11,7 +11,7 @@ from confluent_kafka import IsolationLevel, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from streamer.config_fields import KafkaConfig
+from streamer.config.fields import KafkaConfig
 from streamer.core.record import TopicPartition
 from streamer.kafka.clients import admin_properties, make_admin
 from streamer.kafka.errors import MISSING, answer, error_of

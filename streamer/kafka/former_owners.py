@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 
-from streamer.config_fields import KafkaConfig
+from streamer.config.fields import KafkaConfig
 from streamer.core.pipeline.attempts import Former, would_hold
 from streamer.core.record import TopicPartition
 from streamer.errors import StreamerError

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from confluent_kafka import KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamer.config_fields import KafkaConfig
+from streamer.config.fields import KafkaConfig
 from streamer.core.output import Output
 from streamer.core.pipeline.attempts import Mark
 from streamer.core.record import TopicPartition

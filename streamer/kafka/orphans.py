@@ -18,7 +18,7 @@ from typing import Any
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streamer.config_fields import KafkaConfig
+from streamer.config.fields import KafkaConfig
 from streamer.core.members import output_of
 from streamer.core.record import TopicPartition
 from streamer.errors import StreamerError

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streamer.config_fields import Config
+from streamer.config.fields import Config
 from streamer.core.pipeline.protocol import Refusal, Refused
 from streamer.core.record import TopicPartition
 from streamer.errors import ConfigurationError, StreamerError

@@ -9,7 +9,7 @@ from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from streamer.config_fields import KafkaConfig
+from streamer.config.fields import KafkaConfig
 from streamer.core.record import Record
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.announced import announced, learn

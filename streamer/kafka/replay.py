@@ -10,7 +10,7 @@ from contextlib import suppress
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 
-from streamer.config_fields import KafkaConfig, Property
+from streamer.config.fields import KafkaConfig, Property
 from streamer.core.output import Output
 from streamer.errors import ConfigurationError, DependencyError, ExitCode, StreamerError
 from streamer.kafka.clients import MESSAGE_BYTES, make_producer, writer_properties

@@ -12,7 +12,7 @@ from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from streamer.config_fields import KafkaConfig
+from streamer.config.fields import KafkaConfig
 from streamer.core.record import Record
 from streamer.errors import DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from streamer.config_fields import KafkaConfig
+from streamer.config.fields import KafkaConfig
 from streamer.kafka.clients import make_consumer, reader_properties
 
 LOOK_S = 3.0

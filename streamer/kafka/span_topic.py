@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import KafkaException
 
-from streamer.config_fields import KafkaConfig
+from streamer.config.fields import KafkaConfig
 from streamer.kafka.clients import make_producer, writer_properties
 
 MESSAGE_TIMEOUT_MS = 10_000

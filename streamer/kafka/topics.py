@@ -16,7 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from streamer.config_fields import Config, KafkaConfig
+from streamer.config.fields import Config, KafkaConfig
 from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.errors import ConfigurationError, DependencyError

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from streamer.config_fields import KafkaConfig
+from streamer.config.fields import KafkaConfig
 from streamer.core.record import Headers
 from streamer.kafka.clients import make_producer, writer_properties
 from streamer.kafka.errors import error_of

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.backlog import caught_up_s, drain_s
 from streamer.core.onlooker import View, missing, standing
 from streamer.core.record import TopicPartition

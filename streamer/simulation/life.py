@@ -30,7 +30,7 @@ RETRY_S = 0.01
 LOOK_S = 0.25
 ATTEND_S = 1.0
 
-_DRIVERS_LOG = logging.getLogger("streamer.driver")
+_DRIVERS_LOG = logging.getLogger("streamer.app.driver")
 
 
 @dataclass(frozen=True, slots=True)

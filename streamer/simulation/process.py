@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from random import Random
 
+from streamer.app.driver import Adapters, Driver
+from streamer.app.observe import Signals, unready
 from streamer.core.codec import Codec
 from streamer.core.deadletters.burial import buried
 from streamer.core.encoder import Encoder, OutputLimits
@@ -18,9 +20,7 @@ from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, 
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import Answer, MicroBatch, Record
 from streamer.core.standing import Reason
-from streamer.driver import Adapters, Driver
 from streamer.errors import ExitCode
-from streamer.observe import Signals, unready
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, OUTPUT, Judge, Step
 from streamer.simulation.scenario import CRASH_LIMIT, Scenario
 from streamer.testing import (

@@ -50,7 +50,7 @@ _SECRET = re.compile(
     r"(?i)((?:password|passwd|secret|credentials?|api[_-]?key|token)[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\S+)"
 )
 _log = logging.getLogger(__name__)
-_of_workers = logging.getLogger("streamer.workers.stderr")
+_of_workers = logging.getLogger("streamer.app.workers.stderr")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 

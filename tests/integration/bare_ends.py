@@ -9,7 +9,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from streamer.config import load
+from streamer.config.load import load
 from streamer.core.encoder import Encoder
 from streamer.core.pipeline.protocol import Assigned, Input, ModelCard, OutputLimit, Settle
 from streamer.core.plan_encoder import PlanEncoder

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from streamer.assemble import Assembly, assemble
-from streamer.config import load
-from streamer.outlet import open_outlet
-from streamer.workers import RunOptions, start_workers
+from streamer.app.assemble import Assembly, assemble
+from streamer.app.outlet import open_outlet
+from streamer.app.workers import RunOptions, start_workers
+from streamer.config.load import load
 from tests.acceptance.harness import PIPELINE, Lab
 
 

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from redis_server import RedisServer
 
-from streamer.config import CacheConfig, Config
-from streamer.config_fields import PipelineConfig
+from streamer.app.infer import infer
+from streamer.config.fields import PipelineConfig
+from streamer.config.load import CacheConfig, Config
 from streamer.core.fingerprint import KEY_BYTES
 from streamer.core.record import Answer
 from streamer.core.stored import Vault
 from streamer.errors import ExitCode
 from streamer.files.rows import Fields, Rows
 from streamer.files.sink import Stream
-from streamer.infer import infer
 from tests.tiny_models import BERT, tiny
 from tests.unit.tasks_kit import TEXTS, model_of, near, outputs
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamer.cli import main
-from streamer.config import load
+from streamer.config.load import load
 from streamer.console.actions import Desk, Wanted
 from streamer.errors import ExitCode, UsageError
 from streamer.ops.dlq.claims import RunningError

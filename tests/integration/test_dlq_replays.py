@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streamer.cli import main
-from streamer.config import KafkaConfig
+from streamer.config.load import KafkaConfig
 from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.errors import ExitCode

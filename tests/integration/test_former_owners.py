@@ -10,7 +10,7 @@ from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from streamer.config import KafkaConfig
+from streamer.config.load import KafkaConfig
 from streamer.core.pipeline.attempts import Attempts, Mark
 from streamer.core.record import TopicPartition
 from streamer.kafka.former_owners import FormerOwners

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from streamer.config import load
+from streamer.config.load import load
 from streamer.core.pipeline.protocol import SinkFailed, SourceFailed
 from streamer.errors import ExitCode
 from streamer.kafka import patience

@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli import main
-from streamer.config import KafkaConfig
+from streamer.config.load import KafkaConfig
 from streamer.core.deadletters.envelope import unwrap
 from streamer.core.pipeline.attempts import Note
 from streamer.errors import ExitCode

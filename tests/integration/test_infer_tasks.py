@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from streamer.app.infer import infer
 from streamer.cli import main
-from streamer.config import Config
-from streamer.config_fields import PipelineConfig
+from streamer.config.fields import PipelineConfig
+from streamer.config.load import Config
 from streamer.errors import ExitCode
 from streamer.files.rows import Fields, Rows
 from streamer.files.sink import Stream
-from streamer.infer import infer
 from tests.tiny_models import BERT, tiny
 from tests.unit.tasks_kit import TEXTS, model_of, near, outputs
 

@@ -14,7 +14,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli import main
-from streamer.config import KafkaConfig, load
+from streamer.config.load import KafkaConfig, load
 from streamer.core.onlooker import standing
 from streamer.core.standing import Reason
 from streamer.errors import ConfigurationError, ExitCode

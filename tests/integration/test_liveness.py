@@ -14,10 +14,10 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as Place
 
-from streamer import assemble as assemble_module
-from streamer import run
-from streamer.assemble import Assembly
-from streamer.config import load
+from streamer.app import assemble as assemble_module
+from streamer.app import run
+from streamer.app.assemble import Assembly
+from streamer.config.load import load
 from streamer.core.pipeline.attempts import Former
 from streamer.core.pipeline.protocol import Assigned, Input, SourceFailed, Taken
 from streamer.errors import ExitCode

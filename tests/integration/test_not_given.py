@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from streamer import run
+from streamer.app import run
 from streamer.core import unanswered
 from tests.acceptance.harness import Lab, event, wait_for
 from tests.conftest import Kafka

@@ -12,15 +12,15 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
-from streamer import assemble as assemble_module
-from streamer.assemble import Assembly, assemble
-from streamer.config import load
+from streamer.app import assemble as assemble_module
+from streamer.app.assemble import Assembly, assemble
+from streamer.app.outlet import open_outlet
+from streamer.app.workers import RunOptions, start_workers
+from streamer.config.load import load
 from streamer.core.pipeline.attempts import Note
 from streamer.errors import ExitCode
 from streamer.kafka import assignment
 from streamer.kafka.assignment import Assignment
-from streamer.outlet import open_outlet
-from streamer.workers import RunOptions, start_workers
 from tests.acceptance.harness import PIPELINE, Given, Lab, Place, check, event, wait_for
 from tests.conftest import Kafka
 from tests.integration.group_offsets import settle

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli import main
-from streamer.config import KafkaConfig
+from streamer.config.load import KafkaConfig
 from streamer.errors import ConfigurationError, ExitCode
 from streamer.kafka.reader import Reader
 from streamer.kafka.topics import connect, require

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
-from streamer import assemble as assemble_module
+from streamer.app import assemble as assemble_module
 from streamer.core.standing import Reason, Standing
 from streamer.errors import ExitCode
 from streamer.kafka import standstill, unreadable, until_end
@@ -54,7 +54,7 @@ def gauge(run: Running, name: str, topic: str) -> float | None:
 
 def last_words(caplog: pytest.LogCaptureFixture) -> str:
     """What the driver said at its end."""
-    return next(one.getMessage() for one in reversed(caplog.records) if one.name == "streamer.driver")
+    return next(one.getMessage() for one in reversed(caplog.records) if one.name == "streamer.app.driver")
 
 
 def open_transaction(lab: Lab, *values: bytes) -> Producer:

@@ -20,7 +20,7 @@ from streamer.cache.gate import prefix_of
 from streamer.cache.inspect import inspect
 from streamer.cache.null import NullCache
 from streamer.cache.redis_cache import RedisCache
-from streamer.config import CacheConfig
+from streamer.config.load import CacheConfig
 from streamer.core.outputs import parser_of
 from streamer.core.pipeline.protocol import CacheAnswered, Input
 from streamer.core.record import Answer

@@ -18,8 +18,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from streamer.assemble import Assembly
-from streamer.config import load
+from streamer.app.assemble import Assembly
+from streamer.config.load import load
 from streamer.core.standing import Reason, Standing
 from streamer.errors import ConfigurationError
 from streamer.kafka import topics

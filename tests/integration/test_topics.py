@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli import main
-from streamer.config import Config, load
+from streamer.config.load import Config, load
 from streamer.errors import ConfigurationError, ExitCode
 from streamer.kafka.topics import check, connect, create, describe, require
 from tests.conftest import Kafka

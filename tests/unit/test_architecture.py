@@ -16,20 +16,18 @@ PACKAGE = ROOT / "streamer"
 LAYERS: list[set[str]] = [
     {"cli", "__main__"},
     {"console"},
-    {"bench", "demo", "run", "supervisor", "infer", "ops", "simulation"},
-    {"assemble"},
-    {"observe", "outlet"},
-    {"workers"},
-    {"driver", "testing"},
+    {"bench", "demo", "simulation"},
+    {"testing"},
+    {"app", "ops"},
     {"kafka", "inference", "cache", "telemetry", "local", "files"},
     {"ports"},
-    {"config", "config_fields", "config_checks", "config_layers", "config_properties", "config_url"},
+    {"config"},
     {"core"},
     {"errors", "cores", "heap", "extras", "stopping", "stderr"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Parts of these rows may import one another.
-FRIENDS = [row for row in LAYERS if row & {"cli", "run", "config"}]
+FRIENDS = [row for row in LAYERS if row & {"cli", "demo"}]
 
 OWNERS = {
     "confluent_kafka": {"kafka"},

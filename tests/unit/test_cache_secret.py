@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamer.assemble import make_cache
+from streamer.app.assemble import make_cache
 from streamer.cache.secret import NoKeyError, key_path, look_at, secret_of
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.pipeline.protocol import CacheAnswered
 from streamer.errors import ConfigurationError
 

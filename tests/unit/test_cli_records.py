@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from streamer.cli.records import Kind, Shown, kind_of, show
-from streamer.config import TelemetryConfig
+from streamer.config.load import TelemetryConfig
 from streamer.core.record import Headers
 from tests.records import FakeRecord
 

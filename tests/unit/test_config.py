@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from streamer.config import Config, json_schema, load, start_time_ms
+from streamer.config.load import Config, json_schema, load, start_time_ms
 from streamer.errors import ConfigurationError, ExitCode
 
 Write = Callable[[str], Path]

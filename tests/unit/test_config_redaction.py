@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from streamer.cli.config import toml_lines
-from streamer.config import CacheConfig, Config, KafkaConfig, PipelineConfig, load, redacted, redacted_url
-from streamer.config_fields import Property
+from streamer.config.fields import Property
+from streamer.config.load import CacheConfig, Config, KafkaConfig, PipelineConfig, load, redacted, redacted_url
 from streamer.errors import ConfigurationError
 from streamer.kafka.clients import check_properties
 

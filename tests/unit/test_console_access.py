@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from streamer.cli import main
-from streamer.config import load
+from streamer.config.load import load
 from streamer.console.access import Access, knows_host, make_access, read_tokens
 from streamer.console.actions import Desk
 from streamer.console.app import Console, make_app

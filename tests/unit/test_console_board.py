@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from streamer.config import PipelineConfig, load
+from streamer.config.load import PipelineConfig, load
 from streamer.console.board import STANDING_MS, Situation, judge, pipeline_json
 from streamer.console.feed import metrics_urls
 from streamer.console.series import PipelineSeries

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamer.config import load
+from streamer.config.load import load
 from streamer.console import feed
 from streamer.console.feed import SILENT_MS, Feed, Source
 from streamer.errors import DependencyError

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamer.config import Config, PipelineConfig
+from streamer.config.load import Config, PipelineConfig
 from streamer.demo.script import Item, script
 from streamer.demo.summary import Summary, summarise
 from streamer.demo.watch import Outcome, Place, Result, Seen

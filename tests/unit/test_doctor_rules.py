@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from streamer.config import Config, PipelineConfig
+from streamer.config.load import Config, PipelineConfig
 from streamer.core.facts import (
     BrokerFacts,
     CacheFacts,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamer.config import KafkaConfig, PipelineConfig
+from streamer.config.load import KafkaConfig, PipelineConfig
 from streamer.errors import ConfigurationError, DependencyError, ExitCode
 from streamer.kafka.clients import (
     ErrorLog,

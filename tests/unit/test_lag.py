@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from streamer.cli.lag import described, duration, table, trend
-from streamer.config import Config, PipelineConfig
+from streamer.config.load import Config, PipelineConfig
 from streamer.core.backlog import Drain, caught_up_s, drain_s
 from streamer.core.onlooker import View
 from streamer.core.record import TopicPartition

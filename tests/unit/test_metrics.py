@@ -6,13 +6,13 @@ from pathlib import Path
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamer import observe
+from streamer.app import observe
+from streamer.app.observe import Follow, Meter, on_cache_event
 from streamer.cache.events import CacheEvent
 from streamer.core.pipeline.protocol import WorkerLost
 from streamer.core.report import BOUNDS
 from streamer.core.standing import Reason
 from streamer.errors import Code, FailureClass
-from streamer.observe import Follow, Meter, on_cache_event
 from streamer.telemetry.catalogue import LATENCY_BOUNDS_S, METRICS, TRANSACTIONS, markdown_table
 from streamer.telemetry.metrics import Metrics
 

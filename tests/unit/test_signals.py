@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from streamer.app.observe import Signals, unready
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
 from streamer.core.unanswered import LIMIT_S, ReadState
-from streamer.observe import Signals, unready
 from streamer.telemetry.metrics import Metrics
 from tests.unit.pipeline_kit import Kit
 

@@ -84,7 +84,7 @@ class TestReplay:
     def test_drivers_are_heard_again_afterwards(self, caplog: pytest.LogCaptureFixture) -> None:
         """The simulation keeps their warnings to itself while it runs, and no longer."""
         live(11)
-        logging.getLogger("streamer.driver").warning("heard")
+        logging.getLogger("streamer.app.driver").warning("heard")
         assert caplog.messages == ["heard"]
 
     def test_a_seed_gives_the_same_life_every_time(self) -> None:

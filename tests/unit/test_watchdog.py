@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from streamer.app.observe import Watchdog
 from streamer.core.codec import Codec
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import SinkFailed
 from streamer.errors import ExitCode
-from streamer.observe import Watchdog
 
 PIPELINE = Pipeline(Policy("p"), Codec("p"))
 

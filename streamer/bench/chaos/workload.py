@@ -18,7 +18,7 @@ from streamer.bench.bench import Setup
 from streamer.bench.chaos.checker import Event, Outcome
 from streamer.bench.program import BenchError
 from streamer.bench.workload import DEADLY_MARK
-from streamer.config import KafkaConfig
+from streamer.config.load import KafkaConfig
 from streamer.kafka.clients import make_consumer, make_producer, reader_properties, writer_properties
 from streamer.kafka.errors import Act, act_on_consumer, start_error
 from streamer.kafka.reader import Reader

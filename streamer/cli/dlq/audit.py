@@ -9,7 +9,7 @@ import msgspec
 
 from streamer.cli.dlq.views import plain
 from streamer.cli.options import configured
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.deadletters.audit import AUDIT_TOPIC, Audit
 from streamer.errors import UsageError
 

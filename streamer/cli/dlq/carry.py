@@ -13,7 +13,7 @@ import click
 from streamer.cli.dlq.look import nothing
 from streamer.cli.dlq.options import dead_letter_topics, selecting
 from streamer.cli.options import configured
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.deadletters.lines import Line, headers_from, line_of, read_line, to_bytes
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import ExitCode, UsageError

@@ -9,7 +9,7 @@ import click
 
 from streamer.cli.dlq.options import place
 from streamer.cli.options import configured
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.record import Record
 from streamer.errors import UsageError
 

@@ -13,7 +13,7 @@ import msgspec
 from streamer.cli.dlq import views
 from streamer.cli.dlq.options import dead_letter_topics, place, selecting
 from streamer.cli.options import configured
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.deadletters.causes import Causes
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import UsageError

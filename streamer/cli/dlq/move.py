@@ -14,7 +14,7 @@ from streamer.cli.dlq.editor import editing
 from streamer.cli.dlq.options import dead_letter_topics
 from streamer.cli.dlq.orders import carry_out, moving, sending, signed
 from streamer.cli.options import configured
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.deadletters.replay import Decide, Discard, Reopen, Replay
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import ExitCode, UsageError

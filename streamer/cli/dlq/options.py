@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.deadletters.letter import Place
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import UsageError

@@ -11,7 +11,7 @@ import click
 
 from streamer.cli.dlq.options import selecting
 from streamer.cli.dlq.report import print_survey, progress
-from streamer.config import KafkaConfig
+from streamer.config.load import KafkaConfig
 from streamer.core.deadletters.replay import MAX_ATTEMPTS, Decide
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import JOB_NAME

@@ -8,7 +8,7 @@ import click
 
 from streamer.cli.dlq.views import plain
 from streamer.cli.options import configured
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.errors import ExitCode
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.destinations import Destinations
 from streamer.core.deadletters.state import STATE_TOPIC

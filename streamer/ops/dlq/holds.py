@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.deadletters.burial import buried
 from streamer.core.output import Output
 from streamer.core.pipeline.attempts import Mark, Note

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, Final
 
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core import headers as names
 from streamer.core.deadletters.letter import Place
 from streamer.core.deadletters.selection import Selection

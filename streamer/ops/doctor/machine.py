@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from streamer.config import Config
+from streamer.config.load import Config
 from streamer.core.facts import MachineFacts, ModelFacts
 from streamer.ops.doctor.finding import Finding, error, warning
 

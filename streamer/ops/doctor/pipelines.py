@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
-from streamer.config import PipelineConfig
+from streamer.config.load import PipelineConfig
 from streamer.core.facts import RunningFacts
 from streamer.ops.doctor.finding import Finding, error, warning
 

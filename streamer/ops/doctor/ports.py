@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamer.config import CacheConfig, Config, KafkaConfig, PipelineConfig
+from streamer.config.load import CacheConfig, Config, KafkaConfig, PipelineConfig
 from streamer.core.facts import (
     BrokerFacts,
     CacheFacts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from streamer.config import PipelineConfig
+from streamer.config.load import PipelineConfig
 from streamer.core.facts import GroupFacts, TopicFacts
 from streamer.core.onlooker import View, standing
 from streamer.core.standing import Reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamer.config import PipelineConfig
+from streamer.config.load import PipelineConfig
 from streamer.core.facts import BrokerFacts, ClientTimes
 from streamer.ops.doctor.finding import Finding, error, warning
 

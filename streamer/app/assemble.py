@@ -11,11 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamer import __version__
+from streamer.app.driver import Adapters, Driver
+from streamer.app.outlet import Outlet, failure
+from streamer.app.workers import RunOptions, Started, pipeline_of
 from streamer.cache.events import CacheEvent
 from streamer.cache.late import LateCache
 from streamer.cache.lean_import import without
 from streamer.cache.null import NullCache
-from streamer.config import Config, PipelineConfig, start_time_ms
+from streamer.config.load import Config, PipelineConfig, start_time_ms
 from streamer.core.codec import Codec
 from streamer.core.encoder import Encoder
 from streamer.core.pipeline.breaker import BreakerPolicy
@@ -26,7 +29,6 @@ from streamer.core.pipeline.waiting import waiting
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.report import Report, ReportBuilder
 from streamer.core.stored import Vault
-from streamer.driver import Adapters, Driver
 from streamer.inference.pool import WorkerPool
 from streamer.kafka.clients import consumer_properties, in_flight_bytes, make_consumer
 from streamer.kafka.cluster_view import ClusterView
@@ -40,13 +42,11 @@ from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.span_topic import SpanTopic
 from streamer.kafka.topic_ids import TopicIds
-from streamer.outlet import Outlet, failure
 from streamer.ports import Cache
 from streamer.telemetry.spans import SpanExporter
-from streamer.workers import RunOptions, Started, pipeline_of
 
 if TYPE_CHECKING:
-    from streamer.observe import Signals, Tracer, Watchdog
+    from streamer.app.observe import Signals, Tracer, Watchdog
     from streamer.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
         reports: dict[int, Report] = {}
         sink.attach(source, partial(_make_encoder, config, name, outlet.topics, reports))
         # Whoever assembles no whole pipeline does without the metrics' library, a tenth of all that a driver imports.
-        from streamer.observe import Follow, Meter, Signals, Watchdog, on_cache_event
+        from streamer.app.observe import Follow, Meter, Signals, Watchdog, on_cache_event
         from streamer.telemetry.metrics import Metrics
 
         metrics = Metrics(name)
@@ -141,7 +141,7 @@ def _make_tracer(
 ) -> Tracer | None:
     if not config.telemetry.spans:
         return None
-    from streamer.observe import Tracer
+    from streamer.app.observe import Tracer
     from streamer.telemetry.otlp import OtlpEncoder  # brings protobuf, which takes a quarter second to import
 
     topic = SpanTopic(config.kafka, config.telemetry.spans)

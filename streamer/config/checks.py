@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from streamer.config_fields import Config, PipelineConfig, start_time_ms
-from streamer.config_properties import refusal
-from streamer.config_url import url_problem
+from streamer.config.fields import Config, PipelineConfig, start_time_ms
+from streamer.config.properties import refusal
+from streamer.config.url import url_problem
 
 Problem = tuple[tuple[str, ...], str]
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from streamer.config import Config, PipelineConfig
+from streamer.config.load import Config, PipelineConfig
 from streamer.core.pipeline.protocol import Input
 from streamer.errors import UsageError
 from streamer.inference.pool import WorkerPool

@@ -15,8 +15,6 @@ it is no TOML, as plain text. File names are relative to the working directory.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from pathlib import Path
@@ -24,8 +22,8 @@ from typing import Any
 
 import msgspec
 
-from streamer.config_checks import Problem, cross_check
-from streamer.config_fields import (
+from streamer.config.checks import Problem, cross_check
+from streamer.config.fields import (
     CacheConfig,
     Config,
     KafkaConfig,
@@ -33,9 +31,9 @@ from streamer.config_fields import (
     TelemetryConfig,
     start_time_ms,
 )
-from streamer.config_layers import Layers
-from streamer.config_properties import redacted
-from streamer.config_url import redacted_url
+from streamer.config.layers import Layers
+from streamer.config.properties import redacted
+from streamer.config.url import redacted_url
 from streamer.errors import ConfigurationError
 
 __all__ = [
@@ -94,8 +92,3 @@ def json_schema() -> dict[str, Any]:
         "title": "streamer.toml",
         **schema,
     }
-
-
-if __name__ == "__main__":
-    json.dump(json_schema(), sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")

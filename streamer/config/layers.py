@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
-from streamer.config_fields import (
+from streamer.config.fields import (
     PIPELINE_NAME,
     CacheConfig,
     Config,

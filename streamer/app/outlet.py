@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from streamer.config import Config
+from streamer.app.workers import Started, pipeline_of
+from streamer.config.load import Config
 from streamer.core.pipeline.protocol import Input, SinkFailed
 from streamer.errors import ExitCode, StreamerError
 from streamer.kafka.clients import producer_properties
 from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.output_topics import OutputTopics
 from streamer.kafka.sink import KafkaSink
-from streamer.workers import Started, pipeline_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,16 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streamer.config import Config
+from streamer.app.workers import RunOptions, pipeline_of, start_workers
+from streamer.config.load import Config
 from streamer.cores import OneCore
 from streamer.errors import ConfigurationError, ExitCode
 from streamer.heap import share_one_arena
 from streamer.stopping import Stopping
 from streamer.telemetry.logs import last_words
-from streamer.workers import RunOptions, pipeline_of, start_workers
 
 if TYPE_CHECKING:
-    from streamer.assemble import Assembly
+    from streamer.app.assemble import Assembly
     from streamer.telemetry.http import Server, Verdict
 
 STANDING_S = 30.0
@@ -54,10 +54,10 @@ def run_pipeline(config: Config, name: str, options: RunOptions, stopping: Stopp
     stopping.act(act)
     share_one_arena()
     started = start_workers(config, name, options)
-    from streamer.outlet import open_outlet  # while the workers load
+    from streamer.app.outlet import open_outlet  # while the workers load
 
     outlet = open_outlet(config, name, started)
-    from streamer.assemble import assemble  # while the brokers answer, too
+    from streamer.app.assemble import assemble  # while the brokers answer, too
     from streamer.telemetry.stacks import StandingWatch
 
     assembly = assemble(config, name, options, started, outlet)
@@ -129,7 +129,7 @@ def http_address(config: Config, index: int) -> str:
 
 def unready(assembly: Assembly) -> list[str]:
     """What keeps the pipeline from serving."""
-    from streamer.observe import unready as unready_of
+    from streamer.app.observe import unready as unready_of
 
     return unready_of(
         assembly.pipeline,

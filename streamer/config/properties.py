@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from streamer.config_fields import Config, Property
-from streamer.config_url import HIDDEN, redacted_url
+from streamer.config.fields import Config, Property
+from streamer.config.url import HIDDEN, redacted_url
 
 # Refused: they run commands, load code, or switch off what proves who the broker is.
 FORBIDDEN = {

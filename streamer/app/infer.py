@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from types import FrameType
 
-from streamer.assemble import make_cache, policy_of
-from streamer.config import Config
+from streamer.app.assemble import make_cache, policy_of
+from streamer.app.driver import Adapters, Driver
+from streamer.app.workers import pipeline_of, worker_plan
+from streamer.config.load import Config
 from streamer.core.codec import Codec
 from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input
-from streamer.driver import Adapters, Driver
 from streamer.errors import ExitCode
 from streamer.files.rows import Rows
 from streamer.files.sink import JobFiles, LineSink, Stream
 from streamer.files.source import LineSource
 from streamer.inference.pool import WorkerPool
-from streamer.workers import pipeline_of, worker_plan
 
 NO_LIMIT_BYTES = 1 << 31
 WITHIN_S = 5.0
