@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamer.app import observe
+import streamer
 from streamer.app.observe import Follow, Meter, on_cache_event
 from streamer.cache.events import CacheEvent
 from streamer.core.pipeline.protocol import WorkerLost
@@ -104,7 +104,7 @@ def test_a_fresh_process_has_all_that_it_may_count() -> None:
 def test_every_end_of_a_settle_is_known() -> None:
     """The reasons that the sinks give are in the catalogue."""
     given = set()
-    for path in (Path(observe.__file__).parent / "kafka").glob("*.py"):
+    for path in (Path(streamer.__file__).parent / "kafka").glob("*.py"):
         given |= set(re.findall(r'Unsettled\(\s*[^,)]+,\s*"(\w+)"', path.read_text()))
     assert len(given) >= 5
     assert {(reason,) for reason in given} <= set(TRANSACTIONS.known)
