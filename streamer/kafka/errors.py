@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from enum import StrEnum
 from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
+from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
 from streamer.kafka.announced import unreachable
 
@@ -77,23 +77,9 @@ _BAD_TOPIC = frozenset(
         KafkaError._UNKNOWN_PARTITION,
     }
 )
+_REBALANCES = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 NOT_THERE = MISSING | {KafkaError._UNKNOWN_PARTITION}
 """A topic or a partition is not there, as far as whoever says so knows."""
-
-
-class Act(StrEnum):
-    """What an error asks for."""
-
-    RETRY = "retry"  # call again with the same arguments; a consumer goes on polling
-    ABORT = "abort"  # abort the transaction, keep the outcomes, filter by ownership, produce again
-    REBUILD = "rebuild"  # destroy the client, make a new one, then ask for the committed offsets
-    FENCED = "fenced"  # a newer owner of this id: for a producer also a transaction that the broker timed out
-    DENIED = "denied"  # a right or a login is missing: people must act
-    TOO_LARGE = "too_large"  # over the topic's max.message.bytes
-    BAD_RECORD = "bad_record"  # the topic does not take a record that was written, and will not the next time
-    BAD_TOPIC = "bad_topic"  # the topic, or a partition of it, takes nothing of what is written
-    OUT_OF_RANGE = "out_of_range"  # retention deleted the records before they were read
-    IGNORE = "ignore"  # the expected end of what we purged ourselves
 
 
 def answer(future: Future[T], timeout_s: float | None = None) -> T:
@@ -146,7 +132,7 @@ def act_on_producer(error: KafkaException | KafkaError) -> Act:
     if inner.fatal():
         return Act.REBUILD
     if inner.txn_requires_abort():
-        return Act.ABORT
+        return Act.STALE if code in _REBALANCES else Act.ABORT
     return Act.RETRY if inner.retriable() else Act.REBUILD
 
 

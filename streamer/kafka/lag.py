@@ -22,9 +22,10 @@ from streamer.config.fields import KafkaConfig, start_time_ms
 from streamer.core.diagnosis import is_framed
 from streamer.core.onlooker import OPEN_TRANSACTION_MS, View
 from streamer.core.record import TopicPartition
+from streamer.core.settle.calls import Act
 from streamer.core.timestamps import written_ms
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import UNREADABLE, Act, act_on_consumer, answer, is_missing, start_error
+from streamer.kafka.errors import UNREADABLE, act_on_consumer, answer, is_missing, start_error
 from streamer.kafka.settled import settled_offsets
 from streamer.kafka.topics import connect, require
 

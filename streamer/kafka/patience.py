@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from streamer.core.settle.calls import Act
 from streamer.errors import DependencyError
-from streamer.kafka.errors import Act, act_on_consumer
+from streamer.kafka.errors import act_on_consumer
 from streamer.kafka.settled import LOOK_S
 
 BROKER_S = 10.0

@@ -11,10 +11,11 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamer.core.pipeline.protocol import SourceFailed
 from streamer.core.record import TopicPartition
+from streamer.core.settle.calls import Act
 from streamer.errors import ExitCode
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
-from streamer.kafka.errors import MISSING, UNREADABLE, Act, act_on_consumer, error_of, start_error
+from streamer.kafka.errors import MISSING, UNREADABLE, act_on_consumer, error_of, start_error
 from streamer.kafka.joining import REFUSALS, Joining
 from streamer.kafka.patience import BROKER_S, HeldOffsetsError, held_error
 from streamer.kafka.source_policy import SourcePolicy

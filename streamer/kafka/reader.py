@@ -11,10 +11,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streamer.config.fields import KafkaConfig
 from streamer.core.record import Record
+from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.announced import announced, learn
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import UNREADABLE, Act, act_on_consumer, silent_error, start_error
+from streamer.kafka.errors import UNREADABLE, act_on_consumer, silent_error, start_error
 
 _BATCH = 1000
 _RETRY_S = 0.1

@@ -12,9 +12,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 
 from streamer.config.fields import KafkaConfig, Property
 from streamer.core.output import Output
+from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError, ExitCode, StreamerError
 from streamer.kafka.clients import MESSAGE_BYTES, make_producer, writer_properties
-from streamer.kafka.errors import Act, act_on_producer, answer, error_of, start_error
+from streamer.kafka.errors import act_on_producer, answer, error_of, start_error
 from streamer.kafka.scan import Scan
 from streamer.kafka.topics import TopicInfo, connect, describe
 from streamer.kafka.writer import Writer

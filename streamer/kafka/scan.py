@@ -14,9 +14,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streamer.config.fields import KafkaConfig
 from streamer.core.record import Record
+from streamer.core.settle.calls import Act
 from streamer.errors import DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import Act, act_on_consumer, start_error
+from streamer.kafka.errors import act_on_consumer, start_error
 
 BATCH_RECORDS = 1_000
 _WAIT_S = 0.1

@@ -8,19 +8,38 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from streamer.core.ownership import Ownership
 from streamer.core.pipeline.protocol import ModelCard, OutputLimit, Refusal, Settle, Settled, SinkFailed, Unsettled
 from streamer.core.pipeline.refusals import concerned
+from streamer.core.plan_encoder import TakenBackError
+from streamer.core.settle.at_least_once import AtLeastOnce
+from streamer.core.settle.calls import (
+    REFUSALS,
+    Act,
+    Asked,
+    Call,
+    Client,
+    ClosingError,
+    CutOffError,
+    Failed,
+    FencedError,
+    LookAtRefusals,
+    Pause,
+    Steps,
+    Written,
+)
+from streamer.core.settle.exactly_once import ExactlyOnce
 from streamer.errors import ExitCode, StreamerError
 from streamer.kafka.early_producer import EarlyProducer
-from streamer.kafka.errors import NOT_THERE, Act, act_on_producer, error_of, start_error
+from streamer.kafka.errors import NOT_THERE, act_on_producer, error_of, start_error
 from streamer.kafka.output_topics import FRESH_S, LOOK_S, OutputTopics
-from streamer.kafka.ownership import Ownership
 from streamer.ports import Post
 
 if TYPE_CHECKING:
@@ -28,15 +47,9 @@ if TYPE_CHECKING:
 
 INIT_PATIENCE_S = 30.0
 HEADERS_BYTES = 300  # about what a result's headers and frame take
-REFUSALS = frozenset({Act.TOO_LARGE, Act.BAD_RECORD, Act.BAD_TOPIC})
-_TOLD = REFUSALS | {Act.DENIED}
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-
-class FencedError(Exception):
-    """A second owner of the slot keeps coming back."""
 
 
 class RelievedError(Exception):
@@ -55,8 +68,10 @@ class Offsets(Protocol):
 
 
 class KafkaSink(ABC):
-    """Implements `streamer.ports.Sink`: the thread and its queue, and what both guarantees share."""
+    """Implements `streamer.ports.Sink`: the thread and its queue, and the calls that both guarantees share. What is
+    called when is decided in `core.settle`."""
 
+    _protocol: ExactlyOnce | AtLeastOnce
     _offsets: Offsets
     _make_encoder: Callable[[ModelCard], PlanEncoder]
 
@@ -72,6 +87,7 @@ class KafkaSink(ABC):
         self._encoder: PlanEncoder | None = None
         self._produced = 0
         self._produced_bytes = 0
+        self._reports: dict[int, KafkaError] = {}  # one failed delivery of each code
         self._refused: dict[tuple[str, int], KafkaError] = {}  # why, by output topic and partition
         self._plans: SimpleQueue[Settle | None] = SimpleQueue()
         self._connected: Future[None] = Future()
@@ -129,7 +145,10 @@ class KafkaSink(ABC):
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
         """To be given to the producer; called for failures only (`delivery.report.only.error`)."""
-        if error is not None and act_on_producer(error) in _TOLD:
+        if error is None:
+            return
+        self._reports[error.code()] = error
+        if act_on_producer(error) in REFUSALS | {Act.DENIED}:
             self._refused[message.topic() or "", message.partition() or 0] = error
 
     def close(self, timeout_s: float) -> None:
@@ -144,12 +163,12 @@ class KafkaSink(ABC):
         try:
             first()
             while (plan := self._plans.get()) is not None:
-                self._work(plan, self._settle)
+                self._work(plan, self._protocol.settle(plan))
         except RelievedError:
             return
-        except KafkaException as error:
-            operation, resource = self._denied(error_of(error))
-            failure = start_error(error, address=self._address, operation=operation, resource=resource)
+        except Failed as failed:
+            operation, resource = self._denied(failed.error)
+            failure = start_error(failed.error, address=self._address, operation=operation, resource=resource)
             self._post(SinkFailed(failure.exit_code, str(failure)))
         except StreamerError as failure:
             self._post(SinkFailed(failure.exit_code, str(failure)))
@@ -169,9 +188,9 @@ class KafkaSink(ABC):
                 self._at_rest.set()
                 self._drop_producer()  # what it still holds belongs to no settled plan
 
-    def _work(self, plan: Settle, act: Callable[[Settle], Settled | Unsettled]) -> None:
+    def _work(self, plan: Settle, steps: Steps[Settled | Unsettled]) -> None:
         self.busy_since = self.plan_since = began = time.monotonic()
-        fact = act(plan)
+        fact = self._perform(steps, plan)
         self.busy_since = self.plan_since = None
         fact = msgspec.structs.replace(fact, seconds=fact.seconds or time.monotonic() - began)
         if isinstance(fact, Unsettled):
@@ -180,6 +199,78 @@ class KafkaSink(ABC):
             log.log(level, "a plan came to nothing", extra={"data": {"reason": fact.reason}})
         self._at_rest.set()
         self._post(fact)
+
+    def _perform(self, steps: Steps[T], plan: Settle | None = None) -> T:
+        """Make the calls that the steps ask for, until they end; `plan` is what they are about."""
+        answer: Any = None
+        error: Exception | None = None
+        while True:
+            try:
+                asked = steps.send(answer) if error is None else steps.throw(error)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            answer = error = None
+            try:
+                answer = self._call(asked, plan)
+            except KafkaException as failure:
+                error = failed_of(failure)
+                if error.act is not Act.RETRY:
+                    log.warning("a call failed", extra={"data": {"error": error.name, "act": error.act.value}})
+            except (Failed, TakenBackError, CutOffError, ClosingError) as said:
+                # Its frames would keep the producer alive that the next step may drop.
+                error = said.with_traceback(None)
+
+    def _call(self, asked: Asked, plan: Settle | None) -> Any:
+        """One call of those that both guarantees make."""
+        match asked:
+            case Call.NOW:
+                return time.monotonic()
+            case Call.CLIENT:
+                return self._client()
+            case Call.NEW_PRODUCER:
+                if self._closing:
+                    raise ClosingError
+                self.busy_since = time.monotonic()  # waiting for brokers is no standing still
+                self._drop_producer()
+                self._producer = self._producers.make()
+            case Call.OWNERSHIP:
+                return self._offsets.ownership
+            case Call.REPORTS:
+                self._hear()
+                return [Failed(act_on_producer(error), error.name(), error) for error in self._reports.values()]
+            case Call.WRITTEN:
+                return Written(self._produced_bytes, self._delivered_bytes)
+            case Pause():
+                data = {"error": asked.why.name}
+                log.warning("the sink waits for the brokers", extra={"data": data})
+                time.sleep(asked.seconds)
+            case Call.PLACES if plan is not None:
+                return self._without_place(plan)
+            case Call.WRITE if plan is not None:
+                self._produce(plan)
+            case LookAtRefusals() if plan is not None:
+                return self._refusals(plan, asked.why.error if asked.why is not None else None)
+            case _:
+                raise AssertionError(f"{type(self).__name__} makes no {asked}")
+        return None
+
+    def _client(self) -> Client:
+        self._hear()
+        if self._producers.cut_off:
+            log.info("the brokers were away: a new producer")
+            return Client.CUT_OFF
+        if not self._producers.fits():
+            log.info("the topics take other sizes: a new producer")
+            return Client.OTHER_SIZES
+        return Client.FINE
+
+    def _hear(self) -> None:
+        """Serve what the producer has to say: of the brokers, and delivery reports. Of a fatal error it raises, and so
+        will its next call, which is where that is handled."""
+        if self._producer is not None:
+            with suppress(KafkaException):
+                self._producer.poll(0)
 
     def _drop_producer(self) -> None:
         """Destroy the producer without its `close`: that one first aborts the open transaction and waits without limit
@@ -194,6 +285,7 @@ class KafkaSink(ABC):
         assert self._encoder is not None
         assert self._producer is not None
         self._produced = self._produced_bytes = 0
+        self._reports.clear()
         self._refused.clear()
         produce, poll = self._producer.produce, self._producer.poll
         for outputs in self._encoder.encode(plan, int(time.time() * 1000)):
@@ -216,10 +308,10 @@ class KafkaSink(ABC):
         self._at_rest.set()
         poll(0)
 
-    def _listed(self, plan: Settle) -> list[TopicPartition]:
-        """The plan's offsets, with the metadata by which the next owner knows who settled them."""
+    def _with_notes(self, offsets: dict[tuple[str, int], int]) -> list[TopicPartition]:
+        """Offsets with the metadata by which the next owner knows who settled them."""
         note = self._offsets.note
-        return [TopicPartition(*key, offset, note(key, offset)) for key, offset in plan.offsets.items()]
+        return [TopicPartition(*key, offset, note(key, offset)) for key, offset in offsets.items()]
 
     @property
     def _delivered_bytes(self) -> int:
@@ -289,5 +381,8 @@ class KafkaSink(ABC):
     @abstractmethod
     def _begin(self, patience_s: float) -> None: ...
 
-    @abstractmethod
-    def _settle(self, plan: Settle) -> Settled | Unsettled: ...
+
+def failed_of(error: KafkaException) -> Failed:
+    """A client's error as the steps know it."""
+    inner = error_of(error)
+    return Failed(act_on_producer(inner), inner.name(), inner)

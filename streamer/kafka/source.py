@@ -20,19 +20,20 @@ from typing import TypeVar
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from streamer.core.ownership import Ownership
 from streamer.core.pipeline.attempts import Attempts, Former, standing_of
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
+from streamer.core.settle.calls import Act
 from streamer.core.standing import Standing
 from streamer.core.unanswered import ReadState
 from streamer.errors import DependencyError, ExitCode, StreamerError
 from streamer.kafka.assignment import Assignment
 from streamer.kafka.calls import Calls
 from streamer.kafka.cluster_view import ClusterView
-from streamer.kafka.errors import Act, act_on_consumer
+from streamer.kafka.errors import act_on_consumer
 from streamer.kafka.intake import Intake, Message
 from streamer.kafka.outlook import Outlook
-from streamer.kafka.ownership import Ownership
 from streamer.kafka.patience import Held, held_error
 from streamer.kafka.pauses import Pauses
 from streamer.kafka.read_errors import ReadErrors

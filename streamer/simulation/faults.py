@@ -213,6 +213,16 @@ def _in_sink(trouble: Trouble) -> Fault:
     return fault
 
 
+def withheld(life: Life) -> bool:
+    """A commit has no answer, and the brokers lose its end: its process gives up when nobody will ever tell."""
+    process = _some(life)
+    if process is None or Trouble.WITHHELD in process.sink.trouble:
+        return False
+    process.excused.add(ExitCode.DEPENDENCY)
+    process.sink.trouble.append(Trouble.WITHHELD)
+    return True
+
+
 def _ends_by_itself(strike: Callable[[Process, int], None], end: ExitCode) -> Fault:
     """A fault that no process of ours goes on after; its supervisor starts it again, once that is mended."""
 
@@ -357,6 +367,9 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "unclear_applied": (1.0, _in_sink(Trouble.UNCLEAR_APPLIED)),
     "unclear_lost": (1.0, _in_sink(Trouble.UNCLEAR_LOST)),
     "unclear_late": (1.0, _in_sink(Trouble.UNCLEAR_LATE)),
+    "away": (0.7, _in_sink(Trouble.AWAY)),
+    "cut_off": (0.7, _in_sink(Trouble.CUT_OFF)),
+    "hangs": (0.3, _in_sink(Trouble.HANGS)),
     "undelivered": (1.0, _in_sink(Trouble.UNDELIVERED)),
     "commit_failed": (1.0, _in_sink(Trouble.COMMIT_FAILED)),
     "commit_unclear": (1.0, _in_sink(Trouble.COMMIT_UNCLEAR)),
@@ -366,6 +379,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "stall": (1.5, stall),
     "sink_fenced": (0.7, sink_fenced),
     "wall_jump": (0.7, wall_jump),
+    "withheld": (0.1, withheld),
     "open_input": (0.1, open_input),
     "unreadable": (0.1, unreadable),
     "beyond_end": (0.1, beyond_end),
@@ -373,5 +387,5 @@ FAULTS: dict[str, tuple[float, Fault]] = {
 }
 """Each kind with its weight. A kind that strikes a good suspect must strike once a seed at most: see `ONCE`."""
 
-ONCE = frozenset({"suspect_dies", "open_input", "unreadable", "beyond_end", "output_refuses"})
+ONCE = frozenset({"suspect_dies", "withheld", "open_input", "unreadable", "beyond_end", "output_refuses"})
 """Two deaths alone convict a record, whoever caused them; three if they were SIGKILL. The others last for long."""

@@ -247,6 +247,7 @@ class Process:
 
     def tick(self, pipeline: Pipeline, now: float) -> None:
         """A driver that ticks is alive, whatever is broken around it."""
+        self.sink.relieve(now)
         if reasons := self.driver.standing(STANDING_S):
             self._world.judge.stands_still(reasons)
 

@@ -45,7 +45,10 @@ CARDS = [
 CARD_WEIGHTS = (7, 1, 1, 1)
 PARAMS = (b',"params":{"seed":7}', b',"params":{"temperature":0.5}', b',"params":{"top_p":0.9}', b',"text_pair":"pair"')
 # Faults that have a meaning only in such scenarios.
-WITH_TRANSACTIONS = ("unclear_applied", "unclear_lost", "unclear_late", "abort", "sink_fenced", "killed_in_transaction")
+WITH_TRANSACTIONS = (
+    *("unclear_applied", "unclear_lost", "unclear_late", "withheld", "hangs", "cut_off", "abort", "sink_fenced"),
+    "killed_in_transaction",
+)
 WITHOUT_TRANSACTIONS = ("undelivered", "commit_failed", "commit_unclear")
 WITH_CACHE = ("cache_down", "cache_slow", "cache_garbled")
 

@@ -18,8 +18,9 @@ from streamer.testing.clock import Latency, ManualClock, Task, exactly
 from streamer.testing.group import Group, GroupMetadata
 from streamer.testing.log import MemoryLog, MemoryProducer, MemoryRecord
 from streamer.testing.log_error import LogError
-from streamer.testing.sink import MemoryIdempotentSink, MemorySink, Stage, Trouble
+from streamer.testing.sink import MemoryIdempotentSink, MemorySink
 from streamer.testing.source import MemorySource
+from streamer.testing.trouble import Stage, Trouble
 from streamer.testing.workers import Hangs, Kills, Raises, Reaction, Script, ScriptedWorkers
 
 __all__ = [

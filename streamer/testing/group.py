@@ -26,6 +26,9 @@ class GroupMetadata:
     instance: str | None = None
 
 
+NOBODY = GroupMetadata("", -1)
+
+
 class GroupClient(Protocol):
     """What the coordinator tells `member`, which a client may not be any more when it hears it."""
 

@@ -261,7 +261,7 @@ class MemoryLog:
         if partition is None:
             raise LogError("UNKNOWN_TOPIC_OR_PARTITION")
         if key[0] in self.refusing:
-            raise LogError("INVALID_RECORD")
+            raise LogError("POLICY_VIOLATION")
         offset = len(partition.entries)
         record = MemoryRecord(key[0], key[1], offset, record_key, value, headers, timestamp_ms)
         partition.entries.append((record, transaction))
@@ -304,7 +304,7 @@ class MemoryProducer:
 
     def send(self, outputs: Iterable[Output]) -> None:
         """Write records; readers see them once the transaction is committed. Raises UNKNOWN_TOPIC_OR_PARTITION,
-        and INVALID_RECORD where the topic refuses it."""
+        and POLICY_VIOLATION where the topic refuses it."""
         transaction = self._open()
         write = self._log._write
         timestamp_ms = int(self._log.clock.now * 1000)

@@ -1,68 +1,75 @@
-"""Sinks over the in-memory log. They keep to the steps of the real ones, with a task in place of their thread.
+"""Sinks over the in-memory log: the steps of `core.settle`, run by a task in place of a thread.
 
 `trouble` holds what is to go wrong: each entry strikes once, at the next plan that comes to its point.
 """
 
+# ruff: noqa: B027 - a fake does nothing where there is nothing to do
+
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from enum import StrEnum
+from typing import Any, TypeVar
 
 import msgspec
 
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Refusal, Refused, Settle, Settled, SinkFailed, Unsettled
 from streamer.core.pipeline.refusals import concerned
-from streamer.core.pipeline.tried_commits import TriedCommits
-from streamer.core.plan_encoder import PlanEncoder
+from streamer.core.plan_encoder import PlanEncoder, TakenBackError
 from streamer.core.record import TopicPartition
+from streamer.core.settle.at_least_once import AtLeastOnce
+from streamer.core.settle.calls import (
+    Act,
+    Asked,
+    Call,
+    Client,
+    ClosingError,
+    CommitOffsets,
+    CutOffError,
+    Failed,
+    FencedError,
+    LookAtRefusals,
+    Pause,
+    SendOffsets,
+    Steps,
+    Written,
+)
+from streamer.core.settle.exactly_once import SEND_S, ExactlyOnce
 from streamer.core.standing import Standing
-from streamer.errors import ExitCode
+from streamer.errors import DependencyError, ExitCode, StreamerError
 from streamer.ports import Post
 from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
 from streamer.testing.group import Group
 from streamer.testing.log import MemoryLog, MemoryProducer
 from streamer.testing.log_error import LogError
 from streamer.testing.source import MemorySource
+from streamer.testing.trouble import Stage, Trouble
 
 PRODUCE_S = 0.005
 OFFSETS_S = 0.003
 COMMIT_S = 0.005
 INIT_S = 0.02
-FENCED_LIMIT = 3
-FENCED_WINDOW_S = 60.0
+HUNG_S = 2 * SEND_S
 
-Fact = Settled | Unsettled
-Steps = Generator[Wait, None, Fact]
+T = TypeVar("T")
 
-
-class Trouble(StrEnum):
-    """What can go wrong while a plan is settled."""
-
-    ABORT = "abort"  # the broker refuses a record: the transaction must be aborted
-    UNCLEAR_APPLIED = "unclear_applied"  # no answer to the commit, which was done
-    UNCLEAR_LOST = "unclear_lost"  # no answer to the commit, which never arrived
-    UNCLEAR_LATE = "unclear_late"  # no answer to the commit, which arrives later
-    STALL = "stall"  # the broker is slow: `stall_before` takes `stall_s` longer
-    UNDELIVERED = "undelivered"  # at least once: a part of the records was written, the rest was not
-    COMMIT_FAILED = "commit_failed"  # at least once: the offsets were refused
-    COMMIT_UNCLEAR = "commit_unclear"  # at least once: no answer, but the offsets were committed
-    REFUSE_RECORDS = "refuse_records"  # among several records of a partition one is refused for good
-    REFUSE_TOPIC = "refuse_topic"  # an output takes nothing of a partition
+_ACTS = {
+    "ILLEGAL_GENERATION": Act.STALE,
+    "UNKNOWN_MEMBER_ID": Act.STALE,
+    "FENCED_INSTANCE_ID": Act.FENCED,
+    "PRODUCER_FENCED": Act.FENCED,
+    "UNSTABLE_OFFSET_COMMIT": Act.RETRY,
+    "POLICY_VIOLATION": Act.BAD_TOPIC,
+    "UNKNOWN_TOPIC_OR_PARTITION": Act.BAD_TOPIC,
+}
+"""What the log's errors ask for; everything else asks for a new producer."""
 
 
-class Stage(StrEnum):
-    """What a plan comes to after the records are written."""
-
-    CHECK = "check"  # whether the partitions are still ours
-    OFFSETS = "offsets"
-    COMMIT = "commit"
-
-
-class MemorySink:
-    """`streamer.ports.Sink`, exactly once: one transaction a plan, as the real `TransactionalSink`."""
+class _Sink(ABC):
+    """The task and its queue, and the calls that both guarantees share."""
 
     def __init__(
         self,
@@ -95,7 +102,8 @@ class MemorySink:
         self._encoder: PlanEncoder | None = None
         self._plans: deque[Settle] = deque()
         self._closing = False
-        self._fenced_at: list[float] = []
+        self._reports: list[Failed] = []
+        self._refused: tuple[Refusal, ...] = ()
         self._task = Task(clock, self._run())
 
     # --- the port -----------------------------------------------------------------------------------------------------
@@ -121,14 +129,122 @@ class MemorySink:
         """The partitions whose outcomes can't be written, and why."""
         return []
 
+    def relieve(self, now: float) -> None:
+        """Replace the task where it stands in a call that does not come back."""
+
     def close(self, timeout_s: float) -> None:
         """The plan under way may still end; what is queued is not begun."""
         self._closing = True
-        self._clock.later(timeout_s, self._task.end)
+        self._clock.later(timeout_s, self.kill)
 
     def kill(self) -> None:
         """End as by kill -9: an open transaction stays open until somebody ends it or it times out."""
         self._task.end()
+
+    # --- the task -----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> Generator[Wait, None, None]:
+        """Settle one plan after the other."""
+        while not self._closing:
+            if not self._plans:
+                yield None
+                continue
+            plan = self._plans.popleft()
+            self.busy, self.plan_since = True, self._clock.now
+            if not (yield from self._work(plan, self._settle(plan))):
+                return
+
+    def _work(self, plan: Settle, steps: Steps[Settled | Unsettled]) -> Generator[Wait, None, bool]:
+        """Settle one plan; returns whether there may be another."""
+        began = self.plan_since or 0.0
+        try:
+            fact = yield from self._perform(steps, plan)
+        except FencedError:
+            self._post(SinkFailed(ExitCode.FENCED, "another producer took this slot's transactional id"))
+            return False
+        except StreamerError as failure:
+            self._post(SinkFailed(failure.exit_code, str(failure)))
+            return False
+        fact = msgspec.structs.replace(fact, seconds=self._clock.now - began)
+        self.busy, self.plan_since = False, None
+        outcome = "settled" if isinstance(fact, Settled) else fact.reason
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        self._post(fact)
+        return True
+
+    def _perform(self, steps: Steps[T], plan: Settle) -> Generator[Wait, None, T]:
+        """Make the calls that the steps ask for, until they end."""
+        answer: Any = None
+        error: Exception | None = None
+        while True:
+            try:
+                asked = steps.send(answer) if error is None else steps.throw(error)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            answer = error = None
+            try:
+                answer = yield from self._call(asked, plan)
+            except LogError as failure:
+                error = Failed(_ACTS.get(failure.code, Act.REBUILD), failure.code)
+            except (Failed, TakenBackError, CutOffError, ClosingError) as said:
+                error = said
+
+    def _call(self, asked: Asked, plan: Settle) -> Generator[Wait, None, Any]:
+        match asked:
+            case Call.NOW:
+                return self._clock.now
+            case Call.CLIENT:
+                return Client.CUT_OFF if self._strikes(Trouble.AWAY) else Client.FINE
+            case Call.NEW_PRODUCER:
+                if self._closing:
+                    raise ClosingError
+            case Call.PLACES:
+                return ()
+            case Call.OWNERSHIP:
+                return self._source.ownership
+            case Call.WRITE:
+                self._reports, self._refused = [], ()
+                yield from self._write(plan)
+            case Call.REPORTS:
+                return self._reports
+            case Call.WRITTEN:
+                return Written()
+            case LookAtRefusals():
+                return self._refused
+            case Pause():
+                yield self._latency(asked.seconds)
+            case _:
+                raise AssertionError(f"{type(self).__name__} makes no {asked}")
+        return None
+
+    def _call_source(self, function: Callable[[], T]) -> Generator[Wait, None, T]:
+        """Have the source's task run a function."""
+        call = self._source.call(function, self._task.wake)
+        while not call.done:
+            yield None
+        if call.error is not None:
+            raise ClosingError if call.error.code == "_DESTROY" else call.error
+        result: T = call.result
+        return result
+
+    def _outputs(self, plan: Settle) -> list[Output]:
+        assert self._encoder is not None
+        return [output for outputs in self._encoder.encode(plan, self._wall_ms()) for output in outputs]
+
+    def _notes(self, offsets: dict[TopicPartition, int]) -> dict[TopicPartition, str]:
+        return {key: self._source.note(key, offset) for key, offset in offsets.items()}
+
+    @abstractmethod
+    def _begin(self) -> None: ...
+
+    @abstractmethod
+    def _settle(self, plan: Settle) -> Steps[Settled | Unsettled]: ...
+
+    @abstractmethod
+    def _write(self, plan: Settle) -> Generator[Wait, None, None]: ...
+
+    # --- trouble ------------------------------------------------------------------------------------------------------
 
     def _strikes(self, trouble: Trouble) -> bool:
         if trouble in self.trouble:
@@ -136,77 +252,112 @@ class MemorySink:
             return True
         return False
 
-    def _refusal(self, plan: Settle) -> Refusal | None:
-        """Of the plan's first partition, this once. A record that is refused alone would be convicted."""
-        partition = plan.runs[0].segment.partition
+    def _refuse(self, plan: Settle, outputs: list[Output]) -> None:
+        """Let the plan be refused for good where it is time for that: what the topics say of it is told when they are
+        looked at. Raises Failed."""
+        self._refused = tuple(self._refusals(plan, outputs))
+        if self._refused:
+            acts = {Refused.RECORD: Act.BAD_RECORD, Refused.TOPIC: Act.BAD_TOPIC}
+            self._reports = [Failed(acts[one.kind], one.code) for one in self._refused]
+            raise Failed(Act.ABORT, "REFUSED")
+
+    def _refusals(self, plan: Settle, outputs: list[Output]) -> Iterator[Refusal]:
+        """Of each partition that takes nothing; by `trouble` of the plan's first one, this once. A record that is
+        refused alone would be convicted."""
+        refusing = sorted({(topic, partition) for topic, partition, *_ in outputs if topic in self._log.refusing})
+        for key in refusing:
+            yield _refusal(key, Refused.TOPIC, None)
+        key = "out", plan.runs[0].segment.partition
         if self._strikes(Trouble.REFUSE_TOPIC):
-            return Refusal("out", partition, Refused.TOPIC, "REFUSED", "it is refused", "wait", None)
-        refusal = Refusal("out", partition, Refused.RECORD, "REFUSED", "it is refused", "wait")
-        if len(list(concerned(plan, refusal))) > 1 and self._strikes(Trouble.REFUSE_RECORDS):
-            return refusal
-        return None
+            yield _refusal(key, Refused.TOPIC, None)
+        record = _refusal(key, Refused.RECORD, False)
+        if len(list(concerned(plan, record))) > 1 and self._strikes(Trouble.REFUSE_RECORDS):
+            yield record
 
     def _before(self, stage: Stage, mean_s: float) -> float:
         """How long it takes to come to a stage."""
         stalled = stage is self.stall_before and self._strikes(Trouble.STALL)
         return self._latency(mean_s) + (self.stall_s if stalled else 0.0)
 
-    # --- the task -----------------------------------------------------------------------------------------------------
 
-    def _run(self) -> Generator[Wait, None, None]:
-        while not self._closing:
-            if not self._plans:
-                yield None
-                continue
-            plan = self._plans.popleft()
-            self.busy = True
-            began = self.plan_since = self._clock.now
-            try:
-                fact = yield from self._settle(plan)
-            except FencedError:
-                self._post(SinkFailed(ExitCode.FENCED, "another producer took this slot's transactional id"))
-                return
-            fact = msgspec.structs.replace(fact, seconds=self._clock.now - began)
-            self.busy, self.plan_since = False, None
-            outcome = "settled" if isinstance(fact, Settled) else fact.reason
-            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-            self._post(fact)
+class MemorySink(_Sink):
+    """`streamer.ports.Sink`, exactly once, as the real `TransactionalSink`."""
 
-    def _outputs(self, plan: Settle) -> list[Output]:
-        assert self._encoder is not None
-        return [output for outputs in self._encoder.encode(plan, self._wall_ms()) for output in outputs]
+    _producer: MemoryProducer
 
-    def _notes(self, plan: Settle) -> dict[TopicPartition, str]:
-        return {key: self._source.note(key, offset) for key, offset in plan.offsets.items()}
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._steps = ExactlyOnce()
+        self._sending: tuple[Settle, float] | None = None
+
+    def relieve(self, now: float) -> None:
+        """Replace the task where it stands in a call that does not come back."""
+        if self._sending is None or now - self._sending[1] < HUNG_S:
+            return
+        plan, self._sending = self._sending[0], None
+        self._task.end()
+        self._task = Task(self._clock, self._resume(plan))
+        self._task.start()
+
+    def _resume(self, plan: Settle) -> Generator[Wait, None, None]:
+        if (yield from self._work(plan, self._steps.resume(plan, HUNG_S))):
+            yield from self._run()
 
     def _begin(self) -> None:
-        self._producer: MemoryProducer = self._log.init_producer(self._transactional_id)
+        self._producer = self._log.init_producer(self._transactional_id)
 
-    def _settle(self, plan: Settle) -> Steps:
-        if refusal := self._refusal(plan):
-            return Unsettled(plan.settle, "refused", refusals=(refusal,))
+    def _settle(self, plan: Settle) -> Steps[Settled | Unsettled]:
+        return self._steps.settle(plan)
+
+    def _call(self, asked: Asked, plan: Settle) -> Generator[Wait, None, Any]:
+        match asked:
+            case Call.INIT:
+                yield self._latency(INIT_S)
+                self._begin()
+            case Call.BEGIN:
+                self._producer.begin()
+            case Call.ABORT:
+                self._producer.abort()
+            case SendOffsets():
+                yield from self._send_offsets(plan, asked.metadata)
+            case Call.COMMIT:
+                yield self._before(Stage.COMMIT, COMMIT_S)
+                yield from self._commit()
+            case Call.COMMITTED:
+                if self._closing:
+                    raise ClosingError
+                if Trouble.WITHHELD in self.trouble:
+                    raise Failed(Act.RETRY, "UNSTABLE_OFFSET_COMMIT")
+                return (yield from self._call_source(lambda: self._group.committed(plan.offsets)))
+            case Call.WITHHELD:
+                held = self._strikes(Trouble.WITHHELD)
+                return DependencyError("a transaction that does not end holds the offsets") if held else None
+            case _:
+                return (yield from super()._call(asked, plan))
+        return None
+
+    def _write(self, plan: Settle) -> Generator[Wait, None, None]:
         outputs = self._outputs(plan)
-        producer = self._producer
-        try:
-            producer.begin()
-            producer.send(outputs)
-            yield self._before(Stage.CHECK, PRODUCE_S)
-            if self._strikes(Trouble.ABORT):
-                raise LogError("TOPIC_EXCEPTION")
-            ownership = self._source.ownership
-            if not ownership.holds(plan.epochs):
-                producer.abort()
-                return Unsettled(plan.settle, "ownership")
-            yield self._before(Stage.OFFSETS, OFFSETS_S)
-            producer.send_offsets(self._group, plan.offsets, ownership.metadata, self._notes(plan))
-            yield self._before(Stage.COMMIT, COMMIT_S)
-            yield from self._commit(producer)
-            return Settled(plan.settle)
-        except LogError as error:
-            return (yield from self._recover(plan, producer, error))
+        self._refuse(plan, outputs)
+        self._producer.send(outputs)
+        yield self._before(Stage.CHECK, PRODUCE_S)
+        if self._strikes(Trouble.ABORT):
+            raise Failed(Act.ABORT, "TIMED_OUT")
 
-    def _commit(self, producer: MemoryProducer) -> Generator[Wait, None, None]:
+    def _send_offsets(self, plan: Settle, metadata: Any) -> Generator[Wait, None, None]:
+        yield self._before(Stage.OFFSETS, OFFSETS_S)
+        if self._strikes(Trouble.CUT_OFF):
+            raise CutOffError
+        self._sending = plan, self._clock.now
+        if self._strikes(Trouble.HANGS):
+            while True:
+                yield None
+        self._sending = None
+        self._producer.send_offsets(self._group, plan.offsets, metadata, self._notes(plan.offsets))
+
+    def _commit(self) -> Generator[Wait, None, None]:
         """The end of the transaction, and what may come between it and its answer."""
+        producer = self._producer
         if self._strikes(Trouble.UNCLEAR_LOST):
             raise LogError("_TIMED_OUT")
         if self._strikes(Trouble.UNCLEAR_LATE):
@@ -218,95 +369,51 @@ class MemorySink:
             self._clock.later(2 * self._latency(INIT_S), arrive)
             raise LogError("_TIMED_OUT")
         producer.commit()
-        if self._strikes(Trouble.UNCLEAR_APPLIED):
+        if self._strikes(Trouble.UNCLEAR_APPLIED) or Trouble.WITHHELD in self.trouble:
             raise LogError("_TIMED_OUT")
         yield self._latency(COMMIT_S)
 
-    def _recover(self, plan: Settle, producer: MemoryProducer, error: LogError) -> Steps:
-        """Abort where that is clear; else a new producer, whose start ends the old transaction one way or the other;
-        then the committed offsets say which."""
-        if error.code not in ("_TIMED_OUT", "PRODUCER_FENCED", "INVALID_TXN_STATE"):
-            try:
-                producer.abort()
-                return Unsettled(plan.settle, "abort")
-            except LogError as second:
-                error = second
-        if error.code == "PRODUCER_FENCED":
-            self._note_fenced()
-        yield self._latency(INIT_S)
-        if self._closing:
-            return Unsettled(plan.settle, "rebuild")
-        self._begin()
-        committed = yield from self._committed(plan)
-        return Unsettled(plan.settle, "rebuild", committed=committed)
 
-    def _note_fenced(self) -> None:
-        now = self._clock.now
-        self._fenced_at = [at for at in self._fenced_at if now - at < FENCED_WINDOW_S] + [now]
-        if len(self._fenced_at) > FENCED_LIMIT:
-            raise FencedError
-
-    def _committed(self, plan: Settle) -> Generator[Wait, None, dict[TopicPartition, int]]:
-        """What the group has committed of the plan's partitions, asked until there is an answer."""
-        while not self._closing:
-            call = self._source.call(lambda: self._group.committed(plan.offsets), self._task.wake)
-            while not call.done:
-                yield None
-            if call.error is None:
-                found: dict[TopicPartition, int] = call.result
-                return found
-            if call.error.code == "_DESTROY":
-                break
-            yield self._latency(INIT_S)
-        return {}
-
-
-class MemoryIdempotentSink(MemorySink):
-    """At least once: acknowledged outcomes first, then the offsets, as the real `IdempotentSink`."""
+class MemoryIdempotentSink(_Sink):
+    """At least once, as the real `IdempotentSink`."""
 
     def _begin(self) -> None:
-        """Nothing to open."""
-        self._tried = TriedCommits()
+        self._steps = AtLeastOnce()
 
-    def _settle(self, plan: Settle) -> Steps:
-        if refusal := self._refusal(plan):
-            return Unsettled(plan.settle, "refused", refusals=(refusal,))
-        if not self._source.ownership.holds(plan.epochs):
-            return Unsettled(plan.settle, "ownership")
-        try:
-            return (yield from self._deliver(plan, self._outputs(plan)))
-        except LogError:
-            return Unsettled(plan.settle, "delivery", restart=True)
+    def _settle(self, plan: Settle) -> Steps[Settled | Unsettled]:
+        return self._steps.settle(plan)
 
-    def _deliver(self, plan: Settle, outputs: list[Output]) -> Steps:
+    def _call(self, asked: Asked, plan: Settle) -> Generator[Wait, None, Any]:
+        match asked:
+            case Call.DELIVER:
+                return None  # what is appended is there
+            case CommitOffsets():
+                yield self._before(Stage.OFFSETS, OFFSETS_S)
+                yield from self._call_source(lambda: self._commit(plan, asked.offsets))
+                return {}
+            case _:
+                return (yield from super()._call(asked, plan))
+
+    def _write(self, plan: Settle) -> Generator[Wait, None, None]:
+        outputs = self._outputs(plan)
+        self._refuse(plan, outputs)
         yield self._before(Stage.CHECK, PRODUCE_S)
+        delivered = len(outputs)
         if self._strikes(Trouble.UNDELIVERED):
-            self._write(outputs[: len(outputs) // 2])
-            yield self._latency(INIT_S)
-            return Unsettled(plan.settle, "delivery", restart=True)
-        self._write(outputs)
-        yield self._before(Stage.OFFSETS, OFFSETS_S)
-        plan = self._tried.no_less(plan)
-        call = self._source.call(lambda: self._commit_offsets(plan), self._task.wake)
-        while not call.done:
-            yield None
-        if call.error is not None:
-            return Unsettled(plan.settle, "commit")
-        return Settled(plan.settle)
-
-    def _write(self, outputs: list[Output]) -> None:
-        for topic, partition, key, value, headers in outputs:
+            delivered //= 2
+            self._reports = [Failed(Act.REBUILD, "_MSG_TIMED_OUT")]
+        for topic, partition, key, value, headers in outputs[:delivered]:
             self._log.append(topic, partition, value, key, headers, self._wall_ms())
 
-    def _commit_offsets(self, plan: Settle) -> None:
+    def _commit(self, plan: Settle, offsets: dict[TopicPartition, int]) -> None:
         """On the source's task, so that ownership can't change between look and commit."""
         ownership = self._source.ownership
         if not ownership.holds(plan.epochs) or self._strikes(Trouble.COMMIT_FAILED):
             raise LogError("ILLEGAL_GENERATION")
-        self._group.commit(plan.offsets, ownership.metadata, self._notes(plan))
+        self._group.commit(offsets, ownership.metadata, self._notes(offsets))
         if self._strikes(Trouble.COMMIT_UNCLEAR):
             raise LogError("_TIMED_OUT")
 
 
-class FencedError(Exception):
-    """A second owner of the transactional id keeps coming back."""
+def _refusal(key: TopicPartition, kind: Refused, letters: bool | None) -> Refusal:
+    return Refusal(*key, kind, "REFUSED", "it is refused", "wait", letters)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+from streamer.core.ownership import Ownership
 from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import SourceFailed, Taken
 from streamer.core.record import MicroBatch, Segment, TopicPartition
@@ -16,10 +17,9 @@ from streamer.ports import Post
 from streamer.testing.assignment import RETRY_S, MemoryAssignment
 from streamer.testing.calls import Call, Calls
 from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
-from streamer.testing.group import Group, GroupMetadata
+from streamer.testing.group import NOBODY, Group, GroupMetadata
 from streamer.testing.log import MemoryLog
 from streamer.testing.log_error import LogError
-from streamer.testing.ownership import MemoryOwnership
 
 RECORD_OVERHEAD_BYTES = 1024
 JOIN_S = 0.05
@@ -51,7 +51,7 @@ class MemorySource:
         latency: Latency = exactly,
         wall_ns: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.ownership = MemoryOwnership()
+        self.ownership = Ownership(NOBODY)
         self.member: str | None = None
         self.out_of_range_records = 0
         self.network_s = NETWORK_S  # how long the coordinator's word takes to us
@@ -202,7 +202,7 @@ class MemorySource:
         self._closed = True
         self._task.end()
         self._assignment.epochs.clear()
-        self.ownership = MemoryOwnership(self.ownership.metadata)
+        self.ownership = Ownership(self.ownership.metadata)
         self._log.on_stable.remove(self._on_stable)
         self._calls.refuse()
 
@@ -259,7 +259,7 @@ class MemorySource:
                 yield None
 
     def _publish(self) -> None:
-        self.ownership = MemoryOwnership(self._metadata(), dict(self._assignment.epochs))
+        self.ownership = Ownership(self._metadata(), dict(self._assignment.epochs))
 
     def _metadata(self) -> GroupMetadata:
         return GroupMetadata(self.member or "", self._generation, self._instance)

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamer.config.load import KafkaConfig, PipelineConfig
+from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError, ExitCode
 from streamer.kafka.clients import (
     ErrorLog,
@@ -24,7 +25,7 @@ from streamer.kafka.clients import (
     reader_properties,
     writer_properties,
 )
-from streamer.kafka.errors import Act, act_on_consumer, act_on_producer, start_error
+from streamer.kafka.errors import act_on_consumer, act_on_producer, start_error
 
 KAFKA = KafkaConfig(bootstrap_servers="127.0.0.1:1")
 PIPELINE = PipelineConfig(task="t", model="m", input=["a"], output="b", group="streamer.p")

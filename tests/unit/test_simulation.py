@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from streamer.cli.bench import bench
+from streamer.core import ownership
 from streamer.core.pipeline import attempts, conviction, fleet, flights, ledger, pipeline, refusals
+from streamer.core.settle import at_least_once, exactly_once
 from streamer.simulation.faults import FAULTS
 from streamer.simulation.judge import LAST_STEPS, ViolationError
 from streamer.simulation.life import live
@@ -122,9 +124,9 @@ class TestReplay:
 MUTANTS: dict[str, tuple[Any, str, str, str]] = {
     "commits offsets without outcomes": (
         sink.MemorySink,
-        "_settle",
-        "producer.send(outputs)",
-        "producer.send([])",
+        "_write",
+        "self._producer.send(outputs)",
+        "self._producer.send([])",
     ),
     "settles from the position, not from finished runs": (
         ledger.Ledger,
@@ -139,7 +141,7 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "pass",
     ),
     "ignores epochs at the sink": (
-        source.MemoryOwnership,
+        ownership.Ownership,
         "holds",
         "all(mine.get(key) == epoch for key, epoch in epochs.items())",
         "True",
@@ -239,6 +241,90 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "add",
         "partition.leaving or partition.block:",
         "partition.leaving:",
+    ),
+    "takes what the group has moved past for its own": (
+        exactly_once.ExactlyOnce,
+        "settle",
+        "if not ownership.holds(plan.epochs):",
+        "if False:",
+    ),
+    "commits what it was told to abort": (
+        exactly_once.ExactlyOnce,
+        "settle",
+        "yield from again(Call.ABORT)",
+        "yield from again(Call.COMMIT)",
+    ),
+    "does not ask what is committed after an unclear commit": (
+        exactly_once.ExactlyOnce,
+        "_anew",
+        "committed = yield from self._committed()",
+        "pass",
+    ),
+    "asks what is committed before the old transaction has ended": (
+        exactly_once.ExactlyOnce,
+        "_anew",
+        "yield from self._renew()\n        committed = yield from self._committed()",
+        "committed = yield from self._committed()\n        yield from self._renew()",
+    ),
+    "goes on with a producer that is fenced": (
+        exactly_once.ExactlyOnce,
+        "_renew",
+        "yield from again(Call.INIT, INIT_S)",
+        "pass",
+    ),
+    "aborts where the end is unclear": (
+        exactly_once.ExactlyOnce,
+        "_recover",
+        "if failed.act is Act.STALE:",
+        "if True:",
+    ),
+    "gives up at the first answer that does not come": (
+        exactly_once.ExactlyOnce,
+        "_committed",
+        "if (yield Call.NOW) > deadline:",
+        "return {}\n            if False:",
+    ),
+    "waits for ever for offsets that are withheld": (
+        exactly_once.ExactlyOnce,
+        "_committed",
+        "if withheld is not None:",
+        "if False:",
+    ),
+    "stays in a call that hangs": (
+        sink.MemorySink,
+        "relieve",
+        "now - self._sending[1] < HUNG_S",
+        "True",
+    ),
+    "says nothing of what is refused": (
+        exactly_once.ExactlyOnce,
+        "_back",
+        "refusals=refusals,",
+        "",
+    ),
+    "goes on from where the rest was to be delivered": (
+        at_least_once.AtLeastOnce,
+        "settle",
+        "return (yield from self._undelivered(plan, began, failures))",
+        "pass",
+    ),
+    "does not read again what was not delivered": (
+        at_least_once.AtLeastOnce,
+        "_undelivered",
+        "restart=True,",
+        "",
+    ),
+    "takes an offset back that a commit without an answer left": (
+        at_least_once.AtLeastOnce,
+        "_commit",
+        "self._tried.no_less(plan).offsets",
+        "plan.offsets",
+    ),
+    "takes a commit that failed for done": (
+        at_least_once.AtLeastOnce,
+        "_commit",
+        "refused = offsets if why.act is Act.BAD_TOPIC else ()",
+        "return Settled(plan.settle)\n        refused = ()",
     ),
     "leaves an orphaned partition alone": (
         source.MemorySource,

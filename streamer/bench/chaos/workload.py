@@ -19,8 +19,9 @@ from streamer.bench.chaos.checker import Event, Outcome
 from streamer.bench.program import BenchError
 from streamer.bench.workload import DEADLY_MARK
 from streamer.config.load import KafkaConfig
+from streamer.core.settle.calls import Act
 from streamer.kafka.clients import make_consumer, make_producer, reader_properties, writer_properties
-from streamer.kafka.errors import Act, act_on_consumer, start_error
+from streamer.kafka.errors import act_on_consumer, start_error
 from streamer.kafka.reader import Reader
 
 TICK_S = 0.01
