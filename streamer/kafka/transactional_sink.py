@@ -14,7 +14,7 @@ import time
 from functools import partial
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 
 from streamer.core.pipeline.protocol import Settle
 from streamer.core.settle.calls import Act, Asked, Call, ClosingError, CutOffError, Failed, SendOffsets
@@ -65,17 +65,21 @@ class TransactionalSink(KafkaSink):
         except Failed as failed:
             raise start_error(failed.error, address=self._address, operation="Write", resource=self._resource) from None
 
-    def _call(self, asked: Asked, plan: Settle | None) -> Any:
+    @property
+    def _made(self) -> Producer:
         assert self._producer is not None
+        return self._producer
+
+    def _call(self, asked: Asked, plan: Settle | None) -> Any:
         match asked:
             case Call.INIT:
-                self._producer.init_transactions(ASK_S)
+                self._made.init_transactions(ASK_S)
             case Call.BEGIN:
-                self._producer.begin_transaction()
+                self._made.begin_transaction()
             case Call.COMMIT:
-                self._producer.commit_transaction()
+                self._made.commit_transaction()
             case Call.ABORT:
-                self._producer.abort_transaction()
+                self._made.abort_transaction()
             case SendOffsets() if plan is not None:
                 self._send_offsets(plan, asked.metadata)
             case Call.COMMITTED if plan is not None:
@@ -88,12 +92,11 @@ class TransactionalSink(KafkaSink):
 
     def _send_offsets(self, plan: Settle, metadata: Any) -> None:
         """The call that may hang. Raises RelievedError where it came back after this thread was replaced."""
-        assert self._producer is not None
         if self._producers.cut_off:
             raise CutOffError
         self._sending = plan, time.monotonic()
         try:
-            self._producer.send_offsets_to_transaction(self._with_notes(plan.offsets), metadata, SEND_S)
+            self._made.send_offsets_to_transaction(self._with_notes(plan.offsets), metadata, SEND_S)
         finally:
             with self._handover:
                 if threading.current_thread() is not self._thread:

@@ -246,6 +246,10 @@ class _Sink(ABC):
 
     # --- trouble ------------------------------------------------------------------------------------------------------
 
+    def end_trouble(self) -> None:
+        """Nothing more goes wrong, but for what never passes by itself."""
+        self.trouble = deque(one for one in self.trouble if one is Trouble.WITHHELD)
+
     def _strikes(self, trouble: Trouble) -> bool:
         if trouble in self.trouble:
             self.trouble.remove(trouble)
@@ -330,7 +334,7 @@ class MemorySink(_Sink):
                     raise Failed(Act.RETRY, "UNSTABLE_OFFSET_COMMIT")
                 return (yield from self._call_source(lambda: self._group.committed(plan.offsets)))
             case Call.WITHHELD:
-                held = self._strikes(Trouble.WITHHELD)
+                held = Trouble.WITHHELD in self.trouble
                 return DependencyError("a transaction that does not end holds the offsets") if held else None
             case _:
                 return (yield from super()._call(asked, plan))

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streamer.config.load import load
 from streamer.core.pipeline.protocol import SinkFailed, SourceFailed
+from streamer.core.settle import exactly_once
 from streamer.errors import ExitCode
 from streamer.kafka import patience
 from streamer.kafka.lag import GroupOffsets
@@ -99,7 +100,7 @@ def test_a_sink_whose_own_commit_was_unclear_does_not_ask_for_ever(
     lab: Lab, source: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The partitions never left, so that no start is held: the same way out is told."""
-    monkeypatch.setattr(patience, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(exactly_once, "WITHHELD_AFTER_S", 2.0)
     with settling(lab, source.source) as sink:
         source.await_partitions()
         sink.open()

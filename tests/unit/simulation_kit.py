@@ -13,9 +13,10 @@ from streamer.simulation.judge import ViolationError
 from streamer.simulation.life import Life
 
 
-def first_failing(seeds: int, wanted: str = "") -> ViolationError:
-    """What the first seed that breaks a law says, with these words. Fails when none does."""
-    for seed in range(seeds):
+def first_failing(seeds: int, wanted: str = "", likely: int = 0) -> ViolationError:
+    """What the first seed that breaks a law says, with these words; the `likely` one is tried first, to save time.
+    Fails when none does."""
+    for seed in (likely, *range(seeds)):
         try:
             Life(seed).run()
         except ViolationError as violation:

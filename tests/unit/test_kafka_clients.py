@@ -134,7 +134,7 @@ def test_an_outage_is_logged_once_a_kind(caplog: pytest.LogCaptureFixture) -> No
         (KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), Act.TOO_LARGE),
         (KafkaError(KafkaError._PURGE_QUEUE), Act.IGNORE),
         (KafkaError(KafkaError.UNKNOWN, "", fatal=True, retriable=True), Act.REBUILD),
-        (KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True), Act.ABORT),
+        (KafkaError(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True), Act.STALE),
         (KafkaError(KafkaError._TIMED_OUT, retriable=True), Act.RETRY),
         (KafkaError(KafkaError.NOT_COORDINATOR, retriable=True), Act.RETRY),
         (KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, retriable=True), Act.RETRY),

@@ -41,7 +41,7 @@ from streamer.errors import StreamerError
 
 INIT_S: Final = 5.0
 SEND_S: Final = 5.0
-WITHHELD_AFTER_S: Final = 60.0
+WITHHELD_AFTER_S = 60.0
 PAUSE_S: Final = 0.2
 FENCED_LIMIT: Final = 3
 FENCED_WINDOW_S: Final = 60.0
