@@ -51,6 +51,7 @@ class Intake:
         self._policy = policy
         self._attempts = attempts
         self._assignment = assignment
+        self._membership = assignment.ours
         self._pauses = pauses
         self._calls = calls
         self._errors = errors
@@ -85,7 +86,7 @@ class Intake:
     def waiting(self) -> Set[TopicPartition]:
         """The partitions that are held, or wait while another one's records run alone."""
         trial = self._attempts.on_trial
-        return self._assignment.epochs.keys() - {trial} if trial else frozenset(self._attempts.held)
+        return self._membership.epochs.keys() - {trial} if trial else frozenset(self._attempts.held)
 
     def note_settled(self) -> None:
         """Let the attempts know of what is done by now."""
@@ -94,7 +95,7 @@ class Intake:
         offsets: dict[TopicPartition, int] = {}
         while self._settled:
             key, epoch, offset = self._settled.popleft()
-            if self._assignment.epochs.get(key) == epoch:
+            if self._membership.epochs.get(key) == epoch:
                 offsets[key] = offset
         self._attempts.settled(offsets, time.monotonic())
 
@@ -138,13 +139,13 @@ class Intake:
         self._errors.unreadable.gave(found)
         for message in failed:
             self._errors.on_message(consumer, message, before, found)
-        epochs = self._assignment.epochs
+        epochs = self._membership.epochs
         for key in list(found):
             epoch = epochs.get(key)
             if epoch is None or key in self._attempts.held:  # who ends a hold has it read from the committed offset
                 del found[key]
             elif before.get(key, epoch) != epoch:
-                consumer.seek(KafkaPartition(key[0], key[1], self._assignment.starts[key]))
+                consumer.seek(KafkaPartition(key[0], key[1], self._membership.starts[key]))
                 del found[key]
         return found
 
@@ -167,20 +168,20 @@ class Intake:
         if self._attempts.unmarked.isdisjoint(found):
             return
         keys = self._attempts.unmarked & found.keys()
-        self._assignment.mark(consumer, {key: found[key][0].offset() for key in keys})
+        self._assignment.perform(consumer, self._membership.mark({key: found[key][0].offset() for key in keys}))
         for key in keys & self._attempts.unmarked:
             self._give_back(consumer, key, found.pop(key))
 
     def _give_back(self, consumer: Consumer, key: TopicPartition, records: list[Message]) -> None:
         """Read these again, soon."""
         consumer.seek(KafkaPartition(key[0], key[1], records[0].offset()))
-        self._assignment.gave_back(key, records[-1].offset() + 1)
+        self._membership.gave_back(key, records[-1].offset() + 1)
 
     def _segment(self, key: TopicPartition, records: list[Message]) -> Segment:
         keys = [key_bytes for record in records if (key_bytes := record.key())]
         size_bytes = sum(map(len, records)) + sum(map(len, keys)) + len(records) * RECORD_OVERHEAD_BYTES
         self.records += len(records)
         self.size_bytes += size_bytes
-        segment = Segment(key[0], key[1], self._assignment.epochs[key], records, size_bytes=size_bytes)
-        self._assignment.took(key, records[-1].offset() + 1)
+        segment = Segment(key[0], key[1], self._membership.epochs[key], records, size_bytes=size_bytes)
+        self._membership.took(key, records[-1].offset() + 1)
         return segment

@@ -7,8 +7,8 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
+from streamer.core.membership import Membership
 from streamer.core.standing import Reason, Standing
-from streamer.kafka.assignment import Assignment
 from streamer.kafka.source_policy import SourcePolicy
 
 JOIN_S: Final = 60.0
@@ -38,22 +38,22 @@ _FOR_GOOD: Final = frozenset({KafkaError.INVALID_SESSION_TIMEOUT, KafkaError.INV
 class Joining:
     """On the source thread, but for `standing`. `last_error` names the latest error of the client's that passed."""
 
-    def __init__(self, policy: SourcePolicy, assignment: Assignment) -> None:
+    def __init__(self, policy: SourcePolicy, ours: Membership) -> None:
         self.last_error = ""
         self._group = policy.group
         self._topics = policy.topics
-        self._assignment = assignment
+        self._ours = ours
         self._refused: tuple[int, int] | None = None  # a code, and the epoch under which it came
 
     def refused(self, code: int) -> str:
         """The brokers answered with this one of `REFUSALS`. Returns the words to end with where it is for good."""
-        self._refused = (code, self._assignment.epoch)
+        self._refused = (code, self._ours.epoch)
         return "{}; {}".format(*self._words(code)) if code in _FOR_GOOD else ""
 
     def standing(self) -> list[Standing]:
         """What keeps us out. From any thread."""
-        refused, since = self._refused, self._assignment.waits_since
-        if refused is not None and refused[1] == self._assignment.epoch:
+        refused, since = self._refused, self._ours.waits_since
+        if refused is not None and refused[1] == self._ours.epoch:
             what, fix = self._words(refused[0])
         elif since is not None and time.monotonic() - since > JOIN_S:
             what = f"group {self._group} has not told us our partitions for {JOIN_S:g} s"

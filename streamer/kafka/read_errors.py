@@ -35,11 +35,12 @@ class ReadErrors:
 
     def __init__(self, policy: SourcePolicy, assignment: Assignment, calls: Calls, post: Post) -> None:
         self.out_of_range_records = 0
-        self.joining = Joining(policy, assignment)
+        self.joining = Joining(policy, assignment.ours)
         self.unreadable = Unreadable(policy.group, policy.address)
         self.missing: set[str] = set()
         self._policy = policy
         self._assignment = assignment
+        self._ours = assignment.ours
         self._calls = calls
         self._post = post
         self._said: dict[tuple[int, TopicPartition], tuple[float, int]] = {}
@@ -53,11 +54,11 @@ class ReadErrors:
         error: KafkaError = message.error()
         code = error.code()
         key = (message.topic(), message.partition())
-        epoch = self._assignment.epochs.get(key)
+        epoch = self._ours.epochs.get(key)
         if code == KafkaError._PARTITION_EOF:
             again = before.get(key, epoch) != epoch  # what stands before this end is read again
             if not again:
-                self._assignment.came_to(key, message.offset())
+                self._ours.came_to(key, message.offset())
             return
         if epoch is not None and (self.unreadable.holds(key) or code in UNREADABLE):
             self._hold(consumer, key, message, found)
@@ -96,7 +97,7 @@ class ReadErrors:
         if good:
             found[key] = good
         if first:
-            here = good[-1].offset() + 1 if good else self._assignment.reached[key]
+            here = good[-1].offset() + 1 if good else self._ours.reached[key]
             self.unreadable.hold(key, max(offset, here), message.error().code(), time.monotonic())
             self._read_from(consumer, key, here)
 
@@ -105,7 +106,7 @@ class ReadErrors:
         place, group = f"{key[0]}/{key[1]}", self._policy.group
         position = consumer.position([KafkaPartition(*key)])[0].offset
         if position < 0:
-            position = self._assignment.reached[key]
+            position = self._ours.reached[key]
         low, end = consumer.get_watermark_offsets(KafkaPartition(*key), timeout=BROKER_S)
         data = {"topic": key[0], "partition": key[1], "offset": position}
         if low <= position <= end:
@@ -136,7 +137,7 @@ class ReadErrors:
             )
         else:
             log.warning("the log ends before the offset to read from: all that is there is read", extra={"data": data})
-            self._assignment.begin_anew(consumer, frozenset({key}))
+            self._assignment.perform(consumer, self._ours.begin_anew(frozenset({key})))
 
     def _read_from(self, consumer: Consumer, key: TopicPartition, offset: int) -> None:
         """Not a seek: a client that has stopped to fetch a partition can't be told to."""

@@ -20,6 +20,7 @@ from typing import TypeVar
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from streamer.core.membership import Membership, Steps
 from streamer.core.ownership import Ownership
 from streamer.core.pipeline.attempts import Attempts, Former, standing_of
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
@@ -80,21 +81,21 @@ class KafkaSource:
         self._held = held
         self._calls = Calls()
         self._attempts = Attempts(policy.crash_limit)
+        self._before = before
+        self._ours = Membership(self._attempts, until_end=policy.until_end, revoke_deadline_s=policy.revoke_deadline_s)
+        self._in_order = False  # the process ends for reasons of its own, and no plan is under way
         self._assignment = Assignment(
-            self._attempts,
+            self._ours,
             self._calls,
             post,
             start=policy.start,
-            until_end=policy.until_end,
-            revoke_deadline_s=policy.revoke_deadline_s,
-            before=before,
             changed=self._publish,
             beat=self._beat,
             held=held,
             ends_of=lambda keys: {key: ends.high for key, ends in view.ends(keys).items()} if view else {},
         )
         self.errors = ReadErrors(policy, self._assignment, self._calls, post)
-        self.pauses = Pauses(self._assignment.epochs)
+        self.pauses = Pauses(self._ours.epochs)
         self._intake = Intake(policy, self._attempts, self._assignment, self.pauses, self._calls, self.errors)
         self._ids = ids
         self._watch = StandstillWatch(view, policy, lambda: self.outlook.suspects) if view else None
@@ -107,11 +108,11 @@ class KafkaSource:
     @property
     def starts(self) -> dict[TopicPartition, int]:
         """Where we began to read what we have, and had; to look single ones up from any thread."""
-        return self._assignment.starts
+        return self._ours.starts
 
     def standing(self) -> list[Standing]:
         """The partitions that are ours and can't be read, and why. From any thread."""
-        epochs, suspects = self._assignment.epochs, self.outlook.suspects
+        epochs, suspects = self._ours.epochs, self.outlook.suspects
         watched = self._watch.standings if self._watch is not None else ()
         found = {
             one.partition: one
@@ -142,7 +143,7 @@ class KafkaSource:
 
     def start(self) -> None:
         """Join the group."""
-        self._assignment.waits_since = time.monotonic()
+        self._ours.waits_since = time.monotonic()
         self._thread.start()
         if self._watch is not None:
             self._watch.start()
@@ -179,7 +180,7 @@ class KafkaSource:
 
     def absolve(self) -> None:
         """What is in our hands is not to blame: this process ends in order, and no plan is under way."""
-        self._assignment.in_order = True
+        self._in_order = True
 
     def close(self, timeout_s: float) -> None:
         """Leave the group. A static member's partitions wait for it until the session times out."""
@@ -193,6 +194,7 @@ class KafkaSource:
 
     def _run(self) -> None:
         try:
+            self._attempts.started(self._before())
             self._assignment.before_joining(self._consumer, self._policy.topics)
             self._subscribe(self._consumer)
             while not self._calls.closing:
@@ -223,8 +225,8 @@ class KafkaSource:
         while not self._calls.closing and time.monotonic() < deadline:
             self._calls.serve(self._consumer)
             self._calls.rest(POLL_S)
-        if self._assignment.in_order:
-            self._assignment.end_in_order(self._consumer, self._assignment.epochs)
+        if self._in_order:
+            self._perform(self._ours.end_in_order(self._ours.epochs))
 
     def _is_our_own_ghost(self, error: KafkaException) -> bool:
         """Whether it was ourselves who fenced us. When the broker stops for longer than the session, the client gives
@@ -233,7 +235,7 @@ class KafkaSource:
         has just lost nothing, or comes back again and again."""
         now = time.monotonic()
         self._renewed_at = [at for at in self._renewed_at if now - at < GHOST_S]
-        lost = now - self._assignment.lost_at < GHOST_S
+        lost = now - self._ours.lost_at < GHOST_S
         return act_on_consumer(error) is Act.FENCED and lost and len(self._renewed_at) < GHOSTS
 
     def _renew(self) -> None:
@@ -264,7 +266,7 @@ class KafkaSource:
         policy, intake = self._policy, self._intake
         self._calls.serve(self._consumer)
         intake.note_settled()
-        self._assignment.look_at_held(self._consumer)
+        self._perform(self._ours.look_at_held())
         records = min(self._granted_records - intake.records, intake.most)
         size_bytes = self._granted_bytes - intake.size_bytes
         if records <= 0 or size_bytes <= 0 or (self.pauses.of_all and size_bytes < policy.budget_bytes // 2):
@@ -295,7 +297,7 @@ class KafkaSource:
             self.polled_at = now
             self._calls.rest(POLL_S)
             return
-        self.pauses.only(self._consumer, self._assignment.epochs.keys())
+        self.pauses.only(self._consumer, self._ours.epochs.keys())
         before = self.ownership.epochs
         message = self._consumer.poll(HELD_POLL_S)
         self._publish()
@@ -307,7 +309,7 @@ class KafkaSource:
             messages = self._begin_anew(messages)
         if messages and (batch := self._intake.batch(self._consumer, messages, before)) is not None:
             self._post(Taken(batch))
-        ours = self._assignment
+        ours = self._ours
         if ours.ends is None or ours.all_taken:
             return
         missed = self.errors.missing or (self._watch is not None and self._watch.unsure)
@@ -322,27 +324,30 @@ class KafkaSource:
         """Input topics were deleted and made anew: what was fetched of them is of before, or not from their start."""
         assert self._ids is not None
         topics, self._ids.changed = self._ids.changed, set()
-        keys = frozenset(key for key in self._assignment.epochs if key[0] in topics)
+        keys = frozenset(key for key in self._ours.epochs if key[0] in topics)
         if keys:
             log.warning(
                 "an input topic was deleted and made anew: it is read from its start, and its results may have a ce_id "
                 "that earlier ones had",
                 extra={"data": {"topics": sorted(topics), "partitions": sorted(keys)}},
             )
-            self._assignment.begin_anew(self._consumer, keys)
+            self._perform(self._ours.begin_anew(keys))
         return [one for one in messages if one.topic() not in topics]
+
+    def _perform(self, steps: Steps[T]) -> T:
+        return self._assignment.perform(self._consumer, steps)
 
     def _beat(self, silent_s: float) -> None:
         self.polled_at = time.monotonic() + silent_s
 
     def _publish(self) -> None:
         now = self.polled_at = time.monotonic()
-        epochs = self._assignment.epochs
+        epochs = self._ours.epochs
         unasked: Set[TopicPartition] = self.pauses.now if self._held_since is None else epochs.keys()
         highs: Mapping[TopicPartition, int] = {}
         if self._watch is not None:
             unasked, highs = unasked | self._watch.blocked, self._watch.highs
-        self.outlook.look(self._consumer, epochs, self._assignment.reached, unasked, now, highs)
+        self.outlook.look(self._consumer, epochs, self._ours.reached, unasked, now, highs)
         self.errors.unreadable.keep(epochs.keys())
         if self.errors.missing and self._watch is not None:
             self._watch.misses(self.errors.missing)
@@ -351,7 +356,7 @@ class KafkaSource:
 
     def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
         try:
-            self._assignment.rewind(self._consumer, partitions)
+            self._perform(self._ours.rewind(partitions))
         except KafkaException as error:
             self.errors.failed(error)
             self._calls.closing = True

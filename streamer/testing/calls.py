@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
+from streamer.testing.clock import Wait
 from streamer.testing.log_error import LogError
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A function on its way, and what came of it. `then` is called after."""
+    """A function on its way, and what came of it; one that takes time is a generator. `then` is called after."""
 
     function: Callable[[], Any]
     then: Callable[[], object]
@@ -35,12 +36,14 @@ class Calls:
         """Let it run at the next `serve`."""
         self._waiting.append(call)
 
-    def serve(self) -> None:
+    def serve(self) -> Generator[Wait, None, None]:
         """Run what waits."""
         while self._waiting:
             call = self._waiting.popleft()
             try:
                 call.result = call.function()
+                if isinstance(call.result, Generator):
+                    call.result = yield from call.result
             except LogError as error:
                 call.error = error
             call.done = True

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+from streamer.core.membership import LOOK_AT_HELD_S, Membership
 from streamer.core.ownership import Ownership
-from streamer.core.pipeline.attempts import Attempts
+from streamer.core.pipeline.attempts import Attempts, Former
 from streamer.core.pipeline.protocol import SourceFailed, Taken
 from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.core.standing import Reason, Standing
@@ -18,7 +19,7 @@ from streamer.testing.assignment import RETRY_S, MemoryAssignment
 from streamer.testing.calls import Call, Calls
 from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
 from streamer.testing.group import NOBODY, Group, GroupMetadata
-from streamer.testing.log import MemoryLog
+from streamer.testing.log import MemoryLog, MemoryRecord
 from streamer.testing.log_error import LogError
 
 RECORD_OVERHEAD_BYTES = 1024
@@ -83,14 +84,15 @@ class MemorySource:
         self._calls = Calls()
         self._closed = False
         self._task = Task(clock, self._run())
+        self._attempts.started(Former(group.owners))
+        self._ours = Membership(self._attempts, revoke_deadline_s=revoke_deadline_s)
         self._assignment = MemoryAssignment(
+            self._ours,
             log,
             group,
-            self._attempts,
             self._calls,
             post,
             clock,
-            revoke_deadline_s=revoke_deadline_s,
             metadata=self._metadata,
             changed=self._publish,
             wake=self._task.wake,
@@ -114,7 +116,7 @@ class MemorySource:
         settled = {
             (one.topic, one.partition): one.records[-1].offset() + 1
             for one in batch.segments
-            if not one.dropped and self._assignment.epochs.get((one.topic, one.partition)) == one.epoch
+            if not one.dropped and self._ours.epochs.get((one.topic, one.partition)) == one.epoch
         }
         self._attempts.settled(settled, self._clock.now)
         self._task.wake()
@@ -129,7 +131,7 @@ class MemorySource:
 
     def rewind(self, partitions: frozenset[TopicPartition]) -> None:
         """Read again from the committed offsets."""
-        self.call(lambda: self._rewind(partitions))
+        self.call(lambda: self._assignment.perform(self._ours.rewind(partitions)))
 
     def absolve(self) -> None:
         """The process ends in order."""
@@ -138,7 +140,8 @@ class MemorySource:
     def close(self, timeout_s: float) -> None:
         """Leave the group at once, or, as a static member, fall silent until the session times out."""
         if self._in_order:
-            self._assignment.end_in_order()
+            for _ in self._assignment.perform(self._ours.end_in_order(self._ours.epochs)):
+                raise AssertionError("it has no time to wait")
         if self.member is not None:
             if self._instance is None:
                 self._group.leave(self.member)
@@ -156,7 +159,7 @@ class MemorySource:
         """The partitions that are ours and can't be read, and why."""
         stood = {
             (key, position, reason): self._stood.get((key, position, reason), self._clock.now)
-            for key, position in self._assignment.positions.items()
+            for key, position in self._ours.reached.items()
             if (reason := self._obstacle(key, position)) is not None
         }
         self._stood = stood
@@ -179,7 +182,7 @@ class MemorySource:
 
     def ahead(self) -> dict[TopicPartition, ReadState]:
         """What there is to read of the partitions that are ours."""
-        return {key: self._ahead(key, position) for key, position in self._assignment.positions.items()}
+        return {key: self._ahead(key, position) for key, position in self._ours.reached.items()}
 
     def _ahead(self, key: TopicPartition, position: int) -> ReadState:
         try:
@@ -201,7 +204,7 @@ class MemorySource:
     def _end(self) -> None:
         self._closed = True
         self._task.end()
-        self._assignment.epochs.clear()
+        self._ours.epochs.clear()
         self.ownership = Ownership(self.ownership.metadata)
         self._log.on_stable.remove(self._on_stable)
         self._calls.refuse()
@@ -233,7 +236,7 @@ class MemorySource:
         self._clock.later(self._mail_at - self._clock.now, arrive)
 
     def _on_stable(self, partition: TopicPartition) -> None:
-        if partition in self._assignment.positions:
+        if partition in self._ours.reached:
             self._task.wake()
 
     # --- the task -----------------------------------------------------------------------------------------------------
@@ -244,22 +247,23 @@ class MemorySource:
         if self._instance is not None and self._heals_orphans:
             self._clock.later(self._revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(frozenset()))
         while True:
-            self._calls.serve()
-            if self._assignment.look_at_held():
-                self._publish()
+            yield from self._calls.serve()
+            yield from self._assignment.perform(self._ours.look_at_held())
+            if self._attempts.held:
+                self._clock.later(LOOK_AT_HELD_S, self._task.wake)
             if self._mail:
                 yield self._latency(POLL_S)  # between what the client knows and what we publish
                 member, act = self._mail.popleft()
                 if member == self.member:
                     yield from act()
                     self._publish()
-            elif self._take():
+            elif (yield from self._take()):
                 yield self._latency(POLL_S)
             else:
                 yield None
 
     def _publish(self) -> None:
-        self.ownership = Ownership(self._metadata(), dict(self._assignment.epochs))
+        self.ownership = Ownership(self._metadata(), dict(self._ours.epochs))
 
     def _metadata(self) -> GroupMetadata:
         return GroupMetadata(self.member or "", self._generation, self._instance)
@@ -279,9 +283,9 @@ class MemorySource:
         revoked, added = sorted(self._assigned - assignment), sorted(assignment - self._assigned)
         if added:
             self._assigned |= frozenset(added)
-            yield from self._assignment.on_assign(added)
+            yield from self._assignment.perform(self._ours.assigned(added))
         if revoked:
-            yield from self._assignment.on_revoke(revoked)
+            yield from self._assignment.perform(self._ours.revoked(frozenset(revoked)))
             self._assigned -= frozenset(revoked)
             yield from self._join()
 
@@ -300,7 +304,7 @@ class MemorySource:
 
     def _join_anew(self) -> Generator[Wait, None, None]:
         if self._assigned:
-            yield from self._assignment.on_revoke(sorted(self._assigned))
+            yield from self._assignment.perform(self._ours.revoked(self._assigned))
         self._assigned = frozenset()
         self._group.leave(self.member or "")
         self.member = None
@@ -308,25 +312,21 @@ class MemorySource:
 
     def _expelled(self) -> Generator[Wait, None, None]:
         """The client's session is over: what we had is lost; join as a new member."""
-        lost = sorted(self._assigned)
-        self._assigned = frozenset()
-        self._assignment.on_lost(lost)
+        lost, self._assigned = self._assigned, frozenset()
+        if lost:
+            yield from self._assignment.perform(self._ours.lost(lost))
         self.member = None
         yield from self._join()
 
     def _fenced(self) -> Generator[Wait, None, None]:
         self._post(SourceFailed(ExitCode.FENCED, "another process joined the group under this slot"))
-        self._assignment.disown(sorted(self._assigned))
+        yield from self._assignment.perform(self._ours.disown(sorted(self._assigned)))
         self.member = None
         while True:
-            self._calls.serve()
+            yield from self._calls.serve()
             yield None
 
-    def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
-        if self._assignment.rewind(partitions):
-            self._mail.append((self.member or "", _polled))
-
-    def _take(self) -> bool:
+    def _take(self) -> Generator[Wait, None, bool]:
         """Take what is there, as far as the grant allows; returns whether anything was taken."""
         attempts = self._attempts
         most = self._micro_batch_records if attempts.most is None else min(attempts.most, self._micro_batch_records)
@@ -335,33 +335,35 @@ class MemorySource:
             return False
         if attempts.most is not None and self._done < self._number:
             return False
-        segments = []
-        positions = self._assignment.positions
+        positions = self._ours.reached
+        found: dict[TopicPartition, list[MemoryRecord]] = {}
+        ends: dict[TopicPartition, int] = {}
         for key, position in list(positions.items()):
             if records <= 0:
                 break
             if attempts.on_trial not in (None, key) or key in attempts.held:
                 continue
             try:
-                found, positions[key] = self._log.read(key, position, records)
+                read, ends[key] = self._log.read(key, position, records)
             except LogError:
                 if self._log.start_offset(key) > position:
                     self._on_out_of_range(key, position)
                 continue  # what can't be read is held alone, until the log moves
-            if found:
-                records -= len(found)
-                self._taken_records += len(found)
-                size_bytes = sum(len(one) + len(one.key() or b"") + RECORD_OVERHEAD_BYTES for one in found)
-                self._taken_bytes += size_bytes
-                segment = Segment(key[0], key[1], self._assignment.epochs[key], list(found), size_bytes=size_bytes)
-                segments.append(segment)
-        if not segments:
-            if attempts.most is not None:
+            if read:
+                records -= len(read)
+                found[key] = read
+        if unmarked := attempts.unmarked & found.keys():
+            yield from self._assignment.perform(self._ours.mark({key: found[key][0].offset() for key in unmarked}))
+            for key in unmarked & attempts.unmarked:
+                del found[key], ends[key]
+                self._clock.later(POLL_S, self._task.wake)
+        positions.update(ends)
+        if not found:
+            if attempts.most is not None and not unmarked:
                 attempts.waited(self._clock.now)
                 self._clock.later(RETRY_S, self._task.wake)
             return False
-        firsts = {(one.topic, one.partition): one.records[0].offset() for one in segments}
-        self._assignment.mark({key: first for key, first in firsts.items() if key in attempts.unmarked})
+        segments = [self._segment(key, read) for key, read in found.items()]
         # The next micro-batch begins with another partition.
         first = next(iter(positions))
         positions[first] = positions.pop(first)
@@ -370,18 +372,19 @@ class MemorySource:
         self._post(Taken(batch))
         return True
 
+    def _segment(self, key: TopicPartition, records: list[MemoryRecord]) -> Segment:
+        size_bytes = sum(len(one) + len(one.key() or b"") + RECORD_OVERHEAD_BYTES for one in records)
+        self._taken_records += len(records)
+        self._taken_bytes += size_bytes
+        return Segment(key[0], key[1], self._ours.epochs[key], list(records), size_bytes=size_bytes)
+
     def _on_out_of_range(self, key: TopicPartition, position: int) -> None:
         start = self._log.start_offset(key)
         if not self._skip_out_of_range:
-            self._assignment.positions.pop(key)
+            self._ours.reached.pop(key)
             message = f"{key[0]}/{key[1]}: retention deleted {start - position} records before they were read"
             self._post(SourceFailed(ExitCode.CONFIGURATION, message))
             return
         self.out_of_range_records += start - position
-        self._assignment.positions[key] = start
+        self._ours.reached[key] = start
         self._task.wake()
-
-
-def _polled() -> Generator[Wait, None, None]:
-    """Nothing but the next poll, after which ownership is published."""
-    yield 0.0

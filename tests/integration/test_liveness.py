@@ -18,11 +18,11 @@ from streamer.app import assemble as assemble_module
 from streamer.app import run
 from streamer.app.assemble import Assembly
 from streamer.config.load import load
+from streamer.core.membership import Membership
 from streamer.core.pipeline.attempts import Former
 from streamer.core.pipeline.protocol import Assigned, Input, SourceFailed, Taken
 from streamer.errors import ExitCode
 from streamer.kafka import assignment
-from streamer.kafka.assignment import Assignment
 from streamer.kafka.clients import consumer_properties, make_consumer
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
@@ -103,7 +103,7 @@ def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pyte
     if moment == "mark":  # it is noted who has the records where a former owner seems to have died
         former = Former({(lab.input, number): "gone" for number in range(lab.partitions)})
         monkeypatch.setattr(assemble_module, "FormerOwners", lambda *_: lambda: former)
-        monkeypatch.setattr(Assignment, "mark", striking(Assignment.mark))
+        monkeypatch.setattr(Membership, "mark", striking(Membership.mark))
     lab.produce(event(number) for number in range(2_000))
     reader = lab.reader()
     stood: list[str] = []

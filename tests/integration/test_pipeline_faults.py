@@ -17,10 +17,10 @@ from streamer.app.assemble import Assembly, assemble
 from streamer.app.outlet import open_outlet
 from streamer.app.workers import RunOptions, start_workers
 from streamer.config.load import load
+from streamer.core.membership import Membership
 from streamer.core.pipeline.attempts import Note
 from streamer.errors import ExitCode
 from streamer.kafka import assignment
-from streamer.kafka.assignment import Assignment
 from tests.acceptance.harness import PIPELINE, Given, Lab, Place, check, event, wait_for
 from tests.conftest import Kafka
 from tests.integration.group_offsets import settle
@@ -149,7 +149,7 @@ def fail(*_: object) -> None:
 
 
 @pytest.mark.case(9)
-@pytest.mark.parametrize(("owner", "name"), [(assignment, "start_offsets"), (Assignment, "_disown")])
+@pytest.mark.parametrize(("owner", "name"), [(assignment, "start_offsets"), (Membership, "disown")])
 def test_an_exception_in_a_rebalance_callback_ends_the_run(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
@@ -160,11 +160,11 @@ def test_an_exception_in_a_rebalance_callback_ends_the_run(
     with monkeypatch.context() as planted:
         planted.setattr(owner, name, fail)
         with running(lab, {}) as run:
-            if name == "_disown":
+            if name == "disown":
                 wait_for(lambda: reader.places == 10, "all outcomes")
                 run.assembly.source.rejoin()
             assert run.end() is ExitCode.BUG
-    assert lab.committed() == (10 if name == "_disown" else 0)
+    assert lab.committed() == (10 if name == "disown" else 0)
     with running(lab, {}, until_end=True) as run:
         assert run.end() is ExitCode.DONE
     wait_for(lambda: reader.places == 10, "all outcomes")

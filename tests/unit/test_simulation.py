@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamer.cli.bench import bench
-from streamer.core import ownership
+from streamer.core import membership, ownership
 from streamer.core.pipeline import attempts, conviction, fleet, flights, ledger, pipeline, refusals
 from streamer.core.settle import at_least_once, exactly_once
 from streamer.simulation.faults import FAULTS
@@ -20,7 +20,7 @@ from streamer.simulation.judge import LAST_STEPS, ViolationError
 from streamer.simulation.life import live
 from streamer.simulation.scenario import DRIVER_POISON, PARTITIONS, POISON
 from streamer.simulation.seeds import Summary, simulate
-from streamer.testing import assignment, sink, source
+from streamer.testing import sink, source
 from tests.unit.simulation_kit import first_failing, plant
 
 SEEDS = 300
@@ -195,10 +195,10 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "revoking.partitions",
     ),
     "notes nothing before it hands records over after a death": (
-        assignment.MemoryAssignment,
+        membership.Membership,
         "mark",
-        "self._commit(self._attempts.marks(firsts))",
-        "pass",
+        "missing = {key: mark for key, mark in marks.items() if found[key] != mark}",
+        "missing = {}",
     ),
     "takes a process that died before its first settle for none": (
         attempts.Attempts,
@@ -219,9 +219,9 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "if False",
     ),
     "never looks whether a hold has ended": (
-        assignment.MemoryAssignment,
+        membership.Membership,
         "look_at_held",
-        "now[key] != mark",
+        "found[key] != mark",
         "False",
     ),
     "convicts all that was sent with a record that is refused": (
@@ -301,6 +301,42 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "_commit",
         "refused = offsets if why.act is Act.BAD_TOPIC else ()",
         "return Settled(plan.settle)\n        refused = ()",
+    ),
+    "lets go before the core has settled": (
+        membership.Membership,
+        "_let_go",
+        "yield Post(Revoking(epoch, keys))",
+        "return True",
+    ),
+    "keeps what was lost": (
+        membership.Membership,
+        "lost",
+        "yield from self.disown(keys)",
+        "pass",
+    ),
+    "reads on where it was after a rewind": (
+        membership.Membership,
+        "rewind",
+        "starts, _ = yield Starts(mine)",
+        "starts = {key: (self.reached[key], '') for key in mine}",
+    ),
+    "gives an assignment no epoch of its own": (
+        membership.Membership,
+        "_begin",
+        "self.epoch += 1",
+        "self.epoch = 1",
+    ),
+    "says of all that it ended in order": (
+        membership.Membership,
+        "revoked",
+        "if (yield from self._let_go(keys)):",
+        "if (yield from self._let_go(keys)) or True:",
+    ),
+    "takes a note for seen that was refused": (
+        membership.Membership,
+        "mark",
+        "marks.keys() - missing.keys()",
+        "marks.keys()",
     ),
     "leaves an orphaned partition alone": (
         source.MemorySource,

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from streamer.core import membership
 from streamer.core.pipeline import fleet, flow, settling
 from streamer.core.unanswered import Unanswered
 from streamer.simulation.faults import FAULTS
-from streamer.testing import assignment, cache, sink, source
+from streamer.testing import cache, sink, source
 from tests.unit.simulation_kit import first_failing, plant
 
 SEEDS = 100
@@ -25,10 +26,10 @@ STANDING: dict[str, tuple[Any, str, str, str]] = {
         "in [one for one in positions.items() if one[0][1] != 1 or one[1] < 10]:",
     ),
     "a partition that comes back is left paused": (
-        assignment.MemoryAssignment,
-        "_own",
-        "self.positions.update(starts)",
-        "self.positions.update(starts if self._epoch < 3 else {})",
+        membership.Membership,
+        "_begin",
+        "self.reached.update(offsets)",
+        "self.reached.update(offsets if self.epoch < 3 else {})",
     ),
     "a worker that never answers is never killed": (
         fleet.Fleet,

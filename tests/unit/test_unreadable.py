@@ -11,7 +11,8 @@ import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamer.core.pipeline.attempts import Attempts, Former
+from streamer.core.membership import Membership
+from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import Input
 from streamer.core.standing import Reason
 from streamer.kafka import unreadable
@@ -55,20 +56,18 @@ class Client:
 
 def reading(reached: int) -> tuple[ReadErrors, list[Input]]:
     posted: list[Input] = []
-    assignment: Any = Assignment(
-        Attempts(6),
+    ours = Membership(Attempts(6), revoke_deadline_s=1.0)
+    ours.epochs[KEY], ours.reached[KEY] = 1, reached
+    assignment = Assignment(
+        ours,
         Calls(),
         posted.append,
         start="earliest",
-        until_end=False,
-        revoke_deadline_s=1.0,
-        before=Former,
         changed=lambda: None,
         beat=lambda _: None,
         held=lambda _: False,
         ends_of=lambda _: {},
     )
-    assignment.epochs[KEY], assignment.reached[KEY] = 1, reached
     return ReadErrors(SourcePolicy(["in"], group="g", address="a:1"), assignment, Calls(), posted.append), posted
 
 
