@@ -379,7 +379,7 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "stall": (1.5, stall),
     "sink_fenced": (0.7, sink_fenced),
     "wall_jump": (0.7, wall_jump),
-    "withheld": (0.1, withheld),
+    "withheld": (0.3, withheld),
     "open_input": (0.1, open_input),
     "unreadable": (0.1, unreadable),
     "beyond_end": (0.1, beyond_end),

@@ -245,7 +245,7 @@ class Life:
         """No fault strikes any more: all records end, and nothing stays behind."""
         clock, judge = self.world.clock, self.world.judge
         for process in self._members.values():
-            process.sink.end_trouble()
+            process.sink.trouble.clear()
         deadline = clock.now + DRAIN_S
         while True:
             self._run_until(clock.now + LOOK_S)

@@ -246,10 +246,6 @@ class _Sink(ABC):
 
     # --- trouble ------------------------------------------------------------------------------------------------------
 
-    def end_trouble(self) -> None:
-        """Nothing more goes wrong, but for what never passes by itself."""
-        self.trouble = deque(one for one in self.trouble if one is Trouble.WITHHELD)
-
     def _strikes(self, trouble: Trouble) -> bool:
         if trouble in self.trouble:
             self.trouble.remove(trouble)
@@ -293,6 +289,7 @@ class MemorySink(_Sink):
         super().__init__(*args, **kwargs)
         self._steps = ExactlyOnce()
         self._sending: tuple[Settle, float] | None = None
+        self._withheld = False
 
     def relieve(self, now: float) -> None:
         """Replace the task where it stands in a call that does not come back."""
@@ -330,12 +327,12 @@ class MemorySink(_Sink):
             case Call.COMMITTED:
                 if self._closing:
                     raise ClosingError
-                if Trouble.WITHHELD in self.trouble:
+                if self._withheld:
                     raise Failed(Act.RETRY, "UNSTABLE_OFFSET_COMMIT")
                 return (yield from self._call_source(lambda: self._group.committed(plan.offsets)))
             case Call.WITHHELD:
-                held = Trouble.WITHHELD in self.trouble
-                return DependencyError("a transaction that does not end holds the offsets") if held else None
+                words = "a transaction that does not end holds the offsets"
+                return DependencyError(words) if self._withheld else None
             case _:
                 return (yield from super()._call(asked, plan))
         return None
@@ -373,7 +370,8 @@ class MemorySink(_Sink):
             self._clock.later(2 * self._latency(INIT_S), arrive)
             raise LogError("_TIMED_OUT")
         producer.commit()
-        if self._strikes(Trouble.UNCLEAR_APPLIED) or Trouble.WITHHELD in self.trouble:
+        self._withheld = self._strikes(Trouble.WITHHELD)
+        if self._withheld or self._strikes(Trouble.UNCLEAR_APPLIED):
             raise LogError("_TIMED_OUT")
         yield self._latency(COMMIT_S)
 

@@ -326,18 +326,6 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "self.epoch += 1",
         "self.epoch = 1",
     ),
-    "says of all that it ended in order": (
-        membership.Membership,
-        "revoked",
-        "if (yield from self._let_go(keys)):",
-        "if (yield from self._let_go(keys)) or True:",
-    ),
-    "takes a note for seen that was refused": (
-        membership.Membership,
-        "mark",
-        "marks.keys() - missing.keys()",
-        "marks.keys()",
-    ),
     "leaves an orphaned partition alone": (
         source.MemorySource,
         "_look_for_orphans",
@@ -349,12 +337,16 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
 
 LIKELY = {
     "ignores epochs at the sink": 52,
-    "drops what came back when its late release comes": 46,
+    "drops what came back when its late release comes": 38,
     "takes a process that died before its first settle for none": 41,
+    "counts nobody as dead": 23,
     "never looks whether a hold has ended": 41,
-    "takes records of a blocked partition": 333,
+    "takes records of a blocked partition": 36,
     "takes what the group has moved past for its own": 141,
+    "commits what it was told to abort": 141,
     "takes a commit that failed for done": 52,
+    "gives an assignment no epoch of its own": 95,
+    "leaves an orphaned partition alone": 112,
 }
 """Seeds that found these when they were last looked for."""
 
