@@ -90,8 +90,8 @@ class Display:
         self._watch, self._plain_at = watch, time.monotonic()
         if not self._console.is_terminal:
             self._say(
-                f"Sending {len(watch.script.items):,} records: bursts to measure the capacity, live traffic at half of it,"
-                " and the rest at once …"
+                f"Sending {len(watch.script.items):,} records: bursts to measure the capacity, live traffic at half of"
+                " that, and the rest at once …"
             )
             return
         self._progress = Progress(
@@ -241,8 +241,7 @@ def _verdict(summary: Summary) -> Iterable[str]:
         )
     took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.seconds.items())
     yield (
-        f"Bursts were answered by both pipelines at {summary.capacity_per_s:,.0f} records/s; live traffic came at half of"
-        " that, the last burst all at once."
+        f"Both pipelines answered bursts at {summary.capacity_per_s:,.0f} records/s. Live traffic came at half of that."
     )
     yield (
         f"[dim]Took {sum(summary.seconds.values()):.0f} s ({took}) on {summary.cores} cores; the load was"

@@ -41,7 +41,7 @@ def next_burst(bursts: Sequence[Burst], records: int) -> int:
     """How many of the script's `records` to send next in order to measure; 0 when the last burst tells the capacity."""
     room = records // MEASURED_SHARE
     if not bursts:
-        return max(1, min(FIRST_BURST, room // (2**LEAST_BURSTS - 1)))
+        return max(1, min(FIRST_BURST, room // ((1 << LEAST_BURSTS) - 1)))
     if len(bursts) >= LEAST_BURSTS and bursts[-1].seconds >= LONG_ENOUGH_S:
         return 0
     size = 2 * bursts[-1].records
