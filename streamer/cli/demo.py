@@ -44,7 +44,7 @@ def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
         started = time.monotonic()
 
     plan = script(events)
-    with display, stage(keep, display.step) as place:
+    with display, stage(keep, display.step, display.note) as place:
         lap("stack")
         display.step("Starting both pipelines: each loads its model")
         with place.run() as run, Watch(place.config, plan) as watch:

@@ -72,6 +72,14 @@ class Display:
         else:
             self._say(f"{what} …")
 
+    def note(self, progress: str) -> None:
+        """How far the step is."""
+        if self._status is not None:
+            self._status.update(f"{self._step}, {progress} …")
+        elif time.monotonic() - self._plain_at >= _PLAIN_EVERY_S:
+            self._plain_at = time.monotonic()
+            self._say(progress)
+
     def end_step(self) -> None:
         """The step is done."""
         if self._status is not None:
