@@ -204,14 +204,20 @@ def generation(requests: int, rounds: int, as_json: bool) -> None:
 @bench.command()
 @click.option("--model", default="", metavar="REFERENCE", help="An encoder. Default: MiniLM.")
 @click.option("--shape", type=click.Choice(["minilm", "base", "large"]), help="Random weights of this shape instead.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
-@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16, float16.")
-@click.option("--backend", type=click.Choice(["auto", "torch", "openvino"]), default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="Where it runs: auto, cpu or cuda:N.")
+@click.option("--dtype", default="auto", show_default=True, help="Precision: auto, float32, bfloat16 or float16.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs it.",
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the CPU.")
 @click.option("--batch-tokens", type=click.IntRange(0), default=0, help="In a forward batch. Default: the device's.")
 @click.option("--texts", type=click.IntRange(64), default=4000, show_default=True, help="A round.")
 @click.option("--tokens", type=click.IntRange(3), default=104, show_default=True, help="Of a text, in the mean.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
 def device(
     model: str,
@@ -280,7 +286,7 @@ def simulate(seeds: int, first: int, processes: int) -> None:
     type=click.Choice(["null", "MiniLM"]),
     default="null",
     show_default=True,
-    help="null answers at once and dies of deadly records.",
+    help="The model. null answers at once and dies of deadly records.",
 )
 @click.option("--members", type=click.IntRange(2, 5), default=3, show_default=True, help="Of the consumer group.")
 @click.option("--only", multiple=True, metavar="KIND", help="Only this kind of fault; may be repeated.")

@@ -24,7 +24,9 @@ def local() -> None:
 @local.command()
 @click.option("--kafka/--no-kafka", default=True, help="Start Kafka.", show_default=True)
 @click.option("--redis/--no-redis", default=True, help="Start Redis.", show_default=True)
-@click.option("--brokers", type=click.IntRange(1), default=1, show_default=True, help="3 for replicated topics.")
+@click.option(
+    "--brokers", type=click.IntRange(1), default=1, show_default=True, help="How many brokers; 3 for replicated topics."
+)
 @click.option("--kafka-port", type=click.IntRange(1, 65535), help="Default: 9092 if free, else any free one.")
 @click.option("--redis-port", type=click.IntRange(1, 65535), help="Default: 6379 if free, else any free one.")
 @click.option("--json", "as_json", is_flag=True, help="Print what runs as JSON.")

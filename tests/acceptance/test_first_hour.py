@@ -118,6 +118,21 @@ def test_the_wheel_has_all_that_the_tree_has(wheel: Path, shell: Shell) -> None:
     assert not found.is_relative_to(ROOT)
 
 
+def test_bash_completes_names_of_the_configuration(shell: Shell, tmp_path: Path) -> None:
+    """With the script that `streamer completion` prints, as a press of the tab key asks for it."""
+    (tmp_path / "streamer.toml").write_text(
+        '[pipelines.mood]\ntask = "text-classification"\nmodel = "builtin:null"\ninput = "reviews"\noutput = "moods"\n'
+    )
+    for line, expected in (
+        ("streamer comp", "completion"),
+        ("streamer run --pipeline ", "mood"),
+        ("streamer tail re", "reviews"),
+    ):
+        words = " ".join(f"'{word}'" for word in line.split(" "))
+        asked = f"COMP_WORDS=({words}); COMP_CWORD={line.count(' ')}; _streamer_completion streamer"
+        assert shell(f'eval "$(streamer completion bash)"; {asked}; echo "${{COMPREPLY[*]}}"').split() == [expected]
+
+
 def test_five_minutes_word_for_word(
     kafka: Kafka, redis: Redis, no_topics: Callable[..., None], shell: Shell, tmp_path: Path
 ) -> None:
