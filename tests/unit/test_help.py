@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 
 from streamer.cli import COMMANDS
 
+ROOT = Path(__file__).parents[2]
+# A command line in the texts: in backticks, or a line of a code block of its own.
+NAMED = re.compile(r"`streamer ([^`\n]+)`|^(?:echo .* \| )?streamer ([^`\n]+)$", re.MULTILINE)
+WORDS = re.compile(r"[a-z][a-z-]*(?:\\?\|[a-z]+)*")
 NOT_OUR_WORDS = re.compile(r"\b[Mm]end(s|ed|ing)?\b")
 
 
@@ -59,3 +64,41 @@ def test_what_children_are_told_is_not_shown(name: str) -> None:
     (option,) = [param for param in run.params if param.name == name]
     assert isinstance(option, click.Option)
     assert option.hidden
+
+
+def wrong_of(line: str) -> str:
+    """What of a command line, as texts quote it, does not exist; "" if all does. `a|b` stands for each of them."""
+    first, *more = line.split("#")[0].split()
+    if not WORDS.fullmatch(first):
+        return ""
+    for name in re.split(r"\\?\|", first):
+        if name not in COMMANDS:
+            return f"there is no command {name}"
+        command = dict(commands())[name]
+        words = list(more)
+        while isinstance(command, click.Group) and words and WORDS.fullmatch(words[0]):
+            children = re.split(r"\\?\|", words.pop(0))
+            if unknown := [child for child in children if child not in command.commands]:
+                return f"{name} has no command {unknown[0]}"
+            command = command.commands[children[0]]
+        known = {opt for param in command.params for opt in param.opts} | {"--help", "-h"}
+        if not isinstance(command, click.Group):
+            for word in words:
+                option = re.match(r"--?[a-z][a-z-]*", word.split("=")[0])
+                if option and option[0] not in known:
+                    return f"{name} has no option {option[0]}"
+    return ""
+
+
+def test_what_texts_name_exists() -> None:
+    """Commands and options that the documentation, messages and help tell people to use."""
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "streamer").rglob("*.py")]
+    wrong, seen = [], 0
+    for path in texts:
+        for quoted in NAMED.finditer(path.read_text()):
+            line = quoted[1] or quoted[2]
+            seen += 1
+            if found := wrong_of(line):
+                wrong.append(f"{path.relative_to(ROOT)}: `streamer {line}`: {found}")
+    assert seen > 100
+    assert not wrong, "\n".join(wrong)
