@@ -100,7 +100,7 @@ def test_repeats_get_the_first_answer(played: dict[str, Any]) -> None:
 
 
 def test_figures_are_those_of_a_run(played: dict[str, Any]) -> None:
-    """Latency of live traffic at half of the capacity, the throughput of the rest, and accuracy are there and possible."""
+    """Latency of live traffic at half of the capacity, throughput of the rest, and accuracy are there and possible."""
     for pipeline in played["summary"]["pipelines"].values():
         assert 0 < pipeline["latency"]["p50_ms"] <= pipeline["latency"]["p99_ms"] <= pipeline["latency"]["max_ms"]
         assert pipeline["throughput"]["per_s"] > 0
