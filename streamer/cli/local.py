@@ -18,7 +18,7 @@ _FOLLOW_POLL_S = 0.2
 
 @click.group()
 def local() -> None:
-    """A Kafka and a Redis on this machine: containers where Docker answers, else processes of yours."""
+    """Start and stop a Kafka and a Redis on this machine: containers where Docker answers, else processes of yours."""
 
 
 @local.command()
