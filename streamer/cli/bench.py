@@ -148,7 +148,7 @@ def poison(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
 @_place
 def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
-    """Measure how many dead letters a second `dlq list` filters: against the shortest loop over headers; and its memory."""
+    """Measure how many dead letters a second `dlq list` filters, against the shortest such loop; and its memory."""
     from streamer.bench.bench import opened
     from streamer.bench.dlq import dead_letter_listing
 
@@ -195,7 +195,7 @@ def inference(
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
 def generation(requests: int, rounds: int, as_json: bool) -> None:
-    """Measure new tokens a second with mixed lengths: against transformers' own continuous batching, and padded batches."""
+    """Measure new tokens a second with mixed lengths, against transformers' continuous batching and padded batches."""
     from streamer.bench.generation import generation_throughput
 
     _print([generation_throughput(requests, rounds, _progress)], as_json)
