@@ -165,7 +165,7 @@ def test_own_model_directory_to_results_in_ten_commands(
         f"streamer init --model my-model --input {given} --output {wanted}"
         f" --bootstrap-servers {kafka.bootstrap_servers} -o streamer.toml",
         "streamer config check",
-        "streamer topics create",
+        "streamer topics create --input-partitions 3",
         f"""echo '{{"id": "1", "text": "What a fine day"}}' | streamer produce {given}""",
         "streamer run --until-end",
         f"streamer tail {wanted} --from earliest --until-end --json",
@@ -173,7 +173,7 @@ def test_own_model_directory_to_results_in_ten_commands(
     assert len(commands) <= 10
     inspected, *_, results = [shell(command) for command in commands]
     assert "text-classification" in inspected
-    (result,) = [json.loads(line) for line in results.splitlines()]
+    (result,) = [json.loads(line)["value"] for line in results.splitlines()]
     assert result["id"] == "1"
     assert result["output"]["label"] == "positive"
 
