@@ -63,7 +63,10 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shell(programs: Path, tmp_path: Path) -> Shell:
     """Runs a command line in an empty folder; returns what it wrote to standard output. It has to end with 0."""
-    environment = _environment() | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    environment = _environment() | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "STREAMER_TELEMETRY__HTTP": "127.0.0.1:0",  # whoever else tries something here may have the usual port
+    }
 
     def run(line: str) -> str:
         done = subprocess.run(
