@@ -6,15 +6,29 @@ READY := .venv/.ready
 
 .PHONY: setup demo test check chaos simulate browser promtool lock clean
 
-# Compiled at once: where PYTHONDONTWRITEBYTECODE is set, each worker would else compile transformers anew, for 4 s.
+# Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
+# finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
+# nothing needs to be resolved. Compiled at once: where PYTHONDONTWRITEBYTECODE is set, each worker would else compile
+# transformers anew, for 4 s.
 setup: $(READY)
 
 $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "streamer needs Python 3.11 or newer: make setup PYTHON=python3.12"; exit 3; }
 	@test -x $(UV) || { $(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet uv==$(UV_VERSION); }
-	@echo "installing what requirements-dev.txt pins (the first time about 5 GB: torch brings CUDA's libraries)"
-	@$(UV) pip install --quiet --python .venv/bin/python --compile-bytecode --require-hashes -r requirements-dev.txt
+	@cp requirements-dev.txt .venv/requirements.txt
+	@test "$$(uname -s)" != Linux || test -e /dev/nvidiactl || { \
+	  torch=$$(sed -n 's/^\(torch==[^ ]*\).*/\1+cpu/p' requirements-dev.txt); \
+	  if .venv/bin/python -m pip install --quiet --dry-run --no-deps $$torch >/dev/null 2>&1; then \
+	    echo "No GPU here: installing $$torch, about 200 MB, and none of CUDA's libraries." && \
+	    .venv/bin/python -m pip install --no-deps $$torch && \
+	    awk '/^[a-z0-9]/ {gpu = /^(cuda|nvidia|torch|triton)[-=]/} !gpu' requirements-dev.txt >.venv/requirements.txt; \
+	  else \
+	    echo "No GPU here, but the package index offers no $$torch, so that CUDA's libraries come too: about 5 GB in" \
+	      "all. An index that has it, as PyTorch's site names one, can be added by PIP_EXTRA_INDEX_URL."; \
+	  fi; }
+	@echo "Installing what requirements-dev.txt pins."
+	@$(UV) pip install --python .venv/bin/python --compile-bytecode --no-deps --require-hashes -r .venv/requirements.txt
 	@$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@.venv/bin/python -m compileall -q streamer
 	@touch $(READY)

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,25 +15,32 @@ from streamer import __version__
 from streamer.cli.ending import told
 from streamer.errors import ExitCode
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 # Each command NAME is the click command called NAME in streamer.cli.NAME, imported when it is asked for: `--help` must
 # be quick, and `run` must not import torch. The line is what `streamer --help` says of it.
 COMMANDS: dict[str, str] = {
-    "audit": "Who replayed, edited, discarded or reopened which dead letters.",
-    "bench": "Measure streamer on this machine against loops of one's own.",
+    "audit": "Show who replayed, edited, discarded or reopened which dead letters.",
+    "bench": "Measure streamer on this machine against simpler loops.",
+    "completion": "Print the script that lets your shell complete commands and names.",
     "config": "Check the configuration, or show it without its secrets.",
-    "console": "A web page for operators: pipelines, dead letters, replay.",
-    "demo": "See it all at work on this machine, from nothing, in a minute.",
-    "dlq": "Look at dead letters, find out why there are any, send them back.",
-    "doctor": "Check everything that a run needs, and say how to mend what is wrong.",
-    "infer": "Ask a model about the lines of a file, without Kafka.",
-    "lag": "How far behind each pipeline is: records, time, and time to drain.",
-    "local": "A Kafka and a Redis on this machine, to try streamer with.",
-    "produce": "Write events from a file or from standard input.",
+    "console": "Serve a web page for operators: pipelines, dead letters, replay.",
+    "demo": "Watch everything at work on this machine, from nothing, in a minute.",
+    "dlq": "Look at dead letters, find out why they are there, and send them back.",
+    "doctor": "Check everything that a run needs, and say how to fix what is wrong.",
+    "infer": "Run a model over files, without Kafka.",
+    "lag": "Show how far behind each pipeline is: records, time, and time to drain.",
+    "local": "Start and stop a Kafka and a Redis on this machine, to try streamer with.",
+    "produce": "Write events to a topic, from a file or from standard input.",
     "run": "Run pipelines: events in, results and dead letters out.",
     "tail": "Read results, dead letters, spans and reports.",
     "topics": "Check or create the topics that the configuration names.",
 }
 
+
+COMPLETING = "_STREAMER_COMPLETE"
+"""In the environment when a shell asks what it may complete; click reads it."""
 
 GC_THRESHOLDS = (100_000, 50, 50)
 """With CPython's own the cycle collector looks through what is imported, and through live records, again and again: a
@@ -48,7 +55,20 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(f"streamer.cli.{name}"), name)
+        if COMPLETING in os.environ:
+            from streamer.cli.completion import teach
+
+            teach(command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table: nothing needs to be imported."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [CompletionItem(name, help=COMMANDS[name]) for name in names] or click.Command.shell_complete(
+            self, ctx, incomplete
+        )
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

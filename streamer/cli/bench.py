@@ -33,7 +33,7 @@ def _place(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def bench() -> None:
-    """Measure streamer against the shortest loops of one's own, side by side in one run."""
+    """Measure streamer against the shortest loops that do the same, side by side in one run."""
 
 
 @bench.command()
@@ -55,7 +55,7 @@ def throughput(
     redis_url: str,
     as_json: bool,
 ) -> None:
-    """Records a second over a backlog: against the raw loop, with cache, with tracing, and with a model."""
+    """Measure records a second over a backlog: against the raw loop, with cache, with tracing, and with a model."""
     from streamer.bench.bench import opened
     from streamer.bench.minilm import minilm_throughput
     from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput
@@ -90,7 +90,7 @@ def latency(
     redis_url: str,
     as_json: bool,
 ) -> None:
-    """Milliseconds from producer to read_committed reader: single events, and with a model under load."""
+    """Measure milliseconds from producer to read_committed reader: single events, and with a model under load."""
     from streamer.bench.bench import opened
     from streamer.bench.latency import single_events, under_load
 
@@ -109,7 +109,7 @@ def latency(
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Kills of each.")
 @_place
 def restart(models: tuple[str, ...], rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
-    """Seconds from a restart after kill -9 to the first new result."""
+    """Measure the seconds from a restart after kill -9 to the first new result."""
     from streamer.bench.bench import opened
     from streamer.bench.restart import MODELS, restarts
 
@@ -122,7 +122,7 @@ def restart(models: tuple[str, ...], rounds: int, bootstrap_servers: str, redis_
 @click.option("--seconds", type=click.FloatRange(1), default=40.0, show_default=True, help="To watch each, at most.")
 @_place
 def memory(records: int, seconds: float, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
-    """The driver's memory over a backlog: with a worker that can't keep up, and with the null model."""
+    """Measure the driver's memory over a backlog: with a worker that can't keep up, and with the null model."""
     from streamer.bench.bench import opened
     from streamer.bench.memory import driver_memory
 
@@ -135,7 +135,7 @@ def memory(records: int, seconds: float, bootstrap_servers: str, redis_url: str,
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
 @_place
 def poison(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
-    """What 1 % of texts that make the model raise costs the others."""
+    """Measure what 1 % of texts that make the model raise costs the others."""
     from streamer.bench.bench import opened
     from streamer.bench.poison import poison_cost
 
@@ -148,7 +148,7 @@ def poison(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
 @_place
 def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
-    """Dead letters a second that `dlq list` filters: against the shortest loop over headers; and its memory."""
+    """Measure how many dead letters a second `dlq list` filters, against the shortest such loop; and its memory."""
     from streamer.bench.bench import opened
     from streamer.bench.dlq import dead_letter_listing
 
@@ -177,8 +177,8 @@ def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_js
 def inference(
     texts: int, rounds: int, records: int, openvino_python: str, dtypes: tuple[str, ...], as_json: bool
 ) -> None:
-    """Tokens a second of a worker's model on one thread: against other ways to run it, and the machine's limit; and
-    what it is worth to compute equal texts in flight once."""
+    """Measure tokens a second of a worker's model on one thread, against other ways to run it and the machine's
+    limit; and what it is worth to compute equal texts in flight once."""
     from streamer.bench.inference import inference_speed
     from streamer.bench.single_flight import single_flight
 
@@ -195,7 +195,7 @@ def inference(
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
 def generation(requests: int, rounds: int, as_json: bool) -> None:
-    """New tokens a second with mixed lengths: against transformers' own continuous batching, and padded batches."""
+    """Measure new tokens a second with mixed lengths, against transformers' continuous batching and padded batches."""
     from streamer.bench.generation import generation_throughput
 
     _print([generation_throughput(requests, rounds, _progress)], as_json)
@@ -204,14 +204,20 @@ def generation(requests: int, rounds: int, as_json: bool) -> None:
 @bench.command()
 @click.option("--model", default="", metavar="REFERENCE", help="An encoder. Default: MiniLM.")
 @click.option("--shape", type=click.Choice(["minilm", "base", "large"]), help="Random weights of this shape instead.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
-@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16, float16.")
-@click.option("--backend", type=click.Choice(["auto", "torch", "openvino"]), default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="Where it runs: auto, cpu or cuda:N.")
+@click.option("--dtype", default="auto", show_default=True, help="Precision: auto, float32, bfloat16 or float16.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs it.",
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the CPU.")
 @click.option("--batch-tokens", type=click.IntRange(0), default=0, help="In a forward batch. Default: the device's.")
 @click.option("--texts", type=click.IntRange(64), default=4000, show_default=True, help="A round.")
 @click.option("--tokens", type=click.IntRange(3), default=104, show_default=True, help="Of a text, in the mean.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
 def device(
     model: str,
@@ -226,7 +232,7 @@ def device(
     rounds: int,
     as_json: bool,
 ) -> None:
-    """Tokens a second of one worker fed from memory, on a CPU or a GPU: no Kafka, and no weights needed."""
+    """Measure tokens a second of one worker fed from memory, on a CPU or a GPU: no Kafka, and no weights needed."""
     import tempfile
 
     from streamer.bench.device import device_speed, quiet, random_encoder, spec_of
@@ -246,7 +252,7 @@ def device(
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="Begin with this.")
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Side by side.")
 def simulate(seeds: int, first: int, processes: int) -> None:
-    """Whole pipelines in memory, through lives full of faults; every law is checked at every step.
+    """Simulate whole pipelines in memory, through lives full of faults; every law is checked at every step.
 
     A seed gives the same life every time: to see a failure again, run it alone with --first SEED --seeds 1. Exits 1
     when a seed broke a law.
@@ -280,7 +286,7 @@ def simulate(seeds: int, first: int, processes: int) -> None:
     type=click.Choice(["null", "MiniLM"]),
     default="null",
     show_default=True,
-    help="null answers at once and dies of deadly records.",
+    help="The model. null answers at once and dies of deadly records.",
 )
 @click.option("--members", type=click.IntRange(2, 5), default=3, show_default=True, help="Of the consumer group.")
 @click.option("--only", multiple=True, metavar="KIND", help="Only this kind of fault; may be repeated.")

@@ -17,7 +17,13 @@ from streamer.extras import install_command
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Any but this machine's own asks for a token.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes any.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Where it listens; 0 takes any free port.",
+)
 @click.option("--allow-replay", is_flag=True, help="Let who has the token replay dead letters. Else it only reads.")
 @click.option(
     "--token-file",

@@ -22,8 +22,9 @@ EVENTS = sum(1 for _ in demo_data.events())
 def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
     """Start Kafka and Redis, run two models over real tweets and a dozen poison records, and check what comes out.
 
-    Ends by itself and leaves nothing behind. Exits 0 only if nothing was lost, nothing came twice, and every poison
-    record was judged as it should be.
+    A few bursts measure how much both pipelines can take. Live traffic at half of that shows their latency, and all the
+    rest at once their throughput. It ends by itself and leaves nothing behind. Exits 0 only if nothing was lost,
+    nothing came twice, and every poison record was judged as it should be.
     """
     from streamer.cli.records import Kind, show
     from streamer.demo.display import Display
@@ -44,7 +45,7 @@ def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
         started = time.monotonic()
 
     plan = script(events)
-    with display, stage(keep, display.step) as place:
+    with display, stage(keep, display.step, display.note) as place:
         lap("stack")
         display.step("Starting both pipelines: each loads its model")
         with place.run() as run, Watch(place.config, plan) as watch:
@@ -57,8 +58,12 @@ def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
             watch.wait_ready(check)
             lap("pipelines")
             display.follow(watch)
-            watch.play(check)
-            lap("events")
+            watch.measure(check)
+            lap("measuring")
+            watch.play_live(check)
+            lap("live")
+            watch.play_burst(check)
+            lap("burst")
             display.step("Stopping, and reading what else there is")
             exit_code = run.stop()
             watch.finish()

@@ -1,4 +1,4 @@
-"""`streamer doctor`: check everything that a run needs, and say how to mend what is wrong."""
+"""`streamer doctor`: check everything that a run needs, and say how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def doctor(
     overrides: tuple[str, ...],
     verbose: bool,
 ) -> int:
-    """Check everything that a run needs, and say how to mend what is wrong. Changes nothing.
+    """Check everything that a run needs, and say how to fix what is wrong. Changes nothing.
 
     Looks at the configuration, brokers, topics, rights, groups, time limits, Redis (where it writes a key that lives a
     second), the models (each is loaded in a worker), and this machine's GPU, memory, cores and ports.
@@ -125,9 +125,7 @@ def _shown(checks: Iterator[Check], *, quiet: bool) -> Iterator[Check]:
         click.echo(f"{click.style(mark, fg=_COLOURS.get(worst, 'green'))} {check.noun:<10} {check.about}")
         for finding in check.findings:
             label = click.style(finding.severity.value, fg=_COLOURS[finding.severity], bold=True)
-            click.echo(
-                f"    {label} {finding.code} · {finding.where}\n      {finding.what}\n      mend: {finding.mend}"
-            )
+            click.echo(f"    {label} {finding.code} · {finding.where}\n      {finding.what}\n      fix: {finding.mend}")
 
 
 def _count(number: int, word: str) -> str:

@@ -31,7 +31,7 @@ SAY_EVERY_S = 10.0
 @click.option("--task", help="Without --pipeline: what the model does, e.g. text-classification.")
 @click.option("--model", help="Without --pipeline: model reference, e.g. a directory.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the task, e.g. top_k=3.")
-@click.option("--dtype", default=None, help="auto, float32, bfloat16 …")
+@click.option("--dtype", default=None, help="Precision: auto, float32, bfloat16 or float16.")
 @click.option(
     "--format",
     "format_",

@@ -18,13 +18,15 @@ _FOLLOW_POLL_S = 0.2
 
 @click.group()
 def local() -> None:
-    """A Kafka and a Redis on this machine: containers where Docker answers, else processes of yours."""
+    """Start and stop a Kafka and a Redis on this machine: containers where Docker answers, else processes of yours."""
 
 
 @local.command()
 @click.option("--kafka/--no-kafka", default=True, help="Start Kafka.", show_default=True)
 @click.option("--redis/--no-redis", default=True, help="Start Redis.", show_default=True)
-@click.option("--brokers", type=click.IntRange(1), default=1, show_default=True, help="3 for replicated topics.")
+@click.option(
+    "--brokers", type=click.IntRange(1), default=1, show_default=True, help="How many brokers; 3 for replicated topics."
+)
 @click.option("--kafka-port", type=click.IntRange(1, 65535), help="Default: 9092 if free, else any free one.")
 @click.option("--redis-port", type=click.IntRange(1, 65535), help="Default: 6379 if free, else any free one.")
 @click.option("--json", "as_json", is_flag=True, help="Print what runs as JSON.")

@@ -17,10 +17,18 @@ from streamer.errors import UsageError
 
 @click.command()
 @click.argument("topics", nargs=-1, required=True)
-@click.option("--from", "start", metavar="PLACE", help="earliest, latest, or -N: the last N of each partition.")
+@click.option(
+    "--from", "start", metavar="PLACE", help="Where to begin: earliest, latest, or -N for the last N of each partition."
+)
 @click.option("--max", "most", type=click.IntRange(1), help="Stop after so many records.")
 @click.option("--until-end", is_flag=True, help="Stop at the end found at the start; reads from earliest by default.")
-@click.option("--kind", type=click.Choice([each.value for each in Kind]), default="auto", show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice([each.value for each in Kind]),
+    default="auto",
+    show_default=True,
+    help="What the records are.",
+)
 @click.option("--show-text", is_flag=True, help="Show the texts of dead letters too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @configured

@@ -29,7 +29,7 @@ def topics() -> None:
 @_json
 @configured
 def check(config: Config, names: tuple[str, ...], as_json: bool) -> int:
-    """Say what is wrong with the topics and how to mend it. Exits 3 when a pipeline can't start with them."""
+    """Say what is wrong with the topics and how to fix it. Exits 3 when a pipeline can't start with them."""
     from streamer.kafka import topics as kafka_topics
 
     pipelines = chosen_pipelines(config, names)
@@ -66,7 +66,7 @@ def _report(pipelines: list[str], created: list[str], findings: list[Finding], a
         click.echo(f"created {topic}")
     for finding in findings:
         kind = "warning: " if finding.warning else ""
-        click.echo(f"{kind}{finding.topic}: {finding.problem}\n  mend: {finding.mend}")
+        click.echo(f"{kind}{finding.topic}: {finding.problem}\n  fix: {finding.mend}")
     if not findings:
         click.echo(f"OK: every topic of {', '.join(pipelines)} is as it must be")
     return code

@@ -72,6 +72,14 @@ class Display:
         else:
             self._say(f"{what} …")
 
+    def note(self, progress: str) -> None:
+        """How far the step is."""
+        if self._status is not None:
+            self._status.update(f"{self._step}, {progress} …")
+        elif time.monotonic() - self._plain_at >= _PLAIN_EVERY_S:
+            self._plain_at = time.monotonic()
+            self._say(progress)
+
     def end_step(self) -> None:
         """The step is done."""
         if self._status is not None:
@@ -89,7 +97,10 @@ class Display:
         self.end_step()
         self._watch, self._plain_at = watch, time.monotonic()
         if not self._console.is_terminal:
-            self._say(f"Sending {len(watch.script.items):,} records while both pipelines run …")
+            self._say(
+                f"Sending {len(watch.script.items):,} records: bursts to measure the capacity, live traffic at half of"
+                " that, and the rest at once …"
+            )
             return
         self._progress = Progress(
             TextColumn("  {task.description:<10}"),
@@ -158,10 +169,10 @@ def _figures(summary: Summary) -> Table:
         "skipped": [", ".join(f"{count} {reason}" for reason, count in one.skipped.items()) for one in pipelines],
         "lost, doubled": [f"{one.lost}, {one.duplicate}" for one in pipelines],
         f"{pipelines[0].repeats.events:,} repeats": [_repeats(one) for one in pipelines],
-        f"latency at {pipelines[0].latency.per_s}/s": [
+        f"live, {pipelines[0].latency.per_s}/s: latency": [
             f"p50 {one.latency.p50_ms:,.0f} ms, p99 {one.latency.p99_ms:,.0f} ms" for one in pipelines
         ],
-        f"rate of {pipelines[0].throughput.records:,} at once": [f"{one.throughput.per_s:,.0f}/s" for one in pipelines],
+        f"{pipelines[0].throughput.records:,} at once: rate": [f"{one.throughput.per_s:,.0f}/s" for one in pipelines],
         "micro-batches": [_sizes(one.micro_batches) if one.micro_batches else "" for one in pipelines],
         "transactions": [_sizes(one.settles) for one in pipelines],
     }
@@ -238,6 +249,9 @@ def _verdict(summary: Summary) -> Iterable[str]:
         )
     took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.seconds.items())
     yield (
+        f"Both pipelines answered bursts at {summary.capacity_per_s:,.0f} records/s. Live traffic came at half of that."
+    )
+    yield (
         f"[dim]Took {sum(summary.seconds.values()):.0f} s ({took}) on {summary.cores} cores; the load was"
         f" {summary.load:.1f}.[/]"
     )
@@ -257,7 +271,7 @@ def _further(kept: Path | None) -> Iterable[str]:
     for what, command in (
         ("what runs, described", f"cat {path}"),
         ("the last results", f"{streamer} tail tweets.sentiment --from -3 --until-end -c {path}"),
-        ("the dead letters: why, and how to mend it", f"{streamer} tail tweets.sentiment.dlq --until-end -c {path}"),
+        ("the dead letters: why, and how to fix them", f"{streamer} tail tweets.sentiment.dlq --until-end -c {path}"),
         ("both pipelines again, until Ctrl-C", f"{streamer} run -c {path}"),
         ("in a second terminal: results as they come", f"{streamer} tail tweets.sentiment -c {path}"),
         ("in a third: an event of yours", f"echo 'What a day!' | {streamer} produce tweets --text -c {path}"),

@@ -1,4 +1,4 @@
-"""What the demo sends, in order: the events with the poison records among them, and when each is due."""
+"""What the demo sends, in order: the events with the poison records among them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from itertools import islice
 from streamer import demo
 from streamer.core.record import Headers
 
-STEADY_PER_S = 200
 # One event in so many comes with a sampled trace of its producer, as a service that traces 1 % would send it.
 TRACED_EVERY = 100
 
@@ -26,11 +25,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The records in order. The first goes alone and finds out when the pipelines are ready; up to number `steady`
-    they are sent at `STEADY_PER_S`, which shows latency, and the others all at once, which shows throughput."""
+    """The records in order. The first goes alone and finds out when the pipelines are ready."""
 
     items: list[Item]
-    steady: int
 
     @property
     def events(self) -> int:
@@ -39,7 +36,7 @@ class Script:
 
 
 def script(events: int) -> Script:
-    """The first `events` events, a third of them steadily, and all poison records, evenly spread among them."""
+    """The first `events` events, and all poison records evenly spread among them."""
     items = [
         Item(key, value, _trace(value) if number % TRACED_EVERY == 0 else [])
         for number, (key, value) in enumerate(islice(demo.events(), events))
@@ -50,7 +47,7 @@ def script(events: int) -> Script:
         items.insert(
             len(items) * (2 * number + 1) // (2 * len(poison)), Item(one.name.encode(), one.value, headers, one)
         )
-    return Script(items, len(items) // 3)
+    return Script(items)
 
 
 def _trace(value: bytes) -> Headers:

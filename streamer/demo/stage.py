@@ -18,7 +18,8 @@ from streamer.config.load import Config, load
 from streamer.errors import StreamerError
 from streamer.kafka.topics import connect, create
 from streamer.local import MissingPart, Stack, background, docker
-from streamer.local.jars import KAFKA_VERSION, cache_directory
+from streamer.local.jars import FETCHED_MB, jars_folder, kafka_jars
+from streamer.local.programs import find_java
 
 PARTITIONS = 4
 
@@ -114,17 +115,15 @@ class Run:
 
 
 @contextmanager
-def stage(keep: bool, say: Callable[[str], None]) -> Iterator[Stage]:
+def stage(keep: bool, say: Callable[[str], None], note: Callable[[str], None]) -> Iterator[Stage]:
     """Set everything up; with `keep` leave the stack and the configuration in place at a regular end.
 
-    `say` is told what goes on. Raises MissingPart, StartFailed, DependencyError.
+    `say` is told of each step, `note` how far it is. Raises MissingPart, StartFailed, DependencyError.
     """
     with ExitStack() as cleanup:
         directory = Path(tempfile.mkdtemp(prefix="streamer-demo-"))
         cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
-        fetched = (cache_directory() / f"kafka-{KAFKA_VERSION}").exists()
-        say("Starting Kafka and Redis" + ("" if fetched else " (this first time fetches Kafka, some 45 MB)"))
-        bootstrap_servers, redis_url = _start(keep, cleanup)
+        bootstrap_servers, redis_url = _start(keep, cleanup, say, note)
         path = directory / "streamer.toml"
         path.write_text(_CONFIGURATION.format(bootstrap_servers=bootstrap_servers, redis_url=redis_url))
         say("Creating topics")
@@ -135,16 +134,29 @@ def stage(keep: bool, say: Callable[[str], None]) -> Iterator[Stage]:
             cleanup.pop_all()
 
 
-def _start(keep: bool, cleanup: ExitStack) -> tuple[str, str]:
+def _start(keep: bool, cleanup: ExitStack, say: Callable[[str], None], note: Callable[[str], None]) -> tuple[str, str]:
     """A stack of our own, or with `keep` the one of `streamer local up`; returns its addresses."""
+
+    def fetch() -> None:
+        if not jars_folder().exists():
+            say(f"Fetching Apache Kafka with Maven, once: about {FETCHED_MB} MB")
+            kafka_jars(find_java(), lambda fetched_mb: note(f"{fetched_mb:.0f} MB so far"))
+        say("Starting Kafka and Redis")
+
     if not keep:
         try:
+            fetch()
             stack = cleanup.enter_context(Stack.start())
         except MissingPart:
             if not docker.engine_answers():
                 raise
         else:
             return stack.bootstrap_servers, stack.redis_url or ""
+        say("Starting Kafka and Redis with Docker")
+    elif docker.engine_answers():
+        say("Starting Kafka and Redis with Docker")
+    else:
+        fetch()
     left, started = background.up({"kafka", "redis"}, {}, 1)
     if started:
         cleanup.callback(background.down, keep_data=False)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streamer.demo.script import STEADY_PER_S, Item
+from streamer.demo.script import Item
 from streamer.demo.watch import Outcome, Place, Result, Seen, Watch, decode_output
 
 CLEAR_SCORE = 1.0
@@ -23,7 +23,7 @@ _NEAREST_SHOWN = 0.8
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """From a record's timestamp until a subscriber had its outcome, in ms, over `records` sent at a steady rate."""
+    """From a record's timestamp until a subscriber had its outcome, in ms, over `records` of live traffic."""
 
     records: int
     per_s: int
@@ -121,13 +121,15 @@ class PoisonSummary(msgspec.Struct, frozen=True):
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The whole demo; `problems` is empty when all checks hold. `load` is the machine's over the last minute, the
-    demo's own included. `spans` is None where none were written."""
+    demo's own included. `capacity_per_s` is how many records a second both pipelines together were found to bear; live
+    traffic came at half of that. `spans` is None where none were written."""
 
     ok: bool
     problems: list[str]
     events: int
     poison: list[PoisonSummary]
     pipelines: dict[str, PipelineSummary]
+    capacity_per_s: float
     spans: Spans | None
     seconds: dict[str, float]
     cores: int
@@ -170,6 +172,7 @@ def summarise(watch: Watch, spans: Sequence[dict[str, Any]], exit_code: int, sec
         events=watch.script.events,
         poison=poison,
         pipelines=pipelines,
+        capacity_per_s=watch.course.capacity_per_s,
         spans=_spans(watch.config.telemetry.spans, spans),
         seconds=seconds,
         cores=os.cpu_count() or 1,
@@ -245,18 +248,18 @@ def _repeats(results: list[tuple[Item, Result]]) -> Repeats:
 
 
 def _latency(watch: Watch, seen: Seen, inputs: list[tuple[Place, Item]]) -> Latency:
-    steady = inputs[1 : watch.script.steady]
+    live = inputs[watch.course.live.start : watch.course.live.stop]
     taken = sorted(
         outcome.seen_ms - outcome.result.source.timestamp_ms
-        for _, outcome in _first(seen, steady)
+        for _, outcome in _first(seen, live)
         if outcome.result is not None
     )
     p50_ms, p99_ms = (round(taken[int(share * (len(taken) - 1))], 1) for share in (0.5, 0.99))
-    return Latency(len(steady), STEADY_PER_S, p50_ms, p99_ms, round(taken[-1], 1))
+    return Latency(len(live), watch.course.live_per_s, p50_ms, p99_ms, round(taken[-1], 1))
 
 
 def _throughput(watch: Watch, seen: Seen, inputs: list[tuple[Place, Item]]) -> Throughput:
-    burst = inputs[watch.script.steady :]
+    burst = inputs[watch.course.burst.start : watch.course.burst.stop]
     end_ms = max(outcome.seen_ms for _, outcome in _first(seen, burst))
     return Throughput(len(burst), round(len(burst) * 1000 / max(end_ms - watch.burst_at_ms, 1.0), 1))
 

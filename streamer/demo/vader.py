@@ -31,7 +31,7 @@ _FILES = {
 
 
 class SourceError(Exception):
-    """The source distribution cannot be had or is not the expected one; the message says how to mend it."""
+    """The source distribution cannot be had or is not the expected one; the message says how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from streamer.config.load import Config
 from streamer.core.deadletters.envelope import unwrap
 from streamer.core.record import Record
 from streamer.core.report import Report
-from streamer.demo.script import STEADY_PER_S, Item, Script
+from streamer.demo.pace import Burst, Course, course, next_burst
+from streamer.demo.script import Item, Script
 from streamer.demo.stage import DemoError
 from streamer.errors import DependencyError
 from streamer.kafka.reader import Reader
@@ -92,6 +93,8 @@ class Watch:
         self.config = config
         self.script = script
         self.sent = 0
+        self.pace = ""
+        self.course = Course(0.0, 0, range(0), range(0))
         self.burst_at_ms = 0.0
         self.inputs: dict[Place, Item] = {}
         self.seen = {name: Seen() for name in config.pipelines}
@@ -107,6 +110,7 @@ class Watch:
             self._takers[pipeline.output] = self._result_taker(self.seen[name])
             self._takers[pipeline.dead_letter] = self._dead_letter_taker(self.seen[name])
         self._reader = _open_reader(config, self._takers)
+        self._writer = Writer(config.kafka)
         # On a stack that was kept, topics hold what earlier demos left.
         self._first = {place: end for place, end in self._reader.ends().items() if place[0] == self._input}
 
@@ -116,33 +120,43 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._writer.__exit__(kind, error, trace)
         self._reader.close()
 
     def wait_ready(self, check: Callable[[], None]) -> None:
-        """Send the first record alone, and return when it has ended in every pipeline. As `play` otherwise."""
-        with Writer(self.config.kafka) as writer:
-            self._send(writer, 1)
-            self._until(lambda: self._all_done, check, _POLL_S)
+        """Send the first record alone, and return when it has ended in every pipeline.
 
-    def play(self, check: Callable[[], None]) -> None:
-        """Send everything else, and return when all of it has ended in every pipeline.
-
-        `check` is called ten times a second or more; it may raise. Raises DemoError when nothing comes any more.
+        `check` is called ten times a second or more, here and below; it may raise. Raises DemoError when nothing comes
+        any more.
         """
-        steady, start = self.script.steady, time.monotonic()
+        self._burst(1, check)
+
+    def measure(self, check: Callable[[], None]) -> None:
+        """Find out how many records a second both pipelines answer, and plan the rest by it."""
+        self.pace = "to measure the capacity"
+        records, bursts = len(self.script.items), list[Burst]()
+        while size := next_burst(bursts, records):
+            bursts.append(Burst(size, self._burst(size, check)))
+        self.course = course(bursts, self.sent, records)
+
+    def play_live(self, check: Callable[[], None]) -> None:
+        """Send the live traffic, each record when it is due, and return when all of it has ended in every pipeline."""
+        per_s, live, start = self.course.live_per_s, self.course.live, time.monotonic()
+        self.pace = f"live, {per_s} a second"
 
         def send_due() -> bool:
-            self._send(writer, min(steady, 2 + int((time.monotonic() - start) * STEADY_PER_S)))
-            return self.sent == steady
+            self._send(min(live.stop, live.start + 1 + int((time.monotonic() - start) * per_s)))
+            return self.sent == live.stop
 
-        with Writer(self.config.kafka) as writer:
-            self._until(send_due, check, _SENDING_POLL_S)
-            self._until(lambda: self._all_done, check, _POLL_S)
-            self.burst_at_ms = time.time() * 1000
-            self._send(writer, len(self.script.items))
-            self._until(lambda: self._all_done, check, _POLL_S)
-            failed = writer.flush().failed
-        if failed:
+        self._until(send_due, check, _SENDING_POLL_S)
+        self._until(lambda: self._all_done, check, _POLL_S)
+
+    def play_burst(self, check: Callable[[], None]) -> None:
+        """Send everything else at once, and return when all of it has ended in every pipeline."""
+        self.pace = "the rest at once"
+        self.burst_at_ms = time.time() * 1000
+        self._burst(len(self.course.burst), check)
+        if failed := self._writer.flush().failed:
             raise DemoError(f"Kafka did not take all records: {failed}")
 
     def finish(self) -> None:
@@ -153,17 +167,12 @@ class Watch:
 
     def counts(self) -> str:
         """How far everything is, in a line."""
-        parts = [f"{self.sent:,} of {len(self.script.items):,} records sent"]
+        parts = [f"{self.sent:,} of {len(self.script.items):,} records sent ({self.pace})"]
         parts += [
             f"{name}: {seen.results:,} results, {seen.dead_letters} dead letters, {seen.skipped.total()} skipped"
             for name, seen in self.seen.items()
         ]
         return "; ".join(parts)
-
-    @property
-    def pace(self) -> str:
-        """How the records sent last were sent."""
-        return f"{STEADY_PER_S} a second" if self.sent <= self.script.steady else "the rest at once"
 
     @property
     def _all_done(self) -> bool:
@@ -181,9 +190,16 @@ class Watch:
             elif now - moved_at > _STALL_S:
                 raise DemoError(f"nothing came for {_STALL_S:.0f} s; {self.counts()}")
 
-    def _send(self, writer: Writer, until: int) -> None:
+    def _burst(self, records: int, check: Callable[[], None]) -> float:
+        """Send the next records at once; returns after how many seconds all of them have ended in every pipeline."""
+        start = time.monotonic()
+        self._send(self.sent + records)
+        self._until(lambda: self._all_done, check, _POLL_S)
+        return time.monotonic() - start
+
+    def _send(self, until: int) -> None:
         for item in self.script.items[self.sent : until]:
-            writer.write(self._input, item.value, key=item.key, headers=item.headers)
+            self._writer.write(self._input, item.value, key=item.key, headers=item.headers)
         self.sent = max(self.sent, until)
 
     def _receive(self, timeout_s: float) -> None:

@@ -6,7 +6,7 @@ from streamer.errors import DependencyError
 
 
 class MissingPart(DependencyError):  # noqa: N818 (the word that users of the module read best)
-    """A program or library that the local stack needs is absent; the message is one line that says how to mend it."""
+    """A program or library that the local stack needs is absent; the message is one line that says how to fix it."""
 
 
 class StartFailed(DependencyError):  # noqa: N818

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from streamer.local.errors import MissingPart
@@ -13,7 +16,12 @@ from streamer.local.programs import Java, find_maven
 
 KAFKA_VERSION = "4.3.1"
 
+FETCHED_MB = 50
+"""About how much Maven fetches the first time, its own parts included."""
+
 _FETCH_DEADLINE_S = 600
+_FETCHED = re.compile(r"Downloaded from .*\(([\d.]+) ([kMG]?)B")
+_UNITS = {"": 1e-6, "k": 1e-3, "M": 1.0, "G": 1e3}
 
 
 def cache_directory() -> Path:
@@ -21,17 +29,22 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamer"
 
 
-def kafka_jars(java: Java) -> Path:
+def jars_folder() -> Path:
+    """Where Apache Kafka's jars are once they are fetched."""
+    return cache_directory() / f"kafka-{KAFKA_VERSION}"
+
+
+def kafka_jars(java: Java, on_fetched: Callable[[float], object] = lambda _: None) -> Path:
     """The folder of Apache Kafka's jars; fetched by Maven if it is not in the cache yet.
 
-    Safe to call from several processes at once: one fetches, the others wait. Raises MissingPart if Maven is absent or
-    fails.
+    `on_fetched` is told, again and again, how many MB came so far. Safe to call from several processes at once: one
+    fetches, the others wait. Raises MissingPart if Maven is absent or fails.
     """
-    folder = cache_directory() / f"kafka-{KAFKA_VERSION}"
+    folder = jars_folder()
     if not folder.exists():
         with file_lock(folder.with_name(folder.name + ".lock")):
             if not folder.exists():
-                _fetch(folder, java)
+                _fetch(folder, java, on_fetched)
     return folder
 
 
@@ -41,7 +54,7 @@ def project_file(name: str) -> Path:
     return shipped if shipped.exists() else Path(__file__).parents[2] / name
 
 
-def _fetch(folder: Path, java: Java) -> None:
+def _fetch(folder: Path, java: Java, on_fetched: Callable[[float], object]) -> None:
     maven = find_maven()
     # The rename at the end makes the folder appear whole or not at all.
     partial = folder.with_name(f"{folder.name}.partial")
@@ -49,7 +62,6 @@ def _fetch(folder: Path, java: Java) -> None:
     try:
         command = [
             str(maven),
-            "--quiet",
             "--batch-mode",
             "--strict-checksums",
             f"--file={project_file('deploy/kafka/pom.xml')}",
@@ -57,19 +69,35 @@ def _fetch(folder: Path, java: Java) -> None:
             "-DincludeScope=runtime",
             f"-DoutputDirectory={partial}",
         ]
-        fetched = subprocess.run(
+        errors, fetched_mb = [], 0.0
+        with subprocess.Popen(
             command,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=_FETCH_DEADLINE_S,
+            errors="replace",
             env=_maven_environment(java),
-            check=False,
-        )
-        if fetched.returncode != 0:
-            errors = [line for line in fetched.stdout.splitlines() if line.startswith("[ERROR] ")]
-            reason = errors[0].removeprefix("[ERROR] ") if errors else f"exit status {fetched.returncode}"
+        ) as maven_process:
+            assert maven_process.stdout is not None
+            timer = threading.Timer(_FETCH_DEADLINE_S, maven_process.kill)
+            timer.start()
+            try:
+                for line in maven_process.stdout:
+                    if line.startswith("[ERROR] "):
+                        errors.append(line.removeprefix("[ERROR] ").strip())
+                    elif came := _FETCHED.search(line):
+                        fetched_mb += float(came[1]) * _UNITS[came[2]]
+                        on_fetched(fetched_mb)
+            except BaseException:
+                maven_process.kill()
+                raise
+            finally:
+                timer.cancel()
+        if maven_process.returncode != 0:
+            reason = errors[0] if errors else f"exit status {maven_process.returncode}"
             raise MissingPart(
-                f"Maven could not fetch Apache Kafka {KAFKA_VERSION}; start Docker instead, or mend: {reason}"
+                f"Maven could not fetch Apache Kafka {KAFKA_VERSION}. Start Docker instead, or fix this: {reason}"
             )
         partial.rename(folder)
     finally:

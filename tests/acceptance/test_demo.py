@@ -100,11 +100,13 @@ def test_repeats_get_the_first_answer(played: dict[str, Any]) -> None:
 
 
 def test_figures_are_those_of_a_run(played: dict[str, Any]) -> None:
-    """Latency, throughput and accuracy are there and possible."""
+    """Latency of live traffic at half of the capacity, throughput of the rest, and accuracy are there and possible."""
     for pipeline in played["summary"]["pipelines"].values():
         assert 0 < pipeline["latency"]["p50_ms"] <= pipeline["latency"]["p99_ms"] <= pipeline["latency"]["max_ms"]
         assert pipeline["throughput"]["per_s"] > 0
         assert 0 < pipeline["settles"]["largest"] <= EVENTS
+        assert pipeline["latency"]["per_s"] == max(1, int(played["summary"]["capacity_per_s"] / 2))
+        assert pipeline["latency"]["records"] + pipeline["throughput"]["records"] < EVENTS
     sentiment, embedding = (played["summary"]["pipelines"][name] for name in ("sentiment", "embedding"))
     assert sentiment["accuracy"]["share"] > 0.8
     assert sentiment["example"]["output"]["label"] in ("negative", "positive")

@@ -505,5 +505,5 @@ def test_people_read_what_was_looked_at_and_what_to_do(bed: Bed, capsys: pytest.
     shown = capsys.readouterr().out
     assert "✓ Kafka" in shown
     assert "✗ topics" in shown
-    assert "error topic.missing · not-there\n      does not exist\n      mend: run `streamer topics create`" in shown
+    assert "error topic.missing · not-there\n      does not exist\n      fix: run `streamer topics create`" in shown
     assert shown.endswith("errors, 0 warnings\n")

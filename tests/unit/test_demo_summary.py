@@ -10,11 +10,13 @@ import msgspec
 import pytest
 
 from streamer.config.load import Config, PipelineConfig
+from streamer.demo.pace import Course
 from streamer.demo.script import Item, script
 from streamer.demo.summary import Summary, summarise
 from streamer.demo.watch import Outcome, Place, Result, Seen
 
 SCRIPT = script(60)
+COURSE = Course(capacity_per_s=80.0, live_per_s=40, live=range(25, 50), burst=range(50, len(SCRIPT.items)))
 NAMES = ("sentiment", "embedding")
 OUTPUTS = {"sentiment": {"label": "positive", "score": 0.9}, "embedding": {"vector": [0.6, 0.8], "dimensions": 2}}
 
@@ -50,7 +52,7 @@ def watch() -> Any:
     tasks = {"sentiment": "text-classification", "embedding": "embedding"}
     pipelines = {name: PipelineConfig(task=tasks[name], model="m", input=["i"], output="o") for name in NAMES}
     return SimpleNamespace(
-        config=Config(pipelines=pipelines), script=SCRIPT, inputs=inputs, seen=seen, burst_at_ms=1_000.0
+        config=Config(pipelines=pipelines), script=SCRIPT, course=COURSE, inputs=inputs, seen=seen, burst_at_ms=1_000.0
     )
 
 
@@ -124,7 +126,7 @@ def test_a_repeat_with_another_answer_is_counted(watch: Any) -> None:
     """Repeats whose answer is not the first's byte for byte were computed again."""
     first, second = [place for place, item in watch.inputs.items() if item.poison is None][:2]
     watch.inputs[second] = Item(b"k", b" " + (watch.inputs[first].value or b""), [])
-    watch.script = SimpleNamespace(items=list(watch.inputs.values()), steady=SCRIPT.steady, events=SCRIPT.events)
+    watch.script = SimpleNamespace(items=list(watch.inputs.values()), events=SCRIPT.events)
     assert summary(watch).pipelines["sentiment"].repeats.different == 0
     (outcome,) = watch.seen["sentiment"].outcomes[second]
     other = msgspec.structs.replace(outcome.result, output=msgspec.Raw(b'{"label": "negative"}'))

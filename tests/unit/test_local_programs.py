@@ -101,6 +101,22 @@ def test_failed_fetch_says_why_and_leaves_nothing(tmp_path: Path, monkeypatch: p
     assert not [path for path in (tmp_path / "cache" / "streamer").iterdir() if path.is_dir()]
 
 
+def test_a_fetch_says_how_much_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sizes that Maven names are added up, whatever their units."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    lines = "".join(
+        f"echo '[INFO] Downloaded from central: kafka-{size}.jar ({size} at 3.4 MB/s)';"
+        for size in ("500 B", "750 kB", "5.8 MB")
+    )
+    _script(programs, "mvn", f'{lines} mkdir -p "$(echo "$@" | sed "s/.*-DoutputDirectory=//")"')
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    told: list[float] = []
+    assert kafka_jars(Java(Path("java"), "17", 17), told.append).is_dir()
+    assert told == pytest.approx([0.0005, 0.7505, 6.5505])
+
+
 @pytest.mark.parametrize(
     ("major", "use", "write"), [(17, "SharedArchiveFile", "ArchiveClassesAtExit"), (25, "AOTCache", "AOTCacheOutput")]
 )

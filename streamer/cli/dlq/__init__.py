@@ -1,4 +1,4 @@
-"""`streamer dlq`: look at dead letters, find out why there are any, and send them back or close them."""
+"""`streamer dlq`: look at dead letters, find out why they are there, and send them back or close them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamer.cli.dlq.outcome import outcome
 
 @click.group()
 def dlq() -> None:
-    """Look at dead letters, find out why there are any, and send them back or close them.
+    """Look at dead letters, find out why they are there, and send them back or close them.
 
     Reads dead letters of streamer, Kafka Connect, Kafka Streams, Spring, share groups, Arroyo and Redpanda Connect.
     Those that were replayed or discarded are left out unless --all is given.

@@ -108,7 +108,14 @@ def causes(
 @click.command()
 @click.argument("where", nargs=-1, metavar="TOPIC/PARTITION/OFFSET | [TOPIC]...")
 @selecting
-@click.option("--as", "form", type=click.Choice(list(views.FORMS)), default="auto", show_default=True)
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(list(views.FORMS)),
+    default="auto",
+    show_default=True,
+    help="How to show the value.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @configured
 def show(
