@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from streamer.inference.model import Input
+from streamer.model import Input
 
 WEIGHTS = Path(__file__).parent / "models" / "sentiment-lstm" / "model.safetensors"
 TOKENIZER = Path(__file__).parent / "models" / "sentiment-micro" / "tokenizer.json"

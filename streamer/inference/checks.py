@@ -7,8 +7,8 @@ from typing import Final
 
 from streamer.errors import ModelError
 from streamer.inference.options import OPTIONS, refusals
-from streamer.inference.reference import Located, resolve
-from streamer.inference.safety import read_json
+from streamer.inference.reference import HubModel, Located, parse, resolve
+from streamer.inference.safety import read_json, used_files
 from streamer.inference.spec import WorkerSpec
 
 WINDOWED: Final = frozenset({"text-classification", "token-classification", "embedding", "question-answering"})
@@ -46,6 +46,17 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
     for name, text in refusals(OPTIONS[spec.task], spec.options, spec.task):
         yield ("options", name), text
     yield from _check_dimensions(spec)
+
+
+def refuse_early(model: str, *, allow_downloads: bool = False) -> None:
+    """Raise the `ModelError` of a model that is not there, or whose files a worker would refuse: at once, before any of
+    the libraries that models need is imported. A model of the hub may be absent where it will be downloaded."""
+    found = parse(model)
+    if isinstance(found, HubModel) and allow_downloads:
+        return
+    located = resolve(model)
+    if isinstance(located, Located):
+        used_files(located.path)
 
 
 def _lacks_for_openvino(spec: WorkerSpec) -> str:

@@ -20,7 +20,7 @@ _CLOSE_S = 5.0
 def look_at_files(spec: WorkerSpec) -> ModelFacts:
     """Whether the model is there and safe to load, and its digest; loads nothing of it."""
     try:
-        located = resolve(spec.model, downloads=False)
+        located = resolve(spec.model)
         if not isinstance(located, Located):
             return ModelFacts(name=spec.model)
         return ModelFacts(name=located.name, revision=digest(located.path, used_files(located.path)))
