@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "infer": "Ask a model about the lines of a file, without Kafka.",
     "lag": "How far behind each pipeline is: records, time, and time to drain.",
     "local": "A Kafka and a Redis on this machine, to try streamer with.",
+    "model": "Look at a model before it is served, and ask it about one text.",
     "produce": "Write events from a file or from standard input.",
     "run": "Run pipelines: events in, results and dead letters out.",
     "tail": "Read results, dead letters, spans and reports.",

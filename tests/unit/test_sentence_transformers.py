@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.errors import Code, DataFailure, ModelError
+from streamer.inference.checks import has_openvino
 from streamer.inference.families import load
-from streamer.inference.openvino_network import installed
+from streamer.inference.hub_client import download
 from streamer.inference.safety import digest, used_files
 from streamer.inference.sentence_files import CLASSES
 from streamer.inference.sentence_modules import TokenPooling, Tokens
@@ -634,7 +635,7 @@ def comparing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[list[
     return model, [outputs(model, [event_of(place)])[0]["scores"] for place in range(len(TEXTS))]
 
 
-@pytest.mark.skipif(not installed(), reason="without openvino")
+@pytest.mark.skipif(not has_openvino(), reason="without openvino")
 @pytest.mark.parametrize("architecture", [BERT, "t5"])
 def test_the_modules_on_openvino(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network's tokens are pooled as torch's are."""
