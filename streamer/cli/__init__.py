@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "dlq": "Look at dead letters, find out why there are any, send them back.",
     "doctor": "Check everything that a run needs, and say how to mend what is wrong.",
     "infer": "Ask a model about the lines of a file, without Kafka.",
+    "init": "Write a configuration for a model of yours.",
     "lag": "How far behind each pipeline is: records, time, and time to drain.",
     "local": "A Kafka and a Redis on this machine, to try streamer with.",
     "model": "Look at a model before it is served, and ask it about one text.",

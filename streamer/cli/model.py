@@ -83,7 +83,7 @@ def _spec(reference: str, about: About, task: str, overrides: Iterable[str]) -> 
     given = [f"pipelines.{_NAME}.{name}={value}" for name, value in {**settings, "output": "out"}.items()]
     given += [f"pipelines.{_NAME}.{override}" for override in overrides]
     try:
-        config = loaded(os.devnull, given)
+        config = loaded(os.devnull, given, {})
     except ConfigurationError as error:
         raise ConfigurationError(
             str(error).replace(f"pipelines.{_NAME}.", "").replace("--set task:", "--task:")

@@ -26,6 +26,7 @@ LIBRARIES_BYTES: Final = 600_000_000
 _BYTES_A_PARAMETER: Final = 4  # every network is loaded in float32 first
 _TOKENIZERS: Final = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm")
 _OTHER_FORMATS: Final = ("*.gguf", "*.onnx", "*.tflite", "saved_model.pb", "openvino_model.*")
+_CLASS: Final = "a class names no task; this is the word that its results carry"
 _ENDLESS: Final = 1 << 20  # what stands in tokenizer_config.json for "no limit" is larger
 _NAMED: Final = 3
 
@@ -72,7 +73,12 @@ def _look_at_class(found: PythonClass) -> About:
     top = found.module.partition(".")[0]
     spec = PathFinder.find_spec(top) or PathFinder.find_spec(top, [str(Path.cwd())])
     place = (spec.origin if spec else None) or ""
-    return About("class", f"{found.module}:{found.name}", place, TaskOf("custom", (), "a class answers as it likes"))
+    return About(
+        "class",
+        f"{found.module}:{found.name}",
+        place,
+        TaskOf("custom", (), _CLASS),
+    )
 
 
 def _look_at_files(reference: str, found: Located) -> About:

@@ -54,6 +54,7 @@ def test_a_refused_model_is_described_all_the_same(tmp_path: Path, capsys: pytes
 def test_an_open_task_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With those that the network can serve."""
     directory = shutil.copytree(model_directory(), tmp_path / "mine")
+    (directory / "README.md").unlink()
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps(config | {"id2label": {"0": "LABEL_0"}}))
     assert main(["model", "inspect", str(directory)]) == ExitCode.USAGE
