@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from streamer.cli.options import loaded
+from streamer.config.load import load
 from streamer.errors import ConfigurationError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -99,13 +99,20 @@ def _ask(given: str | None, question: str, default: str) -> str:
 def _model(given: str | None, allow_downloads: bool) -> tuple[str, About, bool]:
     """The reference and what it leads to; one that was typed wrong is asked for again."""
     from streamer.app.fetch import fetch
+    from streamer.inference.hub import snapshot
     from streamer.inference.inspect import look
+    from streamer.inference.reference import HubModel, parse
 
     reference = given
     while True:
         if reference is None:
             reference = str(click.prompt(f"Model ({_FORMS})", err=True)).strip()
         try:
+            found = parse(reference)
+            absent = isinstance(found, HubModel) and not snapshot(found.repository, found.revision).is_dir()
+            if absent and not allow_downloads and sys.stdin.isatty():
+                question = f"{found} is not on this machine. Download it, now and where it runs?"
+                allow_downloads = click.confirm(question, default=True, err=True)
             if allow_downloads:
                 fetch(reference)
             about = look(reference)
@@ -177,13 +184,19 @@ def _template(about: About, *, model: str, task: str, **answers: Any) -> Templat
 
 def _check(text: str, file: Path) -> None:
     """Refuse what `config check` would refuse, by the name of the file that is to be. Raises ConfigurationError."""
+    from streamer.app.workers import worker_plan
+    from streamer.inference.checks import check
+
     with tempfile.NamedTemporaryFile("w", dir=file.absolute().parent, suffix=".toml", encoding="utf-8") as draft:
         draft.write(text)
         draft.flush()
         try:
-            loaded(draft.name, (), {})
+            config = load(draft.name)
         except ConfigurationError as error:
             raise ConfigurationError(str(error).replace(draft.name, str(file))) from None
+    for name, pipeline in config.pipelines.items():
+        for place, problem in check(worker_plan(pipeline, name)[1]):
+            raise ConfigurationError(f"{file}: pipelines.{name}.{'.'.join(place)}: {problem}")
 
 
 def _next(template: Template, file: Path) -> str:

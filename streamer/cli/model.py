@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.cli.options import loaded
+from streamer.config.load import load
 from streamer.errors import ConfigurationError, DataFailure, ExitCode, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -78,17 +78,19 @@ def inspect(
 def _spec(reference: str, about: About, task: str, overrides: Iterable[str]) -> WorkerSpec:
     """What a worker is told, from the same fields that a pipeline has. Raises ConfigurationError."""
     from streamer.app.workers import worker_plan
+    from streamer.inference.checks import check
 
     settings = {"task": task, "model": about.place if about.kind == "directory" else reference, "input": "in"}
     given = [f"pipelines.{_NAME}.{name}={value}" for name, value in {**settings, "output": "out"}.items()]
     given += [f"pipelines.{_NAME}.{override}" for override in overrides]
     try:
-        config = loaded(os.devnull, given, {})
+        spec = worker_plan(load(os.devnull, {}, given).pipelines[_NAME], _NAME)[1]
     except ConfigurationError as error:
-        raise ConfigurationError(
-            str(error).replace(f"pipelines.{_NAME}.", "").replace("--set task:", "--task:")
-        ) from None
-    return worker_plan(config.pipelines[_NAME], _NAME)[1]
+        raise ConfigurationError(str(error).replace(f"pipelines.{_NAME}.", "")) from None
+    for place, text in check(spec):
+        flag = "--task" if place == ("task",) else f"--set {'.'.join(place)}"
+        raise ConfigurationError(f"{flag}: {text}")
+    return spec
 
 
 def _described(reference: str, about: About, task: str | None) -> Iterable[tuple[str, Any, str]]:

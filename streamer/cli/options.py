@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
@@ -40,10 +40,10 @@ def configured(command: _Command) -> _Command:
     return wrapper
 
 
-def loaded(config_path: str | None, overrides: Iterable[str], environ: Mapping[str, str] = os.environ) -> Config:
+def loaded(config_path: str | None, overrides: Iterable[str]) -> Config:
     """The configuration from file, environment and flags, with what can be told of its models unloaded. Raises
     ConfigurationError."""
-    return load(config_path, environ, overrides, _check_models)
+    return load(config_path, os.environ, overrides, _check_models)
 
 
 def _check_models(config: Config) -> Iterator[Problem]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 import subprocess
@@ -13,8 +15,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from streamer.cli import main
+from streamer.config.load import load
 from streamer.demo import model_directory
-from streamer.errors import DependencyError, ModelError
+from streamer.errors import DependencyError, ExitCode, ModelError
 from streamer.inference import hub as hub_of_streamer
 from streamer.inference.safety import used_files
 from streamer.local.ports import free_ports
@@ -91,6 +95,23 @@ def test_infer_downloads_when_it_may(hub: Hub, tmp_path: Path) -> None:
     assert "downloaded acme/sentiment@" in done.stderr
     assert hub.tokens == {f"Bearer {TOKEN}"}
     assert TOKEN not in done.stderr + done.stdout
+
+
+def test_init_and_inspect_download_when_they_may(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a configuration that was written so lets runs do it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    init = ["init", "--model", REFERENCE, "--input", "reviews"]
+    assert main(init) == ExitCode.CONFIGURATION
+    assert main([*init, "--allow-downloads"]) == ExitCode.DONE
+    pipeline = load().pipelines["sentiment"]
+    assert (pipeline.model, pipeline.allow_downloads) == (REFERENCE, True)
+    capsys.readouterr()
+    assert main(["model", "inspect", REFERENCE, "--no-load", "--json"]) == ExitCode.DONE
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["task"]) == ("hub", "text-classification")
 
 
 @pytest.mark.parametrize(

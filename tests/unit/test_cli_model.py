@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from streamer.demo import model_directory
 from streamer.errors import ExitCode
 from streamer.inference.safety import digest, used_files
 
+ROOT = Path(__file__).parents[2]
 MICRO = "package:streamer/demo/models/sentiment-micro"
 
 
@@ -88,3 +92,41 @@ def test_a_class_of_ones_own(capfd: pytest.CaptureFixture[str]) -> None:
     assert 'answered      {"n": 7}' in capfd.readouterr().out
     assert main(["model", "inspect", reference, "--text", "7 RAISE"]) == ExitCode.SOME_FAILED
     assert "no answer     infer.exception: the model raised" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["run", "infer"])
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("acme/tiny", "acme/tiny@REVISION"),
+        ("acme/tiny@main", "40 hex digits"),
+        ("python:my_models.Shout", "python:my_models:Shout"),
+        ("s3://bucket/tiny", "copy the files to a directory"),
+        (".", "has no config.json"),
+    ],
+)
+def test_a_model_that_is_not_there_ends_a_command_before_anything_is_imported_for_it(
+    command: str, model: str, words: str, tmp_path: Path
+) -> None:
+    """Nor is a server asked: there is none."""
+    (tmp_path / "streamer.toml").write_text(
+        f'[kafka]\nbootstrap_servers = "127.0.0.1:1"\n[pipelines.p]\ntask = "embedding"\nmodel = "{model}"\n'
+        'input = "in"\noutput = "out"\n'
+    )
+    more = ["--pipeline", "p"] if command == "infer" else []
+    code = (
+        "import sys; from streamer.cli import main;"
+        f"sys.stdout.write(str(main({[*command.split(), *more]!r})) + str("
+        "[name for name in ('torch', 'transformers', 'huggingface_hub') if name in sys.modules]))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert words in ended.stderr
+    assert ended.stdout == "3[]" or (command == "run" and ended.returncode == 3)
