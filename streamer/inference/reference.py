@@ -117,10 +117,10 @@ def _seen(reference: str, path: Path) -> str:
     if alike:
         return f": did you mean {path.parent / alike[0].name}?"
     if _REPOSITORY.fullmatch(reference):
-        return f" in {Path.cwd()}; a model of the hub is named with its commit, {reference}@REVISION: {_COMMIT_IS}"
-    if path.is_absolute() and not path.parent.exists():  # the configuration's folder stands before its relative names
-        repository = "/".join(path.parts[-2:])
-        return f" here, nor is {path.parent}; a model of the hub is named with its commit: {repository}@REVISION"
+        return f" in {Path.cwd()}; {_named(reference)}"
+    # The configuration's folder stands before its relative names.
+    if path.is_absolute() and not path.parent.exists() and path.parent.parent.exists():
+        return f" here, nor is {path.parent}; {_named('/'.join(path.parts[-2:]))}"
     name, at, revision = reference.partition("@")
     if at and _COMMIT.fullmatch(revision) and "/" not in name:
         return f"; a model of the hub is named with its owner, org/{reference}"
@@ -128,6 +128,10 @@ def _seen(reference: str, path: Path) -> str:
         return f", and {match['scheme']}: is no kind of reference; a model is {_FORMS}"
     where = "here" if path.is_absolute() else f"in {Path.cwd()}"
     return f" {where}; a model is {_FORMS}"
+
+
+def _named(repository: str) -> str:
+    return f"a model of the hub is named with its commit, as {repository}@REVISION: {_COMMIT_IS}"
 
 
 def _no_url(reference: str, scheme: str, rest: str) -> str:
