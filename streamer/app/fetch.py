@@ -14,6 +14,7 @@ from streamer.inference import hub
 from streamer.inference.reference import HubModel, parse
 
 SAY_EVERY_S: Final = 10.0
+_SHOWN: Final = 12
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def fetch(reference: str) -> None:
     """Download a model of the hub unless it is here; other references have nothing to fetch. Raises StreamerError."""
     found = parse(reference)
     if isinstance(found, HubModel):
-        with (_bar if sys.stderr.isatty() else _lines)(str(found)) as tell:
+        with (_bar if sys.stderr.isatty() else _lines)(f"{found.repository}@{found.revision[:_SHOWN]}") as tell:
             hub.fetch(found.repository, found.revision, tell)
 
 

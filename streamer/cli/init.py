@@ -99,19 +99,16 @@ def _ask(given: str | None, question: str, default: str) -> str:
 def _model(given: str | None, allow_downloads: bool) -> tuple[str, About, bool]:
     """The reference and what it leads to; one that was typed wrong is asked for again."""
     from streamer.app.fetch import fetch
-    from streamer.inference.hub import snapshot
     from streamer.inference.inspect import look
-    from streamer.inference.reference import HubModel, parse
+    from streamer.inference.reference import is_absent
 
     reference = given
     while True:
         if reference is None:
             reference = str(click.prompt(f"Model ({_FORMS})", err=True)).strip()
         try:
-            found = parse(reference)
-            absent = isinstance(found, HubModel) and not snapshot(found.repository, found.revision).is_dir()
-            if absent and not allow_downloads and sys.stdin.isatty():
-                question = f"{found} is not on this machine. Download it, now and where it runs?"
+            if not allow_downloads and sys.stdin.isatty() and is_absent(reference):
+                question = f"{reference} is not on this machine. Download it, now and where it runs?"
                 allow_downloads = click.confirm(question, default=True, err=True)
             if allow_downloads:
                 fetch(reference)

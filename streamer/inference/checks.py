@@ -9,7 +9,7 @@ from typing import Final
 from streamer.errors import ModelError
 from streamer.extras import install_command
 from streamer.inference.options import OPTIONS, refusals
-from streamer.inference.reference import HubModel, Located, parse, resolve
+from streamer.inference.reference import Located, is_absent, resolve
 from streamer.inference.safety import read_json, used_files
 from streamer.inference.spec import WorkerSpec
 
@@ -56,8 +56,7 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
 def refuse_early(model: str, *, allow_downloads: bool = False) -> None:
     """Raise the `ModelError` of a model that is not there, or whose files a worker would refuse: at once, before any of
     the libraries that models need is imported. A model of the hub may be absent where it will be downloaded."""
-    found = parse(model)
-    if isinstance(found, HubModel) and allow_downloads:
+    if allow_downloads and is_absent(model):
         return
     located = resolve(model)
     if isinstance(located, Located):

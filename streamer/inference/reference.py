@@ -87,6 +87,12 @@ def resolve(reference: str) -> Located | PythonClass | Null:
     return found
 
 
+def is_absent(reference: str) -> bool:
+    """Whether it is a model of the hub that is not in the local cache. Raises `ModelError` as `parse`."""
+    found = parse(reference)
+    return isinstance(found, HubModel) and not hub.snapshot(found.repository, found.revision).is_dir()
+
+
 def may_be_files(reference: str) -> bool:
     """Whether it leads to a directory of files, as far as the reference tells."""
     try:
