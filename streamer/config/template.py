@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 _COLUMN: Final = 40
+_WIDTH: Final = 120
 _LABELS: Final = 12
 _NEW_TOKENS: Final = ("max_new_tokens", 200, "tokens of an answer, where the event does not say")
 _OPTIONS: Final = {
@@ -50,7 +51,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     def render(self) -> str:
         """The TOML file."""
         lines = [
-            f"# {self.name}: {self.task} of the events in {self.input}; results go to {self.output}.",
+            f"# {_comment(f'{self.name}: {self.task} of the events in {self.input}; results go to {self.output}.')}",
             "# `streamer config check` checks this file, `streamer config show` prints every field with its default.",
             "",
             "[kafka]",
@@ -89,10 +90,19 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _about_cache(url: str) -> str:
-    return "" if url else 'in memory alone; "redis://HOST:6379/0" shares answers between replicas'
+    return "" if url else 'answers stay in memory; "redis://HOST:6379/0" shares them between replicas'
 
 
 def _line(key: str, value: object, note: str = "") -> str:
-    """A key and its value; the notes of short ones stand below one another."""
+    """A key and its value, and what it is for: beside it where there is room, so that notes stand below one another,
+    else above it."""
     text = f"{key} = {json.dumps(value, ensure_ascii=False)}"
-    return f"{text:<{_COLUMN}}# {' '.join(note.split())}" if note else text
+    if not note:
+        return text
+    beside = f"{text:<{_COLUMN - 1}} # {_comment(note)}"
+    return beside if len(beside) <= _WIDTH else f"# {_comment(note)}\n{text}"
+
+
+def _comment(text: str) -> str:
+    """In one line, whatever the model's files call its labels."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
