@@ -165,8 +165,8 @@ def _python_class(reference: str, rest: str) -> PythonClass:
     top = parts[0]
     if not _spec(top) and PathFinder.find_spec(top, [str(Path.cwd())]) is None:
         raise ModelError(
-            f"model {reference!r}: there is no module {top}, neither in {Path.cwd()} nor installed; start streamer in "
-            "the directory that holds it, or set PYTHONPATH to that"
+            f"model {reference!r}: there is no module {top} in {Path.cwd()} or among the installed packages; correct "
+            "its name, start in the folder that holds it, or set PYTHONPATH to that"
         )
     return PythonClass(module, name)
 

@@ -72,7 +72,7 @@ def test_references_without_files() -> None:
 def test_a_module_in_the_working_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a worker finds it, whatever the program's own path."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=f"no module my_own_models, neither in {tmp_path} nor installed"):
+    with pytest.raises(ModelError, match=f"no module my_own_models in {tmp_path} or among the installed"):
         resolve("python:my_own_models:Shout")
     (tmp_path / "my_own_models.py").write_text("raise RuntimeError('imported')")
     assert resolve("python:my_own_models:Shout") == PythonClass("my_own_models", "Shout")
