@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from streamer.inference.model import Input
+from streamer.model import Input
 
 
 class Mended:

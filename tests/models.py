@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from streamer.inference.model import Input
+from streamer.model import Input
 
 WORDS = (
     "the a film was good bad great awful and but not very i love hate it this that music plot long short end we they "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamer.inference.model import Input
+from streamer.model import Input
 
 
 class Flawed:

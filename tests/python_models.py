@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from streamer.inference.model import Input
+from streamer.model import Input
 
 
 class Chatty:

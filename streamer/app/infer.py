@@ -11,6 +11,7 @@ from types import FrameType
 
 from streamer.app.assemble import make_cache, policy_of
 from streamer.app.driver import Adapters, Driver
+from streamer.app.fetch import fetch_model
 from streamer.app.workers import pipeline_of, worker_plan
 from streamer.config.load import Config
 from streamer.core.codec import Codec
@@ -21,6 +22,7 @@ from streamer.errors import ExitCode
 from streamer.files.rows import Rows
 from streamer.files.sink import JobFiles, LineSink, Stream
 from streamer.files.source import LineSource
+from streamer.inference.checks import refuse_early
 from streamer.inference.pool import WorkerPool
 
 NO_LIMIT_BYTES = 1 << 31
@@ -55,6 +57,8 @@ def infer(
     a signal.
     """
     pipeline_config = pipeline_of(config, name)
+    fetch_model(pipeline_config)
+    refuse_early(pipeline_config.model)
     inbox: SimpleQueue[Input] = SimpleQueue()
     workers, spec = worker_plan(pipeline_config, name)
     limits = OutputLimits(NO_LIMIT_BYTES, NO_LIMIT_BYTES)

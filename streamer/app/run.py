@@ -10,6 +10,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from streamer.app.fetch import fetch_model
 from streamer.app.workers import RunOptions, pipeline_of, start_workers
 from streamer.config.load import Config
 from streamer.cores import OneCore
@@ -51,6 +52,7 @@ def run_pipeline(config: Config, name: str, options: RunOptions, stopping: Stopp
         if assembly is not None:
             assembly.driver.stop(within_s)
 
+    fetch_model(pipeline_of(config, name))
     stopping.act(act)
     share_one_arena()
     started = start_workers(config, name, options)

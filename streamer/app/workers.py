@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from streamer.config.load import Config, PipelineConfig
 from streamer.core.pipeline.protocol import Input
 from streamer.errors import UsageError
+from streamer.inference.checks import refuse_early
 from streamer.inference.pool import WorkerPool
 from streamer.inference.processors import usable_cores, usable_gpus
 from streamer.inference.spec import WorkerSpec, plan_threads
@@ -50,6 +51,7 @@ def start_workers(config: Config, name: str, options: RunOptions) -> Started:
     pipeline = pipeline_of(config, name)
     inbox: SimpleQueue[Input] = SimpleQueue()
     count, spec = worker_plan(pipeline, name, options.pipelines)
+    refuse_early(spec.model)
     slot = take_slot(pipeline.group, pipeline.slot)
     with ExitStack() as undo:
         undo.callback(slot.release)

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from streamer.bench.workload import DEADLY_MARK, POISON_MARK
-from streamer.inference.model import Input
+from streamer.model import Input
 
 
 class Slow:

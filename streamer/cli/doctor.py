@@ -84,6 +84,7 @@ def _world(config: Config, pipelines: int) -> World:
     from streamer.app.workers import worker_plan
     from streamer.cache.inspect import inspect as inspect_cache
     from streamer.core.facts import ModelFacts
+    from streamer.inference.reference import is_absent
     from streamer.inference.trial import look_at_files, try_in_worker
     from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
     from streamer.local.machine import inspect as inspect_machine
@@ -95,6 +96,8 @@ def _world(config: Config, pipelines: int) -> World:
 
     def model(name: str, load_it: bool) -> ModelFacts:
         _, spec = worker_plan(config.pipelines[name], name, pipelines)
+        if config.pipelines[name].allow_downloads and is_absent(spec.model):
+            return ModelFacts(name=f"{spec.model}, which a run downloads")
         facts = look_at_files(spec)
         if facts.failure or not load_it:
             return facts

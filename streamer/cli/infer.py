@@ -32,6 +32,7 @@ SAY_EVERY_S = 10.0
 @click.option("--model", help="Without --pipeline: model reference, e.g. a directory.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the task, e.g. top_k=3.")
 @click.option("--dtype", default=None, help="Precision: auto, float32, bfloat16 or float16.")
+@click.option("--allow-downloads", is_flag=True, help="Fetch a model of the hub, org/name@REVISION, if it is not here.")
 @click.option(
     "--format",
     "format_",
@@ -53,6 +54,7 @@ def infer(
     model: str | None,
     options: tuple[str, ...],
     dtype: str | None,
+    allow_downloads: bool,
     format_: Any,
     text: bool,
     text_field: str,
@@ -79,7 +81,10 @@ def infer(
     from streamer.files.tables import arrow_for, to_csv, to_parquet
 
     logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("streamer.app.fetch").setLevel(logging.INFO)
     settings = [*overrides, *_adhoc(name, task, model, options, dtype)]
+    if allow_downloads:
+        settings.append(f"pipelines.{name or ADHOC}.allow_downloads=true")
     config = loaded(config_path, settings)
     paths = _paths(files)
     fields = Fields(text_field, id_field, keep)

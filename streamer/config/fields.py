@@ -219,6 +219,14 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             " window when the end of a text matters as much as its beginning."
         ),
     ] = "truncate"
+    allow_downloads: Annotated[
+        bool,
+        Meta(
+            description="Fetch a model of the hub, org/name@REVISION, that is not in the hub's local cache: before the"
+            " workers start, once on a machine, safetensors, tokenizer and configuration files alone. Set true where"
+            " this machine may reach the hub, or a mirror that HF_ENDPOINT names."
+        ),
+    ] = False
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         Meta(
@@ -278,7 +286,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             gt=0,
             description="Seconds that a worker may take to load the model before it is killed and started again. Raise"
-            " it for models that are read from slow disks or downloaded at the start.",
+            " it for models that are read from slow disks.",
         ),
     ] = 900
     linger_ms: Annotated[

@@ -1,6 +1,6 @@
 """A model of one's own beside the transformers: `python:streamer.demo.lstm:LstmSentiment`, an LSTM in plain torch.
 
-Nothing here is streamer's but the shape of the class: `__init__(options)`, `predict(inputs)`, `files`, `probe`.
+Nothing here is streamer's but the base class, which says what it calls and reads.
 `train_lstm.py` trained its weights.
 """
 
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from streamer.inference.model import Input
+from streamer.model import Input, Model
 
 WEIGHTS = Path(__file__).parent / "models" / "sentiment-lstm" / "model.safetensors"
 TOKENIZER = Path(__file__).parent / "models" / "sentiment-micro" / "tokenizer.json"
@@ -51,7 +51,7 @@ def read_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-class LstmSentiment:
+class LstmSentiment(Model):
     """Output `{"label", "score"}`."""
 
     files = (WEIGHTS, TOKENIZER)

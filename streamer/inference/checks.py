@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from typing import Final
 
 from streamer.errors import ModelError
+from streamer.extras import install_command
 from streamer.inference.options import OPTIONS, refusals
-from streamer.inference.reference import Located, resolve
-from streamer.inference.safety import read_json
+from streamer.inference.reference import Located, is_absent, resolve
+from streamer.inference.safety import read_json, used_files
 from streamer.inference.spec import WorkerSpec
 
 WINDOWED: Final = frozenset({"text-classification", "token-classification", "embedding", "question-answering"})
@@ -25,6 +27,9 @@ CONVERTED: Final = frozenset(
     }
 )
 """Tasks whose networks OpenVINO can run: those that do nothing but call them."""
+
+OPENVINO_PARAMETERS: Final = 5_000_000
+"""Below it `auto` does not convert: what a pass of so small a network costs is not its arithmetic."""
 
 
 def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -46,6 +51,36 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
     for name, text in refusals(OPTIONS[spec.task], spec.options, spec.task):
         yield ("options", name), text
     yield from _check_dimensions(spec)
+
+
+def refuse_early(model: str, *, allow_downloads: bool = False) -> None:
+    """Raise the `ModelError` of a model that is not there, or whose files a worker would refuse: at once, before any of
+    the libraries that models need is imported. A model of the hub may be absent where it will be downloaded."""
+    if allow_downloads and is_absent(model):
+        return
+    located = resolve(model)
+    if isinstance(located, Located):
+        used_files(located.path)
+
+
+def has_openvino() -> bool:
+    """Whether the extra `cpu` is there."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def without_openvino(spec: WorkerSpec, device: str, parameters: int) -> str:
+    """Why OpenVINO is not even tried for a network of so many parameters on `device`; "" when it is."""
+    if spec.backend == "torch":
+        return "the backend is torch"
+    if not has_openvino():
+        return f"it is not installed here ({install_command('cpu')})"
+    if device != "cpu":
+        return f"it runs on the CPU, and the device is {device}"
+    if reason := _lacks_for_openvino(spec):
+        return reason
+    if spec.backend == "auto" and parameters < OPENVINO_PARAMETERS:
+        return "it is too small to be worth converting"
+    return ""
 
 
 def _lacks_for_openvino(spec: WorkerSpec) -> str:

@@ -1,18 +1,4 @@
-"""`python:MODULE:CLASS`: the operator's own class as a model. It needs no torch; what it imports is its own affair.
-
-The class is written to `Predictor`: `__init__(self, options)` and `predict(self, inputs)`, one JSON object an input,
-in order. It may also have
-
-- `files: list[str]`    the files and folders that decide its answers, relative to its own file, globs too; [] where it
-  reads none. Only with it are its answers shared through Redis. It may be set by `__init__`, from the options;
-- `version: str`        a part of its revision, beside its code and files;
-- `cacheable: bool`     False when equal inputs may have different outputs (default True);
-- `probe: str`          a text that it always answers (default a plain English sentence);
-- `check_params(params: dict) -> str | None`   says what is wrong with an event's params, without quoting values, or
-  raises; without it every param is refused.
-
-`predict` may raise for a text that it can't serve: the batch is halved until that text stands alone.
-"""
+"""`python:MODULE:CLASS`: the operator's own class as a model, written to `streamer.model.Model`."""
 
 from __future__ import annotations
 
@@ -23,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
@@ -31,27 +17,17 @@ from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.class_identity import identify
 from streamer.inference.fresh_modules import import_fresh
 from streamer.inference.identity import of_python
-from streamer.inference.model import CPU_BATCHING, Encoded, Input, NonFinite, unknown_param
+from streamer.inference.model import CPU_BATCHING, Encoded, NonFinite, unknown_param
 from streamer.inference.plain import answer_of
 from streamer.inference.reads import Reads
 from streamer.inference.spec import WorkerSpec
+from streamer.model import PROBE, Input
 
-_PROBE = "The quick brown fox jumps over the lazy dog."
 _CHARACTERS_A_TOKEN = 4
 
 
-class Predictor(Protocol):
-    """What the operator writes; see the module for what is optional."""
-
-    def __init__(self, options: dict[str, Any]) -> None: ...
-
-    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
-        """One JSON object an input, in order."""
-        ...
-
-
 class CustomModel:
-    """Adapts a `Predictor`. Lengths are guessed from characters, so that batches still hold similar texts."""
+    """Adapts a class of the contract. Lengths are guessed from characters, so that batches still hold similar texts."""
 
     batching = CPU_BATCHING
 
@@ -73,7 +49,7 @@ class CustomModel:
             implementation=of_python(),
             shared=identity.shared,
         )
-        self.probe = _encode(Input(str(getattr(self._predictor, "probe", _PROBE)), None, {}))
+        self.probe = _encode(Input(str(getattr(self._predictor, "probe", PROBE)), None, {}))
 
     def encode(
         self,
@@ -134,7 +110,7 @@ def _import(module: str, name: str) -> type[Any]:
         raise ModelError(f"python:{module}:{name}: module {module} can't be imported: {error}") from error
     except AttributeError:
         raise ModelError(f"python:{module}:{name}: module {module} has no class {name}") from None
-    if not (inspect.isclass(kind) and callable(getattr(kind, "predict", None))):
+    if not (inspect.isclass(kind) and callable(getattr(kind, "predict", None))) or inspect.isabstract(kind):
         raise ModelError(f"python:{module}:{name} must be a class with a method predict(inputs)")
     return kind
 

@@ -34,7 +34,7 @@ TASKS: Final = tuple(_FAMILIES)
 
 def load(spec: WorkerSpec, worker: int = 0) -> Model:
     """The model that `spec` names, ready to run. Raises `ModelError` with words for the operator."""
-    located = resolve(spec.model, downloads=spec.downloads)
+    located = resolve(spec.model)
     if isinstance(located, Null):
         return NullModel(spec)
     if isinstance(located, PythonClass):

@@ -19,12 +19,13 @@ import tokenizers
 
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure
-from streamer.inference.model import NON_FINITE, Encoded, Input, NonFinite
+from streamer.inference.model import NON_FINITE, Encoded, NonFinite
 from streamer.inference.options import read_options
 from streamer.inference.params import NoParams, read_params
 from streamer.inference.sizes import MAX_CHARACTERS, too_large
 from streamer.inference.spec import Overflow, WorkerSpec
 from streamer.inference.tokenizer import Given, Row, TextTokenizer
+from streamer.model import Input
 
 Numbers = npt.NDArray[np.float32]
 """What the network makes of one row: (d,), or (tokens, d) of a family with `token_rows`."""

@@ -17,11 +17,12 @@ from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference import sizes
 from streamer.inference.family import Asked, Numbers, groups
-from streamer.inference.model import NON_FINITE, Encoded, Input, NonFinite
+from streamer.inference.model import NON_FINITE, Encoded, NonFinite
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import FillMaskOptions, TopK
 from streamer.inference.sizes import too_large
 from streamer.inference.torch_model import TorchModel
+from streamer.model import Input
 
 
 class FillMaskParams(msgspec.Struct, frozen=True):

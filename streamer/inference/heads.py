@@ -54,7 +54,7 @@ def other_head(auto: str, resolved: str, architectures: Iterable[str], *, compos
     serve = _SERVE.get(auto, ())
     others = []
     for name in architectures:
-        head = _head_of(name)
+        head = head_of(name)
         if not serve or name == resolved or head.startswith(serve) or (composite and head == "ConditionalGeneration"):
             return ""
         # A network without head lacks the weights of one, which is found out by name; but a decoder's are tied.
@@ -63,7 +63,9 @@ def other_head(auto: str, resolved: str, architectures: Iterable[str], *, compos
     return others[0] if others else ""
 
 
-def _head_of(architecture: str) -> str:
+def head_of(architecture: str) -> str:
+    """What stands at the end of a network of this class, as its name says: `SequenceClassification`, `CausalLM` …,
+    `Bare` for none, "" for what is not known."""
     if match := _HEAD.search(architecture):
         return match[1]
     if _LM_HEAD.search(architecture):

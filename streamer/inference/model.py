@@ -26,15 +26,6 @@ class NonFinite(Enum):
 NON_FINITE: Final = NonFinite.NON_FINITE
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
-    """One computation's text, and its pair and params where the event has them."""
-
-    text: str
-    text_pair: str | None
-    params: dict[str, Any]
-
-
 class Encoded(msgspec.Struct, frozen=True, gc=False):
     """One computation ready to run. A struct: one is made a text.
 

@@ -7,7 +7,6 @@ models are kept, by the digest of the model's files. They hold fp32 weights, wha
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import shutil
 import sys
@@ -35,11 +34,6 @@ _FORMAT = "2"  # of how a network is converted and what it is held to
 # variant without a mask would gain nothing. Networks with layers that see only a window take a mask for each kind of
 # layer, "windowed": a single one that is added opens the window.
 _MASKS: Final = ("windowed", "added", "plain")
-
-
-def installed() -> bool:
-    """Whether the extra `cpu` is there."""
-    return importlib.util.find_spec("openvino") is not None
 
 
 class OpenVinoNetwork:

@@ -15,11 +15,12 @@ from transformers import AutoModelForQuestionAnswering
 
 from streamer.errors import DataFailure, ModelError
 from streamer.inference.family import Asked, Numbers, groups
-from streamer.inference.model import Encoded, Input
+from streamer.inference.model import Encoded
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import QuestionAnsweringOptions
 from streamer.inference.spans import outward, visible, word
 from streamer.inference.torch_model import TorchModel
+from streamer.model import Input
 
 
 class QuestionParams(msgspec.Struct, frozen=True):

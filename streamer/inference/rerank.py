@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 from streamer.errors import DataFailure, ModelError
 from streamer.inference.family import Asked, Numbers, groups
-from streamer.inference.model import Encoded, Input
+from streamer.inference.model import Encoded
 from streamer.inference.options import RerankOptions
 from streamer.inference.safety import read_json
 from streamer.inference.sentence_files import CONFIG_FILE, MODULES_FILE, read_sentence_files, refuse_template
@@ -20,6 +20,7 @@ from streamer.inference.sentence_modules import activation
 from streamer.inference.similarity import CandidateParams, check_pairs, compared_with, score_outputs
 from streamer.inference.torch_model import TorchModel
 from streamer.inference.transformer_file import Layout
+from streamer.model import Input
 
 _HEAD = "ForSequenceClassification"
 

@@ -16,11 +16,12 @@ import numpy as np
 
 from streamer.errors import Code, DataFailure
 from streamer.inference.family import Asked, Numbers, groups
-from streamer.inference.model import Encoded, Input
+from streamer.inference.model import Encoded
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import SimilarityOptions
 from streamer.inference.params import Texts
 from streamer.inference.pooling import ComparingModel
+from streamer.model import Input
 
 
 class CandidateParams(msgspec.Struct, frozen=True):

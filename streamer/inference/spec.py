@@ -38,7 +38,6 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     options: dict[str, Any] = {}
     batch_tokens: int = 0
     max_text_bytes: int = 0
-    downloads: bool = False
 
 
 def plan_threads(workers: int, threads: int, cores: int, pipelines: int = 1, gpus: int = 0) -> tuple[int, int]:
@@ -65,7 +64,7 @@ def worker_environment(spec: WorkerSpec) -> dict[str, str]:
     to a fortieth of their speed. The tokenizer runs in one thread of its own, beside the forward pass.
     """
     threads = str(spec.threads)
-    variables = {
+    return {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -73,11 +72,10 @@ def worker_environment(spec: WorkerSpec) -> dict[str, str]:
         "KMP_BLOCKTIME": "0",
         "RAYON_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",  # what may be downloaded is there before a worker starts
+        "TRANSFORMERS_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "USE_HUB_KERNELS": "NO",  # some networks fetch theirs by themselves where the package `kernels` is installed
     }
-    if not spec.downloads:
-        variables |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    return variables

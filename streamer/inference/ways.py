@@ -14,14 +14,13 @@ import msgspec
 import torch
 
 from streamer.errors import ModelError
-from streamer.extras import install_command
 from streamer.inference.agreement import FLOAT32_TOLERANCE, Agreement, exact, twin
-from streamer.inference.checks import CONVERTED
+from streamer.inference.checks import without_openvino
 from streamer.inference.device import choose_dtype, surroundings, versions
 from streamer.inference.family import CHECK_TEXTS
 from streamer.inference.forwarder import is_out_of_memory
 from streamer.inference.model import PACKED_WASTE, Sharing
-from streamer.inference.openvino_network import OpenVinoNetwork, installed, open_network
+from streamer.inference.openvino_network import OpenVinoNetwork, open_network
 from streamer.inference.packed_attention import UnpackableError, packs
 from streamer.inference.packed_encoder import pack_network
 from streamer.inference.packed_linear import Packing, pack
@@ -45,8 +44,6 @@ CHECK_BYTES = 1 << 28
 _ENDLESS_TOKENS = 2048
 _SCORE_BYTES = 4
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
-# Below it `auto` does not convert: what a pass of so small a network costs is not its arithmetic.
-OPENVINO_PARAMETERS = 5_000_000
 
 
 class Ways(Passes):
@@ -289,7 +286,7 @@ class Ways(Passes):
         """Let OpenVINO run the network where the spec allows it and its numbers agree. Raises `ModelError` when it was
         asked for and can't."""
         asked = self._spec.backend == "openvino"
-        reason = self._lacks_for_openvino(asked)
+        reason = self._lacks_for_openvino()
         if not reason:
             plain = self.network
 
@@ -318,21 +315,9 @@ class Ways(Passes):
             raise ModelError(f'{self._spec.model} can\'t have backend = "openvino": {reason}')
         return False
 
-    def _lacks_for_openvino(self, asked: bool) -> str:
-        """Why OpenVINO is not even tried; "" when it is."""
-        if self._spec.backend == "torch":
-            return "the backend is torch"
-        if not installed():
-            return f"it is not installed here ({install_command('cpu')})"
-        if self.device.type != "cpu":
-            return f"it runs on the CPU, and the device is {self.device}"
-        if self._spec.compile:
-            return "compile = true is torch's"
-        if self._spec.task not in CONVERTED:
-            return f"task {self._spec.task} reaches into its network"
-        if not asked and sum(weights.numel() for weights in self.network.parameters()) < OPENVINO_PARAMETERS:
-            return "it is too small to be worth converting"
-        return ""
+    def _lacks_for_openvino(self) -> str:
+        parameters = sum(weights.numel() for weights in self.network.parameters())
+        return without_openvino(self._spec, self.device.type, parameters)
 
 
 def _start(row: Row, tokens: int) -> Row:

@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.family import Asked, Family, Numbers, groups
 from streamer.inference.labels import class_names
-from streamer.inference.model import Encoded, Input
+from streamer.inference.model import Encoded
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import MultiLabel, Template, TextOptions, VectorOptions, ZeroShotOptions
 from streamer.inference.params import Texts
@@ -29,6 +29,7 @@ from streamer.inference.safety import read_json
 from streamer.inference.sizes import too_large
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.torch_model import TorchModel
+from streamer.model import Input
 
 _HOLE = "{}"
 _NLI_TEMPLATE = "This example is {}."

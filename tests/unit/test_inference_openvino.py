@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from streamer.errors import ModelError
-from streamer.inference import kept, openvino_network, ways
+from streamer.inference import checks, kept, openvino_network
 from streamer.inference.families import load
 from streamer.inference.model import Encoded
 from streamer.inference.openvino_network import MODEL_FILE, REFUSED_FILE
@@ -21,7 +21,7 @@ from streamer.inference.spec import WorkerSpec
 from tests.models import tiny_bert, tiny_encoder
 
 # Not importorskip: importing it reports to its maker, unless our own code does.
-pytestmark = pytest.mark.skipif(not openvino_network.installed(), reason="needs the extra cpu")
+pytestmark = pytest.mark.skipif(not checks.has_openvino(), reason="needs the extra cpu")
 
 TEXTS = ["a film", "the music was great but the plot was not very good", "love it", "", "été 映 画!", "awful " * 90]
 
@@ -78,7 +78,7 @@ def test_pairs_have_their_types(models: Path) -> None:
 def test_bfloat16_stays_within_its_tolerance(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same converted model is opened in another precision and held to fp32; where the processor can't, torch
     computes in it."""
-    monkeypatch.setattr(ways, "OPENVINO_PARAMETERS", 0)
+    monkeypatch.setattr(checks, "OPENVINO_PARAMETERS", 0)
     ours = served(models / "encoder", "embedding", dtype="bfloat16", backend="auto")
     assert ours.card.dtype == "bfloat16"
     plain = served(models / "encoder", "embedding", backend="torch")
@@ -137,7 +137,7 @@ def test_a_conversion_that_fails_hushes_nobody() -> None:
 def test_numbers_that_differ_are_left(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A conversion that computes something else never serves: auto takes torch, and a demand is refused."""
     monkeypatch.setattr(kept, "root", lambda: tmp_path)
-    monkeypatch.setattr(ways, "OPENVINO_PARAMETERS", 0)
+    monkeypatch.setattr(checks, "OPENVINO_PARAMETERS", 0)
     plain = openvino_network.OpenVinoNetwork.__call__
 
     def wrong(*given: Any, **named: Any) -> Any:
@@ -167,7 +167,7 @@ def test_a_demand_that_does_not_fit_is_refused(models: Path, fields: dict[str, A
 
 def test_a_demand_without_the_extra_names_it(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says what to install; auto goes on without."""
-    monkeypatch.setattr(ways, "installed", lambda: False)
+    monkeypatch.setattr(checks, "has_openvino", lambda: False)
     with pytest.raises(ModelError, match=r"-m pip install .*\[cpu\]"):
         served(models / "encoder", "embedding")
     assert served(models / "encoder", "embedding", backend="auto").card.backend == "torch"
@@ -176,7 +176,7 @@ def test_a_demand_without_the_extra_names_it(models: Path, monkeypatch: pytest.M
 def test_auto_leaves_small_networks_to_torch(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is converted by itself is worth converting."""
     assert served(models / "encoder", "embedding", backend="auto").card.backend == "torch"
-    monkeypatch.setattr(ways, "OPENVINO_PARAMETERS", 0)
+    monkeypatch.setattr(checks, "OPENVINO_PARAMETERS", 0)
     assert served(models / "encoder", "embedding", backend="auto").card.backend == "openvino"
 
 

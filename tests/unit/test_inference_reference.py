@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,24 +46,14 @@ def test_a_hub_model_comes_from_the_local_cache(tmp_path: Path, monkeypatch: pyt
     assert resolve(f"acme/tiny@{REVISION}") == Located(snapshot.resolve(), "acme/tiny")
 
 
-@pytest.mark.parametrize(
-    ("downloads", "offline", "words"),
-    [
-        (False, True, f"fetch it with `hf download acme/tiny --revision {REVISION}`"),
-        (True, True, "HF_HUB_OFFLINE forbids"),
-    ],
-)
-def test_a_hub_model_that_is_not_cached_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, downloads: bool, offline: bool, words: str
-) -> None:
-    """Nothing is downloaded unless it was asked for; the message has the command that fetches it, and the cache."""
+def test_a_hub_model_that_is_not_cached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is downloaded unless it was asked for; the message has the ways to get it, and the cache."""
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     with pytest.raises(ModelError, match="not in the local hub cache") as caught:
-        resolve(f"acme/tiny@{REVISION}", downloads=downloads)
-    assert words in str(caught.value)
-    assert str(tmp_path) in str(caught.value)
+        resolve(f"acme/tiny@{REVISION}")
+    for words in (f"`hf download acme/tiny --revision {REVISION}`", "allow_downloads = true", str(tmp_path)):
+        assert words in str(caught.value)
 
 
 def test_a_hub_model_needs_a_full_commit() -> None:
@@ -70,30 +62,71 @@ def test_a_hub_model_needs_a_full_commit() -> None:
         resolve("acme/tiny@main")
 
 
-@pytest.mark.parametrize(
-    ("reference", "expected"),
-    [("builtin:null", Null()), ("python:package.module:Model", PythonClass("package.module", "Model"))],
-)
-def test_references_without_files(reference: str, expected: object) -> None:
-    """These need no directory."""
-    assert resolve(reference) == expected
+def test_references_without_files() -> None:
+    """These need no directory; a module is found and not imported."""
+    assert resolve("builtin:null") == Null()
+    assert resolve("python:antigravity:Model") == PythonClass("antigravity", "Model")
+    assert resolve("python:tests.python_models:Obedient") == PythonClass("tests.python_models", "Obedient")
 
 
-@pytest.mark.parametrize(
-    ("reference", "words"),
-    [
-        ("builtin:other", "builtin:null"),
-        ("python:module", "python:MODULE:CLASS"),
-        ("package:not_installed_anywhere/model", "not installed"),
-        ("/no/such/directory", "no directory here"),
-        ("acme/tiny", "acme/tiny@REVISION"),
-    ],
-)
-def test_a_wrong_reference_is_told_how_to_mend_it(reference: str, words: str) -> None:
+def test_a_module_in_the_working_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a worker finds it, whatever the program's own path."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=f"no module my_own_models in {tmp_path} or among the installed"):
+        resolve("python:my_own_models:Shout")
+    (tmp_path / "my_own_models.py").write_text("raise RuntimeError('imported')")
+    assert resolve("python:my_own_models:Shout") == PythonClass("my_own_models", "Shout")
+
+
+MALFORMED = [
+    ("builtin:other", "builtin:null"),
+    ("python:module", "python:MODULE:CLASS"),
+    ("python:my_models.Shout", "python:my_models:Shout"),
+    ("python:my_models.py:Shout", "python:my_models:Shout"),
+    ("python:models/mine.py:Shout", "python:mine:Shout"),
+    ("package:not_installed_anywhere/model", "not installed"),
+    ("package:streamer/demo/no-such", "no directory 'demo/no-such'"),
+    ("/no/such/directory", "no directory here"),
+    ("/such/directory", "nor is /such; a model of the hub is named with its commit, as such/directory@REVISION"),
+    ("acme/tiny", "acme/tiny@REVISION"),
+    ("acme/tiny@main", "40 hex digits"),
+    ("acme/tiny@0123abc", "40 hex digits"),
+    (f"tiny@{REVISION}", f"org/tiny@{REVISION}"),
+    ("https://hub.example/acme/tiny", "acme/tiny@REVISION"),
+    (f"https://hub.example/acme/tiny/tree/{REVISION}", f"is named acme/tiny@{REVISION}"),
+    ("https://hub.example/a/b/c/d?token=secret", "org/name@REVISION"),
+    ("s3://bucket/model", "copy the files to a directory"),
+    ("hf:acme/tiny", "hf: is no kind of reference"),
+    ("models/tiny.gguf", "give the directory with config.json and *.safetensors, models"),
+    ("model.safetensors", "give the directory with config.json"),
+    ("model.onnx", "give the directory with config.json"),
+]
+
+
+@pytest.mark.parametrize(("reference", "words"), MALFORMED)
+def test_a_wrong_reference_is_told_how_to_correct_it(reference: str, words: str) -> None:
     """Each message names the reference and what it should be."""
     with pytest.raises(ModelError) as caught:
         resolve(reference)
     assert words in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_wrong_references_are_told_before_any_library_is_imported() -> None:
+    """Neither what computes nor the hub's client; all of them together take no time to speak of."""
+    heavy = ["torch", "transformers", "tokenizers", "numpy", "huggingface_hub", "confluent_kafka"]
+    code = (
+        "import sys\n"
+        "from streamer.errors import ModelError\n"
+        "from streamer.inference.checks import refuse_early\n"
+        f"for reference in {[reference for reference, _ in MALFORMED]!r}:\n"
+        "    try: refuse_early(reference)\n"
+        "    except ModelError: continue\n"
+        "    print('not refused:', reference)\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout.strip() == "[]"
 
 
 def test_what_is_there_instead_of_a_directory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

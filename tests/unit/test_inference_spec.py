@@ -38,11 +38,6 @@ def test_a_worker_is_offline_and_does_not_spin() -> None:
     assert variables["HF_HUB_OFFLINE"] == "1"
 
 
-def test_downloads_open_the_hub() -> None:
-    """Only when they were switched on."""
-    assert "HF_HUB_OFFLINE" not in worker_environment(WorkerSpec("p", "embedding", "m", downloads=True))
-
-
 def test_the_driver_side_imports_no_torch() -> None:
     """A driver that starts workers has none of the model's libraries in it."""
     heavy = ("torch", "transformers", "tokenizers", "numpy")

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.errors import Code, DataFailure, ModelError
+from streamer.inference.checks import has_openvino
 from streamer.inference.families import load
-from streamer.inference.openvino_network import installed
-from streamer.inference.reference import Located, resolve
+from streamer.inference.hub_client import download
 from streamer.inference.safety import digest, used_files
 from streamer.inference.sentence_files import CLASSES
 from streamer.inference.sentence_modules import TokenPooling, Tokens
@@ -501,7 +501,7 @@ def test_the_hub_is_asked_for_the_folders_that_modules_name(
     tiny(repository / "checkpoint-500", BERT, "")
     snapshot = tmp_path / "snapshot"
 
-    def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str], **_: Any) -> str:
+    def copy(name: str, *, allow_patterns: list[str], ignore_patterns: list[str], **_: Any) -> str:
         files = [file.relative_to(repository).as_posix() for file in repository.rglob("*") if file.is_file()]
         chosen = hub.utils.filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
         for file in chosen:
@@ -509,9 +509,8 @@ def test_the_hub_is_asked_for_the_folders_that_modules_name(
             shutil.copy(repository / file, snapshot / file)
         return str(snapshot)
 
-    monkeypatch.setattr(hub, "snapshot_download", download)
-    located = resolve(f"acme/routed@{'0' * 40}", downloads=True)
-    assert isinstance(located, Located)
+    monkeypatch.setattr(hub, "snapshot_download", copy)
+    assert download("acme/routed", "0" * 40) == snapshot
     fetched = sorted(file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*") if file.is_file())
     assert fetched == used_files(repository)
 
@@ -636,7 +635,7 @@ def comparing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[list[
     return model, [outputs(model, [event_of(place)])[0]["scores"] for place in range(len(TEXTS))]
 
 
-@pytest.mark.skipif(not installed(), reason="without openvino")
+@pytest.mark.skipif(not has_openvino(), reason="without openvino")
 @pytest.mark.parametrize("architecture", [BERT, "t5"])
 def test_the_modules_on_openvino(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network's tokens are pooled as torch's are."""
