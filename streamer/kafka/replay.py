@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 
 from streamer.config.fields import KafkaConfig, Property
 from streamer.core.output import Output
+from streamer.core.shape import Shape
 from streamer.errors import ConfigurationError, DependencyError, ExitCode, StreamerError
 from streamer.kafka.clients import MESSAGE_BYTES, make_producer, writer_properties
 from streamer.kafka.errors import Act, act_on_producer, answer, error_of, start_error
@@ -34,9 +35,11 @@ class CopierFencedError(StreamerError):
 
 
 class TopicLog:
-    """The topics of a cluster. Raises DependencyError when it does not answer."""
+    """The topics of a cluster, with the shapes of the events of pipelines that have one. Raises DependencyError when it
+    does not answer."""
 
-    def __init__(self, kafka: KafkaConfig) -> None:
+    def __init__(self, kafka: KafkaConfig, shapes: Mapping[str, Shape] | None = None) -> None:
+        self.shapes = shapes or {}
         self._kafka = kafka
         self._admin = connect(kafka)
 
