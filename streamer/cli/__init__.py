@@ -27,9 +27,11 @@ COMMANDS: dict[str, str] = {
     "doctor": "Check everything that a run needs, and say how to mend what is wrong.",
     "infer": "Ask a model about the lines of a file, without Kafka.",
     "lag": "How far behind each pipeline is: records, time, and time to drain.",
+    "load": "Write the rows of files to a topic, each once.",
     "local": "A Kafka and a Redis on this machine, to try streamer with.",
     "produce": "Write events from a file or from standard input.",
     "run": "Run pipelines: events in, results and dead letters out.",
+    "save": "Write results, dead letters or any topic to a file.",
     "tail": "Read results, dead letters, spans and reports.",
     "topics": "Check or create the topics that the configuration names.",
 }
