@@ -86,6 +86,8 @@ def load(
     paths = existing_files(files)
     if STDIN in paths:
         raise UsageError("standard input can't be read again: name files, or use `streamer produce`")
+    if target not in (*config.pipelines, *_inputs(config)) and Path(target).is_file():
+        raise UsageError(f"{target} is a file: name the topic, or the pipeline, as the last argument")
     info = require(connect(config.kafka), config.kafka, topic)
     if "compact" in (info.cleanup_policy or "") and not key_field:
         raise UsageError(f"{topic} is compacted and takes no record without a key: name one with --key-field")

@@ -100,6 +100,8 @@ def _target(output: str, *, overwrite: bool) -> Iterator[BinaryIO]:
     kind = format_of(output)
     if path.suffix in (".gz", ".zst"):
         raise UsageError(f"{output}: write .jsonl, .csv or .parquet, and pack the file afterwards")
+    if not path.parent.is_dir():
+        raise UsageError(f"{output}: there is no folder {path.parent}; make it first")
     if path.is_dir():
         raise UsageError(f"{output} is a folder: name a file")
     if path.exists() and not overwrite:
