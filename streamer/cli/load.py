@@ -6,16 +6,16 @@ import json
 import signal
 import sys
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamer.cli.infer import _paths as existing_files
-from streamer.cli.infer import _show as progress_of
 from streamer.cli.options import configured
 from streamer.config.load import Config
 from streamer.config.shapes import shape_of
@@ -23,6 +23,10 @@ from streamer.core.shape import Shape
 from streamer.errors import ExitCode, UsageError
 from streamer.files.rows import FORMATS, STDIN, Fields, Rows, format_of
 
+if TYPE_CHECKING:
+    from streamer.ops.load import Load
+
+SAY_EVERY_S = 10.0
 _NO_LIMIT_BYTES = 1 << 40
 
 
@@ -121,7 +125,7 @@ def load(
         if work.before:
             click.echo(f"streamer: going on behind row {work.before:,}", err=True)
         try:
-            with progress_of(work.source, typed=False) as progress:
+            with _shown(work) as progress:
                 work.run(copier, progress, (topic, 0))
         finally:
             _sum_up(work, topic, time.monotonic() - began, as_json=as_json)
@@ -149,7 +153,7 @@ def _inputs(config: Config) -> set[str]:
     return {topic for pipeline in config.pipelines.values() for topic in pipeline.input}
 
 
-def _stop_gracefully(work: Any) -> None:
+def _stop_gracefully(work: Load) -> None:
     """The first signal ends the load behind the chunk that is under way, the second one at once."""
 
     def on_signal(number: int, _: FrameType | None) -> None:
@@ -160,7 +164,35 @@ def _stop_gracefully(work: Any) -> None:
         signal.signal(number, on_signal)
 
 
-def _sum_up(work: Any, topic: str, seconds: float, *, as_json: bool) -> None:
+@contextmanager
+def _shown(work: Load) -> Iterator[Callable[[Load], None]]:
+    """How far it is, on standard error: a live line where a person looks at it, else one every ten seconds."""
+    began = said = time.monotonic()
+
+    def words() -> str:
+        total_bytes = work.source.total_bytes
+        share = f", {work.source.read_bytes / total_bytes:.0%} of the files" if total_bytes else ""
+        rate = work.written / max(time.monotonic() - began, 1e-9)
+        return f"{work.written:,} rows loaded, {rate:,.0f}/s, {work.failed:,} failed{share}"
+
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.status import Status
+
+        with Status("", console=Console(stderr=True)) as line:
+            yield lambda _: line.update(words())
+        return
+
+    def say(_: Load) -> None:
+        nonlocal said
+        if time.monotonic() - said > SAY_EVERY_S:
+            said = time.monotonic()
+            click.echo(f"streamer: {words()}", err=True)
+
+    yield say
+
+
+def _sum_up(work: Load, topic: str, seconds: float, *, as_json: bool) -> None:
     if as_json:
         counts = {"topic": topic, "loaded": work.written, "rows": work.rows, "before": work.before}
         click.echo(json.dumps({**counts, "failed": dict(work.codes), "empty": work.empty}))
