@@ -116,7 +116,7 @@ def test_a_load_that_is_killed_goes_on_exactly(place: Place) -> None:
     command = ("load", str(source), place.name, "--key-field", "customer")
     ends = []
     for number in (signal.SIGKILL, signal.SIGINT):
-        process = subprocess.Popen(place.command(*command, "--rate", "2000"), cwd=ROOT, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(place.command(*command, "--rate", "300"), cwd=ROOT, stderr=subprocess.DEVNULL)
 
         def some(before: int = _saved(place, saved), process: subprocess.Popen[bytes] = process) -> bool:
             return process.poll() is not None or _saved(place, saved) > before
