@@ -19,6 +19,7 @@ from streamer.cache.late import LateCache
 from streamer.cache.lean_import import without
 from streamer.cache.null import NullCache
 from streamer.config.load import Config, PipelineConfig, start_time_ms
+from streamer.config.shapes import shape_of
 from streamer.core.codec import Codec
 from streamer.core.encoder import Encoder
 from streamer.core.pipeline.breaker import BreakerPolicy
@@ -81,7 +82,7 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
     inbox, slot, pool, sink = started.inbox, started.slot, started.pool, outlet.sink
     with ExitStack() as undo:  # of a start that fails
         undo.callback(started.close)
-        codec = Codec(name)
+        codec = Codec(name, shape=shape_of(pipeline_config))
         pipeline = Pipeline(policy_of(config, name, pool.count, options.accept_dead_letters), codec)
         properties = consumer_properties(config.kafka, pipeline_config, slot.name)
         properties["enable.partition.eof"] = options.until_end

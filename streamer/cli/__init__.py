@@ -32,10 +32,12 @@ COMMANDS: dict[str, str] = {
     "infer": "Run a model over files, without Kafka.",
     "init": "Write a configuration for a model of yours.",
     "lag": "Show how far behind each pipeline is: records, time, and time to drain.",
+    "load": "Write the rows of files to a topic, each once.",
     "local": "Start and stop a Kafka and a Redis on this machine, to try streamer with.",
     "model": "Look at a model before it is served, and ask it about one text.",
     "produce": "Write events to a topic, from a file or from standard input.",
     "run": "Run pipelines: events in, results and dead letters out.",
+    "save": "Write results, dead letters or any topic to a file.",
     "tail": "Read results, dead letters, spans and reports.",
     "topics": "Check or create the topics that the configuration names.",
 }

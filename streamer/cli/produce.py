@@ -41,7 +41,8 @@ def produce(
 ) -> int:
     """Write each line of FILE (- or none: standard input) to TOPIC as a record's value, as it is.
 
-    Empty lines are left out. Exits 4 when a record could not be delivered.
+    Empty lines are left out, and nothing is checked: any value may be tried. `streamer load` takes files of any size,
+    checks each row, and loads it once. Exits 4 when a record could not be delivered.
     """
     from streamer.kafka.topics import connect, require
     from streamer.kafka.writer import Writer

@@ -61,6 +61,7 @@ def _check_pipeline(config: Config, pipeline: PipelineConfig) -> Iterator[tuple[
         for topic in topics:
             if topic in telemetry:
                 yield field, f"{topic} is a topic of [telemetry]; name another topic"
+    yield from _check_shape(pipeline)
     try:
         start_time_ms(pipeline.start)
     except ValueError:
@@ -68,6 +69,27 @@ def _check_pipeline(config: Config, pipeline: PipelineConfig) -> Iterator[tuple[
             "start",
             "write earliest, latest, or a time with its offset such as 2026-11-24T08:00:00Z",
         )
+
+
+def _check_shape(pipeline: PipelineConfig) -> Iterator[tuple[str, str]]:
+    given = {
+        "text_pair_field": pipeline.text_pair_field,
+        "id_field": pipeline.id_field,
+        "keep": pipeline.keep,
+        "envelope": pipeline.envelope != "none",
+    }
+    if not pipeline.text_field:
+        for field in (field for field, value in given.items() if value):
+            yield field, 'it is for events of another shape: name text_field too, e.g. text_field = "text"'
+    for field, paths in (
+        ("text_field", [pipeline.text_field]),
+        ("text_pair_field", [pipeline.text_pair_field]),
+        ("id_field", [pipeline.id_field]),
+        ("keep", pipeline.keep),
+    ):
+        for path in paths:
+            if path and not all(path.split(".")):
+                yield field, f"{path} has an empty part; write names with single dots between, e.g. body.message"
 
 
 def _rings(pipelines: Mapping[str, PipelineConfig]) -> Iterator[list[str]]:

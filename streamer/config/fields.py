@@ -167,6 +167,43 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             description="Topics to read; a single name may stand alone. Change it to read other topics.",
         ),
     ]
+    text_field: Annotated[
+        str,
+        Meta(
+            description="Where the text stands in events that exist already: a field of the JSON object, or a path such"
+            ' as body.message; "" means our own event format. Set it to read a topic of any JSON; then only fields that'
+            " you name are read."
+        ),
+    ] = ""
+    text_pair_field: Annotated[
+        str,
+        Meta(
+            description="With text_field: where the second text stands, e.g. the context of a question. Set it for"
+            " tasks on two texts."
+        ),
+    ] = ""
+    id_field: Annotated[
+        str,
+        Meta(
+            description="With text_field: where the event's id stands, a string or an integer. Set it to find results"
+            ' by your own ids; with "" they carry topic/partition/offset.'
+        ),
+    ] = ""
+    keep: Annotated[
+        list[Annotated[str, Meta(min_length=1)]],
+        Meta(
+            description='With text_field: fields or paths that results carry as metadata, at most 8 KiB together; "*"'
+            " is all but the text. Name what readers of the results need."
+        ),
+    ] = []
+    envelope: Annotated[
+        Literal["none", "connect", "debezium"],
+        Meta(
+            description="With text_field: what the value is wrapped in. connect reads the payload that Kafka Connect's"
+            " JsonConverter writes beside a schema; debezium the row after a change, with or without a schema, and"
+            " skips deletes. Paths start in the payload or row. Set it where Connect writes the topic."
+        ),
+    ] = "none"
     output: Annotated[
         Topic,
         Meta(description="Topic for results, with as many partitions as the input. Change it at will."),

@@ -34,6 +34,8 @@ _DOT_FILE = frozenset(
     }
 )
 
+LISTS = ("input", "keep")
+"""Fields of a pipeline where a single value may stand alone."""
 KeyPath = tuple[str, ...]
 _Section = TypeVar("_Section", bound=msgspec.Struct)
 
@@ -153,8 +155,9 @@ class Layers:
             )
             return None
         table = dict(self._table(raw, path))
-        if isinstance(table.get("input"), str):
-            table["input"] = [table["input"]]
+        for field in LISTS:
+            if isinstance(table.get(field), str):
+                table[field] = [table[field]]
         if isinstance(table.get("start"), date):
             table["start"] = table["start"].isoformat()
         pipeline = self._section(PipelineConfig, table, path)
@@ -246,7 +249,7 @@ def _property_name(variable: str) -> str:
 
 def _parsed(path: KeyPath, text: str) -> Any:
     """A text from outside the file as the value that the field wants; numbers and booleans are converted later."""
-    if len(path) == 3 and path[0] == "pipelines" and path[2] == "input":
+    if len(path) == 3 and path[0] == "pipelines" and path[2] in LISTS:
         return [part.strip() for part in text.split(",") if part.strip()]
     if len(path) >= 3 and path[0] == "pipelines" and path[2] == "options":
         try:

@@ -31,7 +31,7 @@ from streamer.config.fields import (
     TelemetryConfig,
     start_time_ms,
 )
-from streamer.config.layers import Layers
+from streamer.config.layers import LISTS, Layers
 from streamer.config.properties import redacted
 from streamer.config.url import redacted_url
 from streamer.errors import ConfigurationError
@@ -82,11 +82,13 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema 2020-12 of the TOML file, generated from the types."""
     schema = msgspec.json.schema(Config)
     pipeline = schema["$defs"]["PipelineConfig"]["properties"]
-    several = pipeline["input"]
-    pipeline["input"] = {
-        "description": several.pop("description"),
-        "anyOf": [several, several["items"]],
-    }
+    for field in LISTS:
+        several = pipeline[field]
+        pipeline[field] = {
+            "description": several.pop("description"),
+            **({"default": several.pop("default")} if "default" in several else {}),
+            "anyOf": [several, several["items"]],
+        }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "streamer.toml",

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from streamer.config.load import Config
+from streamer.config.shapes import shapes_of
 from streamer.console.bugs import named
 from streamer.console.letters import cause_document, letter_document, whole_document
 from streamer.core.deadletters.causes import Causes
@@ -156,7 +157,7 @@ class Desk:
         """One dead letter. Raises UsageError where there is none, or the topic is none of the configuration's."""
         if place.topic not in self._topics:
             raise UsageError(f"{place.topic} is no dead-letter topic of the configuration")
-        log = TopicLog(self._config.kafka)
+        log = TopicLog(self._config.kafka, shapes_of(self._config))
         letter = letter_at(log, place)
         if letter is None:
             raise UsageError(f"no record at {place}: it was deleted, or was never there")
@@ -281,7 +282,7 @@ class Desk:
 
     def _open(self) -> tuple[TopicLog, list[str]]:
         """The log, and those of the dead-letter topics that are there."""
-        log = TopicLog(self._config.kafka)
+        log = TopicLog(self._config.kafka, shapes_of(self._config))
         described = log.describe(self._topics)
         return log, [topic for topic in self._topics if described[topic] is not None]
 

@@ -20,15 +20,13 @@ from streamer.core.headers import CE_ID, CE_SPECVERSION, CONTENT_TYPE, REPLAY_ID
 from streamer.core.output import headers_size_bytes
 from streamer.core.record import BareRecord, Headers, Outcome, Record, Segment, Skipped, TextEvent
 from streamer.core.record_headers import read_headers
+from streamer.core.shape import INT64_MIN, MAX_METADATA_BYTES, REFUSED, TOMBSTONE, UINT64_MAX, Shape
 from streamer.core.traceparent import only_trace, parse
 from streamer.errors import Code, DataFailure
 
 _CONTENT_TYPE_CHARS = len(CONTENT_TYPE)
 _MAX_CONTENT_TYPE_BYTES = 256
-_INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
-_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-TOMBSTONE = Skipped("tombstone")
 FOREIGN_REPLAY = Skipped("replay")
 
 
@@ -38,7 +36,7 @@ class Limits:
     ours, which come last, always do."""
 
     max_value_bytes: int = 8 * 1024 * 1024
-    max_metadata_bytes: int = 8 * 1024
+    max_metadata_bytes: int = MAX_METADATA_BYTES
     max_headers: int = 1_000
 
 
@@ -50,6 +48,7 @@ class _Format(Enum):
     JSON = auto()
     TEXT = auto()
     CLOUDEVENT = auto()
+    OTHER_JSON = auto()
 
 
 class _CloudEvent(msgspec.Struct):
@@ -63,12 +62,16 @@ class _CloudEvent(msgspec.Struct):
 
 
 class Codec:
-    """Decodes the records of one pipeline. `bad_traceparents` counts the trace contexts that were not valid."""
+    """Decodes the records of one pipeline, whose JSON has a `shape` of its own, or is our event format.
+    `bad_traceparents` counts the trace contexts that were not valid."""
 
-    def __init__(self, pipeline: str, limits: Limits = Limits()) -> None:
+    def __init__(self, pipeline: str, limits: Limits = Limits(), shape: Shape | None = None) -> None:
         self.bad_traceparents = 0
         self._pipeline = pipeline.encode()
         self._limits = limits
+        self._shape = shape
+        # The fast path is for events of our own format: a record of another shape is larger than it takes.
+        self._fast_bytes = limits.max_value_bytes if shape is None else -1
         self._decode_event = msgspec.json.Decoder(TextEvent).decode
         self._decode_cloudevent = msgspec.json.Decoder(_CloudEvent).decode
 
@@ -78,7 +81,7 @@ class Codec:
         A record whose headers the client can't read is replaced by a `BareRecord`.
         """
         decode_event = self._decode_event
-        max_value_bytes = self._limits.max_value_bytes
+        fast_bytes = self._fast_bytes
         records = segment.records
         events: list[TextEvent | None] = []
         outcomes: list[Outcome | None] = [None] * len(records)
@@ -102,13 +105,13 @@ class Codec:
             if headers:
                 segment.named = True
                 segment.size_bytes += headers_size_bytes(headers) + len(headers) * HEADER_OVERHEAD_BYTES
-            if headers or not value or len(value) > max_value_bytes:
+            if headers or not value or len(value) > fast_bytes:
                 outcome = self._decode_slowly(value, headers, segment, len(events))
             else:
                 try:
                     value.isascii() or value.decode()  # msgspec skips over unknown fields without checking UTF-8
                     event = decode_event(value)
-                except _REFUSED:
+                except REFUSED:
                     outcome = diagnose(value)
                 else:
                     if event.metadata is None and event.id.__class__ is not int:
@@ -129,7 +132,7 @@ class Codec:
     def _decode_slowly(
         self, value: bytes | None, headers: Headers | None, segment: Segment, index: int
     ) -> TextEvent | DataFailure | Skipped:
-        """Decode a record that has headers, no value, or too large a one; note its trace context."""
+        """Decode what is not for the fast path; note its trace context."""
         named: dict[str, bytes | None] = {}
         content_type: bytes | None = None
         if headers:
@@ -156,9 +159,9 @@ class Codec:
             failure = _check_header_ids(named)
             if failure is not None:
                 return failure
-        form = _format(content_type) if content_type else _Format.JSON
+        form = self._form(content_type) if content_type else _Format.JSON
         if form is None:
-            return _unknown_content_type("The content-type header")
+            return self._unknown_content_type("The content-type header")
         if form is _Format.CLOUDEVENT:
             return self._structured(value)
         if CE_SPECVERSION in named and named[CE_SPECVERSION] != b"1.0":
@@ -179,11 +182,13 @@ class Codec:
             segment.traces = [None] * len(segment.records)
         segment.traces[index] = trace
 
-    def _json(self, value: bytes, where: str = "$") -> TextEvent | DataFailure:
+    def _json(self, value: bytes, where: str = "$") -> TextEvent | DataFailure | Skipped:
+        if self._shape is not None:
+            return self._shape.read(value, where)
         try:
             value.isascii() or value.decode()
             event = self._decode_event(value)
-        except _REFUSED:
+        except REFUSED:
             return diagnose(value, where)
         return self._checked(event, where)
 
@@ -193,13 +198,13 @@ class Codec:
         except UnicodeDecodeError as error:
             return not_utf8(error.start)
 
-    def _structured(self, value: bytes) -> TextEvent | DataFailure:
+    def _structured(self, value: bytes) -> TextEvent | DataFailure | Skipped:
         """Decode a structured CloudEvent: its `data` (or `data_base64`) by its `datacontenttype`; its `id` is the
         event's."""
         try:
             value.isascii() or value.decode()
             envelope = self._decode_cloudevent(value)
-        except _REFUSED:
+        except REFUSED:
             failure = diagnose(value)
             if failure.code.stage == "decode":
                 return failure
@@ -212,13 +217,13 @@ class Codec:
                 f"$.id is not a string of 1 to {MAX_ID_CHARS} characters.",
             )
         content_type = envelope.datacontenttype
-        form = _format(content_type.encode()) if content_type else _Format.JSON
+        form = self._form(content_type.encode()) if content_type else _Format.JSON
         if form is None or form is _Format.CLOUDEVENT:
-            return _unknown_content_type("$.datacontenttype")
+            return self._unknown_content_type("$.datacontenttype")
         data = bytes(envelope.data)
         if bool(data) == (envelope.data_base64 is not None):
             return _bad_cloudevent("it needs one of data and data_base64")
-        event: TextEvent | DataFailure
+        event: TextEvent | DataFailure | Skipped
         if envelope.data_base64 is not None:
             try:
                 data = base64.b64decode(envelope.data_base64, validate=True)
@@ -235,9 +240,22 @@ class Codec:
             return msgspec.structs.replace(event, id=envelope.id)
         return event
 
+    def _form(self, content_type: bytes) -> _Format | None:
+        """What a content type names; where events have a shape of their own, any JSON and nothing else."""
+        form = _format(content_type)
+        if self._shape is None:
+            return None if form is _Format.OTHER_JSON else form
+        return {_Format.TEXT: None, _Format.OTHER_JSON: _Format.JSON}.get(form, form) if form else None
+
+    def _unknown_content_type(self, where: str) -> DataFailure:
+        fault = "is none of application/json, text/plain and application/cloudevents+json, in UTF-8"
+        if self._shape is not None:
+            fault = f"does not name JSON in UTF-8, of which {self._shape.text.name} is to be read (text_field)"
+        return DataFailure(Code.DECODE_CONTENT_TYPE, f"{where} {fault}.")
+
     def _checked(self, event: TextEvent, where: str = "$") -> TextEvent | DataFailure:
         """What the type can't say: an integer id has 64 bits, metadata is a small object, null is absent."""
-        if event.id.__class__ is int and not _INT64_MIN <= event.id <= _UINT64_MAX:
+        if event.id.__class__ is int and not INT64_MIN <= event.id <= UINT64_MAX:
             return DataFailure(
                 Code.VALIDATE_ID,
                 f"{where}.id is an integer of more than 64 bits: send it as a string.",
@@ -280,11 +298,12 @@ def _format_of(content_type: bytes) -> _Format | None:
             "utf8",
         ):
             return None
+    media_type = media_type.strip()
     return {
         "application/json": _Format.JSON,
         "text/plain": _Format.TEXT,
         "application/cloudevents+json": _Format.CLOUDEVENT,
-    }.get(media_type.strip())
+    }.get(media_type, _Format.OTHER_JSON if media_type.endswith("+json") else None)
 
 
 def _format(content_type: bytes) -> _Format | None:
@@ -320,13 +339,6 @@ def _text_data(data: bytes) -> TextEvent | DataFailure:
             "$.data is an empty string: white space would be valid.",
         )
     return TextEvent(text)
-
-
-def _unknown_content_type(where: str) -> DataFailure:
-    return DataFailure(
-        Code.DECODE_CONTENT_TYPE,
-        f"{where} is none of application/json, text/plain and application/cloudevents+json, in UTF-8.",
-    )
 
 
 def _bad_cloudevent(what: str) -> DataFailure:

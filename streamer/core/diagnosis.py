@@ -17,6 +17,29 @@ _NOT_FINITE = float("inf")
 
 def diagnose(value: bytes, where: str = "$") -> DataFailure:
     """The failure of a JSON value that could not be decoded as an event; `where` is its path in the record."""
+    body = _parsed(value, where, ': send {"text": "..."}, or name the format in a content-type header')
+    if isinstance(body, DataFailure):
+        return body
+    if not isinstance(body, dict):
+        return DataFailure(
+            Code.VALIDATE_TYPE,
+            f'{where} is {_kind(body)}, not an object: send {{"text": "..."}}, or text/plain.',
+        )
+    return _diagnose_object(body, where)
+
+
+def no_object(value: bytes, where: str = "$") -> DataFailure:
+    """The failure of a value that could not be decoded as a JSON object of any shape."""
+    body = _parsed(value, where, "")
+    if isinstance(body, DataFailure):
+        return body
+    if not isinstance(body, dict):
+        return DataFailure(Code.VALIDATE_TYPE, f"{where} is {_kind(body)}, not an object.")
+    return DataFailure(Code.DECODE_JSON, f"{where} has {_SURROGATE}")
+
+
+def _parsed(value: bytes, where: str, fix: str) -> Any:
+    """The value as JSON, also with half a surrogate pair in it, or the failure of one that is none."""
     if value.startswith(_BOM):
         return DataFailure(
             Code.DECODE_JSON,
@@ -26,33 +49,27 @@ def diagnose(value: bytes, where: str = "$") -> DataFailure:
         return DataFailure(
             Code.DECODE_JSON,
             "The value starts with a zero byte, as the serializers of a schema registry frame it (a zero, the schema's"
-            " id, the data): send plain JSON, with a serializer of strings or bytes.",
+            " id, the data), be it Avro, Protobuf or JSON Schema: send plain JSON, with a serializer of strings or"
+            " bytes, or Connect's JsonConverter.",
         )
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
         return not_utf8(error.start)
     try:
-        body = json.loads(text, parse_constant=_refuse_constant, parse_int=_integer)
+        return json.loads(text, parse_constant=_refuse_constant, parse_int=_integer)
     except RecursionError:
         return DataFailure(Code.DECODE_JSON, f"{where} is nested too deeply: send a flat object.")
     except json.JSONDecodeError as error:
         return DataFailure(
             Code.DECODE_JSON,
-            f'{where} is not JSON from character {error.pos} on (of {len(text)}): send {{"text": "..."}}, '
-            "or name the format in a content-type header.",
+            f"{where} is not JSON from character {error.pos} on (of {len(text)}){fix}.",
         )
     except ValueError:
         return DataFailure(
             Code.DECODE_JSON,
             f"{where} has NaN or Infinity, which JSON does not know: send null.",
         )
-    if not isinstance(body, dict):
-        return DataFailure(
-            Code.VALIDATE_TYPE,
-            f'{where} is {_kind(body)}, not an object: send {{"text": "..."}}, or text/plain.',
-        )
-    return _diagnose_object(body, where)
 
 
 def is_framed(value: bytes) -> bool:

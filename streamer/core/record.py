@@ -88,7 +88,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A record that ends without result or dead letter: `tombstone` or `replay` (meant for another pipeline)."""
+    """A record that ends without result or dead letter: `tombstone`, `replay` (meant for another pipeline), or a change
+    event without a row: `delete`, `truncate`, `message`."""
 
     reason: str
 

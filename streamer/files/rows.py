@@ -51,16 +51,22 @@ class Row(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Fields:
     """Names of columns, or paths of dots into JSON objects. `keep` are passed through to the result's `metadata`;
-    "*" is all."""
+    "*" is all. `whole` rows go on as JSON objects, for whoever makes events of them."""
 
     text: str = ""
     id: str = ""
     keep: tuple[str, ...] = ()
+    whole: bool = False
+
+    @property
+    def named(self) -> bool:
+        """Whether there is any."""
+        return bool(self.text or self.id or self.keep)
 
     @property
     def asked(self) -> bool:
-        """Whether events have to be made."""
-        return bool(self.text or self.id or self.keep)
+        """Whether events have to be made of JSON objects."""
+        return self.named and not self.whole
 
 
 def format_of(path: str) -> Format | None:
@@ -233,17 +239,19 @@ def _picker(fields: Fields) -> Callable[[bytes], bytes]:
 
 def event_of(row: dict[str, Any], fields: Fields) -> bytes:
     """The event that a row makes: its text, id and what is kept; `text_pair` and `params` by their own names."""
+    if fields.whole:
+        return msgspec.json.encode(row, enc_hook=str)
     event: dict[str, Any] = {name: row[name] for name in _EVENT_FIELDS if row.get(name) not in (None, "")}
-    event["text"] = _at(row, fields.text or "text")
+    event["text"] = at(row, fields.text or "text")
     if fields.id:
-        event["id"] = _at(row, fields.id)
+        event["id"] = at(row, fields.id)
     if fields.keep:
         names = [name for name in row if name != fields.text] if "*" in fields.keep else list(fields.keep)
-        event["metadata"] = {name: _at(row, name) for name in names}
+        event["metadata"] = {name: at(row, name) for name in names}
     return msgspec.json.encode(event, enc_hook=str)
 
 
-def _at(row: dict[str, Any], path: str) -> Any:
+def at(row: dict[str, Any], path: str) -> Any:
     """A column of this name, else what stands at the path of dots; None where nothing does."""
     if path in row:
         return row[path]
@@ -313,7 +321,7 @@ def _parquet(path: str, file: int, fields: Fields) -> Iterator[list[Row]]:
 def _has_columns(path: str, names: Iterable[str], fields: Fields) -> None:
     there = list(names)
     for flag, asked in (
-        ("--text-field", fields.text or "text"),
+        *([("--text-field", fields.text or "text")] if fields.text or not fields.whole else []),
         *([("--id-field", fields.id)] if fields.id else []),
         *(("--keep", name) for name in fields.keep if name != "*"),
     ):

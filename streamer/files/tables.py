@@ -7,7 +7,7 @@ for each field of `metadata`, and for an error's code and message. In CSV what i
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ from streamer.errors import UsageError
 from streamer.extras import install_command
 
 ROWS: Final = 4096
+Row = Callable[[bytes], dict[str, Any]]
+"""Makes columns of a line."""
 
 
 def flat(line: bytes) -> dict[str, Any]:
@@ -33,11 +35,11 @@ def flat(line: bytes) -> dict[str, Any]:
     return row
 
 
-def _chunks(lines: Path) -> Iterator[list[dict[str, Any]]]:
+def _chunks(lines: Path, row_of: Row) -> Iterator[list[dict[str, Any]]]:
     chunk: list[dict[str, Any]] = []
     with lines.open("rb") as stream:
         for line in stream:
-            chunk.append(flat(line))
+            chunk.append(row_of(line))
             if len(chunk) == ROWS:
                 yield chunk
                 chunk = []
@@ -45,16 +47,16 @@ def _chunks(lines: Path) -> Iterator[list[dict[str, Any]]]:
         yield chunk
 
 
-def to_csv(lines: Path, table: Path) -> None:
+def to_csv(lines: Path, table: Path, row_of: Row = flat) -> None:
     """Two passes: which columns there are, then their values."""
     columns: dict[str, None] = {}
-    for chunk in _chunks(lines):
+    for chunk in _chunks(lines, row_of):
         for row in chunk:
             columns.update(dict.fromkeys(row))
     with table.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(columns))
         writer.writeheader()
-        for chunk in _chunks(lines):
+        for chunk in _chunks(lines, row_of):
             writer.writerows({name: _cell(value) for name, value in row.items()} for row in chunk)
 
 
@@ -62,14 +64,14 @@ def _cell(value: Any) -> Any:
     return msgspec.json.encode(value).decode() if isinstance(value, list | dict | bool) else value
 
 
-def to_parquet(lines: Path, table: Path) -> None:
+def to_parquet(lines: Path, table: Path, row_of: Row = flat) -> None:
     """Two passes: which types there are, then their values. A field that has several types is JSON in all rows."""
     arrow = arrow_for(table)
     import pyarrow.parquet as parquet
 
     schemas: list[Any] = []
     mixed: set[str] = set()
-    for chunk in _chunks(lines):
+    for chunk in _chunks(lines, row_of):
         schemas.append(_schema(arrow, chunk, mixed))
         try:
             schemas = [arrow.unify_schemas(schemas, promote_options="permissive")]
@@ -79,7 +81,7 @@ def to_parquet(lines: Path, table: Path) -> None:
             schemas = [arrow.unify_schemas([_as_json(arrow, one, mixed) for one in schemas])]
     schema = _as_json(arrow, schemas[0], mixed) if schemas else arrow.schema([("line", arrow.int64())])
     with parquet.ParquetWriter(table, schema) as writer:
-        for chunk in _chunks(lines):
+        for chunk in _chunks(lines, row_of):
             rows = [{name: _json(value) if name in mixed else value for name, value in row.items()} for row in chunk]
             writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
 

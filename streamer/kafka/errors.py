@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
@@ -151,6 +151,18 @@ def act_on_consumer(error: KafkaException | KafkaError) -> Act:
     if code in _OUT_OF_RANGE:
         return Act.OUT_OF_RANGE
     return Act.REBUILD if inner.fatal() or code == KafkaError._FATAL else Act.RETRY
+
+
+def unreadable_error(message: Message, *, address: str) -> DependencyError:
+    """What to say of a batch that the client can't read."""
+    error = message.error()
+    name = error.name().lstrip("_") if error else ""
+    place = f"{message.topic()}/{message.partition()}"
+    return DependencyError(
+        f"Kafka at {address}: {place} can't be read at offset {message.offset()} ({name}): the batch there"
+        " is damaged, or unpacks to more than receive.message.max.bytes; raise that in kafka.properties, or restore the"
+        " batch from a replica"
+    )
 
 
 def start_error(

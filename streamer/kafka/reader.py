@@ -15,7 +15,7 @@ from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.announced import announced, learn
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import UNREADABLE, act_on_consumer, silent_error, start_error
+from streamer.kafka.errors import UNREADABLE, act_on_consumer, silent_error, start_error, unreadable_error
 
 _BATCH = 1000
 _RETRY_S = 0.1
@@ -143,11 +143,7 @@ class Reader:
         if error.code() == KafkaError._PARTITION_EOF:
             self._next[place] = offset
         elif error.code() in UNREADABLE:
-            raise DependencyError(
-                f"Kafka at {self._address}: {place[0]}/{place[1]} can't be read at offset {offset}"
-                f" ({error.name().lstrip('_')}): the batch there is damaged, or unpacks to more than"
-                " receive.message.max.bytes; raise that in kafka.properties, or restore the batch from a replica"
-            )
+            raise unreadable_error(message, address=self._address)
         elif act_on_consumer(error) is not Act.RETRY:
             raise start_error(error, address=self._address, operation="Read", resource=f"topic {message.topic()}")
         return False

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 from streamer.config.fields import KafkaConfig, Property
 from streamer.core.output import Output
 from streamer.core.settle.calls import Act
+from streamer.core.shape import Shape
 from streamer.errors import ConfigurationError, DependencyError, ExitCode, StreamerError
 from streamer.kafka.clients import MESSAGE_BYTES, make_producer, writer_properties
 from streamer.kafka.errors import act_on_producer, answer, error_of, start_error
@@ -29,15 +30,17 @@ _ABORTED = (Act.ABORT, *_REFUSED)
 
 
 class CopierFencedError(StreamerError):
-    """Another process moves dead letters of the same topic."""
+    """Another process writes the same."""
 
     exit_code = ExitCode.FENCED
 
 
 class TopicLog:
-    """The topics of a cluster. Raises DependencyError when it does not answer."""
+    """The topics of a cluster, with the shapes of the events of pipelines that have one. Raises DependencyError when it
+    does not answer."""
 
-    def __init__(self, kafka: KafkaConfig) -> None:
+    def __init__(self, kafka: KafkaConfig, shapes: Mapping[str, Shape] | None = None) -> None:
+        self.shapes = shapes or {}
         self._kafka = kafka
         self._admin = connect(kafka)
 
@@ -72,22 +75,29 @@ def writer_for(kafka: KafkaConfig, limits: Sequence[int]) -> Writer:
 
 class TransactionalCopier:
     """Writes records in transactions under the id `streamer.dlq.{topic}`: of two processes that move dead letters of
-    one topic the later one ends the earlier one's.
+    one topic the later one ends the earlier one's. What is copied for something else has its own `prefix` of the id,
+    and its own words for being `taken_over`.
 
     `limits` are the `max.message.bytes` of the topics written to: a batch of the client is never larger than the
     smallest, since librdkafka does not split what a broker refuses.
     Raises DependencyError when the brokers don't answer, ConfigurationError when a right is missing.
     """
 
+    prefix = "streamer.dlq."
+    taken_over = (
+        "another process moves dead letters of {} now; what this one moved stays moved. Let the other one end, then"
+        " start this job again if anything is left"
+    )
+
     def __init__(self, kafka: KafkaConfig, topic: str, limits: Sequence[int]) -> None:
         self._address = kafka.bootstrap_servers
         self._topic = topic
-        self._resource = f"transactional-id streamer.dlq.{topic}"
+        self._resource = f"transactional-id {self.prefix}{topic}"
         self._undelivered: list[tuple[KafkaError, str]] = []
         self._producer = make_producer(
             {
                 **writer_properties(kafka),
-                "transactional.id": f"streamer.dlq.{topic}",
+                "transactional.id": f"{self.prefix}{topic}",
                 "transaction.timeout.ms": 10_000,
                 "retry.backoff.ms": 5,
                 "retry.backoff.max.ms": 50,
@@ -158,10 +168,7 @@ class TransactionalCopier:
     def _explained(self, error: KafkaError, resource: str) -> StreamerError:
         act = act_on_producer(error)
         if act is Act.FENCED:
-            return CopierFencedError(
-                f"another process moves dead letters of {self._topic} now; what this one moved stays moved. Let the"
-                " other one end, then start this job again if anything is left"
-            )
+            return CopierFencedError(self.taken_over.format(self._topic))
         if act is Act.TOO_LARGE:
             return ConfigurationError(
                 f"a record is over max.message.bytes of {resource}, and its transaction was aborted; raise that limit"

@@ -17,7 +17,7 @@ from streamer.core.record import Record
 from streamer.core.settle.calls import Act
 from streamer.errors import DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import act_on_consumer, start_error
+from streamer.kafka.errors import UNREADABLE, act_on_consumer, start_error, unreadable_error
 
 BATCH_RECORDS = 1_000
 _WAIT_S = 0.1
@@ -103,6 +103,8 @@ class Scan:
             if error.code() == KafkaError._PARTITION_EOF:
                 if (message.offset() or 0) >= left.get(message.partition() or 0, 0):
                     left.pop(message.partition() or 0, None)
+            elif error.code() in UNREADABLE:
+                raise unreadable_error(message, address=self._address)
             elif act_on_consumer(error) is not Act.RETRY:
                 raise start_error(error, address=self._address, operation="Read", resource=f"topic {self._topic}")
 

@@ -41,6 +41,9 @@ RECORDS = Metric(
         ("result", ""),
         ("skipped", "tombstone"),
         ("skipped", "replay"),
+        ("skipped", "delete"),
+        ("skipped", "truncate"),
+        ("skipped", "message"),
         *(("dead_letter", code.value) for code in Code),
     ),
 )

@@ -13,17 +13,32 @@ from streamer.core.fingerprint import Fingerprinter
 from streamer.core.output import Output, size_bytes
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, MicroBatch, Segment, Skipped, TextEvent
+from streamer.core.shape import Path, Shape
 from streamer.errors import DataFailure
 from tests.records import FakeRecord
 
 PIPELINE = "mine"
 CARD = ModelCard("sentiment", "abc123", "text-classification", "float32", "torch")
 ANSWER = Answer(b'{"label":"A","score":0.5}')
-NEIGHBOUR = b'{"text": "a neighbour"}'
 LIMITS = OutputLimits(1 << 20, 1 << 20)
 NOW_MS = 1_700_000_000_500
 
-_codec = Codec(PIPELINE)
+SHAPES = (
+    None,
+    *(
+        Shape(Path.of("body.text"), Path.of("text_pair"), Path.of("id"), (Path.of("k"), Path.of(kept)), envelope)
+        for envelope, kept in (("none", "*"), ("connect", "body"), ("debezium", "body.k"))
+    ),
+)
+"""How events are read: in our own format, and in shapes of others."""
+
+_codecs = [Codec(PIPELINE, shape=shape) for shape in SHAPES]
+_neighbours = [
+    b'{"text": "a neighbour"}',
+    b'{"body": {"text": "a neighbour"}}',
+    b'{"schema": null, "payload": {"body": {"text": "a neighbour"}}}',
+    b'{"op": "c", "after": {"body": {"text": "a neighbour"}}}',
+]
 _encoder = Encoder(
     pipeline=PIPELINE,
     task="text-classification",
@@ -35,13 +50,17 @@ _encoder = Encoder(
 _fingerprinter = Fingerprinter(CARD, {})
 
 
-def check(record: FakeRecord) -> TextEvent | DataFailure | Skipped:
-    """Decode the record between two good ones and encode what they became; returns what the record is."""
-    segment = Segment("in", 0, 1, [FakeRecord(NEIGHBOUR), record, FakeRecord(NEIGHBOUR)])
-    _codec.decode(segment)
+def check(record: FakeRecord, shape: int = 0) -> TextEvent | DataFailure | Skipped:
+    """Decode the record between two good ones and encode what they became; returns what the record is. `shape` is the
+    place in SHAPES of how it is read."""
+    neighbour = FakeRecord(_neighbours[shape])
+    segment = Segment("in", 0, 1, [neighbour, record, neighbour])
+    _codecs[shape].decode(segment)
     before, event, after = segment.events
     outcome = segment.outcomes[1]
-    assert before == after == TextEvent("a neighbour")
+    assert before is not None
+    assert after is not None
+    assert before.text == after.text == "a neighbour"
     assert (event is None) != (outcome is None)
     assert segment.open == (2 if event is None else 3)
     segment.outcomes = [ANSWER, outcome or ANSWER, ANSWER]

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 with atheris.instrument_imports(include=["streamer.core"]):
-    from tests.fuzz.fate import check
+    from tests.fuzz.fate import SHAPES, check
     from tests.fuzz.seeds import FORMS, NAMES, VALUES
     from tests.records import FakeRecord
 
@@ -43,7 +43,8 @@ def run(data: bytes) -> None:
         )
     key = provider.ConsumeBytes(8) if provider.ConsumeIntInRange(0, 1) else None
     value = provider.ConsumeBytes(provider.remaining_bytes())
-    check(FakeRecord(value or (None if key else b""), key, headers))
+    for shape in range(len(SHAPES)):
+        check(FakeRecord(value or (None if key else b""), key, headers), shape)
 
 
 def seed(folder: Path) -> None:

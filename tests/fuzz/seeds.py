@@ -47,6 +47,17 @@ VALUES = [
     b"[[[[[[]]]]]]",
     "\u202eplain text \U0001f600".encode(),
     *(
+        json.dumps(value).encode()
+        for row in ({"id": 7, "body": {"text": "a", "k": [1]}, "k": 1e300, "text_pair": "b"}, {"body.text": "a"}, [])
+        for value in (
+            row,
+            {"schema": {"type": "struct"}, "payload": row},
+            {"op": "u", "before": None, "after": row, "source": {}},
+            {"schema": None, "payload": {"op": "d", "before": row, "after": None}},
+            {"schema": None, "payload": None},
+        )
+    ),
+    *(
         json.dumps({"specversion": "1.0", "id": "e1", "source": "/s", "type": "t", **body}).encode()
         for body in (
             {"data": {"text": "a", "id": "inner", "metadata": {"k": 1}}},

@@ -14,6 +14,7 @@ from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Headers, Record
 from streamer.core.record_headers import headers_of
+from streamer.core.shape import Shape
 from streamer.errors import Code, DataFailure, ExitCode, StreamerError
 from tests.records import FakeRecord
 
@@ -150,6 +151,7 @@ class MemoryLog:
     topics: dict[str, list[Record]] = field(default_factory=dict)
     targets: dict[str, FakeTarget] = field(default_factory=dict)
     owners: dict[str, int] = field(default_factory=dict)
+    shapes: dict[str, Shape] = field(default_factory=dict)
 
     @contextmanager
     def scan(

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.record import Headers, TextEvent
-from tests.fuzz.fate import check
+from tests.fuzz.fate import SHAPES, check
 from tests.fuzz.seeds import FORMS, NAMES, VALUES
 from tests.records import FakeRecord
 
@@ -43,16 +43,24 @@ events = objects("text", "id", "text_pair", "params", "metadata")
 envelopes = objects("specversion", "id", "datacontenttype", "data", "data_base64").map(
     lambda body: body.replace(b"{", b'{"specversion": "1.0", ', 1) if body != b"{}" else body
 )
+rows = objects("body", "body.text", "id", "text_pair", "k")
+changes = objects("schema", "payload", "op", "before", "after")
 
 
 @pytest.mark.case(21, 22, 26)
 @pytest.mark.promise(5)
 @settings(max_examples=300)
-@given(st.none() | st.binary() | st.sampled_from(VALUES) | events | envelopes, st.none() | st.binary(), headers)
-@example(b'{"specversion": "1.0", "datacontenttype": "text/plain", "data": 1e999}', None, FORMS[3])
-def test_no_record_stops_the_process(value: bytes | None, key: bytes | None, headers: Headers) -> None:
-    """Any bytes under any headers end as an event, a failure or a skip; the neighbours' results are untouched."""
-    check(FakeRecord(value, key, headers))
+@given(
+    st.none() | st.binary() | st.sampled_from(VALUES) | events | envelopes | rows | changes,
+    st.none() | st.binary(),
+    headers,
+    st.integers(0, len(SHAPES) - 1),
+)
+@example(b'{"specversion": "1.0", "datacontenttype": "text/plain", "data": 1e999}', None, FORMS[3], 0)
+def test_no_record_stops_the_process(value: bytes | None, key: bytes | None, headers: Headers, shape: int) -> None:
+    """Any bytes under any headers end as an event, a failure or a skip, in whatever shape they are read; the
+    neighbours' results are untouched."""
+    check(FakeRecord(value, key, headers), shape)
 
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1)

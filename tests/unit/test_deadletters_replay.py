@@ -13,8 +13,11 @@ from streamer.core.codec import FOREIGN_REPLAY, Codec
 from streamer.core.deadletters.destinations import Destinations, Refusal
 from streamer.core.deadletters.envelope import wrap
 from streamer.core.deadletters.replay import Discard, Move, Replay, Signature
+from streamer.core.deadletters.selection import Selection
+from streamer.core.deadletters.selector import Selector
 from streamer.core.deadletters.state import STATE_TOPIC, State
 from streamer.core.record import Headers, Record, Segment
+from streamer.core.shape import Path, Shape
 from streamer.errors import Code, DataFailure
 from tests.records import FakeRecord
 from tests.unit.deadletters_kit import (
@@ -159,6 +162,28 @@ def test_the_id_is_the_one_that_it_had(headers: Headers, value: bytes, expected:
     """Of an earlier replay, of the CloudEvent, of the body even where that is no event, else the origin's place."""
     output = moved(ours(value=value, headers=headers)).outputs[0]
     assert dict(output[4])["streamer.replay.id"] == expected
+
+
+SHAPE = Shape(Path.of("text"), id=Path.of("key.id"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "value", "expected"),
+    [
+        ([], b'{"id": "not ours", "text": "x", "key": {"id": 5}}', b"5"),
+        ([], b'{"id": "not ours", "text": 3, "key": {"id": 5}}', b"5"),
+        ([], b'{"id": "not ours", "text": "x"}', b"in/0/100"),
+        ([], b'{"id": "not ours", "text": 3}', b"in/0/100"),
+        ([], b"nonsense", b"in/0/100"),
+        ([("ce_id", b"event-1")], b'{"text": "x", "key": {"id": 5}}', b"event-1"),
+    ],
+)
+def test_the_id_is_where_the_pipeline_reads_it(headers: Headers, value: bytes, expected: bytes) -> None:
+    """Of events that have a shape of their own."""
+    (found,) = Selector(Selection(), shapes={"p": SHAPE}).pick([ours(value=value, headers=headers)])
+    decision = policy()(found)
+    assert isinstance(decision, Move)
+    assert dict(decision.outputs[0][4])["streamer.replay.id"] == expected
 
 
 ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20) | st.integers(-(2**63), 2**64 - 1)

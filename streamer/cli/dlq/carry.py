@@ -14,6 +14,7 @@ from streamer.cli.dlq.look import nothing
 from streamer.cli.dlq.options import dead_letter_topics, selecting
 from streamer.cli.options import configured
 from streamer.config.load import Config
+from streamer.config.shapes import shapes_of
 from streamer.core.deadletters.lines import Line, headers_from, line_of, read_line, to_bytes
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import ExitCode, UsageError
@@ -41,7 +42,7 @@ def export(
     from streamer.ops.dlq.find import find, read_closed
 
     names = dead_letter_topics(config, topics)
-    log = TopicLog(config.kafka)
+    log = TopicLog(config.kafka, shapes_of(config))
     letters = find(log, names, selection, None if with_closed else read_closed(log))
     written = left_out = 0
     for letter in itertools.islice(letters, most):

@@ -14,6 +14,7 @@ from streamer.cli.dlq import views
 from streamer.cli.dlq.options import dead_letter_topics, place, selecting
 from streamer.cli.options import configured
 from streamer.config.load import Config
+from streamer.config.shapes import shapes_of
 from streamer.core.deadletters.causes import Causes
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import UsageError
@@ -49,7 +50,7 @@ def list_(
     from streamer.ops.dlq.find import find, read_closed
 
     names = dead_letter_topics(config, topics)
-    log = TopicLog(config.kafka)
+    log = TopicLog(config.kafka, shapes_of(config))
     closed = read_closed(log)
     letters = find(log, names, selection, None if with_closed else closed)
     shown = 0
@@ -89,7 +90,7 @@ def causes(
     from streamer.ops.dlq.find import find, read_closed
 
     names = dead_letter_topics(config, topics)
-    log = TopicLog(config.kafka)
+    log = TopicLog(config.kafka, shapes_of(config))
     grouped = Causes()
     for letter in find(log, names, selection, None if with_closed else read_closed(log)):
         grouped.add(letter)
@@ -131,7 +132,7 @@ def show(
 
     if asked:
         names = dead_letter_topics(config, where)
-        log = TopicLog(config.kafka)
+        log = TopicLog(config.kafka, shapes_of(config))
         letters = list(itertools.islice(find(log, names, selection, None), MOST_SHOWN + 1))
         if not letters:
             nothing(names, asked)
@@ -141,7 +142,7 @@ def show(
         if len(where) != 1:
             raise UsageError("write TOPIC/PARTITION/OFFSET, or a filter such as --key KEY, --id ID or --trace TRACE_ID")
         wanted = place(where[0])
-        log = TopicLog(config.kafka)
+        log = TopicLog(config.kafka, shapes_of(config))
         found = letter_at(log, wanted)
         if found is None:
             raise UsageError(f"no record at {wanted}: it was deleted, or was never there; see `streamer dlq list`")

@@ -15,6 +15,7 @@ from streamer.cli.dlq.options import dead_letter_topics
 from streamer.cli.dlq.orders import carry_out, moving, sending, signed
 from streamer.cli.options import configured
 from streamer.config.load import Config
+from streamer.config.shapes import shapes_of
 from streamer.core.deadletters.replay import Decide, Discard, Reopen, Replay
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import ExitCode, UsageError
@@ -55,7 +56,7 @@ def replay(
     places = destinations(config, names, to, addressee, to_dead_letters=to_dead_letters)
     more = {"to": to, "for": addressee, "max_attempts": max_attempts}
     order = signed("replay", names, selection, asked, job, most, rate, **more)
-    log = TopicLog(config.kafka)
+    log = TopicLog(config.kafka, shapes_of(config))
     targets = Targets(log)
     decide = Replay(order.signature, targets.find, places, max_attempts)
     models = current_models(log, config.telemetry.reports)
@@ -108,7 +109,7 @@ def edit(
     more = {"to": to, "for": addressee, "max_attempts": max_attempts, "patch_sha256": patched}
     order = signed("edit", names, selection, asked, job, most, rate, **more)
     changed = None if patch is None else by_patch(_patch(patch))
-    log = TopicLog(config.kafka)
+    log = TopicLog(config.kafka, shapes_of(config))
     targets = Targets(log)
     if changed is not None:
         decide: Decide = Replay(order.signature, targets.find, places, max_attempts, changed)
@@ -150,7 +151,7 @@ def discard(
 
     names = dead_letter_topics(config, topics)
     order = signed("discard", names, selection, asked, job, most, None, reason=reason)
-    log = TopicLog(config.kafka)
+    log = TopicLog(config.kafka, shapes_of(config))
     decide = Discard(order.signature, reason)
     return carry_out(config.kafka, log, order, decide, Targets(log), execute, as_json, digest)
 
@@ -181,7 +182,7 @@ def reopen(
 
     names = dead_letter_topics(config, topics)
     order = signed("reopen", names, selection, asked, job, most, None, reopens=closed_by)
-    log = TopicLog(config.kafka)
+    log = TopicLog(config.kafka, shapes_of(config))
     return carry_out(config.kafka, log, order, Reopen(order.signature), Targets(log), execute, as_json, digest)
 
 

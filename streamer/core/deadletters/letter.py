@@ -8,6 +8,7 @@ from typing import NamedTuple
 from streamer.core.deadletters.families import Reason
 from streamer.core.headers import TRACEPARENT
 from streamer.core.record import Headers, Record
+from streamer.core.shape import Shape
 from streamer.core.traceparent import parse
 
 
@@ -25,11 +26,13 @@ class Place(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A record of a dead-letter topic. `headers` is None when the client can't read them; `timestamp_ms` is when it
-    was written there, -1 when the record does not say."""
+    was written there, -1 when the record does not say. `shape` is that of the events of the pipeline that gave it up,
+    None for our own format."""
 
     record: Record
     headers: Headers | None
     reason: Reason
+    shape: Shape | None = None
 
     @property
     def place(self) -> Place:

@@ -53,9 +53,9 @@ def line_of(record: Record, headers: Headers) -> bytes:
             record.partition(),
             record.offset(),
             time_ms if time_ms >= 0 else None,
-            _wire(record.key()),
-            [(name, _wire(value)) for name, value in headers],
-            _wire(record.value()),
+            wire(record.key()),
+            [(name, wire(value)) for name, value in headers],
+            wire(record.value()),
         )
     )
 
@@ -88,7 +88,7 @@ def headers_from(line: Line) -> Headers:
     return [(name, to_bytes(value)) for name, value in line.headers]
 
 
-def _wire(value: bytes | None) -> Wire:
+def wire(value: bytes | None) -> Wire:
     if value is None:
         return None
     try:

@@ -194,10 +194,13 @@ def event_id(letter: DeadLetter) -> str:
 def _id_inside(letter: DeadLetter, headers: Headers, value: bytes | None) -> str | None:
     """The id in the value, as the codec reads it; also where the rest of the value is no event."""
     segment = Segment(letter.place.topic, letter.place.partition, 0, [_AsRead(letter.record, headers, value)])
-    Codec("").decode(segment)
+    Codec("", shape=letter.shape).decode(segment)
     event = segment.events[0]
     if event is not None:
         return None if event.id is None else str(event.id)
+    if letter.shape is not None:
+        given_id = letter.shape.read_id(value or b"")
+        return None if given_id is None else str(given_id)
     try:
         return _valid_id(str(msgspec.json.decode(value or b"", type=_WithId).id))
     except (msgspec.MsgspecError, ValueError, RecursionError):

@@ -6,7 +6,7 @@ little more than reading the headers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from streamer.core import headers as names
 from streamer.core.deadletters.causes import fingerprint
@@ -17,16 +17,21 @@ from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import Closed
 from streamer.core.record import Headers, Record
 from streamer.core.record_headers import headers_of
+from streamer.core.shape import Shape
 
 _FOREVER_MS = 1 << 62
 Test = Callable[[int | None], bool]
 
 
 class Selector:
-    """Applies a selection. What was `closed` before is left out; None leaves nothing out."""
+    """Applies a selection. What was `closed` before is left out; None leaves nothing out. `shapes` are those of
+    pipelines whose events have one."""
 
-    def __init__(self, selection: Selection, closed: Closed | None = None) -> None:
+    def __init__(
+        self, selection: Selection, closed: Closed | None = None, shapes: Mapping[str, Shape] | None = None
+    ) -> None:
         self._closed = closed
+        self._shapes = shapes or {}
         self._since_ms = -1 if selection.since_ms is None else selection.since_ms
         self._until_ms = _FOREVER_MS if selection.until_ms is None else selection.until_ms
         self._timed = selection.since_ms is not None or selection.until_ms is not None
@@ -80,7 +85,7 @@ class Selector:
             return
         if self._causes and fingerprint(reason) not in self._causes:
             return
-        letter = DeadLetter(record, headers, reason)
+        letter = DeadLetter(record, headers, reason, self._shapes.get(reason.pipeline or ""))
         if self._traces and trace_id(letter) not in self._traces:
             return
         if self._ids and event_id(letter) not in self._ids:

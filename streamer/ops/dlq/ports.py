@@ -8,6 +8,7 @@ from typing import Protocol
 
 from streamer.core.output import Output
 from streamer.core.record import Record, TopicPartition
+from streamer.core.shape import Shape
 
 
 class Scan(Protocol):
@@ -40,7 +41,10 @@ class Target(Protocol):
 
 
 class Log(Protocol):
-    """The topics."""
+    """The topics, and the shapes of the events in them by the pipeline that reads them."""
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]: ...
 
     def scan(
         self, topic: str, *, starts: Mapping[int, int] | None = None, ends: Mapping[int, int] | None = None

@@ -1,0 +1,130 @@
+"""`streamer save`: a topic into a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from streamer.cli.options import configured
+from streamer.config.load import Config
+from streamer.config.shapes import shapes_of
+from streamer.core.record_headers import headers_of
+from streamer.errors import ExitCode, UsageError
+from streamer.files.job import PARTIAL
+from streamer.files.rows import STDIN, format_of
+
+SAY_EVERY_S = 10.0
+
+
+@click.command()
+@click.argument("topic")
+@click.argument("output", default=STDIN, metavar="[OUT]")
+@click.option("--from", "start", metavar="TIME", help="From this time on, RFC 3339 with its offset. Default: earliest.")
+@click.option("--until", "end", metavar="TIME", help="Up to this time. Default: the end as it is now.")
+@click.option("--show-text", is_flag=True, help="Save the values of dead letters too.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT once the new one is complete.")
+@configured
+def save(
+    config: Config, topic: str, output: str, start: str | None, end: str | None, show_text: bool, overwrite: bool
+) -> ExitCode:
+    """Write the records of TOPIC to OUT, up to the end of the log as it is now.
+
+    Results and dead letters become a line each; OUT is JSON lines, or CSV or Parquet by its suffix, standard output
+    without one. It appears when it is complete, and until then is OUT.partial. Only committed records are read, in the
+    order of each partition. Exits 4 when some results can't be read as such: they are named, and saved as they are.
+    """
+    from streamer.kafka.lag import GroupOffsets
+    from streamer.kafka.scan import Scan
+    from streamer.kafka.topics import connect, require
+    from streamer.ops.save import EXAMPLES, Lines
+
+    times = [None if text is None else _time_ms(flag, text) for flag, text in (("--from", start), ("--until", end))]
+    require(connect(config.kafka), config.kafka, topic)
+    offsets = GroupOffsets(config.kafka)
+    places = offsets.partitions([topic])
+    now = offsets.ends(places)
+    # A partition that has no record of that time or later begins, or ends, where it ends now.
+    starts, ends = (
+        None if time_ms is None else {place[1]: at for place, at in {**now, **offsets.at_time(places, time_ms)}.items()}
+        for time_ms in times
+    )
+    lines = Lines(shapes_of(config), show_text)
+    began = said = time.monotonic()
+    done = 0
+    with Scan(config.kafka, topic, starts=starts, ends=ends) as scan, _target(output, overwrite=overwrite) as stream:
+        for records in scan.batches():
+            for record, headers in zip(records, headers_of(records), strict=True):
+                stream.write(lines.line(record, headers) + b"\n")
+            done += len(records)
+            if time.monotonic() - said > SAY_EVERY_S:
+                said = time.monotonic()
+                click.echo(f"streamer: {done:,} records, {done / (said - began):,.0f}/s", err=True)
+    counts = ((lines.results, "results"), (lines.dead_letters, "dead letters"), (lines.others, "others"))
+    words = ", ".join(f"{count:,} {what}" for count, what in counts if count) or "nothing"
+    click.echo(f"streamer: {topic}: {words} in {time.monotonic() - began:,.1f} s", err=True)
+    if lines.unreadable:
+        some = ", ".join(map(str, lines.unreadable[:EXAMPLES]))
+        click.echo(f"streamer: {len(lines.unreadable):,} are no results that can be read: {some}", err=True)
+    return ExitCode.SOME_FAILED if lines.unreadable else ExitCode.DONE
+
+
+def _time_ms(flag: str, text: str) -> int:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise UsageError(f"{flag} {text}: write a time with its offset, such as 2026-11-24T08:00:00Z")
+    return int(found.timestamp() * 1000)
+
+
+@contextmanager
+def _target(output: str, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """Where lines go. A file gets its name, and its format, when all are there. Raises UsageError where it can't."""
+    if output == STDIN:
+        yield sys.stdout.buffer
+        return
+    from streamer.files.tables import arrow_for, to_csv, to_parquet
+    from streamer.ops.save import row_of
+
+    path = Path(output)
+    kind = format_of(output)
+    if path.suffix in (".gz", ".zst"):
+        raise UsageError(f"{output}: write .jsonl, .csv or .parquet, and pack the file afterwards")
+    if not path.parent.is_dir():
+        raise UsageError(f"{output}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise UsageError(f"{output} is a folder: name a file")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{output} is there already: --overwrite replaces it once the new one is complete")
+    if kind == "parquet":
+        arrow_for(path)
+    made: Any = {"csv": partial(to_csv, row_of=row_of), "parquet": partial(to_parquet, row_of=row_of)}.get(kind or "")
+    lines = path.with_name(path.name + PARTIAL)
+    try:
+        with lines.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if made is not None:
+            table = path.with_name(f"{path.name}.making")
+            try:
+                made(lines, table)
+                table.replace(path)
+            finally:
+                table.unlink(missing_ok=True)
+            lines.unlink()
+        else:
+            lines.replace(path)
+    except BaseException:
+        lines.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,78 @@
+"""`streamer save` on a real cluster: what it takes of a topic, and what it leaves behind when it can't."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
+
+from streamer.cli import main
+from streamer.config.load import KafkaConfig
+from streamer.errors import ConfigurationError, ExitCode
+from streamer.kafka.topics import connect, require
+from tests.conftest import Kafka
+
+
+@pytest.fixture
+def topic(kafka: Kafka) -> str:
+    """A new topic of two partitions."""
+    name, cluster = f"save-{uuid4().hex[:8]}", KafkaConfig(bootstrap_servers=kafka.bootstrap_servers)
+    admin = connect(cluster)
+    for future in admin.create_topics([NewTopic(name, 2)]).values():
+        future.result()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            require(admin, cluster, name)
+            return name
+        except ConfigurationError:
+            assert time.monotonic() < deadline
+
+
+def save(kafka: Kafka, *arguments: str | Path, **properties: int) -> int:
+    """One command on the tests' cluster."""
+    sets = {"kafka.bootstrap_servers": kafka.bootstrap_servers}
+    sets |= {f"kafka.properties.{name.replace('_', '.')}": str(value) for name, value in properties.items()}
+    return main(["save", *map(str, arguments), *(f"--set={name}={value}" for name, value in sets.items())])
+
+
+def test_a_part_of_a_topic_by_time(kafka: Kafka, topic: str, tmp_path: Path) -> None:
+    """From a time on, and up to one; a partition without such records gives none, nor does an aborted transaction."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": topic})
+    producer.init_transactions(20)
+    base_ms = int(time.time() * 1000) - 60_000
+    for aborted, numbers in ((True, range(100, 103)), (False, range(6))):
+        producer.begin_transaction()
+        for number in numbers:
+            producer.produce(topic, b"%d" % number, partition=0, timestamp=base_ms + number * 1000)
+        (producer.abort_transaction if aborted else producer.commit_transaction)(20)
+    first, last = (datetime.fromtimestamp((base_ms + each) / 1000, UTC).isoformat() for each in (2_000, 4_000))
+    out = tmp_path / "out.jsonl"
+    assert save(kafka, topic, out, "--from", first, "--until", last) == ExitCode.DONE
+    assert [json.loads(line)["value"] for line in out.read_text().splitlines()] == ["2", "3"]
+    assert save(kafka, topic, out, "--overwrite") == ExitCode.DONE
+    assert [json.loads(line)["value"] for line in out.read_text().splitlines()] == [str(n) for n in range(6)]
+
+
+def test_a_batch_that_cannot_be_read_is_named(
+    kafka: Kafka, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once, with the setting that reads it; and nothing looks like a file that is complete."""
+    packed = {"compression.type": "zstd", "linger.ms": 1_000, "batch.size": 10_000_000, "message.max.bytes": 10_000_000}
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, **packed})
+    for _ in range(4):
+        producer.produce(topic, b"a" * 900_000, partition=1)
+    assert producer.flush(20) == 0
+    small = {"receive_message_max_bytes": 1_200_000, "fetch_max_bytes": 1_100_000}
+    assert save(kafka, topic, tmp_path / "out.csv", **small) == ExitCode.DEPENDENCY
+    error = capsys.readouterr().err
+    assert f"{topic}/1 can't be read at offset 0" in error
+    assert "raise that in kafka.properties" in error
+    assert list(tmp_path.iterdir()) == []
+    assert save(kafka, topic, tmp_path / "out.csv") == ExitCode.DONE
