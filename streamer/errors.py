@@ -6,6 +6,7 @@ Two families that never mix. An *exception* (`StreamerError`) ends a program wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -37,10 +38,34 @@ class UsageError(StreamerError):
     exit_code = ExitCode.USAGE
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One thing that is wrong with a configuration. `where` is the file and the field, the variable or the flag; `text`
+    is what is wrong and, after its first semicolon, the fix."""
+
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
 class ConfigurationError(StreamerError):
-    """The configuration is wrong; the message names the field and the mend."""
+    """The configuration is wrong; the message names the field and the fix. `refusals` are the problems one by one."""
 
     exit_code = ExitCode.CONFIGURATION
+
+    def __init__(self, message: str, refusals: Sequence[Refusal] = ()) -> None:
+        super().__init__(message)
+        self.refusals = tuple(refusals)
+
+    @classmethod
+    def of(cls, refusals: Sequence[Refusal]) -> ConfigurationError:
+        """All problems of a configuration in one message."""
+        if len(refusals) == 1:
+            return cls(str(refusals[0]), refusals)
+        told = "".join(f"\n- {one}" for one in refusals)
+        return cls(f"{len(refusals)} problems in the configuration:{told}", refusals)
 
 
 class ModelError(StreamerError):

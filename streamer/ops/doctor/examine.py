@@ -53,8 +53,7 @@ def examine(config: Config, names: list[str], world: World, now_ms: int, *, load
 
 def refused(failure: ConfigurationError) -> list[Finding]:
     """What is wrong with a configuration that could not be loaded, one finding a problem."""
-    lines = str(failure).split("\n- ")
-    problems = lines[1:] or lines
+    problems = [str(refusal) for refusal in failure.refusals] or [str(failure)]
     return [_told("configuration.refused", "configuration", problem) for problem in problems]
 
 
