@@ -40,14 +40,21 @@ class UsageError(StreamerError):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One thing that is wrong with a configuration. `where` is the file and the field, the variable or the flag; `text`
-    is what is wrong and, after its first semicolon, the fix."""
+    """One thing that is wrong with a configuration. `where` is the file and the field, the variable or the flag; `fix`
+    is empty where `problem` says what to write."""
 
     where: str
-    text: str
+    problem: str
+    fix: str = ""
+
+    @classmethod
+    def of(cls, where: str, text: str) -> Refusal:
+        """Of a message that says what is wrong and, after its first semicolon, the fix."""
+        problem, _, fix = text.partition("; ")
+        return cls(where, problem, fix)
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.text}"
+        return f"{self.where}: {self.problem}{'; ' if self.fix else ''}{self.fix}"
 
 
 class ConfigurationError(StreamerError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import click
@@ -33,17 +35,24 @@ def configured(command: _Command) -> _Command:
     @config_options
     @functools.wraps(command)
     def wrapper(*args: Any, config_path: str | None, overrides: tuple[str, ...], verbose: bool, **kwargs: Any) -> Any:
-        level = logging.DEBUG if verbose else logging.WARNING
-        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+        log_to_stderr(verbose)
         return command(*args, config=loaded(config_path, overrides), **kwargs)
 
     return wrapper
 
 
-def loaded(config_path: str | None, overrides: Iterable[str]) -> Config:
-    """The configuration from file, environment and flags, with what can be told of its models unloaded. Raises
-    ConfigurationError."""
-    return load(config_path, os.environ, overrides, _check_models)
+def log_to_stderr(verbose: bool) -> None:
+    """For commands that people look at."""
+    level = logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+
+
+def loaded(
+    config_path: str | None, overrides: Iterable[str], check: Callable[[Config], Iterable[Problem]] = lambda _: ()
+) -> Config:
+    """The configuration from file, environment and flags, with what can be told of its models unloaded, and what else
+    `check` finds. Raises ConfigurationError."""
+    return load(config_path, os.environ, overrides, lambda config: chain(_check_models(config), check(config)))
 
 
 def _check_models(config: Config) -> Iterator[Problem]:
@@ -69,8 +78,9 @@ def chosen_pipelines(config: Config, names: tuple[str, ...]) -> list[str]:
     """The pipelines named, all when none is. Raises UsageError for a name that is not configured."""
     for name in names:
         if name not in config.pipelines:
-            known = ", ".join(config.pipelines) or "none"
-            raise UsageError(f"no pipeline {name} in the configuration; there are: {known}")
+            near = difflib.get_close_matches(name, config.pipelines, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"there are: {', '.join(config.pipelines) or 'none'}"
+            raise UsageError(f"no pipeline {name} in the configuration; {meant}")
     if not config.pipelines:
         raise UsageError("the configuration has no pipeline; add [pipelines.NAME], or name a file with --config")
     return list(names or config.pipelines)

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,6 +23,8 @@ from streamer.config.fields import (
     TelemetryConfig,
 )
 from streamer.config.files import anchored, anchored_model, names_file
+from streamer.config.kinds import kind_of_field
+from streamer.config.reference import about
 from streamer.errors import ConfigurationError, Refusal
 
 DEFAULT_PATH = Path("streamer.toml")
@@ -58,7 +60,7 @@ class Layers:
             text = "not UTF-8; save it as UTF-8 text"
         except tomllib.TOMLDecodeError as error:
             text = f"not TOML: {error}; correct it there (texts need quotes, tables a line [NAME])"
-        raise ConfigurationError.of([Refusal(str(file), text)])
+        raise ConfigurationError.of([Refusal.of(str(file), text)])
 
     def put_environment(self, environ: Mapping[str, str]) -> None:
         """Lay the `STREAMER_…__…` variables over what is there."""
@@ -67,7 +69,7 @@ class Layers:
                 self._put(path_of(name, self._in_file), text, f"{_VARIABLE}{name}")
         for name, near in strays(environ, self._in_file):
             if near:
-                self.problems.append(Refusal(f"{_VARIABLE}{name}", f"nothing reads it; did you mean {near}?"))
+                self.problems.append(Refusal.of(f"{_VARIABLE}{name}", f"nothing reads it; did you mean {near}?"))
 
     def put_flags(self, overrides: Iterable[str]) -> None:
         """Lay `KEY.PATH=VALUE` texts over what is there."""
@@ -77,7 +79,7 @@ class Layers:
             if not equals:
                 # What is no key may be a value, and secret.
                 named = f"--set {key}" if re.fullmatch(r"[\w.-]+", key) else "--set"
-                self.problems.append(Refusal(named, "no value; write --set KEY.PATH=VALUE"))
+                self.problems.append(Refusal.of(named, "no value; write --set KEY.PATH=VALUE"))
                 continue
             parts = tuple(key.split("."))
             if parts[:2] == ("kafka", "properties"):
@@ -95,7 +97,7 @@ class Layers:
 
     def problem(self, path: KeyPath, text: str) -> None:
         """Note what is wrong at a path: what, a semicolon, and the fix."""
-        self.problems.append(Refusal(self.origin(path), text))
+        self.problems.append(Refusal.of(self.origin(path), text))
 
     def build(self) -> Config:
         """The typed configuration. What is wrong is added to `problems` and left out."""
@@ -120,7 +122,7 @@ class Layers:
         try:
             text.encode()
         except UnicodeEncodeError:  # what the system hands over as bytes, Python keeps as lone surrogates
-            self.problems.append(Refusal(origin, "the value is not UTF-8; write it as UTF-8 text"))
+            self.problems.append(Refusal.of(origin, "the value is not UTF-8; write it as UTF-8 text"))
             return
         node = self.tree
         for place, part in enumerate(path[:-1], 1):
@@ -129,7 +131,7 @@ class Layers:
                 self._made[path[:place]] = origin
             inner = node[part]
             if not isinstance(inner, dict):
-                self.problems.append(Refusal(origin, f"{part} is no table in {self.source}; remove one of the two"))
+                self.problems.append(Refusal.of(origin, f"{part} is no table in {self.source}; remove one of the two"))
                 return
             node = inner
         node[path[-1]] = _parsed(path, text)
@@ -199,13 +201,15 @@ class Layers:
                 if field.required:
                     self.problem(
                         (*path, name),
-                        f"missing; add `{name} = …`: {_description(field)}",
+                        f"missing; add `{name} = …`: {about(field)}",
                     )
                 continue
             try:
                 values[name] = msgspec.convert(table[name], field.type, strict=(*path, name) not in self._origins)
             except msgspec.ValidationError as error:
-                self.problem((*path, name), f"{_one_of(field) or error}. {_description(field)}")
+                quoted = " without quotes" if str(error).endswith(("`int`, got `str`", "`bool`, got `str`")) else ""
+                told = f"it must be {kind_of_field(field)}{quoted}. {about(field)}"
+                self.problems.append(Refusal(self.origin((*path, name)), told))
         return type_(**values) if len(self.problems) == before else None
 
     def _known(self, table: Mapping[str, Any], names: list[str], path: KeyPath) -> None:
@@ -288,18 +292,3 @@ def _parsed(path: KeyPath, text: str) -> Any:
         except tomllib.TOMLDecodeError:
             return text
     return text
-
-
-def _one_of(field: msgspec.structs.FieldInfo) -> str:
-    """The values of a field that takes one of a few."""
-    kinds = (field.type, *get_args(field.type))
-    values = next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
-    return f"it must be one of {', '.join(map(json.dumps, values))}" if values else ""
-
-
-def _description(field: msgspec.structs.FieldInfo) -> str:
-    """What the field's `Meta` says that it is."""
-    return next(
-        (meta.description for meta in getattr(field.type, "__metadata__", ()) if meta.description),
-        "",
-    )

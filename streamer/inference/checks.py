@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Final
 
 from streamer.errors import ModelError
-from streamer.inference.options import OPTIONS, refusals
+from streamer.inference.option_values import refusals
+from streamer.inference.options import OPTIONS
 from streamer.inference.reference import Located, resolve
 from streamer.inference.safety import read_json
 from streamer.inference.spec import WorkerSpec
@@ -33,8 +35,10 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
     if spec.model.startswith(("python:", "builtin:")):
         return
     if spec.task not in OPTIONS:
+        near = difflib.get_close_matches(spec.task, OPTIONS, n=1)
+        meant = f'did you mean "{near[0]}"? ' if near else ""
         tasks = ", ".join(OPTIONS)
-        yield ("task",), f"task {spec.task!r} is unknown: it is one of {tasks}, or any with a python: model"
+        yield ("task",), f"task {spec.task!r} is unknown; {meant}it is one of {tasks}, or any with a python: model"
         return
     if spec.on_overflow == "window" and spec.task not in WINDOWED:
         yield (

@@ -98,7 +98,7 @@ def _seen(reference: str, path: Path) -> str:
         return f" in {Path.cwd()}; a model of the hub is named with its commit: {reference}@REVISION"
     if path.is_absolute() and not path.parent.exists():  # the configuration's folder stands before its relative names
         repository = "/".join(path.parts[-2:])
-        return f" here, nor is {path.parent}; a model of the hub is named with its commit: {repository}@REVISION"
+        return f" here, nor is {path.parent}; a model of the hub is named with its commit, as {repository}@REVISION"
     where = "here" if path.is_absolute() else f"in {Path.cwd()}"
     return f" {where}; a model is {_FORMS}"
 

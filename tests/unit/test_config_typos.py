@@ -43,7 +43,7 @@ def test_a_misspelt_variable_is_answered_with_the_nearest(file: Path, variable: 
         load(file, {variable: "2"})
     (refusal,) = caught.value.refusals
     assert refusal.where == f"environment variable {variable}"
-    assert f"did you mean {nearest}?" in refusal.text
+    assert f"did you mean {nearest}?" in f"{refusal.problem}; {refusal.fix}"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_misspelt_flag_is_answered_with_the_nearest(file: Path, flag: str, whe
         load(file, {}, [flag])
     (refusal,) = caught.value.refusals
     assert refusal.where == f"--set {where}"
-    assert words in refusal.text
+    assert words in f"{refusal.problem}; {refusal.fix}"
 
 
 def test_what_others_set_is_left_alone(file: Path) -> None:

@@ -14,7 +14,8 @@ from streamer.cli import main
 from streamer.errors import ExitCode, ModelError
 from streamer.inference.checks import CONVERTED, WINDOWED, check
 from streamer.inference.families import TASKS, import_family, load
-from streamer.inference.options import OPTIONS, refusals
+from streamer.inference.option_values import refusals
+from streamer.inference.options import OPTIONS
 from streamer.inference.spec import WorkerSpec
 from tests.tiny_models import BERT, tiny
 
