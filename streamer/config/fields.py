@@ -114,7 +114,7 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         kind(f'{_TOPIC}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
-            description='Topic for reports, one a settle, which `streamer health` reads; "" turns them off. Change it'
+            description='Topic for reports, one a settle, which `streamer console` reads; "" turns them off. Change it'
             " to keep fleets apart on one cluster.",
         ),
     ] = "streamer.reports"

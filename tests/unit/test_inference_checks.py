@@ -43,7 +43,9 @@ def configuration(directory: Path, line: str, model: str = "/no/such/directory")
     """The path of a configuration of one pipeline with this line in it."""
     path = directory / "streamer.toml"
     task = "" if line.startswith("task") else "task = 'fill-mask'\n"
-    path.write_text(f"[pipelines.words]\ninput = 'a'\noutput = 'b'\nmodel = '{model}'\n{task}{line}\n")
+    path.write_text(
+        f"telemetry.http = ''\n[pipelines.words]\ninput = 'a'\noutput = 'b'\nmodel = '{model}'\n{task}{line}\n"
+    )
     return str(path)
 
 
@@ -77,15 +79,15 @@ def test_a_value_that_is_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of one pipeline too."""
+    """Of one pipeline too; the fourth is the model, which is not there."""
     path = configuration(tmp_path, "options = { a = 1, b = 2 }\non_overflow = 'window'")
     assert main(["config", "check", "--config", path]) == ExitCode.CONFIGURATION
-    assert "3 problems in the configuration" in capsys.readouterr().err
+    assert "4 problems in the configuration" in capsys.readouterr().err
 
 
 def test_the_users_own_classes_take_what_they_like(tmp_path: Path) -> None:
     """Task and options are theirs."""
-    for model in ("python:module:Class", "builtin:null"):
+    for model in ("python:tests.python_models:Obedient", "builtin:null"):
         path = configuration(tmp_path, "task = 'mine'\non_overflow = 'window'\noptions.anything = [1]", model)
         assert main(["config", "check", "--config", path]) == ExitCode.DONE
 
