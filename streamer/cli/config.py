@@ -36,7 +36,7 @@ def check(config_path: str | None, overrides: tuple[str, ...], verbose: bool, as
 
     log_to_stderr(verbose)
     try:
-        config = loaded(config_path, overrides, problems)
+        config = loaded(config_path, overrides, check=problems)
     except ConfigurationError as error:
         if not as_json:
             raise

@@ -47,9 +47,10 @@ def log_to_stderr(verbose: bool) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
 
 
-def loaded(
-    config_path: str | None, overrides: Iterable[str], check: Callable[[Config], Iterable[Problem]] = lambda _: ()
-) -> Config:
+_Check = Callable[[Config], Iterable[Problem]]
+
+
+def loaded(config_path: str | None, overrides: Iterable[str], *, check: _Check = lambda _: ()) -> Config:
     """The configuration from file, environment and flags, with what can be told of its models unloaded, and what else
     `check` finds. Raises ConfigurationError."""
     return load(config_path, os.environ, overrides, lambda config: chain(_check_models(config), check(config)))
@@ -72,6 +73,22 @@ def _check_models(config: Config) -> Iterator[Problem]:
         )
         for place, text in check(spec):
             yield ("pipelines", name, *place), text
+
+
+def model_of(names: tuple[str, ...]) -> _Check:
+    """A check for `loaded`: whether the files of the one pipeline that is to run are those of a model. Else a worker
+    would say it, seconds later. Of several pipelines each process looks at its own."""
+
+    def check(config: Config) -> Iterator[Problem]:
+        from streamer.inference.presence import files_problem
+
+        chosen = [name for name in names or config.pipelines if name in config.pipelines]
+        if len(chosen) == 1:
+            pipeline = config.pipelines[chosen[0]]
+            if text := files_problem(pipeline.model, downloads=getattr(pipeline, "allow_downloads", False)):
+                yield ("pipelines", chosen[0], "model"), text
+
+    return check
 
 
 def chosen_pipelines(config: Config, names: tuple[str, ...]) -> list[str]:

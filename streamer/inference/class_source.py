@@ -56,6 +56,8 @@ def _class_problem(tree: ast.Module, name: str, reference: str, file: str) -> st
         match node:
             case ast.ClassDef() | ast.FunctionDef():
                 bound.setdefault(node.name, node)
+            case ast.Name(id="globals" | "exec" | "setattr"):  # whatever it makes
+                return ""
             case ast.Name(id=word, ctx=ast.Store()):
                 bound.setdefault(word, node)
             case ast.ImportFrom(names=names) | ast.Import(names=names):

@@ -18,12 +18,22 @@ OF_NO_FILES: Final = frozenset({"ByT5Tokenizer", "CanineTokenizer", "DiaTokenize
 _TYPES_OF_NO_FILES: Final = frozenset({"canine", "dia", "perceiver"})
 
 
-def model_problem(reference: str) -> str:
-    """What a start would stumble over, with the fix where one is known; "" where nothing is wrong."""
+def model_problem(reference: str, *, downloads: bool = False) -> str:
+    """What a start would stumble over, with the fix where one is known; "" where nothing is wrong. A model of the hub
+    that may be downloaded need not be there."""
+    try:
+        found = None if downloads and "@" in reference else resolve(reference)
+    except ModelError as error:
+        return str(error)
+    return class_problem(found) if isinstance(found, PythonClass) else files_problem(reference, downloads=downloads)
+
+
+def files_problem(reference: str, *, downloads: bool = False) -> str:
+    """The same, of files alone."""
+    if downloads and "@" in reference:
+        return ""
     try:
         found = resolve(reference)
-        if isinstance(found, PythonClass):
-            return class_problem(found)
         if isinstance(found, Located):
             used_files(found.path)
             return _tokenizer_problem(found.path)

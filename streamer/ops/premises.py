@@ -24,9 +24,7 @@ def problems(config: Config) -> Iterator[Problem]:
     for name, pipeline in config.pipelines.items():
         for finding in model.judge(name, pipeline, ModelFacts(), facts):
             yield ("pipelines", name, "device"), f"{finding.what}; {finding.mend}"
-        if "@" in pipeline.model and getattr(pipeline, "allow_downloads", False):
-            continue  # a start fetches it
-        if text := model_problem(pipeline.model):
+        if text := model_problem(pipeline.model, downloads=getattr(pipeline, "allow_downloads", False)):
             yield ("pipelines", name, "model"), text
     for finding in _ports(config, facts):
         if finding.severity is Severity.ERROR:
