@@ -79,7 +79,7 @@ def infer(
 
     logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
     settings = [*overrides, *_adhoc(name, task, model, options, dtype)]
-    config = loaded(config_path, settings, check=model_of((name or ADHOC,)))
+    config = loaded(config_path, settings, check=model_of((name or ADHOC,)), of_flags=name or ADHOC)
     chosen_pipelines(config, (name or ADHOC,))
     paths = _paths(files)
     fields = Fields(text_field, id_field, keep)

@@ -7,13 +7,14 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import click
 
 from streamer.config.load import Config, Problem, load
-from streamer.errors import UsageError
+from streamer.errors import ConfigurationError, UsageError
 
 _Command = Callable[..., Any]
 
@@ -50,10 +51,27 @@ def log_to_stderr(verbose: bool) -> None:
 _Check = Callable[[Config], Iterable[Problem]]
 
 
-def loaded(config_path: str | None, overrides: Iterable[str], *, check: _Check = lambda _: ()) -> Config:
+def loaded(
+    config_path: str | None, overrides: Iterable[str], *, check: _Check = lambda _: (), of_flags: str = ""
+) -> Config:
     """The configuration from file, environment and flags, with what can be told of its models unloaded, and what else
-    `check` finds. Raises ConfigurationError."""
-    return load(config_path, os.environ, overrides, lambda config: chain(_check_models(config), check(config)))
+    `check` finds. `of_flags` is a pipeline whose task, model, dtype and options have flags of their own, which messages
+    then name. Raises ConfigurationError."""
+    try:
+        return load(config_path, os.environ, overrides, lambda config: chain(_check_models(config), check(config)))
+    except ConfigurationError as error:
+        if not of_flags:
+            raise
+        told = [replace(one, where=_flag(one.where, f"--set pipelines.{of_flags}.")) for one in error.refusals]
+        raise ConfigurationError.of(told) from None
+
+
+def _flag(where: str, prefix: str) -> str:
+    """`--set pipelines.NAME.model` as `--model`."""
+    field = where.removeprefix(prefix)
+    if field in ("task", "model", "dtype"):
+        return f"--{field}"
+    return f"--option {field.removeprefix('options.')}" if field != where and field.startswith("options.") else where
 
 
 def _check_models(config: Config) -> Iterator[Problem]:

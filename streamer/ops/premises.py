@@ -1,10 +1,11 @@
 """What a configuration takes for granted of this machine, looked at without a broker and without torch: models, GPUs,
-ports, and what the Kafka client says of its properties."""
+ports, the cache's key, and what the Kafka client says of its properties."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from streamer.cache.secret import look_at
 from streamer.config.environment import strays
 from streamer.config.load import Config, Problem
 from streamer.core.facts import MachineFacts, ModelFacts
@@ -20,6 +21,10 @@ def problems(config: Config) -> Iterator[Problem]:
     """What would keep `streamer run` from running here: the key path, and what with the fix."""
     if config.kafka.properties and (problem := _refused_property(config)):
         yield problem
+    if config.cache.url:
+        text, ends, _ = look_at(config.cache.key_file)
+        if ends:
+            yield ("cache", "key_file"), text.removeprefix("cache.key_file: ")
     facts = _machine(config)
     for name, pipeline in config.pipelines.items():
         for finding in model.judge(name, pipeline, ModelFacts(), facts):
@@ -40,6 +45,8 @@ def remarks(config: Config, environ: Mapping[str, str]) -> Iterator[Refusal]:
                 "nothing reads it",
                 "`streamer config show --environment` has the names that are read",
             )
+    if not config.pipelines:
+        yield Refusal("configuration", "it has no pipeline", "add [pipelines.NAME], or name a file with --config")
     for finding in (*pipelines.judge(config.pipelines), *_ports(config, _machine(config))):
         if finding.severity is Severity.WARNING:
             yield Refusal(finding.where, finding.what, finding.mend)

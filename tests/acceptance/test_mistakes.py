@@ -68,12 +68,12 @@ QUICK: dict[str, Mistake] = {
     "a misspelt option of the task": Mistake(
         [*CLASSIFY, "models/micro", "--option", "topk=3", "events.jsonl"],
         ExitCode.CONFIGURATION,
-        ("options.topk", 'did you mean "top_k"?'),
+        ("--option topk", 'did you mean "top_k"?'),
     ),
     "a model without a tokenizer": Mistake(
         [*CLASSIFY, "models/mute", "events.jsonl"],
         ExitCode.CONFIGURATION,
-        ("models/mute has no tokenizer", "add tokenizer.json"),
+        ("--model: ", "models/mute has no tokenizer", "add tokenizer.json"),
     ),
     "a model with pickled weights alone": Mistake(
         [*CLASSIFY, "models/pickle", "events.jsonl"],

@@ -79,6 +79,14 @@ def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "another port" in problem["fix"]
 
 
+def test_a_key_that_can_not_be_read_or_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a cache that is shared; below a file no other can be."""
+    text = "cache = { url = 'redis://cache:6379', key_file = 'streamer.toml/key' }\ntelemetry.http = ''\n" + pipeline()
+    (problem,) = checked(tmp_path, text, capsys)["problems"]
+    assert problem["where"].endswith("streamer.toml: cache.key_file")
+    assert problem["problem"].startswith(f"{tmp_path}/streamer.toml/key")
+
+
 def test_what_stops_nothing_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +95,14 @@ def test_what_stops_nothing_is_a_warning(
     text = "telemetry.http = ''\n" + pipeline() + pipeline("q").replace("q.out", "p.out")
     warnings = checked(tmp_path, text, capsys)["warnings"]
     assert [one["where"] for one in warnings] == ["environment variable STREAMER_VERSION", "pipelines p and q"]
+
+
+def test_a_configuration_without_a_pipeline_is_likely_another_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is wrong with it, and nothing would run."""
+    (warning,) = checked(tmp_path, "", capsys)["warnings"]
+    assert warning["problem"] == "it has no pipeline"
 
 
 def test_a_property_that_the_client_refuses_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
