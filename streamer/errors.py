@@ -143,7 +143,7 @@ class Code(StrEnum):
 class DataFailure:
     """Why one record can't have a result.
 
-    `exception` is a class name. `message` says what, where and how to mend it, and never quotes the record:
+    `exception` is a class name. `message` says what, where and how to fix it, and never quotes the record:
     it is written in headers and logs.
     """
 

@@ -20,29 +20,31 @@ _HEAD = """\
 
 <!-- Generated: python -m streamer.cli.config_page > docs/configuration.md -->
 
-`streamer` reads one TOML file, `./streamer.toml` unless `--config PATH` names another. Environment variables lie over
-it, and `--set KEY=VALUE` over both. `streamer config show` prints what that comes to, without secrets;
-`streamer config check` says everything that is wrong with it, and `--json` says it to programs.
+`streamer` reads one TOML file, `./streamer.toml` unless `--config PATH` names another. Environment variables override
+the file, and `--set KEY=VALUE` overrides both. `streamer config show` prints the result without its secrets.
+`streamer config check` lists everything that is wrong with it, models, classes and ports included; with `--json` for
+programs: `{"ok": false, "problems": [{"where": …, "problem": …, "fix": …}]}` and exit code 3.
 
-- **Variables** are `STREAMER_` and the path with `__` between its parts: `STREAMER_PIPELINES__SENTIMENT__WORKERS=2`. A
-  pipeline's name is matched without regard to case, `_` standing for `-` too. `streamer config show --environment`
-  lists them for your pipelines. A variable that is misspelt is refused, with the nearest that exists.
-- **Flags** take the path with dots: `--set pipelines.sentiment.workers=2`.
-- In both, a list is written with commas (`a,b`), and an option of a task as in TOML (`5`, `true`, `["a", "b"]`) or as
-  plain text.
+- **Environment variables** are `STREAMER_` and the path with `__` between its parts:
+  `STREAMER_PIPELINES__SENTIMENT__WORKERS=2`. The case of a pipeline's name does not matter, and `_` also stands for `-`.
+  `streamer config show --environment` lists the variables of your pipelines. A misspelt variable is refused, and the
+  message names the nearest one that exists.
+- **Flags** take the path with dots between its parts: `--set pipelines.sentiment.workers=2`.
+- In both, write lists with commas (`a,b`), and options of a task as in TOML (`5`, `true`, `["a", "b"]`) or as plain
+  text.
 - **File names** in the TOML file (a model's directory, fields that end in `_file`, the Kafka client's `ssl.….location`)
-  are relative to the folder of that file, wherever the command is started. In variables and flags, and in
-  `streamer infer --model`, they are relative to the working directory. `~` is the home directory in both.
+  are relative to the folder of that file, wherever you start the command. In variables and flags, and in
+  `streamer infer --model`, they are relative to the working directory. In both, `~` is your home directory.
 - **A class** of `python:MODULE:CLASS` is looked for among the installed packages, then in the working directory.
-- **Properties of the Kafka client** stand in `[kafka.properties]` under their own names. In a variable each `_` stands
+- **Properties of the Kafka client** go into `[kafka.properties]` under their own names. In a variable each `_` stands
   for a dot: `STREAMER_KAFKA__PROPERTIES__SASL_USERNAME` is `sasl.username`. `_FILE` at the end reads the value from a
   file: `SASL_PASSWORD_FILE`, in TOML `"sasl.password_file"`.
 """
 _OPTIONS = """
 ## Options of each task
 
-They stand in `[pipelines.NAME.options]`. `streamer config show --options TASK` prints them too. A `python:` class has
-the options that it reads itself. Where no default is given, it is as the model's files say, or nothing.
+They go into `[pipelines.NAME.options]`. `streamer config show --options TASK` prints them too. A `python:` class reads
+options of its own. Where no default is shown, the model's files decide, or there is none.
 """
 
 

@@ -53,8 +53,8 @@ def refusals(kind: type[msgspec.Struct], options: dict[str, Any], task: str) -> 
     for name, value in options.items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
-            mend = f'did you mean "{near[0]}"? ' if near else ""
-            yield name, f"task {task} has no such option; {mend}it has {', '.join(fields)}"
+            meant = f'did you mean "{near[0]}"? ' if near else ""
+            yield name, f"task {task} has no such option; {meant}it has {', '.join(fields)}"
             continue
         try:
             msgspec.convert(value, fields[name].type)

@@ -66,7 +66,7 @@ class TokenClassificationOptions(TextOptions, frozen=True, forbid_unknown_fields
         Aggregation,
         about(
             "How tokens become entities: none gives every token's label, simple joins neighbours of the same label (B-"
-            " begins anew); first, average and max also make the tokens of a word agree before. Set one of these three"
+            " begins anew); first, average and max also make the tokens of a word agree first. Set one of these three"
             " when words come out in pieces, none to do it yourself."
         ),
     ] = "simple"
@@ -82,28 +82,28 @@ class VectorOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
     pooling: Annotated[
         Pooling | None,
         about(
-            "How the tokens' vectors become one. Where the model's files say nothing it is the mean, and the last token"
-            " of a language model. Set it for a model whose card names another."
+            "How the tokens' vectors become one. Where the model's files say nothing, it is the mean, or the last token"
+            " for a language model. Set it for a model whose card names another."
         ),
     ] = None
     prompt: Annotated[
         str | None,
         about(
-            "Goes before every text. Set it for models that are trained with `query: ` and the like where their files"
-            ' do not say so; "" goes without the prompt that they name.'
+            "Goes before every text. Set it for models that were trained with `query: ` and the like where their files"
+            ' do not say so; "" leaves out the prompt that they name.'
         ),
     ] = None
     prompt_name: Annotated[
         str | None,
         about(
-            "One of the prompts that the model's files name, in place of their default. Set it to tell queries apart."
+            "One of the prompts that the model's files name, in place of their default. Set it to tell queries from passages."
         ),
     ] = None
     route: Annotated[
         str | None,
         about(
-            "The task (query, document) by which a model with a Router chooses its modules. Set it for such a model"
-            " alone."
+            "The task (query, document) by which a model with a Router chooses its modules. Set it only for such a"
+            " model."
         ),
     ] = None
 
@@ -114,22 +114,22 @@ class EmbeddingOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
     normalize: Annotated[
         bool | None,
         about(
-            "Make vectors one long. Where the model's files say nothing they are left as they are. Set true where"
-            " subscribers take the product for the cosine."
+            "Scale vectors to length 1. Where the model's files say nothing, vectors stay as they are. Set true where"
+            " subscribers use the dot product as the cosine."
         ),
     ] = None
     dimensions: Annotated[
         Count | None,
         about(
-            "Keep the first so many numbers, normalised again where the whole vector is. Set it to save room, with a"
-            " model that is trained for it (Matryoshka)."
+            "Keep only the first so many numbers, normalised again where the whole vector is. Set it to save space, with"
+            " a model that was trained for it (Matryoshka)."
         ),
     ] = None
     precision: Annotated[
         Literal["float32", "int8"],
         about(
             "int8 gives whole numbers from -127 to 127 with the vector's own scale. Set it for an index that takes"
-            " them, and to make results a third as large."
+            " them; results are then about a third as large."
         ),
     ] = "float32"
 
@@ -206,8 +206,8 @@ class QuestionAnsweringOptions(TextOptions, frozen=True, forbid_unknown_fields=T
     no_answer: Annotated[
         bool,
         about(
-            "Let the model say that the text holds no answer: it is then empty. Set true for models that are trained"
-            " for it (SQuAD 2)."
+            "Let the model say that the text holds no answer; the answer is then empty. Set true for models that were"
+            " trained for it (SQuAD 2)."
         ),
     ] = False
 
@@ -221,10 +221,10 @@ class FillMaskOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
 
 
 _NEW_TOKENS: Final = about(
-    "The most tokens of an answer, for events that name none. Lower it to bound the time and the price of an answer."
+    "The most tokens an answer may have, for events that name none. Lower it to bound the time that an answer takes."
 )
 _BEAMS: Final = about(
-    "Beams of the search. 1 takes the likeliest token each time; raise it for better texts at so many times the price."
+    "Beams of the search; 1 takes the likeliest token each time. Raise it for better texts, at as many times the cost."
 )
 
 
@@ -242,8 +242,8 @@ class Seq2SeqOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
     prefix: Annotated[
         str | None,
         about(
-            "Goes before every text, and may hold control tokens. Set it for models that are trained with one, as T5 is"
-            " with `summarize: `."
+            "Goes before every text, and may hold control tokens. Set it for models that were trained with one, as T5"
+            " was with `summarize: `."
         ),
     ] = None
     src_lang: Annotated[
@@ -264,7 +264,7 @@ class GenerationOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
         Temperature,
         about(
             "How freely tokens are drawn, for events that name none; 0 takes the likeliest, whatever the model's files"
-            " say. Raise it for texts that shall differ; the cache then keeps only those of events with a seed."
+            " say. Raise it for more varied texts; the cache then keeps only those of events with a seed."
         ),
     ] = 0.0
     num_beams: Annotated[Beams | None, _BEAMS] = None
@@ -273,7 +273,7 @@ class GenerationOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
         about("Take a plain text as the user's turn of a conversation. Set true for models that are tuned for chat."),
     ] = False
     system: Annotated[
-        str, about("What a conversation begins with, where chat is true. Set it to tell the model its part.")
+        str, about("What a conversation begins with, where chat is true. Set it to tell the model its role.")
     ] = ""
     continuous: Annotated[
         bool,
