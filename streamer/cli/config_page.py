@@ -26,7 +26,7 @@ the file, and `--set KEY=VALUE` overrides both. `streamer config show` prints th
 programs: `{"ok": false, "problems": [{"where": …, "problem": …, "fix": …}]}` and exit code 3.
 
 - **Environment variables** are `STREAMER_` and the path with `__` between its parts:
-  `STREAMER_PIPELINES__SENTIMENT__WORKERS=2`. The case of a pipeline's name does not matter, and `_` also stands for `-`.
+  `STREAMER_PIPELINES__SENTIMENT__WORKERS=2`. The case of a pipeline's name does not matter, and `_` stands for `-` too.
   `streamer config show --environment` lists the variables of your pipelines. A misspelt variable is refused, and the
   message names the nearest one that exists.
 - **Flags** take the path with dots between its parts: `--set pipelines.sentiment.workers=2`.

@@ -19,14 +19,19 @@ def names_file(name: str) -> bool:
 
 
 def anchored(file: str, folder: Path) -> str:
-    """A file's name from `folder`; an absolute one, one of a home directory and a word in its place stay."""
-    if file in _NOT_FILES or file.startswith("~") or "\0" in file or "://" in file:
+    """A file's name from `folder`, with `~` for the home directory. An absolute one and a word in its place stay."""
+    if file in _NOT_FILES or "\0" in file or "://" in file:
         return file
-    return str(folder / file)
+    try:
+        return str(folder / Path(file).expanduser())
+    except RuntimeError:  # there is no such user: whoever opens it says so
+        return file
 
 
 def anchored_model(reference: str, folder: Path) -> str:
     """A model's directory from `folder`; references of other forms stay."""
+    if reference.startswith("~"):
+        return reference
     if ("@" in reference or re.match(r"\w+:", reference)) and not (folder / reference).is_dir():
         return reference
     return anchored(reference, folder)

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -157,7 +157,7 @@ class Layers:
             return None
         return msgspec.structs.replace(
             pipeline,
-            model=self._anchored((*path, "model"), pipeline.model, anchored_model),
+            model=anchored_model(pipeline.model, self._folder_of((*path, "model"))),
             dead_letter=pipeline.dead_letter or f"{pipeline.output}.dlq",
             group=pipeline.group or f"streamer.{name}",
         )
@@ -184,10 +184,10 @@ class Layers:
             return name
         return variable_of(("pipelines", name, *path_of(origin.removeprefix(_VARIABLE), ())[2:]))
 
-    def _anchored(self, path: KeyPath, file: str, anchor: Callable[[str, Path], str] = anchored) -> str:
-        """A name in the file is relative to the file's folder; of a variable or a flag, to the working directory."""
+    def _folder_of(self, path: KeyPath) -> Path:
+        """What a name is relative to: the file's folder in the file, the working directory in a variable or a flag."""
         from_outside = any(path[:length] in self._origins for length in range(len(path) + 1))
-        return file if from_outside else anchor(file, self._folder)
+        return Path() if from_outside else self._folder
 
     def _section(self, type_: type[_Section], raw: Any, path: KeyPath) -> _Section | None:
         """One struct, field by field, so that each problem has its key path."""
@@ -243,7 +243,7 @@ class Layers:
             path, target = ("kafka", "properties", name), name.removesuffix("_file")
             if target == name:
                 if names_file(name) and isinstance(value, str):
-                    properties[name] = self._anchored(path, value)
+                    properties[name] = anchored(value, self._folder_of(path))
                 continue
             if target in kafka.properties:
                 self.problem(path, f"{target} is set too; keep one of the two")
@@ -252,7 +252,9 @@ class Layers:
         return msgspec.structs.replace(kafka, properties=properties)
 
     def _with_files(self, cache: CacheConfig) -> CacheConfig:
-        cache = msgspec.structs.replace(cache, key_file=self._anchored(("cache", "key_file"), cache.key_file))
+        cache = msgspec.structs.replace(
+            cache, key_file=anchored(cache.key_file, self._folder_of(("cache", "key_file")))
+        )
         if not cache.url_file:
             return cache
         if cache.url:
@@ -261,12 +263,11 @@ class Layers:
 
     def _secret(self, file: str, path: KeyPath) -> str:
         """What a file holds. Only a name that can't be the secret itself, written in the wrong place, is quoted."""
-        anchored_file = self._anchored(path, file)
-        where = f"below {self._folder}" if anchored_file != file else f"below {Path.cwd()}"
+        folder = self._folder_of(path)
         absolute = file.startswith("/") and "://" not in file and "\0" not in file
-        shown = file if absolute else f"the file that it names ({where})"
+        shown = file if absolute else f"the file that it names (below {folder.absolute()})"
         try:
-            return Path(anchored_file).read_text(encoding="utf-8").rstrip("\r\n")
+            return Path(anchored(file, folder)).read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
             self.problem(path, f"{shown} can't be read ({error.strerror}); name a file that this user may read")
         except UnicodeDecodeError:

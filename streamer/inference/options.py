@@ -96,7 +96,7 @@ class VectorOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
     prompt_name: Annotated[
         str | None,
         about(
-            "One of the prompts that the model's files name, in place of their default. Set it to tell queries from passages."
+            "One of the prompts that the model's files name, in place of their default. Set it where there are several."
         ),
     ] = None
     route: Annotated[
@@ -121,8 +121,8 @@ class EmbeddingOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
     dimensions: Annotated[
         Count | None,
         about(
-            "Keep only the first so many numbers, normalised again where the whole vector is. Set it to save space, with"
-            " a model that was trained for it (Matryoshka)."
+            "Keep only the first so many numbers, normalised again where the whole vector is. Set it to save space,"
+            " with a model that was trained for it (Matryoshka)."
         ),
     ] = None
     precision: Annotated[

@@ -110,6 +110,23 @@ def test_a_word_in_a_files_place_stays(folder: Path, table: str, word: str) -> N
     assert word in (config.cache.key_file, *config.kafka.properties.values())
 
 
+@pytest.mark.parametrize("from_outside", [False, True])
+def test_a_tilde_is_the_home_directory(folder: Path, monkeypatch: pytest.MonkeyPatch, from_outside: bool) -> None:
+    """Everywhere: the Kafka client would not know it."""
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    (folder / "home").mkdir()
+    (folder / "home" / "password").write_text("s3cret")
+    file = folder / "streamer.toml"
+    given = {"sasl.password_file": "~/password", "ssl.ca.location": "~/ca.pem"}
+    lines = [] if from_outside else [f"kafka.properties.'{name}' = '{value}'" for name, value in given.items()]
+    file.write_text("\n".join(lines))
+    flags = [f"kafka.properties.{name}={value}" for name, value in given.items()] if from_outside else []
+    assert load(file, {}, flags).kafka.properties == {
+        "sasl.password": "s3cret",
+        "ssl.ca.location": str(folder / "home" / "ca.pem"),
+    }
+
+
 def test_files_from_outside_lie_below_the_working_directory(folder: Path) -> None:
     """A variable's and a flag's."""
     Path("password").write_text("s3cret")
