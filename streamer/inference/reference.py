@@ -96,10 +96,6 @@ def _seen(reference: str, path: Path) -> str:
         return f": did you mean {path.parent / alike[0].name}?"
     if _REPOSITORY.fullmatch(reference):
         return f" in {Path.cwd()}; a model of the hub is named with its commit: {reference}@REVISION"
-    # The configuration's folder stands before its relative names.
-    if path.is_absolute() and not path.parent.exists() and path.parent.parent.exists():
-        repository = "/".join(path.parts[-2:])
-        return f" here, nor is {path.parent}; a model of the hub is named with its commit, as {repository}@REVISION"
     where = "here" if path.is_absolute() else f"in {Path.cwd()}"
     return f" {where}; a model is {_FORMS}"
 

@@ -195,7 +195,7 @@ def function(inputs): ...
         ("my_models:Wholly", "it has Good, Mute, Heir"),
         ("my_models:Mute", "has no method predict"),
         ("my_models:function", "is a function"),
-        ("my_model:Good", "there is no module my_model in "),
+        ("my_model:Good", "there is no module my_model"),
         ("a_package.other:Good", "there is no module a_package.other in "),
         ("broken:Good", "broken.py is no Python, in line 1"),
         ("json:JSONDecoder", ""),

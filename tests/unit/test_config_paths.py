@@ -77,7 +77,7 @@ def test_an_absent_model_says_where_it_was_looked_for(folder: Path) -> None:
     with pytest.raises(ModelError) as caught:
         resolve(model_of(folder, "model = 'org/name'"))
     assert f"'{folder}/org/name'" in str(caught.value)
-    assert "named with its commit, as org/name@REVISION" in str(caught.value)
+    assert "org/name@REVISION" in str(caught.value)
 
 
 def test_files_of_the_file_lie_below_its_folder(folder: Path) -> None:
