@@ -6,6 +6,7 @@ Two families that never mix. An *exception* (`StreamerError`) ends a program wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -37,10 +38,41 @@ class UsageError(StreamerError):
     exit_code = ExitCode.USAGE
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One thing that is wrong with a configuration. `where` is the file and the field, the variable or the flag; `fix`
+    is empty where `problem` says what to write."""
+
+    where: str
+    problem: str
+    fix: str = ""
+
+    @classmethod
+    def of(cls, where: str, text: str) -> Refusal:
+        """Of a message that says what is wrong and, after its first semicolon, the fix."""
+        problem, _, fix = text.partition("; ")
+        return cls(where, problem, fix)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}{'; ' if self.fix else ''}{self.fix}"
+
+
 class ConfigurationError(StreamerError):
-    """The configuration is wrong; the message names the field and the mend."""
+    """The configuration is wrong; the message names the field and the fix. `refusals` are the problems one by one."""
 
     exit_code = ExitCode.CONFIGURATION
+
+    def __init__(self, message: str, refusals: Sequence[Refusal] = ()) -> None:
+        super().__init__(message)
+        self.refusals = tuple(refusals)
+
+    @classmethod
+    def of(cls, refusals: Sequence[Refusal]) -> ConfigurationError:
+        """All problems of a configuration in one message."""
+        if len(refusals) == 1:
+            return cls(str(refusals[0]), refusals)
+        told = "".join(f"\n- {one}" for one in refusals)
+        return cls(f"{len(refusals)} problems in the configuration:{told}", refusals)
 
 
 class ModelError(StreamerError):
@@ -111,7 +143,7 @@ class Code(StrEnum):
 class DataFailure:
     """Why one record can't have a result.
 
-    `exception` is a class name. `message` says what, where and how to mend it, and never quotes the record:
+    `exception` is a class name. `message` says what, where and how to fix it, and never quotes the record:
     it is written in headers and logs.
     """
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer import __version__
-from streamer.cli.ending import told
+from streamer.cli.ending import told, told_of_usage
 from streamer.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -101,11 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = cli.main(args=arguments, prog_name="streamer", standalone_mode=False)
     except click.ClickException as error:
-        from streamer.telemetry.logs import without_logins
-
-        error.message = without_logins(error.message)  # an argument in a wrong place may be a URL
-        error.show()
-        return ExitCode.USAGE
+        return told_of_usage(error)
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.SECOND_SIGNAL
     except Exception as error:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 import click
+import msgspec
 
-from streamer.cli.options import configured
-from streamer.config.load import Config, redacted
+from streamer.cli.options import config_options, loaded, log_to_stderr
+from streamer.config.environment import SECTIONS
+from streamer.config.load import redacted
+from streamer.errors import ConfigurationError, ExitCode, Refusal, UsageError
 
 
 @click.group()
@@ -18,29 +24,105 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
-@configured
-def check(config: Config, as_json: bool) -> None:
-    """Load it, check each field and what they must hold together. Asks no server anything."""
-    from streamer.kafka.clients import check_properties
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, also of what is wrong.")
+@config_options
+def check(config_path: str | None, overrides: tuple[str, ...], verbose: bool, as_json: bool) -> ExitCode:
+    """Check each field, what they must hold together, and what they take for granted of this machine: models, classes,
+    ports, GPUs. Asks no server anything and loads no model; `streamer doctor` does both.
 
-    check_properties(config.kafka)
+    Exits 3 when something is wrong, and says all of it.
+    """
+    from streamer.ops.premises import problems, remarks
+
+    log_to_stderr(verbose)
+    try:
+        config = loaded(config_path, overrides, check=problems)
+    except ConfigurationError as error:
+        if not as_json:
+            raise
+        click.echo(_json({"ok": False, "problems": [_told(refusal) for refusal in error.refusals]}))
+        return error.exit_code
+    notes = list(remarks(config, os.environ))
     if as_json:
-        click.echo(json.dumps({"ok": True, "pipelines": sorted(config.pipelines)}))
-        return
+        warnings = [_told(note) for note in notes]
+        click.echo(_json({"ok": True, "pipelines": sorted(config.pipelines), "warnings": warnings}))
+        return ExitCode.DONE
     for name, pipeline in config.pipelines.items():
         click.echo(f"{name}: {', '.join(pipeline.input)} → {pipeline.task} → {pipeline.output}")
         click.echo(f"  model {pipeline.model}, dead letters {pipeline.dead_letter}, group {pipeline.group}")
+    for note in notes:
+        click.echo(f"warning: {note}")
     click.echo(f"OK: {len(config.pipelines)} pipeline(s), Kafka at {config.kafka.bootstrap_servers}")
+    return ExitCode.DONE
+
+
+def _told(refusal: Refusal) -> dict[str, str]:
+    told = {"where": refusal.where, "problem": refusal.problem}
+    return told | {"fix": refusal.fix} if refusal.fix else told
 
 
 @config.command()
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of TOML.")
-@configured
-def show(config: Config, as_json: bool) -> None:
+@click.option(
+    "--options", "task", is_flag=False, flag_value="", metavar="[TASK]", help="Instead: a task's own options."
+)
+@click.option("--environment", is_flag=True, help="Show each field's environment variable instead.")
+@config_options
+def show(
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    verbose: bool,
+    as_json: bool,
+    task: str | None,
+    environment: bool,
+) -> None:
     """Print what file, environment and flags come to, defaults included and secrets hidden."""
-    shown = redacted(config)
-    click.echo(json.dumps(shown, indent=2, ensure_ascii=False) if as_json else "\n".join(toml_lines(shown)))
+    if task is not None:
+        _show_options(task, as_json)
+        return
+    log_to_stderr(verbose)
+    if environment:
+        from streamer.config.reference import fields_of
+
+        config = loaded(config_path, overrides)
+        rows = [field for section in SECTIONS for field in fields_of((section,))]
+        rows += [field for name in list(config.pipelines) or ["NAME"] for field in fields_of(("pipelines", name))]
+        if as_json:
+            click.echo(_json({field.variable: field.key for field in rows}))
+        else:
+            width = max(len(field.variable) for field in rows)
+            click.echo("\n".join(f"{field.variable:<{width}}  {field.key}" for field in rows))
+        return
+    shown = redacted(loaded(config_path, overrides))
+    click.echo(_json(shown, indent=2) if as_json else "\n".join(toml_lines(shown)))
+
+
+def _show_options(task: str, as_json: bool) -> None:
+    """Print the options of a task. Raises UsageError naming the tasks where there is no such one."""
+    from streamer.inference.option_values import options_of
+    from streamer.inference.options import OPTIONS
+
+    if task not in OPTIONS:
+        near = difflib.get_close_matches(task, OPTIONS, n=1)
+        said = f"there is no task {task}" if task else "name a task"
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"{said}; {meant}there are {', '.join(OPTIONS)}, and a python: class has options of its own")
+    options = options_of(task)
+    if as_json:
+        found = [
+            {"name": one.name, "type": one.kind, "default": one.default, "description": one.about} for one in options
+        ]
+        click.echo(_json({"task": task, "options": found}, indent=2))
+        return
+    click.echo(f"[pipelines.NAME.options] of task {task}:")
+    for one in options:
+        default = "" if one.default is None else f" Default: {_value(msgspec.to_builtins(one.default))}."
+        click.echo(f"\n{click.style(one.name, bold=True)}: {one.kind}.{default}")
+        click.echo(textwrap.fill(one.about, 100, initial_indent="    ", subsequent_indent="    "))
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=False)
 
 
 def toml_lines(table: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import logging
 import os
+import re
 from typing import Final
 
 import click
@@ -34,6 +36,8 @@ _REMEDIES: Final = {
 }
 """Of what is short at the moment."""
 
+_NO_COMMAND: Final = re.compile(r"^No such command '(.*)'\.$")
+
 log = logging.getLogger("streamer.cli")
 
 
@@ -56,6 +60,25 @@ def told(error: Exception) -> int:
         return _say(f"{error}; {_REMEDIES[errno.EAGAIN]}", ExitCode.DEPENDENCY)
     log.critical("a bug in streamer ended it: please report it with what stands here", exc_info=error)
     return ExitCode.BUG
+
+
+def told_of_usage(error: click.ClickException) -> int:
+    """Say what is wrong with a command line, with the nearest that exists; returns the exit code."""
+    from streamer.telemetry.logs import without_logins
+
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None:
+        pass
+    elif isinstance(error, click.NoSuchOption):
+        hidden = {name for one in context.command.params if getattr(one, "hidden", False) for name in one.opts}
+        error.possibilities = [name for name in error.possibilities or () if name not in hidden]
+    elif isinstance(context.command, click.Group) and (given := _NO_COMMAND.search(error.message)):
+        names = context.command.list_commands(context)
+        near = difflib.get_close_matches(given[1], names, n=1)
+        error.message += f" Did you mean {near[0]}?" if near else f" There are {', '.join(names)}."
+    error.message = without_logins(error.message)  # an argument in a wrong place may be a URL
+    error.show()
+    return ExitCode.USAGE
 
 
 def _say(text: str, code: ExitCode) -> int:

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streamer.cli.options import config_options, loaded
+from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
 from streamer.errors import ExitCode, UsageError
 from streamer.files.rows import FORMATS, STDIN, Fields, Rows, format_of
 
@@ -75,7 +75,6 @@ def infer(
     """
     import logging
 
-    from streamer.app.infer import infer as run_infer
     from streamer.files.job import Job
     from streamer.files.sink import JobFiles, Stream
     from streamer.files.tables import arrow_for, to_csv, to_parquet
@@ -85,10 +84,14 @@ def infer(
     settings = [*overrides, *_adhoc(name, task, model, options, dtype)]
     if allow_downloads:
         settings.append(f"pipelines.{name or ADHOC}.allow_downloads=true")
-    config = loaded(config_path, settings)
+    config = loaded(config_path, settings, check=model_of((name or ADHOC,)), of_flags=name or ADHOC)
+    chosen_pipelines(config, (name or ADHOC,))
     paths = _paths(files)
     fields = Fields(text_field, id_field, keep)
     rows = Rows(paths, sys.stdin.buffer, "text" if text else format_, fields)
+    for path in paths:
+        if (format_ or format_of(path)) in ("csv", "parquet") and path != STDIN and not text:
+            Rows([path], sys.stdin.buffer, format_, fields).read(1, 1)  # a missing column is told before a model loads
     if STDIN in paths and sys.stdin.isatty():
         click.echo("streamer: reading lines from the terminal; end with Ctrl-D", err=True)
     if output == STDIN:
@@ -118,6 +121,8 @@ def infer(
         )
         if job.rows_done:
             click.echo(f"streamer: going on behind row {job.rows_done:,}", err=True)
+    from streamer.app.infer import infer as run_infer  # and with it what an early end does without
+
     began = time.monotonic()
     done = job.rows_done if job else 0
     names = tuple(paths) if len(paths) > 1 else ()

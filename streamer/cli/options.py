@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import click
 
 from streamer.config.load import Config, Problem, load
-from streamer.errors import UsageError
+from streamer.errors import ConfigurationError, UsageError
 
 _Command = Callable[..., Any]
 
@@ -33,17 +36,42 @@ def configured(command: _Command) -> _Command:
     @config_options
     @functools.wraps(command)
     def wrapper(*args: Any, config_path: str | None, overrides: tuple[str, ...], verbose: bool, **kwargs: Any) -> Any:
-        level = logging.DEBUG if verbose else logging.WARNING
-        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+        log_to_stderr(verbose)
         return command(*args, config=loaded(config_path, overrides), **kwargs)
 
     return wrapper
 
 
-def loaded(config_path: str | None, overrides: Iterable[str]) -> Config:
-    """The configuration from file, environment and flags, with what can be told of its models unloaded. Raises
-    ConfigurationError."""
-    return load(config_path, os.environ, overrides, _check_models)
+def log_to_stderr(verbose: bool) -> None:
+    """For commands that people look at."""
+    level = logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+
+
+_Check = Callable[[Config], Iterable[Problem]]
+
+
+def loaded(
+    config_path: str | None, overrides: Iterable[str], *, check: _Check = lambda _: (), of_flags: str = ""
+) -> Config:
+    """The configuration from file, environment and flags, with what can be told of its models unloaded, and what else
+    `check` finds. `of_flags` is a pipeline whose task, model, dtype and options have flags of their own, which messages
+    then name. Raises ConfigurationError."""
+    try:
+        return load(config_path, os.environ, overrides, lambda config: chain(_check_models(config), check(config)))
+    except ConfigurationError as error:
+        if not of_flags:
+            raise
+        told = [replace(one, where=_flag(one.where, f"--set pipelines.{of_flags}.")) for one in error.refusals]
+        raise ConfigurationError.of(told) from None
+
+
+def _flag(where: str, prefix: str) -> str:
+    """`--set pipelines.NAME.model` as `--model`."""
+    field = where.removeprefix(prefix)
+    if field in ("task", "model", "dtype"):
+        return f"--{field}"
+    return f"--option {field.removeprefix('options.')}" if field != where and field.startswith("options.") else where
 
 
 def _check_models(config: Config) -> Iterator[Problem]:
@@ -65,12 +93,29 @@ def _check_models(config: Config) -> Iterator[Problem]:
             yield ("pipelines", name, *place), text
 
 
+def model_of(names: tuple[str, ...]) -> _Check:
+    """A check for `loaded`: whether the files of the one pipeline that is to run are those of a model. Else a worker
+    would say it, seconds later. Of several pipelines each process looks at its own."""
+
+    def check(config: Config) -> Iterator[Problem]:
+        from streamer.inference.presence import files_problem
+
+        chosen = [name for name in names or config.pipelines if name in config.pipelines]
+        if len(chosen) == 1:
+            pipeline = config.pipelines[chosen[0]]
+            if text := files_problem(pipeline.model, downloads=pipeline.allow_downloads):
+                yield ("pipelines", chosen[0], "model"), text
+
+    return check
+
+
 def chosen_pipelines(config: Config, names: tuple[str, ...]) -> list[str]:
     """The pipelines named, all when none is. Raises UsageError for a name that is not configured."""
     for name in names:
         if name not in config.pipelines:
-            known = ", ".join(config.pipelines) or "none"
-            raise UsageError(f"no pipeline {name} in the configuration; there are: {known}")
+            near = difflib.get_close_matches(name, config.pipelines, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"there are: {', '.join(config.pipelines) or 'none'}"
+            raise UsageError(f"no pipeline {name} in the configuration; {meant}")
     if not config.pipelines:
         raise UsageError("the configuration has no pipeline; add [pipelines.NAME], or name a file with --config")
     return list(names or config.pipelines)

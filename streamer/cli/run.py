@@ -8,7 +8,7 @@ import click
 
 from streamer.app.supervisor import Supervisor, end_with
 from streamer.cli.ending import told
-from streamer.cli.options import chosen_pipelines, config_options, loaded
+from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
 from streamer.errors import ExitCode
 from streamer.stopping import Stopping
 
@@ -50,7 +50,7 @@ def run(
     from streamer.app.workers import RunOptions
     from streamer.telemetry.logs import configure, last_words
 
-    config = loaded(config_path, overrides)
+    config = loaded(config_path, overrides, check=model_of(names))
     chosen = chosen_pipelines(config, names)
     level = "debug" if verbose else config.telemetry.log_level
     configure(config.telemetry.log_format, level, pipelines=chosen, several=siblings > 1 or len(chosen) > 1)

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
+from typing import Final
 
+from streamer.config.environment import spelling
 from streamer.config.fields import Config, PipelineConfig, start_time_ms
 from streamer.config.properties import refusal
 from streamer.config.url import url_problem
 
 Problem = tuple[tuple[str, ...], str]
 
+_LAST_PORT: Final = 65535
+_LONGEST_TOPIC: Final = 249
+_NO_TOPICS: Final = (".", "..")
+_NO_TOPIC: Final = "Kafka refuses a topic of dots alone; name another"
+
 
 def cross_check(config: Config) -> Iterator[Problem]:
-    """Everything wrong with a configuration whose fields are each well formed: (key path, what and how to mend)."""
+    """Everything wrong with a configuration whose fields are each well formed: (key path, what and how to fix it)."""
+    for server in config.kafka.bootstrap_servers.split(","):
+        if problem := _server_problem(server.strip()):
+            yield ("kafka", "bootstrap_servers"), problem
     for name, value in config.kafka.properties.items():
         if reason := refusal(name, value):
             yield ("kafka", "properties", name), reason
     if config.cache.url and (text := url_problem(config.cache.url)):
         yield ("cache", "url_file" if config.cache.url_file else "url"), text
+    yield from _check_telemetry(config)
     for name, pipeline in config.pipelines.items():
         for field, text in _check_pipeline(config, pipeline):
             yield ("pipelines", name, field), text
@@ -32,9 +43,43 @@ def cross_check(config: Config) -> Iterator[Problem]:
         if first.group == second.group:
             text = f"the group {second.group} is also pipeline {one}'s, so each would get a part of the records"
             yield ("pipelines", other, "group"), f"{text}; give each pipeline its own"
-        if _variable(one) == _variable(other):
+        for field, topic in (("output", second.output), ("dead_letter", second.dead_letter)):
+            if topic == (first.dead_letter if field == "output" else first.output):
+                kind = "dead letters" if field == "output" else "results"
+                yield ("pipelines", other, field), f"{topic} takes the {kind} of pipeline {one}; name another topic"
+        if spelling(one) == spelling(other):
             text = f"environment variables can't tell it from pipeline {one}; rename one of the two"
             yield ("pipelines", other), text
+
+
+def _server_problem(server: str) -> str:
+    """What is wrong with one of the brokers to ask first."""
+    host, colon, port = server.rpartition("://")[2].rpartition(":")
+    if not server:
+        return "a comma has no broker beside it; write host:port, with commas between"
+    if not colon or (port and server.endswith("]")):  # the client takes port 9092; an IPv6 address stands in brackets
+        return ""
+    if not host or not port.isdecimal() or not 0 < int(port) <= _LAST_PORT:
+        return f"{server} is not host:port, with a port from 1 to {_LAST_PORT}; correct it"
+    return ""
+
+
+def _check_telemetry(config: Config) -> Iterator[Problem]:
+    telemetry = config.telemetry
+    if telemetry.spans and telemetry.spans == telemetry.reports:
+        yield ("telemetry", "reports"), f"{telemetry.spans} takes the spans; name another topic"
+    for field in ("spans", "reports"):
+        if getattr(telemetry, field) in _NO_TOPICS:
+            yield ("telemetry", field), _NO_TOPIC
+    port = int(telemetry.http.rpartition(":")[2] or 0)
+    last = port + len(config.pipelines) - 1
+    if port > _LAST_PORT:
+        yield ("telemetry", "http"), f"there is no port {port}; write one up to {_LAST_PORT}, or 0 for any"
+    elif port and last > _LAST_PORT:
+        text = (
+            f"{len(config.pipelines)} pipelines listen on the ports from {port} to {last}, and {_LAST_PORT} is the last"
+        )
+        yield ("telemetry", "http"), f"{text}; write a lower one, or 0 for any"
 
 
 def _check_pipeline(config: Config, pipeline: PipelineConfig) -> Iterator[tuple[str, str]]:
@@ -59,9 +104,17 @@ def _check_pipeline(config: Config, pipeline: PipelineConfig) -> Iterator[tuple[
         ("dead_letter", [pipeline.dead_letter]),
     ):
         for topic in topics:
+            if topic in _NO_TOPICS:
+                yield field, _NO_TOPIC
+            if len(topic) > _LONGEST_TOPIC:
+                yield field, f"{topic} has {len(topic)} letters, and Kafka takes {_LONGEST_TOPIC}; name a shorter topic"
             if topic in telemetry:
                 yield field, f"{topic} is a topic of [telemetry]; name another topic"
     yield from _check_shape(pipeline)
+    if pipeline.slot in _NO_TOPICS:
+        yield "slot", f"Kafka refuses {pipeline.slot} as the name of a member; name another"
+    if pipeline.group != pipeline.group.strip():
+        yield "group", "it begins or ends with a space; take that out"
     try:
         start_time_ms(pipeline.start)
     except ValueError:
@@ -111,8 +164,3 @@ def _rings(pipelines: Mapping[str, PipelineConfig]) -> Iterator[list[str]]:
 
     for name in pipelines:
         yield from walk([name])
-
-
-def _variable(name: str) -> str:
-    """How an environment variable writes a pipeline's name."""
-    return name.lower().replace("-", "_")

@@ -10,9 +10,12 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from streamer.config.kinds import kind
+
 PIPELINE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 TOPIC_NAME = r"^[A-Za-z0-9._-]{1,249}$"
 
+_TOPIC = "the name of a topic: letters, digits, . _ and -, 249 at most"
 Topic = Annotated[str, Meta(pattern=TOPIC_NAME)]
 Property = str | int | float | bool
 
@@ -99,6 +102,7 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     spans: Annotated[
         str,
+        kind(f'{_TOPIC}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
             description='Topic for OTLP spans; "" turns tracing off. Change it to what the OpenTelemetry Collector'
@@ -107,6 +111,7 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = "otlp_spans"
     reports: Annotated[
         str,
+        kind(f'{_TOPIC}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
             description='Topic for reports, one a settle, which `streamer console` reads; "" turns them off. Change it'
@@ -115,6 +120,7 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = "streamer.reports"
     http: Annotated[
         str,
+        kind('host:port, or ""'),
         Meta(
             pattern=r"^$|^.+:[0-9]{1,5}$",
             description='host:port of /metrics, /livez and /readyz; "" turns it off, port 0 takes any. Change the host'
@@ -162,6 +168,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ]
     input: Annotated[
         list[Topic],
+        kind("one or more names of topics: letters, digits, . _ and -, 249 at most each"),
         Meta(
             min_length=1,
             description="Topics to read; a single name may stand alone. Change it to read other topics.",
@@ -206,10 +213,12 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = "none"
     output: Annotated[
         Topic,
+        kind(_TOPIC),
         Meta(description="Topic for results, with as many partitions as the input. Change it at will."),
     ]
     dead_letter: Annotated[
         str,
+        kind(f'{_TOPIC}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
             description='Topic for dead letters; "" means {output}.dlq. Change it when names are given by others.',
@@ -217,6 +226,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = ""
     group: Annotated[
         str,
+        kind("a string of 200 characters at most, without control characters"),
         Meta(
             max_length=200,
             pattern=r"^[^\x00-\x1f\x7f]*$",
@@ -287,6 +297,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = False
     device: Annotated[
         str,
+        kind("auto, cpu, cuda or cuda:N"),
         Meta(
             pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$",
             description="auto, cpu, cuda or cuda:N. Set cpu to leave the GPU to others.",
@@ -376,6 +387,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = True
     slot: Annotated[
         str,
+        kind("letters, digits, . _ and -, 200 at most"),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,200}$",
             description='Stable name of this replica; "" means {hostname}-{n}, n the lowest that is free. Set it where'

@@ -10,7 +10,8 @@
 3. flags: `--set pipelines.sentiment.workers=2`.
 
 In the last two a list is written with commas, and an option of a task as in TOML (`5`, `true`, `["a", "b"]`) or, when
-it is no TOML, as plain text. File names are relative to the working directory.
+it is no TOML, as plain text. Names of files and of models' directories are relative to the TOML file's own folder where
+they stand in it, and to the working directory in variables and flags.
 """
 
 from __future__ import annotations
@@ -62,19 +63,16 @@ def load(
     `path` None takes ./streamer.toml where there is one, and defaults otherwise. `environ` is usually `os.environ`;
     `overrides` are `KEY.PATH=VALUE` texts; `check` tells what else is wrong with the whole. In the result
     `dead_letter`, `group` and the values of `*_file` fields are filled in. Raises ConfigurationError with everything
-    that is wrong: where, what, and how to mend it.
+    that is wrong: where, what, and how to fix it.
     """
     layers = Layers.from_file(path)
     layers.put_environment(environ or {})
     layers.put_flags(overrides)
     config = layers.build()
-    problems = layers.problems or [
-        f"{layers.origin(where)}: {text}" for where, text in chain(cross_check(config), check(config))
-    ]
-    if len(problems) == 1:
-        raise ConfigurationError(problems[0])
-    if problems:
-        raise ConfigurationError(f"{len(problems)} problems in the configuration:\n- " + "\n- ".join(problems))
+    for where, text in chain(cross_check(config), check(config)):
+        layers.problem(where, text)
+    if layers.problems:
+        raise ConfigurationError.of(layers.problems)
     return config
 
 

@@ -51,6 +51,8 @@ class Job:
     def __post_init__(self) -> None:
         """Look at what is there. Raises UsageError where the output can't be written, or is complete already."""
         for path in filter(None, (self.output, self.errors)):
+            if path.parent.is_file():
+                raise UsageError(f"{path}: {path.parent} is a file; name a place in a folder")
             if not path.parent.is_dir():
                 raise UsageError(f"{path}: there is no folder {path.parent}; make it first")
             if path.is_dir():

@@ -25,7 +25,7 @@ from streamer.inference.generation_files import read_generation, task_entry
 from streamer.inference.identity import of_task
 from streamer.inference.loading import load_config, load_network, load_tokenizer
 from streamer.inference.model import Encoded
-from streamer.inference.options import read_options
+from streamer.inference.option_values import read_options
 from streamer.inference.positions import readable_tokens
 from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view

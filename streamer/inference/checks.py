@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 from collections.abc import Iterator
 from typing import Final
 
 from streamer.errors import ModelError
 from streamer.extras import install_command
-from streamer.inference.options import OPTIONS, refusals
-from streamer.inference.reference import Located, is_absent, resolve
-from streamer.inference.safety import read_json, used_files
+from streamer.inference.option_values import refusals
+from streamer.inference.options import OPTIONS
+from streamer.inference.reference import Located, resolve
+from streamer.inference.safety import read_json
 from streamer.inference.spec import WorkerSpec
 
 WINDOWED: Final = frozenset({"text-classification", "token-classification", "embedding", "question-answering"})
@@ -38,8 +40,10 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
     if spec.model.startswith(("python:", "builtin:")):
         return
     if spec.task not in OPTIONS:
+        near = difflib.get_close_matches(spec.task, OPTIONS, n=1)
+        meant = f'did you mean "{near[0]}"? ' if near else ""
         tasks = ", ".join(OPTIONS)
-        yield ("task",), f"task {spec.task!r} is unknown: it is one of {tasks}, or any with a python: model"
+        yield ("task",), f"task {spec.task!r} is unknown; {meant}it is one of {tasks}, or any with a python: model"
         return
     if spec.on_overflow == "window" and spec.task not in WINDOWED:
         yield (
@@ -51,16 +55,6 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
     for name, text in refusals(OPTIONS[spec.task], spec.options, spec.task):
         yield ("options", name), text
     yield from _check_dimensions(spec)
-
-
-def refuse_early(model: str, *, allow_downloads: bool = False) -> None:
-    """Raise the `ModelError` of a model that is not there, or whose files a worker would refuse: at once, before any of
-    the libraries that models need is imported. A model of the hub may be absent where it will be downloaded."""
-    if allow_downloads and is_absent(model):
-        return
-    located = resolve(model)
-    if isinstance(located, Located):
-        used_files(located.path)
 
 
 def has_openvino() -> bool:

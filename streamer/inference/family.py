@@ -20,7 +20,7 @@ import tokenizers
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure
 from streamer.inference.model import NON_FINITE, Encoded, NonFinite
-from streamer.inference.options import read_options
+from streamer.inference.option_values import read_options
 from streamer.inference.params import NoParams, read_params
 from streamer.inference.sizes import MAX_CHARACTERS, too_large
 from streamer.inference.spec import Overflow, WorkerSpec

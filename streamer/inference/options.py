@@ -1,16 +1,12 @@
-"""The options of each task, as `[pipelines.NAME.options]` gives them. Nothing here imports torch, so that a
-configuration can be checked without it."""
+"""The options of each task, as `[pipelines.NAME.options]` gives them, each with what it does and when to change it.
+Nothing here imports torch, so that a configuration can be checked without it."""
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from streamer.errors import ModelError
 from streamer.inference.params import Texts
 
 Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
@@ -19,138 +15,283 @@ TopK = Annotated[int, msgspec.Meta(ge=1, le=1000, description="a whole number fr
 Template = Annotated[
     str, msgspec.Meta(pattern=r"^[^{}]*\{\}[^{}]*$", description="a string with {} once, where the label goes")
 ]
-NewTokens = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+NewTokens = Count
 Temperature = Annotated[float, msgspec.Meta(ge=0, le=100)]
 MultiLabel = Annotated[bool, msgspec.Meta(description="true or false")]
 Language = Annotated[str, msgspec.Meta(min_length=1, max_length=32, description="a name such as eng_Latn or de_DE")]
+SpecialTokens = Literal["text", "control"]
+Beams = Annotated[int, msgspec.Meta(ge=1, le=64)]
+
+
+def about(text: str) -> msgspec.Meta:
+    """What an option does and when to change it."""
+    return msgspec.Meta(extra={"about": text})
+
+
+_SPECIAL: Final = about(
+    "What becomes of letters such as [SEP] or <|im_end|> in an event: control reads them as the tokenizer does, text"
+    " splits them like any letters, so that only templates make control tokens. Set text where events come from"
+    " strangers, control where their authors mean these tokens."
+)
 
 
 class TextOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What every task has. `special_tokens_in_text` says what becomes of letters such as `[SEP]` or `<|im_end|>` in an
-    event: `control` reads them as the tokenizer does; `text` splits them, so that only templates make control
-    tokens."""
+    """What every task has."""
 
-    special_tokens_in_text: Literal["text", "control"] = "control"
+    special_tokens_in_text: Annotated[SpecialTokens, _SPECIAL] = "control"
 
 
 class ClassificationOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """`top_k` > 1 adds that many labels as `scores`; `multi_label` scores each label by itself (sigmoid), None does
-    as the model's config says."""
+    """Of text-classification."""
 
-    top_k: Annotated[int, msgspec.Meta(ge=1)] = 1
-    multi_label: bool | None = None
+    top_k: Annotated[
+        int,
+        msgspec.Meta(ge=1),
+        about("Above 1, results also have that many labels as `scores`, best first. Raise it to see the runners-up."),
+    ] = 1
+    multi_label: Annotated[
+        bool | None,
+        about(
+            "Score each label by itself (sigmoid), not against the others (softmax). Set it where config.json's"
+            " problem_type does not say what the model was trained for."
+        ),
+    ] = None
 
 
 class TokenClassificationOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """`aggregation`: `none` gives every token's label, `simple` joins neighbours of the same label (B- begins anew);
-    before joining, `first`, `average` and `max` make the tokens of a word agree. `ignore` are labels to leave out."""
+    """Of token-classification."""
 
-    aggregation: Aggregation = "simple"
-    ignore: tuple[str, ...] = ("O",)
+    aggregation: Annotated[
+        Aggregation,
+        about(
+            "How tokens become entities: none gives every token's label, simple joins neighbours of the same label (B-"
+            " begins anew); first, average and max also make the tokens of a word agree first. Set one of these three"
+            " when words come out in pieces, none to do it yourself."
+        ),
+    ] = "simple"
+    ignore: Annotated[
+        tuple[str, ...],
+        about("Labels to leave out. Change it where the model's label for no entity is not O, or to drop more."),
+    ] = ("O",)
 
 
 class VectorOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """What tasks that end in vectors have. None does as the model's files say: of files that say nothing the mean, the
-    last token of a language model. `prompt` goes before every text (some models are trained with `query: ` and the
-    like); `prompt_name` is one of those that the model's files name; the files' default goes before texts where
-    neither is given, which `prompt = ""` prevents. `route` is the task (`query`, `document`) by which a model with a
-    Router chooses its modules."""
+    """What tasks that end in vectors have."""
 
-    pooling: Pooling | None = None
-    prompt: str | None = None
-    prompt_name: str | None = None
-    route: str | None = None
+    pooling: Annotated[
+        Pooling | None,
+        about(
+            "How the tokens' vectors become one. Where the model's files say nothing, it is the mean, or the last token"
+            " for a language model. Set it for a model whose card names another."
+        ),
+    ] = None
+    prompt: Annotated[
+        str | None,
+        about(
+            "Goes before every text. Set it for models that were trained with `query: ` and the like where their files"
+            ' do not say so; "" leaves out the prompt that they name.'
+        ),
+    ] = None
+    prompt_name: Annotated[
+        str | None,
+        about(
+            "One of the prompts that the model's files name, in place of their default. Set it where there are several."
+        ),
+    ] = None
+    route: Annotated[
+        str | None,
+        about(
+            "The task (query, document) by which a model with a Router chooses its modules. Set it only for such a"
+            " model."
+        ),
+    ] = None
 
 
 class EmbeddingOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
-    """`normalize` None does as the model's files say: not where they say nothing. `dimensions` keeps the first so many
-    of a model trained for it (Matryoshka), normalised again where the whole vector is. `precision = "int8"` gives
-    whole numbers from -127 to 127 with the vector's own scale."""
+    """Of embedding."""
 
-    normalize: bool | None = None
-    dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    precision: Literal["float32", "int8"] = "float32"
+    normalize: Annotated[
+        bool | None,
+        about(
+            "Scale vectors to length 1. Where the model's files say nothing, vectors stay as they are. Set true where"
+            " subscribers use the dot product as the cosine."
+        ),
+    ] = None
+    dimensions: Annotated[
+        Count | None,
+        about(
+            "Keep only the first so many numbers, normalised again where the whole vector is. Set it to save space,"
+            " with a model that was trained for it (Matryoshka)."
+        ),
+    ] = None
+    precision: Annotated[
+        Literal["float32", "int8"],
+        about(
+            "int8 gives whole numbers from -127 to 127 with the vector's own scale. Set it for an index that takes"
+            " them; results are then about a third as large."
+        ),
+    ] = "float32"
 
 
 class SimilarityOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
-    """`prompt` and `prompt_name` are of the text, `candidate_prompt` and `candidate_prompt_name` of what it is compared
-    with (models trained for search tell `query: ` from `passage: `); where neither is given for a side, the model's
-    default prompt goes before it. `route` is of both."""
+    """Of similarity. Where no prompt is given for a side, the model's default goes before it; `route` is of both."""
 
-    candidate_prompt: str | None = None
-    candidate_prompt_name: str | None = None
+    candidate_prompt: Annotated[
+        str | None,
+        about(
+            "What `prompt` is for the text, for its candidates. Set both for models that tell queries from passages."
+        ),
+    ] = None
+    candidate_prompt_name: Annotated[
+        str | None,
+        about("What `prompt_name` is for the text, for its candidates. Set it in place of candidate_prompt."),
+    ] = None
 
 
 class RerankOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """`activation` is what makes a score of the model's number; None does as its files say, else sigmoid. `prompt` goes
-    before the text, not before its candidates; `prompt_name` and the default are as of task embedding."""
+    """Of rerank."""
 
-    activation: Literal["sigmoid", "none"] | None = None
-    prompt: str | None = None
-    prompt_name: str | None = None
+    activation: Annotated[
+        Literal["sigmoid", "none"] | None,
+        about(
+            "What makes a score of the model's number; where its files say nothing it is sigmoid. Set none for the"
+            " plain number, sigmoid for scores from 0 to 1."
+        ),
+    ] = None
+    prompt: Annotated[
+        str | None,
+        about("Goes before the text, not before its candidates. Set it where the model's card asks for one."),
+    ] = None
+    prompt_name: Annotated[
+        str | None,
+        about("One of the prompts that the model's files name, in place of their default. Set it for another."),
+    ] = None
 
 
 class ZeroShotOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
-    """Labels, template and multi_label for events that name none. The template's default is `This example is {}.`,
-    with an embedding model the bare label. `method` None takes inference where the model has a head for it;
-    `pooling`, `route` and prompts, before text and labels, are of the embedding model."""
+    """Of zero-shot-classification; pooling, route and prompts, before text and labels, are of an embedding model."""
 
-    candidate_labels: Texts | None = None
-    hypothesis_template: Template | None = None
-    multi_label: bool = False
-    method: Literal["inference", "embedding"] | None = None
+    candidate_labels: Annotated[
+        Texts | None, about("The labels, for events that name none. Set them where all events have the same.")
+    ] = None
+    hypothesis_template: Annotated[
+        Template | None,
+        about(
+            "The sentence that a label is put into, for events that name none; else `This example is {}.`, with an"
+            " embedding model the bare label. Write one in the events' language, or about their subject."
+        ),
+    ] = None
+    multi_label: Annotated[
+        bool, about("Score each label by itself, for events that do not say. Set true where several may fit a text.")
+    ] = False
+    method: Annotated[
+        Literal["inference", "embedding"] | None,
+        about(
+            "Ask whether the text implies the sentence, or compare vectors; where none is given, inference if the model"
+            " has a head for it. Set it to keep to one of the two."
+        ),
+    ] = None
 
 
 class QuestionAnsweringOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """`top_k` > 1 adds that many answers; no answer is longer than `max_answer_tokens`. `no_answer` lets models
-    trained for it say that the text holds none: the answer is then empty."""
+    """Of question-answering."""
 
-    top_k: Annotated[int, msgspec.Meta(ge=1)] = 1
-    max_answer_tokens: Annotated[int, msgspec.Meta(ge=1)] = 15
-    no_answer: bool = False
+    top_k: Annotated[
+        int, msgspec.Meta(ge=1), about("Above 1, results also have that many answers. Raise it to see the runners-up.")
+    ] = 1
+    max_answer_tokens: Annotated[
+        int, msgspec.Meta(ge=1), about("No answer is longer. Raise it where answers are sentences, not names.")
+    ] = 15
+    no_answer: Annotated[
+        bool,
+        about(
+            "Let the model say that the text holds no answer; the answer is then empty. Set true for models that were"
+            " trained for it (SQuAD 2)."
+        ),
+    ] = False
 
 
 class FillMaskOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """`top_k`: candidates for each mask, where the event does not say."""
+    """Of fill-mask."""
 
-    top_k: TopK = 5
+    top_k: Annotated[
+        TopK, about("Candidates for each mask, for events that do not say. Lower it for smaller results.")
+    ] = 5
+
+
+_NEW_TOKENS: Final = about(
+    "The most tokens an answer may have, for events that name none. Lower it to bound the time that an answer takes."
+)
+_BEAMS: Final = about(
+    "Beams of the search; 1 takes the likeliest token each time. Raise it for better texts, at as many times the cost."
+)
 
 
 class Seq2SeqOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """What is None does as the model's files say: generation_config.json, and the entry of config.json's
-    task_specific_params that fits the task. `prefix` goes before every text (T5 is trained with `summarize: ` and the
-    like) and may hold control tokens. The languages are for events that name none."""
+    """Of summarization, translation and text2text-generation. What is not given is as the model's files say:
+    generation_config.json, and the entry of config.json's task_specific_params that fits the task."""
 
-    special_tokens_in_text: Literal["text", "control"] = "text"
-    max_new_tokens: NewTokens | None = None
-    min_length: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    num_beams: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
-    prefix: str | None = None
-    src_lang: Language | None = None
-    tgt_lang: Language | None = None
+    special_tokens_in_text: Annotated[SpecialTokens, _SPECIAL] = "text"
+    max_new_tokens: Annotated[NewTokens | None, _NEW_TOKENS] = None
+    min_length: Annotated[
+        Annotated[int, msgspec.Meta(ge=0)] | None,
+        about("The fewest tokens of an answer. Raise it where summaries come out too short."),
+    ] = None
+    num_beams: Annotated[Beams | None, _BEAMS] = None
+    prefix: Annotated[
+        str | None,
+        about(
+            "Goes before every text, and may hold control tokens. Set it for models that were trained with one, as T5"
+            " was with `summarize: `."
+        ),
+    ] = None
+    src_lang: Annotated[
+        Language | None, about("The texts' language, for events that name none. Set it for a model of many languages.")
+    ] = None
+    tgt_lang: Annotated[
+        Language | None,
+        about("The answers' language, for events that name none. Set it for a model of many languages."),
+    ] = None
 
 
 class GenerationOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """`max_new_tokens` and `temperature` are for events that name none; temperature 0 takes the likeliest token,
-    whatever the model's files say of sampling. `num_beams` None does as they say. With `chat`, a plain text is the
-    user's turn of a conversation that begins with `system`. `continuous` False keeps to plain `generate`."""
+    """Of text-generation."""
 
-    special_tokens_in_text: Literal["text", "control"] = "text"
-    max_new_tokens: NewTokens | None = None
-    temperature: Temperature = 0.0
-    num_beams: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
-    chat: bool = False
-    system: str = ""
-    continuous: bool = True
+    special_tokens_in_text: Annotated[SpecialTokens, _SPECIAL] = "text"
+    max_new_tokens: Annotated[NewTokens | None, _NEW_TOKENS] = None
+    temperature: Annotated[
+        Temperature,
+        about(
+            "How freely tokens are drawn, for events that name none; 0 takes the likeliest, whatever the model's files"
+            " say. Raise it for more varied texts; the cache then keeps only those of events with a seed."
+        ),
+    ] = 0.0
+    num_beams: Annotated[Beams | None, _BEAMS] = None
+    chat: Annotated[
+        bool,
+        about("Take a plain text as the user's turn of a conversation. Set true for models that are tuned for chat."),
+    ] = False
+    system: Annotated[
+        str, about("What a conversation begins with, where chat is true. Set it to tell the model its role.")
+    ] = ""
+    continuous: Annotated[
+        bool,
+        about(
+            "Let texts join and leave a batch at any token (continuous batching). Set false to keep to plain"
+            " `generate`, e.g. to compare with it."
+        ),
+    ] = True
 
 
 class ScoringOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
-    """`per_token` adds each token's own log-likelihood for events that do not say."""
+    """Of scoring."""
 
-    per_token: bool = False
+    per_token: Annotated[
+        bool,
+        about("Add each token's own log-likelihood, for events that do not say. Set true to see what was unlikely."),
+    ] = False
 
-
-_Options = TypeVar("_Options", bound=msgspec.Struct)
 
 OPTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "text-classification": ClassificationOptions,
@@ -168,54 +309,3 @@ OPTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "scoring": ScoringOptions,
 }
 """Of each task that transformers' models serve."""
-
-
-def read_options(kind: type[_Options], options: dict[str, Any], task: str) -> _Options:
-    """A task's options, checked. Raises `ModelError`."""
-    for name, text in refusals(kind, options, task):
-        raise ModelError(f"options.{name}: {text}")
-    return msgspec.convert(options, kind)
-
-
-def refusals(kind: type[msgspec.Struct], options: dict[str, Any], task: str) -> Iterator[tuple[str, str]]:
-    """What is wrong with a task's options: the name of each, and what it takes instead."""
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    for name, value in options.items():
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            mend = f'did you mean "{near[0]}"? ' if near else ""
-            yield name, f"task {task} has no such option; {mend}it has {', '.join(fields)}"
-            continue
-        try:
-            msgspec.convert(value, fields[name].type)
-        except msgspec.ValidationError as error:
-            wanted = _wanted(fields[name].type)
-            yield name, f"it must be {wanted}" if wanted else str(error)
-
-
-def _wanted(kind: Any) -> str:
-    """The values of an option that takes one of a few, or what its `Meta` or its type says that it is."""
-    return _named(kind) or _described(msgspec.inspect.type_info(kind))
-
-
-def _named(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(json.dumps, get_args(kind)))}"
-    own = [meta.description for meta in getattr(kind, "__metadata__", ()) if meta.description]
-    return next(filter(None, [*own, *map(_named, get_args(kind))]), "")
-
-
-def _described(info: msgspec.inspect.Type) -> str:
-    match info:
-        case msgspec.inspect.UnionType(types):
-            return next(filter(None, map(_described, types)), "")
-        case msgspec.inspect.BoolType():
-            return "true or false"
-        case msgspec.inspect.StrType():
-            return "a string"
-        case msgspec.inspect.VarTupleType():
-            return "a list of strings"
-        case msgspec.inspect.IntType(ge=least, le=most) | msgspec.inspect.FloatType(ge=least, le=most):
-            number = "a whole number" if isinstance(info, msgspec.inspect.IntType) else "a number"
-            return f"{number} {f'of at least {least}' if most is None else f'from {least} to {most}'}"
-    return ""

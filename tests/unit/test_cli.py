@@ -14,6 +14,7 @@ from streamer.cli import COMMANDS, main
 from streamer.errors import ExitCode
 
 MINIMAL = """
+telemetry.http = ""
 [pipelines.p]
 task = "t"
 model = "builtin:null"

@@ -165,13 +165,6 @@ def test_our_own_port_is_no_error() -> None:
     assert codes(list(found)) == ["http.taken", "http.taken!"]
 
 
-def test_a_topic_takes_results_or_dead_letters() -> None:
-    """Of two pipelines, too."""
-    one = PipelineConfig(task="t", model="m", input=["1"], output="2", dead_letter="1.dlq")
-    other = PipelineConfig(task="t", model="m", input=["3"], output="1.dlq", dead_letter="3.dlq")
-    assert codes(list(pipelines.judge({"a": one, "b": other}))) == ["pipelines.output!"]
-
-
 @pytest.mark.case(56)
 def test_a_ring_with_running_pipelines_is_found() -> None:
     """Of other configurations, however many: by what they read and write. Our own replicas and a row make none."""

@@ -14,7 +14,8 @@ from streamer.cli import main
 from streamer.errors import ExitCode, ModelError
 from streamer.inference.checks import CONVERTED, WINDOWED, check
 from streamer.inference.families import TASKS, import_family, load
-from streamer.inference.options import OPTIONS, refusals
+from streamer.inference.option_values import refusals
+from streamer.inference.options import OPTIONS
 from streamer.inference.spec import WorkerSpec
 from tests.tiny_models import BERT, tiny
 
@@ -42,7 +43,9 @@ def configuration(directory: Path, line: str, model: str = "/no/such/directory")
     """The path of a configuration of one pipeline with this line in it."""
     path = directory / "streamer.toml"
     task = "" if line.startswith("task") else "task = 'fill-mask'\n"
-    path.write_text(f"[pipelines.words]\ninput = 'a'\noutput = 'b'\nmodel = '{model}'\n{task}{line}\n")
+    path.write_text(
+        f"telemetry.http = ''\n[pipelines.words]\ninput = 'a'\noutput = 'b'\nmodel = '{model}'\n{task}{line}\n"
+    )
     return str(path)
 
 
@@ -63,28 +66,26 @@ def test_a_flag_is_named_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[s
     """An option that was given on the command line."""
     arguments = ["infer", "--task", "embedding", "--model", str(tmp_path), "--option", "poling=cls"]
     assert main(arguments) == ExitCode.CONFIGURATION
-    assert 'pipelines.infer.options.poling: task embedding has no such option; did you mean "pooling"?' in (
-        capsys.readouterr().err
-    )
+    assert '--option poling: task embedding has no such option; did you mean "pooling"?' in (capsys.readouterr().err)
 
 
 def test_a_value_that_is_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Bytes of the command line that are no text."""
     arguments = ["infer", "--task", "embedding", "--model", str(tmp_path), "--option", "prompt=\udcff"]
     assert main(arguments) == ExitCode.CONFIGURATION
-    assert "options.prompt: the value is not UTF-8" in capsys.readouterr().err
+    assert "--option prompt: the value is not UTF-8" in capsys.readouterr().err
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of one pipeline too."""
+    """Of one pipeline too; the fourth is the model, which is not there."""
     path = configuration(tmp_path, "options = { a = 1, b = 2 }\non_overflow = 'window'")
     assert main(["config", "check", "--config", path]) == ExitCode.CONFIGURATION
-    assert "3 problems in the configuration" in capsys.readouterr().err
+    assert "4 problems in the configuration" in capsys.readouterr().err
 
 
 def test_the_users_own_classes_take_what_they_like(tmp_path: Path) -> None:
     """Task and options are theirs."""
-    for model in ("python:module:Class", "builtin:null"):
+    for model in ("python:tests.python_models:Obedient", "builtin:null"):
         path = configuration(tmp_path, "task = 'mine'\non_overflow = 'window'\noptions.anything = [1]", model)
         assert main(["config", "check", "--config", path]) == ExitCode.DONE
 

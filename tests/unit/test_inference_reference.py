@@ -118,7 +118,7 @@ def test_wrong_references_are_told_before_any_library_is_imported() -> None:
     code = (
         "import sys\n"
         "from streamer.errors import ModelError\n"
-        "from streamer.inference.checks import refuse_early\n"
+        "from streamer.inference.presence import refuse_early\n"
         f"for reference in {[reference for reference, _ in MALFORMED]!r}:\n"
         "    try: refuse_early(reference)\n"
         "    except ModelError: continue\n"

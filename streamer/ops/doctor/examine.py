@@ -37,7 +37,7 @@ def examine(config: Config, names: list[str], world: World, now_ms: int, *, load
             yield Check("Redis", "cache.url", [_told("cache.url", "cache.url", str(failure))])
         else:
             yield Check("Redis", _about_cache(found), list(cache.judge(found)))
-    addresses = _addresses(config.telemetry.http, names)
+    addresses = addresses_of(config.telemetry.http, names)
     facts = world.machine(addresses.values())
     models = {}
     for name, pipeline in chosen.items():
@@ -51,10 +51,15 @@ def examine(config: Config, names: list[str], world: World, now_ms: int, *, load
     yield Check("machine", about, list(machine.judge(config, plans, models, facts, addresses)))
 
 
+def addresses_of(http: str, names: list[str]) -> dict[str, str]:
+    """Where each pipeline will serve its metrics: one port after the other."""
+    host, _, port = http.rpartition(":")
+    return {name: f"{host}:{int(port) + number}" for number, name in enumerate(names)} if port not in ("", "0") else {}
+
+
 def refused(failure: ConfigurationError) -> list[Finding]:
     """What is wrong with a configuration that could not be loaded, one finding a problem."""
-    lines = str(failure).split("\n- ")
-    problems = lines[1:] or lines
+    problems = [str(refusal) for refusal in failure.refusals] or [str(failure)]
     return [_told("configuration.refused", "configuration", problem) for problem in problems]
 
 
@@ -123,12 +128,6 @@ def _topics_of(config: Config, name: str) -> list[str]:
     pipeline, telemetry = config.pipelines[name], config.telemetry
     own = [*pipeline.input, pipeline.output, pipeline.dead_letter]
     return [*own, *(topic for topic in (telemetry.reports, telemetry.spans) if topic)]
-
-
-def _addresses(http: str, names: list[str]) -> dict[str, str]:
-    """Where each pipeline will serve its metrics: one port after the other."""
-    host, _, port = http.rpartition(":")
-    return {name: f"{host}:{int(port) + number}" for number, name in enumerate(names)} if port not in ("", "0") else {}
 
 
 def _failed(where: str, failure: StreamerError) -> Finding:

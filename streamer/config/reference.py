@@ -1,0 +1,38 @@
+"""All fields of the configuration for people to look up: key, variable, type, default, and when to change it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streamer.config.environment import SECTIONS, KeyPath, variable_of
+from streamer.config.fields import PipelineConfig
+from streamer.config.kinds import kind_of_field
+
+
+class Field(NamedTuple):
+    """One field; `default` is msgspec.NODEFAULT where it must be given."""
+
+    key: str
+    variable: str
+    kind: str
+    default: Any
+    about: str
+
+
+def fields_of(table: KeyPath) -> list[Field]:
+    """The fields of a table: a section, or a pipeline by its path."""
+    fields = msgspec.structs.fields(SECTIONS.get(table[0], PipelineConfig))
+    return [_field((*table, field.name), field) for field in fields]
+
+
+def _field(path: KeyPath, field: msgspec.structs.FieldInfo) -> Field:
+    default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+    return Field(".".join(path), variable_of(path), kind_of_field(field), default, about(field))
+
+
+def about(field: msgspec.structs.FieldInfo) -> str:
+    """What a field's `Meta` says that it is for."""
+    metas = getattr(field.type, "__metadata__", ())
+    return next((meta.description for meta in metas if meta.description), "")

@@ -1,0 +1,70 @@
+"""What a configuration takes for granted of this machine, looked at without a broker and without torch: models, GPUs,
+ports, the cache's key, and what the Kafka client says of its properties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from streamer.cache.secret import look_at
+from streamer.config.environment import strays
+from streamer.config.load import Config, Problem
+from streamer.core.facts import MachineFacts, ModelFacts
+from streamer.errors import Refusal
+from streamer.inference.presence import model_problem
+from streamer.local.machine import inspect
+from streamer.ops.doctor import machine, model, pipelines
+from streamer.ops.doctor.examine import addresses_of
+from streamer.ops.doctor.finding import Finding, Severity
+
+
+def problems(config: Config) -> Iterator[Problem]:
+    """What would keep `streamer run` from running here: the key path, and what with the fix."""
+    if config.kafka.properties and (problem := _refused_property(config)):
+        yield problem
+    if config.cache.url:
+        text, ends, _ = look_at(config.cache.key_file)
+        if ends:
+            yield ("cache", "key_file"), text.removeprefix("cache.key_file: ")
+    facts = _machine(config)
+    for name, pipeline in config.pipelines.items():
+        for finding in model.judge(name, pipeline, ModelFacts(), facts):
+            yield ("pipelines", name, "device"), f"{finding.what}; {finding.mend}"
+        if text := model_problem(pipeline.model, downloads=pipeline.allow_downloads):
+            yield ("pipelines", name, "model"), text
+    for finding in _ports(config, facts):
+        if finding.severity is Severity.ERROR:
+            yield ("telemetry", "http"), f"{finding.what}; {finding.mend}"
+
+
+def remarks(config: Config, environ: Mapping[str, str]) -> Iterator[Refusal]:
+    """What is likely not meant, and stops nothing."""
+    for variable, near in strays(environ, config.pipelines):
+        if not near:
+            yield Refusal(
+                f"environment variable {variable}",
+                "nothing reads it",
+                "`streamer config show --environment` has the names that are read",
+            )
+    if not config.pipelines:
+        yield Refusal("configuration", "it has no pipeline", "add [pipelines.NAME], or name a file with --config")
+    for finding in (*pipelines.judge(config.pipelines), *_ports(config, _machine(config))):
+        if finding.severity is Severity.WARNING:
+            yield Refusal(finding.where, finding.what, finding.mend)
+
+
+def _machine(config: Config) -> MachineFacts:
+    return inspect(addresses_of(config.telemetry.http, list(config.pipelines)).values())
+
+
+def _ports(config: Config, facts: MachineFacts) -> Iterator[Finding]:
+    return machine.judge(config, {}, {}, facts, addresses_of(config.telemetry.http, list(config.pipelines)))
+
+
+def _refused_property(config: Config) -> Problem | None:
+    from streamer.kafka.inspect import property_problem
+
+    text = property_problem(config.kafka)
+    if not text:
+        return None
+    named = next((name for name in config.kafka.properties if f'"{name}"' in text), None)
+    return ("kafka", "properties", *([named] if named else [])), text.removeprefix("kafka.properties: ")
