@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 import click
 
@@ -11,6 +12,9 @@ from streamer.cli.ending import told
 from streamer.cli.options import chosen_pipelines, config_options, loaded
 from streamer.errors import ExitCode
 from streamer.stopping import Stopping
+
+SUPERVISOR: Final = "supervisor"
+MOST_COLUMN_CHARS: Final = 24
 
 
 @click.command()
@@ -26,6 +30,7 @@ from streamer.stopping import Stopping
 @click.option("--siblings", type=click.IntRange(min=1), default=1, hidden=True)
 @click.option("--index", type=click.IntRange(min=0), default=0, hidden=True)
 @click.option("--supervisor", type=int, default=0, hidden=True)
+@click.option("--relayed", is_flag=True, hidden=True)
 @config_options
 def run(
     names: tuple[str, ...],
@@ -34,6 +39,7 @@ def run(
     siblings: int,
     index: int,
     supervisor: int,
+    relayed: bool,
     config_path: str | None,
     overrides: tuple[str, ...],
     verbose: bool,
@@ -46,27 +52,37 @@ def run(
     stopping = Stopping()
     if supervisor:
         end_with(supervisor)
+    from streamer.app.live import Relay, is_terminal, showing, telling
     from streamer.app.run import run_pipeline, serve_down
     from streamer.app.workers import RunOptions
-    from streamer.telemetry.logs import configure, last_words
+    from streamer.telemetry.logs import configure, last_words, own_pipe
 
     config = loaded(config_path, overrides)
     chosen = chosen_pipelines(config, names)
     level = "debug" if verbose else config.telemetry.log_level
-    configure(config.telemetry.log_format, level, pipelines=chosen, several=siblings > 1 or len(chosen) > 1)
+    column = ""
+    if siblings > 1 or len(chosen) > 1:
+        width = max(map(len, (*config.pipelines, SUPERVISOR)))
+        column = (SUPERVISOR if len(chosen) > 1 else chosen[0]).ljust(min(width, MOST_COLUMN_CHARS))
+    configure(config.telemetry.log_format, level, pipelines=chosen, column=column, terminal=relayed)
+    pipe = own_pipe()
+    terminal = pipe if pipe is not None and is_terminal(pipe) else None
 
     def work() -> int:
         if len(chosen) == 1:
-            return run_pipeline(
-                config, chosen[0], RunOptions(until_end, accept_dead_letters, siblings, index), stopping
-            )
+            asked = RunOptions(until_end, accept_dead_letters, siblings, index)
+            show = showing(terminal, chosen[0]) if terminal is not None else None
+            if relayed and pipe is not None:
+                show = telling(pipe)
+            return run_pipeline(config, chosen[0], asked, stopping, show)
 
         def on_down(place: int, reason: str) -> None:
             serve_down(config, chosen[place], place, reason)
 
         within_s = max(config.pipelines[name].stop_deadline_s for name in chosen)
         again = _arguments(until_end, accept_dead_letters, config_path, overrides, verbose)
-        return Supervisor(chosen, again, within_s, stopping, until_end, on_down).run()
+        relay = Relay(terminal) if terminal is not None else None
+        return Supervisor(chosen, again, within_s, stopping, until_end, on_down, relay).run()
 
     try:
         code = work()

@@ -16,6 +16,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamer.core.pipeline.attempts import Attempts, Former, Mark
 from streamer.core.pipeline.protocol import Assigned, Lost, Revoking
 from streamer.core.record import TopicPartition
+from streamer.core.tally import places
 from streamer.kafka.calls import Calls
 from streamer.kafka.errors import error_of
 from streamer.kafka.patience import Beat, Held, Patience
@@ -95,7 +96,7 @@ class Assignment:
     def on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         """Read on from the committed offsets."""
         given = sorted((one.topic, one.partition) for one in partitions)
-        log.info("taking over", extra={"data": {"partitions": given}})
+        log.debug("taking over", extra={"data": {"partitions": given}})
         starts, fresh = start_offsets(consumer, partitions, self._start, self._first, self._patience)
         consumer.incremental_assign([KafkaPartition(one.topic, one.partition, one.offset) for one in starts])
         self._attempts.joined(consumer.memberid() or "")
@@ -113,14 +114,16 @@ class Assignment:
         if self._let_go(consumer, keys):
             self.end_in_order(consumer, keys)
         self._disown(keys)
-        log.info("revoked", extra={"data": {"partitions": sorted(keys)}})
+        level = logging.DEBUG if self._calls.closing or not keys else logging.INFO  # at the end all are
+        log.log(level, "revoked", extra={"data": {"partitions": sorted(keys)}, "words": f"gave up {places(keys)}"})
 
     def on_lost(self, _: Consumer, partitions: list[KafkaPartition]) -> None:
         """They are somebody else's already."""
         keys = frozenset((partition.topic, partition.partition) for partition in partitions)
         self.lost_at = self.waits_since = time.monotonic()
         self._disown(keys)
-        log.warning("lost", extra={"data": {"partitions": sorted(keys)}})
+        words = f"lost {places(keys)}: the group gave them to another member, as this one was not heard of for too long"
+        log.warning("lost", extra={"data": {"partitions": sorted(keys)}, "words": words})
         self._post(Lost(keys))
 
     # --- the source thread -------------------------------------------------------------------------------------------
@@ -241,7 +244,12 @@ class Assignment:
         self.starts.update(offsets)
         self.reached.update(offsets)
         self._first = self._first.difference(offsets)  # from now on they have an offset, or their topic is another one
-        log.info("assigned", extra={"data": {"partitions": sorted(epochs), "epoch": self._epoch}})
+        data = {"partitions": sorted(epochs), "epoch": self._epoch}
+        log.log(
+            logging.INFO if epochs else logging.DEBUG,
+            "assigned",
+            extra={"data": data, "words": f"reading {places(epochs)}"},
+        )
         self._post(Assigned(epochs))
         self._changed()
 
@@ -250,7 +258,7 @@ class Assignment:
         keys = sorted((one.topic, one.partition) for one in fresh)
         had = any(key in self.starts for key in keys)
         log.log(
-            logging.INFO if self._start == "earliest" and not had else logging.WARNING,
+            logging.DEBUG if self._start == "earliest" and not had else logging.WARNING,
             f'the group has no offset of these partitions, which are read from start = "{self._start}" on. If it had '
             "some, they expired (offsets.retention.minutes of the brokers) or were deleted",
             extra={"data": {"partitions": keys}},
