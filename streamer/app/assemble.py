@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamer import __version__
+from streamer.app.announcer import origin_of
 from streamer.app.driver import Adapters, Driver, Observer
 from streamer.app.outlet import Outlet, failure
 from streamer.app.workers import RunOptions, Started, pipeline_of
@@ -101,7 +102,7 @@ def assemble(
             ids,
         )
         reports: dict[int, Report] = {}
-        sink.attach(source, partial(_make_encoder, config, name, outlet.topics, reports))
+        sink.attach(source, partial(_make_encoder, config, name, outlet.topics, reports, slot.name))
         # Whoever assembles no whole pipeline does without the metrics' library, a tenth of all that a driver imports.
         from streamer.app.observe import Follow, Meter, Signals, Watchdog, on_cache_event
         from streamer.telemetry.metrics import Metrics
@@ -228,7 +229,7 @@ def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions
 
 
 def _make_encoder(
-    config: Config, name: str, topics: OutputTopics, pending: dict[int, Report], card: ModelCard
+    config: Config, name: str, topics: OutputTopics, pending: dict[int, Report], member: str, card: ModelCard
 ) -> PlanEncoder:
     pipeline = config.pipelines[name]
     return PlanEncoder(
@@ -242,7 +243,9 @@ def _make_encoder(
             newest=topics.limits,
             by_key=pipeline.partitioning == "key",
         ),
-        new_report=partial(ReportBuilder, pipeline=name, task=pipeline.task, card=card),
+        new_report=partial(
+            ReportBuilder, pipeline=name, task=pipeline.task, card=card, origin=origin_of(config, name, member)
+        ),
         reports_topic=config.telemetry.reports,
         on_report=pending.__setitem__,
     )

@@ -85,6 +85,8 @@ class Driver:
         self._ticked = clock()
         self._finish: Finish | None = None
         self._stopping = False
+        self.last_words = ""
+        """Why it ended, where that needs words."""
 
     def run(self) -> ExitCode:
         """Run to the end; returns the exit code. Whatever happens, all adapters are closed."""
@@ -97,6 +99,7 @@ class Driver:
         finally:
             finish = self.close()
             self._hear_of_the_last()
+        self.last_words = finish.message
         if finish.message:
             level = logging.INFO if finish.exit_code is ExitCode.DONE else logging.ERROR
             log.log(level, finish.message, extra={"data": {"exit_code": int(finish.exit_code)}})

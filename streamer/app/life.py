@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from streamer.core.pipeline.pipeline import Pipeline
-from streamer.core.pipeline.protocol import Input, WorkerReady
+from streamer.core.pipeline.protocol import Input, ModelCard, WorkerReady
 from streamer.core.record import MicroBatch
 from streamer.core.report import Report
 from streamer.core.tally import Tally, Vitals, duration, lag_words, plural
@@ -55,13 +55,14 @@ class Life:
     """Tells what becomes of the pipeline `name`, from when this is made.
 
     `waits` is what it waits for now; `behind` its lag in records and seconds. `show` shows people how it does, where
-    some look on, and None once it has ended.
+    some look on, and None once it has ended; `on_ready` is told of the model once.
     """
 
     name: str
     show: Show | None = None
     waits: Callable[[], Wait | None] = lambda: None
     behind: Callable[[], tuple[int, float]] = lambda: (0, 0.0)
+    on_ready: Callable[[ModelCard], None] = lambda _: None
     clock: Callable[[], float] = time.monotonic
     tally: Tally = field(default_factory=Tally)
     _began: float = 0.0
@@ -115,8 +116,8 @@ class Life:
         if self.show is not None:
             self.show(self._vitals(wait, now))
 
-    def ended(self, code: int, signal: str = "") -> None:
-        """All that is to be settled is. `signal` asked for it, if any did."""
+    def ended(self, code: int, signal: str = "") -> str:
+        """All that is to be settled is. `signal` asked for it, if any did. Returns why it ended."""
         seconds = self.clock() - self._began
         why = f"stopped by {signal}" if signal and code == ExitCode.DONE else ENDS.get(ExitCode(code), "")
         tally = self.tally
@@ -132,12 +133,16 @@ class Life:
             exit_code=int(code),
             reason=why,
         )
+        return why
 
     def _ready(self, pipeline: Pipeline, now: float) -> None:
         card = pipeline.card
         if self._said_ready or card is None:
             return
-        ready_at = self._ready_at = self._ready_at or now
+        if self._ready_at is None:
+            self._ready_at = now
+            self.on_ready(card)
+        ready_at = self._ready_at
         ready, workers = pipeline.fleet.ready_workers, pipeline.policy.workers
         if ready < workers and now - ready_at < ALL_WORKERS_S and not pipeline.ledger.partitions:
             return

@@ -78,10 +78,13 @@ def run_pipeline(
     from streamer.app.outlet import open_outlet  # while the workers load
 
     outlet = open_outlet(config, name, started)
+    from streamer.app.announcer import Announcer
     from streamer.app.assemble import assemble  # while the brokers answer, too
     from streamer.telemetry.stacks import StandingWatch
 
     assembly = assemble(config, name, options, started, outlet, life)
+    announcer = Announcer(config, name, started.slot.name)
+    life.on_ready = announcer.started
     life.waits = partial(waits_for, assembly, outlet, config.kafka.bootstrap_servers, pipeline.group)
     if stopping.signals:
         assembly.driver.stop(within_s)
@@ -104,7 +107,8 @@ def run_pipeline(
         assembly.close(TELEMETRY_CLOSE_S)
         if server is not None:
             server.close()
-        life.ended(code, asked_by)
+        why = life.ended(code, asked_by)
+        announcer.ended(code, assembly.driver.last_words or why)
 
 
 def waits_for(assembly: Assembly, outlet: Outlet, address: str, group: str) -> Wait | None:

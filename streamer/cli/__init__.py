@@ -20,6 +20,7 @@ from streamer.errors import ExitCode
 COMMANDS: dict[str, str] = {
     "audit": "Who replayed, edited, discarded or reopened which dead letters.",
     "bench": "Measure streamer on this machine against loops of one's own.",
+    "changes": "What changed since yesterday: models, configurations, members, halts.",
     "config": "Check the configuration, or show it without its secrets.",
     "console": "A web page for operators: pipelines, dead letters, replay.",
     "demo": "See it all at work on this machine, from nothing, in a minute.",

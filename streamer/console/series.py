@@ -161,7 +161,10 @@ class PipelineSeries:
         self._coarse = Series(COARSE_MS, COARSE_BUCKETS)
 
     def add(self, report: Report, now_ms: int) -> None:
-        """Count a report; one from a clock that is ahead counts as written now."""
+        """Count a report; one from a clock that is ahead counts as written now. That a member started or ended is no
+        settle."""
+        if report.event is not None:
+            return
         time_ms = min(report.time_ms, now_ms)
         self.task, self.model = report.task, report.model
         self.last_ms = max(self.last_ms or 0, time_ms)
