@@ -66,6 +66,7 @@ class Life:
     clock: Callable[[], float] = time.monotonic
     tally: Tally = field(default_factory=Tally)
     _began: float = 0.0
+    _workers: int = 0
     _ready_at: float | None = None
     _said_ready: bool = False
     _waits_for: str = ""
@@ -81,6 +82,7 @@ class Life:
 
     def loads(self, *, model: str, task: str, workers: int, device: str) -> None:
         """The workers were started."""
+        self._workers = workers
         on = "" if device == "auto" else f" on {device}"
         _say(
             "loading",
@@ -99,9 +101,11 @@ class Life:
         """What is settled counts, not what is taken."""
 
     def facts(self, fact: Input) -> None:
-        """Look at once when a worker is ready."""
+        """Hear of the model."""
         if isinstance(fact, WorkerReady):
-            self._live_at = 0.0
+            self._loaded(fact.model, self.clock())
+            if self._workers == 1:
+                self._say_ready(fact.model, 1, 1)
 
     def tick(self, pipeline: Pipeline, now: float) -> None:
         """Say what is due."""
@@ -135,20 +139,28 @@ class Life:
         )
         return why
 
+    def _loaded(self, card: ModelCard, now: float) -> None:
+        if self._ready_at is None:
+            self._ready_at = now
+            self._line_before, self._line_at = (now, self.tally.copy()), now + LINE_EVERY_S
+            self.on_ready(card)
+
     def _ready(self, pipeline: Pipeline, now: float) -> None:
         card = pipeline.card
         if self._said_ready or card is None:
             return
-        if self._ready_at is None:
-            self._ready_at = now
-            self.on_ready(card)
-        ready_at = self._ready_at
+        self._loaded(card, now)
+        assert self._ready_at is not None
         ready, workers = pipeline.fleet.ready_workers, pipeline.policy.workers
-        if ready < workers and now - ready_at < ALL_WORKERS_S and not pipeline.ledger.partitions:
+        if ready < workers and now - self._ready_at < ALL_WORKERS_S and not pipeline.ledger.partitions:
             return
-        self._said_ready, self._line_before = True, (now, self.tally.copy())
-        self._line_at = now + LINE_EVERY_S
-        seconds = ready_at - self._began
+        self._say_ready(card, ready, workers)
+
+    def _say_ready(self, card: ModelCard, ready: int, workers: int) -> None:
+        if self._said_ready:
+            return
+        self._said_ready = True
+        seconds = (self._ready_at or self._began) - self._began
         of = "1 worker" if workers == 1 else f"{ready} of {workers} workers"
         way = f", {card.dtype} by {card.backend}" if card.backend != "none" else ""
         _say(

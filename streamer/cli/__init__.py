@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "local": "A Kafka and a Redis on this machine, to try streamer with.",
     "produce": "Write events from a file or from standard input.",
     "run": "Run pipelines: events in, results and dead letters out.",
+    "status": "How each pipeline does, the worst first; the exit code says if all is well.",
     "tail": "Read results, dead letters, spans and reports.",
     "topics": "Check or create the topics that the configuration names.",
 }

@@ -76,6 +76,8 @@ class _Pipeline:
     config: _Fact = field(default_factory=_Fact)
     version: _Fact = field(default_factory=_Fact)
     settings: dict[str, str] | None = None
+    vague: int | None = None
+    """The place of the last change of the configuration, until a start tells what differs."""
     alive: dict[str, bool] = field(default_factory=dict)
     reached: dict[TopicPartition, int] = field(default_factory=dict)
     lowest: dict[TopicPartition, int] = field(default_factory=dict)
@@ -111,10 +113,16 @@ class Changes:
         settings = said.event.settings if said.event is not None and said.event.what == "started" else None
         before = known.config.takes(said.member, said.config)
         if before:
-            differ = _differences(known.settings, settings)
-            self._tell(said, Kind.CONFIGURATION, "configuration", before, said.config + (f" ({differ})" * bool(differ)))
-        if settings is not None:
-            known.settings = settings
+            known.vague = len(self.found)
+            self._tell(said, Kind.CONFIGURATION, "configuration", before, said.config)
+        if settings is None:
+            return
+        # A member's first settle may be heard of before its start, which another producer writes.
+        differ = _differences(known.settings, settings)
+        place, known.vague, known.settings = known.vague, None, settings
+        if differ and place is not None and place < len(self.found):
+            told = self.found[place]
+            self.found[place] = msgspec.structs.replace(told, after=f"{told.after} ({differ})")
 
     def _ranges(self, said: Said, known: _Pipeline) -> None:
         repeats = "at_least_once" in (known.settings or {}).get("guarantee", "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -44,6 +44,18 @@ class Histogram(msgspec.Struct):
     counts: list[tuple[int, int]]
     sum: int
     max: int
+
+
+def percentile(counts: Mapping[int, int], share: float, largest: int) -> int | None:
+    """The upper bound of the bin in which this share of all values is reached, at most the largest value; None for no
+    values."""
+    needed = share * sum(counts.values())
+    reached = 0
+    for bound in sorted(counts):
+        reached += counts[bound]
+        if reached >= needed:
+            return min(bound, largest)
+    return None
 
 
 class Origin(msgspec.Struct, frozen=True):

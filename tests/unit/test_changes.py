@@ -51,11 +51,14 @@ def test_settings_that_differ_are_named() -> None:
     """By the digest, and by the fields that the members' starts tell of."""
     first = said(1, member="a", config="c1", event=Event("started", {"workers": "1", "task": '"t"'}))
     after = Event("started", {"workers": "2", "task": '"t"', "slot": '"x"'})
-    found = told(first, said(2, member="a", event=Event("ended")), said(2_000, member="a", config="c2", event=after))
+    gone = said(2, member="a", event=Event("ended"))
+    found = told(first, gone, said(2_000, member="a", config="c2", event=after))
     assert found == [
         'configuration: configuration: c1 → c2 (slot default → "x", workers 1 → 2)',
         "member: member a: started with m@r1",
     ]
+    settled = said(1_999, member="a", config="c2", first=0)
+    assert told(first, gone, settled, said(2_000, member="a", config="c2", event=after)) == found
     assert told(first, said(2_000, member="a", config="c2")) == ["configuration: configuration: c1 → c2"]
     assert told(said(1, streamer="1"), said(2_000, streamer="2")) == ["version: version: streamer 1 → streamer 2"]
 
