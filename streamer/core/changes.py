@@ -122,7 +122,8 @@ class Changes:
         place, known.vague, known.settings = known.vague, None, settings
         if differ and place is not None and place < len(self.found):
             told = self.found[place]
-            self.found[place] = msgspec.structs.replace(told, after=f"{told.after} ({differ})")
+            time_ms = min(told.time_ms, said.time_ms)
+            self.found[place] = msgspec.structs.replace(told, time_ms=time_ms, after=f"{told.after} ({differ})")
 
     def _ranges(self, said: Said, known: _Pipeline) -> None:
         repeats = "at_least_once" in (known.settings or {}).get("guarantee", "")
