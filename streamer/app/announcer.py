@@ -11,8 +11,8 @@ from streamer import __version__
 from streamer.app.settings import digest_of, settings_of
 from streamer.config.load import Config
 from streamer.core.pipeline.protocol import ModelCard
-from streamer.core.report import Event, Origin, event_report
-from streamer.errors import StreamerError
+from streamer.core.report import UNKNOWN, Event, Origin, event_report
+from streamer.errors import ExitCode, StreamerError
 from streamer.kafka.span_topic import SpanTopic
 
 CLOSE_S: Final = 2.0
@@ -47,11 +47,15 @@ class Announcer:
         self._thread.start()
 
     def ended(self, exit_code: int, reason: str) -> None:
-        """Returns once it is written, or `CLOSE_S` have passed; nothing is said of a member that never started."""
-        if self._card is None or self._thread is None:
+        """Returns once it is written, or `CLOSE_S` have passed; nothing is said of one that was stopped before its
+        model was loaded, or whose brokers are away."""
+        if self._thread is not None:
+            self._thread.join(CLOSE_S)
+        elif exit_code in (ExitCode.DONE, ExitCode.DEPENDENCY) or not self._config.telemetry.reports:
             return
-        self._thread.join(CLOSE_S)
-        self._send(Event("ended", {}, int(exit_code), reason[:MAX_REASON_CHARS]), self._card)
+        pipeline = self._config.pipelines[self._name]
+        card = self._card or ModelCard(pipeline.model, UNKNOWN, pipeline.task, "", "")
+        self._send(Event("ended", {}, int(exit_code), reason[:MAX_REASON_CHARS]), card)
         if self._topic is not None:
             self._topic.close(CLOSE_S)
 

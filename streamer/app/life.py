@@ -52,7 +52,7 @@ class Wait(NamedTuple):
 
 @dataclass(slots=True)
 class Life:
-    """Tells what becomes of the pipeline `name`, from when this is made.
+    """Tells what becomes of the pipeline `name`, which `began` then by the `clock`, or when this is made.
 
     `waits` is what it waits for now; `behind` its lag in records and seconds. `show` shows people how it does, where
     some look on, and None once it has ended; `on_ready` is told of the model once.
@@ -64,8 +64,8 @@ class Life:
     behind: Callable[[], tuple[int, float]] = lambda: (0, 0.0)
     on_ready: Callable[[ModelCard], None] = lambda _: None
     clock: Callable[[], float] = time.monotonic
+    began: float = 0.0
     tally: Tally = field(default_factory=Tally)
-    _began: float = 0.0
     _workers: int = 0
     _ready_at: float | None = None
     _said_ready: bool = False
@@ -78,7 +78,7 @@ class Life:
     _seen: deque[tuple[float, int]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        self._began = self.clock()
+        self.began = self.began or self.clock()
 
     def loads(self, *, model: str, task: str, workers: int, device: str) -> None:
         """The workers were started."""
@@ -122,7 +122,7 @@ class Life:
 
     def ended(self, code: int, signal: str = "") -> str:
         """All that is to be settled is. `signal` asked for it, if any did. Returns why it ended."""
-        seconds = self.clock() - self._began
+        seconds = self.clock() - self.began
         why = f"stopped by {signal}" if signal and code == ExitCode.DONE else ENDS.get(ExitCode(code), "")
         tally = self.tally
         if self.show is not None:
@@ -160,7 +160,7 @@ class Life:
         if self._said_ready:
             return
         self._said_ready = True
-        seconds = (self._ready_at or self._began) - self._began
+        seconds = (self._ready_at or self.began) - self.began
         of = "1 worker" if workers == 1 else f"{ready} of {workers} workers"
         way = f", {card.dtype} by {card.backend}" if card.backend != "none" else ""
         _say(

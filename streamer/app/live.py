@@ -6,7 +6,6 @@ passes these on, shows it.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Final
 
@@ -18,11 +17,6 @@ from streamer.telemetry.log_pipe import LogPipe, read_lines
 
 MARK: Final = "\x1e"
 """Begins a child's line that tells how it does: no line of the log has it."""
-
-
-def is_terminal(pipe: LogPipe) -> bool:
-    """Whether people look at what is written there, on a terminal that can rewrite a line."""
-    return os.isatty(pipe.descriptor) and not os.environ.get("CI") and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def showing(pipe: LogPipe, name: str) -> Show:

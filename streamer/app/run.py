@@ -10,10 +10,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streamer.app.life import Life, Show, Wait
 from streamer.app.workers import RunOptions, pipeline_of, start_workers
 from streamer.config.load import Config
-from streamer.core.pipeline.pipeline import Phase
 from streamer.cores import OneCore
 from streamer.errors import ConfigurationError, ExitCode, StreamerError
 from streamer.heap import share_one_arena
@@ -22,6 +20,7 @@ from streamer.telemetry.logs import last_words
 
 if TYPE_CHECKING:
     from streamer.app.assemble import Assembly
+    from streamer.app.life import Show, Wait
     from streamer.app.outlet import Outlet
     from streamer.telemetry.http import Server, Verdict
 
@@ -54,7 +53,7 @@ def run_pipeline(
     within_s = pipeline.stop_deadline_s
     assembly: Assembly | None = None
     asked_by = ""
-    life = Life(name, show)
+    began = time.monotonic()
 
     def act(number: signal.Signals, count: int) -> None:
         nonlocal asked_by
@@ -74,8 +73,11 @@ def run_pipeline(
     stopping.act(act)
     share_one_arena()
     started = start_workers(config, name, options)
+    from streamer.app.life import Life  # while the workers load
+
+    life = Life(name, show, began=began)
     life.loads(model=pipeline.model, task=pipeline.task, workers=started.pool.count, device=pipeline.device)
-    from streamer.app.outlet import open_outlet  # while the workers load
+    from streamer.app.outlet import open_outlet
 
     outlet = open_outlet(config, name, started)
     from streamer.app.announcer import Announcer
@@ -113,6 +115,9 @@ def run_pipeline(
 
 def waits_for(assembly: Assembly, outlet: Outlet, address: str, group: str) -> Wait | None:
     """What keeps the pipeline from reading, where nothing is wrong with it as yet."""
+    from streamer.app.life import Wait
+    from streamer.core.pipeline.pipeline import Phase
+
     pipeline, source = assembly.pipeline, assembly.source
     if not outlet.topics.ready.done():
         return Wait(f"Kafka at {address} to answer", BROKERS_S)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,6 +12,10 @@ from streamer.cli.ending import told
 from streamer.cli.options import chosen_pipelines, config_options, loaded
 from streamer.errors import ExitCode
 from streamer.stopping import Stopping
+
+if TYPE_CHECKING:
+    from streamer.app.life import Show
+    from streamer.telemetry.log_pipe import LogPipe
 
 SUPERVISOR: Final = "supervisor"
 MOST_COLUMN_CHARS: Final = 24
@@ -52,7 +56,6 @@ def run(
     stopping = Stopping()
     if supervisor:
         end_with(supervisor)
-    from streamer.app.live import Relay, is_terminal, showing, telling
     from streamer.app.run import run_pipeline, serve_down
     from streamer.app.workers import RunOptions
     from streamer.telemetry.logs import configure, last_words, own_pipe
@@ -66,22 +69,22 @@ def run(
         column = (SUPERVISOR if len(chosen) > 1 else chosen[0]).ljust(min(width, MOST_COLUMN_CHARS))
     configure(config.telemetry.log_format, level, pipelines=chosen, column=column, terminal=relayed)
     pipe = own_pipe()
-    terminal = pipe if pipe is not None and is_terminal(pipe) else None
 
     def work() -> int:
         if len(chosen) == 1:
             asked = RunOptions(until_end, accept_dead_letters, siblings, index)
-            show = showing(terminal, chosen[0]) if terminal is not None else None
-            if relayed and pipe is not None:
-                show = telling(pipe)
-            return run_pipeline(config, chosen[0], asked, stopping, show)
+            return run_pipeline(config, chosen[0], asked, stopping, _shown(chosen[0], pipe, relayed))
 
         def on_down(place: int, reason: str) -> None:
             serve_down(config, chosen[place], place, reason)
 
         within_s = max(config.pipelines[name].stop_deadline_s for name in chosen)
         again = _arguments(until_end, accept_dead_letters, config_path, overrides, verbose)
-        relay = Relay(terminal) if terminal is not None else None
+        relay = None
+        if pipe is not None and pipe.is_terminal:
+            from streamer.app.live import Relay
+
+            relay = Relay(pipe)
         return Supervisor(chosen, again, within_s, stopping, until_end, on_down, relay).run()
 
     try:
@@ -92,6 +95,15 @@ def run(
     # destructors, which may wait for a broker that is gone, and would crash on a thread that still opens one.
     last_words()
     os._exit(code)
+
+
+def _shown(name: str, pipe: LogPipe | None, relayed: bool) -> Show | None:
+    """Where it is shown how the pipeline does: on our terminal, on the supervisor's, or nowhere."""
+    if pipe is None or not (relayed or pipe.is_terminal):
+        return None
+    from streamer.app.live import showing, telling
+
+    return telling(pipe) if relayed else showing(pipe, name)
 
 
 def _arguments(

@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from streamer.core.record import TopicPartition
-from streamer.core.report import Event, Model
+from streamer.core.report import UNKNOWN, Event, Model
 from streamer.errors import ExitCode
 
 SHORT_DIGEST = 12
@@ -95,7 +95,7 @@ class Changes:
         """Take a report in."""
         known = self._pipelines.setdefault(said.pipeline, _Pipeline())
         model = f"{said.model.name}@{said.model.revision[:SHORT_DIGEST]}"
-        self._fact(said, Kind.MODEL, known.model, model)
+        self._fact(said, Kind.MODEL, known.model, model if said.model.revision != UNKNOWN else "")
         self._fact(said, Kind.VERSION, known.version, said.streamer and f"streamer {said.streamer}")
         self._config(said, known)
         self._ranges(said, known)

@@ -31,6 +31,10 @@ BOUNDS: tuple[int, ...] = tuple(sorted({round(10 ** (step / 10)) for step in ran
 _LABEL_PREFIX = b'{"label":'
 
 
+UNKNOWN = "unknown"
+"""The revision of a model that could not be loaded."""
+
+
 class Model(msgspec.Struct, frozen=True):
     """The model behind the answers; `revision` is the digest of its files."""
 

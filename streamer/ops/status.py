@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from streamer.core.report import Event, Report, percentile
+from streamer.core.report import UNKNOWN, Event, Report, percentile
 from streamer.core.tally import duration
 from streamer.errors import ExitCode
 from streamer.ops.lag import PipelineLag
@@ -53,7 +53,8 @@ class Recent:
 
     def add(self, report: Report) -> None:
         """Take a report in."""
-        self.model, self.revision = report.model.name, report.model.revision
+        if report.model.revision != UNKNOWN:
+            self.model, self.revision = report.model.name, report.model.revision
         self.gone.discard(report.member)
         self.ended = None
         if report.event is not None:

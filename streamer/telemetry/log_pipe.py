@@ -44,6 +44,12 @@ class LogPipe:
         self._lines: SimpleQueue[bytes | threading.Event | _Live] = SimpleQueue()
         threading.Thread(target=self._run, name="log-pipe", daemon=True).start()
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether people look at what is written, on a terminal that can rewrite a line."""
+        dumb = os.environ.get("TERM", "dumb") == "dumb" or bool(os.environ.get("CI"))
+        return not dumb and os.isatty(self.descriptor)
+
     def put(self, line: bytes) -> None:
         """Never blocks, never raises."""
         while self._lines.qsize() >= MOST_LINES:

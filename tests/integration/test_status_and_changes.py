@@ -90,8 +90,7 @@ def test_brokers_that_are_down(lab: Lab, capfd: pytest.CaptureFixture[str]) -> N
     """A sentence and exit code 5, soon."""
     lab.bootstrap_servers = f"{LOOPBACK}:{free_ports(1)[0]}"
     asked = str(lab.config("builtin:null"))
-    for command in ("status", "changes"):
-        began = time.monotonic()
-        assert main([command, "--config", asked]) == ExitCode.DEPENDENCY
-        assert time.monotonic() - began < 60
-        assert f"Kafka at {lab.bootstrap_servers} does not answer" in capfd.readouterr().err
+    began = time.monotonic()
+    assert main(["status", "--config", asked]) == ExitCode.DEPENDENCY
+    assert time.monotonic() - began < 60
+    assert f"Kafka at {lab.bootstrap_servers} does not answer" in capfd.readouterr().err
