@@ -7,6 +7,7 @@ passes these on, shows it.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -45,7 +46,8 @@ class Relay:
             if not line.startswith(MARK):
                 self._pipe.put(f"{line}\n".encode(errors="replace"))
                 return
-            self._show(name, msgspec.json.decode(line[len(MARK) :], type=Vitals | None))
+            with suppress(msgspec.MsgspecError):  # half a line, of one that was killed
+                self._show(name, msgspec.json.decode(line[len(MARK) :], type=Vitals | None))
 
         def read_all() -> None:
             read_lines(descriptor, take)

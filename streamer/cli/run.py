@@ -52,6 +52,10 @@ def run(
 
     Several pipelines run in a process each, which this one looks after. SIGTERM or Ctrl-C stops gracefully within
     stop_deadline_s, the second one at once.
+
+    The log tells of the model's load, of partitions, once a minute how it does, and at the end what was done: records
+    taken, results, dead letters by code, skipped and cached ones. These are JSON lines (telemetry.log_format) unless
+    people look on; then the last line of the terminal shows how it does now.
     """
     stopping = Stopping()
     if supervisor:

@@ -106,7 +106,7 @@ class KafkaSource:
     @property
     def awaits_group(self) -> bool:
         """Whether the group has yet to say what is ours."""
-        return self._assignment.waits_since is not None
+        return self._assignment.waits_since is not None or self._assignment.epoch == 0
 
     @property
     def starts(self) -> dict[TopicPartition, int]:
