@@ -123,11 +123,11 @@ def plural(count: int, what: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time for people; `?` when it is not known."""
+    """A time for people, in one unit; `?` when it is not known."""
     if seconds is None:
         return "?"
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
+        return f"{seconds * 1000:.0f} ms" if seconds else "0"
     if seconds < 100:
         return f"{seconds:.1f} s"
     minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
