@@ -56,6 +56,13 @@ def status(
     halted     it ended by itself: look before a restart
     unknown    its topics or its group can't be looked at
 
+    \b
+    members  how many run it, and how many partitions there are
+    behind   records that are not settled, and the age of the first of them
+    drain    how long settling them takes at the rate of now; ? while nothing is settled
+    dead     dead letters of the last minute, and their share of all outcomes
+    p99      from an event's timestamp to its result, in the last minute
+
     What it tells comes from the brokers, from the reports of the last minute, and from the drivers of this machine
     where they answer; it does without the latter two.
 

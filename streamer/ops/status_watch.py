@@ -43,7 +43,7 @@ class StatusWatch:
         topic = config.telemetry.reports
         if topic and describe(admin, config.kafka, [topic])[topic]:
             self._reports = self._exit.enter_context(Reader(config.kafka, [topic], start=LAST_REPORTS))
-        self._pool = self._exit.enter_context(ThreadPoolExecutor(8, thread_name_prefix="status-scrape"))
+        self._pool = self._exit.enter_context(ThreadPoolExecutor(8, thread_name_prefix="status"))
 
     def __enter__(self) -> StatusWatch:
         return self
@@ -60,7 +60,7 @@ class StatusWatch:
             for record in self._reports.read_until_end(REPORTS_S):
                 self._take(record.value())
         replicas = [each for answer in asked if (each := answer.result()) is not None]
-        return worst_first([self._status(name, replicas) for name in self._watches])
+        return worst_first(list(self._pool.map(lambda name: self._status(name, replicas), self._watches)))
 
     def _status(self, name: str, replicas: list[Replica]) -> Status:
         own = [each for each in replicas if each.pipeline == name]
