@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     HALTED = 6  # by the breaker or a code failure: look before restarting
     FENCED = 7  # another process owns this slot: do not restart
     DRAIN_DEADLINE = 8
+    ATTENTION = 9  # `status`: a pipeline needs somebody
     SECOND_SIGNAL = 130
 
 

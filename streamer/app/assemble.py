@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamer import __version__
-from streamer.app.driver import Adapters, Driver
+from streamer.app.announcer import origin_of
+from streamer.app.driver import Adapters, Driver, Observer
 from streamer.app.outlet import Outlet, failure
 from streamer.app.workers import RunOptions, Started, pipeline_of
 from streamer.cache.events import CacheEvent
@@ -47,6 +48,7 @@ from streamer.ports import Cache
 from streamer.telemetry.spans import SpanExporter
 
 if TYPE_CHECKING:
+    from streamer.app.life import Life
     from streamer.app.observe import Signals, Tracer, Watchdog
     from streamer.telemetry.metrics import Metrics
 
@@ -75,9 +77,11 @@ class Assembly:
         self.slot.release()
 
 
-def assemble(config: Config, name: str, options: RunOptions, started: Started, outlet: Outlet) -> Assembly:
-    """Build one pipeline on Kafka around its workers and its outlet. Raises StreamerError (wrong configuration), and
-    closes the workers."""
+def assemble(
+    config: Config, name: str, options: RunOptions, started: Started, outlet: Outlet, life: Life | None = None
+) -> Assembly:
+    """Build one pipeline on Kafka around its workers and its outlet; `life` tells people of it. Raises StreamerError
+    (wrong configuration), and closes the workers."""
     pipeline_config = pipeline_of(config, name)
     inbox, slot, pool, sink = started.inbox, started.slot, started.pool, outlet.sink
     with ExitStack() as undo:  # of a start that fails
@@ -99,7 +103,7 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
             ids,
         )
         reports: dict[int, Report] = {}
-        sink.attach(source, partial(_make_encoder, config, name, outlet.topics, reports))
+        sink.attach(source, partial(_make_encoder, config, name, outlet.topics, reports, slot.name))
         # Whoever assembles no whole pipeline does without the metrics' library, a tenth of all that a driver imports.
         from streamer.app.observe import Follow, Meter, Signals, Watchdog, on_cache_event
         from streamer.telemetry.metrics import Metrics
@@ -115,6 +119,8 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
         meter = Meter(
             metrics, slot.name, reports, lambda: source.outlook.ahead, lambda: source.starts, available, follows
         )
+        if life is not None:
+            life.behind, meter.on_settled = lambda: meter.behind, life.settled
         watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, inbox.put)
         model_waits = lambda: waiting(pipeline, pipeline_config.input, time.monotonic())  # noqa: E731
         settling = lambda: pipeline.settling.standing(time.monotonic())  # noqa: E731
@@ -131,7 +137,9 @@ def assemble(config: Config, name: str, options: RunOptions, started: Started, o
         source.on_joining = watch.start
         closers.append(watch.close)
         tracer = _make_tracer(config, name, slot, metrics, closers)
-        adapters = Adapters(source, sink, pool, cache, (meter, watchdog, signals, *([tracer] if tracer else [])))
+        observers: list[Observer] = [meter, watchdog, signals]
+        observers += [each for each in (life, tracer) if each is not None]
+        adapters = Adapters(source, sink, pool, cache, tuple(observers))
         undo.pop_all()
         driver = Driver(pipeline, inbox, adapters)
         return Assembly(driver, pipeline, source, sink, pool, slot, metrics, watchdog, signals, closers)
@@ -222,10 +230,9 @@ def _source_policy(config: Config, pipeline: PipelineConfig, options: RunOptions
 
 
 def _make_encoder(
-    config: Config, name: str, topics: OutputTopics, pending: dict[int, Report], card: ModelCard
+    config: Config, name: str, topics: OutputTopics, pending: dict[int, Report], member: str, card: ModelCard
 ) -> PlanEncoder:
     pipeline = config.pipelines[name]
-    wanted = config.telemetry.reports or config.telemetry.http
     return PlanEncoder(
         Encoder(
             pipeline=name,
@@ -237,7 +244,9 @@ def _make_encoder(
             newest=topics.limits,
             by_key=pipeline.partitioning == "key",
         ),
-        new_report=partial(ReportBuilder, pipeline=name, task=pipeline.task, card=card) if wanted else None,
+        new_report=partial(
+            ReportBuilder, pipeline=name, task=pipeline.task, card=card, origin=origin_of(config, name, member)
+        ),
         reports_topic=config.telemetry.reports,
         on_report=pending.__setitem__,
     )

@@ -31,10 +31,12 @@ from streamer.core.pipeline.protocol import (
     Release,
     Rewind,
     Settle,
+    Settled,
     StartWorker,
     Stop,
     Store,
     Tick,
+    Unsettled,
 )
 from streamer.core.record import MicroBatch
 from streamer.errors import ExitCode
@@ -83,6 +85,8 @@ class Driver:
         self._ticked = clock()
         self._finish: Finish | None = None
         self._stopping = False
+        self.last_words = ""
+        """Why it ended, where that needs words."""
 
     def run(self) -> ExitCode:
         """Run to the end; returns the exit code. Whatever happens, all adapters are closed."""
@@ -94,6 +98,8 @@ class Driver:
                 goes_on = self.step(fact, self._clock())
         finally:
             finish = self.close()
+            self._hear_of_the_last()
+        self.last_words = finish.message
         if finish.message:
             level = logging.INFO if finish.exit_code is ExitCode.DONE else logging.ERROR
             log.log(level, finish.message, extra={"data": {"exit_code": int(finish.exit_code)}})
@@ -140,6 +146,14 @@ class Driver:
             except Exception:
                 log.exception("an adapter did not close cleanly")
         return finish
+
+    def _hear_of_the_last(self) -> None:
+        """Tell the observers what the sink said of the plan that was under way while it closed."""
+        while not self._inbox.empty():
+            fact = self._inbox.get()
+            if isinstance(fact, Settled | Unsettled):
+                for observer in self._adapters.observers:
+                    observer.facts(fact)
 
     def _next(self) -> Input:
         try:
@@ -202,9 +216,11 @@ class Driver:
                 opened.set_exception(error)
 
         threading.Thread(target=open_it, name="sink-open", daemon=True).start()
-        while not wait([opened], TICK_S).done:
-            self._ticked = self._clock()  # it is not the core that stands
-            if self._stopping:
+        while not opened.done():
+            self._ticked = now = self._clock()  # it is not the core that stands
+            for observer in self._adapters.observers:
+                observer.tick(self.pipeline, now)
+            if not wait([opened], TICK_S).done and self._stopping:
                 return False
         opened.result()
         return True

@@ -31,6 +31,7 @@ from streamer.core.pipeline.protocol import (
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.core.report import Report
 from streamer.core.standing import Reason, Standing, Standings
+from streamer.core.tally import is_durable
 from streamer.core.timestamps import written_ms
 from streamer.core.unanswered import ReadState, Unanswered
 from streamer.errors import DataFailure, ExitCode
@@ -129,7 +130,8 @@ class Follow:
 @dataclass(slots=True)
 class Meter:
     """Turns facts into metrics. `reports` holds each plan's report from its encoding to its end; `ahead` and `starts`
-    are what lies before each partition, and where we began to read it."""
+    are what lies before each partition, and where we began to read it. `on_settled` hears of each report whose plan is
+    durable."""
 
     metrics: Metrics
     slot: str
@@ -138,6 +140,9 @@ class Meter:
     starts: Callable[[], dict[TopicPartition, int]]
     cache_available: Callable[[], bool] | None = None
     follows: tuple[Follow, ...] = ()
+    on_settled: Callable[[Report], None] = lambda _: None
+    behind: tuple[int, float] = (0, 0.0)
+    """How many records are not settled, and the age of the oldest in seconds, as of the last second."""
     _settled_offsets: dict[TopicPartition, int] = field(default_factory=dict)
     _lookups: dict[str, int] = field(default_factory=dict)
     _capped: int = 0
@@ -157,12 +162,10 @@ class Meter:
                 metrics.forward(fact.seconds, len(fact.numbers), fact.passes, *tokens)
             case Settled():
                 metrics.settled("settled", fact.seconds)
-                report = self.reports.pop(fact.settle, None)
-                if report is not None:
-                    self._report(report)
+                self._plan_ended(fact)
             case Unsettled():
                 metrics.settled(fact.reason, fact.seconds)
-                self.reports.pop(fact.settle, None)
+                self._plan_ended(fact)
             case WorkerLost():
                 metrics.worker_restart(_reason(fact))
             case WorkerReady():
@@ -176,7 +179,11 @@ class Meter:
                     metrics.no_lag(*key)
                     self._settled_offsets.pop(key, None)
 
-    def _report(self, report: Report) -> None:
+    def _plan_ended(self, fact: Settled | Unsettled) -> None:
+        report = self.reports.pop(fact.settle, None)
+        if report is None or not is_durable(fact, report):
+            return
+        self.on_settled(report)
         counts = {("result", ""): report.results}
         counts |= {("dead_letter", code): count for code, count in report.dead_letters.items()}
         counts |= {("skipped", reason): count for reason, count in report.skipped.items()}
@@ -230,6 +237,7 @@ class Meter:
             behind = max(there.high - settled, 0) if settled >= 0 and there is not None else 0
             self.metrics.lag(*key, behind, seconds)
             waiting, oldest_s = waiting + behind, max(oldest_s, seconds)
+        self.behind = waiting, oldest_s
         self.metrics.drain(self._drain.look(now, waiting, self._records, oldest_s))
 
 

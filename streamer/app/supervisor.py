@@ -11,16 +11,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from streamer.errors import ExitCode
 from streamer.stopping import Stopping
+
+if TYPE_CHECKING:
+    from streamer.app.live import Relay
 
 RESTART_PAUSE_S: Final = 1.0
 RESTART_PAUSE_MAX_S: Final = 30.0
 STEADY_S: Final = 60.0
 SAY_EVERY_S: Final = 60.0
 KILL_SLACK_S: Final = 10.0
+RELAY_CLOSE_S: Final = 1.0
 MOST_FAILURES_UNTIL_END: Final = 5
 """In a row, before a child of `--until-end` is given up: whoever waits for the end wants to hear of it."""
 
@@ -58,6 +62,7 @@ class Supervisor:
 
     A child that ends for good (done, halted, fenced, wrong configuration) leaves the others running, which is said
     again every minute; `on_down` is told its place among `names` and the sentence. The exit code is the highest of all.
+    With a `relay`, what children say goes through it to the terminal.
     """
 
     names: Sequence[str]
@@ -66,25 +71,35 @@ class Supervisor:
     stopping: Stopping
     until_end: bool = False
     on_down: Callable[[int, str], None] = lambda *_: None
+    relay: Relay | None = None
     _children: list[_Child] = field(default_factory=list)
     _kill_at: float = float("inf")
 
     def run(self) -> int:
         """Run until all children have ended."""
         self._children = [_Child(name) for name in self.names]
+        words = f"running {len(self.names)} pipelines in a process each: {', '.join(self.names)}"
+        log.info("running pipelines", extra={"data": {"pipelines": list(self.names)}, "words": words})
         # Signals are only counted where they interrupt: a child that is being started could not be sent one.
         self.stopping.act(lambda *_: None)
         while any(child.exit_code is None for child in self._children):
             now = time.monotonic()
             if self.stopping.signals and self._kill_at == float("inf"):
                 self._kill_at = now + self.within_s + KILL_SLACK_S
-                log.info("stopping", extra={"data": {"within_s": self.within_s}})
+                words = f"stopping all pipelines, within {self.within_s:g} s"
+                log.info("stopping", extra={"data": {"within_s": self.within_s}, "words": words})
             for child in self._children:
                 self._look_after(child, now)
             time.sleep(0.05)
+        if self.relay is not None:
+            self.relay.close(RELAY_CLOSE_S)
         if self.stopping.signals > 1:
             return ExitCode.SECOND_SIGNAL
-        return max(child.exit_code or 0 for child in self._children)
+        code = max(child.exit_code or 0 for child in self._children)
+        ends = ", ".join(f"{child.name} {child.exit_code}" for child in self._children)
+        words = f"all pipelines have ended, with exit codes: {ends}"
+        log.info("all pipelines have ended", extra={"data": {"exit_code": int(code)}, "words": words})
+        return code
 
     def _look_after(self, child: _Child, now: float) -> None:
         if child.exit_code is not None:
@@ -169,7 +184,10 @@ class Supervisor:
         # A group of its own: a terminal's Ctrl-C reaches us alone, and the child once, through us.
         child.started, child.told = now, False
         try:
-            child.process = subprocess.Popen(command, process_group=0)
+            if self.relay is None:
+                child.process = subprocess.Popen(command, process_group=0)
+            else:
+                child.process = self._start_relayed(command, child.name, self.relay)
         except OSError as error:
             child.failures += 1
             what = f"the process of pipeline {child.name} can't be started and is tried again: {error.strerror}"
@@ -178,6 +196,19 @@ class Supervisor:
                 what,
                 extra={"data": {"pipeline": child.name, "pause_s": _pause(child, now)}},
             )
+
+    @staticmethod
+    def _start_relayed(command: list[str], name: str, relay: Relay) -> subprocess.Popen[bytes]:
+        reading, writing = os.pipe()
+        try:
+            process = subprocess.Popen([*command, "--relayed"], process_group=0, stderr=writing)
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        relay.read(name, reading)
+        return process
 
 
 def _pause(child: _Child, now: float) -> float:

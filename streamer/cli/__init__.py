@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, str] = {
     "audit": "Show who replayed, edited, discarded or reopened which dead letters.",
     "bench": "Measure streamer on this machine against simpler loops.",
+    "changes": "What changed since yesterday: models, configurations, members, halts.",
     "completion": "Print the script that lets your shell complete commands and names.",
     "config": "Check the configuration, or show it without its secrets.",
     "console": "Serve a web page for operators: pipelines, dead letters, replay.",
@@ -38,6 +39,7 @@ COMMANDS: dict[str, str] = {
     "produce": "Write events to a topic, from a file or from standard input.",
     "run": "Run pipelines: events in, results and dead letters out.",
     "save": "Write results, dead letters or any topic to a file.",
+    "status": "How each pipeline does, the worst first; the exit code says if all is well.",
     "tail": "Read results, dead letters, spans and reports.",
     "topics": "Check or create the topics that the configuration names.",
 }

@@ -12,6 +12,7 @@ import click
 
 from streamer.cli.options import chosen_pipelines, configured
 from streamer.config.load import Config
+from streamer.core.tally import duration
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -174,20 +175,6 @@ def trend(lag: PipelineLag) -> str:
         falls = lag.rate_in - lag.rate_out
         return f"{behind}: falling behind by {falls:,.0f}/s" if falls >= 0.5 else f"{behind}: keeping pace"
     return f"{behind}: caught up in {duration(lag.caught_up_s)}"
-
-
-def duration(seconds: float | None) -> str:
-    """A time for people, in two units at most; `?` when it is not known."""
-    if seconds is None:
-        return "?"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds else "0"
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
-    if minutes < 100:
-        return f"{minutes:.0f} min"
-    return f"{hours:.0f} h" if hours < 72 else f"{days:.0f} d"
 
 
 def _shown(

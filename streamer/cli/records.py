@@ -166,8 +166,13 @@ def _spans(record: Record) -> Iterator[Shown]:
 def _report(record: Record) -> Iterator[Shown]:
     report = _decoded(record, Report)
     ranges = ", ".join(f"{_text(topic)}/{partition} {first}-{last}" for topic, partition, first, last in report.ranges)
+    machine = {**_place(record, Kind.REPORT), "value": _decoded(record, dict[str, Any])}
+    if report.event is not None:
+        what = f"member {_text(report.member)} {report.event.what}  {_text(report.event.reason)}".rstrip()
+        yield Shown(machine, f"{_time(report.time_ms / 1000)}  {_text(report.pipeline)}  {what}")
+        return
     yield Shown(
-        {**_place(record, Kind.REPORT), "value": _decoded(record, dict[str, Any])},
+        machine,
         f"{_time(report.time_ms / 1000)}  {_text(report.pipeline)}  {report.results} results"
         f"  {sum(report.dead_letters.values())} dead letters  {report.cached} cached  {report.tokens} tokens"
         f"  at most {report.latency_ms.max} ms  ← {ranges}",

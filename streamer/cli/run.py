@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -11,6 +12,13 @@ from streamer.cli.ending import told
 from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
 from streamer.errors import ExitCode
 from streamer.stopping import Stopping
+
+if TYPE_CHECKING:
+    from streamer.app.life import Show
+    from streamer.telemetry.log_pipe import LogPipe
+
+SUPERVISOR: Final = "supervisor"
+MOST_COLUMN_CHARS: Final = 24
 
 
 @click.command()
@@ -26,6 +34,7 @@ from streamer.stopping import Stopping
 @click.option("--siblings", type=click.IntRange(min=1), default=1, hidden=True)
 @click.option("--index", type=click.IntRange(min=0), default=0, hidden=True)
 @click.option("--supervisor", type=int, default=0, hidden=True)
+@click.option("--relayed", is_flag=True, hidden=True)
 @config_options
 def run(
     names: tuple[str, ...],
@@ -34,6 +43,7 @@ def run(
     siblings: int,
     index: int,
     supervisor: int,
+    relayed: bool,
     config_path: str | None,
     overrides: tuple[str, ...],
     verbose: bool,
@@ -42,31 +52,44 @@ def run(
 
     Several pipelines run in a process each, which this one looks after. SIGTERM or Ctrl-C stops gracefully within
     stop_deadline_s, the second one at once.
+
+    The log tells of the model's load, of partitions, once a minute how it does, and at the end what was done: records
+    taken, results, dead letters by code, skipped and cached ones. These are JSON lines (telemetry.log_format) unless
+    people look on; then the last line of the terminal shows how it does now.
     """
     stopping = Stopping()
     if supervisor:
         end_with(supervisor)
     from streamer.app.run import run_pipeline, serve_down
     from streamer.app.workers import RunOptions
-    from streamer.telemetry.logs import configure, last_words
+    from streamer.telemetry.logs import configure, last_words, own_pipe
 
     config = loaded(config_path, overrides, check=model_of(names))
     chosen = chosen_pipelines(config, names)
     level = "debug" if verbose else config.telemetry.log_level
-    configure(config.telemetry.log_format, level, pipelines=chosen, several=siblings > 1 or len(chosen) > 1)
+    column = ""
+    if siblings > 1 or len(chosen) > 1:
+        width = max(map(len, (*config.pipelines, SUPERVISOR)))
+        column = (SUPERVISOR if len(chosen) > 1 else chosen[0]).ljust(min(width, MOST_COLUMN_CHARS))
+    configure(config.telemetry.log_format, level, pipelines=chosen, column=column, terminal=relayed)
+    pipe = own_pipe()
 
     def work() -> int:
         if len(chosen) == 1:
-            return run_pipeline(
-                config, chosen[0], RunOptions(until_end, accept_dead_letters, siblings, index), stopping
-            )
+            asked = RunOptions(until_end, accept_dead_letters, siblings, index)
+            return run_pipeline(config, chosen[0], asked, stopping, _shown(chosen[0], pipe, relayed))
 
         def on_down(place: int, reason: str) -> None:
             serve_down(config, chosen[place], place, reason)
 
         within_s = max(config.pipelines[name].stop_deadline_s for name in chosen)
         again = _arguments(until_end, accept_dead_letters, config_path, overrides, verbose)
-        return Supervisor(chosen, again, within_s, stopping, until_end, on_down).run()
+        relay = None
+        if pipe is not None and pipe.is_terminal:
+            from streamer.app.live import Relay
+
+            relay = Relay(pipe)
+        return Supervisor(chosen, again, within_s, stopping, until_end, on_down, relay).run()
 
     try:
         code = work()
@@ -76,6 +99,15 @@ def run(
     # destructors, which may wait for a broker that is gone, and would crash on a thread that still opens one.
     last_words()
     os._exit(code)
+
+
+def _shown(name: str, pipe: LogPipe | None, relayed: bool) -> Show | None:
+    """Where it is shown how the pipeline does: on our terminal, on the supervisor's, or nowhere."""
+    if pipe is None or not (relayed or pipe.is_terminal):
+        return None
+    from streamer.app.live import showing, telling
+
+    return telling(pipe) if relayed else showing(pipe, name)
 
 
 def _arguments(

@@ -6,10 +6,10 @@ reports' end was reached, a bucket without reports is one without settles; befor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from streamer.core.report import Model, Report
+from streamer.core.report import Model, Report, percentile
 
 FINE_MS, FINE_BUCKETS = 1_000, 900  # a quarter of an hour by the second
 COARSE_MS, COARSE_BUCKETS = 30_000, 720  # six hours by half minutes
@@ -29,18 +29,6 @@ COLUMNS = (
     "lag_records",
 )
 Point = tuple[float | None, ...]
-
-
-def percentile(counts: Mapping[int, int], share: float, largest: int) -> int | None:
-    """The upper bound of the bin in which this share of all values is reached, at most the largest value; None for no
-    values."""
-    needed = share * sum(counts.values())
-    reached = 0
-    for bound in sorted(counts):
-        reached += counts[bound]
-        if reached >= needed:
-            return min(bound, largest)
-    return None
 
 
 @dataclass(slots=True)
@@ -161,7 +149,10 @@ class PipelineSeries:
         self._coarse = Series(COARSE_MS, COARSE_BUCKETS)
 
     def add(self, report: Report, now_ms: int) -> None:
-        """Count a report; one from a clock that is ahead counts as written now."""
+        """Count a report; one from a clock that is ahead counts as written now. That a member started or ended is no
+        settle."""
+        if report.event is not None:
+            return
         time_ms = min(report.time_ms, now_ms)
         self.task, self.model = report.task, report.model
         self.last_ms = max(self.last_ms or 0, time_ms)

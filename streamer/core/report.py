@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import msgspec
 
@@ -30,6 +31,10 @@ BOUNDS: tuple[int, ...] = tuple(sorted({round(10 ** (step / 10)) for step in ran
 _LABEL_PREFIX = b'{"label":'
 
 
+UNKNOWN = "unknown"
+"""The revision of a model that could not be loaded."""
+
+
 class Model(msgspec.Struct, frozen=True):
     """The model behind the answers; `revision` is the digest of its files."""
 
@@ -45,8 +50,41 @@ class Histogram(msgspec.Struct):
     max: int
 
 
+def percentile(counts: Mapping[int, int], share: float, largest: int) -> int | None:
+    """The upper bound of the bin in which this share of all values is reached, at most the largest value; None for no
+    values."""
+    needed = share * sum(counts.values())
+    reached = 0
+    for bound in sorted(counts):
+        reached += counts[bound]
+        if reached >= needed:
+            return min(bound, largest)
+    return None
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Who writes reports: the member by its slot, the version of streamer that it runs, and the digest of its
+    pipeline's configuration, secrets left out."""
+
+    member: str = ""
+    streamer: str = ""
+    config: str = ""
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of a member: `started` says which of its pipeline's settings differ from the defaults, by field as
+    JSON, `ended` with which exit code and why."""
+
+    what: Literal["started", "ended"]
+    settings: dict[str, str] = {}
+    exit_code: int = 0
+    reason: str = ""
+
+
 class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What one settle did. `ranges` are `[topic, partition, first offset, last offset]`, both included."""
+    """What one settle did, or, with an `event`, what became of a member: then nothing is counted. `ranges` are
+    `[topic, partition, first offset, last offset]`, both included. Reports of older versions do not name their origin.
+    """
 
     version: str
     pipeline: str
@@ -65,6 +103,10 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     labels: dict[str, int] | None = None
     other_labels: int = 0
     confidence: list[int] | None = None
+    member: str = ""
+    streamer: str = ""
+    config: str = ""
+    event: Event | None = None
 
     def output(self, topic: str) -> Output:
         """The report as a record; the producer chooses the partition by the pipeline's name."""
@@ -72,6 +114,13 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
+
+
+def event_report(*, pipeline: str, task: str, card: ModelCard, origin: Origin, event: Event, time_ms: int) -> Report:
+    """The report that a member started or ended."""
+    report = ReportBuilder(pipeline=pipeline, task=task, card=card, origin=origin).build(time_ms)
+    report.event = event
+    return report
 
 
 class _Classified(msgspec.Struct, gc=False):
@@ -107,7 +156,8 @@ class _Tally:
 class ReportBuilder:
     """Folds the runs of one settle; make a new one for the next."""
 
-    def __init__(self, *, pipeline: str, task: str, card: ModelCard) -> None:
+    def __init__(self, *, pipeline: str, task: str, card: ModelCard, origin: Origin = Origin()) -> None:
+        self._origin = origin
         self._pipeline = pipeline
         self._task = task
         self._model = Model(card.name, card.revision)
@@ -185,6 +235,9 @@ class ReportBuilder:
             tokens=self._tokens,
             latency_ms=self._latency_ms.histogram(),
             text_chars=self._text_chars.histogram(),
+            member=self._origin.member,
+            streamer=self._origin.streamer,
+            config=self._origin.config,
         )
         if ranked:
             labels: Counter[str] = Counter()

@@ -217,7 +217,11 @@ class Watch:
     def _take_report(self, record: Record, _: float) -> None:
         report = msgspec.json.decode(record.value() or b"", type=Report)
         seen = self.seen.get(report.pipeline)
-        if seen is not None and all(first >= self._first[topic, number] for topic, number, first, _ in report.ranges):
+        if (
+            seen is not None
+            and report.event is None
+            and all(first >= self._first[topic, number] for topic, number, first, _ in report.ranges)
+        ):
             seen.skipped.update(report.skipped)
             others = sum(report.dead_letters.values()) + sum(report.skipped.values())
             seen.settles.append(report.results + others)

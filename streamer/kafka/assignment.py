@@ -30,6 +30,7 @@ from streamer.core.pipeline.attempts import Mark
 from streamer.core.pipeline.protocol import Assigned, Input
 from streamer.core.record import TopicPartition
 from streamer.core.settle.calls import Act, Failed
+from streamer.core.tally import places
 from streamer.kafka.calls import Calls
 from streamer.kafka.errors import error_of
 from streamer.kafka.patience import Beat, Held, Patience
@@ -81,19 +82,21 @@ class Assignment:
     def on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         """To be given to the client, as the two that follow."""
         keys = sorted((one.topic, one.partition) for one in partitions)
-        log.info("taking over", extra={"data": {"partitions": keys}})
+        log.debug("taking over", extra={"data": {"partitions": keys}})
         self.perform(consumer, self.ours.assigned(keys))
 
     def on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         """These go to somebody else, once they are let go."""
         keys = frozenset((one.topic, one.partition) for one in partitions)
         self.perform(consumer, self.ours.revoked(keys))
-        log.info("revoked", extra={"data": {"partitions": sorted(keys)}})
+        level = logging.DEBUG if self._calls.closing or not keys else logging.INFO  # at the end all are
+        log.log(level, "revoked", extra={"data": {"partitions": sorted(keys)}, "words": f"gave up {places(keys)}"})
 
     def on_lost(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         """They are somebody else's already."""
         keys = frozenset((one.topic, one.partition) for one in partitions)
-        log.warning("lost", extra={"data": {"partitions": sorted(keys)}})
+        words = f"lost {places(keys)}: the group gave them to another member, as this one was not heard of for too long"
+        log.warning("lost", extra={"data": {"partitions": sorted(keys)}, "words": words})
         self.perform(consumer, self.ours.lost(keys))
 
     def perform(self, consumer: Consumer, steps: Steps[T]) -> T:
@@ -124,7 +127,7 @@ class Assignment:
                 self._changed()
             case Post():
                 if isinstance(asked.fact, Assigned):
-                    log.info("assigned", extra={"data": {"partitions": sorted(asked.fact.epochs)}})
+                    self._say_assigned(asked.fact.epochs)
                 self._post(asked.fact)
             case Starts():
                 return self._starts(consumer, asked.keys)
@@ -173,11 +176,16 @@ class Assignment:
                 consumer.incremental_unassign(listed)
                 consumer.incremental_assign(listed)
 
+    def _say_assigned(self, epochs: dict[TopicPartition, int]) -> None:
+        data = {"partitions": sorted(epochs), "epoch": self.ours.epoch}
+        level = logging.INFO if epochs else logging.DEBUG
+        log.log(level, "assigned", extra={"data": data, "words": f"reading {places(epochs)}"})
+
     def _say_fresh(self, keys: list[TopicPartition]) -> None:
         """Nobody can tell a group that never had an offset from one whose offsets are gone, but for what we had."""
         had = any(key in self.ours.starts for key in keys)
         log.log(
-            logging.INFO if self._start == "earliest" and not had else logging.WARNING,
+            logging.DEBUG if self._start == "earliest" and not had else logging.WARNING,
             f'the group has no offset of these partitions, which are read from start = "{self._start}" on. If it had '
             "some, they expired (offsets.retention.minutes of the brokers) or were deleted",
             extra={"data": {"partitions": keys}},

@@ -144,6 +144,23 @@ class GroupOffsets:
         found = self._committed(group, list(partitions))
         return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
 
+    def members(self, group: str) -> dict[str, int]:
+        """Who is in the group, and how many partitions each has."""
+        try:
+            description = when_loaded(
+                lambda: self._admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group]
+            )
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:  # of brokers from 4.0 on
+                return {}
+            raise self._explained(error, "Describe", f"group {group}") from None
+        return {
+            member.group_instance_id or member.member_id: (
+                len(member.assignment.topic_partitions) if member.assignment else 0
+            )
+            for member in description.members
+        }
+
     def earliest(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that is still there."""
         return {each: found.offset for each, found in self._offsets(partitions, _EARLIEST).items()}

@@ -22,7 +22,7 @@ from streamer.config.fields import KafkaConfig
 from streamer.core.members import output_of
 from streamer.core.record import TopicPartition
 from streamer.errors import StreamerError
-from streamer.kafka.errors import answer
+from streamer.kafka.lag import when_loaded
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.topics import connect
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 def describe(admin: AdminClient, group: str) -> Any:
     """The group as its coordinator sees it. Raises KafkaException or TimeoutError when that one does not answer."""
-    return answer(admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group], REQUEST_S)
+    return when_loaded(lambda: admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group])
 
 
 def find_orphans(kafka: KafkaConfig, group: str, topics: list[str]) -> frozenset[TopicPartition]:

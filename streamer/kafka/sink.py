@@ -114,6 +114,11 @@ class KafkaSink(ABC):
         else:
             self._connected.set_result(None)
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the producer that `connect` makes is there, or what is wrong with it is known."""
+        return self._connected.done()
+
     def attach(self, offsets: Offsets, make_encoder: Callable[[ModelCard], PlanEncoder]) -> None:
         """Give it what it needs to settle, before `open`; `connect` does without."""
         self._offsets = offsets

@@ -106,6 +106,11 @@ class KafkaSource:
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
     @property
+    def awaits_group(self) -> bool:
+        """Whether the group has yet to say what is ours."""
+        return self._ours.waits_since is not None or self._ours.epoch == 0
+
+    @property
     def starts(self) -> dict[TopicPartition, int]:
         """Where we began to read what we have, and had; to look single ones up from any thread."""
         return self._ours.starts

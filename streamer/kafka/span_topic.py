@@ -1,4 +1,5 @@
-"""The topic that spans go to, by a producer of its own: telemetry shares nothing with the results' transactions."""
+"""The topic that spans go to, or the one for reports of what becomes of us, by a producer of its own: telemetry shares
+nothing with the results' transactions."""
 
 from __future__ import annotations
 
@@ -20,10 +21,10 @@ class SpanTopic:
         self._producer = make_producer(properties)
         self._topic = topic
 
-    def send(self, message: bytes) -> bool:
+    def send(self, message: bytes, key: bytes | None = None) -> bool:
         """Queue one message; False when there is no room for it."""
         try:
-            self._producer.produce(self._topic, message)
+            self._producer.produce(self._topic, message, key)
         except (BufferError, KafkaException):
             self._producer.poll(0)
             return False

@@ -9,10 +9,19 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Final, NamedTuple
 
 MOST_LINES: Final = 2_000
 IDLE_S: Final = 1.0
+FALLS_BEHIND: Final = 100
+"""Lines that wait while nobody shows a live line: who writes so much is not read."""
+_ERASE: Final = b"\r\x1b[2K"
+
+
+class _Live(NamedTuple):
+    """What the last line of a terminal shows from now on."""
+
+    text: str
 
 
 class LogPipe:
@@ -28,9 +37,18 @@ class LogPipe:
         self._dropped_line = dropped_line
         self._idle = idle
         self._dropped = 0
+        self._asked = ""
+        self._live = b""
+        self._shown = self._broken = False  # the live line is there; the last line has no end yet
         # A SimpleQueue may be interrupted by a signal whose handler puts a line, too.
-        self._lines: SimpleQueue[bytes | threading.Event] = SimpleQueue()
+        self._lines: SimpleQueue[bytes | threading.Event | _Live] = SimpleQueue()
         threading.Thread(target=self._run, name="log-pipe", daemon=True).start()
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether people look at what is written, on a terminal that can rewrite a line."""
+        dumb = os.environ.get("TERM", "dumb") == "dumb" or bool(os.environ.get("CI"))
+        return not dumb and os.isatty(self.descriptor)
 
     def put(self, line: bytes) -> None:
         """Never blocks, never raises."""
@@ -39,9 +57,15 @@ class LogPipe:
                 oldest = self._lines.get_nowait()
                 if isinstance(oldest, threading.Event):
                     oldest.set()
-                else:
+                elif isinstance(oldest, bytes):
                     self._dropped += 1
         self._lines.put(line)
+
+    def show(self, text: str) -> None:
+        """On a terminal: keep this line below all others, in the place of the one before; "" takes it away."""
+        if text != self._asked and (not text or self._lines.qsize() < FALLS_BEHIND):
+            self._asked = text
+            self._lines.put(_Live(text))
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all lines of before are written; False when they are not within `timeout_s`."""
@@ -60,11 +84,32 @@ class LogPipe:
             if isinstance(line, threading.Event):
                 line.set()
                 continue
+            if isinstance(line, _Live):
+                self._live = line.text.encode(errors="replace")
+                self._draw()
+                continue
+            if self._shown:
+                self._write(_ERASE)
+                self._shown = False
+            self._broken = not line.endswith(b"\n")
             if not self._write(line):
                 self._dropped += 1
             elif self._dropped:
                 dropped, self._dropped = self._dropped, 0
                 self._write(self._dropped_line(dropped))
+            if self._live:
+                self._draw()
+
+    def _draw(self) -> None:
+        """Write the live line anew, cut to the terminal's width: one that wraps can't be erased."""
+        if self._broken:
+            return
+        with suppress(OSError):
+            columns = os.get_terminal_size(self.descriptor).columns or 80
+            text = self._live.decode(errors="replace")
+            cut = text if len(text) < columns else text[: max(columns - 2, 0)] + "…"
+            self._write(_ERASE + cut.encode())
+            self._shown = bool(cut)
 
     def _write(self, line: bytes) -> bool:
         rest = memoryview(line)

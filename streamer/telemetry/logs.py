@@ -1,6 +1,7 @@
 """Logs on stderr: lines for people or JSON lines for machines, without secrets and without event text.
 
-A log call names its facts as `extra={"data": {...}}`. Only the fields in `FIELDS` are written; of any other the name
+A log call names its facts as `extra={"data": {...}}`; beside them `"words"` may be a sentence, which people are told in
+the place of message and facts. Only the fields in `FIELDS` are written; of any other the name
 alone is, under `withheld`. Exceptions are written as class and places, without their message, which may quote an
 input; only our own errors' messages, made for users, are kept.
 """
@@ -32,11 +33,12 @@ LogFormat = Literal["auto", "console", "json"]
 
 FIELDS: Final = frozenset(
     {
-        "act", "address", "attempt", "attempts", "broker", "code", "count", "deadline_s", "device", "dtype", "epoch",
-        "error", "errors", "exit_code", "facility", "field", "group", "index", "job", "left_out", "limit",
-        "limit_bytes", "model", "name", "of", "offset", "outcome", "partition", "partitions", "passes", "pause_s",
-        "pid", "pipeline", "places", "port", "reason", "reasons", "records", "revision", "seconds", "signal",
-        "size_bytes", "slot", "state", "task", "thread", "tokens", "topic", "topics", "version", "within_s", "worker",
+        "act", "address", "attempt", "attempts", "backend", "broker", "cached", "code", "count", "dead_letters",
+        "deadline_s", "device", "dtype", "epoch", "error", "errors", "exit_code", "facility", "field", "group", "index",
+        "job", "lag_records", "lag_s", "left_out", "limit", "limit_bytes", "model", "name", "of", "offset", "outcome",
+        "partition", "partitions", "passes", "pause_s", "pid", "pipeline", "pipelines", "places", "port", "rate",
+        "reason", "reasons", "records", "results", "revision", "seconds", "signal", "size_bytes", "skipped", "slot",
+        "state", "task", "thread", "tokens", "topic", "topics", "version", "waits_for", "within_s", "worker",
         "workers",
     }
 )  # fmt: skip
@@ -61,21 +63,21 @@ def configure(
     stream: TextIO | None = None,
     *,
     pipelines: Sequence[str] = (),
-    several: bool = False,
+    column: str = "",
+    terminal: bool = False,
 ) -> None:
     """Send all logs to `stream` (stderr). `level` (debug, info, warning, error) holds for streamer; other libraries
-    are heard from warning on. Lines name the `pipelines` of this process; those for people only where there are
-    `several` on the terminal. May be called again; the last call holds.
+    are heard from warning on. JSON lines name the `pipelines` of this process; those for people begin with `column`.
+    `terminal` says that who reads `stream` passes it on to one. May be called again; the last call holds.
 
     Where stderr is a file, a pipe or a terminal, all that this process and its workers write there goes through
     threads of its own from now on, so that nobody waits for who reads it.
     """
     if sys.stderr is None:  # started with it closed
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
-    as_json = log_format == "json" or (log_format == "auto" and not (stream or sys.stderr).isatty())
-    name = ",".join(pipelines)
+    as_json = log_format == "json" or (log_format == "auto" and not terminal and not (stream or sys.stderr).isatty())
     handler = LimitedHandler()
-    handler.setFormatter(JsonFormatter(name) if as_json else ConsoleFormatter(name if several else ""))
+    handler.setFormatter(JsonFormatter(",".join(pipelines)) if as_json else ConsoleFormatter(column))
     if stream is not None:
         handler.write = stream.write
     elif not handler.take_stderr():
@@ -98,6 +100,15 @@ def last_words(timeout_s: float = LAST_WORDS_S) -> None:
         sys.stderr.flush()
 
 
+def own_pipe() -> LogPipe | None:
+    """Where lines for people go past the log, once `configure` was called: None where the log is JSON lines, or goes
+    through no thread of its own."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LimitedHandler) and isinstance(handler.formatter, ConsoleFormatter):
+            return handler.pipe
+    return None
+
+
 class LimitedHandler(logging.Handler):
     """Writes lines by `write`, fewer of those that say the same again (`LogLimit`)."""
 
@@ -105,7 +116,7 @@ class LimitedHandler(logging.Handler):
         super().__init__()
         self.write: Callable[[str], object]
         self._limit = LogLimit()
-        self._pipe: LogPipe | None = None
+        self.pipe: LogPipe | None = None
         self._relay: threading.Thread | None = None
 
     def take_stderr(self) -> bool:
@@ -115,7 +126,7 @@ class LimitedHandler(logging.Handler):
             descriptor = sys.stderr.fileno()
         except (OSError, AttributeError):  # closed, or a test's
             return False
-        pipe = self._pipe = LogPipe(descriptor, self._dropped_line, self._catch_up)
+        pipe = self.pipe = LogPipe(descriptor, self._dropped_line, self._catch_up)
         self.write = lambda line: pipe.put(line.encode(errors="replace"))
         sys.stderr = io.TextIOWrapper(
             PipeStream(pipe),
@@ -150,8 +161,9 @@ class LimitedHandler(logging.Handler):
             os.close(descriptor)
             self._relay.join(min(timeout_s, WORKERS_WORDS_S))
         self._catch_up(ending=True)
-        if self._pipe is not None:
-            self._pipe.flush(timeout_s)
+        if self.pipe is not None:
+            self.pipe.show("")
+            self.pipe.flush(timeout_s)
 
     def _catch_up(self, *, ending: bool = False) -> None:
         with self.lock or nullcontext():
@@ -214,16 +226,18 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """For people: time, level, message, then the facts as name=value; an exception on lines below."""
+    """For people: the column, time, level, then the call's words, or its message with the facts as name=value; an
+    exception on lines below."""
 
-    def __init__(self, pipeline: str = "") -> None:
+    def __init__(self, column: str = "") -> None:
         super().__init__()
-        self._pipeline = pipeline
+        self._column = f"{column} " if column else ""
 
     def format(self, record: logging.LogRecord) -> str:
-        facts = "".join(f" {name}={_shown(value)}" for name, value in data_of(record, self._pipeline).items())
+        words = _clean(str(getattr(record, "words", "")))
+        facts = "".join(f" {name}={_shown(value)}" for name, value in data_of(record).items())
         clock = _time_of(record)[11:19]
-        line = f"{clock} {record.levelname.lower():<7} {_message_of(record)}{facts}"
+        line = f"{self._column}{clock} {record.levelname.lower():<7} {words or _message_of(record) + facts}"
         if record.exc_info and record.exc_info[1]:
             line += "".join(f"\n    {part}" for part in _exception(record.exc_info[1]))
         return line

@@ -9,12 +9,13 @@ import msgspec
 import pytest
 import yaml
 
-from streamer.cli.lag import described, duration, table, trend
+from streamer.cli.lag import described, table, trend
 from streamer.config.load import Config, PipelineConfig
 from streamer.core.backlog import Drain, caught_up_s, drain_s
 from streamer.core.onlooker import View
 from streamer.core.record import TopicPartition
 from streamer.core.report import VERSION, Histogram, Model, Report
+from streamer.core.tally import duration
 from streamer.ops.lag import LagWatch, Tokens
 from streamer.telemetry.catalogue import METRICS
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -100,3 +105,60 @@ def test_an_end_with_a_full_pipe() -> None:
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.wait(60) == 0
         assert process.stdout and process.stdout.read() == b"out\n"
+
+
+def screen(written: bytes) -> list[str]:
+    """The lines that stand on a terminal after this was written to it: those of a program that erases whole lines and
+    never moves up."""
+    lines = [""]
+    for part in re.split(rb"(\r\x1b\[2K|\r?\n)", written):
+        if part.startswith(b"\r\x1b"):
+            lines[-1] = ""
+        elif part in (b"\r\n", b"\n"):
+            lines.append("")
+        else:
+            lines[-1] += part.decode()
+    return lines
+
+
+def test_a_live_line_never_mixes_with_others() -> None:
+    """It stands below all lines of the log, which are whole and in order, is cut to the terminal's width, and goes."""
+    reading, writing = os.openpty()
+    fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    pipe = LogPipe(writing, lambda count: b"dropped\n", lambda: None)
+    got: list[bytes] = []
+
+    def read() -> None:
+        with suppress(OSError):
+            while chunk := os.read(reading, 65_536):
+                got.append(chunk)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    log = [f"line {number} {'x' * (number % 60)}" for number in range(300)]
+    for number, line in enumerate(log):
+        pipe.put(f"{line}\n".encode())
+        pipe.show(f"live {number}")
+        if number == 150:
+            pipe.put(b"half a line,")
+            pipe.show("live between")
+            pipe.put(b" and its end\n")
+        if number % 10 == 0:
+            assert pipe.flush(30)
+    assert pipe.flush(30)
+    pipe.show("the last " + "é" * 100)
+    assert pipe.flush(30)
+    deadline = time.monotonic() + 30
+    while "…" not in screen(b"".join(got))[-1]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    shown = screen(b"".join(got))
+    assert shown[:-1] == [*log[:151], "half a line, and its end", *log[151:]]
+    assert shown[-1] == "the last " + "é" * 29 + "…"
+    assert b"live 1\r" in b"".join(got) and b"live between" in b"".join(got)
+    pipe.show("")
+    assert pipe.flush(30)
+    while (last := screen(b"".join(got))[-1]) != "":
+        assert time.monotonic() < deadline, last
+        time.sleep(0.01)
+    os.close(writing)

@@ -188,17 +188,30 @@ def test_a_log_call_with_wrong_arguments_is_still_a_line() -> None:
 
 
 def test_each_line_names_its_pipeline() -> None:
-    """A JSON line always, one for people where several write to one terminal; what a call says itself holds."""
+    """A JSON line always, one for people in the column that it is given; what a call says itself holds."""
     stream = io.StringIO()
     configure("json", "info", stream, pipelines=["a", "b"])
     log.info("m")
     log.info("n", extra={"data": {"pipeline": "a"}})
     assert [json.loads(line)["pipeline"] for line in stream.getvalue().splitlines()] == ["a,b", "a"]
-    for several in (True, False):
+    for column in ("a  ", ""):
         stream = io.StringIO()
-        configure("console", "info", stream, pipelines=["a"], several=several)
+        configure("console", "info", stream, pipelines=["a"], column=column)
         log.info("m")
-        assert stream.getvalue().endswith("m pipeline=a\n" if several else "m\n")
+        line = stream.getvalue()
+        assert line.startswith("a   ") if column else line[2] == ":"
+        assert line.endswith(" m\n")
+
+
+def test_people_are_told_in_words_what_json_has_as_facts() -> None:
+    """The words take the place of message and facts; control characters and secrets in them do not come through."""
+    extra = {"data": {"records": 3}, "words": "took 3 records\npassword=canary"}
+    stream = lines("console")
+    log.info("ended", extra=extra)
+    assert stream.getvalue()[9:] == "info    took 3 records password=***\n"
+    stream = lines("json")
+    log.info("ended", extra=extra)
+    assert only(stream)["message"] == "ended" and only(stream)["records"] == 3 and "words" not in only(stream)
 
 
 @pytest.mark.case(79)

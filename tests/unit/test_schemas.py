@@ -25,7 +25,18 @@ from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, BareRecord, Headers, MicroBatch, Segment, TextEvent
-from streamer.core.report import BOUNDS, CONFIDENCE_BINS, MAX_LABELS, VERSION, Histogram, Report, ReportBuilder
+from streamer.core.report import (
+    BOUNDS,
+    CONFIDENCE_BINS,
+    MAX_LABELS,
+    VERSION,
+    Event,
+    Histogram,
+    Origin,
+    Report,
+    ReportBuilder,
+    event_report,
+)
 from streamer.errors import Code, DataFailure
 from streamer.inference.families import TASKS
 from tests.records import FakeRecord
@@ -229,6 +240,16 @@ def test_reports_validate(answer: Answer) -> None:
         report = outputs_of(records, answer)[1].output("streamer.reports")
         assert report[3] is not None
         validator(schema("report")).validate(json.loads(report[3]))
+
+
+@pytest.mark.parametrize("event", [Event("started", {"workers": "2"}), Event("ended", {}, 6, "it halted")])
+def test_reports_of_events_validate(event: Event) -> None:
+    """They name who wrote them, and count nothing."""
+    origin = Origin("host-0", "0.9.0", "5a1f00c2d4be")
+    report = event_report(pipeline="p", task="t", card=CARD, origin=origin, event=event, time_ms=NOW_MS)
+    written = json.loads(report.output("streamer.reports")[3] or b"")
+    validator(schema("report")).validate(written)
+    assert written["member"] == "host-0" and not written["ranges"] and written["event"]["what"] == event.what
 
 
 @pytest.mark.parametrize("code", Code)

@@ -133,7 +133,7 @@ def _run(plan: Plan, directory: Path, progress: Callable[[str], None]) -> Story:
                 "lease_s": LEASE_S if plan.model == "null" else 6 * LEASE_S,
                 "on_out_of_range": "earliest",
             },
-            telemetry={"http": "", "spans": "", "log_level": "info", "log_format": "json"},
+            telemetry={"http": "", "spans": "", "log_level": "debug", "log_format": "json"},
         )
         rate = plan.events / (plan.minutes * 60)
         writer = stage.enter_context(EventWriter(bench.kafka, setup.input, PARTITIONS, rate, _texts(plan.model)))

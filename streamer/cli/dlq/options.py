@@ -53,8 +53,8 @@ def selecting(command: _Command) -> _Command:
         selection = Selection(
             **{name: given[name] for name in _SETS},
             origin_offsets=_range("--origin-offsets", given["origin_offsets"]),
-            since_ms=_time_ms("--since", given["since"], now),
-            until_ms=_time_ms("--until", given["until"], now),
+            since_ms=time_ms("--since", given["since"], now),
+            until_ms=time_ms("--until", given["until"], now),
             keys=tuple(key.encode() for key in given["keys"]),
             headers=tuple(_header(text) for text in given["headers"]),
             attempts=_range("--attempts", given["attempts"]),
@@ -104,7 +104,8 @@ def _range(option: str, text: str | None) -> tuple[int, int | None] | None:
     return low, int(high)
 
 
-def _time_ms(option: str, text: str | None, now: datetime) -> int | None:
+def time_ms(option: str, text: str | None, now: datetime) -> int | None:
+    """Milliseconds since the epoch of a time, or of so long ago. Raises UsageError."""
     if text is None:
         return None
     if match := _AGO.fullmatch(text):

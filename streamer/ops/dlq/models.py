@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from streamer.core.report import Model
+from streamer.core.report import UNKNOWN, Model
 from streamer.ops.dlq.ports import Log
 
 _LAST_REPORTS: Final = 200
@@ -35,6 +35,8 @@ def current_models(log: Log, reports: str) -> dict[str, str]:
                 try:
                     said = _decode(record.value() or b"")
                 except (msgspec.MsgspecError, UnicodeDecodeError):
+                    continue
+                if said.model.revision == UNKNOWN:
                     continue
                 if said.pipeline not in newest or newest[said.pipeline].time_ms <= said.time_ms:
                     newest[said.pipeline] = said

@@ -1,0 +1,174 @@
+"""`streamer status`: how each pipeline does, in the terminal."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from streamer.cli.options import chosen_pipelines, configured
+from streamer.config.load import Config
+from streamer.core.tally import duration
+from streamer.errors import DependencyError, ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from streamer.ops.status import Status
+
+_COLOURS = {"running": "green", "loading": "yellow", "not ready": "yellow"}
+_SHORT_DIGEST = 12
+_WIDE = 110
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--watch", is_flag=True, help="Go on, until interrupted.")
+@click.option(
+    "--every-s",
+    type=click.FloatRange(0.2, 3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks; without --watch there are two.",
+)
+@click.option(
+    "--metrics", "urls", multiple=True, metavar="URL", help="A driver's /metrics; default: those of this machine."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a look.")
+@configured
+def status(
+    config: Config, names: tuple[str, ...], watch: bool, every_s: float, urls: tuple[str, ...], as_json: bool
+) -> ExitCode:
+    """Say how the pipelines NAME do, or all: one row each, the worst first, and below it what stands, why, and the fix.
+
+    \b
+    running    nobody has to do anything
+    loading    its model is being loaded
+    not ready  a driver says so
+    no member  nobody runs it
+    stuck      records wait, and are not answered
+    halted     it ended by itself: look before a restart
+    unknown    its topics or its group can't be looked at
+
+    \b
+    members  how many run it, and how many partitions there are
+    behind   records that are not settled, and the age of the first of them
+    drain    how long settling them takes at the rate of now; ? while nothing is settled
+    dead     dead letters of the last minute, and their share of all outcomes
+    p99      from an event's timestamp to its result, in the last minute
+
+    What it tells comes from the brokers, from the reports of the last minute, and from the drivers of this machine
+    where they answer; it does without the latter two.
+
+    The exit code is 0 where all run, 9 where a pipeline needs somebody, and 5 where the brokers do not answer.
+    """
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    from streamer.console.feed import metrics_urls
+    from streamer.ops.status_watch import StatusWatch
+
+    chosen, console = chosen_pipelines(config, names), Console()
+    with ExitStack() as stack:
+        watching = stack.enter_context(StatusWatch(config, chosen, urls or metrics_urls(config)))
+        live = None
+        if watch and not as_json and console.is_terminal:
+            live = stack.enter_context(Live(console=console, auto_refresh=False))
+        looks = 0
+        while True:
+            began = time.monotonic()
+            try:
+                found = watching.look()
+            except DependencyError as error:
+                if not watch:
+                    raise
+                click.echo(f"streamer: {error}", err=True)
+                found = []
+            looks += 1
+            if live is not None and found:
+                grid, lines = table(found, time.time() * 1000, wide=console.width >= _WIDE)
+                live.update(Group(grid, *lines), refresh=True)
+            elif found and looks > 1:  # the first look has no rates
+                _print(console, found, as_json)
+                if not watch:
+                    return ExitCode.DONE if all(each.is_well for each in found) else ExitCode.ATTENTION
+            time.sleep(max(0.0, every_s - (time.monotonic() - began)))
+
+
+def _print(console: Console, found: list[Status], as_json: bool) -> None:
+    if as_json:
+        well = all(each.is_well for each in found)
+        pipelines = [described(each) for each in found]
+        click.echo(msgspec.json.encode({"time_ms": int(time.time() * 1000), "ok": well, "pipelines": pipelines}))
+    else:
+        grid, lines = table(found, time.time() * 1000, wide=console.width >= _WIDE)
+        console.print(grid)
+        for line in lines:  # whole, for who searches them
+            console.print(line, soft_wrap=True)
+
+
+def described(status: Status) -> dict[str, Any]:
+    """A pipeline for machines."""
+    return {
+        name: round(value, 3) if isinstance(value, float) else value
+        for name, value in {**asdict(status), "ok": status.is_well}.items()
+    }
+
+
+def table(found: list[Status], now_ms: float, *, wide: bool) -> tuple[Table, list[Text]]:
+    """All for people: a row each, and sentences below; with more columns where there is room (`wide`)."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    grid.add_column("pipeline", no_wrap=True, min_width=8)
+    grid.add_column("state", no_wrap=True, min_width=max(len(each.state) for each in found))
+    for heading in ("members", "rec/s", "behind", "drain", "dead/min", "p99", *(("p50",) if wide else ())):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    if wide:
+        grid.add_column("model")
+    lines = []
+    for each in found:
+        colour = _COLOURS.get(each.state, "red")
+        model = f"{each.model}@{each.revision[:_SHORT_DIGEST]}" if each.model else "-"
+        grid.add_row(each.pipeline, Text(each.state, style=colour), *_figures(each, wide), *([model] if wide else []))
+        lines += [Text.assemble((each.pipeline, "bold"), f": {why}", style=colour) for why in each.why]
+        if (last := _last(each, now_ms)) and not each.is_well:
+            lines.append(Text.assemble((each.pipeline, "bold"), f": {last}", style="dim"))
+    return grid, lines
+
+
+def _figures(each: Status, wide: bool) -> list[str]:
+    dead = None if each.dead_letters is None else sum(each.dead_letters.values())
+    share = f" ({each.dead_share:.1%})" if dead and each.dead_share is not None else ""
+    age = f" ({duration(each.lag_s)})" if each.lag_records else ""
+    return [
+        f"{_number(each.members)}/{_number(each.partitions)}",
+        _number(each.rate),
+        f"{_number(each.lag_records)}{age}",
+        "?" if each.lag_records is None else duration(each.drain_s),
+        "?" if dead is None else f"{dead:,}{share}",
+        *("-" if value is None else duration(value / 1000) for value in (each.p99_ms, each.p50_ms)[: 1 + wide]),
+    ]
+
+
+def _last(each: Status, now_ms: float) -> str:
+    """What its reports say of when it last did something."""
+    if each.last_settled_ms is None:
+        return ""
+    said = f"it last settled records {duration(max(now_ms - each.last_settled_ms, 0) / 1000)} ago"
+    if each.last_dead_letter_ms is not None:
+        ago = duration(max(now_ms - each.last_dead_letter_ms, 0) / 1000)
+        said += f"; its last dead letter was {each.last_dead_letter}, {ago} ago"
+    return said
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:,.0f}"
