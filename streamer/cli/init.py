@@ -33,7 +33,15 @@ _FORMS = "a directory, package:NAME/SUBDIR, org/name@REVISION or python:MODULE:C
 @click.option("--bootstrap-servers", metavar="HOST:PORT", help="Kafka. Default: localhost:9092.")
 @click.option("--cache-url", metavar="URL", help="Redis, to share answers between replicas. Default: none.")
 @click.option("--allow-downloads", is_flag=True, help="Fetch a model of the hub, now and in a run, if it is not here.")
-@click.option("-o", "file", metavar="FILE", type=click.Path(path_type=Path), default=_DEFAULT, show_default=True)
+@click.option(
+    "-o",
+    "file",
+    metavar="FILE",
+    help="File to write.",
+    type=click.Path(path_type=Path),
+    default=_DEFAULT,
+    show_default=True,
+)
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 def init(
     model: str | None,

@@ -104,8 +104,8 @@ def test_a_fresh_process_has_all_that_it_may_count() -> None:
 def test_every_end_of_a_settle_is_known() -> None:
     """The reasons that the sinks give are in the catalogue."""
     given = set()
-    for path in (Path(streamer.__file__).parent / "kafka").glob("*.py"):
-        given |= set(re.findall(r'Unsettled\(\s*[^,)]+,\s*"(\w+)"', path.read_text()))
+    for path in (Path(streamer.__file__).parent / "core" / "settle").glob("*.py"):
+        given |= set(re.findall(r'(?:Unsettled|_back)\(\s*(?:plan, began|[^,)]+),\s*"(\w+)"', path.read_text()))
     assert len(given) >= 5
     assert {(reason,) for reason in given} <= set(TRANSACTIONS.known)
 
