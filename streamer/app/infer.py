@@ -11,6 +11,7 @@ from types import FrameType
 
 from streamer.app.assemble import make_cache, policy_of
 from streamer.app.driver import Adapters, Driver
+from streamer.app.file_workers import on_all_cores
 from streamer.app.workers import pipeline_of, worker_plan
 from streamer.config.load import Config
 from streamer.core.codec import Codec
@@ -29,8 +30,10 @@ WITHIN_S = 5.0
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is: rows written, those of them that failed, by code, and those that a cache knew."""
+    """How far a run is: rows written, those of them that failed, by code, and those that a cache knew. `loaded` is when
+    the model was ready, in seconds of the monotonic clock; None before."""
 
+    loaded: float | None = None
     written: int = 0
     failed: int = 0
     cached: int = 0
@@ -56,7 +59,7 @@ def infer(
     """
     pipeline_config = pipeline_of(config, name)
     inbox: SimpleQueue[Input] = SimpleQueue()
-    workers, spec = worker_plan(pipeline_config, name)
+    workers, spec = worker_plan(on_all_cores(pipeline_config), name)
     limits = OutputLimits(NO_LIMIT_BYTES, NO_LIMIT_BYTES)
     sink = LineSink(
         target,
@@ -85,7 +88,7 @@ def infer(
         driver.stop(WITHIN_S)
 
     def now() -> Progress:
-        return Progress(sink.written, sink.failed, sink.cached, dict(sink.codes), interrupted.is_set())
+        return Progress(sink.opened, sink.written, sink.failed, sink.cached, dict(sink.codes), interrupted.is_set())
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)

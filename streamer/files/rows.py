@@ -58,6 +58,8 @@ class Rows:
         self._waiting: deque[Row] = deque()
         self._position: Callable[[], int] = lambda: 0
         self._before_bytes = 0
+        self.given = 0
+        """How many rows were read or left out so far."""
         self._sizes = [0 if path == STDIN else Path(path).stat().st_size for path in paths]
         self.total_bytes = sum(self._sizes)
 
@@ -80,6 +82,7 @@ class Rows:
                 rows.append(row)
             if not rows and not self._fill():
                 return []
+        self.given += len(rows)
         return rows
 
     def skip(self, rows: int) -> int:

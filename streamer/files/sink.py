@@ -93,7 +93,8 @@ class JobFiles:
     def close(self) -> None:
         """Note how far it came, so that the next run goes on from there."""
         if self._reached is not None:
-            self._job.reached(*self._reached)
+            with suppress(OSError):  # a full disk: the note of before counts, and what it does not count is redone
+                self._job.reached(*self._reached)
 
     def end(self) -> int:
         """All rows are written: the output gets its name, and its format. Returns how many rows failed in all runs."""
@@ -104,8 +105,8 @@ class JobFiles:
 
 
 class LineSink:
-    """`streamer.ports.Sink` over a target. `written`, `failed` and `codes` count rows and may be read from any thread;
-    `files` are the names of the files, where there are several."""
+    """`streamer.ports.Sink` over a target. `written`, `failed` and `codes` count rows, and `opened` is when the model
+    was ready; all may be read from any thread. `files` are the names of the files, where there are several."""
 
     def __init__(
         self,
@@ -114,6 +115,7 @@ class LineSink:
         post: Post,
         files: tuple[str, ...] = (),
     ) -> None:
+        self.opened: float | None = None
         self.written = 0
         self.failed = 0
         self.cached = 0
@@ -128,6 +130,7 @@ class LineSink:
 
     def open(self, card: ModelCard) -> None:
         """Get ready for this model's outcomes. Raises UsageError where those before were another job's."""
+        self.opened = time.monotonic()
         self._target.begin(card)
         self._encoder = self._make_encoder(card)
         self._thread.start()

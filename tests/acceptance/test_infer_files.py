@@ -96,15 +96,15 @@ def test_another_model_or_other_rows_are_not_mixed_in(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    assert "the same command goes on" in said
+    assert "the same command continues" in said
     other = run(lines, "-o", out, "--option", "text_us=1")
-    assert other.returncode == 2 and "begun with another options" in other.stderr
+    assert other.returncode == 2 and "one of the options has changed since it was begun" in other.stderr
     lines.write_text("0\n")
     changed = run(lines, "-o", out, "--option", "text_us=1500")
-    assert changed.returncode == 2 and "begun with another files" in changed.stderr
+    assert changed.returncode == 2 and "one of them, has changed since it was begun" in changed.stderr
     anew = run(lines, "-o", out, "--restart")
     assert anew.returncode == 0, anew.stderr
-    assert "1 rows in" in anew.stderr
+    assert "1 row in" in anew.stderr
     with out.open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     assert (row["line"], row["output.n"]) == ("1", "0")

@@ -47,7 +47,7 @@ def test_one_that_is_killed_while_its_files_get_their_names_ends(
         (tmp_path / "failed.partial").replace(tmp_path / "failed")
     if moment == "after the output":
         (tmp_path / "out.partial").replace(tmp_path / "out")
-    with pytest.raises(UsageError, match="is there already, complete"):
+    with pytest.raises(UsageError, match="already exists and is complete"):
         Job(tmp_path / "out", tmp_path / "failed")
     assert (tmp_path / "out").read_bytes() == b"one\n" and (tmp_path / "failed").read_bytes() == b"two\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["failed", "out"]
