@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -119,6 +121,9 @@ def test_wrong_places_are_one_sentence(tmp_path: Path) -> None:
         ((tmp_path,), 2, "is a folder: name its files"),
         ((lines, "-o", tmp_path / "no" / "out.jsonl"), 2, "make it first"),
         ((lines, "-o", tmp_path), 2, "is a folder: name a file"),
+        ((lines, tmp_path / "." / "in.txt"), 2, "is named twice"),
+        ((lines, "-o", lines, "--restart"), 2, "would be read and written"),
+        ((lines, "--errors", lines), 2, "would be read and written"),
     ):
         done = run(*arguments)
         assert done.returncode == code, done.stderr
@@ -132,3 +137,71 @@ def test_wrong_places_are_one_sentence(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.wait(120) == 0
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_full_disk_is_a_sentence_and_the_same_command_continues(tmp_path: Path) -> None:
+    """Every row is there once afterwards, also the one whose line was cut off."""
+    lines, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    lines.write_text("".join(f"{n}\n" for n in range(2_000)))
+    limit = 100_000
+
+    def small_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    job = command(lines, "-o", out)
+    full = subprocess.run(job, capture_output=True, text=True, cwd=ROOT, timeout=120, preexec_fn=small_disk)
+    assert full.returncode == 5 and "Traceback" not in full.stderr
+    assert "the output can't be written (File too large)" in full.stderr
+    assert "give the same command again" in full.stderr
+    assert (tmp_path / "out.jsonl.partial").stat().st_size == limit and not out.exists()
+    done = run(lines, "-o", out)
+    assert done.returncode == 0 and "continuing after row" in done.stderr, done.stderr
+    assert [json.loads(line)["output"]["n"] for line in out.read_text().splitlines()] == list(range(2_000))
+
+
+def test_failed_rows_carry_line_id_and_code(tmp_path: Path) -> None:
+    """Also where the row is no event; the file is never one that was there."""
+    rows = [
+        '{"id": "a", "text": ""}',
+        '{"id": 7, "text": 1}',
+        "",
+        '{"id": "d", "text": "5 RAISE"}',
+        '{"text": "6"}',
+        "{",
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(rows))
+    errors = tmp_path / "failed.jsonl"
+    done = run(tmp_path / "in.jsonl", "--errors", errors)
+    assert done.returncode == 4, done.stderr
+    assert [json.loads(line)["line"] for line in done.stdout.splitlines()] == [5]
+    failed = [json.loads(line) for line in errors.read_text().splitlines()]
+    assert [(one["line"], one.get("id"), one["error"]["code"]) for one in failed] == [
+        (1, "a", "validate.empty_text"),
+        (2, 7, "validate.text"),
+        (3, None, "decode.empty"),
+        (4, "d", "infer.exception"),
+        (6, None, "decode.json"),
+    ]
+    again = run(tmp_path / "in.jsonl", "--errors", errors)
+    assert again.returncode == 2 and "already exists" in again.stderr
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_an_empty_file_makes_an_empty_output(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "in.jsonl").touch()
+    done = run(tmp_path / "in.jsonl", "-o", tmp_path / f"out{suffix}", model="builtin:null")
+    assert done.returncode == 0, done.stderr
+    assert "0 rows in" in done.stderr and (tmp_path / f"out{suffix}").exists()
+
+
+def test_a_cut_off_file_is_named(tmp_path: Path) -> None:
+    """It never makes an output that looks complete; and once it is whole it is another file."""
+    packed = gzip.compress("".join(f"{n}\n" for n in range(20_000)).encode())
+    (tmp_path / "in.txt.gz").write_bytes(packed[:-10])
+    job = (tmp_path / "in.txt.gz", "-o", tmp_path / "out.jsonl")
+    done = run(*job, model="builtin:null")
+    assert done.returncode == 5 and "Traceback" not in done.stderr
+    assert "in.txt.gz can't be read to its end" in done.stderr and not (tmp_path / "out.jsonl").exists()
+    (tmp_path / "in.txt.gz").write_bytes(packed)
+    assert run(*job, model="builtin:null").returncode == 2
+    assert run(*job, "--restart", model="builtin:null").returncode == 0
