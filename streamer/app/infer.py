@@ -59,7 +59,7 @@ def infer(
     """
     pipeline_config = pipeline_of(config, name)
     inbox: SimpleQueue[Input] = SimpleQueue()
-    workers, spec = worker_plan(on_all_cores(pipeline_config), name)
+    workers, spec = worker_plan(on_all_cores(pipeline_config, rows.total_bytes), name)
     limits = OutputLimits(NO_LIMIT_BYTES, NO_LIMIT_BYTES)
     sink = LineSink(
         target,

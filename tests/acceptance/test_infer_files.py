@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -205,3 +206,32 @@ def test_a_cut_off_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "in.txt.gz").write_bytes(packed)
     assert run(*job, model="builtin:null").returncode == 2
     assert run(*job, "--restart", model="builtin:null").returncode == 0
+
+
+def test_memory_is_bounded_for_files_of_any_size(tmp_path: Path) -> None:
+    """Eighty megabytes take what the budget of 16 allows more than a few rows do."""
+    peaks = []
+    for rows in (100, 160_000):
+        lines = tmp_path / f"{rows}.txt"
+        lines.write_text("".join(f"{n} {'words ' * 83}\n" for n in range(rows)))
+        output = (lines, "-o", lines.with_suffix(".jsonl"))
+        job = command(*output, "--set", "pipelines.infer.budget_mb=16", model="builtin:null")
+        with subprocess.Popen(job, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, _peak_mib(process.pid))
+                time.sleep(0.02)
+        assert process.returncode == 0
+        peaks.append(peak)
+    small, large = peaks
+    assert small > 0 and large < small + 40, f"{small} and {large} MiB"
+
+
+def _peak_mib(pid: int) -> int:
+    """The most memory that a process had so far."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) >> 10 if found else 0

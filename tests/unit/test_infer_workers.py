@@ -8,7 +8,6 @@ import pytest
 
 from streamer.app.file_workers import on_all_cores, share_out
 from streamer.config.fields import PipelineConfig
-from tests.models import tiny_encoder
 
 GB = 10**9
 
@@ -28,19 +27,27 @@ GB = 10**9
     ],
 )
 def test_cores_are_shared_out(cores: int, weights_gb: float, memory_gb: float, expected: tuple[int, int]) -> None:
-    assert share_out(cores, int(weights_gb * GB), int(memory_gb * GB)) == expected
+    assert share_out(cores, int(weights_gb * GB), int(memory_gb * GB), 1000) == expected
+
+
+def test_a_small_input_does_not_load_the_model_many_times() -> None:
+    """One worker with more threads then."""
+    assert share_out(8, GB // 10, 64 * GB, 0) == (1, 4)
+    assert share_out(8, GB // 10, 64 * GB, 3) == (3, 2)
 
 
 def test_what_the_user_chose_stays(tmp_path: Path) -> None:
     """So does the plan of a model whose memory is not known."""
-    model = str(tiny_encoder(tmp_path / "encoder"))
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    model = str(tmp_path)
 
-    def planned(model: str, workers: int = 0, threads: int = 0) -> tuple[int, int]:
+    def planned(model: str, workers: int = 0, threads: int = 0, input_bytes: int = 1 << 30) -> tuple[int, int]:
         given = PipelineConfig(task="t", model=model, input=["i"], output="o", workers=workers, threads=threads)
-        found = on_all_cores(given, lambda: 2)
+        found = on_all_cores(given, input_bytes, lambda: 2)
         return found.workers, found.threads
 
     assert planned(model) == (2, 1)
+    assert planned(model, input_bytes=0) == (0, 0)
     assert planned(model, workers=1) == (1, 0)
     assert planned(model, threads=2) == (0, 2)
     assert planned("builtin:null") == planned("python:a:B") == planned(str(tmp_path / "absent")) == (0, 0)
