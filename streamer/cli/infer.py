@@ -79,6 +79,7 @@ def infer(
     paths = _paths(files, [path for path in (output, errors) if path and path != STDIN])
     stamps = [_stamp(path) for path in paths]
     rows = Rows(paths, sys.stdin.buffer, kind, Fields(text_field, id_field, keep))
+    rows.open()
     typed = STDIN in paths and sys.stdin.isatty()
     if typed:
         click.echo("streamer: reading lines from the terminal; end them with Ctrl-D", err=True)
@@ -94,18 +95,21 @@ def infer(
                 f"standard input can't be read again from row {job.rows_done + 1:,} on: --restart starts over"
             )
         pipeline = config.pipelines[name or ADHOC]
-        target = JobFiles(
-            job,
-            {
-                "files": stamps,
-                "format": kind,
-                "errors": bool(errors),
-                "fields": [text_field, id_field, list(keep)],
-                "task": pipeline.task,
-                "options": pipeline.options,
-                "on_overflow": pipeline.on_overflow,
-            },
-        )
+        identity = {
+            "files": stamps,
+            "format": kind,
+            "fields": [text_field, id_field, list(keep)],
+            "errors": bool(errors),
+            "task": pipeline.task,
+            "reference": pipeline.model,
+            "options": pipeline.options,
+            "on_overflow": pipeline.on_overflow,
+        }
+        job.check(identity)
+        if job.ended:
+            click.echo(f"streamer: {output} is complete now; an earlier run had answered all rows", err=True)
+            return ExitCode.SOME_FAILED if job.failed else ExitCode.DONE
+        target = JobFiles(job, identity)
         if job.rows_done:
             click.echo(f"streamer: continuing after row {job.rows_done:,}", err=True)
     began = time.monotonic()

@@ -29,6 +29,7 @@ _NAMES: Final = {
     "fields": "the choice of fields",
     "errors": "the use of --errors",
     "task": "the task",
+    "reference": "the model reference",
     "model": "the model's name",
     "revision": "the model",
     "options": "one of the options",
@@ -84,9 +85,9 @@ class Job:
                 self.note = msgspec.json.decode(self._note_path.read_bytes(), type=Note)
             except msgspec.MsgspecError:
                 raise UsageError(f"{self._note_path} is damaged: --restart starts over") from None
-            if not self.note.complete:
-                return
-            self._finish()  # it was killed while the files got their names
+            if self.note.complete:  # it ended while the files got their names
+                self._finish()
+            return
         for path in filter(None, (self.output, self.errors)):
             if path.exists():
                 raise UsageError(
@@ -100,6 +101,16 @@ class Job:
         return self.note.rows if self.note else 0
 
     @property
+    def failed(self) -> int:
+        """How many of those failed."""
+        return self.note.failed if self.note else 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether an earlier run had answered all rows, and only names were left to be given."""
+        return self.note is not None and self.note.complete
+
+    @property
     def _note_path(self) -> Path:
         return self.output.with_name(self.output.name + NOTE)
 
@@ -107,18 +118,24 @@ class Job:
     def _partials(self) -> tuple[Path, ...]:
         return tuple(path.with_name(path.name + PARTIAL) for path in (self.output, self.errors) if path is not None)
 
-    def begin(self, identity: dict[str, Any]) -> list[Any]:
-        """Open the partial files behind what counts of them: one for the output, one for errors where they have their
-        own. Raises UsageError where an earlier run was another job."""
-        # As it comes back from the note.
+    def check(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """Returns what has to be the same, as it comes back from a note. Raises UsageError where it is another."""
         identity = msgspec.json.decode(msgspec.json.encode(identity))
-        if self.note is not None and self.note.identity != identity:
-            before = self.note.identity
-            names = sorted(name for name in before.keys() | identity.keys() if before.get(name) != identity.get(name))
+        before = self.note.identity if self.note is not None else identity
+        if names := sorted(name for name in identity if before.get(name) != identity[name]):
             raise UsageError(
                 f"{self._partials[0]} can't be continued, because {_changed(names)} since it was begun: --restart"
                 " starts over, or you can name another file with -o"
+                if not self.ended
+                else f"{self.output} was completed just now, but {_changed(names)} since it was begun: --restart starts"
+                " over, or you can name another file with -o"
             )
+        return identity
+
+    def begin(self, identity: dict[str, Any]) -> list[Any]:
+        """Open the partial files behind what counts of them: one for the output, one for errors where they have their
+        own. Raises UsageError where an earlier run was another job."""
+        identity = self.check(identity)
         if self.note is None:
             self.note = Note(identity)
         streams = []
@@ -161,7 +178,11 @@ class Job:
                 lines.replace(self.output)
             else:
                 made = self.output.with_name(self.output.name + ".making")
-                self.convert(lines, made)
+                try:
+                    self.convert(lines, made)
+                except OSError:  # a full disk needs the room
+                    made.unlink(missing_ok=True)
+                    raise
                 made.replace(self.output)
                 lines.unlink()
         self._note_path.unlink()

