@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from types import FrameType
@@ -90,19 +91,32 @@ def infer(
     def now() -> Progress:
         return Progress(sink.opened, sink.written, sink.failed, sink.cached, dict(sink.codes), interrupted.is_set())
 
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(now, progress, ended), daemon=True)
     watcher.start()
     try:
-        code = driver.run()
+        with _on_signals(on_signal):
+            code = driver.run()
     finally:
         ended.set()
         watcher.join()
     if code is ExitCode.DONE and interrupted.is_set():
         code = ExitCode.SECOND_SIGNAL
     return ExitCode.SOME_FAILED if code is ExitCode.DONE and sink.failed else code, now()
+
+
+@contextmanager
+def _on_signals(act: Callable[..., None]) -> Iterator[None]:
+    """Only the main thread may hear of signals; the handlers of before come back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, act) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _watch(now: Callable[[], Progress], progress: Callable[[Progress], None], ended: threading.Event) -> None:

@@ -58,6 +58,7 @@ class Rows:
         self._waiting: deque[Row] = deque()
         self._position: Callable[[], int] = lambda: 0
         self._before_bytes = 0
+        self._to_skip = 0
         self.given = 0
         """How many rows were read or left out so far."""
         self._sizes = [0 if path == STDIN else Path(path).stat().st_size for path in paths]
@@ -92,11 +93,18 @@ class Rows:
         return rows
 
     def skip(self, rows: int) -> int:
-        """Leave out the first rows; returns how many there were."""
+        """Leave out the first rows, of which no events are made; returns how many there were."""
         skipped = 0
-        while skipped < rows and (some := self.read(rows - skipped, 1 << 62)):
+        self._to_skip = rows
+        while self._to_skip and (some := self.read(self._to_skip, 1 << 62)):
             skipped += len(some)
+            self._to_skip -= len(some)
+        self._to_skip = 0
         return skipped
+
+    def _skips(self, rows: int) -> bool:
+        """Whether the next so many are all left out. Asked when none waits."""
+        return rows <= self._to_skip
 
     def _fill(self) -> bool:
         while True:
@@ -128,7 +136,7 @@ class Rows:
     def _rows_of(self, path: str) -> Iterator[list[Row]]:
         kind = self._format or format_of(path) or "jsonl"
         if kind == "parquet":
-            yield from parquet_rows(path, self._number, self._fields)
+            yield from parquet_rows(path, self._number, self._fields, self._skips)
             return
         with ExitStack() as after:
             if path == STDIN:
@@ -144,7 +152,7 @@ class Rows:
             if kind == "csv":
                 yield from csv_rows(path, stream, self._number, self._fields)
             else:
-                yield from _lines(path, stream, self._number, kind, self._fields)
+                yield from _lines(path, stream, self._number, kind, self._fields, self._skips)
 
 
 def _no_array(path: str, stream: BinaryIO) -> None:
@@ -164,11 +172,17 @@ def _unpacked(path: str, file: BinaryIO) -> BinaryIO:
 # --- lines -----------------------------------------------------------------------------------------------------------
 
 
-def _lines(path: str, stream: BinaryIO, file: int, kind: Format, fields: Fields) -> Iterator[list[Row]]:
+def _lines(
+    path: str, stream: BinaryIO, file: int, kind: Format, fields: Fields, skips: Callable[[int], bool]
+) -> Iterator[list[Row]]:
     make = _as_text if kind == "text" else _picker(fields) if fields.asked else _as_it_is
     number = 0
     for chunk in cut(path, stream):
         rows = []
+        if skips(len(chunk)):
+            yield [Row(b"", file, number + count) for count in range(1, len(chunk) + 1)]
+            number += len(chunk)
+            continue
         for line in chunk:
             number += 1
             if isinstance(line, LongLine):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -74,8 +75,8 @@ def _misfit(columns: int, expected: int) -> DataFailure:
     return DataFailure(Code.VALIDATE_TYPE, f"The row has {columns} columns, and the header has {expected}.")
 
 
-def parquet_rows(path: str, file: int, fields: Fields) -> Iterator[list[Row]]:
-    """Reads no column that is not asked for."""
+def parquet_rows(path: str, file: int, fields: Fields, skips: Callable[[int], bool]) -> Iterator[list[Row]]:
+    """Reads no column that is not asked for, and makes no events of rows that are left out."""
     if path == "-":
         raise UsageError("Parquet can't be read from standard input: name a file")
     arrow = arrow_for(Path(path))
@@ -88,10 +89,12 @@ def parquet_rows(path: str, file: int, fields: Fields) -> Iterator[list[Row]]:
             _holds_texts(arrow, path, schema, fields)
             number = 0
             for batch in table.iter_batches(BATCH_ROWS, columns=_asked(schema.names, fields)):
-                rows = []
-                for row in batch.to_pylist():
-                    number += 1
-                    rows.append(Row(event_of(row, fields), file, number))
+                skipped = skips(batch.num_rows)
+                values = (
+                    repeat(b"", batch.num_rows) if skipped else (event_of(row, fields) for row in batch.to_pylist())
+                )
+                rows = [Row(value, file, line) for line, value in enumerate(values, number + 1)]
+                number += len(rows)
                 yield rows
     except arrow.ArrowInvalid as error:
         raise UsageError(f"{path} is not a Parquet file, or is damaged ({str(error).splitlines()[0]})") from None

@@ -246,6 +246,33 @@ def test_some_may_be_left_out(tmp_path: Path) -> None:
     assert rows.skip(100) == 6
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
+@pytest.mark.parametrize("skipped", [1, 1023, 1024, 1025, 2500, 4000])
+def test_no_row_is_lost_where_others_are_left_out(tmp_path: Path, kind: str, skipped: int) -> None:
+    """Wherever the last one stands in what is read at once; and of two files."""
+    table = pyarrow.table({"body": [f"{n}" for n in range(2500)]})
+    paths = [tmp_path / f"{name}.{kind}" for name in "ab"]
+    for path in paths:
+        if kind == "parquet":
+            parquet.write_table(table, path)
+        else:
+            path.write_text(
+                ("body\n" if kind == "csv" else "")
+                + "".join(f"{n}\n" if kind == "csv" else f'{{"body": "{n}"}}\n' for n in range(2500))
+            )
+    rows = Rows([str(path) for path in paths], NOTHING, None, Fields("body"))
+    rows.open()
+    assert rows.skip(skipped) == skipped
+    (row,) = rows.read(1, 1 << 20)
+    file, line = divmod(skipped, 2500)
+    assert (row.file, row.line, events([row])) == (file, line + 1, [{"text": str(line)}])
+    left = 1
+    while some := rows.read(999, 1 << 20):
+        assert all(row.value for row in some)
+        left += len(some)
+    assert left == rows.given - skipped == 5000 - skipped
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(UsageError, match=r"a\.parquet is not a Parquet file"):
