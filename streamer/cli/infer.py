@@ -117,7 +117,6 @@ def infer(
     names = tuple(paths) if len(paths) > 1 else ()
     with nullcontext(lambda _: None) if typed else shown(rows, done) as progress:
         code, counts = run_infer(config, name or ADHOC, rows, target, done=done, files=names, progress=progress)
-    seconds = time.monotonic() - began
     for path, stamp in zip(paths, stamps, strict=True):
         if Path(path).exists() and _stamp(path) != stamp:
             click.echo(f"streamer: {path} changed while it was read: the output has the rows that were read", err=True)
@@ -127,7 +126,7 @@ def infer(
         else:
             target.close()
     if job is not None or sys.stderr.isatty():
-        click.echo(summary(counts, seconds), err=True)
+        click.echo(summary(counts, began, time.monotonic()), err=True)
     if job is not None and counts.interrupted:
         total = done + counts.written
         click.echo(f"streamer: interrupted after row {total:,}; the same command continues from there", err=True)

@@ -28,9 +28,10 @@ def shown(rows: Rows, done: int) -> AbstractContextManager[Callable[[Progress], 
     return _Bar(pace, console) if console.is_terminal else nullcontext(_Lines(pace))
 
 
-def summary(counts: Progress, seconds: float) -> str:
-    """What a run came to."""
-    loading_s = seconds if counts.loaded is None else max(0.0, seconds - (time.monotonic() - counts.loaded))
+def summary(counts: Progress, began: float, ended: float) -> str:
+    """What a run came to; times are those of the monotonic clock."""
+    seconds = ended - began
+    loading_s = seconds if counts.loaded is None else counts.loaded - began
     rate = counts.written / max(seconds - loading_s, 1e-9)
     codes = ", ".join(f"{code} {count:,}" for code, count in sorted(counts.codes.items()))
     parts = [

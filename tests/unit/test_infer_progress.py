@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -36,10 +35,10 @@ def test_a_pipe_has_no_share() -> None:
 
 
 def test_the_summary_tells_loading_apart() -> None:
-    counts = Progress(loaded=time.monotonic() - 10.0, written=2_000, failed=3, codes={"decode.json": 1, "infer.nan": 2})
-    said = summary(counts, 12.0)
+    counts = Progress(loaded=102.0, written=2_000, failed=3, codes={"decode.json": 1, "infer.nan": 2})
+    said = summary(counts, 100.0, 112.0)
     assert said == (
         "streamer: 2,000 rows in 12.0 s; 200 rows/s once the model was ready, after 2.0 s;"
         " 3 failed (decode.json 1, infer.nan 2)"
     )
-    assert summary(Progress(), 2.0) == "streamer: 0 rows in 2.0 s; 0 failed"
+    assert summary(Progress(), 1.0, 3.0) == "streamer: 0 rows in 2.0 s; 0 failed"
