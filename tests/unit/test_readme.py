@@ -22,7 +22,9 @@ from tests.unit.tasks_kit import model_of, outputs
 
 ROOT = Path(__file__).parents[2]
 LINES = re.findall(
-    r"^echo '(.+)' \| streamer infer --task (\S+) --model \"\$MODEL\"$", (ROOT / "docs" / "tasks.md").read_text(), re.MULTILINE
+    r"^echo '(.+)' \| streamer infer --task (\S+) --model \"\$MODEL\"$",
+    (ROOT / "docs" / "tasks.md").read_text(),
+    re.MULTILINE,
 )
 
 
