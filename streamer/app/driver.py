@@ -85,7 +85,15 @@ class Driver:
         self._stopping = False
 
     def run(self) -> ExitCode:
-        """Run to the end; returns the exit code. Whatever happens, all adapters are closed."""
+        """Run to the end and log how it ended; returns the exit code. Whatever happens, all adapters are closed."""
+        finish = self.run_to_end()
+        if finish.message:
+            level = logging.INFO if finish.exit_code is ExitCode.DONE else logging.ERROR
+            log.log(level, finish.message, extra={"data": {"exit_code": int(finish.exit_code)}})
+        return finish.exit_code
+
+    def run_to_end(self) -> Finish:
+        """The same for a caller who says in words of its own how it ended."""
         try:
             goes_on = self.step(Tick(), self._clock())
             while goes_on:
@@ -94,10 +102,7 @@ class Driver:
                 goes_on = self.step(fact, self._clock())
         finally:
             finish = self.close()
-        if finish.message:
-            level = logging.INFO if finish.exit_code is ExitCode.DONE else logging.ERROR
-            log.log(level, finish.message, extra={"data": {"exit_code": int(finish.exit_code)}})
-        return finish.exit_code
+        return finish
 
     def stop(self, within_s: float) -> None:
         """Ask for a graceful stop; safe from any thread and from a signal handler."""

@@ -1,0 +1,47 @@
+"""The pytest plugin: the fixture `run_pipeline`. Nothing of streamer is imported until a test uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from streamer.testing.pipeline import LoadedPipeline, Outcomes
+
+
+class PipelineRunner:
+    """`streamer.testing.run_pipeline`, which loads each model once."""
+
+    def __init__(self) -> None:
+        self._loaded: list[tuple[tuple[object, dict[str, Any]], LoadedPipeline]] = []
+
+    def __call__(
+        self,
+        config_or_model: object,
+        events: Iterable[Any],
+        *,
+        task: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        pipeline: str | None = None,
+        **fields: Any,
+    ) -> Outcomes:
+        """See `streamer.testing.run_pipeline`."""
+        from streamer.testing.pipeline import LoadedPipeline
+
+        fields |= {"task": task, "options": options, "pipeline": pipeline}
+        asked = (config_or_model, fields)
+        for known, loaded in self._loaded:
+            if known == asked:
+                return loaded.run(events)
+        loaded = LoadedPipeline(config_or_model, **fields)
+        self._loaded.append((asked, loaded))
+        return loaded.run(events)
+
+
+@pytest.fixture(scope="module")
+def run_pipeline() -> PipelineRunner:
+    """`run_pipeline(config_or_model, events)` puts events through the real pipeline with the real model, without a
+    broker: see `streamer.testing.run_pipeline`. The tests of a module share each model, which is loaded once."""
+    return PipelineRunner()
