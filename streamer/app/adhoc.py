@@ -25,6 +25,10 @@ CUSTOM = "custom"
 """The task of a class that names none."""
 
 
+CLOSE_S = 0.5
+"""How long a worker has to end by itself: nobody is served by the batch that it is in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A configuration and the pipeline of it that is meant; `given` is a model of this process that serves in it."""

@@ -75,11 +75,14 @@ class Driver:
         inbox: SimpleQueue[Input],
         adapters: Adapters,
         clock: Callable[[], float] = time.monotonic,
+        close_s: float = CLOSE_S,
     ) -> None:
+        """Each adapter has `close_s` to close."""
         self.pipeline = pipeline
         self._inbox = inbox
         self._adapters = adapters
         self._clock = clock
+        self._close_s = close_s
         self._ticked = clock()
         self._finish: Finish | None = None
         self._stopping = False
@@ -141,7 +144,7 @@ class Driver:
             adapters.source.absolve()
         for close in (adapters.source.close, adapters.sink.close, adapters.workers.close, adapters.cache.close):
             try:
-                close(CLOSE_S)
+                close(self._close_s)
             except Exception:
                 log.exception("an adapter did not close cleanly")
         return finish

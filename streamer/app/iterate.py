@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Any, Literal, overload
 
-from streamer.app.adhoc import Plan, plan_for
+from streamer.app.adhoc import CLOSE_S, Plan, plan_for
 from streamer.app.assemble import make_cache, policy_of
-from streamer.app.driver import CLOSE_S, Adapters, Driver
+from streamer.app.driver import Adapters, Driver
 from streamer.app.events import EPOCH, RawEvent, record_of, taken
 from streamer.app.outcomes import DeadLetter, DeadLetterError, Outcome, OutcomeSink, Result, ended
 from streamer.app.workers import worker_plan
@@ -30,6 +30,7 @@ READ_AHEAD = 2 * OPEN_PER_WORKER
 """Events of each worker that are read and whose outcomes the caller has not taken yet, at most."""
 READ_AHEAD_BYTES = 64 << 20
 NO_LIMIT_BYTES = 1 << 31
+LEFT_BEHIND_S = 10.0
 
 Event = str | bytes | dict[str, Any] | RawEvent
 
@@ -117,12 +118,11 @@ class _Run:
         count, spec = worker_plan(plan.pipeline, plan.name)
         policy = policy_of(plan.config, plan.name, count)
         inbox: SimpleQueue[Input]
-        workers: WorkerPool | InProcessWorkers
         if plan.given is None:
             inbox = SimpleQueue()
-            workers = WorkerPool(spec, count, inbox.put)
+            self._workers: WorkerPool | InProcessWorkers = WorkerPool(spec, count, inbox.put)
         else:
-            workers = here = InProcessWorkers(spec, plan.given)
+            self._workers = here = InProcessWorkers(spec, plan.given)
             inbox = WorkingInbox(here.work)
             here.attach(inbox.put)
             policy = dataclasses.replace(policy, workers=1, lease_s=float("inf"), load_s=float("inf"))
@@ -130,7 +130,8 @@ class _Run:
         sink = OutcomeSink(plan.encoder(OutputLimits(NO_LIMIT_BYTES, NO_LIMIT_BYTES)), inbox.put, self._news.put)
         self._pipeline = Pipeline(policy, Codec(plan.name))
         cache = make_cache(plan.config, plan.name, inbox.put)
-        self._driver = Driver(self._pipeline, inbox, Adapters(self._source, sink, workers, cache))
+        adapters = Adapters(self._source, sink, self._workers, cache)
+        self._driver = Driver(self._pipeline, inbox, adapters, close_s=CLOSE_S)
         self._thread = threading.Thread(target=self._drive, name="streamer-infer", daemon=True)
 
     def start(self) -> None:
@@ -148,7 +149,8 @@ class _Run:
         if isinstance(news, BaseException):
             raise news
         if news.exit_code is not ExitCode.DONE:
-            raise ended(news, loaded=self._pipeline.card is not None)
+            cause = self._workers.error if isinstance(self._workers, InProcessWorkers) else None
+            raise ended(news, loaded=self._pipeline.card is not None) from cause
         if self._source.error is not None:
             raise self._source.error
 
@@ -156,7 +158,7 @@ class _Run:
         """End the workers. A model that runs in this process and does not come back is left behind."""
         self._driver.stop(0.0)
         if self._thread.ident is not None:
-            self._thread.join(2 * CLOSE_S)
+            self._thread.join(LEFT_BEHIND_S)
 
     def _drive(self) -> None:
         try:

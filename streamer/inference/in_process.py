@@ -37,14 +37,14 @@ class InProcessWorkers:
     """`streamer.ports.Workers`: one worker, which does what it was given whenever `work` is called.
 
     The model is loaded once and kept; `attach` lends it to another run. `causes` has the exceptions behind the failures
-    of this run's texts, by the failure's identity, and `failure` why the worker ended last.
+    of this run's texts, by the failure's identity, and `error` the last one, which may have kept it from loading.
     """
 
     count = 1
 
     def __init__(self, spec: WorkerSpec, given: object = None) -> None:
         """`given` is a class or an instance that serves as the model, in the place of what `spec` names."""
-        self.failure: WorkerFailureError | None = None
+        self.error: BaseException | None = None
         self.causes: dict[int, tuple[DataFailure, BaseException]] = {}
         self._spec = spec
         self._given = given
@@ -58,7 +58,7 @@ class InProcessWorkers:
     def attach(self, post: Post) -> None:
         """From now on this run's facts go there."""
         self._post = post
-        self.failure = None
+        self.error = None
         self.causes.clear()
         self._errors.clear()
 
@@ -94,7 +94,7 @@ class InProcessWorkers:
                 compute(runner, self._pool)
         except WorkerFailureError as failure:
             self._drop()
-            self.failure = failure
+            self.error = failure.__cause__ or self.error
             kind, code = failure.failure, failure.exit_code
             self._post(WorkerLost(0, failure=kind, exit_code=code, message=str(failure), suspects=failure.suspects))
         except BaseException:
@@ -121,10 +121,16 @@ class InProcessWorkers:
         self._post(fact_of(0, message))
 
     def _on_error(self, numbers: Sequence[int], error: BaseException) -> None:
-        if isinstance(error, KeyboardInterrupt | BdbQuit) or type(error).__module__ == "_pytest.outcomes":
+        if isinstance(error, KeyboardInterrupt | BdbQuit) or _is_pytests(error):
             raise error  # somebody wants the run to end: it says nothing of the text
+        self.error = error
         if len(numbers) == 1:
             self._errors[numbers[0]] = error
+
+
+def _is_pytests(error: BaseException) -> bool:
+    """Whether it ends a test, such as `pytest.fail` of a time limit."""
+    return any(kind.__module__ == "_pytest.outcomes" for kind in type(error).__mro__)
 
 
 class WorkingInbox(SimpleQueue[Input]):

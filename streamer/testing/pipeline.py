@@ -9,7 +9,7 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import Any, Literal
 
-from streamer.app.adhoc import Plan, plan_for, without_servers
+from streamer.app.adhoc import CLOSE_S, Plan, plan_for, without_servers
 from streamer.app.assemble import policy_of
 from streamer.app.driver import Adapters, Driver
 from streamer.app.events import EPOCH, record_of, taken
@@ -98,10 +98,9 @@ class LoadedPipeline:
         found: list[Outcome] = []
         with self._lock:
             finish = self._drive(plan, records, found)
-            failure = self._here.failure if self._here is not None else None
+            cause = self._here.error if self._here is not None else None
         if finish.exit_code is not ExitCode.DONE:
-            error = ended(finish, loaded=self._loaded)
-            raise error from (failure.__cause__ if failure is not None else None)
+            raise ended(finish, loaded=self._loaded) from cause
         return Outcomes(found)
 
     def _drive(self, plan: Plan, records: list[MemoryRecord], found: list[Outcome]) -> Finish:
@@ -124,7 +123,8 @@ class LoadedPipeline:
         )
         source = ListSource(records, (plan.pipeline.input[0], 0), inbox.put)
         pipeline = Pipeline(policy, Codec(plan.name))
-        driver = Driver(pipeline, inbox, Adapters(source, sink, workers, NullCache(inbox.put)))
+        adapters = Adapters(source, sink, workers, NullCache(inbox.put))
+        driver = Driver(pipeline, inbox, adapters, close_s=CLOSE_S)
         finish = driver.run_to_end()
         self._loaded = pipeline.card is not None
         return finish
