@@ -127,7 +127,9 @@ class _Run:
             here.attach(inbox.put)
             policy = dataclasses.replace(policy, workers=1, lease_s=float("inf"), load_s=float("inf"))
         self._source = IterableSource(events, (plan.pipeline.input[0], 0), inbox.put, READ_AHEAD * policy.workers)
-        sink = OutcomeSink(plan.encoder(OutputLimits(NO_LIMIT_BYTES, NO_LIMIT_BYTES)), inbox.put, self._news.put)
+        limits = OutputLimits(NO_LIMIT_BYTES, NO_LIMIT_BYTES)
+        causes = self._workers.causes if isinstance(self._workers, InProcessWorkers) else None
+        sink = OutcomeSink(plan.encoder(limits), inbox.put, self._news.put, causes)
         self._pipeline = Pipeline(policy, Codec(plan.name))
         cache = make_cache(plan.config, plan.name, inbox.put)
         adapters = Adapters(self._source, sink, self._workers, cache)

@@ -23,13 +23,15 @@ from streamer.inference.class_identity import ClassIdentity
 from streamer.inference.custom import CustomModel
 from streamer.inference.encoding import Encoder
 from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError
-from streamer.inference.generator import Generator
+from streamer.inference.generator import Generator, StreamingModel
 from streamer.inference.model import Model
 from streamer.inference.process import fact_of
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.worker import Pool, compute, load_model, make_runner
 from streamer.ports import Post
 
+KEPT_CAUSES = 1000
+"""A traceback holds all that its frames held: so many are kept until their dead letters are made."""
 _LOADING = threading.Lock()  # what a class reads while it is made is recorded for the whole process
 
 
@@ -103,8 +105,12 @@ class InProcessWorkers:
 
     def _load(self) -> tuple[ModelCard, Encoder, Forwarder | Generator]:
         load = None if self._given is None else lambda spec, _: GivenModel(spec, self._given)
-        with _LOADING, _transformers_left_alone():
+        with _LOADING, process_left_alone():
             model: Model = load_model(Start(0, self._spec), load)
+        if isinstance(model, StreamingModel):
+            # Its threads would keep this process from ending. `forward` runs what streams elsewhere, and says the same.
+            end_threads: Callable[[], object] = getattr(model, "close", lambda: None)
+            end_threads()
         runner = make_runner(model, self._emit, self._pool, self._spec, self._on_error)
         return model.card, Encoder(model, self._emit, self._pool, self._spec.max_text_bytes, self._on_error), runner
 
@@ -118,6 +124,8 @@ class InProcessWorkers:
                 error = self._errors.pop(message.numbers[index], None)
                 if error is not None:
                     self.causes[id(failure)] = failure, error
+            while len(self.causes) > KEPT_CAUSES:
+                del self.causes[next(iter(self.causes))]
         self._post(fact_of(0, message))
 
     def _on_error(self, numbers: Sequence[int], error: BaseException) -> None:
@@ -125,6 +133,8 @@ class InProcessWorkers:
             raise error  # somebody wants the run to end: it says nothing of the text
         self.error = error
         if len(numbers) == 1:
+            if len(self._errors) >= KEPT_CAUSES:
+                self._errors.clear()
             self._errors[numbers[0]] = error
 
 
@@ -187,12 +197,16 @@ def _source(kind: type[Any]) -> str:
 
 
 @contextmanager
-def _transformers_left_alone() -> Iterator[None]:
-    """A worker process tells transformers of two packages that they are not there, to start sooner. Here it may have
-    other users."""
+def process_left_alone() -> Iterator[None]:
+    """A worker process sets torch's threads, and tells transformers of two packages that they are not there, to start
+    sooner. Here both may have other users."""
+    torch: Any = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch is not None else 0
     try:
         yield
     finally:
+        if torch is not None:
+            torch.set_num_threads(threads)
         if (utils := sys.modules.get("transformers.utils")) is not None:
             known: Any = utils
             known.is_scipy_available = known.import_utils.is_scipy_available

@@ -15,7 +15,7 @@ class PipelineRunner:
     """`streamer.testing.run_pipeline`, which loads each model once."""
 
     def __init__(self) -> None:
-        self._loaded: list[tuple[tuple[object, dict[str, Any]], LoadedPipeline]] = []
+        self._loaded: list[tuple[object, tuple[str | int, dict[str, Any]], LoadedPipeline]] = []
 
     def __call__(
         self,
@@ -31,12 +31,14 @@ class PipelineRunner:
         from streamer.testing.pipeline import LoadedPipeline
 
         fields |= {"task": task, "options": options, "pipeline": pipeline}
-        asked = (config_or_model, fields)
-        for known, loaded in self._loaded:
+        # An instance is itself alone, whatever it says that it equals; it is kept here.
+        model = config_or_model if isinstance(config_or_model, str) else id(config_or_model)
+        asked = (model, fields)
+        for _, known, loaded in self._loaded:
             if known == asked:
                 return loaded.run(events)
         loaded = LoadedPipeline(config_or_model, **fields)
-        self._loaded.append((asked, loaded))
+        self._loaded.append((config_or_model, asked, loaded))
         return loaded.run(events)
 
 

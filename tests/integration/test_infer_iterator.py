@@ -116,6 +116,29 @@ def test_dropped_it_ends_its_workers(children: Callable[[], list[int]]) -> None:
     assert children() == []
 
 
+def test_an_exception_in_the_loop_ends_it(children: Callable[[], list[int]]) -> None:
+    """Also while somebody holds its traceback, as a notebook does."""
+    with pytest.raises(LookupError) as caught:
+        for _ in infer(map(str, itertools.count()), model=OBEDIENT, workers=1):
+            raise LookupError
+    assert caught.tb is not None
+    wait_for(lambda: not children())
+
+
+def test_answers_are_shared_through_the_configured_redis(redis: Any, tmp_path: Path) -> None:
+    """Of a configured pipeline; the second time they come from there."""
+    path = tmp_path / "streamer.toml"
+    path.write_text(
+        f'[cache]\nurl = "{redis.url}"\nkey_file = "{tmp_path}/key"\n'
+        f'[pipelines.shared]\ntask = "t"\nmodel = "{OBEDIENT}"\ninput = "in"\noutput = "out"\n'
+        "options = { cacheable = true }\n"
+    )
+    (tmp_path / "key").write_text("0" * 64)
+    (tmp_path / "key").chmod(0o600)
+    assert [one.cached for one in infer(["1"], model=path)] == [False]
+    assert [one.cached for one in infer(["1"], model=path)] == [True]
+
+
 def test_one_that_never_began_started_nothing(children: Callable[[], list[int]]) -> None:
     """Workers start with the first answer that is asked for."""
     before = threading.active_count()

@@ -15,6 +15,9 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from referencing import Registry, Resource
 
 from streamer.errors import ConfigurationError, ExitCode, HaltedError, ModelError, UsageError
+from streamer.inference.device import use_threads
+from streamer.inference.families import import_family
+from streamer.inference.in_process import process_left_alone
 from streamer.inference.model import Input
 from streamer.testing import LoadedPipeline, Outcomes, RawEvent, run_pipeline
 from tests.language_models import tiny_decoder
@@ -214,21 +217,30 @@ def test_processes_survive_what_nothing_here_would() -> None:
 
 
 def test_models_of_transformers_run_here(tmp_path: Path) -> None:
-    """A classifier; and a generator that streams, whose answers hang on no neighbour."""
+    """A classifier; and a generator, whose answers hang on no neighbour. No thread is left that holds the process."""
+    before = {thread for thread in threading.enumerate() if not thread.daemon}
     texts = ["I love it", "so bad", "I love it so much"]
     outcomes = run_pipeline(MICRO, texts, task="text-classification")
     assert [one.output["label"] for one in outcomes.results] == ["positive", "negative", "positive"]
     pipeline = LoadedPipeline(tiny_decoder(tmp_path, "llama"), task="text-generation", options={"max_new_tokens": 3})
     both = pipeline.run(["a b", "c"])
     assert both.results[1].output == pipeline.run(["c"]).results[0].output
+    assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
 
 
-def test_a_model_leaves_transformers_as_it_was() -> None:
-    """A worker process hides two packages from it; here others may need them."""
+def test_loading_leaves_the_process_as_it_was() -> None:
+    """A worker process hides two packages from transformers, and sets torch's threads; here others may need them."""
+    import torch
     from transformers import utils
 
-    run_pipeline(MICRO, ["fine"], task="text-classification")
+    before = torch.get_num_threads()
+    with process_left_alone():
+        import_family("text-classification")
+        use_threads(before + 1)
+        assert not utils.is_sklearn_available() and torch.get_num_threads() == before + 1
     assert utils.is_sklearn_available is utils.import_utils.is_sklearn_available
+    assert utils.is_scipy_available is utils.import_utils.is_scipy_available
+    assert torch.get_num_threads() == before
 
 
 def test_a_configured_pipeline(tmp_path: Path) -> None:
