@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Any, Literal, overload
 
+import msgspec
+
 from streamer.app.adhoc import CLOSE_S, Plan, plan_for
 from streamer.app.assemble import make_cache, policy_of
 from streamer.app.driver import Adapters, Driver
@@ -31,6 +33,7 @@ READ_AHEAD = 2 * OPEN_PER_WORKER
 READ_AHEAD_BYTES = 64 << 20
 NO_LIMIT_BYTES = 1 << 31
 LEFT_BEHIND_S = 10.0
+MAX_WORKERS = 256
 
 Event = str | bytes | dict[str, Any] | RawEvent
 
@@ -95,14 +98,14 @@ def infer(
         raise UsageError(f'on_error={on_error!r}: it must be "raise" or "yield"')
     if isinstance(texts_or_events, str | bytes | dict):
         raise UsageError("one text alone goes into a list: infer([text], …)")
-    if workers:
-        fields["workers"] = workers
+    if not 0 <= workers <= MAX_WORKERS:
+        raise UsageError(f"workers={workers}: it must be 0 to {MAX_WORKERS}")
     plan = plan_for(model, task=task, options=options, pipeline=pipeline, fields=fields)
-    return _outcomes(iter(texts_or_events), plan, raises=on_error == "raise")
+    return _outcomes(iter(texts_or_events), plan, workers, raises=on_error == "raise")
 
 
-def _outcomes(events: Iterator[object], plan: Plan, *, raises: bool) -> Iterator[Result | DeadLetter]:
-    run = _Run(events, plan)
+def _outcomes(events: Iterator[object], plan: Plan, workers: int, *, raises: bool) -> Iterator[Result | DeadLetter]:
+    run = _Run(events, plan, workers)
     try:
         run.start()
         yield from run.outcomes(raises=raises)
@@ -113,9 +116,10 @@ def _outcomes(events: Iterator[object], plan: Plan, *, raises: bool) -> Iterator
 class _Run:
     """One iteration: a thread drives the pipeline, another one reads the events."""
 
-    def __init__(self, events: Iterator[object], plan: Plan) -> None:
+    def __init__(self, events: Iterator[object], plan: Plan, workers: int) -> None:
         self._news: SimpleQueue[list[Outcome] | Finish | BaseException] = SimpleQueue()
-        count, spec = worker_plan(plan.pipeline, plan.name)
+        pipeline = msgspec.structs.replace(plan.pipeline, workers=workers or plan.pipeline.workers)
+        count, spec = worker_plan(pipeline, plan.name)
         policy = policy_of(plan.config, plan.name, count)
         inbox: SimpleQueue[Input]
         if plan.given is None:

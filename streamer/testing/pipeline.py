@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
 from streamer.app.adhoc import CLOSE_S, Plan, plan_for, without_servers
 from streamer.app.assemble import policy_of
@@ -31,6 +31,7 @@ MESSAGE_BYTES = 1_048_588
 NO_LIMIT_BYTES = 1 << 31
 
 _SHOWN = 20
+_Kind = TypeVar("_Kind")
 
 
 class Outcomes:
@@ -38,9 +39,9 @@ class Outcomes:
 
     def __init__(self, outcomes: Iterable[Outcome]) -> None:
         self._all = list(outcomes)
-        self.results = [one for one in self._all if isinstance(one, Result)]
-        self.dead_letters = [one for one in self._all if isinstance(one, DeadLetter)]
-        self.skipped = [one for one in self._all if isinstance(one, Skipped)]
+        self.results = _Listed([one for one in self._all if isinstance(one, Result)], self)
+        self.dead_letters = _Listed([one for one in self._all if isinstance(one, DeadLetter)], self)
+        self.skipped = _Listed([one for one in self._all if isinstance(one, Skipped)], self)
 
     @property
     def by_id(self) -> dict[str, Result | DeadLetter]:
@@ -55,10 +56,28 @@ class Outcomes:
         return len(self._all)
 
     def __repr__(self) -> str:
-        counts = f"{len(self.results)} results, {len(self.dead_letters)} dead letters, {len(self.skipped)} skipped"
+        counts = f"results: {len(self.results)}, dead letters: {len(self.dead_letters)}, skipped: {len(self.skipped)}"
         lines = [f"  {one!r}" for one in islice(self._all, _SHOWN)]
         more = [f"  … {len(self._all) - _SHOWN} more"] if len(self._all) > _SHOWN else []
         return "\n".join([f"Outcomes({counts})", *lines, *more])
+
+
+class _Listed(list[_Kind]):
+    """A list that says what became of the events where it lacks the one that is asked for."""
+
+    def __init__(self, found: list[_Kind], outcomes: Outcomes) -> None:
+        super().__init__(found)
+        self._outcomes = outcomes
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> _Kind: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[_Kind]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> _Kind | list[_Kind]:
+        try:
+            return super().__getitem__(index)
+        except IndexError:
+            raise IndexError(f"there is no {index} of {len(self)}: {self._outcomes!r}") from None
 
 
 class LoadedPipeline:

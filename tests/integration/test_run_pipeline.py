@@ -90,8 +90,10 @@ def test_everything_that_may_come_of_an_event() -> None:
     assert [(one.offset, one.reason) for one in outcomes.skipped] == [(8, "tombstone")]
     assert [one.offset for one in outcomes] == list(range(len(events)))
     assert outcomes.by_id["7"] is outcomes.results[1]
-    assert "3 results, 7 dead letters, 1 skipped" in repr(outcomes)
+    assert "results: 3, dead letters: 7, skipped: 1" in repr(outcomes)
     assert "infer.exception" in repr(outcomes)
+    with pytest.raises(IndexError, match=r"(?s)there is no 3 of 3: .*infer\.exception"):
+        outcomes.results[3]
 
 
 def test_an_exception_of_the_model_is_there_with_its_traceback() -> None:
