@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from types import FrameType
@@ -12,6 +13,7 @@ from types import FrameType
 from streamer.app.assemble import make_cache, policy_of
 from streamer.app.driver import Adapters, Driver
 from streamer.app.fetch import fetch_model
+from streamer.app.file_workers import on_all_cores
 from streamer.app.workers import pipeline_of, worker_plan
 from streamer.config.load import Config
 from streamer.core.codec import Codec
@@ -31,8 +33,10 @@ WITHIN_S = 5.0
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is: rows written, those of them that failed, by code, and those that a cache knew."""
+    """How far a run is: rows written, those of them that failed, by code, and those that a cache knew. `loaded` is when
+    the model was ready, in seconds of the monotonic clock; None before."""
 
+    loaded: float | None = None
     written: int = 0
     failed: int = 0
     cached: int = 0
@@ -60,7 +64,7 @@ def infer(
     fetch_model(pipeline_config)
     refuse_early(pipeline_config.model)
     inbox: SimpleQueue[Input] = SimpleQueue()
-    workers, spec = worker_plan(pipeline_config, name)
+    workers, spec = worker_plan(on_all_cores(pipeline_config, rows.total_bytes), name)
     limits = OutputLimits(NO_LIMIT_BYTES, NO_LIMIT_BYTES)
     sink = LineSink(
         target,
@@ -89,21 +93,34 @@ def infer(
         driver.stop(WITHIN_S)
 
     def now() -> Progress:
-        return Progress(sink.written, sink.failed, sink.cached, dict(sink.codes), interrupted.is_set())
+        return Progress(sink.opened, sink.written, sink.failed, sink.cached, dict(sink.codes), interrupted.is_set())
 
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(now, progress, ended), daemon=True)
     watcher.start()
     try:
-        code = driver.run()
+        with _on_signals(on_signal):
+            code = driver.run()
     finally:
         ended.set()
         watcher.join()
     if code is ExitCode.DONE and interrupted.is_set():
         code = ExitCode.SECOND_SIGNAL
     return ExitCode.SOME_FAILED if code is ExitCode.DONE and sink.failed else code, now()
+
+
+@contextmanager
+def _on_signals(act: Callable[..., None]) -> Iterator[None]:
+    """Only the main thread may hear of signals; the handlers of before come back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, act) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _watch(now: Callable[[], Progress], progress: Callable[[Progress], None], ended: threading.Event) -> None:

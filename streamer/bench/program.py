@@ -30,6 +30,7 @@ class Program:
         self.log = log
         self.started = time.monotonic()
         self.cpu_s = 0.0
+        self.peak_mb = 0.0
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -57,6 +58,7 @@ class Program:
             if pid:
                 self._process.returncode = os.waitstatus_to_exitcode(status)
                 self.cpu_s = usage.ru_utime + usage.ru_stime
+                self.peak_mb = usage.ru_maxrss / 1000  # of the largest process
         return self._process.returncode is None
 
     @property
@@ -65,7 +67,8 @@ class Program:
         return None if self.runs else self._process.returncode
 
     def finish(self, timeout_s: float) -> None:
-        """Wait for its end; `cpu_s` is then its CPU time with that of the children it waited for.
+        """Wait for its end; `cpu_s` is then its CPU time with that of the children it waited for, `peak_mb` the largest
+        memory of one of them.
 
         Raises BenchError when it fails or is not done in time.
         """

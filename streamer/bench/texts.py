@@ -17,6 +17,7 @@ from streamer import demo
 
 PACKAGES = ("numpy", "transformers")
 LONG_CHARACTERS = 1_500
+PARAGRAPH_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,21 @@ def real_texts(short: int) -> list[Texts]:
             list(islice(long, max(2, short // 8))),
         ),
     ]
+
+
+def mixed_texts(count: int) -> Texts:
+    """Tweets, docstrings and their paragraphs, shuffled the same way each time; none twice, and perhaps fewer than
+    `count` where the packages have not so many."""
+    found = dict.fromkeys(islice(_tweets(), count // 2))
+    for text in _docstrings():
+        found[text] = None
+        found.update(dict.fromkeys(part for part in text.split("\n\n") if len(part) >= PARAGRAPH_CHARACTERS))
+        if len(found) >= 2 * count:
+            break
+    shuffled = sorted(found, key=lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    return Texts(
+        "mixed", f"tweets, and docstrings of {' and '.join(PACKAGES)}, whole and by paragraph", shuffled[:count]
+    )
 
 
 def _tweets() -> Iterator[str]:

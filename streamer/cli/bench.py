@@ -157,7 +157,13 @@ def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_js
 
 
 @bench.command()
-@click.option("--texts", type=click.IntRange(0), default=256, show_default=True, help="Short; fewer long. 0 = none.")
+@click.option("--file", "files", is_flag=True, help="Whole files through `streamer infer`, on all cores, instead.")
+@click.option("--format", "formats", type=click.Choice(["jsonl", "parquet"]), multiple=True, help="Of --file.")
+@click.option(
+    "--texts",
+    type=click.IntRange(0),
+    help="How many short ones, with fewer long ones; 0 measures none. Default: 256, and 20,000 mixed ones with --file.",
+)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
 @click.option("--records", type=click.IntRange(0), default=4000, show_default=True, help="For single flight; 0 = not.")
 @click.option(
@@ -175,10 +181,24 @@ def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_js
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
 def inference(
-    texts: int, rounds: int, records: int, openvino_python: str, dtypes: tuple[str, ...], as_json: bool
+    files: bool,
+    formats: tuple[str, ...],
+    texts: int | None,
+    rounds: int,
+    records: int,
+    openvino_python: str,
+    dtypes: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Measure tokens a second of a worker's model on one thread, against other ways to run it and the machine's
-    limit; and what it is worth to compute equal texts in flight once."""
+    """Measure tokens a second of a worker's model on one thread, against other ways to run it and the machine's limit,
+    and what it is worth to compute equal texts in flight once. With --file: texts a second from file to file, against
+    programs that hold the whole file in memory and sort it."""
+    if files:
+        from streamer.bench.files import file_speed
+
+        _print(file_speed(texts or 20_000, rounds, formats or ("jsonl",), dtypes, _progress), as_json)
+        return
+    texts = 256 if texts is None else texts
     from streamer.bench.inference import inference_speed
     from streamer.bench.single_flight import single_flight
 

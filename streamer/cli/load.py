@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.cli.infer import _paths as existing_files
+from streamer.cli.infer import existing_files
 from streamer.cli.options import configured
 from streamer.config.load import Config
 from streamer.config.shapes import shape_of
 from streamer.core.shape import Shape
 from streamer.errors import ExitCode, UsageError
-from streamer.files.rows import FORMATS, STDIN, Fields, Rows, format_of
+from streamer.files.row import Fields
+from streamer.files.rows import FORMATS, STDIN, Rows, format_of
 
 if TYPE_CHECKING:
     from streamer.ops.load import Load
@@ -87,7 +88,7 @@ def load(
     fields = Fields(text_field, id_field, keep, whole=True)
     if whole and fields.named:
         raise UsageError("--whole writes rows as they are: leave out --text-field, --id-field and --keep")
-    paths = existing_files(files)
+    paths = existing_files(files, [str(errors)] if errors else [])
     if STDIN in paths:
         raise UsageError("standard input can't be read again: name files, or use `streamer produce`")
     if target not in (*config.pipelines, *_inputs(config)) and Path(target).is_file():

@@ -20,11 +20,6 @@ class Line:
         self._number = number
         self._timestamp_ms = timestamp_ms
 
-    @property
-    def too_long(self) -> bool:
-        """Whether the line was longer than MAX_LINE_BYTES, and was not kept."""
-        return self.row.value is None
-
     def topic(self) -> str:
         return TOPIC
 

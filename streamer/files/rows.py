@@ -1,25 +1,27 @@
 """Rows of files as events: JSON lines, plain texts, CSV and Parquet, plain or compressed, one file after the other.
 
-`Fields` says where the text, the id and what is passed through stand. Without it JSON lines are events already, and
-go on byte by byte.
+Without `Fields` JSON lines are events already, and go on byte by byte.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
+import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, NamedTuple, cast
+from typing import BinaryIO, Final, Literal, cast
 
 import msgspec
 
-from streamer.errors import UsageError
-from streamer.extras import install_command
+from streamer.errors import DependencyError, UsageError
+from streamer.files.cut import LongLine, cut
+from streamer.files.row import Fields, Row, event_of
+from streamer.files.table_rows import csv_rows, parquet_rows
+from streamer.files.tables import arrow_for
+
+__all__ = ["FORMATS", "STDIN", "Fields", "Format", "Row", "Rows", "event_of", "format_of"]
 
 Format = Literal["jsonl", "text", "csv", "parquet"]
 
@@ -31,42 +33,7 @@ FORMATS: Final[dict[str, Format]] = {
     ".csv": "csv",
     ".parquet": "parquet",
 }
-MAX_LINE_BYTES: Final = 16 << 20
-CHUNK_BYTES: Final = 1 << 18
-PARQUET_ROWS: Final = 1024
 STDIN: Final = "-"
-
-_EVENT_FIELDS: Final = ("id", "text_pair", "params", "metadata")
-
-
-class Row(NamedTuple):
-    """`value` is an event as a topic would have it; None where a line was too long to be read. `line` counts from 1 in
-    its file; in a table it is the row, without the header."""
-
-    value: bytes | None
-    file: int
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """Names of columns, or paths of dots into JSON objects. `keep` are passed through to the result's `metadata`;
-    "*" is all. `whole` rows go on as JSON objects, for whoever makes events of them."""
-
-    text: str = ""
-    id: str = ""
-    keep: tuple[str, ...] = ()
-    whole: bool = False
-
-    @property
-    def named(self) -> bool:
-        """Whether there is any."""
-        return bool(self.text or self.id or self.keep)
-
-    @property
-    def asked(self) -> bool:
-        """Whether events have to be made of JSON objects."""
-        return self.named and not self.whole
 
 
 def format_of(path: str) -> Format | None:
@@ -78,8 +45,8 @@ def format_of(path: str) -> Format | None:
 
 
 class Rows:
-    """The rows of several files in their order. Raises UsageError for what can't be opened or has not the columns that
-    are asked for, and OSError while it reads."""
+    """The rows of several files in their order. Raises UsageError for what is not of its format or has not the columns
+    that are asked for, and DependencyError, which names the file, for what can't be read to its end."""
 
     def __init__(self, paths: Sequence[str], stdin: BinaryIO, format_: Format | None, fields: Fields) -> None:
         self._paths = paths
@@ -91,6 +58,9 @@ class Rows:
         self._waiting: deque[Row] = deque()
         self._position: Callable[[], int] = lambda: 0
         self._before_bytes = 0
+        self._to_skip = 0
+        self.given = 0
+        """How many rows were read or left out so far."""
         self._sizes = [0 if path == STDIN else Path(path).stat().st_size for path in paths]
         self.total_bytes = sum(self._sizes)
 
@@ -101,6 +71,12 @@ class Rows:
             return min(self._before_bytes + self._position(), self.total_bytes)
         except ValueError:  # the file was closed just now
             return self._before_bytes
+
+    def open(self) -> None:
+        """Look at the first file, so that what is wrong with it is said before a model is loaded. Standard input is
+        left alone: nobody may have written there yet."""
+        if self._number < 0 and self._paths[0] != STDIN:
+            self._fill()
 
     def read(self, most: int, most_bytes: int) -> list[Row]:
         """The next rows, as many as are there: it waits only for the first. None at the end."""
@@ -113,14 +89,22 @@ class Rows:
                 rows.append(row)
             if not rows and not self._fill():
                 return []
+        self.given += len(rows)
         return rows
 
     def skip(self, rows: int) -> int:
-        """Leave out the first rows; returns how many there were."""
+        """Leave out the first rows, of which no events are made; returns how many there were."""
         skipped = 0
-        while skipped < rows and (some := self.read(rows - skipped, 1 << 62)):
+        self._to_skip = rows
+        while self._to_skip and (some := self.read(self._to_skip, 1 << 62)):
             skipped += len(some)
+            self._to_skip -= len(some)
+        self._to_skip = 0
         return skipped
+
+    def _skips(self, rows: int) -> bool:
+        """Whether the next so many are all left out. Asked when none waits."""
+        return rows <= self._to_skip
 
     def _fill(self) -> bool:
         while True:
@@ -129,7 +113,7 @@ class Rows:
                     return False
                 self._number += 1
                 self._open = self._rows_of(self._paths[self._number])
-            chunk = next(self._open, None)
+            chunk = self._next(self._open)
             if chunk is None:
                 self._open, self._position = None, lambda: 0
                 self._before_bytes += self._sizes[self._number]
@@ -137,10 +121,22 @@ class Rows:
                 self._waiting.extend(chunk)
                 return True
 
+    def _next(self, rows: Iterator[list[Row]]) -> list[Row] | None:
+        try:
+            return next(rows, None)
+        except (OSError, EOFError, zlib.error) as error:
+            path = self._paths[self._number]
+            name = "standard input" if path == STDIN else path
+            if isinstance(error, OSError) and error.strerror:
+                raise DependencyError(f"{name} can't be read ({error.strerror})") from error
+            raise DependencyError(
+                f"{name} can't be read to its end ({error}): it may be damaged, or not be there as a whole yet"
+            ) from error
+
     def _rows_of(self, path: str) -> Iterator[list[Row]]:
         kind = self._format or format_of(path) or "jsonl"
         if kind == "parquet":
-            yield from _parquet(path, self._number, self._fields)
+            yield from parquet_rows(path, self._number, self._fields, self._skips)
             return
         with ExitStack() as after:
             if path == STDIN:
@@ -151,64 +147,49 @@ class Rows:
             stream = _unpacked(path, file)
             if stream is not file:
                 after.callback(stream.close)
+            if kind == "jsonl":
+                _no_array(path, stream)
             if kind == "csv":
-                yield from _csv(path, stream, self._number, self._fields)
+                yield from csv_rows(path, stream, self._number, self._fields)
             else:
-                yield from _lines(stream, self._number, kind, self._fields)
+                yield from _lines(path, stream, self._number, kind, self._fields, self._skips)
+
+
+def _no_array(path: str, stream: BinaryIO) -> None:
+    """Raises UsageError for a file that is one JSON array, which some programs call .json, too."""
+    if ".json" in Path(path).suffixes and hasattr(stream, "peek") and stream.peek(64)[:64].lstrip().startswith(b"["):
+        raise UsageError(f"{path} is a JSON array, and not JSON lines: jq -c '.[]' makes lines of it")
 
 
 def _unpacked(path: str, file: BinaryIO) -> BinaryIO:
     if path.endswith(".gz"):
         return cast(BinaryIO, gzip.GzipFile(fileobj=file))
     if path.endswith(".zst"):
-        return cast(BinaryIO, _arrow(path).CompressedInputStream(file, "zstd"))
+        return cast(BinaryIO, arrow_for(Path(path)).CompressedInputStream(file, "zstd"))
     return file
-
-
-def _arrow(path: str) -> Any:
-    try:
-        import pyarrow
-    except ModuleNotFoundError:
-        raise UsageError(f"{path} needs pyarrow; install it with {install_command('parquet')}") from None
-    return pyarrow
 
 
 # --- lines -----------------------------------------------------------------------------------------------------------
 
 
-def _lines(stream: BinaryIO, file: int, kind: Format, fields: Fields) -> Iterator[list[Row]]:
+def _lines(
+    path: str, stream: BinaryIO, file: int, kind: Format, fields: Fields, skips: Callable[[int], bool]
+) -> Iterator[list[Row]]:
     make = _as_text if kind == "text" else _picker(fields) if fields.asked else _as_it_is
     number = 0
-    for chunk in _cut(stream):
+    for chunk in cut(path, stream):
         rows = []
+        if skips(len(chunk)):
+            yield [Row(b"", file, number + count) for count in range(1, len(chunk) + 1)]
+            number += len(chunk)
+            continue
         for line in chunk:
             number += 1
-            rows.append(Row(None if line is None else make(line), file, number))
+            if isinstance(line, LongLine):
+                rows.append(Row(None, file, number, line.failure))
+            else:
+                rows.append(Row(make(line.removesuffix(b"\r")), file, number))
         yield rows
-
-
-def _cut(stream: BinaryIO) -> Iterator[list[bytes | None]]:
-    """The lines of each piece that comes, without their ends; None for one that is longer than MAX_LINE_BYTES, which is
-    never held in memory whole."""
-    read = getattr(stream, "read1", stream.read)
-    parts: list[bytes] = []  # of a line whose end did not come yet
-    size_bytes = 0
-    while chunk := read(CHUNK_BYTES):
-        first, *others = chunk.split(b"\n")
-        size_bytes += len(first)
-        if size_bytes <= MAX_LINE_BYTES:
-            parts.append(first)
-        if not others:
-            continue
-        *whole, rest = others
-        yield [_joined(parts, size_bytes), *(line.removesuffix(b"\r") for line in whole)]
-        parts, size_bytes = [rest], len(rest)
-    if size_bytes:
-        yield [_joined(parts, size_bytes)]
-
-
-def _joined(parts: list[bytes], size_bytes: int) -> bytes | None:
-    return b"".join(parts).removesuffix(b"\r") if size_bytes <= MAX_LINE_BYTES else None
 
 
 def _as_it_is(line: bytes) -> bytes:
@@ -235,95 +216,3 @@ def _picker(fields: Fields) -> Callable[[bytes], bytes]:
         return event_of(found, fields) if isinstance(found, dict) else line
 
     return pick
-
-
-def event_of(row: dict[str, Any], fields: Fields) -> bytes:
-    """The event that a row makes: its text, id and what is kept; `text_pair` and `params` by their own names."""
-    if fields.whole:
-        return msgspec.json.encode(row, enc_hook=str)
-    event: dict[str, Any] = {name: row[name] for name in _EVENT_FIELDS if row.get(name) not in (None, "")}
-    event["text"] = at(row, fields.text or "text")
-    if fields.id:
-        event["id"] = at(row, fields.id)
-    if fields.keep:
-        names = [name for name in row if name != fields.text] if "*" in fields.keep else list(fields.keep)
-        event["metadata"] = {name: at(row, name) for name in names}
-    return msgspec.json.encode(event, enc_hook=str)
-
-
-def at(row: dict[str, Any], path: str) -> Any:
-    """A column of this name, else what stands at the path of dots; None where nothing does."""
-    if path in row:
-        return row[path]
-    found: Any = row
-    for name in path.split("."):
-        if not isinstance(found, dict):
-            return None
-        found = found.get(name)
-    return found
-
-
-# --- tables ----------------------------------------------------------------------------------------------------------
-
-
-def _csv(path: str, stream: BinaryIO, file: int, fields: Fields) -> Iterator[list[Row]]:
-    """RFC 4180 with a header, in UTF-8. A row that has more or fewer columns than the header is refused as an event."""
-    text = io.TextIOWrapper(cast(Any, stream), encoding="utf-8-sig", errors="surrogateescape", newline="")
-    csv.field_size_limit(MAX_LINE_BYTES)
-    rows = csv.reader(text, strict=True)
-    try:
-        header = next(rows, None)
-        if header is None:
-            return
-        _has_columns(path, header, fields)
-        batch: list[Row] = []
-        for number, values in enumerate(rows, 1):
-            batch.append(Row(_of_table(header, values, fields), file, number))
-            if len(batch) == PARQUET_ROWS:
-                yield batch
-                batch = []
-        yield batch
-    except csv.Error as error:
-        raise UsageError(f"{path}, line {rows.line_num}: it is no CSV ({error})") from None
-    finally:
-        text.detach()
-
-
-def _of_table(header: list[str], values: list[str], fields: Fields) -> bytes:
-    if len(values) != len(header):
-        return b""
-    try:
-        return event_of(dict(zip(header, values, strict=True)), fields)
-    except UnicodeEncodeError:  # bytes that are no UTF-8
-        return ",".join(values).encode("utf-8", "surrogateescape")
-
-
-def _parquet(path: str, file: int, fields: Fields) -> Iterator[list[Row]]:
-    if path == STDIN:
-        raise UsageError("Parquet can't be read from standard input: name a file")
-    arrow = _arrow(path)
-    import pyarrow.parquet as parquet
-
-    try:
-        with parquet.ParquetFile(path) as table:
-            _has_columns(path, table.schema_arrow.names, fields)
-            number = 0
-            for batch in table.iter_batches(PARQUET_ROWS):
-                rows = []
-                for row in batch.to_pylist():
-                    number += 1
-                    rows.append(Row(event_of(row, fields), file, number))
-                yield rows
-    except arrow.ArrowInvalid as error:
-        raise UsageError(f"{path} is no Parquet file ({str(error).splitlines()[0]})") from None
-
-
-def _has_columns(path: str, names: Iterable[str], fields: Fields) -> None:
-    there = list(names)
-    for flag, asked in (
-        *([("--text-field", fields.text or "text")] if fields.text or not fields.whole else []),
-        *([("--id-field", fields.id)] if fields.id else []),
-        *(("--keep", name) for name in fields.keep if name != "*"),
-    ):
-        if asked not in there and asked.partition(".")[0] not in there:
-            raise UsageError(f"{path} has no column {asked!r} (it has {', '.join(there)}); name one with {flag}")

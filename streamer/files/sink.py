@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Protocol
 
@@ -14,13 +15,13 @@ import msgspec
 from streamer.core.encoder import Encoder
 from streamer.core.pipeline.protocol import ModelCard, Run, Settle, Settled, SinkFailed
 from streamer.core.record import TextEvent
-from streamer.errors import Code, DataFailure, ExitCode
+from streamer.errors import DataFailure, ExitCode
 from streamer.files.job import Job
 from streamer.files.line import Line
-from streamer.files.rows import MAX_LINE_BYTES
 from streamer.ports import Post
 
 NOTE_EVERY_S = 0.5
+LARGEST_READ_AGAIN_BYTES = 1 << 20
 
 
 class Target(Protocol):
@@ -92,7 +93,8 @@ class JobFiles:
     def close(self) -> None:
         """Note how far it came, so that the next run goes on from there."""
         if self._reached is not None:
-            self._job.reached(*self._reached)
+            with suppress(OSError):  # a full disk: the note of before counts, and what it does not count is redone
+                self._job.reached(*self._reached)
 
     def end(self) -> int:
         """All rows are written: the output gets its name, and its format. Returns how many rows failed in all runs."""
@@ -103,8 +105,8 @@ class JobFiles:
 
 
 class LineSink:
-    """`streamer.ports.Sink` over a target. `written`, `failed` and `codes` count rows and may be read from any thread;
-    `files` are the names of the files, where there are several."""
+    """`streamer.ports.Sink` over a target. `written`, `failed` and `codes` count rows, and `opened` is when the model
+    was ready; all may be read from any thread. `files` are the names of the files, where there are several."""
 
     def __init__(
         self,
@@ -113,6 +115,7 @@ class LineSink:
         post: Post,
         files: tuple[str, ...] = (),
     ) -> None:
+        self.opened: float | None = None
         self.written = 0
         self.failed = 0
         self.cached = 0
@@ -127,6 +130,7 @@ class LineSink:
 
     def open(self, card: ModelCard) -> None:
         """Get ready for this model's outcomes. Raises UsageError where those before were another job's."""
+        self.opened = time.monotonic()
         self._target.begin(card)
         self._encoder = self._make_encoder(card)
         self._thread.start()
@@ -170,9 +174,9 @@ class LineSink:
             _, _, _, value, _ = next(outputs)
             assert isinstance(record, Line)
             if isinstance(outcome, DataFailure):
-                failure = _too_long() if record.too_long else outcome
+                failure = record.row.failure or outcome
                 self.codes[failure.code.value] += 1
-                line = b"{%b,%b" % (self._place(record), _failure(event, failure)[1:])
+                line = b"{%b,%b" % (self._place(record), _failure(record, event, failure)[1:])
                 (errors if self._target.own_errors else results).append(line)
             else:
                 self.cached += outcome is not None and getattr(outcome, "cached", False)
@@ -187,13 +191,16 @@ class LineSink:
         return b'%b"line":%d' % (file, record.row.line)
 
 
-def _too_long() -> DataFailure:
-    return DataFailure(
-        Code.VALIDATE_TEXT, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB, and was not read: cut it into several"
-    )
+class _Named(msgspec.Struct):
+    """What is read of an event that was refused."""
+
+    id: str | int | None = None
 
 
-def _failure(event: TextEvent | None, failure: DataFailure) -> bytes:
+def _failure(record: Line, event: TextEvent | None, failure: DataFailure) -> bytes:
+    given = event.id if event is not None else None
+    if event is None and len(record.value() or b"") <= LARGEST_READ_AGAIN_BYTES:
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            given = msgspec.json.decode(record.value() or b"", type=_Named).id
     error = {"code": failure.code.value, "message": failure.message, "exception": failure.exception}
-    named = {} if event is None or event.id is None else {"id": event.id}
-    return msgspec.json.encode({**named, "error": error})
+    return msgspec.json.encode({**({} if given is None else {"id": given}), "error": error})

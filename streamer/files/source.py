@@ -5,11 +5,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-import zlib
 
 from streamer.core.pipeline.protocol import Assigned, EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, Segment, TopicPartition
-from streamer.errors import ExitCode, StreamerError
+from streamer.errors import StreamerError
 from streamer.files.line import PARTITION, TOPIC, Line
 from streamer.files.rows import Rows
 from streamer.ports import Post
@@ -65,9 +64,6 @@ class LineSource:
             self._read()
         except StreamerError as error:
             self._post(SourceFailed(error.exit_code, str(error)))
-        except (OSError, EOFError, zlib.error) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            self._post(SourceFailed(ExitCode.DEPENDENCY, f"the input can't be read: {why}"))
 
     def _read(self) -> None:
         self._post(Assigned({(TOPIC, PARTITION): EPOCH}))

@@ -24,7 +24,8 @@ from streamer.core.record import Segment, TopicPartition
 from streamer.core.shape import Shape
 from streamer.errors import Code, DataFailure, ExitCode, StreamerError, UsageError
 from streamer.files.line import Line
-from streamer.files.rows import MAX_LINE_BYTES, Fields, Format, Row, Rows, at, event_of
+from streamer.files.row import Fields, Row, at, event_of
+from streamer.files.rows import Format, Rows
 
 CHUNK_ROWS: Final = 2_000
 CHUNK_BYTES: Final = 4 << 20
@@ -83,10 +84,10 @@ class Maker:
 
     def _output(self, row: Row) -> Output | DataFailure:
         value, key = row.value, None
-        if value is None:
-            return DataFailure(Code.VALIDATE_TOO_LARGE, f"It is longer than {MAX_LINE_BYTES >> 20} MiB: split it.")
+        if row.failure is not None:
+            return row.failure
         if not value:
-            return DataFailure(Code.DECODE_EMPTY, "It has not the columns that the header names.")
+            return DataFailure(Code.DECODE_EMPTY, "It is empty.")
         if self.events or self.key or not self.shapes:
             try:
                 columns = msgspec.json.decode(value)

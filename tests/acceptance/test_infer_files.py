@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -96,15 +99,15 @@ def test_another_model_or_other_rows_are_not_mixed_in(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    assert "the same command goes on" in said
+    assert "the same command continues" in said
     other = run(lines, "-o", out, "--option", "text_us=1")
-    assert other.returncode == 2 and "begun with another options" in other.stderr
+    assert other.returncode == 2 and "one of the options has changed since it was begun" in other.stderr
     lines.write_text("0\n")
     changed = run(lines, "-o", out, "--option", "text_us=1500")
-    assert changed.returncode == 2 and "begun with another files" in changed.stderr
+    assert changed.returncode == 2 and "one of them, has changed since it was begun" in changed.stderr
     anew = run(lines, "-o", out, "--restart")
     assert anew.returncode == 0, anew.stderr
-    assert "1 rows in" in anew.stderr
+    assert "1 row in" in anew.stderr
     with out.open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     assert (row["line"], row["output.n"]) == ("1", "0")
@@ -119,6 +122,9 @@ def test_wrong_places_are_one_sentence(tmp_path: Path) -> None:
         ((tmp_path,), 2, "is a folder: name its files"),
         ((lines, "-o", tmp_path / "no" / "out.jsonl"), 2, "make it first"),
         ((lines, "-o", tmp_path), 2, "is a folder: name a file"),
+        ((lines, tmp_path / "." / "in.txt"), 2, "is named twice"),
+        ((lines, "-o", lines, "--restart"), 2, "would be read and written"),
+        ((lines, "--errors", lines), 2, "would be read and written"),
     ):
         done = run(*arguments)
         assert done.returncode == code, done.stderr
@@ -132,3 +138,95 @@ def test_wrong_places_are_one_sentence(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.wait(120) == 0
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_full_disk_is_a_sentence_and_the_same_command_continues(tmp_path: Path) -> None:
+    """Every row is there once afterwards, also the one whose line was cut off."""
+    lines, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    lines.write_text("".join(f"{n}\n" for n in range(2_000)))
+    limit = 100_000
+
+    def small_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    job = command(lines, "-o", out)
+    full = subprocess.run(job, capture_output=True, text=True, cwd=ROOT, timeout=120, preexec_fn=small_disk)
+    assert full.returncode == 5 and "Traceback" not in full.stderr
+    assert "the output can't be written (File too large)" in full.stderr
+    assert "give the same command again" in full.stderr
+    assert (tmp_path / "out.jsonl.partial").stat().st_size == limit and not out.exists()
+    done = run(lines, "-o", out)
+    assert done.returncode == 0 and "continuing after row" in done.stderr, done.stderr
+    assert [json.loads(line)["output"]["n"] for line in out.read_text().splitlines()] == list(range(2_000))
+
+
+def test_failed_rows_carry_line_id_and_code(tmp_path: Path) -> None:
+    """Also where the row is no event; the file is never one that was there."""
+    rows = [
+        '{"id": "a", "text": ""}',
+        '{"id": 7, "text": 1}',
+        "",
+        '{"id": "d", "text": "5 RAISE"}',
+        '{"text": "6"}',
+        "{",
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(rows))
+    errors = tmp_path / "failed.jsonl"
+    done = run(tmp_path / "in.jsonl", "--errors", errors)
+    assert done.returncode == 4, done.stderr
+    assert [json.loads(line)["line"] for line in done.stdout.splitlines()] == [5]
+    failed = [json.loads(line) for line in errors.read_text().splitlines()]
+    assert [(one["line"], one.get("id"), one["error"]["code"]) for one in failed] == [
+        (1, "a", "validate.empty_text"),
+        (2, 7, "validate.text"),
+        (3, None, "decode.empty"),
+        (4, "d", "infer.exception"),
+        (6, None, "decode.json"),
+    ]
+    again = run(tmp_path / "in.jsonl", "--errors", errors)
+    assert again.returncode == 2 and "already exists" in again.stderr
+
+
+def test_an_empty_file_makes_an_empty_output(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").touch()
+    done = run(tmp_path / "in.jsonl", "-o", tmp_path / "out.parquet", model="builtin:null")
+    assert done.returncode == 0, done.stderr
+    assert "0 rows in" in done.stderr and parquet.read_table(tmp_path / "out.parquet").num_rows == 0
+
+
+def test_a_cut_off_file_is_named(tmp_path: Path) -> None:
+    """It never makes an output that looks complete."""
+    packed = gzip.compress("".join(f"{n * n * n}\n" for n in range(200_000)).encode())
+    (tmp_path / "in.txt.gz").write_bytes(packed[:-10])
+    done = run(tmp_path / "in.txt.gz", "-o", tmp_path / "out.jsonl", model="builtin:null")
+    assert done.returncode == 5 and "Traceback" not in done.stderr
+    assert "in.txt.gz can't be read to its end" in done.stderr and not (tmp_path / "out.jsonl").exists()
+
+
+def test_memory_is_bounded_for_files_of_any_size(tmp_path: Path) -> None:
+    """Eighty megabytes take what the budget of 16 allows more than a few rows do."""
+    peaks = []
+    for rows in (100, 160_000):
+        lines = tmp_path / f"{rows}.txt"
+        lines.write_text("".join(f"{n} {'words ' * 83}\n" for n in range(rows)))
+        output = (lines, "-o", lines.with_suffix(".jsonl"))
+        job = command(*output, "--set", "pipelines.infer.budget_mb=16", model="builtin:null")
+        with subprocess.Popen(job, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, _peak_mib(process.pid))
+                time.sleep(0.02)
+        assert process.returncode == 0
+        peaks.append(peak)
+    small, large = peaks
+    assert small > 0 and large < small + 40, f"{small} and {large} MiB"
+
+
+def _peak_mib(pid: int) -> int:
+    """The most memory that a process had so far."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) >> 10 if found else 0

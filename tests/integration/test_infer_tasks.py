@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import json
 import signal
+import threading
 from pathlib import Path
-from typing import Any
-
-import pytest
+from typing import Any, BinaryIO, cast
 
 from streamer.app.infer import infer
 from streamer.cli import main
@@ -23,16 +22,6 @@ from tests.unit.tasks_kit import TEXTS, model_of, near, outputs
 LABELS = ["travel", "film"]
 
 
-@pytest.fixture
-def _signals() -> Any:
-    """`infer` sets handlers of its own."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("_signals")
 def test_lines_of_many_rows_are_answered_in_order(tmp_path: Path) -> None:
     """Results are what the family says by itself; an event with a wrong param fails alone, by its name."""
     path = tiny(tmp_path / "model", BERT, "ForSequenceClassification", labels=("contradiction", "entailment"))
@@ -67,7 +56,6 @@ def test_lines_of_many_rows_are_answered_in_order(tmp_path: Path) -> None:
         assert answer["task"] == "zero-shot-classification"
 
 
-@pytest.mark.usefixtures("_signals")
 def test_lines_that_are_no_utf8_are_refused_one_by_one(tmp_path: Path) -> None:
     """As produce refuses them; nothing of a text is replaced. Other bytes are text: NUL too, but not the line's end."""
     lines = [b"1 good", b"2 caf\xe9", b"3 caf\xc3\xa9 \x00\r", b"", b"5 \xed\xa0\x80", b"6 \xf4\x90\x80\x80", b"7"]
@@ -78,3 +66,21 @@ def test_lines_that_are_no_utf8_are_refused_one_by_one(tmp_path: Path) -> None:
     assert [one["output"]["n"] for one in answers if "output" in one] == [1, 3, 7]
     refused = {one["line"]: one["error"]["code"] for one in answers if "error" in one}
     assert refused == {**dict.fromkeys((2, 5, 6), "decode.utf8"), 4: "validate.empty_text"}
+
+
+def test_signals_are_left_as_they_were() -> None:
+    """After a run on the main thread; and on another thread, which may not have them, one runs, too."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    pipeline = PipelineConfig(task="t", model="builtin:null", input=["in"], output="out")
+    codes = []
+
+    def run() -> None:
+        rows = Rows(["-"], cast(BinaryIO, io.BytesIO(b'{"text": "a"}\n')), "jsonl", Fields())
+        codes.append(infer(Config(pipelines={"p": pipeline}), "p", rows, Stream(io.BytesIO()))[0])
+
+    run()
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    assert codes == [ExitCode.DONE, ExitCode.DONE]

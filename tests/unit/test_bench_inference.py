@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -10,17 +11,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 import torch
 
-from streamer.bench.baselines import encoders
-from streamer.bench.baselines.settings import ARRIVAL
+from streamer.bench import files
+from streamer.bench.baselines import encoders, file_encoder
+from streamer.bench.baselines.settings import ARRIVAL, SORTED
 from streamer.bench.contenders import Elsewhere, Took
 from streamer.bench.device import random_encoder, spec_of
 from streamer.bench.inference import OPENVINO, TORCH, Measured, inference_speed, which_dtypes
 from streamer.bench.program import BenchError
 from streamer.bench.single_flight import _texts as flight_texts
-from streamer.bench.texts import LONG_CHARACTERS, real_texts
+from streamer.bench.texts import LONG_CHARACTERS, mixed_texts, real_texts
 from streamer.inference.device import choose_dtype
 from streamer.inference.families import load
 from tests.models import tiny_encoder
@@ -83,6 +87,53 @@ def test_another_process_that_ends_says_why() -> None:
         for _ in range(2):
             with pytest.raises(BenchError, match="no such model"):
                 elsewhere.way().encode(["a text"])
+
+
+def test_mixed_texts_are_distinct_and_the_same_each_time() -> None:
+    """Short and long ones beside one another."""
+    found = mixed_texts(400)
+    lengths = [len(text) for text in found.texts]
+    assert len(set(found.texts)) == 400
+    assert min(lengths[:100]) < 80 and max(lengths[:100]) > 400
+    assert mixed_texts(400) == found
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_file_through_infer_and_through_the_program_that_people_write(tmp_path: Path, kind: str) -> None:
+    """Both read and write it, and give the same vectors; a turn tells loading apart from the rest."""
+    model = tiny_encoder(tmp_path / "encoder")
+    (tmp_path / "texts").mkdir()
+    source = tmp_path / "texts" / f"texts.{kind}"
+    files._write(source, ["a long text of many words", "b", "another text"])
+    work = files.Work(tmp_path, source, 3, model, 64, "float32")
+    if kind == "jsonl":  # a process of its own takes seconds
+        turn = work.ours("torch")
+        assert turn.load_s > 0 and turn.rest_s > 0 and turn.peak_mb > 50
+        assert not list(tmp_path.glob("ours*"))
+    named = {name: str(tmp_path / name) for name in ("output", "ready")} | {"input": str(source), "way": SORTED}
+    file_encoder.main(named | {"model": str(model), "dtype": "float32", "max_tokens": 64})
+    assert (tmp_path / "ready").exists()
+    if kind == "jsonl":
+        found = [json.loads(line) for line in (tmp_path / "output").read_text().splitlines()]
+    else:
+        found = parquet.read_table(tmp_path / "output").to_pylist()
+    assert [one["id"] for one in found] == ["t0", "t1", "t2"]
+    expected = encoders.PlainTransformers(model, "float32", 64, sort=False).encode(
+        ["a long text of many words", "b", "another text"]
+    )
+    assert np.allclose([one["vector"] for one in found], expected, atol=1e-6)
+
+
+def test_a_file_is_compared_with_the_best_of_each_round() -> None:
+    """By the time from the loaded model on; with loading, and by CPU time, beside it."""
+    turns = {
+        "ours": [files.Turn(1, 2, 4, 1), files.Turn(3, 2, 8, 1)],
+        "a": [files.Turn(2, 4, 8, 1), files.Turn(2, 10, 8, 1)],
+        "b": [files.Turn(2, 8, 8, 1), files.Turn(2, 8, 8, 1)],
+    }
+    *_, ratio = files.figures(turns, ["ours"], ["a", "b"], 100)
+    assert list(ratio.values) == [2.0, 4.0] and ratio.value == 3.0 and ratio.met
+    assert ratio.columns == {"with loading": 2.0, "by CPU time": 1.5}
 
 
 def test_a_ratio_is_against_the_best_of_each_round() -> None:

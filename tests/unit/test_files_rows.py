@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -12,8 +13,8 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from streamer.errors import UsageError
-from streamer.files import rows as rows_module
+from streamer.errors import DependencyError, UsageError
+from streamer.files import cut as cut_module
 from streamer.files.rows import Fields, Format, Row, Rows, format_of
 
 NOTHING = cast(BinaryIO, io.BytesIO())
@@ -93,8 +94,8 @@ def test_paths_into_json(tmp_path: Path) -> None:
 
 def test_a_line_without_end_is_never_held_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is one row without a value; the lines around it are read."""
-    monkeypatch.setattr(rows_module, "MAX_LINE_BYTES", 1000)
-    monkeypatch.setattr(rows_module, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(cut_module, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(cut_module, "CHUNK_BYTES", 64)
     stream = cast(BinaryIO, io.BytesIO(b"first\n" + b"x" * 100_000 + b"\nlast\n" + b"y" * 1001))
     rows = Rows(["-"], stream, "jsonl", Fields())
     found: list[Row] = []
@@ -102,6 +103,114 @@ def test_a_line_without_end_is_never_held_whole(monkeypatch: pytest.MonkeyPatch)
         found += some
     assert [row.value for row in found] == [b"first", None, b"last", None]
     assert [row.line for row in found] == [1, 2, 3, 4]
+    assert [row.failure and row.failure.code for row in found] == [None, "validate.too_large"] * 2
+    assert found[1].failure is not None and "100,000 bytes" in found[1].failure.message
+
+
+class Gigabyte(io.RawIOBase):
+    """A line of a gigabyte between two others."""
+
+    def __init__(self) -> None:
+        self._left = [b"first\n", *[b"x" * (1 << 18)] * 4096, b"\nlast\n"]
+        self._left.reverse()
+
+    def read1(self, size: int) -> bytes:
+        """The next piece."""
+        return self._left.pop() if self._left else b""
+
+
+@pytest.mark.parametrize("kind", ["text", "csv"])
+def test_a_line_of_a_gigabyte_takes_little_memory_and_time(kind: Format) -> None:
+    """In linear time: a read that joins what it has with each piece would take minutes."""
+    rows = Rows(["-"], cast(BinaryIO, Gigabyte()), kind, Fields("first"))
+    found: list[Row] = []
+    tracemalloc.start()
+    try:
+        while some := rows.read(10, 1 << 20):
+            found += some
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [row.failure is None for row in found] == ([True, False, True] if kind == "text" else [False, True])
+    assert peak < 64 << 20
+
+
+def test_a_row_of_csv_that_is_too_long_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it stands alone, opens quotes, is within them, or closes them."""
+    monkeypatch.setattr(cut_module, "MAX_LINE_BYTES", 100)
+    monkeypatch.setattr(cut_module, "CHUNK_BYTES", 16)
+    long = "x" * 200
+    rows = [f"1,{long}", "2,b", f'3,"{long}\nend"', f'4,"start\n{long}\nend"', f'5,"start\n{long}"', '6,"two\nlines"']
+    stream = cast(BinaryIO, io.BytesIO("\r\n".join(["id,text", *rows]).encode()))
+    source = Rows(["-"], stream, "csv", Fields())
+    found: list[Row] = []
+    while some := source.read(10, 1 << 20):
+        found += some
+    assert [row.line for row in found] == [1, 2, 3, 4, 5, 6]
+    assert [row.failure and row.failure.code.value for row in found if row.value is None] == ["validate.too_large"] * 4
+    assert [event["text"] for event in events(found) if event] == ["b", "two\nlines"]
+
+
+def test_rows_of_csv_that_do_not_fit_the_header_fail_alone(tmp_path: Path) -> None:
+    """They say why; an empty line is a row, too."""
+    (tmp_path / "a.csv").write_text("id,text\n1,a\n2\n\n4,d,e\n5,f\n")
+    found = read(tmp_path / "a.csv")
+    assert [row.failure and row.failure.code.value for row in found] == [
+        None,
+        "validate.type",
+        "decode.empty",
+        "validate.type",
+        None,
+    ]
+    assert found[3].failure is not None and found[3].failure.message == "The row has 3 columns, and the header has 2."
+
+
+@pytest.mark.parametrize(("name", "rows"), [("a.txt", "one\ntwo\n"), ("a.csv", "text\none\ntwo\n")])
+def test_what_windows_writes(tmp_path: Path, name: str, rows: str) -> None:
+    """A byte order mark is no part of a text, nor are its line ends; UTF-16 is refused with a way out."""
+    path = tmp_path / name
+    path.write_bytes(rows.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert [event["text"] for event in events(read(path))] == ["one", "two"]
+    path.write_bytes(rows.encode("utf-16"))
+    with pytest.raises(UsageError, match="is in UTF-16: save it as UTF-8"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv", "a.txt.gz"])
+def test_an_empty_file_has_no_rows(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(b"") if name.endswith(".gz") else b"")
+    assert read(tmp_path / name) == []
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+def test_a_packed_file_that_is_cut_off_is_named(tmp_path: Path, kind: str) -> None:
+    """It is not taken for one that ends there."""
+    path = tmp_path / f"a.txt.{kind}"
+    lines = "".join(f"{n * n * n * 7919}\n" for n in range(50_000)).encode()
+    if kind == "gz":
+        path.write_bytes(gzip.compress(lines))
+    else:
+        with pyarrow.OSFile(str(path), "wb") as file, pyarrow.CompressedOutputStream(file, "zstd") as out:
+            out.write(lines)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DependencyError, match=rf"a\.txt\.{kind} can't be read to its end"):
+        read(path)
+
+
+def test_columns_of_other_types(tmp_path: Path) -> None:
+    """A column that holds no texts is refused before any row; bytes that are UTF-8 are texts; an event can't hold what
+    is not."""
+    table = {"n": [1, 2], "body": [b"caf\xc3\xa9", b"\xff"], "key": [b"k", b"\xff"], "text": ["a", None]}
+    parquet.write_table(pyarrow.table(table), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match=r"column 'n' has the type int64 and holds no texts; name one with --text-f"):
+        read(tmp_path / "a.parquet", fields=Fields("n"))
+    first, second = read(tmp_path / "a.parquet", fields=Fields("body"))
+    assert json.loads(first.value or b"")["text"] == "café" and second.value == b"\xff"
+    found = events(read(tmp_path / "a.parquet", fields=Fields("text", "key", ("n",))))
+    assert [event["id"] for event in found] == ["k", "ff"]
+    words = pyarrow.array(["a", "b", "a"]).dictionary_encode()
+    parquet.write_table(pyarrow.table({"text": words}), tmp_path / "b.parquet")
+    assert [event["text"] for event in events(read(tmp_path / "b.parquet"))] == ["a", "b", "a"]
 
 
 def test_what_is_no_utf8_is_refused_where_it_is_decoded(tmp_path: Path) -> None:
@@ -137,7 +246,50 @@ def test_some_may_be_left_out(tmp_path: Path) -> None:
     assert rows.skip(100) == 6
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
+@pytest.mark.parametrize("skipped", [1, 1023, 1024, 1025, 2500, 4000])
+def test_no_row_is_lost_where_others_are_left_out(tmp_path: Path, kind: str, skipped: int) -> None:
+    """Wherever the last one stands in what is read at once; and of two files."""
+    table = pyarrow.table({"body": [f"{n}" for n in range(2500)]})
+    paths = [tmp_path / f"{name}.{kind}" for name in "ab"]
+    for path in paths:
+        if kind == "parquet":
+            parquet.write_table(table, path)
+        else:
+            path.write_text(
+                ("body\n" if kind == "csv" else "")
+                + "".join(f"{n}\n" if kind == "csv" else f'{{"body": "{n}"}}\n' for n in range(2500))
+            )
+    rows = Rows([str(path) for path in paths], NOTHING, None, Fields("body"))
+    rows.open()
+    assert rows.skip(skipped) == skipped
+    (row,) = rows.read(1, 1 << 20)
+    file, line = divmod(skipped, 2500)
+    assert (row.file, row.line, events([row])) == (file, line + 1, [{"text": str(line)}])
+    left = 1
+    while some := rows.read(999, 1 << 20):
+        assert all(row.value for row in some)
+        left += len(some)
+    assert left == rows.given - skipped == 5000 - skipped
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 but no more")
-    with pytest.raises(UsageError, match=r"a\.parquet is no Parquet file"):
+    with pytest.raises(UsageError, match=r"a\.parquet is not a Parquet file"):
         read(tmp_path / "a.parquet", fields=Fields("text"))
+
+
+def test_what_is_wrong_with_a_file_is_said_before_a_model_is_loaded(tmp_path: Path) -> None:
+    """A JSON array, a column that is not there or is there twice. What was looked at is read all the same."""
+    (tmp_path / "a.json").write_text('[{"text": "a"},\n {"text": "b"}]')
+    (tmp_path / "a.csv").write_text("body,n,n\na,1,2\n")
+    for name, fields, words in (
+        ("a.json", Fields(), r"a\.json is a JSON array, and not JSON lines"),
+        ("a.csv", Fields(), r"a\.csv has no column 'text' \(it has body, n, n\)"),
+        ("a.csv", Fields("body", keep=("n",)), r"a\.csv has 2 columns 'n'"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            Rows([str(tmp_path / name)], NOTHING, None, fields).open()
+    rows = Rows([str(tmp_path / "a.csv"), str(tmp_path / "a.csv")], NOTHING, None, Fields("body"))
+    rows.open()
+    assert [row.file for row in (*rows.read(9, 999), *rows.read(9, 999), *rows.read(9, 999))] == [0, 1]

@@ -15,7 +15,8 @@ from streamer.core.record import TopicPartition
 from streamer.core.shape import Path as FieldPath
 from streamer.core.shape import Shape
 from streamer.errors import UsageError
-from streamer.files.rows import Fields, Rows, format_of
+from streamer.files.row import Fields
+from streamer.files.rows import Rows, format_of
 from streamer.ops import load as loading
 from streamer.ops.load import BadRowError, Load, Maker, job_name
 
@@ -163,7 +164,7 @@ def test_rows_of_tables_become_events_with_keys(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no column 'gone'"):
         run(job(file, events=True, text="gone"), Topic())
     file.write_text("body\na\nb,c\n")
-    with pytest.raises(BadRowError, match=r"row 2: decode.empty: It has not the columns"):
+    with pytest.raises(BadRowError, match=r"row 2: validate.type: The row has 2 columns"):
         run(job(file, events=True, text="body"), Topic())
 
 

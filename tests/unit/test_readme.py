@@ -1,4 +1,4 @@
-"""What the README tells people to run, run."""
+"""What the page of tasks tells people to run, runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from tests.unit.tasks_kit import model_of, outputs
 
 ROOT = Path(__file__).parents[2]
 LINES = re.findall(
-    r"^echo '(.+)' \| streamer infer --task (\S+) --model \"\$MODEL\"$", (ROOT / "README.md").read_text(), re.MULTILINE
+    r"^echo '(.+)' \| streamer infer --task (\S+) --model \"\$MODEL\"$",
+    (ROOT / "docs" / "tasks.md").read_text(),
+    re.MULTILINE,
 )
 
 
@@ -45,7 +47,7 @@ MODELS: dict[str, Callable[[Path], Path]] = {
 
 
 def test_every_task_has_its_line() -> None:
-    """The README shows one line for each task that there is."""
+    """The page shows one line for each task that there is."""
     assert {task for _, task in LINES} == set(TASKS) == set(MODELS)
 
 

@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from streamer.bench.baselines.sentence_openvino import serve_turns
-from streamer.bench.baselines.settings import ARRIVAL, SENTENCE, SORTED
+from streamer.bench.baselines.settings import SENTENCE, SORTED
 
 Vectors = npt.NDArray[np.float32]
 BATCH = 32
@@ -79,12 +79,14 @@ def main(settings: dict[str, Any]) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
     torch.set_num_threads(1)
     path, dtype, max_tokens = Path(settings["model"]), settings["dtype"], settings["max_tokens"]
-    makers: dict[str, Callable[[], Any]] = {
-        ARRIVAL: lambda: PlainTransformers(path, dtype, max_tokens, sort=False),
-        SORTED: lambda: PlainTransformers(path, dtype, max_tokens, sort=True),
-        SENTENCE: lambda: SentenceTransformers(path, dtype),
-    }
-    serve_turns({name: makers[name]().encode for name in settings["ways"]}, answers)
+    serve_turns({name: make(name, path, dtype, max_tokens).encode for name in settings["ways"]}, answers)
+
+
+def make(way: str, path: Path, dtype: str, max_tokens: int) -> PlainTransformers | SentenceTransformers:
+    """The one that is called `way`."""
+    if way == SENTENCE:
+        return SentenceTransformers(path, dtype)
+    return PlainTransformers(path, dtype, max_tokens, sort=way == SORTED)
 
 
 def matrix_flops(
