@@ -100,6 +100,12 @@ class DependencyError(StreamerError):
     exit_code = ExitCode.DEPENDENCY
 
 
+class HaltedError(StreamerError):
+    """A pipeline that was run from Python ended before all was answered; `exit_code` says how."""
+
+    exit_code: ExitCode = ExitCode.HALTED
+
+
 class FailureClass(StrEnum):
     """Triage: whose fault a failure is. Only `DATA` becomes a dead letter."""
 

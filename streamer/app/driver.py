@@ -77,11 +77,14 @@ class Driver:
         inbox: SimpleQueue[Input],
         adapters: Adapters,
         clock: Callable[[], float] = time.monotonic,
+        close_s: float = CLOSE_S,
     ) -> None:
+        """Each adapter has `close_s` to close."""
         self.pipeline = pipeline
         self._inbox = inbox
         self._adapters = adapters
         self._clock = clock
+        self._close_s = close_s
         self._ticked = clock()
         self._finish: Finish | None = None
         self._stopping = False
@@ -89,7 +92,15 @@ class Driver:
         """Why it ended, where that needs words."""
 
     def run(self) -> ExitCode:
-        """Run to the end; returns the exit code. Whatever happens, all adapters are closed."""
+        """Run to the end and log how it ended; returns the exit code. Whatever happens, all adapters are closed."""
+        finish = self.run_to_end()
+        if finish.message:
+            level = logging.INFO if finish.exit_code is ExitCode.DONE else logging.ERROR
+            log.log(level, finish.message, extra={"data": {"exit_code": int(finish.exit_code)}})
+        return finish.exit_code
+
+    def run_to_end(self) -> Finish:
+        """The same for a caller who says in words of its own how it ended."""
         try:
             goes_on = self.step(Tick(), self._clock())
             while goes_on:
@@ -100,10 +111,7 @@ class Driver:
             finish = self.close()
             self._hear_of_the_last()
         self.last_words = finish.message
-        if finish.message:
-            level = logging.INFO if finish.exit_code is ExitCode.DONE else logging.ERROR
-            log.log(level, finish.message, extra={"data": {"exit_code": int(finish.exit_code)}})
-        return finish.exit_code
+        return finish
 
     def stop(self, within_s: float) -> None:
         """Ask for a graceful stop; safe from any thread and from a signal handler."""
@@ -142,7 +150,7 @@ class Driver:
             adapters.source.absolve()
         for close in (adapters.source.close, adapters.sink.close, adapters.workers.close, adapters.cache.close):
             try:
-                close(CLOSE_S)
+                close(self._close_s)
             except Exception:
                 log.exception("an adapter did not close cleanly")
         return finish

@@ -12,6 +12,8 @@ from streamer.errors import DataFailure
 TopicPartition = tuple[str, int]
 Headers = list[tuple[str, bytes | None]]
 
+_CREATE_TIME = 1
+
 if TYPE_CHECKING:
     RawObject = msgspec.Raw | None
 else:  # msgspec can't decode a Raw inside a union; the codec turns an explicit null into None
@@ -30,6 +32,54 @@ class Record(Protocol):
     def timestamp(self) -> tuple[int, int]:
         """(type, milliseconds since the epoch); type 0 means that there is none."""
         ...
+
+
+class MemoryRecord:
+    """A record that came from no client; answers as a client's message does."""
+
+    __slots__ = ("_headers", "_key", "_offset", "_partition", "_timestamp_ms", "_topic", "_value")
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+        timestamp_ms: int,
+    ) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._offset = offset
+        self._key = key
+        self._value = value
+        self._headers = headers
+        self._timestamp_ms = timestamp_ms
+
+    def topic(self) -> str:
+        return self._topic
+
+    def partition(self) -> int:
+        return self._partition
+
+    def offset(self) -> int:
+        return self._offset
+
+    def key(self) -> bytes | None:
+        return self._key
+
+    def value(self) -> bytes | None:
+        return self._value
+
+    def headers(self) -> Headers | None:
+        return self._headers
+
+    def timestamp(self) -> tuple[int, int]:
+        return _CREATE_TIME, self._timestamp_ms
+
+    def __len__(self) -> int:
+        return len(self._value or b"")
 
 
 class BareRecord:

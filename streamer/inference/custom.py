@@ -14,7 +14,7 @@ from typing import Any
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.class_identity import identify
+from streamer.inference.class_identity import ClassIdentity, identify
 from streamer.inference.fresh_modules import import_fresh
 from streamer.inference.identity import of_python
 from streamer.inference.model import CPU_BATCHING, Encoded, NonFinite, unknown_param
@@ -35,12 +35,15 @@ class CustomModel:
         reference, began_ns = f"python:{module}:{name}", time.time_ns()
         with Reads() as reads:
             kind = _import(module, name)
-            self._predictor = kind(dict(spec.options))
+            predictor = kind(dict(spec.options))
+        self._adopt(spec, predictor, f"{module}:{name}", identify(reference, kind, predictor, reads, began_ns))
+
+    def _adopt(self, spec: WorkerSpec, predictor: Any, name: str, identity: ClassIdentity) -> None:
+        self._predictor = predictor
         self._check = getattr(self._predictor, "check_params", None)
         self._task = spec.task
-        identity = identify(reference, kind, self._predictor, reads, began_ns)
         self.card = ModelCard(
-            name=f"{module}:{name}",
+            name=name,
             revision=identity.revision,
             task=spec.task,
             dtype="custom",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 
 import tokenizers
 import torch
@@ -15,8 +16,9 @@ from streamer.heap import give_back
 def use_threads(threads: int) -> None:
     """One operation at a time, on so many threads."""
     torch.set_num_threads(threads)
-    if torch.get_num_interop_threads() != 1:  # can be set once in a process
-        torch.set_num_interop_threads(1)
+    if torch.get_num_interop_threads() != 1:
+        with suppress(RuntimeError):  # it can be set once in a process, which may be a caller's own
+            torch.set_num_interop_threads(1)
 
 
 def choose_device(device: str, worker: int) -> torch.device:

@@ -18,7 +18,7 @@ import msgspec
 
 from streamer.errors import Code, DataFailure, FailureClass
 from streamer.inference.channel import Compute, Done, Encoding
-from streamer.inference.forwarder import Computation, WorkerFailureError
+from streamer.inference.forwarder import Computation, OnError, WorkerFailureError, ignore
 from streamer.inference.model import Encoded, Model
 
 PORTION_S = 0.02
@@ -49,8 +49,11 @@ class Shelf(Protocol):
 class Encoder:
     """Turns work into computations. What fails here is answered at once."""
 
-    def __init__(self, model: Model, emit: Emit, shelf: Shelf, max_text_bytes: int = 0) -> None:
+    def __init__(
+        self, model: Model, emit: Emit, shelf: Shelf, max_text_bytes: int = 0, on_error: OnError = ignore
+    ) -> None:
         self._model = model
+        self._on_error = on_error
         self._emit = emit
         self._shelf = shelf
         self._max_text_bytes = max_text_bytes
@@ -60,14 +63,18 @@ class Encoder:
         """Encode what comes. Raises `WorkerFailureError` when the worker must end."""
         while True:
             work = inbox.get()
-            if work.alone:
-                self._shelf.put_suspects(self._suspects(work))
-                continue
-            self._encode(work)
-            if inbox.empty():
+            self.encode(work)
+            if not work.alone and inbox.empty():
                 self._emit(Encoding([]))
 
-    def _encode(self, work: Compute) -> None:
+    def encode(self, work: Compute) -> None:
+        """Encode this and put it on the shelf. Raises `WorkerFailureError` when the worker must end."""
+        if work.alone:
+            self._shelf.put_suspects(self._suspects(work))
+        else:
+            self._encode_all(work)
+
+    def _encode_all(self, work: Compute) -> None:
         """All of it, sorted and cut together; or as much as may be ready at once."""
         ready: list[Computation] = []
         tokens = 0
@@ -75,7 +82,7 @@ class Encoder:
             part = _part(work, first, last)
             self._emit(Encoding(part.numbers))
             began = time.perf_counter()
-            encoded = self._answer_failures(part, encode_work(self._model, part, self._max_text_bytes))
+            encoded = self._answer_failures(part, self._encoded(part))
             self._adapt(time.perf_counter() - began, last - first)
             ready += encoded
             tokens += sum([one.encoded.length * one.encoded.rows for one in encoded])
@@ -90,9 +97,12 @@ class Encoder:
         for index in range(len(work.numbers)):
             part = _part(work, index, index + 1)
             self._emit(Encoding(part.numbers))
-            encoded = self._answer_failures(part, encode_work(self._model, part, self._max_text_bytes))
+            encoded = self._answer_failures(part, self._encoded(part))
             self._emit(Encoding([]))
             yield from encoded
+
+    def _encoded(self, part: Compute) -> list[Encoded | DataFailure]:
+        return encode_work(self._model, part, self._max_text_bytes, self._on_error)
 
     def _portions(self, characters: list[int]) -> Iterator[tuple[int, int]]:
         ends = list(accumulate(characters))
@@ -132,13 +142,16 @@ class Encoder:
         return [Computation(number, one) for number, one in pairs if type(one) is not DataFailure]  # type: ignore[arg-type]
 
 
-def encode_work(model: Model, work: Compute, max_text_bytes: int) -> list[Encoded | DataFailure]:
+def encode_work(
+    model: Model, work: Compute, max_text_bytes: int, on_error: OnError = ignore
+) -> list[Encoded | DataFailure]:
     """Encode all at once; when that raises, one by one, so that only the text at fault fails. Raises
     `WorkerFailureError` when there is no memory for one alone."""
     try:
         encoded = model.encode(work.texts, work.pairs, work.params)
-    except BaseException:
-        encoded = [_encode_one(model, _part(work, index, index + 1)) for index in range(len(work.texts))]
+    except BaseException as error:
+        on_error(work.numbers, error)
+        encoded = [_encode_one(model, _part(work, index, index + 1), on_error) for index in range(len(work.texts))]
     if max_text_bytes:
         for index, text in enumerate(work.texts):
             # A character has at most four bytes: most texts need no count.
@@ -148,13 +161,14 @@ def encode_work(model: Model, work: Compute, max_text_bytes: int) -> list[Encode
     return encoded
 
 
-def _encode_one(model: Model, work: Compute) -> Encoded | DataFailure:
+def _encode_one(model: Model, work: Compute, on_error: OnError) -> Encoded | DataFailure:
     try:
         return model.encode(work.texts, work.pairs, work.params)[0]
     except MemoryError:
         message = "out of memory while one text alone was encoded: give the worker more memory"
         raise WorkerFailureError(FailureClass.DEVICE, message, suspects=work.numbers) from None
     except BaseException as error:
+        on_error(work.numbers, error)
         name = type(error).__name__
         return DataFailure(Code.INFER_EXCEPTION, f"the text could not be encoded ({name})", name)
 

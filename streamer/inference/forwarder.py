@@ -68,6 +68,15 @@ class ProbeError(WorkerFailureError):
 Batch = Sequence[Computation]
 
 
+OnError = Callable[[Sequence[int], BaseException], object]
+"""Told of each exception of the model with the numbers of the computations that it came of, none for the probe. What it
+raises goes through."""
+
+
+def ignore(_: Sequence[int], __: BaseException) -> None:
+    """The code and the place of an exception are all that a worker process tells of it."""
+
+
 class _Trouble(Enum):
     MEMORY = auto()  # too much for the device at once
     DEVICE = auto()  # the device's context is broken for good
@@ -90,9 +99,16 @@ class Forwarder:
     the worker, and for those that come after it.
     """
 
-    def __init__(self, model: Model, emit: Callable[[Started | Done], object], batch_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        model: Model,
+        emit: Callable[[Started | Done], object],
+        batch_tokens: int = 0,
+        on_error: OnError = ignore,
+    ) -> None:
         self._model = model
         self._emit = emit
+        self._on_error = on_error
         self._quotes = model.card.backend == "python"
         """Whether the exceptions of forward passes may hold words of a text: those of an operator's class may."""
         self._budget = MemoryBudget(model.card)
@@ -124,7 +140,7 @@ class Forwarder:
 
     def run_probe(self) -> None:
         """Run the known input; raises `ProbeError` unless its answer is finite."""
-        match self._attempt([self._model.probe], quotes=False):
+        match self._attempt([], [self._model.probe], quotes=False):
             case _Failure(_Trouble.RAISED, exception, place, words):
                 said = words or f"{exception} at {place}"
                 raise ProbeError(f"the model fails for its probe: {said}", ExitCode.CONFIGURATION)
@@ -218,9 +234,10 @@ class Forwarder:
         self.batching = self._model.batching = batching
 
     def _announced(self, batch: Batch) -> Sequence[Answer | NonFinite | DataFailure] | _Failure:
-        self._emit(Started([computation.number for computation in batch]))
+        numbers = [computation.number for computation in batch]
+        self._emit(Started(numbers))
         began = time.perf_counter()
-        outcome = self._attempt([computation.encoded for computation in batch], quotes=self._quotes)
+        outcome = self._attempt(numbers, [computation.encoded for computation in batch], quotes=self._quotes)
         self._seconds += time.perf_counter() - began
         self._passes += 1
         if batch[0].encoded.tokens:
@@ -228,7 +245,7 @@ class Forwarder:
         return outcome
 
     def _attempt(
-        self, batch: Sequence[Encoded], *, quotes: bool
+        self, numbers: Sequence[int], batch: Sequence[Encoded], *, quotes: bool
     ) -> Sequence[Answer | NonFinite | DataFailure] | _Failure:
         """A failure instead of an exception, whose traceback holds the batch's tensors: gone before a retry."""
         try:
@@ -237,6 +254,7 @@ class Forwarder:
                 raise RuntimeError(f"{len(answers)} answers to {len(batch)} inputs")
             return answers
         except BaseException as error:  # also SystemExit and the panics of native extensions
+            self._on_error(numbers, error)
             words = str(error) if isinstance(error, ModelError) else ""
             trouble = _trouble(error, quotes=quotes, alone=len(batch) == 1)
             return _Failure(trouble, type(error).__name__, place_of(error), words)

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 from streamer.core.record import Answer
 from streamer.errors import FailureClass
 from streamer.inference.channel import Done, Started
-from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError, place_of
+from streamer.inference.forwarder import Computation, Forwarder, OnError, WorkerFailureError, ignore, place_of
 from streamer.inference.model import Encoded, Model
 
 _RENEW_S = 1.0
@@ -114,11 +114,13 @@ class Window(Protocol):
 class Generator:
     """The loop of a worker whose model streams."""
 
-    def __init__(self, model: StreamingModel, emit: Emit, pool: Window, batch_tokens: int = 0) -> None:
+    def __init__(
+        self, model: StreamingModel, emit: Emit, pool: Window, batch_tokens: int = 0, on_error: OnError = ignore
+    ) -> None:
         self._model = model
         self._pool = pool
         self._announcer = Announcer(emit)
-        self._forwarder = Forwarder(model, self._announcer.pass_on, batch_tokens)
+        self._forwarder = Forwarder(model, self._announcer.pass_on, batch_tokens, on_error)
         self._backlog: deque[Computation] = deque()
         self._plain: list[Computation] = []
         self._suspects: Iterator[Computation] | None = None

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from streamer.core.pipeline.protocol import EncodeStarted, ForwardDone, ForwardStarted, WorkerLost, WorkerReady
+from streamer.core.pipeline.protocol import EncodeStarted, ForwardDone, ForwardStarted, Input, WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.errors import DataFailure, FailureClass
 from streamer.inference.channel import (
@@ -135,14 +135,8 @@ class WorkerProcess:
         last_word: Failed | None = None
         while (message := channel.receive()) is not None:
             match message:
-                case Done():
-                    self._post(_forward_done(self.worker, message))
-                case Encoding():
-                    self._post(EncodeStarted(self.worker, message.numbers))
-                case Started():
-                    self._post(ForwardStarted(self.worker, message.numbers))
-                case Ready():
-                    self._post(WorkerReady(self.worker, message.card))
+                case Done() | Encoding() | Started() | Ready():
+                    self._post(fact_of(self.worker, message))
                 case Failed():
                     last_word = message
                 case Said():
@@ -177,6 +171,19 @@ class WorkerProcess:
         if lost.failure is not FailureClass.CODE or self._served():  # else it ends the run with the same message
             log.warning("worker %d of %s is lost: %s", self.worker, self._spec.pipeline, lost.message)
         self._post(lost)
+
+
+def fact_of(worker: int, message: Done | Encoding | Started | Ready) -> Input:
+    """What the worker says, as the core takes it."""
+    match message:
+        case Done():
+            return _forward_done(worker, message)
+        case Encoding():
+            return EncodeStarted(worker, message.numbers)
+        case Started():
+            return ForwardStarted(worker, message.numbers)
+        case Ready():
+            return WorkerReady(worker, message.card)
 
 
 def _forward_done(worker: int, done: Done) -> ForwardDone:

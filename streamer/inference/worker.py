@@ -27,19 +27,21 @@ import msgspec
 from streamer.errors import ExitCode, FailureClass, ModelError
 from streamer.heap import give_back, keep_freed
 from streamer.inference.answer_limit import WorkerChannel
-from streamer.inference.channel import Channel, Compute, Failed, Ready, Said, Start, Stop, ToWorker
+from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Started, Stop, ToWorker
 from streamer.inference.encoding import Encoder
 from streamer.inference.forwarder import (
     Computation,
     Forwarder,
+    OnError,
     ProbeError,
     WorkerFailureError,
+    ignore,
     is_out_of_memory,
     place_of,
 )
 from streamer.inference.generator import Announcer, Generator, SteppingModel, StreamingModel
 from streamer.inference.model import Model
-from streamer.inference.spec import WORKER_NAME
+from streamer.inference.spec import WORKER_NAME, WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -148,17 +150,8 @@ def serve(channel: Channel[ToWorker], start: Start) -> None:
     pool = Pool()
     _start_thread(channel, "watch", lambda: watch(channel, inbox, pool))
     began = time.perf_counter()
-    model = _load(start)
-    runner = _runner(model, channel, pool, start.spec.batch_tokens)
-    try:
-        runner.run_probe()
-    except ProbeError as error:
-        if error.at_start is None:
-            raise
-        message = str(error)
-        if error.at_start is ExitCode.HALTED:
-            message = f"{start.spec.model}: {message}: its weights or its dtype are at fault"
-        raise WorkerFailureError(FailureClass.CODE, message, error.at_start) from None
+    model = load_model(start)
+    runner = make_runner(model, channel.send, pool, start.spec)
     gc.collect()
     gc.freeze()  # the model's objects live as long as the process: never walk them again
     give_back()  # what loading took and passes need not
@@ -167,14 +160,15 @@ def serve(channel: Channel[ToWorker], start: Start) -> None:
     _start_thread(channel, "encode", lambda: encoder.run(inbox))
     channel.send(Ready(msgspec.structs.replace(model.card, load_s=round(time.perf_counter() - began, 3))))
     try:
-        _compute(runner, pool)
+        compute(runner, pool)
     except WorkerFailureError:
         raise
     except BaseException as error:
         _die_of_bug(channel, error)
 
 
-def _compute(runner: Forwarder | Generator, pool: Pool) -> None:
+def compute(runner: Forwarder | Generator, pool: Pool) -> None:
+    """Run what is in the pool until it is stopped. Raises `WorkerFailureError` when the worker must end."""
     if isinstance(runner, Generator):
         runner.run()
         return
@@ -185,24 +179,47 @@ def _compute(runner: Forwarder | Generator, pool: Pool) -> None:
             runner.run_alone(taken)
 
 
-def _runner(model: Model, channel: Channel[ToWorker], pool: Pool, batch_tokens: int) -> Forwarder | Generator:
+def make_runner(
+    model: Model, emit: Callable[[Started | Done], object], pool: Pool, spec: WorkerSpec, on_error: OnError = ignore
+) -> Forwarder | Generator:
+    """What runs the model, whose probe has passed. Raises `WorkerFailureError` where it does not."""
+    runner = _runner(model, emit, pool, spec.batch_tokens, on_error)
+    try:
+        runner.run_probe()
+    except ProbeError as error:
+        if error.at_start is None:
+            raise
+        message = str(error)
+        if error.at_start is ExitCode.HALTED:
+            message = f"{spec.model}: {message}: its weights or its dtype are at fault"
+        raise WorkerFailureError(FailureClass.CODE, message, error.at_start) from None
+    return runner
+
+
+def _runner(
+    model: Model, emit: Callable[[Started | Done], object], pool: Pool, batch_tokens: int, on_error: OnError
+) -> Forwarder | Generator:
     """What suits the model: one whose answers take many steps renews its lease meanwhile."""
     if isinstance(model, StreamingModel):
-        return Generator(model, channel.send, pool, batch_tokens)
+        return Generator(model, emit, pool, batch_tokens, on_error)
     if isinstance(model, SteppingModel):
-        announcer = Announcer(channel.send)
+        announcer = Announcer(emit)
         model.on_step = announcer.renew
-        return Forwarder(model, announcer.pass_on, batch_tokens)
-    return Forwarder(model, channel.send, batch_tokens)
+        return Forwarder(model, announcer.pass_on, batch_tokens, on_error)
+    return Forwarder(model, emit, batch_tokens, on_error)
 
 
-def _load(start: Start) -> Model:
+def load_model(start: Start, load: Callable[[WorkerSpec, int], Model] | None = None) -> Model:
     """Every failure to load is one of the configuration or of the model, said in words; no event has been seen yet. But
-    memory, disks and tables that are full are so for a while."""
-    from streamer.inference.families import load
+    memory, disks and tables that are full are so for a while. Raises `WorkerFailureError`."""
+    if load is None:
+        from streamer.inference import families
 
+        load = families.load
     try:
         return load(start.spec, start.worker)
+    except KeyboardInterrupt:  # a worker process gets none
+        raise
     except ModelError as error:
         raise WorkerFailureError(FailureClass.CODE, str(error), error.exit_code) from None
     except BaseException as error:

@@ -11,61 +11,12 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from streamer.core.output import Output
-from streamer.core.record import Headers, TopicPartition
+from streamer.core.record import Headers, MemoryRecord, TopicPartition
 from streamer.testing.clock import ManualClock
 from streamer.testing.group import Group, GroupMetadata
 from streamer.testing.log_error import LogError
 
 TRANSACTION_TIMEOUT_S = 10.0
-CREATE_TIME = 1
-
-
-class MemoryRecord:
-    """A record in the log; answers as a Kafka client's message does."""
-
-    __slots__ = ("_headers", "_key", "_offset", "_partition", "_timestamp_ms", "_topic", "_value")
-
-    def __init__(
-        self,
-        topic: str,
-        partition: int,
-        offset: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers | None,
-        timestamp_ms: int,
-    ) -> None:
-        self._topic = topic
-        self._partition = partition
-        self._offset = offset
-        self._key = key
-        self._value = value
-        self._headers = headers
-        self._timestamp_ms = timestamp_ms
-
-    def topic(self) -> str:
-        return self._topic
-
-    def partition(self) -> int:
-        return self._partition
-
-    def offset(self) -> int:
-        return self._offset
-
-    def key(self) -> bytes | None:
-        return self._key
-
-    def value(self) -> bytes | None:
-        return self._value
-
-    def headers(self) -> Headers | None:
-        return self._headers
-
-    def timestamp(self) -> tuple[int, int]:
-        return CREATE_TIME, self._timestamp_ms
-
-    def __len__(self) -> int:
-        return len(self._value or b"")
 
 
 class _State(Enum):

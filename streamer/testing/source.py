@@ -10,7 +10,7 @@ from streamer.core.membership import LOOK_AT_HELD_S, Membership
 from streamer.core.ownership import Ownership
 from streamer.core.pipeline.attempts import Attempts, Former
 from streamer.core.pipeline.protocol import SourceFailed, Taken
-from streamer.core.record import MicroBatch, Segment, TopicPartition
+from streamer.core.record import MemoryRecord, MicroBatch, Segment, TopicPartition
 from streamer.core.standing import Reason, Standing
 from streamer.core.unanswered import ReadState
 from streamer.errors import ExitCode
@@ -19,7 +19,7 @@ from streamer.testing.assignment import RETRY_S, MemoryAssignment
 from streamer.testing.calls import Call, Calls
 from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
 from streamer.testing.group import NOBODY, Group, GroupMetadata
-from streamer.testing.log import MemoryLog, MemoryRecord
+from streamer.testing.log import MemoryLog
 from streamer.testing.log_error import LogError
 
 RECORD_OVERHEAD_BYTES = 1024

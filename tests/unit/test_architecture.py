@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"ports"},
     {"config"},
     {"core"},
-    {"errors", "model", "cores", "heap", "extras", "stopping", "stderr"},
+    {"errors", "model", "cores", "heap", "extras", "stopping", "stderr", "lazy"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Parts of these rows may import one another.
