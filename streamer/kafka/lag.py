@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar, cast
 
 from confluent_kafka import (
@@ -30,7 +30,10 @@ from streamer.kafka.topics import connect, require
 
 T = TypeVar("T")
 
+_Asked = tuple[int, TopicPartition]  # the number of a group among those asked for, and a partition that it reads
+
 REQUEST_S = 10.0
+_AT_ONCE = 4
 _AGAIN_S = 0.2
 _MOVES_WITHIN_S = 1.0
 _LOADING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
@@ -102,41 +105,57 @@ class GroupOffsets:
     def views(self, group: str, topics: Iterable[str], start: str) -> list[View]:
         """All partitions of these topics, as they lie before this group. `start` is where it begins that has settled
         nothing: earliest, latest, or a time."""
-        places = self.partitions(topics)
+        return self.views_of([(group, list(topics), start)])[0]
+
+    def views_of(self, asked: Sequence[tuple[str, Sequence[str], str]]) -> list[list[View]]:
+        """The views of several groups, each given by its name, topics and start. All groups share the requests; only
+        the settled offsets are asked for group by group, a few at a time."""
+        topics = list(dict.fromkeys(topic for _, wanted, _ in asked for topic in wanted))
+        by_topic: dict[str, list[TopicPartition]] = {topic: [] for topic in topics}
+        for each in self.partitions(topics):
+            by_topic[each[0]].append(each)
+        places = {
+            index: [each for topic in wanted for each in by_topic[topic]] for index, (_, wanted, _) in enumerate(asked)
+        }
         # Settled offsets first: what is settled meanwhile then counts as behind, and never as less than nothing.
-        settled = {(each.topic, each.partition): each for each in self._committed(group, places) if each.offset >= 0}
-        earliest, ends, highs = self.earliest(places), self.ends(places), self.ends(places, open_too=True)
-        starts = {each: max(found.offset, earliest[each]) for each, found in settled.items()}
-        begun = {topic for topic, _ in settled}
-        fresh = [each for each in places if each not in settled]
-        if start == "latest":  # what a topic gets after the group began with it is read from its first record
-            starts |= {each: (earliest if each[0] in begun else ends)[each] for each in fresh}
-        elif (time_ms := start_time_ms(start)) is None:
-            starts |= {each: earliest[each] for each in fresh}
-        else:
-            found_at = self.at_time(fresh, time_ms)
-            starts |= {each: found_at.get(each, ends[each]) for each in fresh}
-        heads = self._first({each: at for each, at in starts.items() if at < ends[each]})
-        opened = self._opened({each: ends[each] for each in places if ends[each] < highs[each]})
-        views = []
-        for each in places:
-            known, head, written = settled.get(each), heads.get(each), opened.get(each)
-            views.append(
-                View(
-                    partition=each,
-                    earliest=earliest[each],
-                    end=ends[each],
-                    high=highs[each] if written else ends[each],
-                    start=starts[each],
-                    settled=known.offset if known else None,
-                    note=(known.metadata or "") if known else "",
-                    first_ms=head.written_ms if head and not head.damage else None,
-                    damage=head.damage if head else "",
-                    framed=bool(head and head.framed),
-                    open_ms=written.written_ms if written and not written.damage else None,
+        settled = self._settled({index: (asked[index][0], each) for index, each in places.items()})
+        every = [each for found in by_topic.values() for each in found]
+        earliest, ends, highs = self.earliest(every), self.ends(every), self.ends(every, open_too=True)
+        starts: dict[_Asked, int] = {}
+        for index, (_, _, start) in enumerate(asked):
+            starts |= self._starts(index, places[index], settled[index], start, earliest, ends)
+        heads = self._heads({each: at for each, at in starts.items() if at < ends[each[1]]})
+        opened = self._opened({each: ends[each] for each in every if ends[each] < highs[each]})
+        return [
+            [
+                _view(
+                    each,
+                    earliest[each],
+                    ends[each],
+                    highs[each],
+                    starts[index, each],
+                    settled[index].get(each),
+                    heads.get((index, each)),
+                    opened.get(each),
                 )
-            )
-        return views
+                for each in places[index]
+            ]
+            for index in places
+        ]
+
+    def members(self, groups: Iterable[str]) -> dict[str, int]:
+        """How many members each group has; no entry where we may not see it."""
+        wanted = sorted(set(groups))
+        found: dict[str, int] = {}
+        if not wanted:
+            return found
+        for group, future in self._admin.describe_consumer_groups(wanted, request_timeout=REQUEST_S).items():
+            try:
+                found[group] = len(answer(future, REQUEST_S).members)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    found[group] = 0
+        return found
 
     def committed(self, group: str, partitions: Iterable[TopicPartition] = ()) -> dict[TopicPartition, int]:
         """The offsets that the group has settled; of all partitions that it ever did when none are named."""
@@ -162,6 +181,55 @@ class GroupOffsets:
         where the brokers are older than 3.0 (KIP-734)."""
         found = self._offsets(partitions, _NEWEST)
         return {each: info.timestamp for each, info in found.items() if info.timestamp >= 0}
+
+    def _settled(
+        self, asked: Mapping[int, tuple[str, list[TopicPartition]]]
+    ) -> dict[int, dict[TopicPartition, KafkaPartition]]:
+        """What each of these groups has settled, by its number."""
+        with ThreadPoolExecutor(min(_AT_ONCE, max(len(asked), 1)), thread_name_prefix="settled") as pool:
+            answers = pool.map(lambda one: self._committed(*one), asked.values())
+            return {
+                index: {(each.topic, each.partition): each for each in found if each.offset >= 0}
+                for index, found in zip(asked, answers, strict=True)
+            }
+
+    def _starts(
+        self,
+        index: int,
+        places: list[TopicPartition],
+        settled: Mapping[TopicPartition, KafkaPartition],
+        start: str,
+        earliest: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> dict[_Asked, int]:
+        """Where one group goes on, or would begin."""
+        starts = {each: max(found.offset, earliest[each]) for each, found in settled.items()}
+        begun = {topic for topic, _ in settled}
+        fresh = [each for each in places if each not in settled]
+        if start == "latest":  # what a topic gets after the group began with it is read from its first record
+            starts |= {each: (earliest if each[0] in begun else ends)[each] for each in fresh}
+        elif (time_ms := start_time_ms(start)) is None:
+            starts |= {each: earliest[each] for each in fresh}
+        else:
+            found_at = self.at_time(fresh, time_ms)
+            starts |= {each: found_at.get(each, ends[each]) for each in fresh}
+        return {(index, each): at for each, at in starts.items()}
+
+    def _heads(self, starts: Mapping[_Asked, int]) -> dict[_Asked, _Head]:
+        """The first record from where each group goes on. One consumer reads a partition at one place at a time, so
+        groups that share a partition and stand elsewhere take turns."""
+        found: dict[_Asked, _Head] = {}
+        left = dict(starts)
+        while left:
+            now: dict[TopicPartition, int] = {}
+            for (_, place), at in left.items():
+                now.setdefault(place, at)
+            heads = self._first(now)
+            done = [each for each, at in left.items() if now[each[1]] == at]
+            found |= {each: heads[each[1]] for each in done if each[1] in heads}
+            for each in done:
+                del left[each]
+        return found
 
     def _first(self, starts: Mapping[TopicPartition, int], *, open_too: bool = False) -> dict[TopicPartition, _Head]:
         """The first record at or after each offset. Partitions where only transaction markers are left have none."""
@@ -258,6 +326,31 @@ class GroupOffsets:
     def _explained(self, error: KafkaException | KafkaError, operation: str, resource: str) -> Exception:
         address = self._kafka.bootstrap_servers
         return start_error(error, address=address, operation=operation, resource=resource)
+
+
+def _view(
+    partition: TopicPartition,
+    earliest: int,
+    end: int,
+    high: int,
+    start: int,
+    settled: KafkaPartition | None,
+    head: _Head | None,
+    opened: _Head | None,
+) -> View:
+    return View(
+        partition=partition,
+        earliest=earliest,
+        end=end,
+        high=high if opened else end,
+        start=start,
+        settled=settled.offset if settled else None,
+        note=(settled.metadata or "") if settled else "",
+        first_ms=head.written_ms if head and not head.damage else None,
+        damage=head.damage if head else "",
+        framed=bool(head and head.framed),
+        open_ms=opened.written_ms if opened and not opened.damage else None,
+    )
 
 
 def _is_framed(message: Message) -> bool:
