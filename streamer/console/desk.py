@@ -160,7 +160,7 @@ class Desk:
         alone = []
         for each in self.jobs():
             known = newest.get(each["job"])
-            if known is None or (each["state"] == "failed" and known["began"] < each["began"]):
+            if known is None or known["began"] < each["began"]:  # this start has written nothing yet
                 alone.append(each)
             elif each["state"] in ("running", known["state"]):
                 known |= {name: each[name] for name in OWN}

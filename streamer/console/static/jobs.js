@@ -63,7 +63,7 @@ export class Jobs {
     setText(this.all, `Show all ${count(told.length)}`);
     const ended = [];
     const nodes = told.slice(0, this.most).map((job) => {
-      const key = `${job.job} ${job.began.slice(0, 16)}`;
+      const key = `${job.job} ${job.began}`;
       if (!this.rows.has(key)) this.rows.set(key, new JobRow(job, this.about, () => { this.hurry = true; }));
       const row = this.rows.get(key);
       if (row.update(job)) ended.push(job);
