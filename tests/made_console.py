@@ -64,13 +64,20 @@ class MadeFeed(Feed):
         """See the class."""
         threading.Thread(target=self._live, daemon=True).start()
 
+    def fall_silent(self) -> None:
+        """The brokers do not answer any more."""
+        with self._lock:
+            self.away.set()
+            self._offsets_source.error = "Kafka at 127.0.0.1:1 does not answer; start it"
+
     def _live(self) -> None:
         while not self._stop.wait(1):
-            if not self.away.is_set():
-                self._second(time.time_ns() // 1_000_000)
+            self._second(time.time_ns() // 1_000_000)
 
     def _second(self, now_ms: int) -> None:
         with self._lock:
+            if self.away.is_set():
+                return
             source = self._offsets_source
             source.error, source.answered_ms = "", now_ms
             for number, name in enumerate(self._config.pipelines):

@@ -107,7 +107,7 @@ class Console:
         name = request.query_params.get("name", "")
         found = await run_in_threadpool(self.feed.pipeline, name, int(since))
         if found is None:
-            why = f"there is no pipeline {name} in the configuration or in the reports"
+            why = f"There is no pipeline {name} in the configuration or in the reports"
             raise RefusalError(HTTPStatus.NOT_FOUND, why)
         return json_answer(found)
 

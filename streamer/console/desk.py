@@ -90,7 +90,8 @@ class Desk:
         targets = Targets(log)
         if wanted.to:
             targets(wanted.to)
-        models = current_models(log, self._config.telemetry.reports)
+        # A changed value may well pass the same model.
+        models = current_models(log, self._config.telemetry.reports) if wanted.action == "replay" else {}
         found = survey(log, order, self._decide(order, wanted, targets), models=models)
         with self._lock:
             self._prepared[found.digest] = _Prepared(order, wanted, targets, log, found)

@@ -91,7 +91,7 @@ class Verdict:
 def judge(situation: Situation, *, reached: bool, now_ms: int) -> Verdict:
     """The pipeline's state; see `State`."""
     if not reached:
-        return Verdict(State.UNKNOWN, [Problem("The brokers do not answer", "the console keeps trying")])
+        return Verdict(State.UNKNOWN)  # the page says why, once for all
     lag, series = situation.lag, situation.series
     problems = _standing(lag)
     if isinstance(lag, PipelineLag) and any(each.reason is Reason.HELD for each in lag.standing):

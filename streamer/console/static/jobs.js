@@ -62,7 +62,10 @@ export class Jobs {
     this.all.hidden = told.length <= this.most;
     setText(this.all, `Show all ${count(told.length)}`);
     const ended = [];
+    const newest = new Set();
     const nodes = told.slice(0, this.most).map((job) => {
+      job.newest = !newest.has(job.job); // only the newest start of a job can be gone on with
+      newest.add(job.job);
       const key = `${job.job} ${job.began}`;
       if (!this.rows.has(key)) this.rows.set(key, new JobRow(job, this.about, () => { this.hurry = true; }));
       const row = this.rows.get(key);
@@ -83,7 +86,7 @@ class JobRow {
     this.bar = el("progress", { "aria-label": `Progress of ${job.job}` });
     this.pace = el("span", { class: "quiet" });
     this.note = el("p", { class: "quiet" });
-    this.outcome = el("span", { role: "status" });
+    this.outcome = el("p", { role: "status" });
     this.ask = el("button", { type: "button", onclick: () => this.#tell(job.job) }, "What became of them?");
     this.cancel = el("button", { type: "button", onclick: () => this.#cancel() }, "Cancel…");
     this.goOn = el("button", { type: "button", onclick: () => this.#goOn() }, "Go on…");
@@ -92,7 +95,7 @@ class JobRow {
     this.node = el("li", { "data-job": job.job },
       el("div", { class: "headline" }, el("b", {}, job.action), " ", el("code", {}, job.job), this.state),
       el("div", { class: "progress" }, this.bar, this.figures, this.pace), this.note,
-      el("div", { class: "tools" }, this.cancel, this.goOn, this.ask, this.outcome), asked);
+      el("div", { class: "tools" }, this.cancel, this.goOn, this.ask), this.outcome, asked);
   }
 
   update(job) {
@@ -115,8 +118,8 @@ class JobRow {
     const mayWrite = this.about.replay;
     this.cancel.hidden = job.state !== "running" || !job.here || !mayWrite;
     this.cancel.disabled = Boolean(job.cancelled_by);
-    this.goOn.hidden = !mayWrite || !["stopped", "silent", "failed"].includes(job.state) || again(job) === null;
-    this.ask.hidden = !["replay", "edit"].includes(job.action) || job.moved === 0;
+    this.goOn.hidden = !mayWrite || !job.newest || !["stopped", "silent", "failed"].includes(job.state) || again(job) === null;
+    this.ask.hidden = !job.newest || !["replay", "edit"].includes(job.action) || job.moved === 0;
     return ended;
   }
 
@@ -168,7 +171,7 @@ function note({ by, began, ended, state, outcome, refused, here, cancelled_by: c
   const from = Date.parse(began);
   const took = ended ? ` It took ${seconds((Date.parse(ended) - from) / 1000)}.` : "";
   const stayed = refused ? ` ${plural(refused, "was", "were")} refused and stayed.` : "";
-  const end = cancelled && state === "running" ? ` ${cancelled} cancelled it.` : outcome && outcome !== "done" ? ` ${sentence(outcome)}` : "";
+  const end = cancelled && state === "running" ? ` ${cancelled} cancelled it.` : outcome && outcome !== "done" ? ` It stopped: ${sentence(outcome)}` : "";
   const else_ = state === "running" && !here ? " To stop it, press Ctrl-C where it runs." : "";
   const dead = state === "silent" ? " It began and did not end: it was killed, or its machine is away. What it moved stays moved." : "";
   return `${by} began it ${moment(from)}.${took}${stayed}${end}${else_}${dead}`;

@@ -22,7 +22,7 @@ export class DeadLetters {
     this.from = field("From", { type: "datetime-local", step: "1", ...changed });
     this.until = field("To", { type: "datetime-local", step: "1", ...changed });
     this.closed = el("input", { type: "checkbox", onchange: () => this.look() });
-    this.sought = field("Search", { type: "search", placeholder: "key, event id, trace id or TOPIC/PARTITION/OFFSET" });
+    this.sought = field("Search", { type: "search", placeholder: "key, event id, trace id or place", title: "A place is TOPIC/PARTITION/OFFSET, of the dead letter or of where it came from." });
     const find = el("form", { class: "filters card" }, this.sought.node, el("button", { type: "submit" }, "Find"),
       this.pipeline.node, this.code.node, this.time.node, this.from.node, this.until.node,
       el("label", { class: "check" }, this.closed, "replayed and discarded too"));
@@ -60,7 +60,7 @@ export class DeadLetters {
     this.news.hidden = true;
     if (letters === null) this.found.replaceChildren();
     else if (letters instanceof Error) this.found.replaceChildren(problem(letters, "The search failed"));
-    else this.found.replaceChildren(el("h3", {}, `Found by “${text}”`), ...letterList(letters, "No dead letter with these filters has that key, id or place."));
+    else this.found.replaceChildren(el("div", { class: "card found" }, el("h3", {}, `Found by “${text}”`), ...letterList(letters, "No dead letter with these filters has that key, id or place.")));
     if (found instanceof Error) {
       this.summary.textContent = "";
       this.list.replaceChildren(problem(found, "Dead letters can't be read"));
@@ -140,7 +140,7 @@ export class DeadLetters {
       el("div", { class: "what" }, el("span", { class: "code mono" }, cause.code), " ", el("span", { class: "mono quiet" }, cause.fingerprint),
         el("p", {}, exception ? el("span", { class: "mono" }, exception) : null, exception && what ? ": " : "", what ?? "")),
       el("div", { class: "when quiet" }, spark(cause.timeline),
-        el("span", {}, `${moment(cause.first_ms)} – ${moment(cause.last_ms)}`), el("span", { class: "names" }, cause.pipelines.join(", "))),
+        el("span", {}, `${moment(cause.first_ms)} – ${moment(cause.last_ms)}`), el("span", { class: "names", title: cause.pipelines.join(", ") }, cause.pipelines.join(", "))),
       el("div", { class: "tools" }, open, el("button", { type: "button", onclick: order("replay") }, "Replay…"),
         el("button", { type: "button", onclick: order("discard") }, "Discard…")),
       examples);

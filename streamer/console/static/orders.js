@@ -7,11 +7,11 @@ import { count, plural } from "./format.js";
 const KINDS = {
   replay: {
     heading: "Replay", execute: "Execute: move", does: (what) => `Send ${what} back to the topics that they came from.`,
-    after: (number) => `${number} will be written to the topics below, in transactions, and the pipeline answers them again. They are no open dead letters any more then. It can be cancelled: what was moved by then stays moved.`,
+    after: (number) => `${number} will be written to the topics above, in transactions, and the pipeline answers them again. They are no open dead letters any more then. It can be cancelled: what was moved by then stays moved.`,
   },
   edit: {
     heading: "Edit and replay", execute: "Execute: move", does: (what) => `Change the value of ${what}, and send it back to the topic that it came from.`,
-    after: () => "The changed value will be written to the topic below with the old key, id and headers, and the pipeline answers it. The dead letter is closed; it keeps its old value until its topic's retention takes it.",
+    after: () => "The changed value will be written to the topic above with the old key, id and headers, and the pipeline answers it. The dead letter is closed; it keeps its old value until its topic's retention takes it.",
   },
   discard: {
     heading: "Discard", execute: "Execute: discard", does: (what) => `Close ${what} for good, without an answer.`,
@@ -104,7 +104,7 @@ function survey(found, kind, spoils) {
     spoils ? "The value was JSON, and is none any more." : null,
     found.resumed ? `Job ${found.job} goes on: it moved ${count(found.closed_by_this_job)} before.` : null,
     ...found.refused.map((each) => `${plural(each.count, "stays", "stay")}: ${each.why} (e.g. ${each.example})`),
-    ...found.same_model.map((each) => `${count(each.count)} of them failed with ${each.model}, which ${each.pipeline} runs now: they may well fail again.`),
+    ...found.same_model.map((each) => `${count(each.count)} of them failed with ${each.model.replace(/@(.{12}).*/, "@$1")}, which ${each.pipeline} runs now: they may well fail again.`),
     found.closed ? `${plural(found.closed, "was", "were")} replayed or discarded before.` : null,
     found.order_lost_in.length ? `Dead letters of ${found.order_lost_in.slice(0, 5).join(", ")} lie on several partitions: their order is kept only within each.` : null,
   ].filter(Boolean);
