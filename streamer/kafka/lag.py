@@ -5,26 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
-    Message,
     TopicCollection,
 )
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from streamer.config.fields import KafkaConfig, start_time_ms
-from streamer.core.diagnosis import is_framed
 from streamer.core.onlooker import OPEN_TRANSACTION_MS, View
 from streamer.core.record import TopicPartition
-from streamer.core.timestamps import written_ms
-from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import UNREADABLE, Act, act_on_consumer, answer, is_missing, start_error
+from streamer.kafka.errors import Act, act_on_consumer, answer, is_missing
+from streamer.kafka.heads import REQUEST_S, Head, explained, first_records
 from streamer.kafka.settled import settled_offsets
 from streamer.kafka.topics import connect, require
 
@@ -32,7 +29,6 @@ T = TypeVar("T")
 
 _Asked = tuple[int, TopicPartition]  # the number of a group among those asked for, and a partition that it reads
 
-REQUEST_S = 10.0
 _AT_ONCE = 4
 _AGAIN_S = 0.2
 _MOVES_WITHIN_S = 1.0
@@ -57,14 +53,6 @@ def _until_loaded(ask: Callable[[], T]) -> T:
             if error.args[0].code() not in _LOADING or time.monotonic() > deadline:
                 raise
         time.sleep(_AGAIN_S)
-
-
-class _Head(NamedTuple):
-    """What of a record is looked at: when it was written, in ms (0 where it does not say), or why it can't be read."""
-
-    written_ms: int = 0
-    damage: str = ""
-    framed: bool = False
 
 
 class GroupOffsets:
@@ -215,10 +203,10 @@ class GroupOffsets:
             starts |= {each: found_at.get(each, ends[each]) for each in fresh}
         return {(index, each): at for each, at in starts.items()}
 
-    def _heads(self, starts: Mapping[_Asked, int]) -> dict[_Asked, _Head]:
+    def _heads(self, starts: Mapping[_Asked, int]) -> dict[_Asked, Head]:
         """The first record from where each group goes on. One consumer reads a partition at one place at a time, so
         groups that share a partition and stand elsewhere take turns."""
-        found: dict[_Asked, _Head] = {}
+        found: dict[_Asked, Head] = {}
         left = dict(starts)
         while left:
             now: dict[TopicPartition, int] = {}
@@ -231,54 +219,10 @@ class GroupOffsets:
                 del left[each]
         return found
 
-    def _first(self, starts: Mapping[TopicPartition, int], *, open_too: bool = False) -> dict[TopicPartition, _Head]:
-        """The first record at or after each offset. Partitions where only transaction markers are left have none."""
-        found: dict[TopicPartition, _Head] = {}
-        if not starts:
-            return found
-        consumer = make_consumer(
-            {
-                **reader_properties(self._kafka),
-                "isolation.level": "read_uncommitted" if open_too else "read_committed",
-                "enable.partition.eof": True,
-                # One record of each partition is wanted: what is fetched beyond it is waste.
-                "queued.min.messages": 1,
-                "fetch.message.max.bytes": 16_384,
-                # Without this some damage is skipped in silence, and behind other damage the client goes on anywhere.
-                "check.crcs": True,
-                "auto.offset.reset": "error",
-            }
-        )
-        try:
-            consumer.assign([KafkaPartition(*place, offset) for place, offset in starts.items()])
-            left = set(starts)
-            deadline = time.monotonic() + REQUEST_S
-            while left:
-                message = consumer.poll(0.2)
-                if message is None:
-                    if time.monotonic() > deadline:
-                        self.ends(left)  # raises where the brokers do not answer
-                        return found | dict.fromkeys(left, _Head(damage=f"nothing came for {REQUEST_S:g} s"))
-                    continue
-                place = (message.topic() or "", message.partition() or 0)
-                if place not in left:
-                    continue
-                error = message.error()
-                if error is None:
-                    found[place] = _Head(written_ms(message.timestamp()) or 0, framed=_is_framed(message))
-                elif error.code() in UNREADABLE:
-                    found[place] = _Head(damage=error.name().lstrip("_"))
-                elif error.code() != KafkaError._PARTITION_EOF:
-                    if act_on_consumer(error) is Act.RETRY and time.monotonic() < deadline:
-                        continue
-                    raise self._explained(error, "Read", f"topic {place[0]}")
-                left.discard(place)
-                consumer.incremental_unassign([KafkaPartition(*place)])
-        finally:
-            consumer.close()
-        return found
+    def _first(self, starts: Mapping[TopicPartition, int], *, open_too: bool = False) -> dict[TopicPartition, Head]:
+        return first_records(self._kafka, starts, open_too=open_too, check=self.ends)
 
-    def _opened(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, _Head]:
+    def _opened(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, Head]:
         """The first record of the transaction that is open at each of these ends; no entry where there is but a marker.
         Where the end moves, it was a younger one than its record's timestamp says, which producers choose as they like.
         """
@@ -288,7 +232,7 @@ class GroupOffsets:
         if old:
             time.sleep(_MOVES_WITHIN_S)
             later = self.ends(old)
-            found |= {each: _Head(now_ms) for each in old if later[each] != ends[each]}
+            found |= {each: Head(now_ms) for each in old if later[each] != ends[each]}
         return found
 
     def _committed(self, group: str, places: list[TopicPartition]) -> list[KafkaPartition]:
@@ -324,8 +268,7 @@ class GroupOffsets:
         return found
 
     def _explained(self, error: KafkaException | KafkaError, operation: str, resource: str) -> Exception:
-        address = self._kafka.bootstrap_servers
-        return start_error(error, address=address, operation=operation, resource=resource)
+        return explained(self._kafka, error, operation, resource)
 
 
 def _view(
@@ -335,8 +278,8 @@ def _view(
     high: int,
     start: int,
     settled: KafkaPartition | None,
-    head: _Head | None,
-    opened: _Head | None,
+    head: Head | None,
+    opened: Head | None,
 ) -> View:
     return View(
         partition=partition,
@@ -351,10 +294,3 @@ def _view(
         framed=bool(head and head.framed),
         open_ms=opened.written_ms if opened and not opened.damage else None,
     )
-
-
-def _is_framed(message: Message) -> bool:
-    """Of a record that is read as JSON, since it does not say what else it is."""
-    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    named = any(name.lower() == "content-type" for name, _ in headers)
-    return not named and is_framed(message.value() or b"")
