@@ -65,6 +65,7 @@ def test_the_worst_is_on_top_and_one_click_away(browser: Browser, made: tuple[Ma
         more = page.get_by_role("link", name="More than 6 h")
         expect(more).to_have_attribute("href", f"http://prometheus:9090/graph?pipeline={LONG}")
         page.go_back()
+        expect(page.get_by_role("link", name=LONG)).to_be_focused()
         expect(page.locator(".overview tbody:visible")).to_have_count(1)
         page.goto(f"{url}#/pipelines/nobody")
         expect(page.locator("#pipeline .empty")).to_contain_text("There is no pipeline nobody")

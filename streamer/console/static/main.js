@@ -18,6 +18,7 @@ const find = (id) => document.getElementById(id);
 
 let state = null;
 let lost = false;
+let left = null; // the pipeline that was opened from the overview, and how far down that was
 
 onTokenWanted(askForToken);
 const about = await patiently(() => read("api/about"));
@@ -31,6 +32,7 @@ find("footer").append(`streamer ${about.version} · ${about.replay ? "may replay
   + ` · ${about.shows_text ? "shows texts of events" : "shows no text of events"}`);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => detail.restyle());
 addEventListener("hashchange", route);
+history.scrollRestoration = "manual";
 route();
 follow();
 
@@ -40,12 +42,14 @@ function route() {
   const [, view, ...rest] = path.split("/").map(decodeURIComponent);
   const shown = view in VIEWS ? view : "pipelines";
   const name = shown === "pipelines" && rest[0] ? rest[0] : null;
+  if (name !== null && !find("pipelines").hidden) left = { name, scrollY };
   for (const each of Object.keys(VIEWS)) find(each).hidden = each !== shown || name !== null;
   find("pipeline").hidden = name === null;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === shown) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  if (shown === "pipelines") move(name);
   document.title = `${name ?? VIEWS[shown]} · streamer`;
   for (const dialog of document.querySelectorAll("dialog.letter, dialog.order")) dialog.close();
   detail.show(name);
@@ -59,6 +63,18 @@ function route() {
     showLetter(rest.join("/"), about, () => {
       if (location.hash === address) history.replaceState(null, "", "#/dead-letters");
     });
+  }
+}
+
+/** Begin at the top of a pipeline; back in the overview, be where it was left. */
+function move(name) {
+  if (name !== null) {
+    scrollTo(0, 0);
+    if (left) find("main").focus({ preventScroll: true });
+  } else if (left) {
+    scrollTo(0, left.scrollY);
+    overview.focus(left.name);
+    left = null;
   }
 }
 

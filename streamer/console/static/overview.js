@@ -44,6 +44,11 @@ export class Overview {
     this.#hide();
   }
 
+  /** Put the focus on a pipeline. */
+  focus(name) {
+    this.rows.get(name)?.link.focus({ preventScroll: true });
+  }
+
   /** Move only the rows that stand elsewhere now, and leave the focus where it is. */
   #order(pipelines) {
     const focused = document.activeElement;
@@ -71,9 +76,10 @@ class Row {
     this.why = el("td", { colspan: COLUMNS.length });
     this.whyRow = el("tr", { class: "why", hidden: true }, this.why);
     const spark = svg("svg", { class: "spark", viewBox: "0 0 29 18", preserveAspectRatio: "none", "aria-hidden": "true" }, this.spark);
+    this.link = el("a", { href: `#/pipelines/${encodeURIComponent(name)}` }, name);
     const cell = (label, key, ...more) => el("td", { class: "number", "data-label": label }, ...more, this.cells[key]);
     this.node = el("tbody", { "data-pipeline": name },
-      el("tr", {}, el("th", { scope: "row" }, el("a", { href: `#/pipelines/${encodeURIComponent(name)}` }, name)),
+      el("tr", {}, el("th", { scope: "row" }, this.link),
         el("td", { class: "word" }, this.state, this.age), cell("Behind", "lag"), cell("Records behind", "records"),
         cell("Results a second", "rate", spark), cell("Dead, 5 min", "dead"), cell("p50 / p99", "latency"),
         cell("Parts / members", "members")),
