@@ -300,6 +300,15 @@ def test_addresses_and_paths_are_checked() -> None:
             make_front("127.0.0.1", (), root, proxies)
 
 
+@pytest.mark.parametrize("option", ["--prometheus-url", "--metrics"])
+def test_an_address_elsewhere_is_a_url(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A link of the page leads nowhere else, e.g. to no script."""
+    pipeline = [f"pipelines.p.{field}" for field in ("task=t", "model=builtin:null", "input=in", "output=out")]
+    settings = [word for setting in pipeline for word in ("--set", setting)]
+    assert main(["console", option, "javascript:alert(1)", *settings]) == ExitCode.USAGE
+    assert f"{option} javascript:alert(1): write a URL" in capsys.readouterr().err
+
+
 def test_without_its_extra_the_command_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
