@@ -32,6 +32,7 @@ HEALTH_TOPIC: Final = "streamer.health"
 BACK_RECORDS: Final = 20_000  # how far back each partition of the reports is read, transaction markers counted
 LOOK_S: Final = 2.0
 SELDOM_S: Final = 20.0
+MEMBERS_S: Final = 10.0  # groups change seldom; one without a member is looked at each time
 KEEP_MS: Final = 500  # so long an overview counts as the present one, however many browsers ask
 RETRY_S: Final = 3.0
 NO_TOPIC_S: Final = 15.0
@@ -190,13 +191,16 @@ class Feed:
         """Look at all pipelines by one batch of requests, as often as the brokers answer quickly."""
         offsets = GroupOffsets(self._config.kafka)
         watch = LagWatch(self._config, self._config.pipelines, offsets, Tokens())
-        slow = 0
+        members: dict[str, int] = {}
+        members_due, slow = 0.0, 0
         while not self._stop.is_set():
             began = time.monotonic()
             self._asks(self._offsets_source)
             try:
                 lags = self._look(watch)
-                members = offsets.members(pipeline.group for pipeline in self._config.pipelines.values())
+                if began >= members_due:
+                    members = offsets.members(pipeline.group for pipeline in self._config.pipelines.values())
+                    members_due = began + (MEMBERS_S if all(members.values()) else 0)
                 slow = 0
             except DependencyError as error:  # one answer that is late is no outage, two in a row are
                 slow += 1

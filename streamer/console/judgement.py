@@ -98,7 +98,7 @@ def judge(situation: Situation, *, reached: bool, now_ms: int) -> Verdict:
         return Verdict(State.HALTED, problems)
     if problems:
         return Verdict(State.STUCK, problems)
-    if situation.members == 0:
+    if situation.members == 0 and isinstance(lag, PipelineLag):  # else the group may only be hidden from us
         return Verdict(State.NO_MEMBER, [_nobody(situation)])
     unready = dict.fromkeys(
         reason for each in situation.drivers if each.replica.ready is False for reason in each.replica.reasons

@@ -182,6 +182,7 @@ def test_charts_move_under_load(stage: Stage) -> None:
             page.go_back()
             row = page.locator(f'.overview [data-pipeline="{PIPELINE}"]')
             expect(row.locator("td").nth(3)).to_have_text(re.compile(r"^\d{2,}$"))
+            expect(row.locator("td").nth(6)).to_have_text("2 / 1")
             page.screenshot(path=OUTPUT / "console-pipelines.png", full_page=True)
 
 

@@ -69,6 +69,7 @@ def situation(
         (situation(None, lag(0), known_ms=None), "idle"),
         (situation(None, lag(0), known_ms=None, members=None), "idle"),
         (situation(T - 3_000, lag(4), members=0), "no member"),
+        (situation(None, "no right to Describe group g", known_ms=None, members=0), "unknown"),
         (situation(T - 3_000, lag(4), Replica("a", ready=False, reasons=["no worker is ready"])), "not ready"),
         (situation(T - 3_000, lag(4), Replica("a", ready=True)), "working"),
         (situation(T - 3_000, replace(lag(4), standing=[OPEN]), Replica("a", ready=True)), "stuck"),
