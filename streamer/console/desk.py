@@ -155,7 +155,8 @@ class Desk:
             return [state.document() for state in reversed(self._jobs.values())]
 
     def history(self) -> list[dict[str, Any]]:
-        """All jobs, whoever started them, the newest first; of its own this console knows more than the topics."""
+        """All jobs, whoever started them: those that run, then the newest first. Of its own this console knows more than
+        the topics."""
         told = [start.document() for start in self._history.starts()]
         newest = {each["job"]: each for each in reversed(told)}
         alone = []
@@ -165,7 +166,7 @@ class Desk:
                 alone.append(each)
             elif each["state"] in ("running", known["state"]):
                 known |= {name: each[name] for name in OWN}
-        return alone + told
+        return sorted(alone + told, key=lambda each: each["state"] != "running")
 
     def close(self) -> None:
         """Stop the job after its open transaction."""

@@ -395,7 +395,7 @@ def test_it_fits_a_phone_and_the_dark(
             "pipelines": ".overview tbody",
             f"pipelines/{PIPELINE}": ".plot canvas",
             "dead-letters": "#dead-letters h2",
-            "jobs": "#jobs h2",
+            "jobs": '.jobs li, #jobs .empty:text("Nobody")',
             "health": "#health .empty",
         }
         for view, shown in views.items():
