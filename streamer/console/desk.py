@@ -155,8 +155,8 @@ class Desk:
             return [state.document() for state in reversed(self._jobs.values())]
 
     def history(self) -> list[dict[str, Any]]:
-        """All jobs, whoever started them: those that run, then the newest first. Of its own this console knows more than
-        the topics."""
+        """All jobs, whoever started them: those that run, then the newest first. Of its own this console knows more
+        than the topics."""
         told = [start.document() for start in self._history.starts()]
         newest = {each["job"]: each for each in reversed(told)}
         alone = []

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from streamer.local.ports import free_ports
 from tests.acceptance.browser import OUTPUT, PATIENCE_MS, PHONE, WIDE, chromium, opened, until
+from tests.acceptance.console_page import figures_agree, high_pixels
 from tests.acceptance.harness import PIPELINE, Given, Lab, Reader, Run, wait_for
 from tests.conftest import Kafka
 
@@ -23,15 +24,6 @@ TOKEN = "a-token-of-the-operators"
 SCRIPT = "<script>window.owned = 1</script><img src=x onerror='window.owned = 1'>"
 FLAWED = 40
 EVENTS = 400
-
-
-# Whether each figure is what the chart beside it reads out, at one moment.
-AGREE = """() => {
-  const figure = (key) => document.querySelector(`[data-figure="${key}"] b`).textContent;
-  const read = (chart, line) => document.querySelectorAll("figure")[chart].querySelectorAll(".key b")[line].textContent;
-  return [["results", 0, 0], ["dead", 0, 1], ["lag", 1, 0], ["age", 2, 0], ["latency", 3, 0], ["cache", 4, 0]]
-    .map(([key, chart, line]) => figure(key) === read(chart, line));
-}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,28 +111,6 @@ def _replayed(reader: Reader) -> int:
     return sum(name != f"{at['topic']}/{at['partition']}/{at['offset']}" for name, at in sources)
 
 
-def _high_pixels(page: Page) -> int:
-    """Pixels in the colour of results in the upper half of the first chart."""
-    return int(
-        page.evaluate(
-            """() => {
-              const canvas = document.querySelector(".plot canvas");
-              if (!canvas) return 0;
-              const size = [canvas.width, Math.floor(canvas.height / 2)];
-              const pixels = canvas.getContext("2d").getImageData(0, 0, ...size).data;
-              const name = getComputedStyle(document.documentElement).getPropertyValue("--blue").trim();
-              const wanted = [1, 3, 5].map((at) => parseInt(name.slice(at, at + 2), 16));
-              let found = 0;
-              for (let at = 0; at < pixels.length; at += 4) {
-                const near = wanted.every((part, index) => Math.abs(part - pixels[at + index]) < 40);
-                if (near && pixels[at + 3] > 200) found += 1;
-              }
-              return found;
-            }"""
-        )
-    )
-
-
 @contextmanager
 def _load(lab: Lab) -> Iterator[None]:
     """Events without a flaw, some hundred a second, until the end of the block."""
@@ -175,9 +145,9 @@ def test_charts_move_under_load(stage: Stage) -> None:
             expect(figure["results"]).to_have_text(re.compile(r"^\d{2,}$"))
             expect(figure["latency"]).to_have_text(re.compile(r"\d m?s$"))
             expect(figure["settle"]).to_have_text(re.compile(r"\d"))
-            until(lambda: _high_pixels(page) > 3, page)
+            until(lambda: high_pixels(page) > 3, page)
             page.screenshot(path=OUTPUT / "console-pipeline.png", full_page=True)
-            assert page.evaluate(AGREE) == [True] * 6
+            assert figures_agree(page) == [True] * 6
             expect(card.locator(".plot").first).to_have_attribute("aria-label", re.compile(r"results \d+"))
             page.go_back()
             row = page.locator(f'.overview [data-pipeline="{PIPELINE}"]')
