@@ -24,7 +24,11 @@ from streamer.extras import install_command
     show_default=True,
     help="Where it listens; 0 takes any free port.",
 )
-@click.option("--allow-replay", is_flag=True, help="Let who has the token replay dead letters. Else it only reads.")
+@click.option(
+    "--allow-replay",
+    is_flag=True,
+    help="Let whoever has the token replay, edit and discard dead letters. Without it the console only reads.",
+)
 @click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -50,6 +54,12 @@ from streamer.extras import install_command
     metavar="URL",
     help="A driver's /metrics; may be repeated. Default: where `streamer run` serves them on this machine.",
 )
+@click.option(
+    "--prometheus-url",
+    default="",
+    metavar="URL",
+    help="Where to look at more than six hours: Prometheus or a dashboard. {pipeline} stands for the pipeline's name.",
+)
 @configured
 def console(
     config: Config,
@@ -62,11 +72,13 @@ def console(
     proxies: tuple[str, ...],
     root_path: str,
     urls: tuple[str, ...],
+    prometheus_url: str,
 ) -> None:
-    """Serve a page for operators: pipelines at work, dead letters by cause, and replays of these.
+    """Serve a page for operators: all pipelines with the worst first, dead letters by cause, and who replayed what.
 
-    It reads, unless --allow-replay and a token let it replay. It speaks plain HTTP: beyond this machine, put a proxy
-    with TLS in front of it, and name that with --trust-proxy: then what --show-text shows takes the token, too.
+    It only reads, unless --allow-replay and a token let it replay, edit and discard. It speaks plain HTTP: beyond this
+    machine, put a proxy with TLS in front of it, and name that with --trust-proxy. What --show-text shows then takes
+    the token, too.
     """
     from streamer.console.access import TOKEN_VARIABLE, make_access, read_tokens
 
@@ -78,13 +90,15 @@ def console(
         raise UsageError(
             f"the console needs {error.name}, which is not installed; install it with {install_command('console')}"
         ) from None
-    from streamer.console.feed import metrics_urls
+    from streamer.console.drivers import metrics_urls
     from streamer.console.front import make_front
 
     chosen_pipelines(config, ())
     for url in urls:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"--metrics {url}: write a URL, e.g. http://127.0.0.1:9464/metrics")
+    if prometheus_url and not prometheus_url.startswith(("http://", "https://")):
+        raise UsageError(f"--prometheus-url {prometheus_url}: write a URL, e.g. http://prometheus:9090/graph")
     tokens = read_tokens(token_file, os.environ.get(TOKEN_VARIABLE))
     access = make_access(
         host, allow_replay=allow_replay, show_text=show_text, tokens=tokens, proxied=bool(proxies or root_path)
@@ -94,7 +108,7 @@ def console(
     def started(url: str) -> None:
         click.echo(f"the console is at {url} ({'may replay' if allow_replay else 'only reads'}); Ctrl-C ends it")
 
-    serve(config, access, front, urls or metrics_urls(config), port, started)
+    serve(config, access, front, urls or metrics_urls(config), port, started, prometheus_url=prometheus_url)
     # All is closed that can be. Leaving by the interpreter's end would run the clients' destructors, and those may wait
     # for a broker that is gone.
     logging.shutdown()

@@ -71,7 +71,7 @@ def status(
     from rich.console import Console, Group
     from rich.live import Live
 
-    from streamer.console.feed import metrics_urls
+    from streamer.console.drivers import metrics_urls
     from streamer.ops.status_watch import StatusWatch
 
     chosen, console = chosen_pipelines(config, names), Console()

@@ -1,15 +1,15 @@
-"""The web application: its routes. Nothing but /api/replay/execute writes anything in Kafka;
-that, and the dry run that it goes by, ask for the token."""
+"""The web application: its routes. Nothing but /api/orders/execute writes anything in Kafka; that, the dry run that
+it goes by, and a cancellation ask for the token."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -23,30 +23,25 @@ from starlette.staticfiles import StaticFiles
 from streamer import __version__
 from streamer.config.load import Config
 from streamer.console.access import Access
-from streamer.console.actions import BusyError, Desk, Wanted
+from streamer.console.answers import RefusalError, body_of, failed, filter_of, refused
+from streamer.console.asked import Wanted
+from streamer.console.desk import Desk
 from streamer.console.feed import Feed
 from streamer.console.front import Front
-from streamer.console.guard import Guard, error_answer, json_answer
+from streamer.console.guard import Guard, json_answer
+from streamer.console.looks import Looks
 from streamer.core.deadletters.letter import Place
-from streamer.errors import ConfigurationError, DependencyError, StreamerError, UsageError
-from streamer.ops.dlq.claims import RunningError
+from streamer.errors import StreamerError
 
 STATIC: Final = Path(__file__).parent / "static"
 TICK_S: Final = 1.0
-AGAIN_MS: Final = 5_000  # reports that come late change points that were sent: these are sent again
-MAX_BODY_BYTES: Final = 64_000
 MAX_STREAMS: Final = 100
 _STREAM: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}  # a proxy must not collect events
 WRONG_TOKEN_S: Final = 0.5
 
-_Kind = TypeVar("_Kind", bound=msgspec.Struct)
-_STATUS: Mapping[type[StreamerError], HTTPStatus] = {
-    UsageError: HTTPStatus.BAD_REQUEST,
-    BusyError: HTTPStatus.CONFLICT,
-    RunningError: HTTPStatus.CONFLICT,
-    ConfigurationError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    DependencyError: HTTPStatus.SERVICE_UNAVAILABLE,
-}
+
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """A body that says nothing: that it is JSON shows that our page sent it."""
 
 
 class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,24 +51,19 @@ class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
     job: str = ""
 
 
-class _RefusalError(Exception):
-    """An answer other than the one that was asked for."""
-
-    def __init__(self, status: HTTPStatus, error: str) -> None:
-        super().__init__(error)
-        self.status, self.error = status, error
-
-
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What the routes work with. `stopping` tells streams when to end, `streams` is how many there are."""
+    """What the routes work with. `stopping` tells streams when to end, `streams` is how many there are;
+    `prometheus_url` is where longer times are looked at, "" where nobody said."""
 
     config: Config
     access: Access
     front: Front
     feed: Feed
+    looks: Looks
     desk: Desk
     stopping: Callable[[], bool]
+    prometheus_url: str = ""
     streams: list[None] = field(default_factory=list)
 
     async def page(self, request: Request) -> Response:
@@ -90,6 +80,7 @@ class Console:
                 "token": bool(access.token_names),
                 "private": access.private,
                 "shows_text": access.show_text,
+                "prometheus_url": self.prometheus_url or None,
             }
         )
 
@@ -99,43 +90,46 @@ class Console:
         await self._may_read(request)
         if len(self.streams) >= MAX_STREAMS:
             why = f"{MAX_STREAMS} browsers follow this console: close one, or start another console"
-            raise _RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, why)
+            raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, why)
         return StreamingResponse(self._ticks(), media_type="text/event-stream", headers=_STREAM)
 
     async def now(self, request: Request) -> Response:
-        """The same once, with the points from `since` on, in ms."""
+        """The same once."""
+        await self._may_read(request)
+        return Response(await run_in_threadpool(self.feed.overview), media_type="application/json")
+
+    async def pipeline(self, request: Request) -> Response:
+        """One pipeline whole, with its points from `since` on, in ms."""
         await self._may_read(request)
         since = request.query_params.get("since", "0")
         if not (since.isascii() and since.isdecimal() and len(since) < 16):
-            raise _RefusalError(HTTPStatus.BAD_REQUEST, "since: write milliseconds since 1970")
-        state = await run_in_threadpool(self.feed.snapshot, int(since))
-        return json_answer({**state, "anew": not int(since), "jobs": self.desk.jobs()})
+            raise RefusalError(HTTPStatus.BAD_REQUEST, "since: write milliseconds since 1970")
+        name = request.query_params.get("name", "")
+        found = await run_in_threadpool(self.feed.pipeline, name, int(since))
+        if found is None:
+            why = f"There is no pipeline {name} in the configuration or in the reports"
+            raise RefusalError(HTTPStatus.NOT_FOUND, why)
+        return json_answer(found)
 
     async def causes(self, request: Request) -> Response:
         """The causes of dead letters."""
         await self._may_read_texts(request)
-        with_closed = request.query_params.get("closed") == "1"
-        return json_answer(await run_in_threadpool(self.desk.causes, with_closed=with_closed))
+        return json_answer(await run_in_threadpool(self.looks.causes, filter_of(request)))
 
-    async def examples(self, request: Request) -> Response:
-        """Dead letters of one cause."""
+    async def letters(self, request: Request) -> Response:
+        """The first dead letters that a filter and a search ask for."""
         await self._may_read_texts(request)
-        with_closed = request.query_params.get("closed") == "1"
-        cause = request.query_params.get("cause", "")
-        return json_answer(await run_in_threadpool(self.desk.examples, cause, with_closed=with_closed))
+        return json_answer(await run_in_threadpool(self.looks.letters, filter_of(request)))
 
-    async def find(self, request: Request) -> Response:
-        """Dead letters by key, event id or trace id."""
-        await self._may_read_texts(request)
-        text = request.query_params.get("text", "").strip()
-        if not text:
-            raise _RefusalError(HTTPStatus.BAD_REQUEST, "write a key, an event's id or a trace id")
-        return json_answer(await run_in_threadpool(self.desk.find, text))
+    async def jobs(self, request: Request) -> Response:
+        """The jobs that moved or closed dead letters, and the audit."""
+        await self._may_read(request)
+        return json_answer(await run_in_threadpool(self.desk.history))
 
     async def outcome(self, request: Request) -> Response:
         """What became of the records that a job sent."""
         await self._may_read(request)
-        return json_answer(await run_in_threadpool(self.desk.outcome, request.path_params["job"]))
+        return json_answer(await run_in_threadpool(self.looks.outcome, request.path_params["job"]))
 
     async def letter(self, request: Request) -> Response:
         """One dead letter."""
@@ -144,25 +138,35 @@ class Console:
             path = request.path_params
             place = Place(path["topic"], int(path["partition"]), int(path["offset"]))
         except ValueError:
-            raise _RefusalError(HTTPStatus.BAD_REQUEST, "write TOPIC/PARTITION/OFFSET") from None
-        return json_answer(await run_in_threadpool(self.desk.show, place))
+            raise RefusalError(HTTPStatus.BAD_REQUEST, "write TOPIC/PARTITION/OFFSET") from None
+        return json_answer(await run_in_threadpool(self.looks.show, place))
 
     async def survey(self, request: Request) -> Response:
-        """A dry run of a replay. It is kept to be executed, so whoever makes one needs the token where there is one."""
+        """A dry run. It is kept to be executed, so whoever makes one needs the token where there is one."""
         if self.access.token_names:
             await self._admit(request)
-        return json_answer(await run_in_threadpool(self.desk.prepare, await _body(request, Wanted)))
+        return json_answer(await run_in_threadpool(self.desk.prepare, await body_of(request, Wanted)))
 
     async def execute(self, request: Request) -> Response:
-        """Begin the replay whose dry run had this digest."""
-        if not self.access.allow_replay:
-            raise _RefusalError(
-                HTTPStatus.FORBIDDEN,
-                "this console only reads: start it with --allow-replay and a token, or use `streamer dlq replay`",
-            )
-        name = await self._admit(request)
-        chosen = await _body(request, _Chosen)
+        """Begin the job whose dry run had this digest."""
+        name = await self._may_write(request)
+        chosen = await body_of(request, _Chosen)
         return json_answer(await run_in_threadpool(self.desk.execute, chosen.digest, name), HTTPStatus.ACCEPTED)
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop a job of this console's after its open transaction."""
+        name = await self._may_write(request)
+        await body_of(request, _Nothing)
+        return json_answer(await run_in_threadpool(self.desk.cancel, request.path_params["job"], name))
+
+    async def _may_write(self, request: Request) -> str:
+        """Whose token came with the request."""
+        if not self.access.allow_replay:
+            raise RefusalError(
+                HTTPStatus.FORBIDDEN,
+                "this console only reads: start it with --allow-replay and a token, or use `streamer dlq`",
+            )
+        return await self._admit(request)
 
     async def _may_read(self, request: Request) -> None:
         if self.access.private:
@@ -172,7 +176,7 @@ class Console:
         """Behind a proxy everybody seems to be on this machine."""
         if self.access.show_text and not self.access.private and self.front.came_through_another(request.scope):
             why = "this came through a proxy that the console does not know: name its address with --trust-proxy"
-            raise _RefusalError(HTTPStatus.FORBIDDEN, why)
+            raise RefusalError(HTTPStatus.FORBIDDEN, why)
         if self.access.private or self.access.private_texts:
             await self._admit(request)
 
@@ -181,7 +185,7 @@ class Console:
         name = self.access.bearer(request.headers.get("authorization", ""))
         if name is None:
             await asyncio.sleep(WRONG_TOKEN_S)
-            raise _RefusalError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")
+            raise RefusalError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")
         return name
 
     async def _ticks(self) -> AsyncIterator[bytes]:
@@ -193,17 +197,8 @@ class Console:
             self.streams.pop()
 
     async def _states(self) -> AsyncIterator[bytes]:
-        since_ms, reading = 0, -1
         while not self.stopping():
-            state = await run_in_threadpool(self.feed.snapshot, since_ms)
-            if state["reading"] != reading:
-                reading = state["reading"]
-                if since_ms:
-                    state = await run_in_threadpool(self.feed.snapshot, 0)
-                state["anew"] = True
-            since_ms = max(state["until_ms"] - AGAIN_MS, 1)
-            state["jobs"] = self.desk.jobs()
-            yield b"data: " + msgspec.json.encode(state) + b"\n\n"
+            yield b"data: " + await run_in_threadpool(self.feed.overview) + b"\n\n"
             await asyncio.sleep(TICK_S)
 
 
@@ -224,45 +219,20 @@ def make_app(console: Console) -> Starlette:
         Route("/api/about", console.about),
         Route("/api/live", console.live),
         Route("/api/now", console.now),
+        Route("/api/pipeline", console.pipeline),
         Route("/api/causes", console.causes),
-        Route("/api/examples", console.examples),
-        Route("/api/find", console.find),
+        Route("/api/letters", console.letters),
+        Route("/api/jobs", console.jobs),
         Route("/api/jobs/{job}/outcome", console.outcome),
         Route("/api/letters/{topic}/{partition}/{offset}", console.letter),
-        Route("/api/replay/survey", console.survey, methods=["POST"]),
-        Route("/api/replay/execute", console.execute, methods=["POST"]),
+        Route("/api/jobs/{job}/cancel", console.cancel, methods=["POST"]),
+        Route("/api/orders/survey", console.survey, methods=["POST"]),
+        Route("/api/orders/execute", console.execute, methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     return Starlette(
         routes=routes,
         lifespan=lifespan,
         middleware=[Middleware(Guard, front=console.front)],
-        exception_handlers={_RefusalError: _refused, StreamerError: _failed},
+        exception_handlers={RefusalError: refused, StreamerError: failed},
     )
-
-
-async def _body(request: Request, kind: type[_Kind]) -> _Kind:
-    """The JSON body. Only JSON is taken: a form of another site's can't send it."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise _RefusalError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            raise _RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"send at most {MAX_BODY_BYTES:,} bytes")
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise _RefusalError(HTTPStatus.BAD_REQUEST, str(error)) from None
-    except msgspec.DecodeError:
-        raise _RefusalError(HTTPStatus.BAD_REQUEST, "the body is no JSON") from None
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, _RefusalError)
-    return error_answer(error.status, error.error)
-
-
-async def _failed(_: Request, error: Exception) -> Response:
-    assert isinstance(error, StreamerError)
-    return error_answer(_STATUS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE), str(error))

@@ -1,91 +1,66 @@
-"""What the page is told of a pipeline: from its series, its lag and its drivers. Pure; None is what nobody knows."""
+"""What the page is told of pipelines: a row of the overview, and one of them whole. Pure; None is what nobody knows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 from streamer.config.fields import PipelineConfig
-from streamer.console.series import PipelineSeries
+from streamer.console.judgement import LEVELS, Driver, Situation, Verdict, judge, lag_level, rank, share_level
 from streamer.ops.lag import PipelineLag
-from streamer.telemetry.scrape import Replica
-
-STANDING_MS = 30_000
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What is known of one pipeline. `lag` is a text where it can't be told why; `config` None where the pipeline is
-    known by its reports alone."""
+def rows_json(situations: Iterable[Situation], *, reached: bool, now_ms: int, until_ms: int) -> list[dict[str, Any]]:
+    """A row for each pipeline, the one that needs somebody most first. `until_ms` is now while the brokers are
+    `reached`, else when they last answered: the figures are of then, and `stale_s` says how old they are."""
+    stale_s = 0.0 if reached else max(now_ms - until_ms, 0) / 1000
+    rows = []
+    for each in situations:
+        verdict = judge(each, reached=reached, now_ms=until_ms)
+        rows.append((rank(verdict, each.lag, each.name), _row(each, verdict, until_ms) | {"stale_s": stale_s}))
+    return [row for _, row in sorted(rows, key=lambda one: one[0])]
 
-    name: str
-    config: PipelineConfig | None
-    series: PipelineSeries
-    lag: PipelineLag | str | None
-    replicas: Sequence[tuple[Replica, float | None]]
 
-
-def pipeline_json(situation: Situation, *, reached: bool, since_ms: int, until_ms: int) -> dict[str, Any]:
-    """One pipeline, with the points of its series from `since_ms` to `until_ms`, which is now while the brokers are
-    `reached`."""
+def pipeline_json(situation: Situation, *, reached: bool, since_ms: int, now_ms: int, until_ms: int) -> dict[str, Any]:
+    """One pipeline, with the points of its series from `since_ms` to `until_ms`."""
+    (row,) = rows_json([situation], reached=reached, now_ms=now_ms, until_ms=until_ms)
     config, series, lag = situation.config, situation.series, situation.lag
-    state, why = judge(situation, reached=reached, now_ms=until_ms)
-    return {
-        "name": situation.name,
-        "state": state,
-        "why": why,
+    return row | {
         "task": series.task or (config.task if config else None),
         "model": None if series.model is None else {"name": series.model.name, "revision": series.model.revision},
         "topics": None if config is None else _topics(config),
         "last_settled_ms": series.last_ms,
-        "now": series.now(until_ms) if reached else None,
-        "lag": None if lag is None or isinstance(lag, str) or not reached else _lag_json(lag),
+        "now": series.now(until_ms),
+        "lag": _lag_json(lag) if isinstance(lag, PipelineLag) else None,
         "lag_error": lag if isinstance(lag, str) else None,
-        "replicas": [_replica_json(replica, mean) for replica, mean in situation.replicas],
+        "drivers": [_driver_json(each) for each in situation.drivers],
         "points": series.points(since_ms, until_ms),
     }
 
 
-def judge(situation: Situation, *, reached: bool, now_ms: int) -> tuple[str, str]:
-    """The pipeline's state in a word, and why.
-
-    | state | means |
-    |---|---|
-    | unknown | the brokers are away, or nothing tells of it |
-    | not ready | a driver says so |
-    | standing | a partition can't go on; or records wait, and nothing was settled for half a minute, or without reports
-    since the last look |
-    | settling | outcomes came in the last ten seconds |
-    | waiting | records wait, and something was settled within half a minute |
-    | idle | nothing waits |
-    """
-    if not reached:
-        return "unknown", "the brokers do not answer"
-    unready = [reason for replica, _ in situation.replicas if replica.ready is False for reason in replica.reasons]
-    if unready:
-        return "not ready", "; ".join(dict.fromkeys(unready))
-    lag = situation.lag
-    if isinstance(lag, PipelineLag) and lag.standing:
-        return "standing", "; ".join(map(str, lag.standing))
-    now = situation.series.now(now_ms)
-    if now is not None and now["settle_records"] is not None:
-        return "settling", ""
-    waiting = lag.records if isinstance(lag, PipelineLag) else None
-    last_ms = situation.series.last_ms
-    if waiting and situation.series.known_ms is not None:
-        quiet_since_ms = last_ms if last_ms is not None else situation.series.known_ms
-        if now_ms - quiet_since_ms >= STANDING_MS:
-            return "standing", f"{waiting:,} records wait, and nothing was settled for half a minute"
-        return "waiting", ""
-    if waiting and isinstance(lag, PipelineLag):  # without reports the settled offsets tell
-        if lag.rate_out == 0 and (lag.seconds is None or lag.seconds * 1000 >= STANDING_MS):
-            return "standing", f"{waiting:,} records wait, and the settled offsets do not move"
-        return "waiting", ""
-    why = lag if isinstance(lag, str) else ""
-    if waiting is None and now is None:
-        return "unknown", why or "no reports and no offsets are read"
-    return "idle", why
+def _row(situation: Situation, verdict: Verdict, until_ms: int) -> dict[str, Any]:
+    series, lag = situation.series, situation.lag
+    known = lag if isinstance(lag, PipelineLag) else None
+    now = series.now(until_ms) or {}
+    share = series.dead_share(until_ms)
+    return {
+        "name": situation.name,
+        "state": verdict.state,
+        "level": LEVELS[verdict.state],
+        "problems": [{"what": each.what, "fix": each.fix} for each in verdict.problems],
+        "lag_records": known.records if known else None,
+        "lag_s": known.seconds if known else None,
+        "lag_level": lag_level(known.seconds if known else None),
+        "results_per_s": now.get("results_per_s"),
+        "spark": series.spark(until_ms),
+        "dead_share": share,
+        "dead_level": share_level(share),
+        "p50_ms": now.get("p50_ms"),
+        "p99_ms": now.get("p99_ms"),
+        "partitions": len(known.partitions) if known else None,
+        "members": situation.members,
+        "silent_s": max((each.silent_s for each in situation.drivers), default=0.0),
+    }
 
 
 def _topics(config: PipelineConfig) -> dict[str, Any]:
@@ -118,7 +93,8 @@ def _lag_json(lag: PipelineLag) -> dict[str, Any]:
     }
 
 
-def _replica_json(replica: Replica, forward_mean: float | None) -> dict[str, Any]:
+def _driver_json(driver: Driver) -> dict[str, Any]:
+    replica = driver.replica
     return {
         "slot": replica.slot or replica.address,
         "device": replica.device or None,
@@ -131,5 +107,6 @@ def _replica_json(replica: Replica, forward_mean: float | None) -> dict[str, Any
         "head_of_line_s": replica.head_of_line_s,
         "cache_available": replica.cache_available,
         "cache_lookups": replica.cache_lookups,
-        "forward_records": forward_mean,
+        "forward_records": driver.forward_mean,
+        "silent_s": driver.silent_s,
     }

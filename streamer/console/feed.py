@@ -9,16 +9,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from streamer.config.load import Config
-from streamer.console.board import Situation, pipeline_json
+from streamer.console.board import pipeline_json, rows_json
 from streamer.console.bugs import named
+from streamer.console.drivers import Drivers
+from streamer.console.judgement import Situation
 from streamer.console.series import COLUMNS, PipelineSeries
+from streamer.console.source import Source
 from streamer.core.record import Record
 from streamer.core.report import Report
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
@@ -26,48 +27,34 @@ from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.reader import Reader
 from streamer.kafka.replay import TopicLog
 from streamer.ops.lag import LagWatch, PipelineLag, Tokens
-from streamer.telemetry.scrape import Replica, scrape
 
 HEALTH_TOPIC: Final = "streamer.health"
 BACK_RECORDS: Final = 20_000  # how far back each partition of the reports is read, transaction markers counted
 LOOK_S: Final = 2.0
 SELDOM_S: Final = 20.0
+MEMBERS_S: Final = 10.0  # groups change seldom; one without a member is looked at each time
+KEEP_MS: Final = 500  # so long an overview counts as the present one, however many browsers ask
 RETRY_S: Final = 3.0
 NO_TOPIC_S: Final = 15.0
 CLOSE_S: Final = 2.0
-SILENT_MS: Final = 15_000  # how long a question may wait for the brokers before they count as away
 MAX_FACT_CHARS: Final = 200
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(Report).decode
 
 
-@dataclass(slots=True)
-class Source:
-    """How reading goes. `error` is "" while it goes well, and None before the first answer. `asked_ms` is since when a
-    question waits for its answer, None while none does: between two looks nobody is silent."""
-
-    error: str | None = None
-    answered_ms: int = 0
-    asked_ms: int | None = None
-
-    def is_well(self, now_ms: int) -> bool:
-        """Whether it answers."""
-        return self.error == "" and (self.asked_ms is None or now_ms - self.asked_ms < SILENT_MS)
-
-
 class Feed:
-    """Gathers in the background from `start` to `close`; `snapshot` may be called from any thread."""
+    """Gathers in the background from `start` to `close`; `overview` and `pipeline` may be called from any thread."""
 
     def __init__(self, config: Config, metrics_urls: Iterable[str]) -> None:
         self._config = config
-        self._urls = list(metrics_urls)
+        self._drivers = Drivers(metrics_urls)
         self._lock = threading.Lock()
         self._series = {name: PipelineSeries() for name in config.pipelines}
         self._reading = 0
         self._lags: dict[str, PipelineLag | str] = {}
-        self._replicas: dict[str, tuple[Replica, float | None]] = {}
-        self._silent: dict[str, str] = {}
+        self._members: dict[str, int] = {}
+        self._overview: tuple[int, bytes] = 0, b""
         self._health: dict[str, dict[str, Any]] = {}
         self._offsets_source, self._reports_source, self._health_source = Source(), Source(), Source()
         self._stop = threading.Event()
@@ -81,8 +68,11 @@ class Feed:
             threading.Thread(target=self._keep_at, args=(work, source), name=f"console-{name}", daemon=True)
             for name, work, source in jobs
         ]
-        if self._urls:
-            self._threads.append(threading.Thread(target=self._watch_metrics, name="console-metrics", daemon=True))
+        if self._drivers.urls:
+            watch = threading.Thread(
+                target=self._drivers.watch, args=(self._stop,), name="console-metrics", daemon=True
+            )
+            self._threads.append(watch)
 
     def start(self) -> None:
         """Begin to gather."""
@@ -97,35 +87,69 @@ class Feed:
             if thread.is_alive():
                 thread.join(max(deadline - time.monotonic(), 0))
 
-    def snapshot(self, since_ms: int) -> dict[str, Any]:
-        """All that is known, with the points of the series from `since_ms` up to `until_ms`. Where `reading` differs
-        from an earlier one's, the series were read anew, and all their points are to be asked for again."""
+    def overview(self) -> bytes:
+        """All pipelines in a row each, as JSON; made once for all who ask within half a second."""
         now_ms = _now_ms()
         with self._lock:
-            offsets = self._offsets_source
-            reached = offsets.is_well(now_ms)
-            until_ms = now_ms if reached or not offsets.answered_ms else offsets.answered_ms
-            replicas: dict[str, list[tuple[Replica, float | None]]] = {}
-            for replica, mean in self._replicas.values():
-                replicas.setdefault(replica.pipeline, []).append((replica, mean))
-            situations = [
-                Situation(name, self._config.pipelines.get(name), series, self._lags.get(name), replicas.get(name, []))
-                for name, series in self._series.items()
-            ]
-            pipelines = [
-                pipeline_json(each, reached=reached, since_ms=since_ms, until_ms=until_ms) for each in situations
-            ]
-            return {
+            made_ms, overview = self._overview
+            if abs(now_ms - made_ms) > KEEP_MS:
+                overview = msgspec.json.encode(self._overview_at(now_ms))
+                self._overview = now_ms, overview
+            return overview
+
+    def pipeline(self, name: str, since_ms: int) -> dict[str, Any] | None:
+        """One pipeline whole, with the points of its series from `since_ms` to `until_ms`; None where there is none.
+        Where `reading` differs from an earlier answer's, the series were read anew, and all points are to be asked for
+        again."""
+        now_ms = _now_ms()
+        with self._lock:
+            series = self._series.get(name)
+            if series is None:
+                return None
+            reached, until_ms = self._reached(now_ms)
+            told = pipeline_json(
+                self._situations([name])[0], reached=reached, since_ms=since_ms, now_ms=now_ms, until_ms=until_ms
+            )
+            asked, silent = len(self._drivers.urls), self._drivers.silent
+            return told | {
                 "now_ms": now_ms,
                 "until_ms": until_ms,
                 "reading": self._reading,
                 "columns": COLUMNS,
-                "kafka": self._kafka_json(reached, now_ms),
-                "reports": {"topic": self._config.telemetry.reports or None, "error": self._reports_source.error},
-                "drivers": {"asked": len(self._urls), "silent": dict(self._silent)},
-                "health": {"error": self._health_source.error, "pipelines": dict(self._health)},
-                "pipelines": pipelines,
+                "reached": reached,
+                "metrics": {"asked": asked, "silent": silent},
             }
+
+    def _overview_at(self, now_ms: int) -> dict[str, Any]:
+        reached, until_ms = self._reached(now_ms)
+        rows = rows_json(self._situations(self._series), reached=reached, now_ms=now_ms, until_ms=until_ms)
+        return {
+            "now_ms": now_ms,
+            "kafka": self._kafka_json(reached, now_ms),
+            "reports": {"topic": self._config.telemetry.reports or None, "error": self._reports_source.error},
+            "health": {"error": self._health_source.error, "pipelines": self._health},
+            "pipelines": rows,
+        }
+
+    def _reached(self, now_ms: int) -> tuple[bool, int]:
+        """Whether the brokers answer, and up to when they did."""
+        offsets = self._offsets_source
+        reached = offsets.is_well(now_ms)
+        return reached, now_ms if reached or not offsets.answered_ms else offsets.answered_ms
+
+    def _situations(self, names: Iterable[str]) -> list[Situation]:
+        drivers = self._drivers.by_pipeline(time.monotonic())
+        return [
+            Situation(
+                name,
+                self._config.pipelines.get(name),
+                self._series[name],
+                self._lags.get(name),
+                drivers.get(name, []),
+                self._members.get(name),
+            )
+            for name in names
+        ]
 
     def _kafka_json(self, reached: bool, now_ms: int) -> dict[str, Any]:
         source, address = self._offsets_source, self._config.kafka.bootstrap_servers
@@ -164,31 +188,52 @@ class Feed:
             source.asked_ms = _now_ms()
 
     def _watch_offsets(self) -> None:
+        """Look at all pipelines by one batch of requests, as often as the brokers answer quickly."""
         offsets = GroupOffsets(self._config.kafka)
-        slow = 0
-        watches = {name: LagWatch(self._config, [name], offsets, Tokens()) for name in self._config.pipelines}
+        watch = LagWatch(self._config, self._config.pipelines, offsets, Tokens())
+        members: dict[str, int] = {}
+        members_due, slow = 0.0, 0
         while not self._stop.is_set():
             began = time.monotonic()
-            for name, watch in watches.items():
-                lag: PipelineLag | str
-                self._asks(self._offsets_source)
-                try:
-                    (lag,) = watch.look(time.time())
-                    slow = 0
-                except ConfigurationError as error:  # this pipeline's topic or right; the others have theirs
-                    lag = str(error)
-                except DependencyError as error:  # one answer that is late is no outage, two in a row are
-                    slow += 1
-                    if slow > 1:
-                        raise
-                    _log.warning("a look at %s failed, and is repeated: %s", name, error)
-                    continue
-                self._answered(self._offsets_source)
-                with self._lock:
-                    self._lags[name] = lag
+            self._asks(self._offsets_source)
+            try:
+                lags = self._look(watch)
+                if began >= members_due:
+                    members = offsets.members(pipeline.group for pipeline in self._config.pipelines.values())
+                    members_due = began + (MEMBERS_S if all(members.values()) else 0)
+                slow = 0
+            except DependencyError as error:  # one answer that is late is no outage, two in a row are
+                slow += 1
+                if slow > 1:
+                    raise
+                _log.warning("a look at the pipelines failed, and is repeated: %s", error)
+                self._stop.wait(LOOK_S)
+                continue
+            self._answered(self._offsets_source)
+            with self._lock:
+                self._lags = lags
+                groups = {name: pipeline.group for name, pipeline in self._config.pipelines.items()}
+                self._members = {name: members[group] for name, group in groups.items() if group in members}
+                for name, lag in lags.items():
                     if isinstance(lag, PipelineLag):
-                        self._series[name].note_lag(lag.records, _now_ms())
-            self._stop.wait(LOOK_S if slow else min(max(LOOK_S, 4 * (time.monotonic() - began)), SELDOM_S))
+                        self._series[name].note_lag(lag.records, lag.seconds, _now_ms())
+            self._stop.wait(min(max(LOOK_S, 4 * (time.monotonic() - began)), SELDOM_S))
+
+    def _look(self, watch: LagWatch) -> dict[str, PipelineLag | str]:
+        """All at once; where one lacks a topic or a right, one by one: the others have theirs."""
+        try:
+            return {lag.pipeline: lag for lag in watch.look(time.time())}
+        except ConfigurationError:
+            found: dict[str, PipelineLag | str] = {}
+            for name in self._config.pipelines:
+                try:
+                    (found[name],) = watch.look(time.time(), [name])
+                except ConfigurationError as error:
+                    found[name] = str(error)
+                if self._stop.is_set():
+                    break
+                self._asks(self._offsets_source)
+            return found
 
     def _read_reports(self) -> None:
         """Read all again after a failure: what was counted before it must not count twice."""
@@ -234,46 +279,11 @@ class Feed:
                     with self._lock:
                         self._health[name] = {key: fact for key, fact in facts.items() if _is_short(fact)}
 
-    def _watch_metrics(self) -> None:
-        with ThreadPoolExecutor(8, thread_name_prefix="console-scrape") as pool:
-            while not self._stop.is_set():
-                for url, answer in zip(self._urls, pool.map(_try_scrape, self._urls), strict=True):
-                    with self._lock:
-                        self._note_driver(url, answer)
-                self._stop.wait(LOOK_S)
-
-    def _note_driver(self, url: str, answer: Replica | str) -> None:
-        before = self._replicas.pop(url, None)
-        self._silent.pop(url, None)
-        if isinstance(answer, str):
-            self._silent[url] = answer
-            return
-        batches, records = answer.forward_batches, answer.forward_records
-        if before and before[0].forward_batches <= batches and before[0].forward_records <= records:
-            batches, records = batches - before[0].forward_batches, records - before[0].forward_records
-        self._replicas[url] = answer, records / batches if batches else None
-
     def _until_stopped(self, records: Iterable[Record]) -> Iterable[Record]:
         for record in records:
             if self._stop.is_set():
                 return
             yield record
-
-
-def metrics_urls(config: Config) -> list[str]:
-    """Where `streamer run` serves the metrics of these pipelines on this machine; none where the port is any."""
-    host, _, port = config.telemetry.http.rpartition(":")
-    if not host or not int(port):
-        return []
-    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
-    return [f"http://{here}:{int(port) + index}/metrics" for index in range(len(config.pipelines))]
-
-
-def _try_scrape(url: str) -> Replica | str:
-    try:
-        return scrape(url)
-    except DependencyError as error:
-        return str(error)
 
 
 def _is_short(fact: Any) -> bool:

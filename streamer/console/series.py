@@ -2,18 +2,26 @@
 
 A report counts in the bucket of the time when it was written. From a pipeline's first report on, or from when the
 reports' end was reached, a bucket without reports is one without settles; before that nothing is known of it.
+
+A point of the fine series is the mean of the ten seconds that end with it, so the newest point is what the figures
+beside the chart show.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from streamer.core.report import Model, Report, percentile
 
 FINE_MS, FINE_BUCKETS = 1_000, 900  # a quarter of an hour by the second
 COARSE_MS, COARSE_BUCKETS = 30_000, 720  # six hours by half minutes
-NOW_MS = 10_000  # what "now" is in the figures beside the charts
+NOW_MS = 10_000  # a fine point is the mean of so long, and so is what is called "now"
+SPARK_MS, SPARK_POINTS = 10_000, 30  # the small line of the overview, and the share of dead letters: five minutes
+GROWTH_MS = 60_000  # over how long a lag has to grow
+_GROWTH_LEAST: Final = 0.5  # seconds that the oldest record ages per second
 LATE_MS = 500  # how much later than written a report may be read without missing its bucket
 
 COLUMNS = (
@@ -27,13 +35,14 @@ COLUMNS = (
     "p95_ms",
     "p99_ms",
     "lag_records",
+    "lag_seconds",
 )
 Point = tuple[float | None, ...]
 
 
 @dataclass(slots=True)
 class Bucket:
-    """What the settles of a stretch of time did. `records` counts all outcomes, `lag_records` is the last one seen."""
+    """What the settles of a stretch of time did. `records` counts all outcomes; the lag is the last one seen."""
 
     settles: int = 0
     records: int = 0
@@ -44,6 +53,7 @@ class Bucket:
     latency_ms: dict[int, int] = field(default_factory=dict)
     latency_max_ms: int = 0
     lag_records: int | None = None
+    lag_seconds: float | None = None
 
     def add(self, report: Report) -> None:
         """Count a settle."""
@@ -79,6 +89,7 @@ class Bucket:
             "settle_records": self.records / self.settles if self.settles else None,
             **{name: percentile(self.latency_ms, share, self.latency_max_ms) for name, share in shares.items()},
             "lag_records": self.lag_records,
+            "lag_seconds": self.lag_seconds,
         }
 
     def _add_latencies(self, counts: Iterable[tuple[int, int]], largest: int) -> None:
@@ -91,11 +102,12 @@ _EMPTY = Bucket()
 
 
 class Series:
-    """The newest `length` buckets of `width_ms` each."""
+    """The newest `length` buckets of `width_ms` each. A point is the mean over `span` buckets that end with its own."""
 
-    def __init__(self, width_ms: int, length: int) -> None:
+    def __init__(self, width_ms: int, length: int, span: int = 1) -> None:
         self.width_ms = width_ms
         self._length = length
+        self._span = span
         self._buckets: dict[int, Bucket] = {}
         self._newest = 0
 
@@ -111,28 +123,44 @@ class Series:
         return self._buckets.setdefault(number, Bucket())
 
     def points(self, first_ms: int, until_ms: int, known_ms: int | None) -> list[Point]:
-        """A point for each whole bucket from `first_ms` on that ended before `until_ms`; of those that began before
+        """A point for each whole bucket from `first_ms` on that ended before `until_ms`; of those that ended before
         `known_ms` only the lag is told."""
         end = until_ms // self.width_ms
         start = max(first_ms // self.width_ms, end - self._length)
         points: list[Point] = []
         for number in range(start, end):
-            time_ms = number * self.width_ms
-            bucket = self._buckets.get(number, _EMPTY)
-            if known_ms is None or time_ms + self.width_ms <= known_ms:
-                points.append((time_ms / 1000, *(None for _ in COLUMNS[2:]), bucket.lag_records))
+            figures = self.figures(number, known_ms)
+            if figures is None:
+                bucket = self._buckets.get(number, _EMPTY)
+                lag = bucket.lag_records, bucket.lag_seconds
+                points.append((number * self.width_ms / 1000, *(None for _ in COLUMNS[3:]), *lag))
                 continue
-            figures = bucket.figures(self.width_ms)
-            points.append((time_ms / 1000, *(figures[name] for name in COLUMNS[1:])))
+            points.append((number * self.width_ms / 1000, *(figures[name] for name in COLUMNS[1:])))
         return points
 
-    def sum(self, first_ms: int, until_ms: int) -> Bucket:
-        """The buckets that begin in this stretch of time, as one."""
+    def figures(self, number: int, known_ms: int | None) -> dict[str, float | None] | None:
+        """The figures of the bucket of this number; None where nothing is known of it."""
+        known = None if known_ms is None else known_ms // self.width_ms
+        if known is None or number < known:
+            return None
+        first = max(number - self._span + 1, known)
+        total = self.sum(first, number + 1)
+        last = self._buckets.get(number, _EMPTY)
+        total.lag_records, total.lag_seconds = last.lag_records, last.lag_seconds
+        return total.figures((number + 1 - first) * self.width_ms)
+
+    def sum(self, first: int, end: int) -> Bucket:
+        """The buckets of these numbers, as one."""
         total = Bucket()
-        for number in range(first_ms // self.width_ms, until_ms // self.width_ms):
+        for number in range(first, end):
             if number in self._buckets:
                 total.merge(self._buckets[number])
         return total
+
+    def last(self, time_ms: int, count: int) -> list[Bucket]:
+        """The last `count` buckets up to the one of this time, for reading."""
+        end = time_ms // self.width_ms + 1
+        return [self._buckets.get(number, _EMPTY) for number in range(end - count, end)]
 
 
 class PipelineSeries:
@@ -145,8 +173,10 @@ class PipelineSeries:
         self.last_ms: int | None = None
         self.known_ms: int | None = None
         self._first_ms: int | None = None
-        self._fine = Series(FINE_MS, FINE_BUCKETS)
+        self._fine = Series(FINE_MS, FINE_BUCKETS, NOW_MS // FINE_MS)
         self._coarse = Series(COARSE_MS, COARSE_BUCKETS)
+        self._short = Series(SPARK_MS, SPARK_POINTS + 2)
+        self._lags: deque[tuple[int, int, float]] = deque()
 
     def add(self, report: Report, now_ms: int) -> None:
         """Count a report; one from a clock that is ahead counts as written now. That a member started or ended is no
@@ -157,7 +187,7 @@ class PipelineSeries:
         self.task, self.model = report.task, report.model
         self.last_ms = max(self.last_ms or 0, time_ms)
         self.know(time_ms)
-        for series in (self._fine, self._coarse):
+        for series in (self._fine, self._coarse, self._short):
             series.at(time_ms).add(report)
 
     def know(self, time_ms: int) -> None:
@@ -165,18 +195,45 @@ class PipelineSeries:
         self.known_ms = time_ms if self.known_ms is None else min(self.known_ms, time_ms)
         self._begin(time_ms)
 
-    def note_lag(self, records: int, now_ms: int) -> None:
+    def note_lag(self, records: int, seconds: float | None, now_ms: int) -> None:
         """Remember how far behind the pipeline is."""
         self._begin(now_ms)
         for series in (self._fine, self._coarse):
-            series.at(now_ms).lag_records = records
+            bucket = series.at(now_ms)
+            bucket.lag_records, bucket.lag_seconds = records, seconds
+        self._lags.append((now_ms, records, seconds or 0.0))
+        while self._lags[0][0] < now_ms - GROWTH_MS:
+            self._lags.popleft()
+
+    @property
+    def grows(self) -> bool:
+        """Whether more waits than half a minute ago or longer, and the oldest of it is ageing: what is being worked off
+        does not."""
+        if not self._lags:
+            return False
+        (first_ms, before, younger), (last_ms, records, older) = self._lags[0], self._lags[-1]
+        took_s = (last_ms - first_ms) / 1000
+        return took_s * 2000 >= GROWTH_MS and records > before and older - younger >= _GROWTH_LEAST * took_s
 
     def now(self, until_ms: int) -> dict[str, float | None] | None:
-        """The figures of the last ten seconds, None where nothing is known of them."""
-        until_ms -= LATE_MS
-        if self.known_ms is None or until_ms < self.known_ms:
-            return None
-        return self._fine.sum(until_ms - NOW_MS, until_ms).figures(NOW_MS)
+        """The figures of the newest point; None where nothing is known of it."""
+        return self._fine.figures((until_ms - LATE_MS) // FINE_MS - 1, self.known_ms)
+
+    def dead_share(self, until_ms: int) -> float | None:
+        """The share of dead letters among the outcomes of the last minutes; None without outcomes."""
+        buckets = self._short.last(until_ms, SPARK_POINTS)
+        dead = sum(bucket.dead_letters for bucket in buckets)
+        outcomes = dead + sum(bucket.results for bucket in buckets)
+        return dead / outcomes if outcomes else None
+
+    def spark(self, until_ms: int) -> list[float | None]:
+        """Results a second over the last minutes; None where nothing is known."""
+        whole_ms = (until_ms - LATE_MS) // SPARK_MS * SPARK_MS - SPARK_MS  # where the last whole bucket begins
+        buckets = self._short.last(whole_ms, SPARK_POINTS)
+        known_ms = whole_ms + SPARK_MS if self.known_ms is None else self.known_ms
+        unknown = max(0, (known_ms - whole_ms) // SPARK_MS + SPARK_POINTS - 1)
+        rates = [bucket.results * 1000 / SPARK_MS for bucket in buckets]
+        return [None if index < unknown else rate for index, rate in enumerate(rates)]
 
     def points(self, since_ms: int, until_ms: int) -> dict[str, list[Point]]:
         """The series by `COLUMNS`, from `since_ms` on."""

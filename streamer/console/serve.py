@@ -10,15 +10,24 @@ import uvicorn
 
 from streamer.config.load import Config
 from streamer.console.access import Access
-from streamer.console.actions import Desk
 from streamer.console.app import Console, make_app
+from streamer.console.desk import Desk
 from streamer.console.feed import Feed
 from streamer.console.front import Front
+from streamer.console.history import History
+from streamer.console.looks import Looks
 from streamer.errors import ConfigurationError
 
 
 def serve(
-    config: Config, access: Access, front: Front, metrics: Sequence[str], port: int, started: Callable[[str], None]
+    config: Config,
+    access: Access,
+    front: Front,
+    metrics: Sequence[str],
+    port: int,
+    started: Callable[[str], None],
+    *,
+    prometheus_url: str = "",
 ) -> None:
     """Serve until SIGINT or SIGTERM; `started` is told the page's address. Raises ConfigurationError when the address
     can't be bound."""
@@ -31,13 +40,16 @@ def serve(
         why = getattr(error, "strerror", None) or "no such port"
         raise ConfigurationError(f"can't listen on {host}:{port}: {why}; choose another --port, 0 for any") from None
     server: uvicorn.Server
+    looks = Looks(config, show_text=access.show_text)
     console = Console(
         config,
         access,
         front,
         Feed(config, metrics),
-        Desk(config, show_text=access.show_text),
+        looks,
+        Desk(config, looks, History(config.kafka)),
         stopping=lambda: server.should_exit,
+        prometheus_url=prometheus_url,
     )
     settings = uvicorn.Config(
         make_app(console),

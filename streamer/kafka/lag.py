@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar, cast
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
-    Message,
     TopicCollection,
 )
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from streamer.config.fields import KafkaConfig, start_time_ms
-from streamer.core.diagnosis import is_framed
 from streamer.core.onlooker import OPEN_TRANSACTION_MS, View
 from streamer.core.record import TopicPartition
 from streamer.core.settle.calls import Act
-from streamer.core.timestamps import written_ms
-from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import UNREADABLE, act_on_consumer, answer, is_missing, start_error
+from streamer.kafka.errors import act_on_consumer, answer, is_missing
+from streamer.kafka.heads import REQUEST_S, Head, explained, first_records
 from streamer.kafka.settled import settled_offsets
 from streamer.kafka.topics import connect, require
 
 T = TypeVar("T")
 
-REQUEST_S = 10.0
+_Asked = tuple[int, TopicPartition]  # the number of a group among those asked for, and a partition that it reads
+
+_AT_ONCE = 4
 _AGAIN_S = 0.2
 _MOVES_WITHIN_S = 1.0
 _LOADING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
@@ -57,14 +57,6 @@ def _until_loaded(ask: Callable[[], T]) -> T:
         time.sleep(_AGAIN_S)
 
 
-class _Head(NamedTuple):
-    """What of a record is looked at: when it was written, in ms (0 where it does not say), or why it can't be read."""
-
-    written_ms: int = 0
-    damage: str = ""
-    framed: bool = False
-
-
 class GroupOffsets:
     """Reads offsets, and single records; joins and commits nothing.
 
@@ -87,7 +79,7 @@ class GroupOffsets:
                 if is_missing(error):
                     found[topic] = 0
                 elif act_on_consumer(error) is not Act.DENIED:
-                    raise self._explained(error, "Describe", f"topic {topic}") from None
+                    raise explained(self._kafka, error, "Describe", f"topic {topic}") from None
         return found
 
     def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
@@ -103,48 +95,67 @@ class GroupOffsets:
     def views(self, group: str, topics: Iterable[str], start: str) -> list[View]:
         """All partitions of these topics, as they lie before this group. `start` is where it begins that has settled
         nothing: earliest, latest, or a time."""
-        places = self.partitions(topics)
+        return self.views_of([(group, list(topics), start)])[0]
+
+    def views_of(self, asked: Sequence[tuple[str, Sequence[str], str]]) -> list[list[View]]:
+        """The views of several groups, each given by its name, topics and start. All groups share the requests; only
+        the settled offsets are asked for group by group, a few at a time."""
+        topics = list(dict.fromkeys(topic for _, wanted, _ in asked for topic in wanted))
+        by_topic: dict[str, list[TopicPartition]] = {topic: [] for topic in topics}
+        for each in self.partitions(topics):
+            by_topic[each[0]].append(each)
+        places = {
+            index: [each for topic in wanted for each in by_topic[topic]] for index, (_, wanted, _) in enumerate(asked)
+        }
         # Settled offsets first: what is settled meanwhile then counts as behind, and never as less than nothing.
-        settled = {(each.topic, each.partition): each for each in self._committed(group, places) if each.offset >= 0}
-        earliest, ends, highs = self.earliest(places), self.ends(places), self.ends(places, open_too=True)
-        starts = {each: max(found.offset, earliest[each]) for each, found in settled.items()}
-        begun = {topic for topic, _ in settled}
-        fresh = [each for each in places if each not in settled]
-        if start == "latest":  # what a topic gets after the group began with it is read from its first record
-            starts |= {each: (earliest if each[0] in begun else ends)[each] for each in fresh}
-        elif (time_ms := start_time_ms(start)) is None:
-            starts |= {each: earliest[each] for each in fresh}
-        else:
-            found_at = self.at_time(fresh, time_ms)
-            starts |= {each: found_at.get(each, ends[each]) for each in fresh}
-        heads = self._first({each: at for each, at in starts.items() if at < ends[each]})
-        opened = self._opened({each: ends[each] for each in places if ends[each] < highs[each]})
-        views = []
-        for each in places:
-            known, head, written = settled.get(each), heads.get(each), opened.get(each)
-            views.append(
-                View(
-                    partition=each,
-                    earliest=earliest[each],
-                    end=ends[each],
-                    high=highs[each] if written else ends[each],
-                    start=starts[each],
-                    settled=known.offset if known else None,
-                    note=(known.metadata or "") if known else "",
-                    first_ms=head.written_ms if head and not head.damage else None,
-                    damage=head.damage if head else "",
-                    framed=bool(head and head.framed),
-                    open_ms=written.written_ms if written and not written.damage else None,
+        settled = self._settled({index: (asked[index][0], each) for index, each in places.items()})
+        every = [each for found in by_topic.values() for each in found]
+        earliest, ends, highs = self.earliest(every), self.ends(every), self.ends(every, open_too=True)
+        starts: dict[_Asked, int] = {}
+        for index, (_, _, start) in enumerate(asked):
+            starts |= self._starts(index, places[index], settled[index], start, earliest, ends)
+        heads = self._heads({each: at for each, at in starts.items() if at < ends[each[1]]})
+        opened = self._opened({each: ends[each] for each in every if ends[each] < highs[each]})
+        return [
+            [
+                _view(
+                    each,
+                    earliest[each],
+                    ends[each],
+                    highs[each],
+                    starts[index, each],
+                    settled[index].get(each),
+                    heads.get((index, each)),
+                    opened.get(each),
                 )
-            )
-        return views
+                for each in places[index]
+            ]
+            for index in places
+        ]
+
+    def members(self, groups: Iterable[str]) -> dict[str, int]:
+        """How many members each group has, of those groups that we may see; nothing where not every broker answers.
+
+        By the client's older request: the newer one takes the process down when a connection breaks under it
+        (librdkafka 2.16.1, confluentinc/librdkafka#4605), and onlookers run for months.
+        """
+        found: dict[str, int] = {}
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            for group in sorted(set(groups)):
+                try:
+                    described = self._admin.list_groups(group, timeout=REQUEST_S)
+                except KafkaException:
+                    return {}
+                if all(each.error is None for each in described):
+                    found[group] = sum(len(each.members) for each in described)
+        return found
 
     def committed(self, group: str, partitions: Iterable[TopicPartition] = ()) -> dict[TopicPartition, int]:
         """The offsets that the group has settled; of all partitions that it ever did when none are named."""
         found = self._committed(group, list(partitions))
         return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
 
-    def members(self, group: str) -> dict[str, int]:
+    def partitions_by_member(self, group: str) -> dict[str, int]:
         """Who is in the group, and how many partitions each has."""
         try:
             description = when_loaded(
@@ -153,7 +164,7 @@ class GroupOffsets:
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:  # of brokers from 4.0 on
                 return {}
-            raise self._explained(error, "Describe", f"group {group}") from None
+            raise explained(self._kafka, error, "Describe", f"group {group}") from None
         return {
             member.group_instance_id or member.member_id: (
                 len(member.assignment.topic_partitions) if member.assignment else 0
@@ -181,54 +192,59 @@ class GroupOffsets:
         found = self._offsets(partitions, _NEWEST)
         return {each: info.timestamp for each, info in found.items() if info.timestamp >= 0}
 
-    def _first(self, starts: Mapping[TopicPartition, int], *, open_too: bool = False) -> dict[TopicPartition, _Head]:
-        """The first record at or after each offset. Partitions where only transaction markers are left have none."""
-        found: dict[TopicPartition, _Head] = {}
-        if not starts:
-            return found
-        consumer = make_consumer(
-            {
-                **reader_properties(self._kafka),
-                "isolation.level": "read_uncommitted" if open_too else "read_committed",
-                "enable.partition.eof": True,
-                # One record of each partition is wanted: what is fetched beyond it is waste.
-                "queued.min.messages": 1,
-                "fetch.message.max.bytes": 16_384,
-                # Without this some damage is skipped in silence, and behind other damage the client goes on anywhere.
-                "check.crcs": True,
-                "auto.offset.reset": "error",
+    def _settled(
+        self, asked: Mapping[int, tuple[str, list[TopicPartition]]]
+    ) -> dict[int, dict[TopicPartition, KafkaPartition]]:
+        """What each of these groups has settled, by its number."""
+        with ThreadPoolExecutor(min(_AT_ONCE, max(len(asked), 1)), thread_name_prefix="settled") as pool:
+            answers = pool.map(lambda one: self._committed(*one), asked.values())
+            return {
+                index: {(each.topic, each.partition): each for each in found if each.offset >= 0}
+                for index, found in zip(asked, answers, strict=True)
             }
-        )
-        try:
-            consumer.assign([KafkaPartition(*place, offset) for place, offset in starts.items()])
-            left = set(starts)
-            deadline = time.monotonic() + REQUEST_S
-            while left:
-                message = consumer.poll(0.2)
-                if message is None:
-                    if time.monotonic() > deadline:
-                        self.ends(left)  # raises where the brokers do not answer
-                        return found | dict.fromkeys(left, _Head(damage=f"nothing came for {REQUEST_S:g} s"))
-                    continue
-                place = (message.topic() or "", message.partition() or 0)
-                if place not in left:
-                    continue
-                error = message.error()
-                if error is None:
-                    found[place] = _Head(written_ms(message.timestamp()) or 0, framed=_is_framed(message))
-                elif error.code() in UNREADABLE:
-                    found[place] = _Head(damage=error.name().lstrip("_"))
-                elif error.code() != KafkaError._PARTITION_EOF:
-                    if act_on_consumer(error) is Act.RETRY and time.monotonic() < deadline:
-                        continue
-                    raise self._explained(error, "Read", f"topic {place[0]}")
-                left.discard(place)
-                consumer.incremental_unassign([KafkaPartition(*place)])
-        finally:
-            consumer.close()
+
+    def _starts(
+        self,
+        index: int,
+        places: list[TopicPartition],
+        settled: Mapping[TopicPartition, KafkaPartition],
+        start: str,
+        earliest: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> dict[_Asked, int]:
+        """Where one group goes on, or would begin."""
+        starts = {each: max(found.offset, earliest[each]) for each, found in settled.items()}
+        begun = {topic for topic, _ in settled}
+        fresh = [each for each in places if each not in settled]
+        if start == "latest":  # what a topic gets after the group began with it is read from its first record
+            starts |= {each: (earliest if each[0] in begun else ends)[each] for each in fresh}
+        elif (time_ms := start_time_ms(start)) is None:
+            starts |= {each: earliest[each] for each in fresh}
+        else:
+            found_at = self.at_time(fresh, time_ms)
+            starts |= {each: found_at.get(each, ends[each]) for each in fresh}
+        return {(index, each): at for each, at in starts.items()}
+
+    def _heads(self, starts: Mapping[_Asked, int]) -> dict[_Asked, Head]:
+        """The first record from where each group goes on. One consumer reads a partition at one place at a time, so
+        groups that share a partition and stand elsewhere take turns."""
+        found: dict[_Asked, Head] = {}
+        left = dict(starts)
+        while left:
+            now: dict[TopicPartition, int] = {}
+            for (_, place), at in left.items():
+                now.setdefault(place, at)
+            heads = self._first(now)
+            done = [each for each, at in left.items() if now[each[1]] == at]
+            found |= {each: heads[each[1]] for each in done if each[1] in heads}
+            for each in done:
+                del left[each]
         return found
 
-    def _opened(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, _Head]:
+    def _first(self, starts: Mapping[TopicPartition, int], *, open_too: bool = False) -> dict[TopicPartition, Head]:
+        return first_records(self._kafka, starts, open_too=open_too, check=self.ends)
+
+    def _opened(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, Head]:
         """The first record of the transaction that is open at each of these ends; no entry where there is but a marker.
         Where the end moves, it was a younger one than its record's timestamp says, which producers choose as they like.
         """
@@ -238,7 +254,7 @@ class GroupOffsets:
         if old:
             time.sleep(_MOVES_WITHIN_S)
             later = self.ends(old)
-            found |= {each: _Head(now_ms) for each in old if later[each] != ends[each]}
+            found |= {each: Head(now_ms) for each in old if later[each] != ends[each]}
         return found
 
     def _committed(self, group: str, places: list[TopicPartition]) -> list[KafkaPartition]:
@@ -249,7 +265,7 @@ class GroupOffsets:
             asked = [KafkaPartition(*each) for each in places]
             return _until_loaded(lambda: settled_offsets(self._kafka, group, asked, REQUEST_S))
         except KafkaException as error:
-            raise self._explained(error, "Describe", f"group {group}") from None
+            raise explained(self._kafka, error, "Describe", f"group {group}") from None
 
     def _committed_anywhere(self, group: str) -> list[KafkaPartition]:
         wanted = [ConsumerGroupTopicPartitions(group)]
@@ -270,16 +286,33 @@ class GroupOffsets:
                 found[each.topic, each.partition] = answer(future, REQUEST_S)
             except KafkaException as error:
                 if error.args[0].code() not in _UNSUPPORTED:
-                    raise self._explained(error, "Describe", f"topic {each.topic}") from None
+                    raise explained(self._kafka, error, "Describe", f"topic {each.topic}") from None
         return found
 
     def _explained(self, error: KafkaException | KafkaError, operation: str, resource: str) -> Exception:
-        address = self._kafka.bootstrap_servers
-        return start_error(error, address=address, operation=operation, resource=resource)
+        return explained(self._kafka, error, operation, resource)
 
 
-def _is_framed(message: Message) -> bool:
-    """Of a record that is read as JSON, since it does not say what else it is."""
-    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    named = any(name.lower() == "content-type" for name, _ in headers)
-    return not named and is_framed(message.value() or b"")
+def _view(
+    partition: TopicPartition,
+    earliest: int,
+    end: int,
+    high: int,
+    start: int,
+    settled: KafkaPartition | None,
+    head: Head | None,
+    opened: Head | None,
+) -> View:
+    return View(
+        partition=partition,
+        earliest=earliest,
+        end=end,
+        high=high if opened else end,
+        start=start,
+        settled=settled.offset if settled else None,
+        note=(settled.metadata or "") if settled else "",
+        first_ms=head.written_ms if head and not head.damage else None,
+        damage=head.damage if head else "",
+        framed=bool(head and head.framed),
+        open_ms=opened.written_ms if opened and not opened.damage else None,
+    )

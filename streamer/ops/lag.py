@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,9 +23,9 @@ class Offsets(Protocol):
         """How many partitions each topic has: 0 where it does not exist, no entry where we may not see it."""
         ...
 
-    def views(self, group: str, topics: Iterable[str], start: str) -> list[View]:
-        """All partitions of these topics, as they lie before this group. `start` is where it begins that has settled
-        nothing."""
+    def views_of(self, asked: Sequence[tuple[str, Sequence[str], str]]) -> list[list[View]]:
+        """For each group, given by its name, topics and start: all partitions of the topics, as they lie before it. The
+        start is where it begins that has settled nothing."""
         ...
 
 
@@ -132,17 +132,28 @@ class LagWatch:
         self._pipelines = {name: config.pipelines[name] for name in pipelines}
         self._before: dict[str, tuple[float, dict[TopicPartition, tuple[int, int]]]] = {}
 
-    def look(self, now_s: float) -> list[PipelineLag]:
-        """Each pipeline as it is at `now_s`, seconds since the epoch."""
-        return [self._pipeline(name, now_s) for name in self._pipelines]
+    def look(self, now_s: float, names: Iterable[str] | None = None) -> list[PipelineLag]:
+        """Each pipeline, or each of these, as it is at `now_s`, seconds since the epoch; all by one batch of
+        requests."""
+        chosen = {name: self._pipelines[name] for name in names or self._pipelines}
+        written = {
+            name: [each.output, each.dead_letter] if each.partitioning == "same" else []
+            for name, each in chosen.items()
+        }
+        counts = self._offsets.counts(
+            dict.fromkeys(topic for name, each in chosen.items() for topic in (*each.input, *written[name]))
+        )
+        inputs = {name: [topic for topic in each.input if counts.get(topic) != 0] for name, each in chosen.items()}
+        asked = {name: (each.group, inputs[name], each.start) for name, each in chosen.items() if inputs[name]}
+        views = dict(zip(asked, self._offsets.views_of(list(asked.values())), strict=True)) if asked else {}
+        return [
+            self._pipeline(name, views.get(name, []), missing(each.input, written[name], counts), now_s)
+            for name, each in chosen.items()
+        ]
 
-    def _pipeline(self, name: str, now_s: float) -> PipelineLag:
+    def _pipeline(self, name: str, views: list[View], lacking: Iterable[Standing], now_s: float) -> PipelineLag:
         pipeline, now_ms = self._pipelines[name], now_s * 1000
-        written = [pipeline.output, pipeline.dead_letter] if pipeline.partitioning == "same" else []
-        counts = self._offsets.counts([*pipeline.input, *written])
-        stands = list(missing(pipeline.input, written, counts))
-        inputs = [topic for topic in pipeline.input if counts.get(topic) != 0]
-        views = self._offsets.views(pipeline.group, inputs, pipeline.start) if inputs else []
+        stands = list(lacking)
         since_s, before = self._before.get(name, (now_s, {}))
         self._before[name] = now_s, {view.partition: (view.start, view.high) for view in views}
         partitions = []

@@ -71,7 +71,7 @@ class StatusWatch:
         except ConfigurationError as error:  # this pipeline's topic or right; the others have theirs
             lag = str(error)
         try:
-            members = self._offsets.members(group)
+            members = self._offsets.partitions_by_member(group)
         except ConfigurationError:  # no right to it
             members = None
         recent = self._recent.setdefault(name, Recent()) if self._reports is not None else None

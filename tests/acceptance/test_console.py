@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from streamer.local.ports import free_ports
 from tests.acceptance.browser import OUTPUT, PATIENCE_MS, PHONE, WIDE, chromium, opened, until
+from tests.acceptance.console_page import figures_agree, high_pixels
 from tests.acceptance.harness import PIPELINE, Given, Lab, Reader, Run, wait_for
 from tests.conftest import Kafka
 
@@ -95,36 +96,19 @@ def _event(number: int, words: str = "") -> Given:
     return Given(b"k%d" % number, json.dumps({"text": f"{number} {words} {flaw}"}).encode(), [])
 
 
+def _cause(page: Page) -> Locator:
+    """Of the events with a flaw; other tests make others."""
+    return page.locator("li.cause", has_text="ZeroDivisionError")
+
+
 def _dead_letters(page: Page) -> None:
-    expect(page.locator("li.cause")).to_have_count(1)
+    expect(_cause(page)).to_have_count(1)
 
 
 def _replayed(reader: Reader) -> int:
     """Results whose event lay somewhere else first: a replay keeps its id, which is that place."""
     sources = [(each.body["id"], each.body["source"]) for each in reader.outcomes[: reader.count] if not each.code]
     return sum(name != f"{at['topic']}/{at['partition']}/{at['offset']}" for name, at in sources)
-
-
-def _high_pixels(page: Page) -> int:
-    """Pixels in the colour of results in the upper half of the first chart."""
-    return int(
-        page.evaluate(
-            """() => {
-              const canvas = document.querySelector(".plot canvas");
-              if (!canvas) return 0;
-              const size = [canvas.width, Math.floor(canvas.height / 2)];
-              const pixels = canvas.getContext("2d").getImageData(0, 0, ...size).data;
-              const name = getComputedStyle(document.documentElement).getPropertyValue("--blue").trim();
-              const wanted = [1, 3, 5].map((at) => parseInt(name.slice(at, at + 2), 16));
-              let found = 0;
-              for (let at = 0; at < pixels.length; at += 4) {
-                const near = wanted.every((part, index) => Math.abs(part - pixels[at + index]) < 40);
-                if (near && pixels[at + 3] > 200) found += 1;
-              }
-              return found;
-            }"""
-        )
-    )
 
 
 @contextmanager
@@ -148,37 +132,42 @@ def _load(lab: Lab) -> Iterator[None]:
 def test_charts_move_under_load(stage: Stage) -> None:
     """Throughput, lag, latency, settles and workers are shown, and the lines rise when events come."""
     with stage.page() as page:
-        card = page.locator(f'[data-pipeline="{PIPELINE}"]')
+        card = page.locator(f'article[data-pipeline="{PIPELINE}"]')
+        expect(page.locator(".overview tbody .state")).to_have_text("✓ idle", timeout=PATIENCE_MS)
+        page.get_by_role("link", name=PIPELINE, exact=True).click()
         figure = {key: card.locator(f'[data-figure="{key}"] b') for key in ("results", "lag", "latency", "settle")}
         expect(card.locator('[data-figure="workers"] b')).to_have_text("1")
         expect(figure["lag"]).to_have_text("0")
-        expect(card.locator(".state")).to_have_text("idle", timeout=PATIENCE_MS)
+        expect(card.locator(".state")).to_have_text("✓ idle")
         expect(figure["results"]).to_have_text("0")
         with _load(stage.lab):
-            expect(card.locator(".state")).to_have_text("settling")
+            expect(card.locator(".state")).to_have_text("✓ working")
             expect(figure["results"]).to_have_text(re.compile(r"^\d{2,}$"))
             expect(figure["latency"]).to_have_text(re.compile(r"\d m?s$"))
             expect(figure["settle"]).to_have_text(re.compile(r"\d"))
-            until(lambda: _high_pixels(page) > 3, page)
+            until(lambda: high_pixels(page) > 3, page)
+            page.screenshot(path=OUTPUT / "console-pipeline.png", full_page=True)
+            assert figures_agree(page) == [True] * 6
+            expect(card.locator(".plot").first).to_have_attribute("aria-label", re.compile(r"results \d+"))
+            page.go_back()
+            row = page.locator(f'.overview [data-pipeline="{PIPELINE}"]')
+            expect(row.locator("td").nth(3)).to_have_text(re.compile(r"^\d{2,}$"))
+            expect(row.locator("td").nth(6)).to_have_text("2 / 1")
             page.screenshot(path=OUTPUT / "console-pipelines.png", full_page=True)
-        plot = card.locator(".plot").first
-        label = plot.get_attribute("aria-label") or ""
-        assert re.search(r"results \d+", label), label
 
 
-def test_a_replay_is_executed_with_the_right_token_only(stage: Stage, dead_letters: None) -> None:
-    """A wrong token gets no dry run; with the right one it says what would move, and moves all, with progress, and the
-    fixed model answers."""
+def test_a_replay_is_executed_cancelled_and_gone_on_with(stage: Stage, dead_letters: None) -> None:
+    """A wrong token gets no dry run; with the right one it says what would move and what that means. It is seen to run,
+    is cancelled, and goes on to its end; the fixed model answers all."""
     with stage.page("#/dead-letters") as page:
         _dead_letters(page)
-        expect(page.locator("li.cause")).to_contain_text("ZeroDivisionError")
-        expect(page.locator("li.cause .amount")).to_have_text(str(FLAWED))
+        expect(_cause(page).locator(".amount")).to_have_text(str(FLAWED))
         page.screenshot(path=OUTPUT / "console-dead-letters.png", full_page=True)
-        page.locator("li.cause").get_by_role("button", name="Replay").click()
+        _cause(page).get_by_role("button", name="Replay").click()
         dialog = page.get_by_role("dialog", name="Replay")
         execute = dialog.get_by_role("button", name="Execute")
         expect(execute).to_be_disabled()
-        dialog.get_by_role("spinbutton", name="Records a second").fill("20")
+        dialog.get_by_role("spinbutton", name="Records a second").fill("4")
         token = dialog.get_by_role("textbox", name="Token")
         token.fill("not the token of the operators")
         dialog.get_by_role("button", name="Dry run").click()
@@ -186,24 +175,91 @@ def test_a_replay_is_executed_with_the_right_token_only(stage: Stage, dead_lette
         expect(token).to_be_focused()
         expect(execute).to_be_disabled()
         page.screenshot(path=OUTPUT / "console-wrong-token.png")
-        assert page.locator("#jobs li").count() == 0
 
         stage.mended.touch()
         token.fill(TOKEN)
         dialog.get_by_role("button", name="Dry run").click()
         expect(dialog.get_by_text(f"{FLAWED} records would move")).to_be_visible()
+        expect(dialog.get_by_text(f"If you execute this: {FLAWED} records will be written")).to_be_visible()
         expect(execute).to_have_text(f"Execute: move {FLAWED}")
+        page.screenshot(path=OUTPUT / "console-dry-run.png")
         execute.click()
-        job = page.locator("#jobs li")
+        job = page.locator(".jobs li").first
         expect(job.locator(".state")).to_have_text("running")
-        expect(job.locator(".number")).to_have_text(re.compile(rf"^[1-9]\d* of {FLAWED}$"))
+        expect(job.locator(".number")).to_have_text(re.compile(rf"^[1-9]\d* of {FLAWED} moved$"))
+        expect(job.locator(".progress")).to_contain_text(re.compile(r"/s · limit 4.0/s · .* left"))
         page.screenshot(path=OUTPUT / "console-replay.png", full_page=True)
-        expect(job.locator(".state")).to_have_text("done")
-        expect(job.locator(".number")).to_have_text(f"{FLAWED} of {FLAWED}")
-        expect(page.get_by_text("No open dead letters")).to_be_visible()
+        job.get_by_role("button", name="Cancel").click()
+        dialog = page.get_by_role("dialog", name="Cancel")
+        expect(dialog).to_contain_text(re.compile(r"they stay moved.*The other \d+ stay open dead letters"))
+        page.screenshot(path=OUTPUT / "console-cancel.png")
+        dialog.get_by_role("button", name="Cancel the job").click()
+        expect(job.locator(".state")).to_have_text("▲ stopped")
+        expect(job).to_contain_text("cancelled by operator")
+
+        page.reload()
+        job.get_by_role("button", name="Go on").click()
+        dialog = page.get_by_role("dialog", name="Replay")
+        dialog.get_by_role("spinbutton", name="Records a second").fill("")
+        dialog.get_by_role("textbox", name="Token").fill(TOKEN)
+        dialog.get_by_role("button", name="Dry run").click()
+        dialog.get_by_role("button", name=re.compile(r"Execute: move \d+")).click()
+        expect(job.locator(".state")).to_have_text("✓ done")
+        expect(job.locator(".number")).to_have_text(f"{FLAWED} of {FLAWED} moved")
         wait_for(lambda: _replayed(stage.reader) == FLAWED, "the results of what was replayed")
         job.get_by_role("button", name="What became of them?").click()
         expect(job).to_contain_text(f"Of {FLAWED} sent: {FLAWED} answered.")
+        page.get_by_role("link", name="Dead letters", exact=True).click()
+        expect(page.get_by_text("No open dead letters")).to_be_visible()
+
+
+def test_a_dead_letter_is_found_edited_and_replayed(stage: Stage, dead_letters: None) -> None:
+    """By its key, and where it lies; its new value is answered. Another one is discarded with a reason, and the audit
+    has both. Other tests may have replayed the rest, so these two are new, and are no JSON."""
+    known = stage.reader.count
+    stage.lab.produce(Given(key, b"no JSON", []) for key in (b"edit-me", b"drop-me"))
+    wait_for(lambda: stage.reader.count == known + 2, "the two dead letters")
+    with stage.page(f"#/dead-letters?pipeline={PIPELINE}") as page:
+        search = page.get_by_role("searchbox", name="Search")
+        search.fill("edit-me")
+        page.keyboard.press("Enter")
+        row = page.locator("tr", has_text="edit-me")
+        place = row.get_by_role("link").inner_text()
+        search.fill(place)
+        page.get_by_role("button", name="Find").click()
+        row.get_by_role("link").click()
+        page.get_by_role("dialog").get_by_role("button", name="Edit and replay").click()
+        dialog = page.get_by_role("dialog", name="Edit and replay")
+        value = dialog.get_by_role("textbox", name="Value")
+        expect(value).to_have_value("no JSON")
+        value.fill('{"text": "fine by now"}')
+        dialog.get_by_role("textbox", name="Token").fill(TOKEN)
+        dialog.get_by_role("button", name="Dry run").click()
+        expect(dialog).to_contain_text("it keeps its old value until its topic's retention takes it")
+        page.screenshot(path=OUTPUT / "console-edit.png")
+        dialog.get_by_role("button", name="Execute: move 1").click()
+        job = page.locator(".jobs li").first
+        expect(job).to_contain_text("edit")
+        expect(job.locator(".state")).to_have_text("✓ done")
+        wait_for(lambda: stage.reader.count == known + 3, "the answer to what was edited")
+        assert not stage.reader.outcomes[known + 2].code
+
+        page.go_back()
+        search.fill("drop-me")
+        page.keyboard.press("Enter")
+        page.locator("tr", has_text="drop-me").get_by_role("link").click()
+        page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+        dialog = page.get_by_role("dialog", name="Discard")
+        dialog.get_by_role("textbox", name="Why").fill("a test of ours")
+        dialog.get_by_role("button", name="Dry run").click()
+        expect(dialog).to_contain_text("their events never get a result")
+        dialog.get_by_role("button", name="Execute: discard 1").click()
+        expect(job.locator(".headline")).to_contain_text("discard")
+        expect(job.locator(".state")).to_have_text("✓ done")
+        job.get_by_text("What was asked for").click()
+        expect(job).to_contain_text("a test of ours")
+        expect(job).to_contain_text("operator (console of ")
+        page.screenshot(path=OUTPUT / "console-jobs.png", full_page=True)
 
 
 def test_a_script_in_an_events_text_is_only_text(stage: Stage, dead_letters: None) -> None:
@@ -211,7 +267,7 @@ def test_a_script_in_an_events_text_is_only_text(stage: Stage, dead_letters: Non
     with stage.page("#/dead-letters") as page:
         page.get_by_label("replayed and discarded too").check()
         _dead_letters(page)
-        page.get_by_role("searchbox").fill("k0")
+        page.get_by_role("searchbox", name="Search").fill("k0")
         page.get_by_role("button", name="Find").click()
         page.locator("tr", has_text="k0").get_by_role("link").click()
         value = page.get_by_role("dialog").locator("pre")
@@ -225,11 +281,15 @@ def test_a_script_in_an_events_text_is_only_text(stage: Stage, dead_letters: Non
 
 
 def test_everything_is_reached_by_keyboard(stage: Stage, dead_letters: None) -> None:
-    """Tab reaches the views, the range, the charts and the buttons, each with a visible focus; arrows read a chart."""
+    """Tab reaches the views, the pipeline, the range, the charts and the buttons, each with a visible focus; arrows
+    read a chart."""
     with stage.page() as page:
+        page.get_by_role("link", name=PIPELINE, exact=True).focus()
+        page.keyboard.press("Enter")
         expect(page.locator(".plot canvas").first).to_be_visible()
+        page.locator(".skip").focus()
         reached: list[str] = []
-        for _ in range(12):
+        for _ in range(13):
             page.keyboard.press("Tab")
             name, outline = page.evaluate(
                 """() => {
@@ -254,7 +314,7 @@ def test_everything_is_reached_by_keyboard(stage: Stage, dead_letters: None) -> 
         page.keyboard.press("Space")
         for button in ("Examples", "Replay"):
             _dead_letters(page)
-            page.locator("li.cause").get_by_role("button", name=button).focus()
+            _cause(page).get_by_role("button", name=button).focus()
             page.keyboard.press("Enter")
         expect(page.get_by_role("dialog", name="Replay")).to_be_visible()
         page.keyboard.press("Escape")
@@ -282,13 +342,15 @@ def test_many_tabs_are_one_stream(stage: Stage) -> None:
         until(lambda: len(streams) == 2, pages[1])
         for page in pages[1:]:
             expect(page.locator("#status")).to_have_text("live")
-            told = page.evaluate(
-                """() => new Promise((done) => {
+            page.evaluate(
+                """() => {
                   const channel = new BroadcastChannel(`streamer-live ${location.pathname}`);
-                  channel.onmessage = ({ data }) => done(data.pipelines.length);
-                })"""
+                  window.told = new Promise((done) => {
+                    channel.onmessage = ({ data }) => done(data.pipelines.length);
+                  });
+                }"""
             )
-            assert told == 1
+        assert [page.evaluate("() => window.told") for page in pages[1:]] == [1] * 8
     finally:
         context.close()
 
@@ -299,15 +361,20 @@ def test_it_fits_a_phone_and_the_dark(
 ) -> None:
     """No page is wider than a phone, and in the dark the page and its charts are dark."""
     with stage.page(viewport=viewport, color_scheme=scheme) as page:
-        expect(page.locator(".plot canvas").first).to_be_visible()
-        views = {"pipelines": ".pipeline", "dead-letters": ".view h2", "health": "#health .empty"}
+        views = {
+            "pipelines": ".overview tbody",
+            f"pipelines/{PIPELINE}": ".plot canvas",
+            "dead-letters": "#dead-letters h2",
+            "jobs": '.jobs li, #jobs .empty:text("Nobody")',
+            "health": "#health .empty",
+        }
         for view, shown in views.items():
             page.goto(f"{stage.url}#/{view}")
             expect(page.locator(shown).first).to_be_visible()
             if view == "dead-letters":
                 page.get_by_label("replayed and discarded too").check()
                 _dead_letters(page)
-            page.screenshot(path=OUTPUT / f"console-{name}-{view}.png", full_page=True)
+            page.screenshot(path=OUTPUT / f"console-{name}-{view.partition('/')[0]}.png", full_page=True)
             assert page.evaluate("() => document.documentElement.scrollWidth") <= viewport["width"]
         background = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
         brightness = sum(map(int, re.findall(r"\d+", background)[:3]))
@@ -322,6 +389,7 @@ def test_brokers_away_are_told_of(stage: Stage) -> None:
         expect(banner).to_contain_text("Kafka at 127.0.0.1:1 does not answer")
         expect(banner).to_contain_text("keeps trying")
         expect(page.locator("#status")).to_have_text("brokers away")
-        expect(page.locator('[data-figure="results"] b')).to_have_text("–")
-        expect(page.locator(".pipeline .state")).to_have_text("unknown")
+        row = page.locator(".overview tbody")
+        expect(row.locator(".state")).to_have_text("? unknown")
+        expect(row.locator("td").nth(3)).to_have_text("–")
         page.screenshot(path=OUTPUT / "console-brokers-away.png")

@@ -70,6 +70,12 @@ def test_offsets_and_ages_are_those_of_the_cluster(kafka: Kafka, topic: str) -> 
     fresh = f"{topic}.fresh"
     starts = {start: [view.start for view in offsets.views(fresh, [topic], start)] for start in ("latest", written)}
     assert starts == {"latest": [11, 2, 0], written: [4, 0, 0]}
+    # Groups that share a topic and stand elsewhere in it, in one batch.
+    asked = [(topic, [topic], "earliest"), (fresh, [topic], "earliest"), (fresh, [topic], written)]
+    together = offsets.views_of(asked)
+    assert together == [offsets.views(*each) for each in asked]
+    assert [found[0].first_ms for found in together] == [first_ms, first_ms - 40_000, first_ms]
+    assert offsets.members([topic, fresh]) == {topic: 0, fresh: 0}
 
 
 @pytest.mark.case(51)

@@ -15,10 +15,12 @@ import pytest
 from streamer.cli import main
 from streamer.config.load import load
 from streamer.console.access import Access, knows_host, make_access, read_tokens
-from streamer.console.actions import Desk
 from streamer.console.app import Console, make_app
+from streamer.console.desk import Desk
 from streamer.console.feed import Feed
 from streamer.console.front import Front, make_front
+from streamer.console.history import History
+from streamer.console.looks import Looks
 from streamer.errors import ConfigurationError, ExitCode, UsageError
 
 TOKEN = "0123456789abcdef0123"
@@ -59,10 +61,13 @@ def ask(
     host: str = "127.0.0.1:8080",
     front: Front = LOCAL,
     peer: str = "127.0.0.1",
+    query: str = "",
     **headers: str,
 ) -> Answer:
     """One request to the application."""
-    console = Console(CONFIG, access, front, Feed(CONFIG, []), Desk(CONFIG, show_text=False), stopping=lambda: True)
+    looks = Looks(CONFIG, show_text=False)
+    desk = Desk(CONFIG, looks, History(CONFIG.kafka))
+    console = Console(CONFIG, access, front, Feed(CONFIG, []), looks, desk, stopping=lambda: True)
     app = make_app(console)
     given = {"host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
     scope = {
@@ -74,7 +79,7 @@ def ask(
         "path": path,
         "raw_path": path.encode(),
         "root_path": "",
-        "query_string": b"",
+        "query_string": query.encode(),
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
         "client": (peer, 1),
         "server": ("127.0.0.1", 8080),
@@ -94,7 +99,7 @@ def ask(
 
 
 def execute(access: Access, body: bytes = b'{"digest": "d"}', **headers: str) -> Answer:
-    return ask(access, "/api/replay/execute", method="POST", body=body, content_type="application/json", **headers)
+    return ask(access, "/api/orders/execute", method="POST", body=body, content_type="application/json", **headers)
 
 
 MAY_REPLAY = make_access("127.0.0.1", allow_replay=True, show_text=False, tokens={"operator": TOKEN})
@@ -162,7 +167,7 @@ def test_a_dry_run_takes_the_token_too() -> None:
     access = make_access("127.0.0.1", allow_replay=True, show_text=False, tokens={"ada": TOKEN, "bob": TOKEN + "x"})
 
     def survey(**headers: str) -> Answer:
-        path = "/api/replay/survey"
+        path = "/api/orders/survey"
         return ask(access, path, method="POST", body=b'{"rate": -1}', content_type="application/json", **headers)
 
     assert survey().status == 401
@@ -172,14 +177,33 @@ def test_a_dry_run_takes_the_token_too() -> None:
     assert (answer.status, "digest" in answer.error) == (400, True)
 
 
+@pytest.mark.parametrize("path", ["/api/orders/execute", "/api/jobs/j/cancel"])
+def test_what_writes_takes_the_flag_and_the_token(path: str) -> None:
+    """A console that only reads cancels nothing either, and it says which option is missing."""
+
+    def post(access: Access, **headers: str) -> Answer:
+        body = b"{}" if path.endswith("cancel") else b'{"digest": "d"}'
+        return ask(access, path, method="POST", body=body, content_type="application/json", **headers)
+
+    assert "--allow-replay" in post(ONLY_READS).error
+    assert post(MAY_REPLAY).status == 401
+    assert post(MAY_REPLAY, authorization=f"Bearer {TOKEN}").status == 400
+
+
+@pytest.mark.parametrize("query", ["since_ms=soon", "closed=2", "pipeline=p", "until_ms=-1"])
+def test_a_filter_that_means_nothing_is_refused(query: str) -> None:
+    """It is not left out: what was shown would be more than was asked for."""
+    assert ask(ONLY_READS, "/api/letters", query=query).status == 400
+
+
 def test_only_json_is_taken() -> None:
     """A form, which any site may send here, is refused, and so is what is no such document."""
     token = f"Bearer {TOKEN}"
-    form = ask(MAY_REPLAY, "/api/replay/execute", method="POST", content_type="text/plain", authorization=token)
+    form = ask(MAY_REPLAY, "/api/orders/execute", method="POST", content_type="text/plain", authorization=token)
     assert form.status == 415
     assert execute(MAY_REPLAY, b"{", authorization=token).status == 400
     assert execute(MAY_REPLAY, b'{"digest": "j", "more": 1}', authorization=token).status == 400
-    assert execute(MAY_REPLAY, b'{"digest": "%s"}' % (b"x" * 70_000), authorization=token).status == 413
+    assert execute(MAY_REPLAY, b'{"digest": "%s"}' % (b"x" * 700_000), authorization=token).status == 413
 
 
 @pytest.mark.parametrize(
@@ -187,10 +211,11 @@ def test_only_json_is_taken() -> None:
     [
         "/api/live",
         "/api/now",
-        "/api/find",
+        "/api/pipeline",
+        "/api/jobs",
+        "/api/letters",
         "/api/jobs/j/outcome",
         "/api/causes",
-        "/api/examples",
         "/api/letters/out.dlq/0/0",
     ],
 )
@@ -253,7 +278,7 @@ def test_the_page_lies_under_any_path() -> None:
 
 
 @pytest.mark.case(90)
-@pytest.mark.parametrize("path", ["/api/causes", "/api/examples", "/api/find", "/api/letters/out.dlq/0/0"])
+@pytest.mark.parametrize("path", ["/api/causes", "/api/letters", "/api/letters/out.dlq/0/0"])
 def test_behind_a_proxy_texts_take_the_token(path: str) -> None:
     """There everybody comes from this machine. A proxy that was not named gets no text at all."""
     access = make_access("127.0.0.1", allow_replay=False, show_text=True, tokens={"ada": TOKEN}, proxied=True)
@@ -273,6 +298,15 @@ def test_addresses_and_paths_are_checked() -> None:
     for root, proxies in (("streamer", ()), ("/a b", ()), ("/", ("ten",)), ("", ("10.0.0.0/99",))):
         with pytest.raises(UsageError, match=r"--root-path|--trust-proxy"):
             make_front("127.0.0.1", (), root, proxies)
+
+
+@pytest.mark.parametrize("option", ["--prometheus-url", "--metrics"])
+def test_an_address_elsewhere_is_a_url(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A link of the page leads nowhere else, e.g. to no script."""
+    pipeline = [f"pipelines.p.{field}" for field in ("task=t", "model=builtin:null", "input=in", "output=out")]
+    settings = [word for setting in pipeline for word in ("--set", setting)]
+    assert main(["console", option, "javascript:alert(1)", *settings]) == ExitCode.USAGE
+    assert f"{option} javascript:alert(1): write a URL" in capsys.readouterr().err
 
 
 def test_without_its_extra_the_command_says_what_to_install(

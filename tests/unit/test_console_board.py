@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from streamer.config.load import PipelineConfig, load
-from streamer.console.board import STANDING_MS, Situation, judge, pipeline_json
-from streamer.console.feed import metrics_urls
+from streamer.console.board import pipeline_json, rows_json
+from streamer.console.drivers import FORGET_S, STALE_S, Drivers, metrics_urls
+from streamer.console.judgement import STUCK_MS, Driver, Situation, judge, lag_level, share_level
 from streamer.console.series import PipelineSeries
 from streamer.core.standing import Reason, Standing
 from streamer.ops.lag import PartitionLag, PipelineLag
@@ -20,6 +21,7 @@ CONFIG = PipelineConfig(task="embedding", model="m", input=["in"], output="out",
 
 
 OPEN = Standing(("in", 0), 10, Reason.OPEN_TRANSACTION, "a producer left one open", "end it")
+HELD = Standing(("in", 1), 12, Reason.HELD, "its records ended three processes", "look at them")
 
 
 def lag(records: int, seconds: float = 2.0, rate_out: float | None = None) -> PipelineLag:
@@ -30,56 +32,126 @@ def situation(
     settled_ms: int | None = None,
     lag: PipelineLag | str | None = None,
     replica: Replica | None = None,
-    known_ms: int | None = T - 10 * STANDING_MS,
+    known_ms: int | None = T - 10 * STUCK_MS,
+    *,
+    name: str = "p",
+    dead: int = 0,
+    grows: bool = False,
+    members: int | None = 2,
 ) -> Situation:
     series = PipelineSeries()
     if settled_ms is not None:
-        series.add(report(settled_ms, 5), settled_ms)
+        series.add(report(settled_ms, 5, dead=dead), settled_ms)
     if known_ms is not None:
         series.know(known_ms)
-    return Situation("p", CONFIG, series, lag, [(replica, None)] if replica else [])
+    if grows:
+        for second in range(0, 60, 10):
+            series.note_lag(100 + second, 100.0 + second, T - 60_000 + second * 1_000)
+    return Situation(name, CONFIG, series, lag, [Driver(replica, None)] if replica else [], members)
 
 
 @pytest.mark.parametrize(
     ("known", "state"),
     [
-        (situation(T - 3_000, lag(4)), "settling"),
-        (situation(T - 15_000, lag(4)), "waiting"),
-        (situation(T - STANDING_MS, lag(4)), "standing"),
-        (situation(None, lag(4)), "standing"),
-        (situation(T - STANDING_MS, lag(0)), "idle"),
+        (situation(T - 3_000, lag(4)), "working"),
+        (situation(T - 15_000, lag(4)), "catching up"),
+        (situation(T - 3_000, lag(4, 90)), "catching up"),
+        (situation(T - 3_000, lag(150, 150), grows=True), "falling behind"),
+        (situation(T - 3_000, lag(4), grows=True), "working"),
+        (situation(T - 3_000, lag(4), dead=1), "dead letters"),
+        (situation(T - STUCK_MS, lag(4)), "stuck"),
+        (situation(None, lag(4)), "stuck"),
+        (situation(T - STUCK_MS, lag(0)), "idle"),
         (situation(None, "no topic in", known_ms=None), "unknown"),
-        (situation(None, lag(4, 40, 0.0), known_ms=None), "standing"),
-        (situation(None, lag(4, 40, 5.0), known_ms=None), "waiting"),
-        (situation(None, lag(4, 40), known_ms=None), "waiting"),
+        (situation(None, lag(4, 40, 0.0), known_ms=None), "stuck"),
+        (situation(None, lag(4, 40, 5.0), known_ms=None), "catching up"),
+        (situation(None, lag(4, 40), known_ms=None), "catching up"),
         (situation(None, lag(0), known_ms=None), "idle"),
+        (situation(None, lag(0), known_ms=None, members=None), "idle"),
+        (situation(T - 3_000, lag(4), members=0), "no member"),
+        (situation(None, "no right to Describe group g", known_ms=None, members=0), "unknown"),
         (situation(T - 3_000, lag(4), Replica("a", ready=False, reasons=["no worker is ready"])), "not ready"),
-        (situation(T - 3_000, lag(4), Replica("a", ready=True)), "settling"),
-        (situation(T - 3_000, replace(lag(4), standing=[OPEN]), Replica("a", ready=True)), "standing"),
+        (situation(T - 3_000, lag(4), Replica("a", ready=True)), "working"),
+        (situation(T - 3_000, replace(lag(4), standing=[OPEN]), Replica("a", ready=True)), "stuck"),
+        (situation(T - 3_000, replace(lag(4), standing=[OPEN, HELD])), "halted"),
     ],
 )
 def test_a_pipeline_has_a_state(known: Situation, state: str) -> None:
     """Each state has its facts, a driver's own word first."""
-    assert judge(known, reached=True, now_ms=T)[0] == state
+    assert judge(known, reached=True, now_ms=T).state == state
 
 
 def test_what_stands_is_named() -> None:
-    """With its place, why, and the way out."""
-    told = pipeline_json(situation(lag=replace(lag(4), standing=[OPEN])), reached=True, since_ms=0, until_ms=T)
-    assert told["why"] == "in/0 stands at offset 10 (open_transaction): a producer left one open; end it"
+    """With its place, why, and the way out; what holds a partition back comes first."""
+    known = situation(lag=replace(lag(4), standing=[OPEN, HELD]))
+    (row,) = rows_json([known], reached=True, now_ms=T, until_ms=T)
+    assert row["problems"][1] == {
+        "what": "in/0 stands at offset 10 (open_transaction): a producer left one open",
+        "fix": "end it",
+    }
+    assert row["problems"][0]["fix"] == "look at them"
 
 
-def test_nothing_is_claimed_while_the_brokers_are_away() -> None:
-    """State, figures and lag are unknown then; the series stay."""
-    told = pipeline_json(situation(T - 3_000, lag(4)), reached=False, since_ms=T - 5_000, until_ms=T)
-    assert (told["state"], told["now"], told["lag"]) == ("unknown", None, None)
+def test_the_worst_comes_first() -> None:
+    """By state, then by the order of magnitude of the delay, then by name; what is well stays where it is."""
+    known = [
+        situation(T - 3_000, lag(0), name="well-b"),
+        situation(T - 3_000, lag(9, 5.0), name="well-a"),
+        situation(T - 3_000, lag(4), dead=1, name="failing"),
+        situation(T - 3_000, lag(4, 900.0), members=0, name="nobody-late"),
+        situation(T - 3_000, lag(4, 7.0), members=0, name="nobody"),
+        situation(T - 3_000, replace(lag(4), standing=[OPEN]), name="stuck"),
+        situation(T - 3_000, replace(lag(4), standing=[HELD]), name="held"),
+        situation(None, "no topic in", known_ms=None, name="unknown"),
+    ]
+    rows = rows_json(known, reached=True, now_ms=T, until_ms=T)
+    assert [row["name"] for row in rows] == [
+        "held",
+        "stuck",
+        "nobody-late",
+        "nobody",
+        "unknown",
+        "failing",
+        "well-a",
+        "well-b",
+    ]
+    assert [row["level"] for row in rows] == [*["bad"] * 4, "unknown", "warn", "ok", "ok"]
+
+
+def test_thresholds_have_levels() -> None:
+    """What is not known is neither good nor bad."""
+    assert [lag_level(seconds) for seconds in (None, 0.0, 60.0, 61.0, 601.0)] == ["unknown", "ok", "ok", "warn", "bad"]
+    assert [share_level(share) for share in (None, 0.0, 0.011, 0.11)] == ["unknown", "ok", "warn", "bad"]
+
+
+def test_figures_are_old_while_the_brokers_are_away() -> None:
+    """The state is unknown then, and the last figures stay, with their age."""
+    told = pipeline_json(situation(T - 3_000, lag(4)), reached=False, since_ms=T - 5_000, now_ms=T + 9_000, until_ms=T)
+    assert (told["state"], told["stale_s"], told["lag_records"]) == ("unknown", 9.0, 4)
     assert told["points"]["fine"]
+    fresh = pipeline_json(situation(T - 3_000, lag(4)), reached=True, since_ms=0, now_ms=T, until_ms=T)
+    assert fresh["stale_s"] == 0
 
 
 def test_why_a_lag_is_not_known_is_told() -> None:
     """A missing topic shows at its pipeline."""
-    told = pipeline_json(situation(lag="there is no topic in"), reached=True, since_ms=0, until_ms=T)
+    told = pipeline_json(situation(lag="there is no topic in"), reached=True, since_ms=0, now_ms=T, until_ms=T)
     assert (told["lag"], told["lag_error"]) == (None, "there is no topic in")
+
+
+def test_a_driver_that_falls_silent_keeps_its_last_word() -> None:
+    """It is shown with its age, for a while; what it answers next counts since its last answer."""
+    drivers = Drivers(["u"])
+    drivers.note("u", Replica("u", pipeline="p", forward_batches=10, forward_records=100), 0.0)
+    assert drivers.by_pipeline(1.0)["p"][0].silent_s == 0
+    drivers.note("u", "u does not answer", 4.0)
+    assert drivers.silent == {"u": "u does not answer"}
+    assert drivers.by_pipeline(STALE_S + 1)["p"][0].silent_s == STALE_S + 1
+    drivers.note("u", Replica("u", pipeline="p", forward_batches=12, forward_records=160), 30.0)
+    (driver,) = drivers.by_pipeline(31.0)["p"]
+    assert (driver.forward_mean, driver.silent_s, drivers.silent) == (30, 0, {})
+    drivers.note("u", "u does not answer", 31.0 + FORGET_S)
+    assert drivers.by_pipeline(31.0 + FORGET_S) == {}
 
 
 def test_drivers_are_looked_for_where_run_serves_them() -> None:

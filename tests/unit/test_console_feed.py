@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from streamer.config.load import load
 from streamer.console import feed
-from streamer.console.feed import SILENT_MS, Feed, Source
-from streamer.errors import DependencyError
+from streamer.console.feed import Feed
+from streamer.console.source import SILENT_MS, Source
+from streamer.errors import ConfigurationError, DependencyError
 from streamer.ops.lag import PipelineLag
 
 PIPELINES = 25
@@ -49,40 +51,91 @@ def test_a_silence_is_one_only_while_an_answer_is_due() -> None:
     assert not Source("away").is_well(0)
 
 
-@pytest.mark.case(90)
-def test_one_late_answer_of_many_pipelines_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two in a row are. Each pipeline's answer counts as one, so that many of them don't add up to a silence. What the
-    brokers answer is made up here: real ones are late when they please."""
-    late: set[int] = set()
-    looks = 0
+class Offsets:
+    """No brokers: nobody is in any group."""
+
+    def members(self, groups: Iterable[str]) -> dict[str, int]:
+        return dict.fromkeys(groups, 0)
+
+
+def gather(monkeypatch: pytest.MonkeyPatch, look: Callable[[list[str]], None]) -> Feed:
+    """A feed whose brokers are made up, since real ones are late when they please: `look` may raise for a look at these
+    pipelines."""
 
     class Watch:
-        def __init__(self, _config: Any, names: list[str], *_: Any) -> None:
-            self.name = names[0]
+        def __init__(self, _config: Any, names: Iterable[str], *_: Any) -> None:
+            self.names = list(names)
 
-        def look(self, _now: float) -> list[PipelineLag]:
-            nonlocal looks
-            looks += 1
-            if looks in late:
-                raise DependencyError("Kafka at 127.0.0.1:1 does not answer")
-            return [PipelineLag(self.name, self.name, [])]
+        def look(self, _now: float, names: list[str] | None = None) -> list[PipelineLag]:
+            look(names or self.names)
+            return [PipelineLag(name, name, []) for name in names or self.names]
 
-    monkeypatch.setattr(feed, "GroupOffsets", lambda _: None)
+    monkeypatch.setattr(feed, "GroupOffsets", lambda _: Offsets())
     monkeypatch.setattr(feed, "LagWatch", Watch)
     monkeypatch.setattr(feed, "LOOK_S", 0.01)
-    late |= {3, 28, 60}
-    gathering = Feed(CONFIG, [])
+    monkeypatch.setattr(feed, "KEEP_MS", -1)
+    monkeypatch.setattr(feed, "CLOSE_S", 0.01)
+    return Feed(CONFIG, [])
+
+
+def told(gathering: Feed) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(gathering.overview())
+    return found
+
+
+@pytest.mark.case(90)
+def test_one_late_answer_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two in a row are. All pipelines are looked at at once."""
+    late = {3, 28, 60}
+    looks = 0
+
+    def look(names: list[str]) -> None:
+        nonlocal looks
+        assert len(names) == PIPELINES
+        looks += 1
+        if looks in late:
+            raise DependencyError("Kafka at 127.0.0.1:1 does not answer")
+
+    gathering = gather(monkeypatch, look)
     gathering.start()
     seen: set[bool | None] = set()
     try:
 
         def passed(number: int) -> bool:
-            seen.add(gathering.snapshot(0)["kafka"]["reached"])
+            seen.add(told(gathering)["kafka"]["reached"])
             return looks > number
 
         until(lambda: passed(100))
         assert seen <= {None, True}
         late |= {looks + 20, looks + 21}
-        until(lambda: gathering.snapshot(0)["kafka"]["reached"] is False)
+        until(lambda: told(gathering)["kafka"]["reached"] is False)
     finally:
         gathering.close()
+
+
+def test_one_pipeline_that_lacks_a_right_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch fails for all, so that each is looked at alone."""
+
+    def look(names: list[str]) -> None:
+        if "p3" in names:
+            raise ConfigurationError("no right to Describe topic in")
+
+    gathering = gather(monkeypatch, look)
+    gathering.start()
+    try:
+        until(lambda: told(gathering)["kafka"]["reached"] is True)
+        rows = {row["name"]: row for row in told(gathering)["pipelines"]}
+        assert rows["p3"]["lag_records"] is None
+        assert {row["lag_records"] for name, row in rows.items() if name != "p3"} == {0}
+        assert {row["members"] for row in rows.values()} == {0}
+        found = gathering.pipeline("p3", 0)
+        assert found is not None
+        assert found["lag_error"] == "no right to Describe topic in"
+    finally:
+        gathering.close()
+
+
+def test_an_overview_is_made_once_for_all_browsers() -> None:
+    """Whoever asks within half a second gets the same bytes."""
+    gathering = Feed(CONFIG, [])
+    assert gathering.overview() is gathering.overview()

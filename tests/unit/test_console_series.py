@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamer.console.series import COLUMNS, FINE_BUCKETS, NOW_MS, PipelineSeries, Point, percentile
+from streamer.console.series import COLUMNS, FINE_BUCKETS, NOW_MS, SPARK_POINTS, PipelineSeries, Point, percentile
 from streamer.core.report import VERSION, Histogram, Model, Report
 
 T = 1_700_000_000_000
@@ -42,7 +42,8 @@ def named(point: Point) -> dict[str, float | None]:
 
 
 def test_reports_of_a_second_make_one_point() -> None:
-    """Rates are sums of the second, means are over its settles, percentiles over all its records."""
+    """While no more is known, rates are sums of the second; means are over its settles, percentiles over all its
+    records."""
     series = PipelineSeries()
     series.add(report(T + 100, 30, cached=6, tokens=300, latencies=[(10, 30)]), T + 200)
     series.add(report(T + 900, 9, dead=1, latencies=[(100, 9), (1000, 1)]), T + 1_000)
@@ -58,17 +59,32 @@ def test_reports_of_a_second_make_one_point() -> None:
         "p95_ms": 100,
         "p99_ms": 1000,
         "lag_records": None,
+        "lag_seconds": None,
     }
+
+
+def test_the_newest_point_is_what_is_told_of_now() -> None:
+    """Chart and figure are the same numbers of the same ten seconds, whatever the second."""
+    series = PipelineSeries()
+    for second in range(40):
+        time_ms = T + second * 1_000
+        series.add(report(time_ms, 7 * second % 11, dead=second % 3, latencies=[(10 + second, 2)]), time_ms)
+        series.note_lag(second, second / 2, time_ms)
+        until_ms = time_ms + 1_900
+        newest = named(series.points(0, until_ms)["fine"][-1])
+        now = series.now(until_ms)
+        assert now is not None
+        assert {**now, "time_s": newest["time_s"]} == newest
 
 
 def test_a_second_without_reports_is_zero_only_where_reports_are_known() -> None:
     """After the first report silence means no settle; before it, only what was looked at is told."""
     series = PipelineSeries()
-    series.note_lag(7, T)
+    series.note_lag(7, 2.5, T)
     series.add(report(T + 2_000, 5), T + 2_000)
     points = [named(point) for point in series.points(0, T + 4_500)["fine"]]
-    assert [point["results_per_s"] for point in points] == [None, None, 5, 0]
-    assert [point["lag_records"] for point in points] == [7, None, None, None]
+    assert [point["results_per_s"] for point in points] == [None, None, 5, 2.5]
+    assert [(point["lag_records"], point["lag_seconds"]) for point in points] == [(7, 2.5), *[(None, None)] * 3]
     assert points[3]["p50_ms"] is None
 
 
@@ -92,7 +108,7 @@ def test_a_late_report_changes_the_point_of_its_time() -> None:
     before = named(series.points(T + 2_000, T + 6_000)["fine"][0])["results_per_s"]
     series.add(report(T + 2_100, 8), T + 6_000)
     after = named(series.points(T + 2_000, T + 6_000)["fine"][0])["results_per_s"]
-    assert (before, after) == (0, 8)
+    assert (before, after) == (1 / 3, 3)
 
 
 def test_a_clock_ahead_of_ours_does_not_push_the_rest_out() -> None:
@@ -101,7 +117,7 @@ def test_a_clock_ahead_of_ours_does_not_push_the_rest_out() -> None:
     series.add(report(T, 3), T)
     series.add(report(T + 10**9, 4), T + 1_000)
     rates = [named(point)["results_per_s"] for point in series.points(0, T + 2_500)["fine"]]
-    assert rates == [3, 4]
+    assert rates == [3, 3.5]
 
 
 def test_only_a_window_is_kept() -> None:
@@ -113,7 +129,7 @@ def test_only_a_window_is_kept() -> None:
     series.add(report(T, 3), later)
     points = series.points(0, later + 1_500)["fine"]
     assert len(points) == FINE_BUCKETS
-    assert sum(named(point)["results_per_s"] or 0 for point in points) == 1
+    assert sum(named(point)["results_per_s"] or 0 for point in points) == 0.1
     assert sum((named(point)["results_per_s"] or 0) * 30 for point in series.points(0, later + 40_000)["coarse"]) == 7
 
 
@@ -134,3 +150,31 @@ def test_a_percentile_is_the_bound_of_its_bin() -> None:
     assert percentile(counts, 0.99, 700) == 100
     assert percentile(counts, 1.0, 700) == 700
     assert percentile({}, 0.5, 0) is None
+
+
+def test_the_overview_has_a_line_and_a_share_of_five_minutes() -> None:
+    """What is not known is a gap, and what is older does not count."""
+    series = PipelineSeries()
+    assert series.spark(T) == [None] * SPARK_POINTS
+    assert series.dead_share(T) is None
+    series.add(report(T, 90, dead=10), T)
+    line = series.spark(T + 25_000)
+    assert [rate for rate in line if rate is not None] == [9, 0]
+    assert series.dead_share(T + 25_000) == 0.1
+    assert series.dead_share(T + 320_000) is None
+
+
+def test_a_lag_grows_where_more_waits_and_the_oldest_ages() -> None:
+    """Not where it is worked off, not within half a minute, and not by a burst alone."""
+
+    def grows(*looks: tuple[int, int, float]) -> bool:
+        series = PipelineSeries()
+        for second, records, seconds in looks:
+            series.note_lag(records, seconds, T + second * 1_000)
+        return series.grows
+
+    assert not PipelineSeries().grows
+    assert grows((0, 100, 60.0), (20, 150, 75.0), (40, 200, 95.0))
+    assert not grows((0, 100, 60.0), (10, 200, 70.0))
+    assert not grows((0, 200, 60.0), (40, 100, 100.0))
+    assert not grows((0, 100, 60.0), (40, 200, 62.0))

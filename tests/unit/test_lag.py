@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,7 +36,10 @@ class Cluster:
     def counts(self, topics: Iterable[str]) -> dict[str, int]:
         return {topic: self.partitions[topic] for topic in topics if topic in self.partitions}
 
-    def views(self, group: str, topics: Iterable[str], start: str) -> list[View]:
+    def views_of(self, asked: Sequence[tuple[str, Sequence[str], str]]) -> list[list[View]]:
+        return [self._views() for _ in asked]
+
+    def _views(self) -> list[View]:
         views = []
         for each, end in self.end.items():
             begin = self.settled.get(each, self.start[each])

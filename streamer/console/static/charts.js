@@ -5,24 +5,25 @@ import { clock, short } from "./format.js";
 
 const HEIGHT = 116;
 const POWERS = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8];
-const SPARSE = "lag_records"; // looked at every few seconds: a look counts until the next one, for so many points at most
-const HOLD_POINTS = 5;
+const SPARSE = ["lag_records", "lag_seconds"]; // looked at every few seconds: a look counts until the next one, for so many points at most
+const HOLD_POINTS = 25;
 
 /** A chart of one pipeline. `lines` are [column, label, colour variable]; `format` is for values, `log` for the scale. */
 export class Chart {
-  constructor({ title, lines, format, log = false, top = null, sync, pipeline }) {
+  constructor({ title, lines, format, log = false, top = null, unit = "", sync, pipeline }) {
     this.title = title;
     this.lines = lines;
     this.format = format;
     this.log = log;
     this.top = top;
+    this.unit = unit;
     this.sync = sync;
     this.pipeline = pipeline;
     this.window = [0, 1];
     this.data = [[], ...lines.map(() => [])];
     this.values = lines.map(() => el("b"));
     this.time = el("span", { class: "quiet" });
-    this.nothing = el("p", { class: "nothing", hidden: true }, "nothing known of this time");
+    this.nothing = el("p", { class: "nothing", hidden: true }, "no values in this time");
     this.caption = newId();
     this.holder = el("div", { class: "plot", tabindex: "0", role: "img", "aria-describedby": this.caption,
       onkeydown: (event) => this.#key(event), onblur: () => this.plot?.setCursor({ left: -10, top: -10 }) }, this.nothing);
@@ -36,7 +37,7 @@ export class Chart {
   /** Show these points, given by column, over this stretch of time (seconds). */
   set(columns, window) {
     this.window = window;
-    this.data = [columns.time_s, ...this.lines.map(([column]) => (column === SPARSE ? held(columns[column]) : columns[column]))];
+    this.data = [columns.time_s, ...this.lines.map(([column]) => (SPARSE.includes(column) ? held(columns[column]) : columns[column]))];
     if (this.log) this.data = [this.data[0], ...this.data.slice(1).map((values) => values.map(atLeastOne))];
     this.nothing.hidden = this.data.slice(1).some((values) => values.some((value) => value !== null));
     this.plot?.setData(this.data);
@@ -90,7 +91,7 @@ export class Chart {
   }
 
   #tick(value) {
-    return this.top === 1 ? `${Math.round(value * 100)} %` : this.log ? logTick(value) : short(value);
+    return this.top === 1 ? `${Math.round(value * 100)} %` : this.log ? logTick(value) : `${short(value)}${value ? this.unit : ""}`;
   }
 
   /** The values under the cursor, or the newest ones. */

@@ -1,45 +1,49 @@
-// Dead letters: why there are any, which, and one of them whole.
+// Dead letters: why there are any, which, found by a search and by filters.
 
-import { Failure, read } from "./api.js";
-import { el, svg } from "./dom.js";
-import { bytes, clock, count, moment, plural, seconds } from "./format.js";
-import { number, table } from "./pipelines.js";
+import { read } from "./api.js";
+import { el, field, number, problem, svg, table } from "./dom.js";
+import { clock, count, moment, plural, seconds } from "./format.js";
+import { openOrder } from "./orders.js";
 
-/** The view; `onReplay` is told the cause to replay, null for all. */
+const TIMES = [["", "any time"], ["900", "last 15 min"], ["3600", "last hour"], ["86400", "last day"], ["604800", "last 7 days"], ["range", "from … to …"]];
+
+/** The view. */
 export class DeadLetters {
-  constructor(node, onReplay, jobs) {
-    this.onReplay = onReplay;
+  constructor(node, about) {
+    this.about = about;
     this.looks = 0;
+    this.codes = new Set();
     this.summary = el("p", { class: "quiet", role: "status" });
     this.news = el("p", { class: "notice", hidden: true });
+    const changed = { onchange: () => this.look() };
+    this.pipeline = field("Pipeline", { tag: "select", options: [["", "all"]], ...changed });
+    this.code = field("Code", { tag: "select", options: [["", "all"]], ...changed });
+    this.time = field("Written", { tag: "select", options: TIMES, onchange: () => this.#chose() });
+    this.from = field("From", { type: "datetime-local", step: "1", ...changed });
+    this.until = field("To", { type: "datetime-local", step: "1", ...changed });
     this.closed = el("input", { type: "checkbox", onchange: () => this.look() });
-    this.refresh = el("button", { type: "button", onclick: () => this.look() }, "Look again");
-    this.replayAll = el("button", { type: "button", onclick: () => onReplay(null) }, "Replay all…");
-    this.sought = el("input", { type: "search", autocomplete: "off", placeholder: "key, event id or trace id",
-      "aria-label": "Find dead letters by key, event id or trace id" });
+    this.sought = field("Search", { type: "search", placeholder: "key, event id, trace id or place", title: "A place is TOPIC/PARTITION/OFFSET, of the dead letter or of where it came from." });
+    const find = el("form", { class: "filters card" }, this.sought.node, el("button", { type: "submit" }, "Find"),
+      this.pipeline.node, this.code.node, this.time.node, this.from.node, this.until.node,
+      el("label", { class: "check" }, this.closed, "replayed and discarded too"));
+    find.addEventListener("submit", (event) => { event.preventDefault(); this.look(); });
+    this.sought.node.classList.add("search");
+    this.replayAll = el("button", { type: "button", onclick: () => this.#order("replay", {}, this.total) }, "Replay all…");
+    this.discardAll = el("button", { type: "button", onclick: () => this.#order("discard", {}, this.total) }, "Discard all…");
     this.found = el("div", { role: "status" });
-    const find = el("form", { class: "tools" }, this.sought, el("button", { type: "submit" }, "Find"));
-    find.addEventListener("submit", (event) => { event.preventDefault(); this.#find(); });
     this.list = el("div", { "aria-busy": "false" });
     node.append(
       el("header", { class: "view" }, el("h2", {}, "Dead letters"), this.summary,
-        el("div", { class: "tools" }, el("label", { class: "check" }, this.closed, "replayed and discarded too"),
-          this.refresh, this.replayAll)),
-      find, this.found, this.news, this.list, jobs);
+        el("div", { class: "tools" }, el("button", { type: "button", onclick: () => this.look() }, "Look again"), this.replayAll, this.discardAll)),
+      find, this.found, this.news, this.list);
+    this.#chose(false);
   }
 
-  async #find() {
-    const text = this.sought.value.trim();
-    if (!text) return this.found.replaceChildren();
-    this.found.replaceChildren(el("p", { class: "quiet" }, "looking…"));
-    try {
-      const letters = await read(`api/find?text=${encodeURIComponent(text)}`);
-      this.found.replaceChildren(letters.length ? el("div", { class: "scroll card" }, exampleTable(letters))
-        : el("p", { class: "empty" }, "No dead letter has that key, event id or trace id."));
-    } catch (failure) {
-      this.found.replaceChildren(problem(failure, "Dead letters can't be read"));
-    }
-    return undefined;
+  /** Narrow it to a pipeline, "" for all, and look. */
+  show(pipeline) {
+    this.#choices(this.pipeline.input, [pipeline]);
+    this.pipeline.input.value = pipeline;
+    this.look();
   }
 
   /** Look at the topics now; of looks that overlap the last one is shown. */
@@ -48,42 +52,80 @@ export class DeadLetters {
     const mine = this.looks;
     this.list.setAttribute("aria-busy", "true");
     this.summary.textContent = "looking…";
-    let found = null;
-    let failed = null;
-    try {
-      found = await read(`api/causes?closed=${this.closed.checked ? 1 : 0}`);
-    } catch (failure) {
-      failed = failure;
-    }
+    const text = this.sought.input.value.trim();
+    const ask = (path, more) => read(`${path}?${new URLSearchParams([...this.#query(), ...more])}`).catch((failure) => failure);
+    const [found, letters] = await Promise.all([ask("api/causes", []), text ? ask("api/letters", [["text", text]]) : null]);
     if (mine !== this.looks) return;
     this.list.setAttribute("aria-busy", "false");
     this.news.hidden = true;
-    if (found) this.#show(found);
-    else {
+    if (letters === null) this.found.replaceChildren();
+    else if (letters instanceof Error) this.found.replaceChildren(problem(letters, "The search failed"));
+    else this.found.replaceChildren(el("div", { class: "card found" }, el("h3", {}, `Found by “${text}”`), ...letterList(letters, "No dead letter with these filters has that key, id or place.")));
+    if (found instanceof Error) {
       this.summary.textContent = "";
-      this.list.replaceChildren(problem(failed, "Dead letters can't be read"));
-    }
+      this.list.replaceChildren(problem(found, "Dead letters can't be read"));
+    } else this.#show(found);
   }
 
   /** Say when the pipelines made more since the last look. */
   note(state) {
-    const last = state.pipelines.map((each) => each.now?.dead_letters_per_s ?? 0).reduce((a, b) => a + b, 0);
-    if (last > 0 && this.lookedMs && state.now_ms - this.lookedMs > 12_000) {
-      this.news.textContent = "There are new dead letters since this was read: look again.";
+    const more = state.pipelines.some((each) => each.dead_share > 0 && (this.shares?.get(each.name) ?? 0) < each.dead_share);
+    this.shares = new Map(state.pipelines.map((each) => [each.name, each.dead_share]));
+    if (more && this.lookedMs && state.now_ms - this.lookedMs > 12_000) {
+      this.news.textContent = "There are new dead letters since this was read. Look again.";
       this.news.hidden = false;
     }
   }
 
+  #chose(look = true) {
+    const range = this.time.input.value === "range";
+    this.from.node.hidden = this.until.node.hidden = !range;
+    if (look && (!range || this.from.input.value || this.until.input.value)) this.look();
+  }
+
+  /** The filter in the words of an order. */
+  #filter() {
+    const time = this.time.input.value;
+    const at = ({ input }) => (time === "range" && input.value ? new Date(input.value).getTime() : null);
+    return {
+      pipelines: [this.pipeline.input.value].filter(Boolean), codes: [this.code.input.value].filter(Boolean),
+      since_ms: Number(time) ? Date.now() - Number(time) * 1000 : at(this.from), until_ms: at(this.until),
+    };
+  }
+
+  #query() {
+    const { pipelines, codes, since_ms: since, until_ms: until } = this.#filter();
+    return [...pipelines.map((each) => ["pipelines", each]), ...codes.map((each) => ["codes", each]),
+      ...(since === null ? [] : [["since_ms", since]]), ...(until === null ? [] : [["until_ms", until]]), ["closed", this.closed.checked ? 1 : 0]];
+  }
+
+  #order(action, more, number) {
+    const filter = this.#filter();
+    const words = [filter.pipelines[0], filter.codes[0], filter.since_ms || filter.until_ms ? "of this time" : ""].filter(Boolean);
+    const what = more.causes ? `${plural(number, "dead letter")} of cause ${more.causes[0]}` : `all ${plural(number, "open dead letter")}`;
+    openOrder({ action, about: this.about, what: what + (words.length ? ` (${words.join(", ")})` : ""), ...filter, ...more });
+  }
+
   #show(found) {
     this.lookedMs = found.looked_ms;
-    const where = found.topics.join(", ");
+    this.total = found.total;
+    found.causes.forEach((cause) => this.codes.add(cause.code));
+    this.#choices(this.code.input, [...this.codes].sort());
+    this.#choices(this.pipeline.input, found.pipelines);
+    const where = plural(found.topics.length, "topic");
     const all = found.total ? `${plural(found.total, "dead letter")} of ${plural(found.causes.length, "cause")}` : "none";
-    this.summary.textContent = `${all} in ${where || "no topic"}`
-      + ` · as of ${clock(found.looked_ms)}, read in ${seconds(found.took_s)}`;
-    this.replayAll.disabled = found.total === 0;
+    this.summary.textContent = `${all} in ${where} · as of ${clock(found.looked_ms)}, read in ${seconds(found.took_s)}`;
+    this.summary.title = found.topics.join(", ");
+    this.replayAll.disabled = this.discardAll.disabled = found.total === 0;
     const rows = found.causes.map((cause) => this.#cause(cause));
-    const missing = found.missing.length ? el("p", { class: "quiet below" }, `Not there yet: ${found.missing.join(", ")}.`) : null;
-    this.list.replaceChildren(...[rows.length ? el("ul", { class: "causes" }, rows) : nothing(this.closed.checked), missing].filter(Boolean));
+    const missing = found.missing.length ? el("p", { class: "quiet below" }, `Not there yet: ${found.missing.join(", ")}.`) : "";
+    this.list.replaceChildren(rows.length ? el("ul", { class: "causes" }, rows) : this.#nothing(), missing);
+  }
+
+  /** Add what there is to choose, and keep what is chosen. */
+  #choices(select, values) {
+    const known = new Set([...select.options].map((option) => option.value));
+    for (const value of values) if (!known.has(value)) select.append(el("option", { value }, value));
   }
 
   #cause(cause) {
@@ -92,13 +134,15 @@ export class DeadLetters {
     open.addEventListener("click", () => this.#toggle(cause, open, examples));
     const exception = cause.exception === cause.code ? null : cause.exception;
     const what = cause.withheld ? "message withheld: see --show-text" : cause.message;
+    const order = (action) => () => this.#order(action, { causes: [cause.fingerprint] }, cause.count);
     return el("li", { class: "card cause", "data-cause": cause.fingerprint },
       el("b", { class: "number amount" }, count(cause.count)),
       el("div", { class: "what" }, el("span", { class: "code mono" }, cause.code), " ", el("span", { class: "mono quiet" }, cause.fingerprint),
         el("p", {}, exception ? el("span", { class: "mono" }, exception) : null, exception && what ? ": " : "", what ?? "")),
       el("div", { class: "when quiet" }, spark(cause.timeline),
-        el("span", {}, `${moment(cause.first_ms)} – ${moment(cause.last_ms)}`), el("span", {}, cause.pipelines.join(", "))),
-      el("div", { class: "tools" }, open, el("button", { type: "button", onclick: () => this.onReplay(cause) }, "Replay…")),
+        el("span", {}, `${moment(cause.first_ms)} – ${moment(cause.last_ms)}`), el("span", { class: "names", title: cause.pipelines.join(", ") }, cause.pipelines.join(", "))),
+      el("div", { class: "tools" }, open, el("button", { type: "button", onclick: order("replay") }, "Replay…"),
+        el("button", { type: "button", onclick: order("discard") }, "Discard…")),
       examples);
   }
 
@@ -108,87 +152,30 @@ export class DeadLetters {
     if (node.hidden) return;
     node.replaceChildren(el("p", { class: "quiet" }, "looking…"));
     try {
-      const letters = await read(`api/examples?cause=${encodeURIComponent(cause.fingerprint)}&closed=${this.closed.checked ? 1 : 0}`);
-      node.replaceChildren(el("div", { class: "scroll" }, exampleTable(letters)),
-        letters.length < cause.count ? el("p", { class: "quiet" }, `The first ${letters.length} of ${count(cause.count)}.`) : "");
+      const query = new URLSearchParams([...this.#query(), ["causes", cause.fingerprint]]);
+      node.replaceChildren(...letterList(await read(`api/letters?${query}`), "None is left."));
     } catch (failure) {
       node.replaceChildren(problem(failure, "Examples can't be read"));
     }
   }
-}
 
-/** Show one dead letter in a dialog; `place` is TOPIC/PARTITION/OFFSET. */
-export async function showLetter(place, onClose) {
-  const content = el("div", {}, el("p", { class: "quiet" }, "looking…"));
-  const dialog = el("dialog", { class: "letter", "aria-label": `Dead letter ${place}`, onclose: () => { dialog.remove(); onClose(); } },
-    el("header", {}, el("h2", { class: "mono" }, place), el("button", { type: "button", onclick: () => dialog.close() }, "Close")), content);
-  document.body.append(dialog);
-  dialog.showModal();
-  try {
-    const path = place.split("/").map(encodeURIComponent).join("/");
-    content.replaceChildren(...letter(await read(`api/letters/${path}`), place));
-  } catch (failure) {
-    content.replaceChildren(problem(failure, "It can't be shown"));
+  #nothing() {
+    const { pipelines, codes, since_ms: since, until_ms: until } = this.#filter();
+    const narrowed = pipelines.length || codes.length || since !== null || until !== null;
+    const words = this.closed.checked ? "No dead letters, and none were replayed or discarded." : "No open dead letters. Those that were replayed or discarded are hidden.";
+    return el("p", { class: "empty" }, narrowed ? `${words} The filters narrow this.` : words);
   }
 }
 
-function letter(found, place) {
-  const { error, state, value } = found;
-  const facts = {
-    cause: [error.exception, error.withheld ? "(message withheld: see --show-text)" : error.message].filter(Boolean).join(": "),
-    code: error.code,
-    class: error.failure_class,
-    attempts: count(error.attempts),
-    "came from": found.origin,
-    written: moment(found.timestamp_ms),
-    by: error.family,
-    pipeline: error.pipeline,
-    model: error.model,
-    key: found.key,
-    "event id": found.event_id,
-    "trace id": found.trace_id,
-    omitted: error.omitted?.join(", "),
-    state: state ? `${state.state} ${state.time} by ${state.by}, job ${state.job}${state.reason ? `: ${state.reason}` : ""}` : "open",
-  };
-  const terms = Object.entries(facts).filter(([, fact]) => fact)
-    .flatMap(([name, fact]) => [el("dt", {}, name), el("dd", { class: "mono" }, String(fact))]);
-  return [
-    el("dl", { class: "facts" }, terms),
-    el("h3", {}, "Value"), ...valueOf(value),
-    el("h3", {}, "Headers"),
-    found.headers === null ? el("p", { class: "quiet" }, "They can't be read: a header's name is not UTF-8.")
-      : el("div", { class: "scroll" }, el("dl", { class: "facts headers" }, found.headers.flatMap((header) => [
-        el("dt", { class: "mono" }, header.name),
-        el("dd", { class: "mono" }, header.size_bytes === undefined ? header.value ?? "null" : `${bytes(header.size_bytes)}, withheld: may quote the event`)]))),
-    el("p", { class: "quiet" }, "In a terminal: ", el("code", {}, `streamer dlq show ${place}`)),
-  ];
-}
-
-function valueOf(value) {
-  if (value === null) return [el("p", { class: "quiet" }, "null")];
-  const size = el("p", { class: "quiet" }, `${bytes(value.size_bytes)} · SHA-256 `, el("code", {}, value.sha256));
-  if (value.text === undefined && value.hex === undefined) {
-    return [size, el("p", { class: "quiet" }, "Its text is not shown: start the console with --show-text.")];
-  }
-  const cut = value.cut ? el("p", { class: "quiet" }, "Only its beginning is shown.") : "";
-  return [size, el("pre", { tabindex: "0", "aria-label": "The value" }, value.text === undefined ? value.hex : pretty(value.text)), cut];
-}
-
-function pretty(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
-}
-
-function exampleTable(letters) {
+function letterList({ letters, more }, none) {
+  if (!letters.length) return [el("p", { class: "empty" }, none)];
   const rows = letters.map((each) => el("tr", {},
-    el("th", { scope: "row", class: "mono" }, el("a", { href: `#/dead-letters/${each.place}` }, each.place)),
-    el("td", {}, moment(each.timestamp_ms)), number(count(each.error.attempts)),
+    el("th", { scope: "row", class: "mono" }, el("a", { href: `#/dead-letters/${each.place.split("/").map(encodeURIComponent).join("/")}` }, each.place)),
+    el("td", {}, moment(each.timestamp_ms)), el("td", { class: "mono" }, each.error.code), number(count(each.error.attempts)),
     el("td", { class: "mono" }, each.origin), el("td", { class: "mono" }, each.key ?? ""),
     el("td", {}, each.state ? `${each.state.state} by ${each.state.job}` : "open")));
-  return table("Dead letters", ["dead letter", "written", "#attempts", "came from", "key", "state"], rows);
+  return [el("div", { class: "scroll" }, table("Dead letters", ["dead letter", "written", "code", "#attempts", "came from", "key", "state"], rows)),
+    more ? el("p", { class: "quiet" }, `The first ${letters.length}. Narrow it by the filters.`) : ""];
 }
 
 /** Counts over time as bars. */
@@ -197,16 +184,5 @@ function spark(counts) {
   const bars = counts.map((each, index) => svg("rect", { x: index * 5, width: 4, y: 18 - (each ? Math.max((each / most) * 18, 2) : 0),
     height: each ? Math.max((each / most) * 18, 2) : 0 }));
   const told = `over time: ${counts.join(", ")}`;
-  return svg("svg", { viewBox: `0 0 ${counts.length * 5} 18`, class: "spark", role: "img", "aria-label": told }, bars);
-}
-
-function nothing(withClosed) {
-  return el("p", { class: "empty" }, withClosed ? "No dead letters, and none were replayed or discarded."
-    : "No open dead letters. Those that were replayed or discarded are hidden.");
-}
-
-/** A failure as a person reads it. */
-export function problem(failure, what) {
-  if (!(failure instanceof Failure)) throw failure;
-  return el("p", { class: "notice bad", role: "alert" }, `${what}: ${failure.message}`);
+  return svg("svg", { viewBox: `0 0 ${counts.length * 5} 18`, class: "bars", role: "img", "aria-label": told }, bars);
 }

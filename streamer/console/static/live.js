@@ -6,7 +6,6 @@ import { events, read } from "./api.js";
 const NAME = `streamer-live ${location.pathname}`;
 const QUIET_MS = 3_000;
 const POLL_MS = 2_000;
-const AGAIN_MS = 5_000; // as the console sends late points again
 
 /** The states as they come; ends or throws when the console does not answer. */
 export async function* states(silenceMs) {
@@ -68,14 +67,8 @@ async function* told(channel) {
 }
 
 async function* asked() {
-  let since = 0;
-  let reading = null;
   for (;;) {
-    let state = await read(`api/now?since=${since}`);
-    if (since && state.reading !== reading) state = await read("api/now");
-    reading = state.reading;
-    since = Math.max(state.until_ms - AGAIN_MS, 0);
-    yield state;
+    yield await read("api/now");
     await new Promise((done) => { setTimeout(done, POLL_MS); });
   }
 }

@@ -1,59 +1,80 @@
 // The page: views by address, the live state once a second, and what to say when something is away.
 
 import { Failure, onTokenWanted, read, wantToken } from "./api.js";
+import { Detail } from "./detail.js";
 import { el, newId, setText } from "./dom.js";
 import { clock } from "./format.js";
 import { Health } from "./health.js";
-import { DeadLetters, showLetter } from "./letters.js";
+import { Jobs } from "./jobs.js";
+import { showLetter } from "./letter.js";
+import { DeadLetters } from "./letters.js";
 import { states } from "./live.js";
-import { Pipelines } from "./pipelines.js";
-import { Jobs, openReplay } from "./replay.js";
+import { Overview } from "./overview.js";
 
 const SILENCE_MS = 8_000;
 const RETRY_MS = 2_000;
-const VIEWS = ["pipelines", "dead-letters", "health"];
+const VIEWS = { pipelines: "Pipelines", "dead-letters": "Dead letters", jobs: "Replays", health: "Model health" };
 const find = (id) => document.getElementById(id);
 
 let state = null;
-let range = 300;
 let lost = false;
+let left = null; // the pipeline that was opened from the overview, and how far down that was
 
 onTokenWanted(askForToken);
 const about = await patiently(() => read("api/about"));
-const pipelines = new Pipelines(find("pipelines"));
-const jobs = new Jobs();
-const letters = new DeadLetters(find("dead-letters"), (cause) => openReplay(cause, about), jobs.node);
+const overview = new Overview(find("pipelines"));
+const detail = new Detail(find("pipeline"), about);
+const letters = new DeadLetters(find("dead-letters"), about);
+const jobs = new Jobs(find("jobs"), about, () => letters.look());
 const health = new Health(find("health"));
 
 find("footer").append(`streamer ${about.version} · ${about.replay ? "may replay, with the token" : "only reads"}`
   + ` · ${about.shows_text ? "shows texts of events" : "shows no text of events"}`);
-find("range").addEventListener("change", (event) => {
-  range = Number(event.target.value);
-  pipelines.draw(range);
-});
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => pipelines.restyle());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => detail.restyle());
 addEventListener("hashchange", route);
+history.scrollRestoration = "manual";
 route();
 follow();
 
 /** Show the view that the address names; a dead letter's address opens it over its view. */
 function route() {
-  const [, view, ...place] = location.hash.split("/");
-  const shown = VIEWS.includes(view) ? view : "pipelines";
-  for (const each of VIEWS) find(each).hidden = each !== shown;
+  const [path, query = ""] = location.hash.split("?");
+  const [, view, ...rest] = path.split("/").map(decodeURIComponent);
+  const shown = view in VIEWS ? view : "pipelines";
+  const name = shown === "pipelines" && rest[0] ? rest[0] : null;
+  if (name !== null && !find("pipelines").hidden) left = { name, scrollY };
+  for (const each of Object.keys(VIEWS)) find(each).hidden = each !== shown || name !== null;
+  find("pipeline").hidden = name === null;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === shown) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  find("range").hidden = shown !== "pipelines";
-  document.title = `${{ pipelines: "Pipelines", "dead-letters": "Dead letters", health: "Model health" }[shown]} · streamer`;
-  for (const dialog of document.querySelectorAll("dialog.letter, dialog.replay")) dialog.close();
-  if (shown === "dead-letters" && !letters.lookedMs) letters.look();
-  if (shown === "dead-letters" && place.length === 3) {
+  if (shown === "pipelines") move(name);
+  document.title = `${name ?? VIEWS[shown]} · streamer`;
+  for (const dialog of document.querySelectorAll("dialog.letter, dialog.order")) dialog.close();
+  detail.show(name);
+  jobs.follow(shown === "jobs");
+  if (shown !== "dead-letters") return;
+  const pipeline = new URLSearchParams(query).get("pipeline");
+  if (pipeline !== null) letters.show(pipeline);
+  else if (!letters.lookedMs) letters.look();
+  if (rest.length === 3) {
     const address = location.hash;
-    showLetter(place.map(decodeURIComponent).join("/"), () => {
+    showLetter(rest.join("/"), about, () => {
       if (location.hash === address) history.replaceState(null, "", "#/dead-letters");
     });
+  }
+}
+
+/** Begin at the top of a pipeline; back in the overview, be where it was left. */
+function move(name) {
+  if (name !== null) {
+    scrollTo(0, 0);
+    if (left) find("main").focus({ preventScroll: true });
+  } else if (left) {
+    scrollTo(0, left.scrollY);
+    overview.focus(left.name);
+    left = null;
   }
 }
 
@@ -82,9 +103,8 @@ function show() {
   if (state) {
     setText(find("cluster"), state.kafka.address);
     if (!lost) {
-      pipelines.update(state, range);
+      overview.update(state);
       letters.note(state);
-      if (jobs.update(state.jobs)) letters.look();
       health.update(state.health);
     }
   }

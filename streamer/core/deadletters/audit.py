@@ -15,9 +15,9 @@ class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
     """A job began, ended, or stopped before its end. `wanted` says what was asked for: topics, filter, target and
     limits, never a text; `digest` names the dry run, `rate_per_s` is None for no limit.
 
-    `count` is how many dead letters the job had moved or closed by then, counting its earlier starts; `refused` how
-    many of those asked for it left where they are. `outcome` is "done", or why it stopped. A job that was killed has no
-    end, until it is started again.
+    `count` is how many dead letters the job had moved or closed by then, counting its earlier starts; `total` what that
+    is to be in the end, 0 where it is not said; `refused` how many of those asked for it left where they are. `outcome`
+    is "done", or why it stopped. A job that was killed has no end, until it is started again.
     """
 
     event: Literal["began", "ended", "stopped"]
@@ -31,6 +31,7 @@ class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
     rate_per_s: float | None = None
     digest: str = ""
     outcome: str = ""
+    total: int = 0
 
 
 def audit_output(audit: Audit) -> Output:

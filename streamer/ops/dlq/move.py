@@ -189,6 +189,7 @@ class Mover:
                 order.rate_per_s,
                 found.digest,
                 outcome,
+                self._before + found.total,
             )
         )
 
