@@ -18,7 +18,7 @@ import pytest
 from streamer.core.pipeline.protocol import WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.errors import ExitCode, FailureClass
-from streamer.inference.launch import ForkServer, Spawner, make_launcher
+from streamer.inference.parent.launch import ForkServer, Spawner, make_launcher
 from streamer.inference.spec import WORKER_NAME, WorkerSpec
 from tests.models import tiny_bert
 from tests.workers import Workers
@@ -143,7 +143,7 @@ def test_closing_does_not_wait_for_imports(spec: WorkerSpec) -> None:
 _DRIVER = """
 import sys, time
 from streamer.core.pipeline.protocol import WorkerReady
-from streamer.inference.pool import WorkerPool
+from streamer.inference.parent.pool import WorkerPool
 from streamer.inference.spec import WorkerSpec
 def post(message):
     if isinstance(message, WorkerReady):
