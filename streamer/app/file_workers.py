@@ -29,7 +29,7 @@ def on_all_cores(pipeline: PipelineConfig, input_bytes: int, cores: Callable[[],
     size_bytes = _weights_bytes(pipeline.model)
     if not size_bytes:
         return pipeline
-    workers, threads = share_out(cores(), size_bytes, usableusable_memory_bytes(), input_bytes // INPUT_BYTES)
+    workers, threads = share_out(cores(), size_bytes, usable_memory_bytes(), input_bytes // INPUT_BYTES)
     return msgspec.structs.replace(pipeline, workers=workers, threads=threads)
 
 
