@@ -11,7 +11,7 @@ import msgspec
 from streamer.config.load import PipelineConfig
 from streamer.errors import ModelError
 from streamer.inference.models.reference import Located, may_be_files, resolve
-from streamer.machine.processors import usable_cores, usable_gpus
+from streamer.machine.processors import usable_cores, usable_gpus, usable_memory_bytes
 
 SMALL_WEIGHTS_BYTES: Final = 512 << 20
 WORKERS: Final = 8  # of small weights; more of them gain less than they take in memory
