@@ -13,13 +13,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from streamer.errors import DataFailure
 from streamer.inference.channel import Done, Started
-from streamer.inference.families import load
-from streamer.inference.forwarder import Computation
-from streamer.inference.generation import TextGeneration
-from streamer.inference.generator import Generator
+from streamer.inference.generation.generator import Generator
 from streamer.inference.model import Encoded
 from streamer.inference.spec import WorkerSpec
-from streamer.inference.worker import Pool
+from streamer.inference.tasks.families import load
+from streamer.inference.tasks.text_generation import TextGeneration
+from streamer.inference.worker.forwarder import Computation
+from streamer.inference.worker.worker import Pool
 
 Params = dict[str, Any] | None
 Output = dict[str, Any] | DataFailure

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, Input, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.errors import DataFailure
-from streamer.inference.pool import WorkerPool
+from streamer.inference.parent.pool import WorkerPool
 from streamer.inference.spec import WorkerSpec
 
 _Input = TypeVar("_Input")

@@ -22,8 +22,8 @@ from streamer.core.codec import Codec
 from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import ConfigurationError, UsageError
-from streamer.inference.families import TASKS
-from streamer.inference.presence import refuse_early
+from streamer.inference.models.presence import refuse_early
+from streamer.inference.tasks.families import TASKS
 
 NAME = "adhoc"
 CUSTOM = "custom"

@@ -31,7 +31,7 @@ from streamer.core.pipeline.waiting import waiting
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.report import Report, ReportBuilder
 from streamer.core.stored import Vault
-from streamer.inference.pool import WorkerPool
+from streamer.inference.parent.pool import WorkerPool
 from streamer.kafka.clients import consumer_properties, in_flight_bytes, make_consumer
 from streamer.kafka.cluster_view import ClusterView
 from streamer.kafka.former_owners import FormerOwners

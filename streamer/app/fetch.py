@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from streamer.config.load import PipelineConfig
-from streamer.inference import hub
-from streamer.inference.reference import HubModel, parse
+from streamer.inference.models import hub
+from streamer.inference.models.reference import HubModel, parse
 
 SAY_EVERY_S: Final = 10.0
 _SHOWN: Final = 12

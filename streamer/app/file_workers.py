@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from streamer.config.load import PipelineConfig
 from streamer.errors import ModelError
-from streamer.inference.processors import usable_cores, usable_gpus
-from streamer.inference.reference import Located, may_be_files, resolve
+from streamer.inference.models.reference import Located, may_be_files, resolve
+from streamer.machine.processors import usable_cores, usable_gpus, usable_memory_bytes
 
 SMALL_WEIGHTS_BYTES: Final = 512 << 20
 WORKERS: Final = 8  # of small weights; more of them gain less than they take in memory
@@ -20,7 +19,6 @@ THREADS: Final = 4
 INPUT_BYTES: Final = 256 << 10  # of the input; for less, loading a further worker takes longer than it saves
 WORKER_BYTES: Final = 1 << 30  # beside its weights
 COPIES: Final = 3  # of the weights, while they are loaded and laid out anew
-_MEMORY_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 
 
 def on_all_cores(pipeline: PipelineConfig, input_bytes: int, cores: Callable[[], int] = usable_cores) -> PipelineConfig:
@@ -31,7 +29,7 @@ def on_all_cores(pipeline: PipelineConfig, input_bytes: int, cores: Callable[[],
     size_bytes = _weights_bytes(pipeline.model)
     if not size_bytes:
         return pipeline
-    workers, threads = share_out(cores(), size_bytes, _memory_bytes(), input_bytes // INPUT_BYTES)
+    workers, threads = share_out(cores(), size_bytes, usable_memory_bytes(), input_bytes // INPUT_BYTES)
     return msgspec.structs.replace(pipeline, workers=workers, threads=threads)
 
 
@@ -54,12 +52,3 @@ def _weights_bytes(reference: str) -> int:
     if not isinstance(found, Located):
         return 0
     return sum(file.stat().st_size for file in found.path.rglob("*.safetensors"))
-
-
-def _memory_bytes() -> int:
-    """Of this machine, or of its container."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(total, int(_MEMORY_LIMIT.read_text()))
-    except (OSError, ValueError):
-        return total

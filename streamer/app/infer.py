@@ -24,8 +24,8 @@ from streamer.errors import ExitCode
 from streamer.files.rows import Rows
 from streamer.files.sink import JobFiles, LineSink, Stream
 from streamer.files.source import LineSource
-from streamer.inference.pool import WorkerPool
-from streamer.inference.presence import refuse_early
+from streamer.inference.models.presence import refuse_early
+from streamer.inference.parent.pool import WorkerPool
 
 NO_LIMIT_BYTES = 1 << 31
 WITHIN_S = 5.0

@@ -23,8 +23,8 @@ from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Assigned, EndReached, Finish, Input
 from streamer.core.record import MemoryRecord, MicroBatch, TopicPartition
 from streamer.errors import ExitCode, UsageError
-from streamer.inference.in_process import InProcessWorkers, WorkingInbox
-from streamer.inference.pool import WorkerPool
+from streamer.inference.parent.pool import WorkerPool
+from streamer.inference.worker.in_process import InProcessWorkers, WorkingInbox
 from streamer.ports import Post
 
 READ_AHEAD = 2 * OPEN_PER_WORKER

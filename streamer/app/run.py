@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from streamer.app.fetch import fetch_model
 from streamer.app.workers import RunOptions, pipeline_of, start_workers
 from streamer.config.load import Config
-from streamer.cores import OneCore
 from streamer.errors import ConfigurationError, ExitCode, StreamerError
-from streamer.heap import share_one_arena
+from streamer.machine.affinity import OneCore
+from streamer.machine.malloc import share_one_arena
 from streamer.stopping import Stopping
 from streamer.telemetry.logs import last_words
 

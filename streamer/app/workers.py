@@ -14,11 +14,11 @@ from queue import SimpleQueue
 from streamer.config.load import Config, PipelineConfig
 from streamer.core.pipeline.protocol import Input
 from streamer.errors import UsageError
-from streamer.inference.pool import WorkerPool
-from streamer.inference.presence import refuse_early
-from streamer.inference.processors import usable_cores, usable_gpus
+from streamer.inference.models.presence import refuse_early
+from streamer.inference.parent.pool import WorkerPool
 from streamer.inference.spec import WorkerSpec, plan_threads
 from streamer.kafka.slots import Slot, take_slot
+from streamer.machine.processors import usable_cores, usable_gpus
 
 
 @dataclass(frozen=True, slots=True)

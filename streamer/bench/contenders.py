@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from streamer.bench.bulk import MINILM, MINILM_TASK
 from streamer.bench.program import BenchError
-from streamer.heap import keep_freed
 from streamer.inference.channel import Done, Started
 from streamer.inference.spec import WorkerSpec
+from streamer.machine.malloc import keep_freed
 
 Vectors = npt.NDArray[np.float32]
 
@@ -35,7 +35,7 @@ class Ours:
     """A worker's model and forwarder: encode all, then forward batches as a worker cuts them."""
 
     def __init__(self, dtype: str, backend: str, model: str = MINILM) -> None:
-        from streamer.inference.families import load
+        from streamer.inference.tasks.families import load
 
         spec = WorkerSpec(
             pipeline="bench",
@@ -52,9 +52,9 @@ class Ours:
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """The vectors, read back from the JSON of the answers."""
-        from streamer.inference.forwarder import Computation, Forwarder
         from streamer.inference.model import Encoded
-        from streamer.inference.worker import WINDOW
+        from streamer.inference.worker.forwarder import Computation, Forwarder
+        from streamer.inference.worker.worker import WINDOW
 
         sent: list[Started | Done] = []
         encoded = self.model.encode(texts, None, None)

@@ -10,7 +10,7 @@ from typing import Any
 from streamer.bench.bulk import MINILM, MINILM_TASK, BulkRun, BulkWorker
 from streamer.bench.figures import Figure, Section
 from streamer.bench.workload import Workload
-from streamer.inference.reference import Located, resolve
+from streamer.inference.models.reference import Located, resolve
 from streamer.inference.spec import WorkerSpec, worker_environment
 
 # (width, layers, inner): random weights compute as fast as trained ones.

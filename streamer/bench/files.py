@@ -25,8 +25,8 @@ from streamer.bench.bulk import MINILM, MINILM_TASK
 from streamer.bench.figures import Figure, Section, Target, fast_bfloat16, interleaved, median_ratio
 from streamer.bench.program import BenchError, Program
 from streamer.bench.texts import mixed_texts
-from streamer.inference.processors import usable_cores
-from streamer.inference.reference import Located, resolve
+from streamer.inference.models.reference import Located, resolve
+from streamer.machine.processors import usable_cores
 
 END_S = 3600.0
 POLL_S = 0.005

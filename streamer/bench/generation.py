@@ -23,7 +23,7 @@ from streamer.bench.figures import Figure, Section, Target, fast_bfloat16, inter
 from streamer.bench.program import BenchError
 from streamer.core.pipeline.protocol import ForwardDone, Input, ModelCard, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
-from streamer.inference.pool import WorkerPool
+from streamer.inference.parent.pool import WorkerPool
 from streamer.inference.spec import DType, WorkerSpec, worker_environment
 
 LIKE_BULK = Target(at_least=0.9)

@@ -63,8 +63,8 @@ def inference_speed(
     import torch
 
     from streamer.errors import ModelError
-    from streamer.inference.device import choose_dtype
-    from streamer.inference.reference import Located, resolve
+    from streamer.inference.models.device import choose_dtype
+    from streamer.inference.models.reference import Located, resolve
 
     torch.set_num_threads(1)
     located = resolve(model)

@@ -16,7 +16,7 @@ from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker, planned_threads
 from streamer.bench.figures import Figure, Section, Target, fast_bfloat16, interleaved, median_ratio
 from streamer.bench.program import Program
 from streamer.bench.workload import Workload
-from streamer.inference.reference import Located, resolve
+from streamer.inference.models.reference import Located, resolve
 from streamer.kafka.clients import reader_properties, writer_properties
 
 WRITTEN_BATCH = 32

@@ -87,7 +87,7 @@ def _pipelines(config: Config) -> Iterable[str]:
 
 
 def _tasks(_config: Config) -> Iterable[str]:
-    from streamer.inference.families import TASKS
+    from streamer.inference.tasks.families import TASKS
 
     return TASKS
 

@@ -99,8 +99,8 @@ def show(
 
 def _show_options(task: str, as_json: bool) -> None:
     """Print the options of a task. Raises UsageError naming the tasks where there is no such one."""
-    from streamer.inference.option_values import options_of
-    from streamer.inference.options import OPTIONS
+    from streamer.inference.tasks.option_values import options_of
+    from streamer.inference.tasks.options import OPTIONS
 
     if task not in OPTIONS:
         near = difflib.get_close_matches(task, OPTIONS, n=1)

@@ -12,8 +12,8 @@ import msgspec
 from streamer.config.environment import SECTIONS
 from streamer.config.fields import PipelineConfig
 from streamer.config.reference import Field, fields_of
-from streamer.inference.option_values import Option, options_of
-from streamer.inference.options import OPTIONS
+from streamer.inference.tasks.option_values import Option, options_of
+from streamer.inference.tasks.options import OPTIONS
 
 _HEAD = """\
 # Configuration

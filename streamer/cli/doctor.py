@@ -84,10 +84,10 @@ def _world(config: Config, pipelines: int) -> World:
     from streamer.app.workers import worker_plan
     from streamer.cache.inspect import inspect as inspect_cache
     from streamer.core.facts import ModelFacts
-    from streamer.inference.reference import is_absent
-    from streamer.inference.trial import look_at_files, try_in_worker
+    from streamer.inference.models.reference import is_absent
+    from streamer.inference.worker.trial import look_at_files, try_in_worker
     from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
-    from streamer.local.machine import inspect as inspect_machine
+    from streamer.machine.limits import inspect as inspect_machine
     from streamer.ops.doctor.ports import World
 
     def plan(name: str) -> tuple[int, int]:

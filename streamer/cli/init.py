@@ -18,7 +18,7 @@ from streamer.errors import ConfigurationError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from streamer.config.template import Template
-    from streamer.inference.inspect import About
+    from streamer.inference.models.inspect import About
 
 _DEFAULT = Path("streamer.toml")
 _FORMS = "a directory, package:NAME/SUBDIR, org/name@REVISION or python:MODULE:CLASS"
@@ -107,8 +107,8 @@ def _ask(given: str | None, question: str, default: str) -> str:
 def _model(given: str | None, allow_downloads: bool) -> tuple[str, About, bool]:
     """The reference and what it leads to; one that was typed wrong is asked for again."""
     from streamer.app.fetch import fetch
-    from streamer.inference.inspect import look
-    from streamer.inference.reference import is_absent
+    from streamer.inference.models.inspect import look
+    from streamer.inference.models.reference import is_absent
 
     reference = given
     while True:
@@ -145,7 +145,7 @@ def _task(about: About, asks: bool) -> str:
     if about.task.task:
         click.echo(f"  task {about.task.task}: {about.task.why}", err=True)
         return about.task.task
-    from streamer.inference.options import OPTIONS
+    from streamer.inference.tasks.options import OPTIONS
 
     tasks = about.task.tasks or tuple(OPTIONS)
     open_ = f"the files of {about.name} leave the task open ({about.task.why})"
@@ -170,8 +170,8 @@ def _reference(model: str, about: About, file: Path) -> str:
 
 def _template(about: About, *, model: str, task: str, **answers: Any) -> Template:
     from streamer.config.template import Template
-    from streamer.inference.checks import WINDOWED
-    from streamer.inference.samples import sample_event
+    from streamer.inference.backends.samples import sample_event
+    from streamer.inference.models.checks import WINDOWED
 
     notes = {"directory": "its folder is below this file's", "class": "importable from where streamer is started"}
     event = {"id": "1", **sample_event(task, mask_token=about.mask_token)}
@@ -190,7 +190,7 @@ def _template(about: About, *, model: str, task: str, **answers: Any) -> Templat
 def _check(text: str, file: Path) -> None:
     """Refuse what `config check` would refuse, by the name of the file that is to be. Raises ConfigurationError."""
     from streamer.app.workers import worker_plan
-    from streamer.inference.checks import check
+    from streamer.inference.models.checks import check
 
     with tempfile.NamedTemporaryFile("w", dir=file.absolute().parent, suffix=".toml", encoding="utf-8") as draft:
         draft.write(text)

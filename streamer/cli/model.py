@@ -15,7 +15,7 @@ from streamer.config.load import load
 from streamer.errors import ConfigurationError, DataFailure, ExitCode, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from streamer.inference.inspect import About
+    from streamer.inference.models.inspect import About
     from streamer.inference.spec import WorkerSpec
 
 _NAME = "model"
@@ -53,7 +53,7 @@ def inspect(
 
     Exits 3 when it can't be served, and 4 when it does not answer the text.
     """
-    from streamer.inference.inspect import look
+    from streamer.inference.models.inspect import look
 
     logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
     if allow_downloads:
@@ -78,7 +78,7 @@ def inspect(
 def _spec(reference: str, about: About, task: str, overrides: Iterable[str]) -> WorkerSpec:
     """What a worker is told, from the same fields that a pipeline has. Raises ConfigurationError."""
     from streamer.app.workers import worker_plan
-    from streamer.inference.checks import check
+    from streamer.inference.models.checks import check
 
     settings = {"task": task, "model": about.place if about.kind == "directory" else reference, "input": "in"}
     given = [f"pipelines.{_NAME}.{name}={value}" for name, value in {**settings, "output": "out"}.items()]
@@ -122,8 +122,8 @@ def _described(reference: str, about: About, task: str | None) -> Iterable[tuple
 
 def _plan(spec: WorkerSpec, about: About) -> Iterable[tuple[str, Any, str]]:
     """In what it would run, and why."""
-    from streamer.inference.checks import without_openvino
-    from streamer.inference.processors import usable_gpus
+    from streamer.inference.models.checks import without_openvino
+    from streamer.machine.processors import usable_gpus
 
     gpu = spec.device.startswith("cuda") or (spec.device == "auto" and usable_gpus("auto", os.environ))
     reason = without_openvino(spec, "cuda" if gpu else "cpu", about.parameters)
@@ -136,8 +136,8 @@ def _plan(spec: WorkerSpec, about: About) -> Iterable[tuple[str, Any, str]]:
 
 def _try(spec: WorkerSpec, about: About, text: str | None, found: _Found) -> int:
     """Load it and ask."""
-    from streamer.inference.samples import sample_event
-    from streamer.inference.trial import in_worker
+    from streamer.inference.backends.samples import sample_event
+    from streamer.inference.worker.trial import in_worker
 
     event = sample_event(spec.task, mask_token=about.mask_token)
     if text is not None:
@@ -224,7 +224,7 @@ class _Notes(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.lines: list[str] = []
-        self._log = logging.getLogger("streamer.inference.process")
+        self._log = logging.getLogger("streamer.inference.parent.process")
 
     def __enter__(self) -> _Notes:
         self._log.addHandler(self)

@@ -75,7 +75,7 @@ def _flag(where: str, prefix: str) -> str:
 
 
 def _check_models(config: Config) -> Iterator[Problem]:
-    from streamer.inference.checks import check
+    from streamer.inference.models.checks import check
     from streamer.inference.spec import WorkerSpec
 
     for name, pipeline in config.pipelines.items():
@@ -98,7 +98,7 @@ def model_of(names: tuple[str, ...]) -> _Check:
     would say it, seconds later. Of several pipelines each process looks at its own."""
 
     def check(config: Config) -> Iterator[Problem]:
-        from streamer.inference.presence import files_problem
+        from streamer.inference.models.presence import files_problem
 
         chosen = [name for name in names or config.pipelines if name in config.pipelines]
         if len(chosen) == 1:

@@ -18,9 +18,9 @@ from streamer.config.fields import KafkaConfig, PipelineConfig
 from streamer.config.properties import is_harmless, is_secret, property_text
 from streamer.config.url import HIDDEN
 from streamer.core.members import CLIENT, client_of
-from streamer.cores import everywhere
 from streamer.errors import ConfigurationError
 from streamer.kafka import topic_ids
+from streamer.machine.affinity import everywhere
 
 Properties = dict[str, Any]
 OnError = Callable[[KafkaError], None]

@@ -10,8 +10,8 @@ from streamer.config.environment import strays
 from streamer.config.load import Config, Problem
 from streamer.core.facts import MachineFacts, ModelFacts
 from streamer.errors import Refusal
-from streamer.inference.presence import model_problem
-from streamer.local.machine import inspect
+from streamer.inference.models.presence import model_problem
+from streamer.machine.limits import inspect
 from streamer.ops.doctor import machine, model, pipelines
 from streamer.ops.doctor.examine import addresses_of
 from streamer.ops.doctor.finding import Finding, Severity

@@ -21,8 +21,8 @@ from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Assigned, EndReached, Finish, Input
 from streamer.core.record import MemoryRecord, MicroBatch, TopicPartition
 from streamer.errors import ExitCode, UsageError
-from streamer.inference.in_process import InProcessWorkers, WorkingInbox
-from streamer.inference.pool import WorkerPool
+from streamer.inference.parent.pool import WorkerPool
+from streamer.inference.worker.in_process import InProcessWorkers, WorkingInbox
 from streamer.ports import Post
 
 # What a broker takes unless its topic says otherwise. A dead letter is always kept whole here.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from streamer.inference import kept, ways
+from streamer.inference.backends import ways
+from streamer.inference.models import kept
 from tests.answers.shelf import Shelf
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from streamer.errors import DataFailure
 from streamer.inference.channel import Done, Started
-from streamer.inference.families import load
-from streamer.inference.forwarder import Computation, Forwarder
-from streamer.inference.generation import TextGeneration
 from streamer.inference.model import Encoded, Model
 from streamer.inference.spec import Backend, DType, WorkerSpec
+from streamer.inference.tasks.families import load
+from streamer.inference.tasks.text_generation import TextGeneration
+from streamer.inference.worker.forwarder import Computation, Forwarder
 from tests.answers.building import Files
 from tests.answers.rows import Row
 from tests.answers.texts import Event

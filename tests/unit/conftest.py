@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.inference import kept
+from streamer.inference.models import kept
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 
 from streamer.errors import DataFailure
 from streamer.inference.channel import Done, Started
-from streamer.inference.families import load
-from streamer.inference.forwarder import Computation, Forwarder
 from streamer.inference.model import Encoded, Model
 from streamer.inference.spec import DType, Overflow, WorkerSpec
+from streamer.inference.tasks.families import load
+from streamer.inference.worker.forwarder import Computation, Forwarder
 
 TEXTS = [
     "Angela Merkel met Tim Cook in Paris",

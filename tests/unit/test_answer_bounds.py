@@ -9,8 +9,8 @@ from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import Dispatch, ForwardDone, Grant, LookAtOutput, OutputLimit, Settled
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure
-from streamer.inference.answer_limit import within
 from streamer.inference.channel import Done
+from streamer.inference.worker.answer_limit import within
 from tests.records import FakeRecord
 from tests.unit.pipeline_kit import Kit, segment, taken
 

@@ -20,10 +20,10 @@ LAYERS: list[set[str]] = [
     {"testing"},
     {"app", "ops"},
     {"kafka", "inference", "cache", "telemetry", "local", "files"},
-    {"ports"},
+    {"ports", "machine"},
     {"config"},
     {"core"},
-    {"errors", "model", "cores", "heap", "extras", "stopping", "stderr", "lazy"},
+    {"errors", "model", "extras", "stopping", "stderr", "lazy"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Parts of these rows may import one another.

@@ -25,8 +25,8 @@ from streamer.bench.inference import OPENVINO, TORCH, Measured, inference_speed,
 from streamer.bench.program import BenchError
 from streamer.bench.single_flight import _texts as flight_texts
 from streamer.bench.texts import LONG_CHARACTERS, mixed_texts, real_texts
-from streamer.inference.device import choose_dtype
-from streamer.inference.families import load
+from streamer.inference.models.device import choose_dtype
+from streamer.inference.tasks.families import load
 from tests.models import tiny_encoder
 
 

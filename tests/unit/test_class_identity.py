@@ -16,13 +16,13 @@ import pytest
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import ExitCode, ModelError
-from streamer.inference import class_identity
-from streamer.inference.class_identity import identify
-from streamer.inference.custom import CustomModel
-from streamer.inference.families import TASKS
-from streamer.inference.identity import TASK_VERSIONS, of_task
-from streamer.inference.reads import Reads
+from streamer.inference.models import class_identity
+from streamer.inference.models.class_identity import identify
+from streamer.inference.models.custom import CustomModel
+from streamer.inference.models.identity import TASK_VERSIONS, of_task
+from streamer.inference.models.reads import Reads
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.families import TASKS
 
 CLASS = """
 import json
@@ -40,7 +40,7 @@ READS = "self.weights = json.loads(Path(__file__).with_name('weights.json').read
 FRESH = """
 import sys
 import msgspec
-from streamer.inference.custom import CustomModel
+from streamer.inference.models.custom import CustomModel
 from streamer.inference.spec import WorkerSpec
 for reference in sys.argv[2:]:
     spec = WorkerSpec("p", "count", f"python:{reference}", options=msgspec.json.decode(sys.argv[1]))
@@ -183,7 +183,7 @@ def test_a_source_of_the_same_size_and_time_is_read_anew(tmp_path: Path, file: s
     for name in ("helper.py", "parts/inner.py"):
         (tmp_path / name).write_text("VALUE = 1\n")
     ask = (
-        "from streamer.inference.custom import _import\n"
+        "from streamer.inference.models.custom import _import\n"
         "kind = _import('mine', 'Model')\n"
         "import sys, helper, parts.inner\n"
         "print(sys.modules['mine'].VALUE, helper.VALUE, parts.inner.VALUE)"

@@ -15,7 +15,7 @@ import pytest
 from streamer.cli import main
 from streamer.demo import model_directory
 from streamer.errors import ExitCode
-from streamer.inference.safety import digest, used_files
+from streamer.inference.models.safety import digest, used_files
 
 ROOT = Path(__file__).parents[2]
 MICRO = "package:streamer/demo/models/sentiment-micro"

@@ -14,7 +14,7 @@ import pytest
 
 from streamer.cli import main
 from streamer.errors import ExitCode
-from streamer.inference.presence import OF_NO_FILES, model_problem
+from streamer.inference.models.presence import OF_NO_FILES, model_problem
 
 MICRO = "package:streamer/demo/models/sentiment-micro"
 HUB = "org/name@0123456789012345678901234567890123456789"

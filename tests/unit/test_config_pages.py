@@ -14,8 +14,8 @@ from streamer.cli.config_page import page
 from streamer.config.environment import path_of
 from streamer.config.reference import fields_of
 from streamer.errors import Code, ExitCode
-from streamer.inference.option_values import options_of
-from streamer.inference.options import OPTIONS
+from streamer.inference.tasks.option_values import options_of
+from streamer.inference.tasks.options import OPTIONS
 
 ROOT = Path(__file__).parents[2]
 ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 
 from streamer.config.load import load
 from streamer.errors import ConfigurationError, ModelError
-from streamer.inference.reference import Located, resolve
+from streamer.inference.models.reference import Located, resolve
 
 PIPELINE = "[pipelines.p]\ntask = 't'\ninput = 'a'\noutput = 'b'\n"
 

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from streamer.config.template import Template
-from streamer.inference.checks import WINDOWED, check
-from streamer.inference.options import OPTIONS
-from streamer.inference.samples import sample_event
+from streamer.inference.backends.samples import sample_event
+from streamer.inference.models.checks import WINDOWED, check
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.options import OPTIONS
 
 
 def template(task: str, **more: Any) -> Template:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamer.cores import APART_S, CONTENDED, Gathering, OneCore, everywhere
+from streamer.machine.affinity import APART_S, CONTENDED, Gathering, OneCore, everywhere
 
 choice_of_cores = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, on Linux"

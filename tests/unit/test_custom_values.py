@@ -17,11 +17,11 @@ import torch
 
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.custom import CustomModel
-from streamer.inference.forwarder import Forwarder, WorkerFailureError
+from streamer.inference.backends.plain import answer_of
 from streamer.inference.model import NON_FINITE
-from streamer.inference.plain import answer_of
+from streamer.inference.models.custom import CustomModel
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.worker.forwarder import Forwarder, WorkerFailureError
 from tests.unit.tasks_kit import outcomes
 
 NAN, INFINITY = float("nan"), float("inf")

@@ -10,10 +10,10 @@ import pytest
 
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.channel import Done, Started
-from streamer.inference.families import load
-from streamer.inference.generation import TextGeneration
-from streamer.inference.generation_continuous import Room
+from streamer.inference.generation.continuous import Room
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.families import load
+from streamer.inference.tasks.text_generation import TextGeneration
 from tests.generation_kit import Loop, Output, Params, Plain, generation
 from tests.language_models import DECODERS, tiny_decoder
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.generation_files import asked_fields, ids_of, task_entry
+from streamer.inference.generation.files import asked_fields, ids_of, task_entry
 from tests.generation_kit import Loop, Plain, generation
 from tests.language_models import END_ID, edit_json, tiny_decoder, tiny_seq2seq
 from tests.unit.tasks_kit import model_of, outputs

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from streamer import heap
+from streamer.machine import malloc as heap
 
 glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="needs glibc")
 
 FAULTS = """
 import ctypes, resource
-from streamer.heap import give_back, keep_freed
+from streamer.machine.malloc import give_back, keep_freed
 
 SIZE = 24 << 20
 libc = ctypes.CDLL(None)
@@ -50,7 +50,7 @@ print(given, kept, held - resident())
 
 ARENAS = """
 import ctypes, sys, threading
-from streamer.heap import share_one_arena
+from streamer.machine.malloc import share_one_arena
 
 if sys.argv[1] == "shared":
     share_one_arena()

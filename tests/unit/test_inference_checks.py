@@ -12,11 +12,11 @@ import pytest
 
 from streamer.cli import main
 from streamer.errors import ExitCode, ModelError
-from streamer.inference.checks import CONVERTED, WINDOWED, check
-from streamer.inference.families import TASKS, import_family, load
-from streamer.inference.option_values import refusals
-from streamer.inference.options import OPTIONS
+from streamer.inference.models.checks import CONVERTED, WINDOWED, check
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.families import TASKS, import_family, load
+from streamer.inference.tasks.option_values import refusals
+from streamer.inference.tasks.options import OPTIONS
 from tests.tiny_models import BERT, tiny
 
 # DeBERTa compiles parts of itself by torch.jit at import.

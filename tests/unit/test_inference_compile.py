@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from streamer.inference.families import load
 from streamer.inference.model import Encoded
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.families import load
 from tests.models import tiny_encoder
 
 TEXTS = ["a film", "the music was great but the plot was not very good", "love it"]

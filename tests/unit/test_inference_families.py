@@ -14,11 +14,11 @@ import torch
 
 from streamer.core.record import Answer
 from streamer.errors import ModelError
-from streamer.inference.device import choose_dtype
-from streamer.inference.families import load
+from streamer.inference.backends.packed_linear import pack
 from streamer.inference.model import NON_FINITE, Encoded, Model
-from streamer.inference.packed_linear import pack
+from streamer.inference.models.device import choose_dtype
 from streamer.inference.spec import DType, WorkerSpec
+from streamer.inference.tasks.families import load
 from tests.models import tiny_bert, tiny_encoder
 
 TEXTS = ["the film was good", "a", "i hate this long plot and the music !"]

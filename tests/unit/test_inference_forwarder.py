@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, FailureClass
-from streamer.inference.batch_record import BatchRecord
 from streamer.inference.channel import Done, Started
-from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError
 from streamer.inference.model import CPU_BATCHING, NON_FINITE, Batching, Encoded, NonFinite, cut
+from streamer.inference.worker.batch_record import BatchRecord
+from streamer.inference.worker.forwarder import Computation, Forwarder, WorkerFailureError
 
 Rule = Callable[[Sequence[str]], list[Answer | NonFinite]]
 OK = Answer(b"{}", tokens=1)

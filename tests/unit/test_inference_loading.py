@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from streamer.errors import BrokenModelError, ExitCode, ModelError
-from streamer.inference import heads
-from streamer.inference.families import load
+from streamer.inference.models import heads
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.families import load
 from tests.language_models import tiny_decoder, tiny_seq2seq
 from tests.models import tiny_bert, tiny_encoder
 from tests.unit.tasks_kit import TEXTS, near, outputs, reference

@@ -13,11 +13,11 @@ import torch
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.inference.channel import Done, Started
-from streamer.inference.families import load
-from streamer.inference.forwarder import Computation, Forwarder
-from streamer.inference.memory_budget import REMEMBERED_S, MemoryBudget
 from streamer.inference.model import Encoded
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.families import load
+from streamer.inference.worker.forwarder import Computation, Forwarder
+from streamer.inference.worker.memory_budget import REMEMBERED_S, MemoryBudget
 from tests.models import tiny_encoder
 
 TEXTS = ["a film", "the music was great but the plot was not very good", "love it", "awful"] * 40

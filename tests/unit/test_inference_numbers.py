@@ -5,7 +5,7 @@ from itertools import chain
 import msgspec
 import numpy as np
 
-from streamer.inference.numbers import float32_lists
+from streamer.inference.backends.numbers import float32_lists
 
 
 def test_numbers_read_back_to_the_same_float32() -> None:

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from streamer.errors import ModelError
-from streamer.inference import checks, kept, openvino_network
-from streamer.inference.families import load
+from streamer.inference.backends import openvino_network
+from streamer.inference.backends.openvino_network import MODEL_FILE, REFUSED_FILE
 from streamer.inference.model import Encoded
-from streamer.inference.openvino_network import MODEL_FILE, REFUSED_FILE
+from streamer.inference.models import checks, kept
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.families import load
 from tests.models import tiny_bert, tiny_encoder
 
 # Not importorskip: importing it reports to its maker, unless our own code does.

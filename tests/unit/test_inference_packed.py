@@ -15,15 +15,15 @@ import pytest
 import torch
 from torch.nn.attention import varlen
 
-from streamer.inference import packed_attention, packed_encoder, ways
+from streamer.inference.backends import packed_attention, packed_encoder, ways
+from streamer.inference.backends.packed_attention import UnpackableError, attend_packed, packs
+from streamer.inference.backends.packed_encoder import PackedEncoder
 from streamer.inference.channel import Done, Started
-from streamer.inference.families import load
-from streamer.inference.forwarder import Computation, Forwarder
 from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, Batching, Encoded, cut
-from streamer.inference.packed_attention import UnpackableError, attend_packed, packs
-from streamer.inference.packed_encoder import PackedEncoder
+from streamer.inference.models.tokenizer import Row
 from streamer.inference.spec import WorkerSpec
-from streamer.inference.tokenizer import Row
+from streamer.inference.tasks.families import load
+from streamer.inference.worker.forwarder import Computation, Forwarder
 from tests.tiny_models import (
     BERT,
     DEBERTA,

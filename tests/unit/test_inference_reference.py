@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamer.errors import ModelError
-from streamer.inference.reference import Located, Null, PythonClass, resolve
+from streamer.inference.models.reference import Located, Null, PythonClass, resolve
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -118,7 +118,7 @@ def test_wrong_references_are_told_before_any_library_is_imported() -> None:
     code = (
         "import sys\n"
         "from streamer.errors import ModelError\n"
-        "from streamer.inference.presence import refuse_early\n"
+        "from streamer.inference.models.presence import refuse_early\n"
         f"for reference in {[reference for reference, _ in MALFORMED]!r}:\n"
         "    try: refuse_early(reference)\n"
         "    except ModelError: continue\n"

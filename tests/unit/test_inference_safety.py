@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from streamer.errors import BrokenModelError, ModelError
-from streamer.inference.safety import digest, refuse_kernels, used_files, view
+from streamer.inference.models.safety import digest, refuse_kernels, used_files, view
 
 
 @pytest.fixture

@@ -41,6 +41,6 @@ def test_a_worker_is_offline_and_does_not_spin() -> None:
 def test_the_driver_side_imports_no_torch() -> None:
     """A driver that starts workers has none of the model's libraries in it."""
     heavy = ("torch", "transformers", "tokenizers", "numpy")
-    code = f"import sys, streamer.inference.pool; print([m for m in {heavy!r} if m in sys.modules])"
+    code = f"import sys, streamer.inference.parent.pool; print([m for m in {heavy!r} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from streamer.inference.options import OPTIONS
-from streamer.inference.samples import sample_event
-from streamer.inference.task_of import task_of
+from streamer.inference.backends.samples import sample_event
+from streamer.inference.models.task_of import task_of
+from streamer.inference.tasks.options import OPTIONS
 
 NLI = {"id2label": {"0": "entailment", "1": "neutral", "2": "contradiction"}}
 ONE = {"id2label": {"0": "LABEL_0"}}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.errors import Code, DataFailure
-from streamer.inference.tokenizer import Given, TextTokenizer
+from streamer.inference.models.tokenizer import Given, TextTokenizer
 from tests.tiny_models import BERT, MODERNBERT, XLM_ROBERTA, tiny
 
 MAX_TOKENS = 12

@@ -14,13 +14,14 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.inference import kept, torch_model, ways
-from streamer.inference.agreement import Agreement, exact, twin
-from streamer.inference.families import load
+from streamer.inference.backends import torch_model, ways
+from streamer.inference.backends.agreement import Agreement, exact, twin
+from streamer.inference.backends.positions import readable_tokens
 from streamer.inference.model import CPU_BATCHING, Batching, Sharing, cut
-from streamer.inference.positions import readable_tokens
+from streamer.inference.models import kept
+from streamer.inference.models.tokenizer import Row
 from streamer.inference.spec import WorkerSpec
-from streamer.inference.tokenizer import Row
+from streamer.inference.tasks.families import load
 from tests.tiny_models import BERT, ROBERTA, tiny
 from tests.unit.tasks_kit import TEXTS, counted_passes, model_of, near, outputs
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from streamer.errors import ModelError
-from streamer.inference.generation import TextGeneration
 from streamer.inference.model import Sharing
-from streamer.inference.scoring import NO_PREDICTED_TOKEN
+from streamer.inference.tasks.scoring import NO_PREDICTED_TOKEN
+from streamer.inference.tasks.text_generation import TextGeneration
 from tests.generation_kit import Loop, Plain, generation
 from tests.language_models import (
     DECODERS,

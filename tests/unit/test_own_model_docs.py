@@ -14,7 +14,7 @@ import pytest
 
 import streamer.testing
 from streamer.errors import DataFailure
-from streamer.inference.custom import CustomModel
+from streamer.inference.models.custom import CustomModel
 from streamer.inference.spec import WorkerSpec
 from streamer.model import Model
 

@@ -13,8 +13,8 @@ import pytest
 from streamer.core.codec import Codec
 from streamer.core.record import Segment
 from streamer.errors import DataFailure
-from streamer.inference.families import TASKS
-from streamer.inference.generation import TextGeneration
+from streamer.inference.tasks.families import TASKS
+from streamer.inference.tasks.text_generation import TextGeneration
 from tests.language_models import tiny_decoder, tiny_seq2seq
 from tests.records import FakeRecord
 from tests.tiny_models import BERT, tiny

@@ -38,7 +38,7 @@ from streamer.core.report import (
     event_report,
 )
 from streamer.errors import Code, DataFailure
-from streamer.inference.families import TASKS
+from streamer.inference.tasks.families import TASKS
 from tests.records import FakeRecord
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"

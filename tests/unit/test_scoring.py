@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure
-from streamer.inference.families import load
 from streamer.inference.model import NON_FINITE, Encoded
-from streamer.inference.scoring import NO_PREDICTED_TOKEN, TOO_LARGE, Scoring
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.families import load
+from streamer.inference.tasks.scoring import NO_PREDICTED_TOKEN, TOO_LARGE, Scoring
 from tests.language_models import DECODERS, tiny_decoder
 
 TEXTS = ["The film was good", "é 映画 🎬 naïve", "a", "ab", "One text that is longer than the others are.", "x" * 200]

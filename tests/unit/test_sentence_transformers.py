@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.checks import has_openvino
-from streamer.inference.families import load
-from streamer.inference.hub_client import download
-from streamer.inference.safety import digest, used_files
-from streamer.inference.sentence_files import CLASSES
-from streamer.inference.sentence_modules import TokenPooling, Tokens
+from streamer.inference.models.checks import has_openvino
+from streamer.inference.models.hub_client import download
+from streamer.inference.models.safety import digest, used_files
+from streamer.inference.models.sentence_files import CLASSES
+from streamer.inference.models.sentence_modules import TokenPooling, Tokens
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.families import load
 from tests.tiny_models import BERT, DISTILBERT, MODERNBERT, MPNET, ROBERTA, XLM_ROBERTA, tiny
 from tests.unit.tasks_kit import TEXTS, Event, model_of, near, outcomes, outputs
 

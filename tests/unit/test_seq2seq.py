@@ -14,11 +14,11 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.channel import Done, Started
-from streamer.inference.families import load
-from streamer.inference.forwarder import Computation, Forwarder
 from streamer.inference.model import NON_FINITE, Encoded
-from streamer.inference.seq2seq import Seq2Seq
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.families import load
+from streamer.inference.tasks.seq2seq import Seq2Seq
+from streamer.inference.worker.forwarder import Computation, Forwarder
 from tests.language_models import LANGUAGES, SEQ2SEQS, tiny_seq2seq
 
 TEXTS = ["The film was good", "é 映画 🎬 naïve", "a", " ", "One text that is longer than the others are.", "x" * 200]

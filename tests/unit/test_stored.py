@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streamer.core.outputs import OUTPUTS, parser_of
 from streamer.core.record import Answer
 from streamer.core.stored import MAX_VALUE_BYTES, Vault
-from streamer.inference.families import TASKS
+from streamer.inference.tasks.families import TASKS
 
 KEY = b"k" * 32
 OTHER_KEY = b"l" * 32

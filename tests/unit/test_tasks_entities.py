@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from transformers import pipeline
 
 from streamer.errors import ModelError
-from streamer.inference.labels import entities, tags
-from streamer.inference.spans import goes_on, visible
+from streamer.inference.tasks.labels import entities, tags
+from streamer.inference.tasks.spans import goes_on, visible
 from tests.tiny_models import BERT, DEBERTA, DISTILBERT, MODERNBERT, ROBERTA, XLM_ROBERTA, tiny
 from tests.unit.tasks_kit import TEXTS, model_of, near, outputs, reference
 

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, pipeline
 
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.fill_mask import only
+from streamer.inference.tasks.fill_mask import only
 from tests.tiny_models import BERT, DISTILBERT, MODERNBERT, ROBERTA, tiny
 from tests.unit.tasks_kit import TEXTS, Event, model_of, near, outcomes, outputs, reference
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from streamer.errors import Code, DataFailure
-from streamer.inference.fill_mask import FillMaskParams
-from streamer.inference.params import NoParams, read_params
-from streamer.inference.question_answering import QuestionParams
-from streamer.inference.similarity import CandidateParams
-from streamer.inference.zero_shot import ZeroShotParams
+from streamer.inference.tasks.fill_mask import FillMaskParams
+from streamer.inference.tasks.params import NoParams, read_params
+from streamer.inference.tasks.question_answering import QuestionParams
+from streamer.inference.tasks.similarity import CandidateParams
+from streamer.inference.tasks.zero_shot import ZeroShotParams
 from tests.tiny_models import BERT, tiny
 from tests.unit.tasks_kit import model_of, outcomes
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from streamer.errors import Code, DataFailure
-from streamer.inference import sizes
 from streamer.inference.channel import Compute
-from streamer.inference.encoding import encode_work
 from streamer.inference.model import Encoded
-from streamer.inference.sizes import MAX_CHARACTERS, MAX_ROWS
+from streamer.inference.worker import sizes
+from streamer.inference.worker.encoding import encode_work
+from streamer.inference.worker.sizes import MAX_CHARACTERS, MAX_ROWS
 from tests.tiny_models import BERT, tiny
 from tests.unit.tasks_kit import Event, counted_passes, model_of, near, outcomes, outputs
 

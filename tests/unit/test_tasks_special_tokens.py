@@ -11,7 +11,7 @@ import tokenizers
 import torch
 
 from streamer.errors import ModelError
-from streamer.inference.tokenizer import TextTokenizer
+from streamer.inference.models.tokenizer import TextTokenizer
 from tests.tiny_models import BERT, ROBERTA, XLM_ROBERTA, tiny
 from tests.unit.tasks_kit import Event, model_of, near, outputs, reference
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.families import TASKS
-from streamer.inference.forwarder import Computation, Forwarder, WorkerFailureError
 from streamer.inference.model import Encoded
+from streamer.inference.tasks.families import TASKS
+from streamer.inference.worker.forwarder import Computation, Forwarder, WorkerFailureError
 from tests.tiny_models import BERT, MODERNBERT, ROBERTA, tiny
 from tests.unit.tasks_kit import TEXTS, Event, model_of, near, outcomes, outputs, reference
 

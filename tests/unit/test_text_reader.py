@@ -12,8 +12,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import BertTokenizerLegacy, PreTrainedTokenizerFast
 
 from streamer.errors import DataFailure, ModelError
-from streamer.inference.chat_prompt import ChatTemplate
-from streamer.inference.text_reader import CONTROL_IN_TEXT, TextReader, is_control
+from streamer.inference.generation.chat_prompt import ChatTemplate
+from streamer.inference.models.text_reader import CONTROL_IN_TEXT, TextReader, is_control
 from tests.generation_kit import Loop, generation
 from tests.language_models import tiny_decoder, tiny_seq2seq
 from tests.unit.tasks_kit import model_of, outcomes

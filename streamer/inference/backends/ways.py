@@ -1,0 +1,325 @@
+"""The fastest way to run a family's network that gives the plain network's numbers: which rows share a pass, in which
+dtype, by which backend. Each way is tried, held to known rows, and left with a line in the log where it strays."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import torch
+
+from streamer.errors import ModelError
+from streamer.inference.backends.agreement import FLOAT32_TOLERANCE, Agreement, exact, twin
+from streamer.inference.backends.openvino_network import OpenVinoNetwork, open_network
+from streamer.inference.backends.packed_attention import UnpackableError, packs
+from streamer.inference.backends.packed_encoder import pack_network
+from streamer.inference.backends.packed_linear import Packing, pack
+from streamer.inference.backends.passes import Passes
+from streamer.inference.backends.positions import known_tokens
+from streamer.inference.backends.verdicts import Verdict
+from streamer.inference.model import PACKED_WASTE, Sharing
+from streamer.inference.models.checks import without_openvino
+from streamer.inference.models.device import choose_dtype, surroundings, versions
+from streamer.inference.models.tokenizer import NO_LIMIT, Row
+from streamer.inference.tasks.family import CHECK_TEXTS
+from streamer.inference.worker.forwarder import is_out_of_memory
+
+log = logging.getLogger(__name__)
+
+# Of rows drawn from the vocabulary for the checks at load.
+SAMPLED_TOKENS = (3, 9, 17, 40, 96)
+# Of those and of known texts, which get a twin of their length: each row is run several times at every start.
+_TWIN_EVERY = 8
+# What one pass of a check may cost: five seconds of a core, and of a GPU less.
+CPU_CHECK_FLOP = 400_000_000_000
+CUDA_CHECK_FLOP = 100_000_000_000_000
+# What the scores of one layer's attention may take, where they are held at all.
+CHECK_BYTES = 1 << 28
+# The longest row of a check where neither tokenizer nor network sets a limit.
+_ENDLESS_TOKENS = 2048
+_SCORE_BYTES = 4
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+
+
+class Ways(Passes):
+    """A family whose network is there; `_prepare` finds its way."""
+
+    _held: bool
+    """Whether the longest rows were run."""
+    _unshared: str
+    """Why rows do not share padded passes."""
+
+    @abstractmethod
+    def _load_anew(self) -> Any:
+        """The network as its files have it, in float32, on its device."""
+
+    def _prepare(self, revision: str) -> tuple[torch.dtype, str]:
+        """Find out how rows may share passes, and make the network as fast as its numbers allow; returns the dtype and
+        the backend in use. The longest rows are run at the first start on a machine alone: they take seconds."""
+        longest = self._affordable_tokens()
+        spec = self._spec
+        verdict = Verdict(
+            (
+                revision,
+                type(self.network).__name__,
+                longest,
+                *versions(),
+                *surroundings(self.device),
+                spec.task,
+                spec.options,
+                spec.dtype,
+                spec.backend,
+                spec.compile,
+            )
+        )
+        while True:
+            held = verdict.way is None
+            if not held:
+                self.tokenizer.fit(readable=verdict.tokens)
+            dtype, backend = self._try_ways(revision, longest, held=held)
+            padding = self.batching, self.tokenizer.pads_left, self.tokenizer.pad_id
+            way = f"{dtype} {backend} {padding} {type(self.network).__name__}"
+            if held or way == verdict.way:
+                break
+            verdict.way = None  # it went another way this time, which was never held to the longest rows
+            self._reload()
+        if held and self._held:
+            verdict.keep(way, self.tokenizer.max_tokens)
+        if self.batching.sharing is not Sharing.PADDED:
+            log.warning("%s: %s share a pass, as %s", spec.model, self.batching.sharing.value, self._unshared)
+        return dtype, backend
+
+    def _try_ways(self, revision: str, longest: int, *, held: bool) -> tuple[torch.dtype, str]:
+        """With `held` each way is held to a row of `longest` tokens too; without it, that was done before."""
+        self._checked_tokens, self._plain = NO_LIMIT, self.network
+        long = self._longest_row(longest) if held else []
+        self._held = bool(long) or not held
+        known = Agreement(self._short_rows(), long)
+        known.refer(self._pass)
+        self._share_passes(known)
+        found = self._hasten(revision, known)
+        if self._held and longest >= self.tokenizer.max_tokens:
+            self._plain = self.network  # the other is let go
+        else:
+            self._checked_tokens = max([longest if self._held else 0, *(len(row.ids) for row in known.short)])
+        return found
+
+    def _affordable_tokens(self) -> int:
+        """The longest row that a check may run, by the arithmetic and the memory that it takes."""
+        text = self.network.config.get_text_config()
+        width, layers, heads = (getattr(text, name, 0) or 0 for name in _SIZES)
+        weights = sum(one.numel() for one in self.network.parameters()) - self._embedding_weights()
+        flop = CUDA_CHECK_FLOP if self.device.type == "cuda" else CPU_CHECK_FLOP
+        # 2 for each weight and token, 4 for each two tokens, layer and number of a token's vector.
+        linear, square = 2 * max(1, weights), 4 * max(1, width * layers)
+        most = (math.sqrt(linear**2 + 4 * square * flop) - linear) / (2 * square)
+        fits = math.sqrt(CHECK_BYTES / (_SCORE_BYTES * max(1, heads)))
+        limit = self.tokenizer.max_tokens
+        return max(1, min(limit if limit < NO_LIMIT else _ENDLESS_TOKENS, int(most), int(fits)))
+
+    def _embedding_weights(self) -> int:
+        try:
+            return int(self.network.get_input_embeddings().weight.numel())
+        except (AttributeError, NotImplementedError):
+            return 0
+
+    def _short_rows(self) -> list[Row]:
+        """Texts, pairs where the task takes them, tokens of the whole vocabulary from a fixed seed, and rows of equal
+        length."""
+        sampled = [self.tokenizer.sample(length, seed) for seed, length in enumerate(SAMPLED_TOKENS)]
+        rows = self._rows([*CHECK_TEXTS, *sampled])
+        return rows + [twin(row, seed) for seed, row in enumerate(rows) if seed % _TWIN_EVERY == 0]
+
+    def _longest_row(self, tokens: int) -> list[Row]:
+        """One of about so many tokens, none where memory does not do. Where the network can't read it, whatever its
+        files say, the longest that it can read is found by trying, and texts are cut there."""
+        sample = self.tokenizer.sample(2 * tokens, seed=len(SAMPLED_TOKENS))
+        row = _start(max(self._rows([sample, *CHECK_TEXTS]), key=lambda row: len(row.ids)), tokens)
+        try:
+            length = self._longest_that_runs(row)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self.free_memory()
+            log.warning("%s has no memory for a text of %d tokens alone: give it more", self._spec.model, len(row.ids))
+            return []
+        if length < len(row.ids):
+            log.info("%s reads %d tokens, not %d", self._spec.model, length, len(row.ids))
+            self.tokenizer.fit(readable=length)
+        return [_start(row, length)]
+
+    def _longest_that_runs(self, row: Row) -> int:
+        """How much of a row the network reads, at least one token. Raises what memory raises."""
+
+        def runs(tokens: int) -> bool:
+            try:
+                self._pass([_start(row, tokens)])
+            except Exception as error:
+                # A GPU's context does not outlive a wrong index.
+                if self.device.type == "cuda" or is_out_of_memory(error):
+                    raise
+                return False
+            return True
+
+        least, most = 1, len(row.ids)
+        if runs(most):
+            return most
+        while least + 1 < most:
+            middle = (least + most) // 2
+            least, most = (middle, most) if runs(middle) else (least, middle)
+        return least
+
+    def _rows(self, texts: Sequence[str]) -> list[Row]:
+        return [row for one in self.encode_checks(texts) for row in one.content.rows]
+
+    def _share_passes(self, known: Agreement) -> None:
+        """Let rows share passes as far as that changes no number of theirs: padded, by equal lengths, or not at all."""
+        self._unshared = ""
+        limit = known_tokens(self.network) or NO_LIMIT
+        named = (self.tokenizer.pad_id, getattr(self.config, "pad_token_id", None), 0)
+        pads = dict.fromkeys(pad for pad in named if isinstance(pad, int) and 0 <= pad < limit)
+        ways = [(Sharing.PADDED, left, pad) for left in (False, True) for pad in pads]
+        for sharing, left, pad in [*ways, (Sharing.EQUAL, False, 0), (Sharing.ALONE, False, 0)]:
+            self.batching = replace(self.batching, sharing=sharing)
+            self.tokenizer.pads_left, self.tokenizer.pad_id = left, pad
+            try:
+                off = known.distance(self._pass, sharing, exact(self.distance), alone=False)
+                if off <= FLOAT32_TOLERANCE:
+                    return
+                reason = f"a padded row is {off:.3g} from itself alone"
+            except Exception as error:
+                reason = f"a batch raises {type(error).__name__}: {error}"  # of known texts
+            self._unshared = self._unshared or reason
+
+    def _hasten(self, revision: str, known: Agreement) -> tuple[torch.dtype, str]:
+        dtype = choose_dtype(self._spec.dtype, self.device)
+
+        def fits() -> bool:
+            return not self._strays(known, dtype)
+
+        if self._take_openvino(revision, dtype, fits):
+            return dtype, "openvino"
+        if dtype is not torch.float32 and (reason := self._lower(known, dtype)):
+            log.warning("%s runs in float32, not in %s: %s", self._spec.model, dtype, reason)
+            self._reload()
+            dtype = torch.float32
+        if self._spec.compile:
+            self._compile(fits)
+        elif packs(self.device, dtype) and self._affordable_tokens() >= self.tokenizer.max_tokens:
+            self._pack(known, dtype)
+        elif self.device.type == "cpu" and dtype is not torch.float16:
+            self._lay_out(fits)
+        return dtype, "torch"
+
+    def _strays(self, known: Agreement, dtype: torch.dtype) -> str:
+        """How far the network as it runs now lies from what is known, in words; "" where `dtype` allows as much."""
+        exactly = dtype is torch.float32
+        distance, allowed = (exact(self.distance), FLOAT32_TOLERANCE) if exactly else (self.distance, self.tolerance)
+        off = known.distance(self._pass, self.batching.sharing, distance)
+        return "" if off <= allowed else f"it is {off:.3g} away, more than {allowed:g}"  # NaN is more
+
+    def _lower(self, known: Agreement, dtype: torch.dtype) -> str:
+        """Compute in `dtype`; returns why that does not do, "" when it does."""
+        try:
+            self.network.to(dtype)  # in place: no moment holds both
+            return self._strays(known, dtype)
+        except Exception as error:  # of torch, for a processor that lacks something
+            return f"{type(error).__name__}: {error}"
+
+    def _reload(self) -> None:
+        """The network as its files have it."""
+        self.network = self._plain = None
+        self.free_memory()
+        self.network = self._plain = self._load_anew()
+
+    def _lay_out(self, fits: Callable[[], bool]) -> None:
+        """Lay the weights of linear layers out for oneDNN, where it can and the numbers stay."""
+        packing = Packing([])
+        try:
+            packing = pack(self.network)
+            reason = "" if fits() else "its numbers are too far"
+        except Exception as error:  # of a processor that lacks something, and of networks that reach into a layer
+            reason = type(error).__name__
+        if reason:
+            log.info("%s runs with plain linear layers: %s", self._spec.model, reason)
+            packing.undo()
+
+    def _compile(self, fits: Callable[[], bool]) -> None:
+        """By torch.compile, if its compiler works here and its numbers agree: else it is said, and torch goes on."""
+        plain = self.network
+        self.network = torch.compile(plain, dynamic=True)
+        try:
+            reason = "" if fits() else "its numbers are too far from torch's"
+        except Exception as error:  # the compiler's own, of many kinds
+            reason = type(error).__name__
+        if reason:
+            log.warning("%s runs without torch.compile (%s)", self._spec.model, reason)
+            self.network = plain
+
+    def _pack(self, known: Agreement, dtype: torch.dtype) -> None:
+        """Without padding in the encoder, if it can do so and its numbers agree: else it is said, and padding stays."""
+        padded = Agreement(known.short, known.long)
+        padded.refer(self._pass)  # in this dtype
+        try:
+            packing = pack_network(self.network)
+            self.network, self._packed = packing.network, packing.encoder
+        except UnpackableError as error:
+            log.info("%s runs padded: %s", self._spec.model, error)
+            return
+        try:
+            reason = self._strays(padded, dtype)
+        except Exception as error:  # of transformers and torch, for what they do not support
+            reason = str(error) if isinstance(error, UnpackableError) else type(error).__name__
+        if reason:
+            log.warning("%s runs padded, not packed: %s", self._spec.model, reason)
+            self.network, self._packed = packing.undo(), None
+            return
+        self.batching = replace(self.batching, packed=True, waste=PACKED_WASTE)
+        log.info("%s runs packed, without padding", self._spec.model)
+
+    def _take_openvino(self, revision: str, dtype: torch.dtype, fits: Callable[[], bool]) -> bool:
+        """Let OpenVINO run the network where the spec allows it and its numbers agree. Raises `ModelError` when it was
+        asked for and can't."""
+        asked = self._spec.backend == "openvino"
+        reason = self._lacks_for_openvino()
+        if not reason:
+            plain = self.network
+
+            def agrees(network: OpenVinoNetwork) -> bool:
+                self.network = network
+                try:
+                    return fits()
+                finally:
+                    self.network = plain
+
+            opened = open_network(
+                plain,
+                digest=revision,
+                takes_type_ids=self.tokenizer.takes_type_ids,
+                takes_mask=self._takes_mask,
+                dtype=dtype,
+                threads=self._spec.threads,
+                fits=agrees,
+            )
+            if isinstance(opened, OpenVinoNetwork):
+                self.network = opened
+                return True
+            reason = opened
+            log.info("%s runs in torch, not in OpenVINO: %s", self._spec.model, reason)
+        if asked:
+            raise ModelError(f'{self._spec.model} can\'t have backend = "openvino": {reason}')
+        return False
+
+    def _lacks_for_openvino(self) -> str:
+        parameters = sum(weights.numel() for weights in self.network.parameters())
+        return without_openvino(self._spec, self.device.type, parameters)
+
+
+def _start(row: Row, tokens: int) -> Row:
+    type_ids = None if row.type_ids is None else row.type_ids[:tokens]
+    return msgspec.structs.replace(row, ids=row.ids[:tokens], type_ids=type_ids)

@@ -1,0 +1,240 @@
+"""Runs models that take many steps for an answer: each computation is answered as it ends, not batch by batch.
+
+A model that streams holds many computations at once; they come and go while it works. What it can't hold so runs in
+forward batches, and after each of their steps the streaming ones are looked after too. All that is under way stands in
+each announcement, so that the driver knows the suspects of a crash; announcing it again while it makes progress renews
+the lease.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+from streamer.core.record import Answer
+from streamer.errors import FailureClass
+from streamer.inference.channel import Done, Started
+from streamer.inference.model import Encoded, Model
+from streamer.inference.worker.forwarder import Computation, Forwarder, OnError, WorkerFailureError, ignore, place_of
+
+_RENEW_S = 1.0
+# How long new work waits at most while the model is at work and nothing ends.
+_COLLECT_S = 0.02
+
+
+@runtime_checkable
+class SteppingModel(Model, Protocol):
+    """A model whose forward pass takes many steps: it calls `on_step` after each."""
+
+    on_step: Callable[[], None]
+
+
+@runtime_checkable
+class StreamingModel(SteppingModel, Protocol):
+    """A model that also works on many computations beside `forward`, in a thread of its own. Called from one thread."""
+
+    @property
+    def capacity(self) -> int:
+        """How many computations it may hold."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Grows while it works."""
+        ...
+
+    def streams(self, encoded: Encoded) -> bool:
+        """Whether it can take this one so; else `forward` runs it."""
+        ...
+
+    def add(self, number: int, encoded: Encoded) -> None:
+        """Begin."""
+        ...
+
+    def collect(self, timeout_s: float) -> list[tuple[int, Answer | None]]:
+        """What ended, waiting up to `timeout_s` for something; None for what `forward` must run instead."""
+        ...
+
+
+Emit = Callable[[Started | Done], object]
+
+
+class Announcer:
+    """Between a forwarder and the wire: adds what streams to its announcements, and says them again while there is
+    progress."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.streaming: dict[int, float] = {}
+        """When each computation that streams began."""
+        self._batch: list[int] = []
+        self._said = 0.0
+
+    def pass_on(self, message: Started | Done) -> None:
+        """A forwarder's own message."""
+        if isinstance(message, Started):
+            self._batch = message.numbers
+            self.announce()
+            return
+        self._batch = []
+        self.done(message)
+
+    def done(self, message: Done) -> None:
+        """Outcomes; what is still under way is announced again, since a driver takes outcomes for the end of all."""
+        self._emit(message)
+        if self.streaming or self._batch:
+            self.announce()
+
+    def announce(self) -> None:
+        """All that is under way."""
+        self._emit(Started([*self._batch, *self.streaming]))
+        self._said = time.monotonic()
+
+    def renew(self) -> None:
+        """There was progress."""
+        if (self._batch or self.streaming) and time.monotonic() - self._said >= _RENEW_S:
+            self.announce()
+
+
+class Window(Protocol):
+    """Where computations wait: `worker.Pool`."""
+
+    def take(self, *, wait: bool = True) -> list[Computation] | Iterator[Computation] | None:
+        """Computations, or an iterator over suspects; None when there are none, or no more shall be taken."""
+        ...
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the worker shall end."""
+        ...
+
+
+class Generator:
+    """The loop of a worker whose model streams."""
+
+    def __init__(
+        self, model: StreamingModel, emit: Emit, pool: Window, batch_tokens: int = 0, on_error: OnError = ignore
+    ) -> None:
+        self._model = model
+        self._pool = pool
+        self._announcer = Announcer(emit)
+        self._forwarder = Forwarder(model, self._announcer.pass_on, batch_tokens, on_error)
+        self._backlog: deque[Computation] = deque()
+        self._plain: list[Computation] = []
+        self._suspects: Iterator[Computation] | None = None
+        self._running: dict[int, Computation] = {}
+        self._steps = 0
+        self._broken: WorkerFailureError | None = None
+        model.on_step = self._on_step
+
+    def run_probe(self) -> None:
+        """As the forwarder does; streaming was checked when the model was loaded."""
+        self._forwarder.run_probe()
+
+    def run(self) -> None:
+        """Until the pool is stopped. Raises `WorkerFailureError` when the worker must end."""
+        while not self._pool.stopped:
+            self._take(wait=not (self._running or self._backlog or self._plain or self._suspects))
+            self._fill()
+            if self._suspects:
+                suspects, self._suspects = self._suspects, None
+                self._forwarder.run_alone(suspects)
+            elif self._plain:
+                self._forwarder.run(self._next_plain())
+            elif self._running:
+                self._collect(_COLLECT_S)
+            if self._broken is not None:
+                raise self._broken
+
+    def _next_plain(self) -> list[Computation]:
+        """The shortest, and what takes at most twice as long: none of them waits for a long one."""
+        most = 2 * min(one.encoded.length for one in self._plain)
+        chosen = [one for one in self._plain if one.encoded.length <= most]
+        self._plain = [one for one in self._plain if one.encoded.length > most]
+        return chosen
+
+    def _on_step(self) -> None:
+        """After each step of a forward batch."""
+        if not (self._running or self._backlog):
+            self._announcer.renew()
+            return
+        try:
+            self._take(wait=False)
+            self._collect(0.0)
+            self._fill()
+        except WorkerFailureError as failure:  # not this batch's: told when its pass is over
+            self._broken = failure
+
+    def _take(self, *, wait: bool) -> None:
+        taken = self._pool.take(wait=wait)
+        if taken is None:
+            return
+        if not isinstance(taken, list):
+            self._suspects = taken
+            return
+        for computation in taken:
+            if self._model.streams(computation.encoded):
+                self._backlog.append(computation)
+            else:
+                self._plain.append(computation)
+
+    def _fill(self) -> None:
+        """Let in what there is room for; announced before it begins."""
+        room = self._model.capacity - len(self._running)
+        fresh = [self._backlog.popleft() for _ in range(min(room, len(self._backlog)))]
+        if not fresh:
+            return
+        now = time.perf_counter()
+        for computation in fresh:
+            self._running[computation.number] = computation
+            self._announcer.streaming[computation.number] = now
+        self._announcer.announce()
+        for computation in fresh:
+            self._guard(lambda one=computation: self._model.add(one.number, one.encoded))  # type: ignore[misc]
+
+    def _collect(self, timeout_s: float) -> None:
+        ended: list[tuple[int, Answer | None]] = []
+        self._guard(lambda: ended.extend(self._model.collect(timeout_s)))
+        answered: list[tuple[int, Answer]] = []
+        began = time.perf_counter()
+        for number, answer in ended:
+            computation = self._running.pop(number)
+            began = min(began, self._announcer.streaming.pop(number))
+            if answer is None:
+                self._plain.append(computation)
+            else:
+                answered.append((number, answer))
+        if answered:
+            self._announcer.done(_done(answered, time.perf_counter() - began))
+        steps = self._model.steps
+        if steps != self._steps:
+            self._steps = steps
+            self._announcer.renew()
+
+    def _guard(self, call: Callable[[], object]) -> None:
+        """What streaming itself can't mend a fresh worker may; all that streams is suspect, and runs alone in `forward`
+        there."""
+        try:
+            call()
+        except Exception as error:
+            place = place_of(error)
+            message = f"continuous batching can't go on: {type(error).__name__} at {place}"
+            raise WorkerFailureError(FailureClass.DEVICE, message, suspects=list(self._running)) from None
+
+
+def _done(answered: Iterable[tuple[int, Answer]], seconds: float) -> Done:
+    columns = list(answered)
+    tokens = [answer.tokens for _, answer in columns]
+    return Done(
+        numbers=[number for number, _ in columns],
+        outputs=[answer.output for _, answer in columns],
+        tokens=tokens,
+        truncated=[index for index, (_, answer) in enumerate(columns) if answer.truncated],
+        failures={},
+        real_tokens=sum(tokens),
+        computed_tokens=sum(tokens),
+        seconds=seconds,
+        passes=1,
+    )

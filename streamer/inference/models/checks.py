@@ -1,0 +1,101 @@
+"""What is wrong with how a pipeline asks for its model, as far as it can be told without loading anything."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Iterator
+from typing import Final
+
+from streamer.errors import ModelError
+from streamer.extras import install_command
+from streamer.inference.models.reference import Located, resolve
+from streamer.inference.models.safety import read_json
+from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.option_values import refusals
+from streamer.inference.tasks.options import OPTIONS
+
+WINDOWED: Final = frozenset({"text-classification", "token-classification", "embedding", "question-answering"})
+"""Tasks that can read a long text in windows."""
+CONVERTED: Final = frozenset(
+    {
+        "text-classification",
+        "token-classification",
+        "embedding",
+        "similarity",
+        "rerank",
+        "zero-shot-classification",
+        "question-answering",
+    }
+)
+"""Tasks whose networks OpenVINO can run: those that do nothing but call them."""
+
+OPENVINO_PARAMETERS: Final = 5_000_000
+"""Below it `auto` does not convert: what a pass of so small a network costs is not its arithmetic."""
+
+
+def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The place of each problem below the pipeline, and what to write instead. Of the user's own classes nothing is
+    known."""
+    if spec.model.startswith(("python:", "builtin:")):
+        return
+    if spec.task not in OPTIONS:
+        near = difflib.get_close_matches(spec.task, OPTIONS, n=1)
+        meant = f'did you mean "{near[0]}"? ' if near else ""
+        tasks = ", ".join(OPTIONS)
+        yield ("task",), f"task {spec.task!r} is unknown; {meant}it is one of {tasks}, or any with a python: model"
+        return
+    if spec.on_overflow == "window" and spec.task not in WINDOWED:
+        yield (
+            ("on_overflow",),
+            f"task {spec.task} can't read a long text in windows: set on_overflow to truncate or reject",
+        )
+    if spec.backend == "openvino" and (reason := _lacks_for_openvino(spec)):
+        yield ("backend",), f"OpenVINO can't run it: {reason}; set backend to auto or torch"
+    for name, text in refusals(OPTIONS[spec.task], spec.options, spec.task):
+        yield ("options", name), text
+    yield from _check_dimensions(spec)
+
+
+def has_openvino() -> bool:
+    """Whether the extra `cpu` is there."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def without_openvino(spec: WorkerSpec, device: str, parameters: int) -> str:
+    """Why OpenVINO is not even tried for a network of so many parameters on `device`; "" when it is."""
+    if spec.backend == "torch":
+        return "the backend is torch"
+    if not has_openvino():
+        return f"it is not installed here ({install_command('cpu')})"
+    if device != "cpu":
+        return f"it runs on the CPU, and the device is {device}"
+    if reason := _lacks_for_openvino(spec):
+        return reason
+    if spec.backend == "auto" and parameters < OPENVINO_PARAMETERS:
+        return "it is too small to be worth converting"
+    return ""
+
+
+def _lacks_for_openvino(spec: WorkerSpec) -> str:
+    if spec.task not in CONVERTED:
+        return f"task {spec.task} reaches into its network"
+    if spec.compile:
+        return "compile = true is torch's"
+    return f"it runs on the CPU, and the device is {spec.device}" if spec.device.startswith("cuda") else ""
+
+
+def _check_dimensions(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Of a directory without modules.json, whose vectors are as wide as its network."""
+    dimensions = spec.options.get("dimensions")
+    if spec.task != "embedding" or not isinstance(dimensions, int) or "@" in spec.model:
+        return
+    try:
+        located = resolve(spec.model)
+        if not isinstance(located, Located) or (located.path / "modules.json").exists():
+            return
+        width = read_json(located.path / "config.json").get("hidden_size")
+    except ModelError:
+        return  # a start says it
+    if isinstance(width, int) and dimensions > width:
+        yield ("options", "dimensions"), f"the model's vectors have {width}; write a number up to that"

@@ -1,0 +1,61 @@
+"""Whether a model can be found and is whole, as far as it can be told without torch and without running anything of
+it. What a load alone can tell, `streamer doctor` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from streamer.errors import ModelError
+from streamer.inference.models.class_source import class_problem
+from streamer.inference.models.reference import Located, PythonClass, is_absent, resolve
+from streamer.inference.models.safety import read_json, used_files
+from streamer.inference.models.sentence_files import MODULES_FILE
+
+_VOCABULARIES: Final = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.spm")
+OF_NO_FILES: Final = frozenset({"ByT5Tokenizer", "CanineTokenizer", "DiaTokenizer", "PerceiverTokenizer"})
+"""Tokenizers that split bytes or characters."""
+_TYPES_OF_NO_FILES: Final = frozenset({"canine", "dia", "perceiver"})
+
+
+def model_problem(reference: str, *, downloads: bool = False) -> str:
+    """What a start would stumble over, with the fix where one is known; "" where nothing is wrong. A model of the hub
+    that may be downloaded need not be there."""
+    try:
+        found = None if downloads and is_absent(reference) else resolve(reference)
+    except ModelError as error:
+        return str(error)
+    return class_problem(found) if isinstance(found, PythonClass) else files_problem(reference, downloads=downloads)
+
+
+def files_problem(reference: str, *, downloads: bool = False) -> str:
+    """The same, of files alone."""
+    try:
+        if downloads and is_absent(reference):
+            return ""
+        found = resolve(reference)
+        if isinstance(found, Located):
+            used_files(found.path)
+            return _tokenizer_problem(found.path)
+    except ModelError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename} can't be read ({error.strerror}); let this user read the model's files"
+    return ""
+
+
+def refuse_early(reference: str, *, allow_downloads: bool = False) -> None:
+    """Raise the `ModelError` of a model that is not there, or whose files a worker would refuse: at once, before any of
+    the libraries that models need is imported. A model of the hub may be absent where it will be downloaded."""
+    if text := files_problem(reference, downloads=allow_downloads):
+        raise ModelError(text)
+
+
+def _tokenizer_problem(path: Path) -> str:
+    """Of a directory as `save_pretrained` writes it: where the modules of others keep theirs is their own matter."""
+    if (path / MODULES_FILE).is_file() or any(True for name in _VOCABULARIES for _ in path.glob(name)):
+        return ""
+    named = read_json(path / "tokenizer_config.json").get("tokenizer_class")
+    if named in OF_NO_FILES or read_json(path / "config.json").get("model_type") in _TYPES_OF_NO_FILES:
+        return ""
+    return f"{path} has no tokenizer; add tokenizer.json of the model that it was trained from"

@@ -1,0 +1,56 @@
+"""Which family serves a task; imports torch only for those that need it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+from streamer.errors import ModelError
+from streamer.inference.model import Model
+from streamer.inference.models.checks import check
+from streamer.inference.models.custom import CustomModel
+from streamer.inference.models.null import NullModel
+from streamer.inference.models.reference import Null, PythonClass, resolve
+from streamer.inference.spec import WorkerSpec
+
+# Where each task's family is: a module of this package, and what there makes the model.
+_FAMILIES: Final = {
+    "text-classification": ("text_classification", "TextClassification"),
+    "token-classification": ("token_classification", "TokenClassification"),
+    "embedding": ("embedding", "Embedding"),
+    "similarity": ("similarity", "Similarity"),
+    "rerank": ("rerank", "Rerank"),
+    "zero-shot-classification": ("zero_shot", "load"),
+    "question-answering": ("question_answering", "QuestionAnswering"),
+    "fill-mask": ("fill_mask", "FillMask"),
+    "summarization": ("seq2seq", "Seq2Seq"),
+    "translation": ("seq2seq", "Seq2Seq"),
+    "text2text-generation": ("seq2seq", "Seq2Seq"),
+    "text-generation": ("text_generation", "TextGeneration"),
+    "scoring": ("scoring", "Scoring"),
+}
+TASKS: Final = tuple(_FAMILIES)
+
+
+def load(spec: WorkerSpec, worker: int = 0) -> Model:
+    """The model that `spec` names, ready to run. Raises `ModelError` with words for the operator."""
+    located = resolve(spec.model)
+    if isinstance(located, Null):
+        return NullModel(spec)
+    if isinstance(located, PythonClass):
+        return CustomModel(spec, located.module, located.name)
+    for place, text in check(spec):
+        raise ModelError(f"{'.'.join(place)}: {text}")
+    family = import_family(spec.task)
+    model: Model = family(spec, located, worker)
+    return model
+
+
+def import_family(task: str) -> Any:
+    """What makes a model for one of `TASKS`, after all imports that it needs; they take seconds."""
+    utils: Any = import_module("transformers.utils")
+    # transformers imports these two wherever they are installed, for the losses of detectors and for assisted
+    # generation, which no family uses: a second of each start.
+    utils.is_scipy_available = utils.is_sklearn_available = lambda: False
+    module, name = _FAMILIES[task]
+    return getattr(import_module(f"streamer.inference.tasks.{module}"), name)
