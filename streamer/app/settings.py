@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from streamer.config.fields import PipelineConfig
 from streamer.config.load import Config, redacted
+from streamer.config.pipeline import PipelineConfig
 
 MAX_CHARS: Final = 200
 DIGEST_CHARS: Final = 12

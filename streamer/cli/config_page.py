@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from streamer.config.environment import SECTIONS
-from streamer.config.fields import PipelineConfig
+from streamer.config.pipeline import PipelineConfig
 from streamer.config.reference import Field, fields_of
 from streamer.inference.tasks.option_values import Option, options_of
 from streamer.inference.tasks.options import OPTIONS

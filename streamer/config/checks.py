@@ -7,7 +7,8 @@ from itertools import combinations
 from typing import Final
 
 from streamer.config.environment import spelling
-from streamer.config.fields import Config, PipelineConfig, start_time_ms
+from streamer.config.fields import Config
+from streamer.config.pipeline import PipelineConfig, start_time_ms
 from streamer.config.properties import refusal
 from streamer.config.url import url_problem
 

@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from streamer.config.fields import CacheConfig, KafkaConfig, PipelineConfig, TelemetryConfig
+from streamer.config.fields import CacheConfig, KafkaConfig, TelemetryConfig
+from streamer.config.pipeline import PipelineConfig
 
 KeyPath = tuple[str, ...]
 

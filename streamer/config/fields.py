@@ -5,18 +5,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from streamer.config.kinds import kind
+from streamer.config.pipeline import TOPIC_KIND, PipelineConfig
 
 PIPELINE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
-TOPIC_NAME = r"^[A-Za-z0-9._-]{1,249}$"
-
-_TOPIC = "the name of a topic: letters, digits, . _ and -, 249 at most"
-Topic = Annotated[str, Meta(pattern=TOPIC_NAME)]
 Property = str | int | float | bool
 
 
@@ -102,7 +98,7 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     spans: Annotated[
         str,
-        kind(f'{_TOPIC}, or ""'),
+        kind(f'{TOPIC_KIND}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
             description='Topic for OTLP spans; "" turns tracing off. Change it to what the OpenTelemetry Collector'
@@ -111,7 +107,7 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = "otlp_spans"
     reports: Annotated[
         str,
-        kind(f'{_TOPIC}, or ""'),
+        kind(f'{TOPIC_KIND}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
             description='Topic for reports, one a settle, which `streamer console` reads; "" turns them off. Change it'
@@ -148,311 +144,6 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = "info"
 
 
-class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One pipeline: what it reads, which model answers, where outcomes go, and its limits."""
-
-    task: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="What the model does, e.g. text-classification. Change it with the model.",
-        ),
-    ]
-    model: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="Model reference: a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS or"
-            " builtin:null. Change it to serve another model; its digest is in every result.",
-        ),
-    ]
-    input: Annotated[
-        list[Topic],
-        kind("one or more names of topics: letters, digits, . _ and -, 249 at most each"),
-        Meta(
-            min_length=1,
-            description="Topics to read; a single name may stand alone. Change it to read other topics.",
-        ),
-    ]
-    text_field: Annotated[
-        str,
-        Meta(
-            description="Where the text stands in events that exist already: a field of the JSON object, or a path such"
-            ' as body.message; "" means our own event format. Set it to read a topic of any JSON; then only fields that'
-            " you name are read."
-        ),
-    ] = ""
-    text_pair_field: Annotated[
-        str,
-        Meta(
-            description="With text_field: where the second text stands, e.g. the context of a question. Set it for"
-            " tasks on two texts."
-        ),
-    ] = ""
-    id_field: Annotated[
-        str,
-        Meta(
-            description="With text_field: where the event's id stands, a string or an integer. Set it to find results"
-            ' by your own ids; with "" they carry topic/partition/offset.'
-        ),
-    ] = ""
-    keep: Annotated[
-        list[Annotated[str, Meta(min_length=1)]],
-        Meta(
-            description='With text_field: fields or paths that results carry as metadata, at most 8 KiB together; "*"'
-            " is all but the text. Name what readers of the results need."
-        ),
-    ] = []
-    envelope: Annotated[
-        Literal["none", "connect", "debezium"],
-        Meta(
-            description="With text_field: what the value is wrapped in. connect reads the payload that Kafka Connect's"
-            " JsonConverter writes beside a schema; debezium the row after a change, with or without a schema, and"
-            " skips deletes. Paths start in the payload or row. Set it where Connect writes the topic."
-        ),
-    ] = "none"
-    output: Annotated[
-        Topic,
-        kind(_TOPIC),
-        Meta(description="Topic for results, with as many partitions as the input. Change it at will."),
-    ]
-    dead_letter: Annotated[
-        str,
-        kind(f'{_TOPIC}, or ""'),
-        Meta(
-            pattern=r"^[A-Za-z0-9._-]{0,249}$",
-            description='Topic for dead letters; "" means {output}.dlq. Change it when names are given by others.',
-        ),
-    ] = ""
-    group: Annotated[
-        str,
-        kind("a string of 200 characters at most, without control characters"),
-        Meta(
-            max_length=200,
-            pattern=r"^[^\x00-\x1f\x7f]*$",
-            description='Consumer group; "" means streamer.{pipeline}. A new name reads everything again from `start`:'
-            " change it only for that, or where ACLs ask for a prefix.",
-        ),
-    ] = ""
-    guarantee: Annotated[
-        Literal["exactly_once", "at_least_once"],
-        Meta(
-            description="exactly_once settles in transactions. Change it to at_least_once only for brokers without"
-            " transactions: repeats then carry the same ce_id."
-        ),
-    ] = "exactly_once"
-    start: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="Where a new group starts: earliest, latest, or an RFC 3339 time such as 2026-11-24T08:00:00Z."
-            " Change it to leave old records out; a group that has offsets ignores it.",
-        ),
-    ] = "earliest"
-    on_out_of_range: Annotated[
-        Literal["stop", "earliest"],
-        Meta(
-            description="What to do when the offset to read from is not there, as retention deleted it or the log ends"
-            " before it: stop with a message, or go on at the earliest that is there. Set earliest when a gap, and"
-            " after the loss of a log answers that repeat, are acceptable."
-        ),
-    ] = "stop"
-    on_overflow: Annotated[
-        Literal["truncate", "reject", "window"],
-        Meta(
-            description="What to do with a text longer than the model reads: truncate it (the result says so), make"
-            " it a dead letter, or read all of it in windows that overlap and merge their answers (text- and"
-            " token-classification, embedding, question-answering). Set reject when half an answer is worse than none,"
-            " window when the end of a text matters as much as its beginning."
-        ),
-    ] = "truncate"
-    allow_downloads: Annotated[
-        bool,
-        Meta(
-            description="Fetch a model of the hub, org/name@REVISION, that is not in the hub's local cache: before the"
-            " workers start, once on a machine, safetensors, tokenizer and configuration files alone. Set true where"
-            " this machine may reach the hub, or a mirror that HF_ENDPOINT names."
-        ),
-    ] = False
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        Meta(
-            description="Numbers that the model computes in; auto takes the fastest that keeps its answers. Set float32"
-            " when results must equal a reference."
-        ),
-    ] = "auto"
-    backend: Annotated[
-        Literal["auto", "torch", "openvino"],
-        Meta(
-            description="What runs the model. auto takes OpenVINO for encoders on a CPU where it is installed"
-            " (the extra cpu) and its numbers agree with torch's, else torch. Set one to keep to it."
-        ),
-    ] = "auto"
-    compile: Annotated[
-        bool,
-        Meta(
-            description="Compile the network with torch.compile, which takes up to a minute at each start of a worker."
-            " Set true for long runs of one model on a GPU, after measuring."
-        ),
-    ] = False
-    device: Annotated[
-        str,
-        kind("auto, cpu, cuda or cuda:N"),
-        Meta(
-            pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$",
-            description="auto, cpu, cuda or cuda:N. Set cpu to leave the GPU to others.",
-        ),
-    ] = "auto"
-    workers: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=256,
-            description="Processes that run the model; 0 takes one for each device, or for each share of the CPU. Raise"
-            " it when a GPU idles between forward batches.",
-        ),
-    ] = 0
-    threads: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=1024,
-            description="CPU threads of each worker; 0 leaves a core to the driver and the rest to the workers. Lower"
-            " it when other programs share the machine.",
-        ),
-    ] = 0
-    lease_s: Annotated[
-        float,
-        Meta(
-            gt=0,
-            description="Seconds that one forward batch may take before its worker counts as hung and is killed. Raise"
-            " it for slow models, e.g. long generation on a CPU.",
-        ),
-    ] = 60
-    load_s: Annotated[
-        float,
-        Meta(
-            gt=0,
-            description="Seconds that a worker may take to load the model before it is killed and started again. Raise"
-            " it for models that are read from slow disks.",
-        ),
-    ] = 900
-    linger_ms: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=5,
-            description="Milliseconds to wait for more records before a micro-batch is closed. Raise it when forward"
-            " batches are small and latency does not matter.",
-        ),
-    ] = 0
-    budget_mb: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=65536,
-            description="MB of records in flight, the Kafka client's queue included. Raise it for large records or"
-            " many partitions; lower it where memory is short.",
-        ),
-    ] = 96
-    micro_batch_records: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=100_000,
-            description="Records taken together, at most. Lower it for slow models when latency under load matters.",
-        ),
-    ] = 8000
-    batch_tokens: Annotated[
-        int,
-        Meta(
-            ge=0,
-            description="Tokens in one forward batch, at most; 0 learns it from the device. Lower it when others share"
-            " the GPU's memory.",
-        ),
-    ] = 0
-    partitioning: Annotated[
-        Literal["same", "key"],
-        Meta(
-            description="Where outcomes go: the same partition number as the input, or murmur2 of the key as Java"
-            " producers do. Set key to join results with topics of another partition count."
-        ),
-    ] = "same"
-    static_membership: Annotated[
-        bool,
-        Meta(
-            description="Keep a slot's partitions for it over a restart (back in under 1 s). Set false for fleets that"
-            " scale often: a member that leaves then gives its partitions away at once."
-        ),
-    ] = True
-    slot: Annotated[
-        str,
-        kind("letters, digits, . _ and -, 200 at most"),
-        Meta(
-            pattern=r"^[A-Za-z0-9._-]{0,200}$",
-            description='Stable name of this replica; "" means {hostname}-{n}, n the lowest that is free. Set it where'
-            " host names change with each restart: no two replicas may share one.",
-        ),
-    ] = ""
-    hold_s: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=60,
-            description="Seconds that a full pipeline does not poll before it pauses its partitions, which drops what"
-            " was fetched ahead. Change it only after measuring.",
-        ),
-    ] = 1.0
-    revoke_deadline_s: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=240,
-            description="Seconds to settle what is finished before partitions go to another replica. Raise it when"
-            " brokers are slow and rebalances repeat work.",
-        ),
-    ] = 10
-    stop_deadline_s: Annotated[
-        float,
-        Meta(
-            gt=0,
-            description="Seconds to finish and settle after SIGTERM. Keep it below what kills next, e.g. Kubernetes'"
-            " terminationGracePeriodSeconds (30).",
-        ),
-    ] = 25
-    crash_limit: Annotated[
-        int,
-        Meta(
-            ge=3,
-            le=100,
-            description="Whole processes that may die one after the other with the same record at the head of its"
-            " partition, all after the second with nothing else in flight, before the partition is held until somebody"
-            " runs `streamer dlq bury` or `release`. Lower it where restarts are slow and nobody kills processes by"
-            " hand.",
-        ),
-    ] = 6
-    breaker_share: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=1,
-            description="Halt when more than this share of the last `breaker_window` outcomes are data failures of the"
-            " model. Raise it where bad input is normal; 1 never halts.",
-        ),
-    ] = 0.5
-    breaker_window: Annotated[
-        int,
-        Meta(
-            ge=200,
-            description="Outcomes the breaker looks back on. Lower it to halt sooner, raise it to ride out bursts.",
-        ),
-    ] = 1000
-    options: Annotated[
-        dict[str, Any],
-        Meta(description="The task's own options, e.g. top_k or labels. Each task says when to change its own."),
-    ] = {}
-
-
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The configuration of `streamer`: one TOML file, environment variables over it, flags over both."""
 
@@ -463,16 +154,3 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         dict[Annotated[str, Meta(pattern=PIPELINE_NAME)], PipelineConfig],
         Meta(description="Pipelines by name; `streamer run` runs each in a process of its own."),
     ] = {}
-
-
-def start_time_ms(start: str) -> int | None:
-    """Milliseconds since the epoch of a `start` that is a time; None for `earliest` and `latest`.
-
-    Raises ValueError for what is neither, and for a time without offset: it would mean another instant on each host.
-    """
-    if start in ("earliest", "latest"):
-        return None
-    time = datetime.fromisoformat(start)
-    if time.tzinfo is None:
-        raise ValueError("a time needs its offset, e.g. Z or +01:00")
-    return int(time.timestamp() * 1000)

@@ -14,16 +14,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from streamer.config.environment import PREFIX, SECTIONS, KeyPath, path_of, spelling, strays, variable_of
-from streamer.config.fields import (
-    PIPELINE_NAME,
-    CacheConfig,
-    Config,
-    KafkaConfig,
-    PipelineConfig,
-    TelemetryConfig,
-)
+from streamer.config.fields import PIPELINE_NAME, CacheConfig, Config, KafkaConfig, TelemetryConfig
 from streamer.config.files import anchored, anchored_model, names_file
 from streamer.config.kinds import kind_of_field
+from streamer.config.pipeline import PipelineConfig
 from streamer.config.reference import about
 from streamer.errors import ConfigurationError, Refusal
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamer.config.environment import SECTIONS, KeyPath, variable_of
-from streamer.config.fields import PipelineConfig
 from streamer.config.kinds import kind_of_field
+from streamer.config.pipeline import PipelineConfig
 
 
 class Field(NamedTuple):

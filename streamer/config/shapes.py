@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from streamer.config.fields import Config, PipelineConfig
+from streamer.config.fields import Config
+from streamer.config.pipeline import PipelineConfig
 from streamer.core.shape import Path, Shape
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from streamer.config.fields import PipelineConfig
+from streamer.config.pipeline import PipelineConfig
 from streamer.console.judgement import LEVELS, Driver, Situation, Verdict, judge, lag_level, rank, share_level
 from streamer.ops.lag import PipelineLag
 

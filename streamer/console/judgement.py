@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
-from streamer.config.fields import PipelineConfig
+from streamer.config.pipeline import PipelineConfig
 from streamer.console.series import PipelineSeries
 from streamer.core.standing import Reason
 from streamer.ops.lag import PipelineLag

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaException
@@ -30,6 +31,7 @@ from streamer.core.pipeline.attempts import Mark
 from streamer.core.pipeline.protocol import Assigned, Input
 from streamer.core.record import TopicPartition
 from streamer.core.settle.calls import Act, Failed
+from streamer.core.steps import perform
 from streamer.core.tally import places
 from streamer.kafka.calls import Calls
 from streamer.kafka.errors import error_of
@@ -101,19 +103,7 @@ class Assignment:
 
     def perform(self, consumer: Consumer, steps: Steps[T]) -> T:
         """Make the calls that the steps ask for, until they end. Raises KafkaException."""
-        answer: Any = None
-        error: Exception | None = None
-        while True:
-            try:
-                asked = steps.send(answer) if error is None else steps.throw(error)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            answer = error = None
-            try:
-                answer = self._call(consumer, asked)
-            except Failed as failed:
-                error = failed.with_traceback(None)
+        return perform(steps, partial(self._call, consumer), (Failed,))
 
     def _call(self, consumer: Consumer, asked: Asked) -> Any:
         match asked:

@@ -14,7 +14,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from streamer.config.fields import KafkaConfig, PipelineConfig
+from streamer.config.fields import KafkaConfig
+from streamer.config.pipeline import PipelineConfig
 from streamer.config.properties import is_harmless, is_secret, property_text
 from streamer.config.url import HIDDEN
 from streamer.core.members import CLIENT, client_of

@@ -11,7 +11,8 @@ from typing import Any
 from confluent_kafka import ConsumerGroupState, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
-from streamer.config.fields import Config, KafkaConfig, PipelineConfig
+from streamer.config.fields import Config, KafkaConfig
+from streamer.config.pipeline import PipelineConfig
 from streamer.core.facts import BrokerFacts, ClientTimes, GroupFacts, MemberFacts, RunningFacts, TopicFacts
 from streamer.core.members import output_of
 from streamer.core.record import TopicPartition

@@ -18,7 +18,8 @@ from confluent_kafka import (
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from streamer.config.fields import KafkaConfig, start_time_ms
+from streamer.config.fields import KafkaConfig
+from streamer.config.pipeline import start_time_ms
 from streamer.core.onlooker import OPEN_TRANSACTION_MS, View
 from streamer.core.record import TopicPartition
 from streamer.core.settle.calls import Act

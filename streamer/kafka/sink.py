@@ -36,6 +36,7 @@ from streamer.core.settle.calls import (
     Written,
 )
 from streamer.core.settle.exactly_once import ExactlyOnce
+from streamer.core.steps import perform
 from streamer.errors import ExitCode, StreamerError
 from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.errors import NOT_THERE, act_on_producer, error_of, start_error
@@ -207,24 +208,17 @@ class KafkaSink(ABC):
 
     def _perform(self, steps: Steps[T], plan: Settle | None = None) -> T:
         """Make the calls that the steps ask for, until they end; `plan` is what they are about."""
-        answer: Any = None
-        error: Exception | None = None
-        while True:
+
+        def call(asked: Asked) -> Any:
             try:
-                asked = steps.send(answer) if error is None else steps.throw(error)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            answer = error = None
-            try:
-                answer = self._call(asked, plan)
-            except KafkaException as failure:
-                error = failed_of(failure)
-                if error.act is not Act.RETRY:
-                    log.warning("a call failed", extra={"data": {"error": error.name, "act": error.act.value}})
-            except (Failed, TakenBackError, CutOffError, ClosingError) as said:
-                # Its frames would keep the producer alive that the next step may drop.
-                error = said.with_traceback(None)
+                return self._call(asked, plan)
+            except KafkaException as error:
+                failed = failed_of(error)
+                if failed.act is not Act.RETRY:
+                    log.warning("a call failed", extra={"data": {"error": failed.name, "act": failed.act.value}})
+                raise failed from None
+
+        return perform(steps, call, (Failed, TakenBackError, CutOffError, ClosingError))
 
     def _call(self, asked: Asked, plan: Settle | None) -> Any:
         """One call of those that both guarantees make."""

@@ -21,6 +21,7 @@ from streamer.core.membership import (
 )
 from streamer.core.record import TopicPartition
 from streamer.core.settle.calls import Act, Failed
+from streamer.core.steps import performing
 from streamer.ports import Post as Tell
 from streamer.testing.calls import Calls
 from streamer.testing.clock import ManualClock, Wait
@@ -67,19 +68,7 @@ class MemoryAssignment:
 
     def perform(self, steps: Steps[T]) -> Generator[Wait, None, T]:
         """Make the calls that the steps ask for, until they end."""
-        answer: Any = None
-        error: Exception | None = None
-        while True:
-            try:
-                asked = steps.send(answer) if error is None else steps.throw(error)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            answer = error = None
-            try:
-                answer = yield from self._call(asked)
-            except Failed as failed:
-                error = failed
+        return (yield from performing(steps, self._call, (Failed,)))
 
     def _call(self, asked: Asked) -> Generator[Wait, None, Any]:
         match asked:

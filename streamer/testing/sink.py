@@ -39,6 +39,7 @@ from streamer.core.settle.calls import (
 )
 from streamer.core.settle.exactly_once import SEND_S, ExactlyOnce
 from streamer.core.standing import Standing
+from streamer.core.steps import performing
 from streamer.errors import DependencyError, ExitCode, StreamerError
 from streamer.ports import Post
 from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
@@ -174,21 +175,14 @@ class _Sink(ABC):
 
     def _perform(self, steps: Steps[T], plan: Settle) -> Generator[Wait, None, T]:
         """Make the calls that the steps ask for, until they end."""
-        answer: Any = None
-        error: Exception | None = None
-        while True:
+
+        def call(asked: Asked) -> Generator[Wait, None, Any]:
             try:
-                asked = steps.send(answer) if error is None else steps.throw(error)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            answer = error = None
-            try:
-                answer = yield from self._call(asked, plan)
-            except LogError as failure:
-                error = Failed(_ACTS.get(failure.code, Act.REBUILD), failure.code)
-            except (Failed, TakenBackError, CutOffError, ClosingError) as said:
-                error = said
+                return (yield from self._call(asked, plan))
+            except LogError as error:
+                raise Failed(_ACTS.get(error.code, Act.REBUILD), error.code) from None
+
+        return (yield from performing(steps, call, (Failed, TakenBackError, CutOffError, ClosingError)))
 
     def _call(self, asked: Asked, plan: Settle) -> Generator[Wait, None, Any]:
         match asked:

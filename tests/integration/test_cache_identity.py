@@ -16,8 +16,8 @@ import pytest
 from redis_server import RedisServer
 
 from streamer.app.infer import infer
-from streamer.config.fields import PipelineConfig
 from streamer.config.load import CacheConfig, Config
+from streamer.config.pipeline import PipelineConfig
 from streamer.core.fingerprint import KEY_BYTES
 from streamer.core.record import Answer
 from streamer.core.stored import Vault

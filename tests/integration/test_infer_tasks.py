@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, cast
 
 from streamer.app.infer import infer
 from streamer.cli import main
-from streamer.config.fields import PipelineConfig
 from streamer.config.load import Config
+from streamer.config.pipeline import PipelineConfig
 from streamer.errors import ExitCode
 from streamer.files.rows import Fields, Rows
 from streamer.files.sink import Stream

@@ -16,7 +16,8 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from streamer.config.fields import KafkaConfig, PipelineConfig
+from streamer.config.fields import KafkaConfig
+from streamer.config.pipeline import PipelineConfig
 from streamer.core.pipeline.protocol import Assigned, Input, Revoking
 from streamer.kafka.clients import consumer_properties, make_consumer
 from streamer.kafka.orphans import OrphanWatch, find_orphans

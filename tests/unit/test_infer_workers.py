@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamer.app.file_workers import on_all_cores, share_out
-from streamer.config.fields import PipelineConfig
+from streamer.config.pipeline import PipelineConfig
 
 GB = 10**9
 
