@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from streamer.inference.backends.compat import has_laid_out_products, laid_out, product
+
 # The layout is chosen for a batch of about so many rows; any number runs.
 _ROWS = 1024
 
@@ -20,13 +22,12 @@ class PackedLinear(torch.nn.Module):
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS)
+        self.weight = laid_out(linear.weight.detach(), _ROWS)
         self.bias = linear.bias
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """As `torch.nn.Linear` does."""
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "")
-        return product
+        return product(rows, self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Packing:
 def pack(network: torch.nn.Module) -> Packing:
     """Replace every plain linear layer of a bfloat16 or float32 network on a CPU; none where torch lacks oneDNN."""
     replaced: list[tuple[torch.nn.Module, str, torch.nn.Linear]] = []
-    if torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if has_laid_out_products():
         for parent in list(network.modules()):
             for name, child in list(parent.named_children()):
                 if type(child) is torch.nn.Linear:

@@ -18,6 +18,7 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching import ContinuousBatchingManager
 
 from streamer.inference.backends import paged_attention
+from streamer.inference.backends.compat import forget_manager, results_left
 from streamer.inference.generation.plain import top_k_of, top_p_of
 from streamer.inference.generation.request import Request
 from streamer.inference.models.device import free_memory
@@ -185,7 +186,7 @@ class Continuous:
         error = dead.background_thread_status.fatal_error
         self._steps_before = self.steps
         collected: list[Progress] = []
-        while (output := dead.output_router.output_queue.get(block=False) if _waits(dead) else None) is not None:
+        for output in results_left(dead):
             number = self._numbers.get(output.request_id)
             if output.error is None and output.is_finished() and number is not None:
                 self._let_go(number)
@@ -194,7 +195,7 @@ class Continuous:
         place = f" at {place_of(error)}" if error is not None else ""
         dead.destroy()
         del dead
-        self._twin.__dict__.pop("_cached_continuous_batching_manager", None)
+        forget_manager(self._twin)
         if _is_out_of_memory(error):
             self.room = self.room.halved()
         error = None  # its traceback holds the step's tensors
@@ -219,10 +220,6 @@ class Continuous:
             return []
         self._let_go(number)
         return [Progress(number, [], given_up=True)]
-
-
-def _waits(manager: ContinuousBatchingManager) -> bool:
-    return not manager.output_router.output_queue.empty()
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:

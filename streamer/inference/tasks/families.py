@@ -48,9 +48,9 @@ def load(spec: WorkerSpec, worker: int = 0) -> Model:
 
 def import_family(task: str) -> Any:
     """What makes a model for one of `TASKS`, after all imports that it needs; they take seconds."""
-    utils: Any = import_module("transformers.utils")
-    # transformers imports these two wherever they are installed, for the losses of detectors and for assisted
-    # generation, which no family uses: a second of each start.
-    utils.is_scipy_available = utils.is_sklearn_available = lambda: False
+    import_module("transformers.utils")
+    from streamer.inference.backends.compat import leave_out_unused_packages  # imports torch
+
+    leave_out_unused_packages()
     module, name = _FAMILIES[task]
     return getattr(import_module(f"streamer.inference.tasks.{module}"), name)

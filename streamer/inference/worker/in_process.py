@@ -207,7 +207,6 @@ def process_left_alone() -> Iterator[None]:
     finally:
         if torch is not None:
             torch.set_num_threads(threads)
-        if (utils := sys.modules.get("transformers.utils")) is not None:
-            known: Any = utils
-            known.is_scipy_available = known.import_utils.is_scipy_available
-            known.is_sklearn_available = known.import_utils.is_sklearn_available
+            from streamer.inference.backends.compat import bring_unused_packages_back
+
+            bring_unused_packages_back()
