@@ -1,4 +1,4 @@
-"""A `python:` model that is mended while it runs, for the tests of the console."""
+"""A `python:` model that is fixed while it runs, for the tests of the console."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 from streamer.model import Input
 
 
-class Mended:
-    """Answers `{"ok": 1}`; raises for texts with the word FLAW until the file named by the option `mended` is there."""
+class Fixed:
+    """Answers `{"ok": 1}`; raises for texts with the word FLAW until the file named by the option `fixed` is there."""
 
-    version = "mended-1"
+    version = "fixed-1"
     probe = "probe"
     cacheable = False
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.mended = Path(options["mended"])
+        self.fixed = Path(options["fixed"])
 
     def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
         """See the class."""
-        if any("FLAW" in one.text for one in inputs) and not self.mended.exists():
+        if any("FLAW" in one.text for one in inputs) and not self.fixed.exists():
             raise ZeroDivisionError("division by zero in head 3")
         return [{"ok": 1} for _ in inputs]

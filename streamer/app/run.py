@@ -163,7 +163,7 @@ def _serve(config: Config, assembly: Assembly, name: str, index: int) -> Server 
 
 
 def serve_down(config: Config, name: str, index: int, reason: str) -> Server | None:
-    """In the place of a pipeline that is down for good: not ready, and why. Live, since a restart does not mend it."""
+    """In the place of a pipeline that is down for good: not ready, and why. Live, since a restart does not fix it."""
     if not config.telemetry.http:
         return None
     from streamer.telemetry.http import Verdict, start
@@ -198,7 +198,7 @@ def unready(assembly: Assembly) -> list[str]:
 
 def standing(assembly: Assembly) -> list[str]:
     """Which of our own loops stand still; broken dependencies are not among the reasons, since a restart of ours
-    does not mend them."""
+    does not fix them."""
     now = time.monotonic()
     reasons = assembly.driver.standing(STANDING_S)
     if assembly.pipeline.card is not None and now - assembly.source.polled_at > STANDING_S:

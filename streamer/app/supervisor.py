@@ -29,7 +29,7 @@ MOST_FAILURES_UNTIL_END: Final = 5
 """In a row, before a child of `--until-end` is given up: whoever waits for the end wants to hear of it."""
 
 FINAL: Final = frozenset({ExitCode.DONE, ExitCode.USAGE, ExitCode.CONFIGURATION, ExitCode.HALTED, ExitCode.FENCED})
-"""Ends that a restart does not mend."""
+"""Ends that a restart does not fix."""
 
 _WHY: Final = {
     ExitCode.DONE: "it was asked to stop",

@@ -128,7 +128,7 @@ def _shown(checks: Iterator[Check], *, quiet: bool) -> Iterator[Check]:
         click.echo(f"{click.style(mark, fg=_COLOURS.get(worst, 'green'))} {check.noun:<10} {check.about}")
         for finding in check.findings:
             label = click.style(finding.severity.value, fg=_COLOURS[finding.severity], bold=True)
-            click.echo(f"    {label} {finding.code} · {finding.where}\n      {finding.what}\n      fix: {finding.mend}")
+            click.echo(f"    {label} {finding.code} · {finding.where}\n      {finding.what}\n      fix: {finding.fix}")
 
 
 def _count(number: int, word: str) -> str:

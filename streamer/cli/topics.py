@@ -66,7 +66,7 @@ def _report(pipelines: list[str], created: list[str], findings: list[Finding], a
         click.echo(f"created {topic}")
     for finding in findings:
         kind = "warning: " if finding.warning else ""
-        click.echo(f"{kind}{finding.topic}: {finding.problem}\n  fix: {finding.mend}")
+        click.echo(f"{kind}{finding.topic}: {finding.problem}\n  fix: {finding.fix}")
     if not findings:
         click.echo(f"OK: every topic of {', '.join(pipelines)} is as it must be")
     return code

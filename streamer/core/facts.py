@@ -88,7 +88,7 @@ class ClientTimes:
 class CacheFacts:
     """Redis. `failure` says why it could not be asked at all, `denied` names commands that its user may not use,
     `unwritable` is Redis' word (OOM, READONLY …) for why a test key could not be written. `key_problem` says what
-    is wrong with the file of the cache's key, with the mend behind a semicolon; `key_ends_start`, that it would end a
+    is wrong with the file of the cache's key, with the fix behind a semicolon; `key_ends_start`, that it would end a
     start; `key_exposed`, that other users may read the file."""
 
     address: str

@@ -118,7 +118,7 @@ class Model(Protocol):
         pairs: Sequence[str | None] | None,
         params: Sequence[dict[str, Any] | None] | None,
     ) -> list[Encoded | DataFailure]:
-        """One entry a text, in order. What no model run could mend is a failure already here."""
+        """One entry a text, in order. What no model run could fix is a failure already here."""
         ...
 
     def forward(self, batch: Sequence[Encoded]) -> Sequence[Answer | NonFinite | DataFailure]:

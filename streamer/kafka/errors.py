@@ -168,7 +168,7 @@ def unreadable_error(message: Message, *, address: str) -> DependencyError:
 def start_error(
     error: KafkaException | KafkaError, *, address: str, operation: str = "Describe", resource: str = ""
 ) -> StreamerError:
-    """An error at start, as ours: which address, topic or right, and how to mend it.
+    """An error at start, as ours: which address, topic or right, and how to fix it.
 
     `operation` is the ACL's word (Read, Write, Describe, Create …) for what was tried on `resource`, e.g.
     `topic reviews` or `group streamer.sentiment`.

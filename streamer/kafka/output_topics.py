@@ -63,9 +63,9 @@ class OutputTopics:
         findings, found = examine(admin, self._config, [self._name])
         for finding in findings:
             if finding.warning:
-                log.warning("%s: %s; %s", finding.topic, finding.problem, finding.mend)
+                log.warning("%s: %s; %s", finding.topic, finding.problem, finding.fix)
         if errors := [finding for finding in findings if not finding.warning]:
-            lines = "\n".join(f"- {finding.topic}: {finding.problem}; {finding.mend}" for finding in errors)
+            lines = "\n".join(f"- {finding.topic}: {finding.problem}; {finding.fix}" for finding in errors)
             raise ConfigurationError(f"the topics are not ready:\n{lines}")
         self._admin, self._looked = admin, time.monotonic()
         self._found = {topic: found[topic] for topic in self.names}

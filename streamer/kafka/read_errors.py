@@ -149,7 +149,7 @@ class ReadErrors:
         self._calls.closing = True
 
     def failed(self, error: KafkaException) -> None:
-        """The source ends: say why, and how to mend it."""
+        """The source ends: say why, and how to fix it."""
         inner = error_of(error)
         if act_on_consumer(inner) is Act.FENCED:
             message = (

@@ -46,12 +46,12 @@ class TopicInfo:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with a topic, and how to mend it. `code` is `topic.problem`, for scripts. A `warning` keeps no
+    """What is wrong with a topic, and how to fix it. `code` is `topic.problem`, for scripts. A `warning` keeps no
     pipeline from starting."""
 
     topic: str
     problem: str
-    mend: str
+    fix: str
     code: str
     warning: bool = False
 
@@ -250,24 +250,24 @@ def _judge(demand: Demand, info: TopicInfo | None, kafka: KafkaConfig) -> list[F
     topic, tools = demand.topic, f"--bootstrap-server {kafka.bootstrap_servers}"
     if info is None:
         own = demand.operation == "Write"
-        mend = "run `streamer topics create`" if own else "correct its name, or create it with --input-partitions N"
-        return [Finding(topic, "does not exist", mend, "topic.missing")]
+        fix = "run `streamer topics create`" if own else "correct its name, or create it with --input-partitions N"
+        return [Finding(topic, "does not exist", fix, "topic.missing")]
     findings = []
     if info.rights is not None and demand.operation not in info.rights:
-        mend = f"kafka-acls {tools} --add --allow-principal User:NAME --operation {demand.operation} --topic {topic}"
-        findings.append(Finding(topic, f"no right to {demand.operation}", mend, "topic.rights"))
+        fix = f"kafka-acls {tools} --add --allow-principal User:NAME --operation {demand.operation} --topic {topic}"
+        findings.append(Finding(topic, f"no right to {demand.operation}", fix, "topic.rights"))
     if info.partitions < demand.partitions:
         problem = f"{info.partitions} partitions, {demand.partitions} are needed (as many as the input has)"
-        mend = f"kafka-topics {tools} --alter --topic {topic} --partitions {demand.partitions}"
-        findings.append(Finding(topic, problem, mend, "topic.partitions"))
+        fix = f"kafka-topics {tools} --alter --topic {topic} --partitions {demand.partitions}"
+        findings.append(Finding(topic, problem, fix, "topic.partitions"))
     change = f"kafka-configs {tools} --alter --entity-type topics --entity-name {topic} --add-config "
     if info.max_message_bytes is not None and info.max_message_bytes < demand.max_message_bytes:
         problem = (
             f"max.message.bytes is {info.max_message_bytes}, {demand.max_message_bytes} are needed:"
             " the input's limit and 64 kB for headers. A dead letter that does not fit goes without its value"
         )
-        mend = f"{change}max.message.bytes={demand.max_message_bytes}"
-        findings.append(Finding(topic, problem, mend, "topic.size", warning=not kafka.strict_topics))
+        fix = f"{change}max.message.bytes={demand.max_message_bytes}"
+        findings.append(Finding(topic, problem, fix, "topic.size", warning=not kafka.strict_topics))
     if info.cleanup_policy is not None and demand.cleanup_policy not in ("", *info.cleanup_policy.split(",")):
         problem = f"cleanup.policy is {info.cleanup_policy}, {demand.cleanup_policy} is needed"
         findings.append(Finding(topic, problem, f"{change}cleanup.policy={demand.cleanup_policy}", "topic.cleanup"))

@@ -28,12 +28,12 @@ def problems(config: Config) -> Iterator[Problem]:
     facts = _machine(config)
     for name, pipeline in config.pipelines.items():
         for finding in model.judge(name, pipeline, ModelFacts(), facts):
-            yield ("pipelines", name, "device"), f"{finding.what}; {finding.mend}"
+            yield ("pipelines", name, "device"), f"{finding.what}; {finding.fix}"
         if text := model_problem(pipeline.model, downloads=pipeline.allow_downloads):
             yield ("pipelines", name, "model"), text
     for finding in _ports(config, facts):
         if finding.severity is Severity.ERROR:
-            yield ("telemetry", "http"), f"{finding.what}; {finding.mend}"
+            yield ("telemetry", "http"), f"{finding.what}; {finding.fix}"
 
 
 def remarks(config: Config, environ: Mapping[str, str]) -> Iterator[Refusal]:
@@ -49,7 +49,7 @@ def remarks(config: Config, environ: Mapping[str, str]) -> Iterator[Refusal]:
         yield Refusal("configuration", "it has no pipeline", "add [pipelines.NAME], or name a file with --config")
     for finding in (*pipelines.judge(config.pipelines), *_ports(config, _machine(config))):
         if finding.severity is Severity.WARNING:
-            yield Refusal(finding.where, finding.what, finding.mend)
+            yield Refusal(finding.where, finding.what, finding.fix)
 
 
 def _machine(config: Config) -> MachineFacts:

@@ -224,7 +224,7 @@ def withheld(life: Life) -> bool:
 
 
 def _ends_by_itself(strike: Callable[[Process, int], None], end: ExitCode) -> Fault:
-    """A fault that no process of ours goes on after; its supervisor starts it again, once that is mended."""
+    """A fault that no process of ours goes on after; its supervisor starts it again, once that is fixed."""
 
     def fault(life: Life) -> bool:
         choices = [(process, worker) for process in life.running() for worker in process.workers.alive()]

@@ -136,7 +136,7 @@ class MemoryLog:
         return self._partitions[partition].last_stable
 
     def damage(self, partition: TopicPartition, offset: int | None) -> None:
-        """Let the record at this offset be unreadable; None mends it."""
+        """Let the record at this offset be unreadable; None fixes it."""
         self._partitions[partition].damaged = offset
         self._moved([partition])
 

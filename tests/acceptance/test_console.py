@@ -35,7 +35,7 @@ class Stage:
     browser: Browser
     url: str
     away_url: str
-    mended: Path
+    fixed: Path
 
     def page(self, path: str = "", **options: object) -> AbstractContextManager[Page]:
         """A page of the console."""
@@ -50,12 +50,12 @@ def stage(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     folder = tmp_path_factory.mktemp("console")
     metrics, port, away_port = free_ports(3)
     (folder / "token").write_text(TOKEN)
-    mended = folder / "mended"
+    fixed = folder / "fixed"
     with Lab(kafka.bootstrap_servers, folder) as lab, sync_playwright() as playwright:
         lab.topics(2)
         lab.create({"streamer.audit": {}}, 1)
-        model = "python:tests.console_models:Mended"
-        config = lab.config(model, options={"mended": str(mended)})
+        model = "python:tests.console_models:Fixed"
+        config = lab.config(model, options={"fixed": str(fixed)})
         config.write_text(config.read_text().replace('http = ""', f'http = "127.0.0.1:{metrics}"'))
         driver = lab.start(config)
         replay = ("--allow-replay", "--token-file", str(folder / "token"), "--show-text")
@@ -67,7 +67,7 @@ def stage(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
         for run in (console, away):
             wait_for(lambda run=run: "the console is at" in run.log, "the console", run=run)
         urls = (f"http://127.0.0.1:{each}/" for each in (port, away_port))
-        yield Stage(lab, reader, browser, *urls, mended)
+        yield Stage(lab, reader, browser, *urls, fixed)
         browser.close()
         for run in (console, away):
             run.signal(15)
@@ -176,7 +176,7 @@ def test_a_replay_is_executed_cancelled_and_gone_on_with(stage: Stage, dead_lett
         expect(execute).to_be_disabled()
         page.screenshot(path=OUTPUT / "console-wrong-token.png")
 
-        stage.mended.touch()
+        stage.fixed.touch()
         token.fill(TOKEN)
         dialog.get_by_role("button", name="Dry run").click()
         expect(dialog.get_by_text(f"{FLAWED} records would move")).to_be_visible()

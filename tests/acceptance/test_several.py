@@ -47,7 +47,7 @@ def test_one_of_several_halts(lab: Lab, kafka: Kafka) -> None:
 
 @pytest.mark.case(82)
 def test_one_of_several_is_down_for_good(lab: Lab, kafka: Kafka) -> None:
-    """A pipeline that no restart mends is named in the log and in the `/readyz` that was its own, while the other one
+    """A pipeline that no restart fixes is named in the log and in the `/readyz` that was its own, while the other one
     answers; one that a signal kills is reported as such and started again. The exit code tells of the first."""
     ports = free_ports(2, adjacent=True)
     lab.telemetry["http"] = f"{LOOPBACK}:{ports[0]}"

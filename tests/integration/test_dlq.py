@@ -305,12 +305,12 @@ def test_an_edit_goes_back_changed(
 ) -> None:
     """By a patch, and in an editor, where a line taken out stays a dead letter."""
     put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in", key=b"%d" % n) for n in range(4)))
-    assert run("edit", f"{name}.dlq", "--key", "0", "--patch", '{"text": "mended"}', "--execute") == ExitCode.DONE
+    assert run("edit", f"{name}.dlq", "--key", "0", "--patch", '{"text": "fixed"}', "--execute") == ExitCode.DONE
     monkeypatch.setenv("EDITOR", "sed -i -e s/hi/HI/ -e 1d")
     monkeypatch.delenv("VISUAL", raising=False)
     assert run("edit", f"{name}.dlq", "--execute") == ExitCode.DONE
     values = {record.key(): json.loads(record.value() or b"")["text"] for record in read(cluster, f"{name}.in")}
-    assert values == {b"0": "mended", b"2": "HI", b"3": "HI"}
+    assert values == {b"0": "fixed", b"2": "HI", b"3": "HI"}
     for editor, words in (("false", "ended with 1"), ("no-such-editor", "can't be started"), ("sed -i s/k/K/", "")):
         monkeypatch.setenv("EDITOR", editor)
         assert run("edit", f"{name}.dlq", "--execute") == ExitCode.USAGE

@@ -449,14 +449,14 @@ FAULTS: dict[str, tuple[Plant, str, int]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found(fault: str, bed: Bed, capsys: pytest.CaptureFixture[str]) -> None:
-    """By its code, with a mend; errors exit 3, warnings alone 0; no secret is shown."""
+    """By its code, with a fix; errors exit 3, warnings alone 0; no secret is shown."""
     plant, code, exit_code = FAULTS[fault]
     arguments = plant(bed)
     ended, told = examined(bed, capsys, "--no-model", *arguments)
     found = {finding["code"]: finding for finding in told["findings"]}
     assert code in found, told["findings"]
     assert (ended, told["ok"]) == (exit_code, exit_code == 0), told["findings"]
-    assert found[code]["what"] and found[code]["mend"] and found[code]["where"]
+    assert found[code]["what"] and found[code]["fix"] and found[code]["where"]
     assert found[code]["severity"] == ("error" if exit_code else "warning")
     assert "hunter2" not in json.dumps(told)
 
@@ -499,7 +499,7 @@ def test_a_model_that_does_not_load_is_found_in_a_worker(bed: Bed, capsys: pytes
 
 
 def test_people_read_what_was_looked_at_and_what_to_do(bed: Bed, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each check, then each finding with its mend, then the sum."""
+    """A line for each check, then each finding with its fix, then the sum."""
     capsys.readouterr()
     main(["doctor", "--config", str(bed.config), "--no-model", "--set=pipelines.p.output=not-there"])
     shown = capsys.readouterr().out

@@ -79,7 +79,7 @@ def test_a_start_waits_for_an_open_transaction_and_says_so(
 def test_one_that_does_not_end_ends_the_start_with_a_way_out(
     lab: Lab, transaction: Producer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """A restart may help, and the tool that mends it is named."""
+    """A restart may help, and the tool that fixes it is named."""
     monkeypatch.setattr(patience, "PATIENCE_S", 2.0)
     source: Reading = request.getfixturevalue("source")
     wait_for(lambda: source.posted, "the end")

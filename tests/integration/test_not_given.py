@@ -21,7 +21,7 @@ LIMIT_S = 3.0  # 45 s in earnest
 def test_what_is_not_given_stands_until_it_is(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An input that is read up to the marker of its last transaction is ready for as long as nothing comes. When the
     client then gives nothing of a partition although there is something, as after a resume that met a rebalance,
-    /readyz names it; a restart would mend no loop of ours, so /livez says nothing; and all is well once it is given."""
+    /readyz names it; a restart would fix no loop of ours, so /livez says nothing; and all is well once it is given."""
     monkeypatch.setattr(unanswered, "LIMIT_S", LIMIT_S)
     with Lab(kafka.bootstrap_servers, tmp_path) as lab:
         lab.topics(2)

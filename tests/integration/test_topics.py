@@ -1,4 +1,4 @@
-"""`streamer topics` on a real cluster: what is missing is created, what is wrong is told with its mend."""
+"""`streamer topics` on a real cluster: what is missing is created, what is wrong is told with its fix."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_pipelines_in_a_row_are_created_in_one_go(kafka: Kafka, tmp_path: Path) 
 
 
 def test_too_few_partitions_and_too_small_a_limit_are_found(kafka: Kafka, tmp_path: Path) -> None:
-    """Each finding has the command that mends it."""
+    """Each finding has the command that fixes it."""
     config, _, name = configuration(kafka, tmp_path)
     admin = connect(config.kafka)
     make(admin, f"{name}.in", 3)
@@ -113,8 +113,8 @@ def test_too_few_partitions_and_too_small_a_limit_are_found(kafka: Kafka, tmp_pa
     limit, policy = found[f"{name}.out.dlq"]
     assert limit.startswith("max.message.bytes is 1048588, 1112588 are needed")
     assert policy == "cleanup.policy is compact, delete is needed"
-    mends = [finding.mend for finding in check(admin, config) if finding.topic.startswith(name)]
-    assert all(kafka.bootstrap_servers in mend for mend in mends)
+    fixes = [finding.fix for finding in check(admin, config) if finding.topic.startswith(name)]
+    assert all(kafka.bootstrap_servers in fix for fix in fixes)
 
 
 def test_partitioning_by_key_needs_no_equal_partitions(kafka: Kafka, tmp_path: Path) -> None:

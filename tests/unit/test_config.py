@@ -156,7 +156,7 @@ def test_a_missing_secret_file_is_named(write: Write, tmp_path: Path) -> None:
 
 
 def test_an_unknown_field_is_answered_with_the_nearest_name(write: Write) -> None:
-    """A slip of the pen is mended by the message."""
+    """A slip of the pen is fixed by the message."""
     path = write(BASE + "worker = 2\n")
     text = message_of(path)
     assert text == f'{path}: pipelines.my-sentiment.worker: unknown field; did you mean "workers"?'
@@ -177,7 +177,7 @@ def test_an_unknown_section_is_answered_with_the_known_ones(write: Write) -> Non
 def test_a_message_names_the_layer_at_fault(
     write: Write, environ: dict[str, str], overrides: tuple[str, ...], origin: str
 ) -> None:
-    """Who wrote the value is told, so that it is mended where it stands."""
+    """Who wrote the value is told, so that it is fixed where it stands."""
     assert message_of(write(BASE), environ, overrides).startswith(origin)
 
 

@@ -253,9 +253,9 @@ def test_in_another_topic_each_partition_stays_together(partition: int, partitio
 
 def test_a_changed_value_is_said_in_the_state() -> None:
     """`edit` replays another value under the same id."""
-    move = moved(ours(), change=lambda _: b'{"id": "a", "text": "mended"}')
+    move = moved(ours(), change=lambda _: b'{"id": "a", "text": "fixed"}')
     replayed, state = move.outputs
-    assert replayed[3] == b'{"id": "a", "text": "mended"}'
+    assert replayed[3] == b'{"id": "a", "text": "fixed"}'
     assert state[3] is not None
     assert msgspec.json.decode(state[3], type=State).edited
     assert refused(ours(), change=lambda _: Refusal("no")) == "no"

@@ -137,7 +137,7 @@ def test_redis(facts: CacheFacts, expected: list[str]) -> None:
 def test_a_redis_that_takes_no_keys_is_told_why(facts: CacheFacts, advice: str) -> None:
     """Each refusal has a way out of its own."""
     finding = next(cache.judge(facts))
-    assert finding.mend.startswith(advice) or advice in finding.mend.split(",")[0]
+    assert finding.fix.startswith(advice) or advice in finding.fix.split(",")[0]
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [(0, ["device.absent!"]), (1, ["device.absent!"]), (2, []), (None, [])])

@@ -156,7 +156,7 @@ def test_a_wrong_address_is_a_configuration_error(address: str) -> None:
 
 
 def test_a_port_in_use_is_a_configuration_error(server: Server) -> None:
-    """The message says so and how to mend it."""
+    """The message says so and how to fix it."""
     with pytest.raises(ConfigurationError, match="choose another port"):
         start(server.address, Metrics("p").registry, lambda: Verdict(True), lambda: Verdict(True))
 

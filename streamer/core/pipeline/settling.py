@@ -78,7 +78,7 @@ class Settling:
         return (
             f"more than {policy.share:.0%} of the last {policy.window} outcomes are "
             "failures of the model: this looks like a bad deployment, not bad data. Nothing of the stretch is "
-            "settled. Mend the model, or pass the stretch with --accept-dead-letters N"
+            "settled. Fix the model, or pass the stretch with --accept-dead-letters N"
         )
 
     def settled(self, fact: Settled, now: float) -> tuple[Settle, frozenset[TopicPartition]]:

@@ -214,7 +214,7 @@ class Generator:
             self._announcer.renew()
 
     def _guard(self, call: Callable[[], object]) -> None:
-        """What streaming itself can't mend a fresh worker may; all that streams is suspect, and runs alone in `forward`
+        """What streaming itself can't fix a fresh worker may; all that streams is suspect, and runs alone in `forward`
         there."""
         try:
             call()

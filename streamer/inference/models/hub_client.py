@@ -61,7 +61,7 @@ def download(repository: str, revision: str, progress: type[Any] | None = None) 
 
 
 def words(error: Exception, repository: str, revision: str) -> tuple[str, bool]:
-    """Why it can't be downloaded, and how to fix it; and whether a later start may find it mended."""
+    """Why it can't be downloaded, and how to fix it; and whether a later start may find it fixed."""
     cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
     hub, copy = constants.ENDPOINT, f"`hf download {repository} --revision {revision} --local-dir DIR`"
     elsewhere = (

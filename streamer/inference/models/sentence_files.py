@@ -230,9 +230,9 @@ def _route(router: _Router, file: str, task: str | None) -> str:
     return str(taken)
 
 
-def refuse_template(path: Path, mend: str) -> None:
+def refuse_template(path: Path, fix: str) -> None:
     """Refuses what the library would put into a chat template: texts of a directory that it has not written, where the
-    tokenizer has one. `mend` says what else helps. Raises `ModelError`."""
+    tokenizer has one. `fix` says what else helps. Raises `ModelError`."""
     if (path / MODULES_FILE).is_file():
         return
     config = read(path, _TOKENIZER_FILE, dict[str, Any]) if (path / _TOKENIZER_FILE).is_file() else {}
@@ -240,7 +240,7 @@ def refuse_template(path: Path, mend: str) -> None:
     if file == _TEMPLATE_FILE or config.get("chat_template"):
         raise ModelError(
             f"{file} of the model has a chat template, and without {MODULES_FILE} sentence-transformers would put each "
-            f"text into it: that is not supported; {mend}"
+            f"text into it: that is not supported; {fix}"
         )
 
 

@@ -148,7 +148,7 @@ def _refuse_disagreement(path: Path, tokenizer: Any, named: str) -> None:
     """What a class builds must split text as the file does. `named` is that of tokenizer_config.json, which
     transformers puts aside for some types of models."""
     file, name = path / _WHOLE, type(tokenizer).__name__
-    mend = (
+    fix = (
         f"{named} in tokenizer_config.json is put aside for config.json's model_type, so that it can't be read here"
         if named in _PLAIN
         else f'set tokenizer_class to "{_PLAIN[0]}" in tokenizer_config.json'
@@ -162,5 +162,5 @@ def _refuse_disagreement(path: Path, tokenizer: Any, named: str) -> None:
             seen = [one[at] if at < len(one) else "nothing" for one in (ours, theirs)]
             raise ModelError(
                 f"{file} and its class {name} split text differently ({seen[0]!r} and {seen[1]!r}): where the file is "
-                f"right, {mend}, else remove the file"
+                f"right, {fix}, else remove the file"
             )

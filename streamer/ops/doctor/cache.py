@@ -34,12 +34,12 @@ _WHY = {
 def judge(cache: CacheFacts) -> Iterator[Finding]:
     """What is wrong with the shared cache."""
     if cache.key_problem:
-        what, _, mend = cache.key_problem.rpartition("; ")
+        what, _, fix = cache.key_problem.rpartition("; ")
         what = what.removeprefix("cache.key_file: ")
         if cache.key_ends_start:
-            yield error("cache.key", "cache.key_file", what, mend)
+            yield error("cache.key", "cache.key_file", what, fix)
         else:
-            yield warning("cache.key", "cache.key_file", f"{what}: answers are not shared", mend)
+            yield warning("cache.key", "cache.key_file", f"{what}: answers are not shared", fix)
     if cache.key_exposed:
         yield warning(
             "cache.key_exposed",

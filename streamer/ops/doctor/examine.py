@@ -92,7 +92,7 @@ def _topics_and_groups(
     for each in problems:
         optional = each.topic in (STATE_TOPIC, AUDIT_TOPIC) and each.code != "topic.cleanup"
         make = warning if optional or each.warning else error
-        findings.append(make(each.code, each.topic, each.problem, each.mend))
+        findings.append(make(each.code, each.topic, each.problem, each.fix))
     wanted = [topic for name in names for topic in _topics_of(config, name)]
     known = cluster.topics(wanted)
     told = {(each.code, each.topic) for each in problems}
@@ -136,9 +136,9 @@ def _failed(where: str, failure: StreamerError) -> Finding:
 
 
 def _told(code: str, where: str, message: str) -> Finding:
-    """A message of ours ends in its mend, after the last semicolon."""
-    what, _, mend = message.rpartition("; ")
-    return error(code, where, (what or mend).removeprefix(f"{where}: ").removeprefix(f"{where} "), mend)
+    """A message of ours ends in its fix, after the last semicolon."""
+    what, _, fix = message.rpartition("; ")
+    return error(code, where, (what or fix).removeprefix(f"{where}: ").removeprefix(f"{where} "), fix)
 
 
 def _about_broker(found: BrokerFacts) -> str:

@@ -21,14 +21,14 @@ class Finding:
     severity: Severity
     where: str
     what: str
-    mend: str
+    fix: str
 
 
-def error(code: str, where: str, what: str, mend: str) -> Finding:
+def error(code: str, where: str, what: str, fix: str) -> Finding:
     """A finding that keeps from running well at all."""
-    return Finding(code, Severity.ERROR, where, what, mend)
+    return Finding(code, Severity.ERROR, where, what, fix)
 
 
-def warning(code: str, where: str, what: str, mend: str) -> Finding:
+def warning(code: str, where: str, what: str, fix: str) -> Finding:
     """A finding to live with, knowingly."""
-    return Finding(code, Severity.WARNING, where, what, mend)
+    return Finding(code, Severity.WARNING, where, what, fix)

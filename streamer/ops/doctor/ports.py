@@ -20,7 +20,7 @@ from streamer.core.facts import (
 
 
 class TopicProblem(Protocol):
-    """Something about a topic that keeps a pipeline from starting, or is a `warning`, with the mend."""
+    """Something about a topic that keeps a pipeline from starting, or is a `warning`, with the fix."""
 
     @property
     def code(self) -> str: ...
@@ -29,7 +29,7 @@ class TopicProblem(Protocol):
     @property
     def problem(self) -> str: ...
     @property
-    def mend(self) -> str: ...
+    def fix(self) -> str: ...
     @property
     def warning(self) -> bool: ...
 

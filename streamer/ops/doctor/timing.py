@@ -48,14 +48,14 @@ def judge(name: str, pipeline: PipelineConfig, times: ClientTimes, broker: Broke
 
 def _transaction(where: str, transaction_ms: int, most: int | None) -> Iterator[Finding]:
     """The model's work lies before the transaction, so that lease_s does not count: only the settling does."""
-    mend = "remove transaction.timeout.ms from [kafka.properties]: 10000 is the default here"
+    fix = "remove transaction.timeout.ms from [kafka.properties]: 10000 is the default here"
     if most is not None and transaction_ms > most:
         yield error(
             "timing.transaction",
             where,
             f"transaction.timeout.ms is {transaction_ms:,}; the brokers refuse more than {most:,}"
             " (transaction.max.timeout.ms)",
-            mend,
+            fix,
         )
     elif transaction_ms < _SHORT_TRANSACTION_MS:
         yield warning(
@@ -63,14 +63,14 @@ def _transaction(where: str, transaction_ms: int, most: int | None) -> Iterator[
             where,
             f"transaction.timeout.ms is {transaction_ms:,}: a broker that moves a partition aborts what is being"
             " settled",
-            mend,
+            fix,
         )
     elif transaction_ms > _LONG_TRANSACTION_MS:
         yield warning(
             "timing.transaction",
             where,
             f"transaction.timeout.ms is {transaction_ms:,}: after a crash readers of the results wait for so long",
-            mend,
+            fix,
         )
 
 
