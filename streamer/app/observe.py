@@ -328,7 +328,7 @@ def unready(pipeline: Pipeline, *, owns: bool, plan_since: float | None, standin
     if not owns:
         reasons.append("no partition is assigned")
     if pipeline.settling.in_vain > 2:
-        reasons.append(f"{pipeline.settling.in_vain} settles in a row came to nothing")
+        reasons.append(f"{pipeline.settling.in_vain} settles in a row were rolled back")
     if plan_since is not None and now - plan_since > SLOW_PLAN_S:
         reasons.append(f"a settle has been under way for {now - plan_since:.0f} s: Kafka is slow or away")
     return [*reasons, *map(str, standings.current)]

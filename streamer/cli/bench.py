@@ -76,7 +76,7 @@ def throughput(
 @bench.command()
 @click.option("--events", type=click.IntRange(1), default=300, show_default=True, help="Single events each.")
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), default=20.0, show_default=True, help="A second, each."
+    "--rate", type=click.FloatRange(0, min_open=True), default=20.0, show_default=True, help="Events per second."
 )
 @click.option("--seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="At each share of capacity.")
 @click.option("--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="May be repeated.")

@@ -108,7 +108,7 @@ class Unanswered:
             return "its answer is being settled", "look at the brokers, and at the settles in the log"
         if segment.planned == len(segment.records) or segment.outcomes[segment.planned] is not None:
             vain = pipeline.settling.in_vain
-            tail = f", after {vain} that came to nothing" if vain else ""
+            tail = f", after {vain} that were rolled back" if vain else ""
             return f"its answer waits to be settled{tail}", "look at the brokers, and at the settles in the log"
         where = self._in_fleet(pipeline, segment, now, calm=not lost)
         if where is None:

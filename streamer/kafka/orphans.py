@@ -106,7 +106,10 @@ class OrphanWatch:
             log.warning("the group could not be looked at", extra={"data": {"error": type(error).__name__}})
             return
         if orphans and not self._closing.is_set():
-            log.warning("partitions belong to nobody: joining anew", extra={"data": {"partitions": sorted(orphans)}})
+            log.warning(
+                "no member has these partitions: joining the group again",
+                extra={"data": {"partitions": sorted(orphans)}},
+            )
             self._source.rejoin()
 
     def _look(self) -> frozenset[TopicPartition]:

@@ -92,7 +92,9 @@ class Outlook:
                 consumer.seek(KafkaPartition(key[0], key[1], position))
             except KafkaException as error:  # in a rebalance, say
                 self.stuck.forget(key)
-                log.warning("it could not be sought", extra={"data": {"partition": key, "error": error.args[0].name()}})
+                log.warning(
+                    "could not seek to an offset", extra={"data": {"partition": key, "error": error.args[0].name()}}
+                )
 
     def _had_its_chance(self, key: TopicPartition, since: float, now: float) -> bool:
         """Whether the client was asked for long enough, and what it had was taken meanwhile."""

@@ -245,7 +245,7 @@ class KafkaSource:
 
     def _renew(self) -> None:
         """Go on with a new client."""
-        log.warning("this slot's former membership fenced the present one: joining anew")
+        log.warning("this slot's former membership fenced the present one: joining again")
         self._renewed_at.append(time.monotonic())
         self._consumer.close()
         self._consumer = self._make_consumer()

@@ -62,7 +62,7 @@ LAG_RECORDS = Metric(
     "gauge",
     "records",
     ("topic", "partition"),
-    "Records of an owned partition after the last settled one. A transactional input ends in a marker: 1 is none.",
+    "Records of an owned partition after the last settled one. On a transactional input a lag of 1 is the marker at its end.",
     "Alert on streamer_lag_seconds rather than on this.",
 )
 LAG_SECONDS = Metric(
@@ -249,7 +249,7 @@ UNSTUCK = Metric(
     "counter",
     "partitions",
     (),
-    "Partitions that gave nothing although there was something to read, until they were sought anew.",
+    "Partitions that gave nothing although there was something to read, until the client was told to seek again.",
     "Again and again: a fault of the Kafka client; look for a newer version.",
 )
 BAD_TRACEPARENTS = Metric(
@@ -266,7 +266,7 @@ INFO = Metric(
     "",
     ("version", "slot", "model", "revision", "device"),
     "Always 1: what runs here.",
-    "More than one revision in a fleet: a deployment is under way, or stands still.",
+    "More than one revision in a fleet: a deployment is under way, or is stuck.",
 )
 
 METRICS: Final = (

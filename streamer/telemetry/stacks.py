@@ -50,7 +50,7 @@ class StandingWatch:
         while not self._closing.wait(self._every_s):
             reasons = self._standing()
             if reasons and not stood:
-                log.error("a loop of this process stands still", extra={"data": {"reasons": reasons}})
+                log.error("a loop of this process is stuck", extra={"data": {"reasons": reasons}})
                 for name, places in stacks().items():
                     log.error("where a thread stands", extra={"data": {"thread": name, "places": places}})
             stood = bool(reasons)

@@ -56,8 +56,8 @@ def test_things_that_are_named_in_the_text(one: str, again: str, other: str) -> 
 def test_reasons_and_words_are_causes() -> None:
     """What is said otherwise is heard."""
     limit = LogLimit()
-    assert limit.admit(line("a plan came to nothing", reason="commit"), 0.0) == 0
-    assert limit.admit(line("a plan came to nothing", reason="fenced"), 0.0) == 0
+    assert limit.admit(line("a settle was rolled back", reason="commit"), 0.0) == 0
+    assert limit.admit(line("a settle was rolled back", reason="fenced"), 0.0) == 0
     assert limit.admit(line("another"), 0.0) == 0
     assert limit.admit(line("another", logging.ERROR), 0.0) == 0
 

@@ -123,5 +123,5 @@ def test_a_seek_that_is_refused_is_tried_again(caplog: pytest.LogCaptureFixture)
     consumer.close()
     assert [record.getMessage() for record in caplog.records] == [
         "a partition stands still and is sought anew",
-        "it could not be sought",
+        "could not seek to an offset",
     ] * 2

@@ -2,7 +2,7 @@
 
 Rules:
 1. A partition's segments stand in offset order; only a finished prefix (a run) may be planned for settling.
-2. A plan that came to nothing is taken back whole; one whose commit was unclear is cut at the committed offset.
+2. A plan that was rolled back is taken back whole; one whose commit was unclear is cut at the committed offset.
    Where the brokers refuse a record for good, its partition is blocked: what stands before that record is planned as
    ever, the record itself is kept for probes, and all behind it is dropped, so that it takes no budget.
 3. A partition that leaves takes its unfinished records along; nothing of a lost one may be settled.
@@ -146,7 +146,7 @@ class Ledger:
         return freed
 
     def unsettled(self, plan: Settle, committed: dict[TopicPartition, int]) -> Freed:
-        """The plan came to nothing, but for the records below `committed`."""
+        """The plan was rolled back, but for the records below `committed`."""
         freed = Freed()
         for run in plan.runs:
             run.segment.planned = min(run.segment.planned, run.first)

@@ -94,7 +94,7 @@ class Pace:
                 self._careful_bytes = AMPLE_BYTES
 
     def unsettled(self, fact: Unsettled, now: float) -> None:
-        """A plan came to nothing. One that took long may have been too large for the way, whatever the error: it is
+        """A plan was rolled back. One that took long may have been too large for the way, whatever the error: it is
         made smaller. Where the brokers were away, the next ones soon grow again."""
         if fact.seconds < SLOW_S or not fact.size_bytes:
             return

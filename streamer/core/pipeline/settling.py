@@ -1,4 +1,4 @@
-"""Settling: one plan at a time, when the breaker allows it, and not too soon after one that came to nothing."""
+"""Settling: one plan at a time, when the breaker allows it, and not too soon after one that was rolled back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOOK_AT: Final = (
 
 
 class Settling:
-    """The plan under way, if any, and how many before it came to nothing."""
+    """The plan under way, if any, and how many before it were rolled back."""
 
     def __init__(self, ledger: Ledger, breaker: Breaker) -> None:
         self.under_way: Settle | None = None
@@ -47,7 +47,7 @@ class Settling:
 
         One plan at a time: what finishes meanwhile makes the next one larger. A second plan made ahead would be smaller
         and cost a transaction of its own (it moved a tenth to a quarter fewer records), and would leave a gap when the
-        first came to nothing.
+        first was rolled back.
         """
         if self.under_way is not None or now < self._after:
             return None
@@ -93,7 +93,7 @@ class Settling:
         return plan, self._refusals.settled(plan)
 
     def unsettled(self, fact: Unsettled, now: float) -> Settle:
-        """The plan under way came to nothing; returns it. The next one waits a while, longer each time."""
+        """The plan under way was rolled back; returns it. The next one waits a while, longer each time."""
         self._breaker.taken_back()
         self.in_vain += 1
         self._after = now + min(ABORT_PAUSE_S * 2 ** (self.in_vain - 1), ABORT_PAUSE_MAX_S)

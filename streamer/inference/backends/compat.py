@@ -50,7 +50,7 @@ def results_left(manager: Any) -> list[Any]:
     try:
         queue = manager.output_router.output_queue
     except AttributeError:
-        _gone("ContinuousBatchingManager.output_router", "requests that ended just before it did are answered anew")
+        _gone("ContinuousBatchingManager.output_router", "requests that ended just before it did are computed again")
         return []
     found = []
     while not queue.empty():
