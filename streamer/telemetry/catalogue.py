@@ -62,7 +62,7 @@ LAG_RECORDS = Metric(
     "gauge",
     "records",
     ("topic", "partition"),
-    "Records of an owned partition after the last settled one. On a transactional input a lag of 1 is the marker at its end.",
+    "Records of an owned partition after the last settled one. On a transactional input, 1 is the marker at its end.",
     "Alert on streamer_lag_seconds rather than on this.",
 )
 LAG_SECONDS = Metric(
