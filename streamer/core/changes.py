@@ -78,7 +78,8 @@ class _Pipeline:
     settings: dict[str, str] | None = None
     vague: int | None = None
     """The place of the last change of the configuration, until a start tells what differs."""
-    alive: dict[str, bool] = field(default_factory=dict)
+    alive: dict[str, int | None] = field(default_factory=dict)
+    """The time of the first report of each member that is not known to have ended; None of those that ended."""
     reached: dict[TopicPartition, int] = field(default_factory=dict)
     lowest: dict[TopicPartition, int] = field(default_factory=dict)
 
@@ -102,7 +103,7 @@ class Changes:
         if said.event is not None:
             self._event(said, said.event, known)
         elif said.member:
-            known.alive.setdefault(said.member, True)
+            known.alive.setdefault(said.member, said.time_ms)
 
     def _fact(self, said: Said, kind: Kind, fact: _Fact, value: str) -> None:
         before = fact.takes(said.member, value)
@@ -144,12 +145,14 @@ class Changes:
     def _event(self, said: Said, event: Event, known: _Pipeline) -> None:
         name = f"member {said.member}"
         if event.what == "started":
-            lost = known.alive.get(said.member)
-            known.alive[said.member] = True
+            first_ms = known.alive.get(said.member)
+            # Its own first settle may be heard of before this, which another producer writes: that is no former life.
+            lost = first_ms is not None and first_ms < said.time_ms
+            known.alive[said.member] = said.time_ms
             what = f"started with {said.model.name}@{said.model.revision[:SHORT_DIGEST]}"
             self._tell(said, Kind.MEMBER, name, "ended without a word (killed?)" if lost else "", what)
             return
-        known.alive[said.member] = False
+        known.alive[said.member] = None
         halted = event.exit_code == ExitCode.HALTED
         why = f": {event.reason}" if event.reason else ""
         after = f"{'halted' if halted else f'ended with exit code {event.exit_code}'}{why}"

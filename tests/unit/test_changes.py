@@ -81,6 +81,15 @@ def test_members_come_and_go() -> None:
     ]
 
 
+def test_a_first_settle_that_is_heard_of_before_its_start_is_no_former_life() -> None:
+    """Another producer writes the start, which may come later. A life before it still counts as lost."""
+    settled = said(2_030, first=1, member="a")
+    started = said(2_000, member="a", event=Event("started"))
+    assert told(settled, started) == ["member: member a: started with m@r1"]
+    killed = said(1, first=0, member="a")
+    assert told(killed, settled, started) == ["member: member a: ended without a word (killed?) → started with m@r1"]
+
+
 def test_a_log_that_is_read_again() -> None:
     """From an earlier offset than was reached; at least once that may be a repeat, unless it is earlier than ever."""
     ranges = [said(1, first=500, last=599), said(2_000, first=600, last=650)]
