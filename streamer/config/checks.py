@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Final
@@ -15,6 +16,8 @@ from streamer.config.url import url_problem
 Problem = tuple[tuple[str, ...], str]
 
 _LAST_PORT: Final = 65535
+_NO_HOST: Final = re.compile(r"[\s;|]")
+"""Signs of no host's name that people put between brokers: the client would take them for a part of the first name."""
 _LONGEST_TOPIC: Final = 249
 _NO_TOPICS: Final = (".", "..")
 _NO_TOPIC: Final = "Kafka refuses a topic of dots alone; name another"
@@ -58,6 +61,8 @@ def _server_problem(server: str) -> str:
     host, colon, port = server.rpartition("://")[2].rpartition(":")
     if not server:
         return "a comma has no broker beside it; write host:port, with commas between"
+    if sign := _NO_HOST.search(server):
+        return f"{server} has {sign[0]!r} in it; write host:port, with commas between"
     if not colon or (port and server.endswith("]")):  # the client takes port 9092; an IPv6 address stands in brackets
         return ""
     if not host or not port.isdecimal() or not 0 < int(port) <= _LAST_PORT:

@@ -214,6 +214,8 @@ def test_the_file_is_taken_at_its_word(write: Write) -> None:
         (('output = "reviews.out"', 'output = "o"\nstart = 2026-01-01T00:00:00'), "with its offset"),
         (("[kafka]", '[cache]\nurl = "http://x"\n[kafka]'), "redis://HOST"),
         (("broker:9092", "broker:9092,,other"), "a comma has no broker beside it"),
+        (("broker:9092", "one:9092;two:9092"), "one:9092;two:9092 has ';' in it"),
+        (("broker:9092", "one:9092 two:9092"), "write host:port, with commas between"),
         (("broker:9092", "broker:kafka"), "broker:kafka is not host:port"),
         (("broker:9092", "SSL://[::1]:99999"), "a port from 1 to 65535"),
         (("[kafka]", '[telemetry]\nhttp = "localhost:70000"\n[kafka]'), "there is no port 70000"),
