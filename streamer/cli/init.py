@@ -7,12 +7,14 @@ import re
 import shlex
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
 
+from streamer.config.fields import PIPELINE_NAME
 from streamer.config.load import load
 from streamer.errors import ConfigurationError, ModelError, UsageError
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from streamer.inference.models.inspect import About
 
 _DEFAULT = Path("streamer.toml")
+_NAMES = (
+    "a pipeline's name has letters without accents, digits, _ and -, 100 at most, and begins with a letter or a digit"
+)
 _FORMS = "a directory, package:NAME/SUBDIR, org/name@REVISION or python:MODULE:CLASS"
 
 
@@ -62,6 +67,10 @@ def init(
     """
     if file.exists() and not force:
         raise UsageError(f"{file} is there already: --force replaces it, -o writes another")
+    if not file.absolute().parent.is_dir():
+        raise UsageError(f"-o {file}: there is no folder {file.parent}; make it, or name another")
+    if name is not None and not _is_name(name):
+        raise UsageError(f"--name {name!r}: {_NAMES}")
     if cache_url and urlsplit(cache_url).password:
         raise UsageError(
             "--cache-url has a password, which would stand in the file: leave it out, and name a file that holds the "
@@ -74,7 +83,7 @@ def init(
     model, about, allow_downloads = _model(model, allow_downloads)
     _tell(about)
     task = task or _task(about, asks)
-    name = ask(name, "Name of the pipeline", _name_of(about))
+    name = ask(name, "Name of the pipeline", _name_of(about), _typed_name)
     topic = ask(topic, "Topic to read", "events")
     template = _template(
         about,
@@ -94,14 +103,25 @@ def init(
     click.echo(_next(template, file))
 
 
-def _take(given: str | None, _: str, default: str) -> str:
+def _take(given: str | None, _: str, default: str, __: Callable[[str], str] = str.strip) -> str:
     return default if given is None else given
 
 
-def _ask(given: str | None, question: str, default: str) -> str:
+def _ask(given: str | None, question: str, default: str, read: Callable[[str], str] = str.strip) -> str:
+    """What is given, or typed: `read` makes a text of that, or raises click.UsageError, and it is asked for again."""
     if given is not None:
         return given
-    return str(click.prompt(question, default=default, show_default=bool(default), err=True)).strip()
+    return str(click.prompt(question, default=default, show_default=bool(default), value_proc=read, err=True))
+
+
+def _is_name(name: str) -> bool:
+    return re.fullmatch(PIPELINE_NAME, name) is not None
+
+
+def _typed_name(typed: str) -> str:
+    if not _is_name(name := typed.strip()):
+        raise click.UsageError(_NAMES)
+    return name
 
 
 def _model(given: str | None, allow_downloads: bool) -> tuple[str, About, bool]:
@@ -191,8 +211,9 @@ def _check(text: str, file: Path) -> None:
     """Refuse what `config check` would refuse, by the name of the file that is to be. Raises ConfigurationError."""
     from streamer.app.workers import worker_plan
     from streamer.inference.models.checks import check
+    from streamer.inference.models.presence import model_problem
 
-    with tempfile.NamedTemporaryFile("w", dir=file.absolute().parent, suffix=".toml", encoding="utf-8") as draft:
+    with _draft(file) as draft:
         draft.write(text)
         draft.flush()
         try:
@@ -202,6 +223,17 @@ def _check(text: str, file: Path) -> None:
     for name, pipeline in config.pipelines.items():
         for place, problem in check(worker_plan(pipeline, name)[1]):
             raise ConfigurationError(f"{file}: pipelines.{name}.{'.'.join(place)}: {problem}")
+        if absent := model_problem(pipeline.model, downloads=pipeline.allow_downloads):
+            raise ConfigurationError(f"{file}: pipelines.{name}.model: {absent}")
+
+
+def _draft(file: Path) -> IO[str]:
+    """A file beside the one that is to be, where relative paths mean the same. Raises OSError that names the latter."""
+    try:
+        return tempfile.NamedTemporaryFile("w", dir=file.absolute().parent, suffix=".toml", encoding="utf-8")
+    except OSError as error:
+        error.filename = str(file)
+        raise
 
 
 def _next(template: Template, file: Path) -> str:

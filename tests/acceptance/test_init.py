@@ -122,6 +122,8 @@ MICRO = "package:streamer/demo/models/sentiment-micro"
             ExitCode.CONFIGURATION,
             "streamer.toml: pipelines.sentiment-micro.input",
         ),
+        (["--model", MICRO, "--input", "a", "--name", "été"], ExitCode.USAGE, "--name 'été': a pipeline's name has"),
+        (["--model", MICRO, "--input", "a", "-o", "no/a.toml"], ExitCode.USAGE, "there is no folder no; make it"),
         (["--model", MICRO, "--input", "a", "--task", "x"], ExitCode.CONFIGURATION, "task 'x' is unknown"),
         (["--model", MICRO, "--input", "a", "--cache-url", "redis://:p@h"], ExitCode.USAGE, "cache.url_file"),
     ],
@@ -139,3 +141,22 @@ def test_what_is_wrong_is_told_and_nothing_is_written(
     assert main(["init", *arguments]) == code
     assert words in capsys.readouterr().err
     assert list(folder.iterdir()) == []
+
+
+def test_a_model_that_no_run_would_take_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the words of `config check`, which the file would be given to next."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    shutil.copytree(model_directory(), folder / "model", ignore=shutil.ignore_patterns("tokenizer*"))
+    assert main(["init", "--model", "model", "--input", "a"]) == ExitCode.CONFIGURATION
+    assert f"streamer.toml: pipelines.model.model: {folder / 'model'} has no tokenizer" in capsys.readouterr().err
+    assert not (folder / "streamer.toml").exists()
+
+
+def test_a_name_that_is_typed_wrong_is_asked_for_again(folder: Path) -> None:
+    """A name that TOML would read as two."""
+    code, said = typed(["--model", MICRO, "--input", "a", "--output", "b"], ["reviews.de", "reviews-de", "", ""])
+    assert code == 0, said
+    assert "a pipeline's name has letters" in said
+    assert list(load(folder / "streamer.toml").pipelines) == ["reviews-de"]
