@@ -196,6 +196,10 @@ def start_error(
         )
     if code in MISSING:
         return ConfigurationError(f"{where} has no {resource or 'such topic'}; make it with `streamer topics create`")
+    if code == KafkaError.TOPIC_EXCEPTION and resource.startswith("topic "):
+        return ConfigurationError(
+            f"{resource.removeprefix('topic ')!r} can be no topic: its name has letters, digits, . _ and -, 249 at most"
+        )
     if code in _UNREACHABLE:
         if silent := unreachable(address):
             return silent_error(address, silent)
