@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer.cli.infer import existing_files
-from streamer.cli.options import configured
+from streamer.cli.options import configured, meaning
 from streamer.config.load import Config
 from streamer.config.shapes import shape_of
 from streamer.core.shape import Shape
@@ -93,7 +93,8 @@ def load(
         raise UsageError("standard input can't be read again: name files, or use `streamer produce`")
     if target not in (*config.pipelines, *_inputs(config)) and Path(target).is_file():
         raise UsageError(f"{target} is a file: name the topic, or the pipeline, as the last argument")
-    info = require(connect(config.kafka), config.kafka, topic)
+    with meaning(config, target, ("input",)):
+        info = require(connect(config.kafka), config.kafka, topic)
     if "compact" in (info.cleanup_policy or "") and not key_field:
         raise UsageError(f"{topic} is compacted and takes no record without a key: name one with --key-field")
     limit = info.max_message_bytes or _NO_LIMIT_BYTES

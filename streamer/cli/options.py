@@ -6,13 +6,15 @@ import difflib
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import click
 
+from streamer.config.fields import PipelineConfig
 from streamer.config.load import Config, Problem, load
 from streamer.errors import ConfigurationError, UsageError
 
@@ -119,3 +121,27 @@ def chosen_pipelines(config: Config, names: tuple[str, ...]) -> list[str]:
     if not config.pipelines:
         raise UsageError("the configuration has no pipeline; add [pipelines.NAME], or name a file with --config")
     return list(names or config.pipelines)
+
+
+@contextmanager
+def meaning(config: Config, name: str, fields: Sequence[str]) -> Iterator[None]:
+    """Around the look-up of the topic `name`: what fails also says what is probably meant, where `name` is a pipeline,
+    whose topics these fields name, or is nearly a pipeline or one of these topics."""
+    try:
+        yield
+    except ConfigurationError as error:
+        topics = {topic: None for one in config.pipelines.values() for topic in _topics(one, fields)}
+        if name in topics:
+            raise
+        if name in config.pipelines:
+            own = " and ".join(_topics(config.pipelines[name], fields))
+            raise ConfigurationError(f"{error}. {name} is a pipeline: its topics are {own}") from None
+        near = difflib.get_close_matches(name, [*config.pipelines, *topics], n=1)
+        if not near:
+            raise
+        raise ConfigurationError(f"{error}. Did you mean {near[0]}?") from None
+
+
+def _topics(pipeline: PipelineConfig, fields: Sequence[str]) -> list[str]:
+    named = [getattr(pipeline, field) for field in fields]
+    return [topic for one in named for topic in ([one] if isinstance(one, str) else one)]

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from streamer.cli.options import configured
+from streamer.cli.options import configured, meaning
 from streamer.config.load import Config
 from streamer.config.shapes import shapes_of
 from streamer.core.record_headers import headers_of
@@ -48,7 +48,8 @@ def save(
     from streamer.ops.save import EXAMPLES, Lines
 
     times = [None if text is None else _time_ms(flag, text) for flag, text in (("--from", start), ("--until", end))]
-    require(connect(config.kafka), config.kafka, topic)
+    with meaning(config, topic, ("output", "dead_letter")):
+        require(connect(config.kafka), config.kafka, topic)
     offsets = GroupOffsets(config.kafka)
     places = offsets.partitions([topic])
     now = offsets.ends(places)

@@ -11,7 +11,9 @@ import click
 import pytest
 
 from streamer.cli import COMMANDS, main
-from streamer.errors import ExitCode
+from streamer.cli.options import meaning
+from streamer.config.load import load
+from streamer.errors import ConfigurationError, ExitCode
 
 MINIMAL = """
 telemetry.http = ""
@@ -83,6 +85,28 @@ def test_a_closed_pipe_is_no_error(toml: str) -> None:
     command = f"{sys.executable} -m streamer config show --config {toml} | true"
     ended = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_no_bug(closed: str, toml: str) -> None:
+    """`streamer … >&-`: nothing else that is opened may get the number of standard output."""
+    command = f"{sys.executable} -m streamer config show --config {toml} {closed}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_a_name_that_is_no_topic_may_be_a_pipelines(toml: str) -> None:
+    """People name a pipeline where its topics are asked for, and mistype both."""
+    config = load(toml)
+
+    def told(name: str, *fields: str) -> str:
+        with pytest.raises(ConfigurationError) as raised, meaning(config, name, fields):
+            raise ConfigurationError("no topic")
+        return str(raised.value)
+
+    assert told("p", "output", "dead_letter") == "no topic. p is a pipeline: its topics are b and b.dlq"
+    assert told("bdlq", "output", "dead_letter") == "no topic. Did you mean b.dlq?"
+    assert told("a", "input") == told("other", "input") == "no topic"
 
 
 def test_config_check_says_what_it_found(toml: str, capsys: pytest.CaptureFixture[str]) -> None:
