@@ -97,11 +97,16 @@ def cli() -> None:
     """Run a language model over a Kafka stream, in real time, and lose nothing."""
 
 
+def _color() -> bool | None:
+    """None lets each stream decide: a terminal shows bold letters and colours, unless its user wants none."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a command may return one itself."""
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        code = cli.main(args=arguments, prog_name="streamer", standalone_mode=False)
+        code = cli.main(args=arguments, prog_name="streamer", standalone_mode=False, color=_color())
     except click.ClickException as error:
         return told_of_usage(error)
     except (click.Abort, KeyboardInterrupt):

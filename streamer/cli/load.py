@@ -126,11 +126,13 @@ def load(
         work.begin((0, "") if restart else mark)
         if work.before:
             click.echo(f"streamer: going on behind row {work.before:,}", err=True)
+        complete = False
         try:
             with _shown(work) as progress:
                 work.run(copier, progress, (topic, 0))
+            complete = not work.stop.is_set()
         finally:
-            _sum_up(work, topic, time.monotonic() - began, as_json=as_json)
+            _sum_up(work, topic, time.monotonic() - began, complete=complete, as_json=as_json)
     if work.stop.is_set():
         click.echo("streamer: interrupted; the same command goes on from there", err=True)
         return ExitCode.SECOND_SIGNAL
@@ -194,7 +196,7 @@ def _shown(work: Load) -> Iterator[Callable[[Load], None]]:
     yield say
 
 
-def _sum_up(work: Load, topic: str, seconds: float, *, as_json: bool) -> None:
+def _sum_up(work: Load, topic: str, seconds: float, *, complete: bool, as_json: bool) -> None:
     if as_json:
         counts = {"topic": topic, "loaded": work.written, "rows": work.rows, "before": work.before}
         click.echo(json.dumps({**counts, "failed": dict(work.codes), "empty": work.empty}))
@@ -204,6 +206,6 @@ def _sum_up(work: Load, topic: str, seconds: float, *, as_json: bool) -> None:
     parts += [f"{count:,} {code}" for code, count in sorted(work.codes.items())]
     if work.empty:
         parts.append(f"{work.empty:,} empty lines left out")
-    if not work.written and work.before:
+    if complete and not work.written and work.before:
         parts.append("all rows were loaded before: --restart loads them again, as new records")
     click.echo(f"streamer: {', '.join(parts)}", err=True)

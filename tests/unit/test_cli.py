@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +87,20 @@ def test_a_closed_pipe_is_no_error(toml: str) -> None:
     command = f"{sys.executable} -m streamer config show --config {toml} | true"
     ended = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(("variables", "bold"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_bold_letters_are_for_terminals_that_want_them(variables: dict[str, str], bold: bool) -> None:
+    """As https://no-color.org and terminfo say."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "streamer", "config", "show", "--options", "fill-mask"]
+    plain = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    subprocess.run(command, stdout=theirs, env=plain | {"TERM": "xterm"} | variables, check=True, timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 100_000)
+    os.close(ours)
+    assert b"top_k" in shown
+    assert (b"\x1b[1m" in shown) is bold
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&- >&-", "<&- >&- 2>&-"])
