@@ -124,7 +124,6 @@ def assemble(
         watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, inbox.put)
         model_waits = lambda: waiting(pipeline, pipeline_config.input, time.monotonic())  # noqa: E731
         settling = lambda: pipeline.settling.standing(time.monotonic())  # noqa: E731
-        signals = Signals(metrics, (source.standing, settling, model_waits), source.ahead)
         closers: list[Callable[[float], None]] = []
         watch = OrphanWatch(
             source,
@@ -133,7 +132,9 @@ def assemble(
             pipeline_config.input,
             output=pipeline_config.output,
             dynamic=not pipeline_config.static_membership,
+            client=str(properties["client.id"]),
         )
+        signals = Signals(metrics, (source.standing, settling, model_waits, watch.standing), source.ahead)
         source.on_joining = watch.start
         closers.append(watch.close)
         tracer = _make_tracer(config, name, slot, metrics, closers)

@@ -19,3 +19,9 @@ def client_of(output: str) -> str:
 def output_of(client: str) -> str:
     """Where the member of this client.id writes; "" where it does not say."""
     return client.removeprefix(f"{CLIENT}.") if client.startswith(f"{CLIENT}.") else ""
+
+
+def is_stranger(client: str, ours: str) -> bool:
+    """Whether a member of this client.id is not streamer's, as far as a member of the client.id `ours` can tell: where
+    the configuration gives one of its own, replicas may each have another."""
+    return bool(output_of(ours)) and not client.startswith(CLIENT)

@@ -131,5 +131,5 @@ def missing(inputs: Collection[str], written: Collection[str], partitions: Mappi
                 -1,
                 Reason.OUTPUT_MISSING,
                 f"it has {count} partitions, the input {most}: records of the others have nowhere to go",
-                f"kafka-topics --alter --topic {topic} --partitions {most}, and restart the pipeline",
+                f"kafka-topics --alter --topic {topic} --partitions {most}",
             )

@@ -1,11 +1,14 @@
-"""What a member looks for in its group once it has joined: members that write elsewhere, and partitions that belong
-to nobody in a group that calls itself stable, with the cure.
+"""What a member looks for in its group: members that write elsewhere, members that are not streamer's, and, once it has
+joined, partitions that belong to nobody in a group that calls itself stable, with the cure.
 
 Under static membership a member that was told to give up a partition may be killed before it joined again. When its
 slot restarts within the session timeout, the broker hands it its last assignment, which is without that partition, in
 a stable group: nobody rebalances, and nobody gets the partition, for ever (seen on Kafka 4.3.1, three times of three).
 So a restarted static member looks at the group twice, and when the same partition is nobody's both times it joins
 anew. Once per start is enough: only the restart of a slot suppresses the rebalance that would have healed it.
+
+A consumer of another program that joins the group, at any time, is given some of the partitions. What it settles counts
+as settled, so that lag is 0 and nothing else shows that these records get no answer.
 """
 
 from __future__ import annotations
@@ -19,14 +22,17 @@ from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamer.config.fields import KafkaConfig
-from streamer.core.members import output_of
+from streamer.core.members import is_stranger, output_of
 from streamer.core.record import TopicPartition
+from streamer.core.standing import Reason, Standing
 from streamer.errors import StreamerError
 from streamer.kafka.lag import when_loaded
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.topics import connect
 
 LOOK_AFTER_S = 5.0
+AGAIN_S = 20.0
+"""Between two later looks: with the time that a look takes, a stranger is named within a minute."""
 REQUEST_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -63,8 +69,9 @@ def _orphans(
 
 
 class OrphanWatch:
-    """Looks twice, `after_s` apart, on a thread of its own; then ends. Once where the member is a dynamic one, which
-    leaves no orphans. `output` is where this pipeline writes: a member that writes elsewhere is told of."""
+    """Looks on a thread of its own: for orphans twice, `after_s` apart, or once where the member is a dynamic one,
+    which leaves none; at the other members then every `again_s`. `output` is where this pipeline writes: a member that
+    writes elsewhere is told of. `client` is our client.id, by which strangers are known."""
 
     def __init__(
         self,
@@ -76,6 +83,8 @@ class OrphanWatch:
         *,
         output: str = "",
         dynamic: bool = False,
+        client: str = "",
+        again_s: float = AGAIN_S,
     ) -> None:
         self._source = source
         self._kafka = kafka
@@ -83,6 +92,11 @@ class OrphanWatch:
         self._topics = topics
         self._output = output
         self._dynamic = dynamic
+        self._client = client
+        self._again_s = again_s
+        self._admin: AdminClient | None = None
+        self._strangers: dict[str, list[Standing]] = {}
+        """By member, replaced as a whole."""
         self._told: set[str] = set()
         self._after_s = after_s
         self._closing = threading.Event()
@@ -96,29 +110,47 @@ class OrphanWatch:
         """Look no more. A request under way ends by itself."""
         self._closing.set()
 
+    def standing(self) -> list[Standing]:
+        """The partitions that strangers have. From any thread."""
+        return [one for taken in self._strangers.values() for one in taken]
+
     def _run(self) -> None:
         try:
             orphans = self._look()
-            if self._dynamic:
-                return
-            orphans &= self._look()
+            if not self._dynamic:
+                orphans &= self._look()
         except (StreamerError, KafkaException, TimeoutError) as error:
             log.warning("the group could not be looked at", extra={"data": {"error": type(error).__name__}})
-            return
-        if orphans and not self._closing.is_set():
-            log.warning(
-                "no member has these partitions: joining the group again",
-                extra={"data": {"partitions": sorted(orphans)}},
-            )
-            self._source.rejoin()
+        else:
+            if orphans and not self._dynamic and not self._closing.is_set():
+                log.warning(
+                    "no member has these partitions: joining the group again",
+                    extra={"data": {"partitions": sorted(orphans)}},
+                )
+                self._source.rejoin()
+        self._after_s = self._again_s
+        while not self._closing.is_set():
+            try:
+                self._look()
+            except (StreamerError, KafkaException, TimeoutError) as error:
+                # The brokers are away, which others tell of. What we knew of the group may be over.
+                self._strangers, self._admin = {}, None
+                log.debug("the group could not be looked at", extra={"data": {"error": type(error).__name__}})
 
     def _look(self) -> frozenset[TopicPartition]:
         if self._closing.wait(self._after_s):
             return frozenset()
-        return _orphans(connect(self._kafka), self._group, self._topics, self._tell)
+        if self._admin is None:
+            self._admin = connect(self._kafka)
+        return _orphans(self._admin, self._group, self._topics, self._tell)
 
     def _tell(self, description: Any) -> None:
-        """Name each topic that members of this group write to instead, once."""
+        """Name each topic that members of this group write to instead, once; note what strangers have."""
+        strangers = [one for one in description.members if is_stranger(one.client_id or "", self._client)]
+        if description.state == ConsumerGroupState.STABLE:
+            self._strangers = {one.member_id: self._taken(one) for one in strangers}
+        else:  # nobody's partitions are told while they are divided anew, which may last for minutes
+            self._strangers = {one.member_id: self._strangers.get(one.member_id, []) for one in strangers}
         for member in description.members:
             output = output_of(member.client_id or "")
             if output and output != self._output and output not in self._told:
@@ -130,3 +162,19 @@ class OrphanWatch:
                     self._output,
                     extra={"data": {"group": self._group, "topic": output, "address": member.host}},
                 )
+
+    def _taken(self, member: Any) -> list[Standing]:
+        who = f"{member.client_id} on {member.host.lstrip('/')}"
+        what = (
+            f"a member of group {self._group} ({who}) is not streamer's, and takes these records away: they get no"
+            " answer"
+        )
+        fix = (
+            "stop it, or set `group` to another name; what it has taken is read again after kafka-consumer-groups"
+            f" --group {self._group} --reset-offsets"
+        )
+        return [
+            Standing((one.topic, one.partition), -1, Reason.GROUP, what, fix)
+            for one in (member.assignment.topic_partitions if member.assignment else ())
+            if one.topic in self._topics
+        ]

@@ -13,14 +13,15 @@ from contextlib import ExitStack
 from unittest.mock import Mock
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, ConsumerGroupState
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from streamer.config.fields import KafkaConfig
 from streamer.config.pipeline import PipelineConfig
 from streamer.core.pipeline.protocol import Assigned, Input, Revoking
+from streamer.core.standing import Reason
 from streamer.kafka.clients import consumer_properties, make_consumer
-from streamer.kafka.orphans import OrphanWatch, find_orphans
+from streamer.kafka.orphans import OrphanWatch, describe, find_orphans
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from tests.conftest import Kafka
@@ -31,7 +32,7 @@ PARTITIONS = 3
 STUCK = """
 import sys, time
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, ConsumerGroupState
 def stuck(*_):
     print("revoking", flush=True)
     time.sleep(600)
@@ -146,3 +147,45 @@ def test_a_member_that_writes_elsewhere_is_named(kafka: Kafka, caplog: pytest.Lo
         wait_for(named, "the warning")
         watch._look()
     assert caplog.text.count("writes its results") == 1
+
+
+@pytest.mark.case(56)
+def test_what_a_stranger_takes_away_stands(kafka: Kafka) -> None:
+    """A consumer of another program that joins at any time: its partitions get no answer, and it settles them. Also
+    while it holds up the group, and no longer once it has left."""
+    group, topic = f"g-{uuid.uuid4()}", f"t-{uuid.uuid4()}"
+    config = KafkaConfig(bootstrap_servers=kafka.bootstrap_servers)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(10)
+    pipeline = PipelineConfig(task="t", model="m", input=[topic], output="out", group=group)
+    properties = consumer_properties(config, pipeline, "a")
+    foreign = {
+        "bootstrap.servers": kafka.bootstrap_servers,
+        "group.id": group,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": 6000,
+    }
+    client = str(properties["client.id"])
+    watch = OrphanWatch(Mock(), config, group, [topic], 0.1, output="out", client=client, again_s=0.1)
+    with ExitStack() as closing:
+        ours, other, third = make_consumer(properties), Consumer(foreign), Consumer(foreign)
+        closing.callback(ours.close)
+        ours.subscribe([topic])
+        wait_for(lambda: ours.poll(0.1) is None and len(ours.assignment()) == PARTITIONS, "all of it")
+        closing.callback(watch.close)
+        watch.start()
+        other.subscribe([topic])
+        wait_for(lambda: other.poll(0.1) is ours.poll(0.1) is None and bool(other.assignment()), "its share")
+        taken = other.assignment()[0]
+        wait_for(lambda: bool(watch.standing()), "the stranger")
+        (one,) = watch.standing()
+        assert (one.partition, one.reason) == ((topic, taken.partition), Reason.GROUP)
+        assert "is not streamer's, and takes these records away" in one.what
+        third.subscribe([topic])
+        joining = lambda: describe(admin, group).state == ConsumerGroupState.PREPARING_REBALANCING  # noqa: E731
+        wait_for(lambda: third.poll(0.1) is None and joining(), "the group that is held up")
+        time.sleep(1)
+        assert watch.standing() == [one]
+        other.close()
+        third.close()
+        wait_for(lambda: ours.poll(0.1) is None and not watch.standing(), "the end of it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,30 @@ def test_a_group_that_does_not_let_us_in(lab: Lab, caplog: pytest.LogCaptureFixt
     with running(lab, {}) as run:
         assert run.end() is ExitCode.CONFIGURATION
     assert "the brokers do not take session.timeout.ms" in last_words(caplog)
+
+
+@pytest.mark.case(56)
+def test_a_stranger_in_the_group(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The partition that it takes away stands, though lag is 0; the others go on."""
+    quick = partial(assemble_module.OrphanWatch, after_s=0.2, again_s=0.2)
+    monkeypatch.setattr(assemble_module, "OrphanWatch", quick)
+    lab.topics(2)
+    stranger = Consumer(
+        {
+            "group.id": lab.group,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "bootstrap.servers": lab.bootstrap_servers,
+        }
+    )
+    with running(lab, {}, model=NULL) as run:
+        wait_for(lambda: len(run.assembly.source.starts) == 2, "both partitions")
+        stranger.subscribe([lab.input])
+        try:
+            wait_for(lambda: (stranger.poll(0.1), stranger.assignment())[1], "its share")
+            assert "is not streamer's" in stands(run, Reason.GROUP, lab.input).what
+        finally:
+            stranger.close()
+        wait_for(lambda: not run.assembly.signals.standings.current, "the end of it")
 
 
 @pytest.mark.case(48)
