@@ -29,6 +29,7 @@ _FIXES: Final = {
 _REMEDIES: Final = {
     errno.ENOSPC: "free space on that disk",
     errno.EDQUOT: "free space on that disk, or raise the quota",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or name a place on another file system",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "close files: the whole host has too many open",
     errno.EAGAIN: "raise the limit of processes (ulimit -u, or pids.max of the container), or free memory",

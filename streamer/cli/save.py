@@ -126,6 +126,8 @@ def _target(output: str, *, overwrite: bool) -> Iterator[BinaryIO]:
             lines.unlink()
         else:
             lines.replace(path)
-    except BaseException:
+    except BaseException as error:
         lines.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = output  # a write that fails, as on a full disk, does not say where
         raise

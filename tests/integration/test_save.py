@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,3 +78,20 @@ def test_a_batch_that_cannot_be_read_is_named(
     assert "raise that in kafka.properties" in error
     assert list(tmp_path.iterdir()) == []
     assert save(kafka, topic, tmp_path / "out.csv") == ExitCode.DONE
+
+
+@pytest.mark.case(42)
+def test_a_file_that_can_grow_no_more_is_named(kafka: Kafka, topic: str, tmp_path: Path) -> None:
+    """As on a full disk, where a write fails without saying of which file. Nothing is left behind."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for _ in range(1_000):
+        producer.produce(topic, bytes(100), partition=0)
+    assert producer.flush(20) == 0
+    out = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "streamer", "save", topic, str(out)]
+    command.append(f"--set=kafka.bootstrap_servers={kafka.bootstrap_servers}")
+    limited = ["bash", "-c", 'ulimit -f 4 && exec "$@"', "-", *command]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == ExitCode.DEPENDENCY, done.stderr
+    assert done.stderr.startswith(f"streamer: {out}: File too large; raise the limit of a file's size")
+    assert list(tmp_path.iterdir()) == []
