@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,14 @@ def test_every_listed_command_exists() -> None:
     """The static table and the modules agree."""
     for name in COMMANDS:
         assert isinstance(getattr(importlib.import_module(f"streamer.cli.{name}"), name), click.Command), name
+
+
+def test_the_page_of_commands_has_them_all() -> None:
+    """And every exit code."""
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    assert [name for name in COMMANDS if f"`streamer {name}" not in page] == []
+    listed = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", page, re.MULTILINE) for code in row.split(",")}
+    assert set(ExitCode) <= listed
 
 
 def test_help_imports_no_command() -> None:
