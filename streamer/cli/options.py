@@ -119,7 +119,7 @@ def chosen_pipelines(config: Config, names: tuple[str, ...]) -> list[str]:
             meant = f"did you mean {near[0]}?" if near else f"there are: {', '.join(config.pipelines) or 'none'}"
             raise UsageError(f"no pipeline {name} in the configuration; {meant}")
     if not config.pipelines:
-        raise UsageError("the configuration has no pipeline; add [pipelines.NAME], or name a file with --config")
+        raise UsageError("the configuration has no pipeline; `streamer init` writes one, or name a file with --config")
     return list(names or config.pipelines)
 
 

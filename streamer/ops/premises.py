@@ -46,7 +46,7 @@ def remarks(config: Config, environ: Mapping[str, str]) -> Iterator[Refusal]:
                 "`streamer config show --environment` has the names that are read",
             )
     if not config.pipelines:
-        yield Refusal("configuration", "it has no pipeline", "add [pipelines.NAME], or name a file with --config")
+        yield Refusal("configuration", "it has no pipeline", "`streamer init` writes one, or name a file with --config")
     for finding in (*pipelines.judge(config.pipelines), *_ports(config, _machine(config))):
         if finding.severity is Severity.WARNING:
             yield Refusal(finding.where, finding.what, finding.fix)

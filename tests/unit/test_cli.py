@@ -163,6 +163,15 @@ def test_an_unknown_pipeline_is_a_usage_error(toml: str, capsys: pytest.CaptureF
     assert "there are: p" in capsys.readouterr().err
 
 
+def test_an_empty_folder_names_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who starts anew has no configuration yet."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["run"]) == ExitCode.USAGE
+    assert "has no pipeline; `streamer init` writes one" in capsys.readouterr().err
+
+
 def test_an_absent_broker_exits_5(toml: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A dependency that is absent at start is named with its address."""
     arguments = ["topics", "check", "--config", toml, "--set", "kafka.bootstrap_servers=127.0.0.1:1"]
