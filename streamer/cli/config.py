@@ -52,7 +52,8 @@ def check(config_path: str | None, overrides: tuple[str, ...], verbose: bool, as
         click.echo(f"  model {pipeline.model}, dead letters {pipeline.dead_letter}, group {pipeline.group}")
     for note in notes:
         click.echo(f"warning: {note}")
-    click.echo(f"OK: {len(config.pipelines)} pipeline(s), Kafka at {config.kafka.bootstrap_servers}")
+    count = len(config.pipelines)
+    click.echo(f"OK: {count} pipeline{'s' if count != 1 else ''}, Kafka at {config.kafka.bootstrap_servers}")
     return ExitCode.DONE
 
 

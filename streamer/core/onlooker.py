@@ -118,7 +118,7 @@ def missing(inputs: Collection[str], written: Collection[str], partitions: Mappi
                 -1,
                 Reason.INPUT_MISSING,
                 "the input topic does not exist",
-                "make it again (`streamer topics create --input-partitions N`), or correct `input`",
+                "make it (`streamer topics create --input-partitions N`), or correct `input`",
             )
     for topic in written:
         count = partitions.get(topic, most)
