@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
-from streamer.config.fields import PipelineConfig
 from streamer.config.load import Config, Problem, load
+from streamer.config.pipeline import PipelineConfig
 from streamer.errors import ConfigurationError, UsageError
 
 _Command = Callable[..., Any]
