@@ -20,6 +20,7 @@ from streamer.core.codec import Codec
 from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input
+from streamer.core.shape import Shape
 from streamer.errors import ExitCode
 from streamer.files.rows import Rows
 from streamer.files.sink import JobFiles, LineSink, Stream
@@ -52,10 +53,12 @@ def infer(
     *,
     done: int = 0,
     files: tuple[str, ...] = (),
+    shape: Shape | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[ExitCode, Progress]:
     """Run the pipeline `name` over `rows`, of which the first `done` are answered already; one line each goes to
-    `target`, in order. `files` are the files' names where lines shall carry them.
+    `target`, in order. `files` are the files' names where lines shall carry them; `shape` is that of rows that are no
+    events.
 
     `progress` is called a few times a second. The code is SOME_FAILED when a row failed, and 130 after
     a signal.
@@ -85,7 +88,7 @@ def infer(
         WorkerPool(spec, workers, inbox.put),
         make_cache(config, name, inbox.put),
     )
-    driver = Driver(Pipeline(policy_of(config, name, workers), Codec(name)), inbox, adapters)
+    driver = Driver(Pipeline(policy_of(config, name, workers), Codec(name, shape=shape)), inbox, adapters)
     interrupted = threading.Event()
 
     def on_signal(*_: int | FrameType | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import click
 
 from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
+from streamer.config.pipeline import PipelineConfig
+from streamer.config.shapes import shape_of
+from streamer.core.shape import Shape
 from streamer.errors import ExitCode, UsageError
-from streamer.files.rows import FORMATS, STDIN, Fields, Rows, format_of
+from streamer.files.rows import FORMATS, STDIN, Fields, Rows, format_of, output_format
 
 ADHOC = "infer"
 
@@ -84,7 +88,11 @@ def infer(
     kind: Any = "text" if text else format_
     paths = existing_files(files, [path for path in (output, errors) if path and path != STDIN])
     stamps = [_stamp(path) for path in paths]
-    rows = Rows(paths, sys.stdin.buffer, kind, Fields(text_field, id_field, keep))
+    fields = Fields(text_field, id_field, keep)
+    shape = (
+        None if fields.named else _shape(config.pipelines[name or ADHOC], {kind or format_of(path) for path in paths})
+    )
+    rows = Rows(paths, sys.stdin.buffer, kind, replace(fields, whole=shape is not None))
     rows.open()
     typed = STDIN in paths and sys.stdin.isatty()
     if typed:
@@ -104,7 +112,7 @@ def infer(
         identity = {
             "files": stamps,
             "format": kind,
-            "fields": [text_field, id_field, list(keep)],
+            "fields": [text_field, id_field, list(keep)] if shape is None else [repr(shape)],
             "errors": bool(errors),
             "task": pipeline.task,
             "reference": _spelt_once(pipeline.model),
@@ -124,7 +132,9 @@ def infer(
     done = job.rows_done if job else 0
     names = tuple(paths) if len(paths) > 1 else ()
     with nullcontext(lambda _: None) if typed else shown(rows, done) as progress:
-        code, counts = run_infer(config, name or ADHOC, rows, target, done=done, files=names, progress=progress)
+        code, counts = run_infer(
+            config, name or ADHOC, rows, target, done=done, files=names, shape=shape, progress=progress
+        )
     for path, stamp in zip(paths, stamps, strict=True):
         if Path(path).exists() and _stamp(path) != stamp:
             click.echo(f"streamer: {path} changed while it was read: the output has the rows that were read", err=True)
@@ -141,11 +151,22 @@ def infer(
     return code
 
 
+def _shape(pipeline: PipelineConfig, formats: set[str]) -> Shape | None:
+    """How the pipeline reads JSON of another shape, which rows have then; None for events, and for lines of text.
+    Raises UsageError for files of both kinds."""
+    shape = shape_of(pipeline)
+    if shape is None or formats == {"text"}:
+        return None
+    if "text" in formats:
+        raise UsageError("the pipeline has a text_field, which lines of text have not: give these files by themselves")
+    return shape
+
+
 def _conversion(output: str) -> Any:
     """What makes the table that the suffix asks for; None for lines. Raises UsageError where that can't be made."""
     from streamer.files.tables import arrow_for, to_csv, to_parquet
 
-    if (kind := format_of(output)) == "parquet":
+    if (kind := output_format(output)) == "parquet":
         arrow_for(Path(output))
     return {"csv": to_csv, "parquet": to_parquet}.get(kind or "")
 

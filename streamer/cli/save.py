@@ -20,7 +20,7 @@ from streamer.config.shapes import shapes_of
 from streamer.core.record_headers import headers_of
 from streamer.errors import ExitCode, UsageError
 from streamer.files.job import PARTIAL
-from streamer.files.rows import STDIN, format_of
+from streamer.files.rows import STDIN, output_format
 
 SAY_EVERY_S = 10.0
 
@@ -98,7 +98,7 @@ def _target(output: str, *, overwrite: bool) -> Iterator[BinaryIO]:
     from streamer.ops.save import row_of
 
     path = Path(output)
-    kind = format_of(output)
+    kind = output_format(output)
     if path.suffix in (".gz", ".zst"):
         raise UsageError(f"{output}: write .jsonl, .csv or .parquet, and pack the file afterwards")
     if not path.parent.is_dir():

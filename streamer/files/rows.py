@@ -21,7 +21,7 @@ from streamer.files.row import Fields, Row, event_of
 from streamer.files.table_rows import csv_rows, parquet_rows
 from streamer.files.tables import arrow_for
 
-__all__ = ["FORMATS", "STDIN", "Fields", "Format", "Row", "Rows", "event_of", "format_of"]
+__all__ = ["FORMATS", "STDIN", "Fields", "Format", "Row", "Rows", "event_of", "format_of", "output_format"]
 
 Format = Literal["jsonl", "text", "csv", "parquet"]
 
@@ -42,6 +42,18 @@ def format_of(path: str) -> Format | None:
     if suffixes and suffixes[-1] in (".gz", ".zst"):
         suffixes.pop()
     return FORMATS.get(suffixes[-1].lower()) if suffixes else None
+
+
+_NOT_WRITTEN: Final = frozenset(
+    {".xlsx", ".xls", ".ods", ".tsv", ".feather", ".arrow", ".avro", ".orc", ".xml", ".html", ".gz", ".zst", ".zip"}
+)
+
+
+def output_format(path: str) -> Format | None:
+    """The same for a file to write; raises UsageError for a suffix that promises what is not written."""
+    if (suffix := Path(path).suffix.lower()) in _NOT_WRITTEN:
+        raise UsageError(f"{path}: {suffix} files are not written; name it .jsonl, .csv or .parquet")
+    return format_of(path)
 
 
 class Rows:

@@ -50,6 +50,29 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "in.parquet"
 
 
+def test_a_pipeline_reads_rows_in_its_own_shape(tmp_path: Path) -> None:
+    """What names the text of its topic's events names that of a file's rows, in JSON lines and in tables."""
+    (tmp_path / "streamer.toml").write_text(
+        f'[pipelines.support]\ntask = "text-classification"\nmodel = "{OBEDIENT}"\ninput = "tickets"\n'
+        'output = "tickets.out"\ntext_field = "body.message"\nid_field = "key"\nworkers = 1\n'
+    )
+    rows = [{"key": f"k{n}", "body": {"message": str(n)}} for n in range(20)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "in.parquet")
+    for name in ("in.jsonl", "in.parquet"):
+        arguments = ["--pipeline", "support", "--config", str(tmp_path / "streamer.toml"), str(tmp_path / name)]
+        done = subprocess.run([*INFER[:4], *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [row["key"] for row in rows]
+
+
+def test_an_output_of_another_kind_is_refused(table: Path) -> None:
+    """Before anything is loaded: a spreadsheet of JSON lines would be none."""
+    done = run(table, "--text-field", "body", "-o", table.with_name("out.xlsx"))
+    assert done.returncode == 2
+    assert ".xlsx files are not written" in done.stderr
+
+
 def test_killed_five_times_each_row_is_there_once_in_order(table: Path) -> None:
     """kill -9 wherever it is; the same command goes on. The output appears when it is complete; what had failed is
     among the errors; and afterwards the command refuses to write over it."""
