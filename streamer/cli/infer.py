@@ -89,9 +89,8 @@ def infer(
     paths = existing_files(files, [path for path in (output, errors) if path and path != STDIN])
     stamps = [_stamp(path) for path in paths]
     fields = Fields(text_field, id_field, keep)
-    shape = (
-        None if fields.named else _shape(config.pipelines[name or ADHOC], {kind or format_of(path) for path in paths})
-    )
+    formats: set[str] = {kind or (format_of(path) or "jsonl") for path in paths}
+    shape = None if fields.named else _shape(config.pipelines[name or ADHOC], formats)
     rows = Rows(paths, sys.stdin.buffer, kind, replace(fields, whole=shape is not None))
     rows.open()
     typed = STDIN in paths and sys.stdin.isatty()
