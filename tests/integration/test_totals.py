@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
 
 from streamer.app.assemble import assemble
 from streamer.app.life import Life
 from streamer.app.outlet import open_outlet
 from streamer.app.workers import RunOptions, start_workers
 from streamer.config.load import load
-from streamer.core.pipeline.protocol import Settle, Settled, Unsettled
+from streamer.core.pipeline.protocol import Settle
+from streamer.core.settle.calls import Act, Asked, Call, Failed, SendOffsets
 from streamer.errors import ExitCode
 from streamer.kafka.transactional_sink import TransactionalSink
 from tests.acceptance.harness import PIPELINE, Given, Lab, Outcome, Run, event, wait_for
@@ -42,24 +42,22 @@ def test_a_plan_counts_once_whatever_becomes_of_its_transaction(
 ) -> None:
     """Where the commit took effect and nobody heard of it, and where the plan is made again: totals and metrics say
     what a reader finds."""
-    settle, send = TransactionalSink._settle, TransactionalSink._send_offsets
-    plans: list[int] = []
+    call, plans = TransactionalSink._call, []
 
-    def lost(sink: TransactionalSink, plan: Settle) -> Settled | Unsettled:
-        plans.append(plan.settle)
-        fact = settle(sink, plan)
-        return sink._anew(plan, 0.1) if len(plans) in (1, 3) and isinstance(fact, Settled) else fact
+    def failing(sink: TransactionalSink, asked: Asked, plan: Settle | None) -> Any:
+        strikes = asked is Call.COMMIT if what.startswith("the answer") else isinstance(asked, SendOffsets)
+        if strikes:
+            plans.append(asked)
+        if not strikes or len(plans) not in (1, 3):
+            return call(sink, asked, plan)
+        if asked is Call.COMMIT:
+            call(sink, asked, plan)
+        else:
+            assert sink._producer is not None
+            sink._producer.flush(10)  # the client may abort when it is dropped amid its first requests
+        raise Failed(Act.REBUILD, "_TIMED_OUT")
 
-    def broken(sink: TransactionalSink, *arguments: Any) -> None:
-        plans.append(0)
-        if len(plans) in (1, 3):
-            raise KafkaException(KafkaError(KafkaError._STATE))
-        send(sink, *arguments)
-
-    if what.startswith("the answer"):
-        monkeypatch.setattr(TransactionalSink, "_settle", lost)
-    else:
-        monkeypatch.setattr(TransactionalSink, "_send_offsets", broken)
+    monkeypatch.setattr(TransactionalSink, "_call", failing)
     lab.topics(2)
     lab.telemetry["reports"] = ""
     config = load(lab.config(options={"cacheable": True}), {})
