@@ -38,7 +38,9 @@ class LRU:
             if answer is not None:
                 touch(key)
                 if not answer.cached:  # marked when it is first asked for: many never are
-                    answer = answers[key] = Answer(answer.output, answer.truncated, True, answer.tokens)
+                    answer = answers[key] = Answer(
+                        answer.output, answer.truncated, True, answer.tokens, measures=answer.measures
+                    )
             found.append(answer)
         return found
 

@@ -31,6 +31,7 @@ from streamer.inference.reference import Located
 from streamer.inference.safety import digest, used_files, view
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.text_reader import ControlLetters, TextReader
+from streamer.inference.unknown_tokens import of_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Autoregressive(ABC):
             files = read_generation(path, spec.task, entry)
             self.task_prefix = str(entry[1].get("prefix") or "")
             self.tokenizer: Any = load_tokenizer(path)
+            self.unknown = of_tokenizer(self.tokenizer)
             self.decoder: Any = copy.deepcopy(self.tokenizer)
             self.reader = TextReader(self.tokenizer, self.letters)
             self.device = choose_device(spec.device, worker)

@@ -11,6 +11,7 @@ import numpy as np
 
 from streamer.errors import DataFailure
 from streamer.inference.family import Asked, Numbers, merged
+from streamer.inference.measuring import of_vectors
 from streamer.inference.model import Encoded
 from streamer.inference.numbers import float32_lists
 from streamer.inference.options import EmbeddingOptions
@@ -49,6 +50,10 @@ class Embedding(PooledModel):
                 output["windows"] = one.rows
             outputs.append(encode(output))
         return outputs
+
+    def measures(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
+        """Of the vectors' directions, so that it does not matter whether they are normalised by now."""
+        return of_vectors([one.unknown for one in batch], np.stack(merged(batch, numbers))[:, : self._cut])
 
     def _as_json(self, vectors: Numbers) -> list[dict[str, Any]]:
         dimensions = vectors.shape[1]

@@ -127,7 +127,7 @@ def test_report_fields_agree() -> None:
     assert list(histogram["properties"]) == [field.name for field in msgspec.structs.fields(Histogram)]
     bound = histogram["properties"]["counts"]["items"]["prefixItems"][0]
     assert (bound["minimum"], bound["maximum"]) == (BOUNDS[0], BOUNDS[-1])
-    assert body["properties"]["version"]["const"] == VERSION
+    assert body["properties"]["version"]["enum"][0] == VERSION
     assert body["properties"]["labels"]["maxProperties"] == MAX_LABELS
     assert body["properties"]["confidence"]["maxItems"] == CONFIDENCE_BINS
 

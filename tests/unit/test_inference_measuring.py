@@ -1,0 +1,83 @@
+"""What the worker measures: margins, entropies and projections of a batch's numbers, and unknown tokens."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models
+
+from streamer.core.measures import HEAD_BYTES, PROJECTION_BINS, PROJECTIONS, are_measures, pack, share_bin
+from streamer.inference.measuring import of_scores, of_vectors
+from streamer.inference.unknown_tokens import of_backend
+
+
+@pytest.mark.parametrize("labels", [2, 3, 28])
+def test_scores_are_measured_as_by_hand(labels: int) -> None:
+    """One row of a batch at a time, in plain Python."""
+    rows = np.random.default_rng(1).dirichlet([0.3] * labels, 200).astype(np.float32)
+    rows[0], rows[1] = 0, 1 / labels
+    rows[0, 1] = 1
+    found = of_scores(list(range(200)), rows, shares=True)
+    edge = 0
+    for unknown, (row, one) in enumerate(zip(rows.tolist(), found, strict=True)):
+        second, first = sorted(row)[-2:]
+        entropy = -sum(share * math.log(share) for share in row if share) / math.log(labels)
+        edge += one != pack(unknown, share_bin(first - second), share_bin(entropy))
+    assert edge <= 2  # where float32 falls on the other side of a bin's edge
+    assert found[0] == pack(0, 19, 0)
+    assert found[1][5] == 19
+    several = of_scores([0], np.array([[0.9, 0.75, 0.9]], dtype=np.float32), shares=False)
+    assert several == [pack(0, 0)]
+
+
+def test_vectors_are_projected_by_their_direction() -> None:
+    """Whatever their length; each projection of random directions has a mean of 0 and a deviation of 1."""
+    vectors = np.random.default_rng(2).standard_normal((2_000, 384)).astype(np.float32)
+    found = of_vectors([0] * 2_000, vectors)
+    assert found == of_vectors([0] * 2_000, vectors * 8)
+    assert all(map(are_measures, found))
+    places = np.array([list(one[HEAD_BYTES:]) for one in found])
+    assert places.shape == (2_000, PROJECTIONS)
+    width = 6 / PROJECTION_BINS
+    assert np.abs(places.mean(axis=0) - (PROJECTION_BINS - 1) / 2).max() < 0.3
+    assert np.abs(places.std(axis=0) * width - 1).max() < 0.1
+
+
+def test_a_shift_of_the_vectors_moves_projections() -> None:
+    """By half of their length in one direction: that many bins are far from where they were."""
+    drawn = np.random.default_rng(3).standard_normal((1_000, 64)).astype(np.float32)
+    before, after = (
+        np.array([list(one[HEAD_BYTES:]) for one in of_vectors([0] * 1_000, vectors)]).mean(axis=0)
+        for vectors in (drawn, drawn + 0.5)
+    )
+    assert np.abs(after - before).max() > 1
+
+
+def test_no_vector_is_refused() -> None:
+    """Also one of zeros, of a model that gives one for a text without tokens."""
+    zero, large = of_vectors([0, 5], np.array([[0, 0], [1e30, -1e30]], dtype=np.float32))
+    assert are_measures(zero) and are_measures(large)
+    assert large[0] == 5
+
+
+def test_the_projections_never_change() -> None:
+    """Reports of different members and releases are summed: these bins stand for ever."""
+    ((*places,),) = [one[HEAD_BYTES:] for one in of_vectors([0], np.arange(1, 9, dtype=np.float32)[None])]
+    assert places == PLACES
+
+
+PLACES = [10, 6, 8, 5, 7, 3, 11, 7, 10, 8, 10, 5, 7, 2, 11, 5, 5, 6, 7, 10, 4, 7, 7, 3, 5, 7, 9, 8, 11, 4, 7, 8]
+
+
+def test_unknown_tokens_of_each_kind_of_tokenizer() -> None:
+    """The unknown token; with byte fallback also the bytes; none where all text is bytes."""
+    words = Tokenizer(models.WordLevel({"[UNK]": 1, "a": 0}, unk_token="[UNK]"))
+    assert of_backend(words).count([0, 1, 1, 0]) == 2
+    unigram = Tokenizer(models.Unigram([("<s>", 0.0), ("<unk>", 0.0), ("a", -1.0)], 1, False))
+    assert of_backend(unigram).count([0, 1, 2, 1, 1]) == 3
+    pieces = {f"<0x{byte:02X}>": byte for byte in range(256)} | {"<unk>": 256, "a": 257}
+    fallback = Tokenizer(models.BPE(pieces, [], unk_token="<unk>", byte_fallback=True))
+    assert of_backend(fallback).count([3, 257, 256, 200, 257]) == 3
+    assert of_backend(Tokenizer(models.BPE({"a": 0, "b": 1}, []))).count([0, 1, 0]) == 0
