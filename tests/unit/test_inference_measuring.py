@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer, models
 
-from streamer.core.measures import HEAD_BYTES, PROJECTION_BINS, PROJECTIONS, are_measures, pack, share_bin
+from streamer.core.measures import (
+    HEAD_BYTES,
+    PROJECTION_BINS,
+    PROJECTIONS,
+    are_measures,
+    pack,
+    repetition_bin,
+    share_bin,
+)
+from streamer.core.record import Answer
+from streamer.errors import Code, DataFailure
+from streamer.inference.channel import Done
+from streamer.inference.families import load
 from streamer.inference.measuring import of_scores, of_vectors
+from streamer.inference.model import NON_FINITE
+from streamer.inference.process import _forward_done
+from streamer.inference.spec import WorkerSpec
 from streamer.inference.unknown_tokens import of_backend
+from tests.generation_kit import Loop, Plain, generation
+from tests.language_models import tiny_decoder, tiny_seq2seq
+from tests.models import tiny_bert, tiny_encoder
 
 
 @pytest.mark.parametrize("labels", [2, 3, 28])
@@ -81,3 +103,67 @@ def test_unknown_tokens_of_each_kind_of_tokenizer() -> None:
     fallback = Tokenizer(models.BPE(pieces, [], unk_token="<unk>", byte_fallback=True))
     assert of_backend(fallback).count([3, 257, 256, 200, 257]) == 3
     assert of_backend(Tokenizer(models.BPE({"a": 0, "b": 1}, []))).count([0, 1, 0]) == 0
+
+
+# --- from a model to the driver --------------------------------------------------------------------------------------
+
+TEXTS = ["the film was good", "ж ☃", "i hate this long plot and the music !"]
+
+
+def opened(task: str, path: Path, **options: Any) -> Any:
+    return load(WorkerSpec("test", task, str(path), dtype="float32", options=options))
+
+
+@pytest.mark.parametrize("options", [{}, {"normalize": True}, {"dimensions": 8}])
+def test_embeddings_are_measured_as_they_are_published(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Cut and normalised; with the tokens that the tokenizer does not know."""
+    model = opened("embedding", tiny_encoder(tmp_path), **options)
+    answers: list[Answer] = model.forward(model.encode(TEXTS, None, None))
+    vectors = np.array([json.loads(answer.output)["vector"] for answer in answers], dtype=np.float32)
+    assert [answer.measures for answer in answers] == of_vectors([0, 2, 0], vectors)
+
+
+def test_a_text_without_answer_shifts_no_measures(tmp_path: Path) -> None:
+    """A token whose embedding is not finite spoils its own text alone; the others have the margins of their scores."""
+    model = opened("text-classification", tiny_bert(tmp_path), top_k=100)
+    encoded = model.encode(["sehr gut", *TEXTS], None, None)
+    with torch.no_grad():
+        table = model.network.bert.embeddings.word_embeddings.weight
+        table[encoded[0].content.rows[0].ids[1]] = float("nan")
+    spoilt, *answers = model.forward(encoded)
+    assert spoilt is NON_FINITE
+    rows = [[each["score"] for each in json.loads(answer.output)["scores"]] for answer in answers]
+    scores = np.array(rows, dtype=np.float32)
+    assert [answer.measures for answer in answers] == of_scores([0, 2, 0], scores, shares=True)
+
+
+def test_repetition_is_of_the_tokens_that_were_written(tmp_path: Path) -> None:
+    """Of streamed texts and of those of an encoder and decoder; in the frames that go to the driver."""
+    prompt, length = "The film was good", 24
+    path = tiny_decoder(tmp_path / "decoder", "llama")
+    plain = Plain(path)
+    ids = plain.ids(prompt)
+    with torch.inference_mode():
+        row = plain.network.generate(input_ids=ids, do_sample=False, max_new_tokens=length)[0, ids.shape[1] :].tolist()
+    with generation(path) as model:
+        loop = Loop(model)
+        loop.run([prompt], [{"max_new_tokens": length}])
+    (done,) = [message for message in loop.said if isinstance(message, Done)]
+    assert done.measures == [pack(0, repetition=repetition_bin(row))]
+    assert done.measures != [b""]
+    translator = opened("text2text-generation", tiny_seq2seq(tmp_path / "seq2seq", "t5"))
+    (answer,) = translator.forward(translator.encode([prompt], None, [{"max_new_tokens": length}]))
+    written = json.loads(answer.output)["output_tokens"]
+    assert are_measures(answer.measures) and bool(answer.measures) is (written > 2)
+
+
+def test_measures_stay_with_their_answers_on_the_way_to_the_driver() -> None:
+    """Also beside failures and truncated texts, and where no answer has any."""
+    failure = DataFailure(Code.INFER_NAN, "")
+    done = Done([1, 2, 3], [b"a", None, b"c"], [4, 0, 5], [2], {1: failure}, measures=[pack(1), b"", pack(3)])
+    assert _forward_done(0, done).outcomes == [
+        Answer(b"a", tokens=4, measures=pack(1)),
+        failure,
+        Answer(b"c", truncated=True, tokens=5, measures=pack(3)),
+    ]
+    assert _forward_done(0, Done([1], [b"a"], [4], [], {})).outcomes == [Answer(b"a", tokens=4)]
