@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +19,9 @@ from streamer.core.measures import (
     VECTOR_BYTES,
 )
 
-_Numbers = npt.NDArray[np.float32]
+_Numbers = npt.NDArray[np.floating[Any]]
 _HEAD = [("unknown", "<u4"), ("margin", "u1"), ("entropy", "u1"), ("repetition", "u1")]
+_SUMS_TO_1 = 0.001
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -48,8 +51,23 @@ def of_vectors(unknown: list[int], vectors: _Numbers) -> list[bytes]:
     return _apart(found.tobytes(), VECTOR_BYTES)
 
 
+def of_output(output: dict[str, Any]) -> bytes:
+    """Of an output that somebody's own class made, in JSON's types, where it has the form of a classification with the
+    scores of several labels, or of an embedding."""
+    with suppress(TypeError, ValueError, KeyError, OverflowError):
+        if isinstance(scores := output.get("scores"), list) and len(scores) > 1:
+            shares = np.array([[float(each["score"]) for each in scores]])
+            if shares.min() >= 0 and shares.max() <= 1:
+                return of_scores([0], shares, shares=abs(float(shares.sum()) - 1) < _SUMS_TO_1)[0]
+        elif isinstance(vector := output.get("vector"), list) and vector:
+            numbers = np.array([vector], dtype=np.float64)
+            if numbers.ndim == 2:
+                return of_vectors([0], numbers)[0]
+    return b""
+
+
 @lru_cache(maxsize=4)
-def _signs(dimensions: int) -> _Numbers:
+def _signs(dimensions: int) -> npt.NDArray[np.float32]:
     """(d, projections), the same for ever: the stream of RandomState is frozen."""
     drawn = np.random.RandomState(dimensions).randint(0, 2, (dimensions, PROJECTIONS))
     return (2 * drawn - 1).astype(np.float32)

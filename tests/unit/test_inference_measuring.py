@@ -13,6 +13,7 @@ import torch
 from tokenizers import Tokenizer, models
 
 from streamer.core.measures import (
+    ABSENT,
     HEAD_BYTES,
     PROJECTION_BINS,
     PROJECTIONS,
@@ -27,6 +28,7 @@ from streamer.inference.channel import Done
 from streamer.inference.families import load
 from streamer.inference.measuring import of_scores, of_vectors
 from streamer.inference.model import NON_FINITE
+from streamer.inference.plain import answer_of
 from streamer.inference.process import _forward_done
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.unknown_tokens import of_backend
@@ -103,6 +105,34 @@ def test_unknown_tokens_of_each_kind_of_tokenizer() -> None:
     fallback = Tokenizer(models.BPE(pieces, [], unk_token="<unk>", byte_fallback=True))
     assert of_backend(fallback).count([3, 257, 256, 200, 257]) == 3
     assert of_backend(Tokenizer(models.BPE({"a": 0, "b": 1}, []))).count([0, 1, 0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "measures"),
+    [
+        ({"label": "a", "score": 0.72, "scores": [{"label": "a", "score": 0.72}, {"score": 0.28}]}, (8, 17)),
+        ({"scores": [{"score": 0.92}, {"score": 0.7}]}, (4, ABSENT)),
+        ({"scores": [0.9, 0.7]}, None),
+        ({"scores": [{"score": 7}, {"score": 0.1}]}, None),
+        ({"scores": [{"score": None}, {}]}, None),
+        ({"scores": "ab"}, None),
+        ({"vector": [[1.0], [2.0]]}, None),
+        ({"vector": [[1.0], 2.0]}, None),
+        ({"vector": ["x"]}, None),
+        ({}, None),
+    ],
+)
+def test_the_outputs_of_a_class_of_ones_own_are_measured_by_their_form(
+    output: dict[str, Any], measures: tuple[int, int] | None
+) -> None:
+    """And left alone where they mean something else."""
+    answer = answer_of(output)
+    assert isinstance(answer, Answer)
+    assert answer.measures == (pack(0, *measures) if measures else b"")
+    for scale in (1, 1e300):
+        vector = answer_of({"vector": [1.0 * scale, -2.0 * scale, 0.5 * scale]})
+        assert isinstance(vector, Answer)
+        assert vector.measures == of_vectors([0], np.array([[1.0, -2.0, 0.5]], dtype=np.float32))[0]
 
 
 # --- from a model to the driver --------------------------------------------------------------------------------------
