@@ -222,6 +222,16 @@ def generation(requests: int, rounds: int, as_json: bool) -> None:
 
 
 @bench.command()
+@click.option("--rounds", type=click.IntRange(1), default=9, show_default=True, help="Rounds, interleaved.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+def report(rounds: int, as_json: bool) -> None:
+    """Measure what a report costs a record, beside encoding the record's result. Needs no Kafka."""
+    from streamer.bench.reports import report_cost
+
+    _print([report_cost(8_000, rounds, _progress)], as_json)
+
+
+@bench.command()
 @click.option("--model", default="", metavar="REFERENCE", help="An encoder. Default: MiniLM.")
 @click.option("--shape", type=click.Choice(["minilm", "base", "large"]), help="Random weights of this shape instead.")
 @click.option("--device", default="auto", show_default=True, help="Where it runs: auto, cpu or cuda:N.")

@@ -8,9 +8,9 @@ from typing import Final
 
 from streamer.core.record import Answer
 
-ENTRY_OVERHEAD_BYTES: Final = 320
-"""What an entry costs beside the bytes of its output: key, `Answer`, bytes header, hash slot and list node. 253 to
-293 bytes by tracemalloc on CPython 3.11 with 20,000 to 180,000 entries, plus a tenth for the allocator."""
+ENTRY_OVERHEAD_BYTES: Final = 384
+"""What an entry costs beside the bytes of its output: key, `Answer`, measures, bytes headers, hash slot and list node.
+277 to 348 bytes by tracemalloc on CPython 3.11 with 20,000 to 180,000 entries, plus a tenth for the allocator."""
 
 
 class LRU:
@@ -38,7 +38,9 @@ class LRU:
             if answer is not None:
                 touch(key)
                 if not answer.cached:  # marked when it is first asked for: many never are
-                    answer = answers[key] = Answer(answer.output, answer.truncated, True, answer.tokens)
+                    answer = answers[key] = Answer(
+                        answer.output, answer.truncated, True, answer.tokens, measures=answer.measures
+                    )
             found.append(answer)
         return found
 

@@ -128,12 +128,15 @@ class TextEvent(msgspec.Struct, frozen=True, gc=False):
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """What the model says of one input: `output` is the JSON of the result's `output` field, encoded once by the
-    worker and never again. Records with the same input share one `Answer`."""
+    worker and never again. Records with the same input share one `Answer`; those that waited for the computation of
+    another record have it `repeated`. `measures` are what the worker measured beside the output (`core.measures`)."""
 
     output: bytes
     truncated: bool = False
     cached: bool = False
     tokens: int = 0
+    repeated: bool = False
+    measures: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,8 @@ class Started(msgspec.Struct, frozen=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """A forward batch's outcomes as columns. `outputs[i]` is None where `failures` has i; `truncated` holds indexes."""
+    """A forward batch's outcomes as columns. `outputs[i]` is None where `failures` has i; `truncated` holds indexes;
+    `measures` is empty where no answer has any."""
 
     numbers: list[int]
     outputs: list[bytes | None]
@@ -69,6 +70,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     computed_tokens: int = 0
     seconds: float = 0.0
     passes: int = 0
+    measures: list[bytes] = []
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

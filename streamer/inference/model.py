@@ -31,7 +31,8 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
 
     It takes `rows` sequences (windows of a long text, pairs with each label …), the longest of `length`: that is what
     it costs in a batch where all are padded to the longest. `tokens` is what the answer reports, 0 where a model has
-    none. `content` is the model's own.
+    none; `unknown` of them are tokens that say no more than that the tokenizer does not know what it read. `content` is
+    the model's own.
     """
 
     length: int
@@ -39,6 +40,7 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
     truncated: bool
     content: Any
     rows: int = 1
+    unknown: int = 0
 
 
 class Sharing(Enum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from streamer.bench.figures import interleaved, median_ratio
+from streamer.bench.reports import KINDS, report_cost
 
 
 def test_rounds_turn_the_order_around() -> None:
@@ -23,3 +24,10 @@ def test_rounds_turn_the_order_around() -> None:
 
 def test_a_ratio_is_that_of_one_round() -> None:
     assert median_ratio([1.0, 6.0, 4.0], [2.0, 2.0, 2.0]) == (2.0, [0.5, 3.0, 2.0])
+
+
+def test_the_cost_of_reports_is_measured_without_kafka() -> None:
+    """Of each kind of answer, beside the encoding of results."""
+    section = report_cost(40, 1, lambda _: None)
+    assert [figure.name for figure in section.figures] == [kind.name for kind in KINDS]
+    assert all(figure.value > 0 for figure in section.figures)

@@ -20,8 +20,8 @@ def entry_bytes(output_bytes: int) -> int:
 def test_what_was_put_comes_back_marked_as_cached() -> None:
     """An answer comes back as it was, but for `cached`."""
     lru = LRU(10_000)
-    lru.put(key(1), Answer(b'{"a":1}', truncated=True, tokens=7))
-    assert lru.get(key(1)) == Answer(b'{"a":1}', truncated=True, cached=True, tokens=7)
+    lru.put(key(1), Answer(b'{"a":1}', truncated=True, tokens=7, measures=b"m"))
+    assert lru.get(key(1)) == Answer(b'{"a":1}', truncated=True, cached=True, tokens=7, measures=b"m")
     assert lru.get(key(2)) is None
 
 

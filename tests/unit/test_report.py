@@ -141,6 +141,6 @@ def test_a_report_is_a_record() -> None:
     assert headers == [("content-type", b"application/json")]
     assert value is not None
     body = json.loads(value)
-    assert body["version"] == "streamer.report.v1"
+    assert body["version"] == "streamer.report.v2"
     assert body["ranges"] == [["in", 0, 0, 0]]
     assert "labels" not in body

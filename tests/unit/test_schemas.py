@@ -22,6 +22,7 @@ from streamer.core.deadletters.envelope import wrap
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import Claim, Job, State
 from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.measures import PROJECTIONS, pack
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, BareRecord, Headers, MicroBatch, Segment, TextEvent
@@ -30,13 +31,17 @@ from streamer.core.report import (
     CONFIDENCE_BINS,
     MAX_LABELS,
     VERSION,
+    Embedding,
     Event,
+    Generated,
     Histogram,
+    Likelihood,
     Origin,
     Report,
     ReportBuilder,
     event_report,
 )
+from streamer.core.report.scripts import SCRIPTS
 from streamer.errors import Code, DataFailure
 from streamer.inference.tasks.families import TASKS
 from tests.records import FakeRecord
@@ -123,11 +128,14 @@ def test_report_fields_agree() -> None:
     fields = msgspec.structs.fields(Report)
     assert list(body["properties"]) == [field.name for field in fields]
     assert body["required"] == [field.name for field in fields if field.required]
+    for name, type_ in (("embedding", Embedding), ("generated", Generated), ("likelihood", Likelihood)):
+        assert list(body["$defs"][name]["properties"]) == [field.name for field in msgspec.structs.fields(type_)]
+    assert body["properties"]["scripts"]["propertyNames"]["enum"] == list(SCRIPTS)
     histogram = body["$defs"]["histogram"]
     assert list(histogram["properties"]) == [field.name for field in msgspec.structs.fields(Histogram)]
     bound = histogram["properties"]["counts"]["items"]["prefixItems"][0]
     assert (bound["minimum"], bound["maximum"]) == (BOUNDS[0], BOUNDS[-1])
-    assert body["properties"]["version"]["const"] == VERSION
+    assert body["properties"]["version"]["enum"][0] == VERSION
     assert body["properties"]["labels"]["maxProperties"] == MAX_LABELS
     assert body["properties"]["confidence"]["maxItems"] == CONFIDENCE_BINS
 
@@ -233,7 +241,16 @@ def test_results_validate() -> None:
     assert fields == set(schema("result")["properties"])
 
 
-@pytest.mark.parametrize("answer", [Answer(b'{"label":"POSITIVE","score":0.5}'), Answer(b'{"vector":[1.0]}')])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(b'{"label":"POSITIVE","score":0.5}', repeated=True, measures=pack(3, 0, 19)),
+        Answer(b'{"vector":[1.0]}'),
+        Answer(b'{"vector":[1.0]}', measures=pack(1) + bytes(PROJECTIONS)),
+        Answer(b'{"text":"a","finish_reason":"stop","completion_tokens":3}', measures=pack(0, repetition=1)),
+        Answer(b'{"log_likelihood":-3.5,"tokens":3}'),
+    ],
+)
 def test_reports_validate(answer: Answer) -> None:
     """Reports validate, with labels and without, and where nothing was published."""
     for records in (RECORDS, RECORDS[2:], []):

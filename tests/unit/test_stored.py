@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.core.measures import pack
 from streamer.core.outputs import OUTPUTS, parser_of
 from streamer.core.record import Answer
 from streamer.core.stored import MAX_VALUE_BYTES, Vault
@@ -27,6 +28,7 @@ answers = st.builds(
     output=st.sampled_from([b"{}", b'{"label":"A"}', b"[1,2]", b'"text"', b"-0.5", b"true", b"null"]),
     truncated=st.booleans(),
     tokens=st.integers(0, 2**32 - 1),
+    measures=st.sampled_from([b"", pack(3, 19, 0), pack(0, repetition=1) + bytes(range(16)) * 2]),
 )
 
 
@@ -37,7 +39,13 @@ def value_of(answer: Answer, key: bytes = KEY, vault: Vault = VAULT) -> bytes:
 @given(answers)
 def test_what_was_stored_comes_back_as_cached(answer: Answer) -> None:
     """All fields survive; `cached` is set."""
-    assert VAULT.decode([KEY], [value_of(answer)]) == [Answer(answer.output, answer.truncated, True, answer.tokens)]
+    assert VAULT.decode([KEY], [value_of(answer)]) == [msgspec.structs.replace(answer, cached=True)]
+
+
+def test_measures_that_are_none_are_a_miss() -> None:
+    """They have bins that no report has."""
+    wrong = pack(0, 19, 0)[:-1] + b"\x20"
+    assert VAULT.decode([KEY], [value_of(Answer(b"{}", measures=wrong))]) == [None]
 
 
 @pytest.mark.case(33)

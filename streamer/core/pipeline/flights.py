@@ -102,6 +102,8 @@ class Flights:
                 segment.outcomes[index] = outcome
                 segment.open -= 1
                 segment.failures += type(outcome) is DataFailure
+                if type(outcome) is Answer and not outcome.repeated:
+                    outcome = msgspec.structs.replace(outcome, repeated=True)  # for those that came later
         return ended
 
     def _weigh(self, answer: Answer, flight: Flight) -> None:

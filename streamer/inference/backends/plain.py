@@ -40,7 +40,8 @@ def answer_of(output: Any) -> Answer | NonFinite | DataFailure:
     if not isinstance(output, dict):
         return _failure(f"predict gave {_name(output)} for this text, not a dict")
     try:
-        return Answer(msgspec.json.encode(_plain(output)))
+        plain = _plain(output)
+        return Answer(msgspec.json.encode(plain), measures=_measures(plain))
     except _NonFiniteError:
         return NON_FINITE
     except _WrongTypeError as error:
@@ -50,6 +51,14 @@ def answer_of(output: Any) -> Answer | NonFinite | DataFailure:
         return _failure("predict gave an output for this text that is nested too deeply, or holds itself")
     except Exception as error:  # what an object's own attributes raise, or a string with half a surrogate pair
         return _failure(f"predict gave an output for this text that can't be written: {_name(error)}")
+
+
+def _measures(output: dict[str, Any]) -> bytes:
+    if "scores" not in output and "vector" not in output:
+        return b""
+    from streamer.inference.tasks.measuring import of_output  # numpy, which most classes of one's own do without
+
+    return of_output(output)
 
 
 def _failure(message: str) -> DataFailure:

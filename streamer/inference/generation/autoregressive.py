@@ -29,6 +29,7 @@ from streamer.inference.models.loading import load_config, load_network, load_to
 from streamer.inference.models.reference import Located
 from streamer.inference.models.safety import digest, used_files, view
 from streamer.inference.models.text_reader import ControlLetters, TextReader
+from streamer.inference.models.unknown_tokens import of_tokenizer
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.tasks.option_values import read_options
 
@@ -73,6 +74,7 @@ class Autoregressive(ABC):
             files = read_generation(path, spec.task, entry)
             self.task_prefix = str(entry[1].get("prefix") or "")
             self.tokenizer: Any = load_tokenizer(path)
+            self.unknown = of_tokenizer(self.tokenizer)
             self.decoder: Any = copy.deepcopy(self.tokenizer)
             self.reader = TextReader(self.tokenizer, self.letters)
             self.device = choose_device(spec.device, worker)

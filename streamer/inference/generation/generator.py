@@ -237,4 +237,5 @@ def _done(answered: Iterable[tuple[int, Answer]], seconds: float) -> Done:
         computed_tokens=sum(tokens),
         seconds=seconds,
         passes=1,
+        measures=[answer.measures for _, answer in columns],
     )

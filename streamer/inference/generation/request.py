@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from streamer.core.measures import pack, repetition_bin
 from streamer.core.record import Answer
 from streamer.inference.model import Encoded
 from streamer.inference.tasks.options import NewTokens, Temperature
@@ -85,7 +86,9 @@ def answer_of(encoded: Encoded, completion: Completion) -> Answer:
         "prompt_tokens": encoded.tokens,
         "completion_tokens": len(completion.tokens),
     }
-    return Answer(msgspec.json.encode(output), encoded.truncated, False, encoded.tokens + len(completion.tokens))
+    tokens = encoded.tokens + len(completion.tokens)
+    measures = pack(encoded.unknown, repetition=repetition_bin(completion.tokens))
+    return Answer(msgspec.json.encode(output), encoded.truncated, False, tokens, False, measures)
 
 
 def sampling_of(params: GenerationParams, default_temperature: float) -> Sampling | None:

@@ -15,6 +15,7 @@ from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.models.loading import load_tokenizer
 from streamer.inference.models.text_reader import unguessable, with_names
 from streamer.inference.models.transformer_file import Layout
+from streamer.inference.models.unknown_tokens import of_backend
 from streamer.inference.worker.sizes import too_large
 
 # Told apart from one another by nothing but where they stand: the types of a single text's tokens.
@@ -71,6 +72,7 @@ class TextTokenizer:
         self.mask_id: int | None = tokenizer.mask_token_id
         self.cls_id: int | None = tokenizer.cls_token_id
         self.special_ids = frozenset[int](tokenizer.all_special_ids)
+        self.unknown = of_backend(self._tokenizer)
         self._known_tokens: int | None = None
         self.max_tokens = min(layout.max_tokens or int(tokenizer.model_max_length), NO_LIMIT)
         least = 1 + self._tokenizer.num_special_tokens_to_add(is_pair=False)

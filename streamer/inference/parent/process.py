@@ -9,6 +9,8 @@ import socket
 import threading
 from collections.abc import Callable
 
+import msgspec
+
 from streamer.core.pipeline.protocol import EncodeStarted, ForwardDone, ForwardStarted, Input, WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.errors import DataFailure, FailureClass
@@ -188,14 +190,14 @@ def fact_of(worker: int, message: Done | Encoding | Started | Ready) -> Input:
 
 def _forward_done(worker: int, done: Done) -> ForwardDone:
     """Columns into outcomes."""
+    measures = done.measures or [b""] * len(done.numbers)
     outcomes: list[Answer | DataFailure] = [
-        Answer(output, False, False, tokens) if output is not None else done.failures[index]
-        for index, (output, tokens) in enumerate(zip(done.outputs, done.tokens, strict=True))
+        Answer(output, False, False, tokens, False, measured) if output is not None else done.failures[index]
+        for index, (output, tokens, measured) in enumerate(zip(done.outputs, done.tokens, measures, strict=True))
     ]
     for index in done.truncated:
-        output = done.outputs[index]
-        if output is not None:
-            outcomes[index] = Answer(output, True, False, done.tokens[index])
+        if isinstance(answer := outcomes[index], Answer):
+            outcomes[index] = msgspec.structs.replace(answer, truncated=True)
     return ForwardDone(
         worker,
         done.numbers,

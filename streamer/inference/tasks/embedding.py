@@ -13,6 +13,7 @@ from streamer.errors import DataFailure
 from streamer.inference.backends.numbers import float32_lists
 from streamer.inference.model import Encoded
 from streamer.inference.tasks.family import Asked, Numbers, merged
+from streamer.inference.tasks.measuring import of_vectors
 from streamer.inference.tasks.options import EmbeddingOptions
 from streamer.inference.tasks.pooling import PooledModel, unit
 
@@ -49,6 +50,10 @@ class Embedding(PooledModel):
                 output["windows"] = one.rows
             outputs.append(encode(output))
         return outputs
+
+    def measures(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
+        """Of the vectors' directions, so that it does not matter whether they are normalised by now."""
+        return of_vectors([one.unknown for one in batch], np.stack(merged(batch, numbers))[:, : self._cut])
 
     def _as_json(self, vectors: Numbers) -> list[dict[str, Any]]:
         dimensions = vectors.shape[1]

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 
+from streamer.core.measures import pack
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure
 from streamer.inference.model import NON_FINITE, Encoded, NonFinite
@@ -106,6 +107,10 @@ class Family(ABC):
     def outputs(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
         """The JSON of each computation's `output` field; `numbers` are those of all rows, one after the other."""
 
+    def measures(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
+        """What reports count of each answer beside its output (`core.measures`)."""
+        return [pack(one.unknown) for one in batch]
+
     @abstractmethod
     def compute(self, rows: Sequence[Row]) -> list[Numbers]:
         """The network's numbers of each row, in order, in as many passes as the batching asks for."""
@@ -183,6 +188,7 @@ class Family(ABC):
             truncated=truncated,
             content=Content(rows, own),
             rows=len(rows),
+            unknown=sum([self.tokenizer.unknown.count(row.ids) for row in rows]),
         )
 
     # --- answering ---
@@ -191,15 +197,18 @@ class Family(ABC):
         """Answers; those of computations with NaN or infinity in a row are `NON_FINITE`."""
         numbers = self.compute(list(chain.from_iterable([one.content.rows for one in batch])))
         if np.isfinite(np.concatenate(numbers, axis=None)).all():
-            answers = zip(batch, self.outputs(batch, numbers), strict=True)
-            return [Answer(output, one.truncated, False, one.tokens) for one, output in answers]
+            return self._answered(batch, numbers)
         well = [all(np.isfinite(own).all() for own in group) for group in groups(batch, numbers)]
         good = [one for one, fine in zip(batch, well, strict=True) if fine]
         kept = [own for group, fine in zip(groups(batch, numbers), well, strict=True) if fine for own in group]
-        outputs = iter(self.outputs(good, kept) if good else [])
+        answers = iter(self._answered(good, kept) if good else [])
+        return [next(answers) if fine else NON_FINITE for fine in well]
+
+    def _answered(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[Answer | NonFinite]:
+        outputs, measures = self.outputs(batch, numbers), self.measures(batch, numbers)
         return [
-            Answer(next(outputs), one.truncated, False, one.tokens) if fine else NON_FINITE
-            for one, fine in zip(batch, well, strict=True)
+            Answer(output, one.truncated, False, one.tokens, False, measured)
+            for one, output, measured in zip(batch, outputs, measures, strict=True)
         ]
 
     def options_as(self, kind: type[_Options], options: dict[str, Any]) -> _Options:

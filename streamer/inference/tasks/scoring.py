@@ -11,6 +11,7 @@ import msgspec
 import torch
 from transformers import AutoModelForCausalLM
 
+from streamer.core.measures import pack
 from streamer.core.record import Answer
 from streamer.errors import DataFailure, ModelError
 from streamer.inference.backends.batch_check import (
@@ -153,11 +154,10 @@ class Scoring(Autoregressive):
             output["per_token"] = [
                 {"token": name, "log_likelihood": value} for name, value in zip(names, found, strict=True)
             ]
-        return Answer(msgspec.json.encode(output), one.truncated, False, one.tokens)
+        return Answer(msgspec.json.encode(output), one.truncated, False, one.tokens, False, pack(one.unknown))
 
-    @staticmethod
-    def _encoded(ids: list[int], truncated: bool, *, per_token: bool) -> Encoded:
-        return Encoded(max(2, len(ids)), len(ids), truncated, _Scored(ids, per_token))
+    def _encoded(self, ids: list[int], truncated: bool, *, per_token: bool) -> Encoded:
+        return Encoded(max(2, len(ids)), len(ids), truncated, _Scored(ids, per_token), 1, self.unknown.count(ids))
 
     def _batching(self) -> Batching:
         cuda = self.device.type == "cuda"

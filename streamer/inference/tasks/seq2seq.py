@@ -12,6 +12,7 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 from transformers.generation.logits_process import LogitsProcessorList
 from transformers.generation.stopping_criteria import StoppingCriteriaList
 
+from streamer.core.measures import pack, repetition_bin
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.backends.batch_check import (
@@ -165,7 +166,8 @@ class Seq2Seq(Autoregressive):
         if (failure := too_large(tokens=(len(kept) + new_tokens) * self.num_beams)) is not None:
             return failure
         source = _Source(kept, self._language_id(target) if target else None, new_tokens)
-        return Encoded(len(kept) + new_tokens, len(kept), len(ids) > self.max_tokens, source, self.num_beams)
+        unknown = self.unknown.count(kept)
+        return Encoded(len(kept) + new_tokens, len(kept), len(ids) > self.max_tokens, source, self.num_beams, unknown)
 
     def _refuse(self, params: Seq2SeqParams) -> DataFailure | None:
         if params.max_new_tokens is not None and params.max_new_tokens > self._longest_target:
@@ -262,7 +264,8 @@ class Seq2Seq(Autoregressive):
             "source_tokens": one.tokens,
             "output_tokens": len(row),
         }
-        return Answer(msgspec.json.encode(output), one.truncated, False, one.tokens + len(row))
+        measures = pack(one.unknown, repetition=repetition_bin(row))
+        return Answer(msgspec.json.encode(output), one.truncated, False, one.tokens + len(row), False, measures)
 
     # --- checks at load ---
 

@@ -14,6 +14,7 @@ import torch
 from streamer.errors import ModelError
 from streamer.inference.models.sentence_modules import read_weights
 from streamer.inference.models.tokenizer import NO_LIMIT, Given, TextTokenizer
+from streamer.inference.models.unknown_tokens import of_backend
 
 
 class StaticEmbedding(torch.nn.Module):
@@ -52,6 +53,7 @@ class StaticTokenizer(TextTokenizer):
         self.pad_id = 0
         self.mask_token = self.mask_id = self.cls_id = self._cut_side = self._known_tokens = None
         self.special_ids = frozenset()
+        self.unknown = of_backend(self._tokenizer)
         self._truncation: dict[str, Any] | None = self._tokenizer.truncation
         self.max_tokens = self._truncation["max_length"] if self._truncation else NO_LIMIT
         self._cut_left = bool(self._truncation and self._truncation["direction"] == "left")

@@ -17,6 +17,7 @@ from streamer.inference.backends.torch_model import TorchModel
 from streamer.inference.model import Encoded
 from streamer.inference.tasks.family import Numbers, merged
 from streamer.inference.tasks.labels import class_names
+from streamer.inference.tasks.measuring import of_scores
 from streamer.inference.tasks.options import ClassificationOptions
 
 
@@ -58,6 +59,12 @@ class TextClassification(TorchModel):
     def distance(self, numbers: Numbers, reference: Numbers) -> float:
         """The largest difference of a score."""
         return float(np.abs(numbers - reference).max())
+
+    def measures(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
+        """Of scores that are probabilities."""
+        if len(self._labels) < 2 or not (self._softmax or self._sigmoid):
+            return super().measures(batch, numbers)
+        return of_scores([one.unknown for one in batch], np.stack(merged(batch, numbers)), shares=self._softmax)
 
     def outputs(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
         """Sorted and rounded in one go for all; of a text in windows the mean scores, by their tokens."""

@@ -196,9 +196,9 @@ class TextGeneration(Autoregressive):
             return int(self._files.max_length) - prompt
         return min(_DEFAULT_NEW_TOKENS, self.max_tokens // 2)
 
-    @staticmethod
-    def _encoded(request: Request, truncated: bool) -> Encoded:
-        return Encoded(len(request.ids) + request.max_new_tokens, len(request.ids), truncated, request)
+    def _encoded(self, request: Request, truncated: bool) -> Encoded:
+        ids = request.ids
+        return Encoded(len(ids) + request.max_new_tokens, len(ids), truncated, request, 1, self.unknown.count(ids))
 
     # --- checks at load ---
 

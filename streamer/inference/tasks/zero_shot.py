@@ -25,6 +25,7 @@ from streamer.inference.models.safety import read_json
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.tasks.family import Asked, Family, Numbers, groups
 from streamer.inference.tasks.labels import class_names
+from streamer.inference.tasks.measuring import of_scores
 from streamer.inference.tasks.options import MultiLabel, Template, TextOptions, VectorOptions, ZeroShotOptions
 from streamer.inference.tasks.params import Texts
 from streamer.inference.tasks.pooling import ComparingModel
@@ -118,14 +119,19 @@ class ZeroShotInference(_ZeroShot, TorchModel):
 
     def outputs(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
         """Softmax over the labels, or of each label by itself."""
-        outputs = []
-        for one, own in zip(batch, groups(batch, numbers), strict=True):
-            question: Question = one.content.own
-            logits = np.stack(own)
-            by_itself = question.multi_label or len(question.labels) == 1
-            scores = _softmax(logits)[:, 1] if by_itself else _softmax(logits[:, 1])
-            outputs.append(self.answer(question, scores))
-        return outputs
+        return [
+            self.answer(one.content.own, _scores(one.content.own, own))
+            for one, own in zip(batch, groups(batch, numbers), strict=True)
+        ]
+
+    def measures(self, batch: Sequence[Encoded], numbers: list[Numbers]) -> list[bytes]:
+        """Of questions with more than one label."""
+        found = super().measures(batch, numbers)
+        for index, (one, own) in enumerate(zip(batch, groups(batch, numbers), strict=True)):
+            if len(own) > 1:
+                scores = _scores(one.content.own, own)[None]
+                (found[index],) = of_scores([one.unknown], scores, shares=not one.content.own.multi_label)
+        return found
 
 
 class ZeroShotEmbedding(_ZeroShot, ComparingModel):
@@ -158,6 +164,12 @@ def load(spec: WorkerSpec, located: Located, worker: int) -> ZeroShotInference |
         named = str(read_json(located.path / "config.json").get("architectures"))
         method = "inference" if "ForSequenceClassification" in named else "embedding"
     return (ZeroShotEmbedding if method == "embedding" else ZeroShotInference)(spec, located, worker)
+
+
+def _scores(question: Question, numbers: Sequence[Numbers]) -> Numbers:
+    logits = np.stack(numbers)
+    by_itself = question.multi_label or len(question.labels) == 1
+    return _softmax(logits)[:, 1] if by_itself else _softmax(logits[:, 1])
 
 
 def _opposites(config: Any) -> list[int]:

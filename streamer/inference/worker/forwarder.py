@@ -323,7 +323,7 @@ class Forwarder:
         tokens = [answer.tokens for answer in answers]
         outputs: list[bytes | None] = [answer.output for answer in answers]
         truncated = [index for index, answer in enumerate(answers) if answer.truncated]
-        self._emit_done(numbers, outputs, tokens, truncated, {})
+        self._emit_done(numbers, outputs, tokens, truncated, {}, [answer.measures for answer in answers])
 
     def _report(self, outcomes: Sequence[tuple[int, Answer | DataFailure]]) -> None:
         """Send outcomes with what was spent since the last ones."""
@@ -335,6 +335,7 @@ class Forwarder:
             tokens,
             [index for index, answer in enumerate(answers) if answer is not None and answer.truncated],
             {index: outcome for index, (_, outcome) in enumerate(outcomes) if isinstance(outcome, DataFailure)},
+            [answer.measures if answer is not None else b"" for answer in answers],
         )
 
     def _emit_done(
@@ -344,6 +345,7 @@ class Forwarder:
         tokens: list[int],
         truncated: list[int],
         failures: dict[int, DataFailure],
+        measures: list[bytes],
     ) -> None:
         self._emit(
             Done(
@@ -356,6 +358,7 @@ class Forwarder:
                 computed_tokens=self._computed_tokens,
                 seconds=self._seconds,
                 passes=self._passes,
+                measures=measures if any(measures) else [],
             )
         )
         self._passes = 0
