@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,11 @@ from streamer.local.jars import KAFKA_VERSION
 from streamer.local.ports import LOOPBACK, free_ports
 
 _CONTAINER_DEADLINE_S = 120
+
+
+# A shell ignores SIGINT for what it runs in the background, and children inherit that: tests that interrupt would wait.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True, slots=True)
