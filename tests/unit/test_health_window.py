@@ -121,7 +121,7 @@ def test_figures() -> None:
     )
     assert figures.rate(found) == 0.1
     assert figures.rate(found, NOW_MS + 2_000) == 3.0
-    assert figures.rate(found, NOW_MS + 2 * MINUTE_MS) == 0.1
+    assert figures.rate(found, NOW_MS + 2 * MINUTE_MS) == figures.rate(found, NOW_MS - 1) == 0.1
     assert figures.dead_letter_share(found) == 0.2
     assert figures.cached_share(found) == 0.5
     assert figures.truncated_share(found) == 1 / 6

@@ -11,8 +11,10 @@ from streamer.core.report import MAX_LABELS, Histogram, percentile
 
 def rate(window: Window, now_ms: int | None = None) -> float:
     """Results a second; of a window that has not ended at `now_ms`, over what has passed of it."""
-    passed_ms = window.length_ms if now_ms is None else min(now_ms - window.start_ms, window.length_ms)
-    return window.results * 1000 / max(passed_ms, 1)
+    passed_ms = window.length_ms if now_ms is None else now_ms - window.start_ms
+    if not 0 < passed_ms < window.length_ms:  # over, or of a clock that is ahead
+        passed_ms = window.length_ms
+    return window.results * 1000 / passed_ms
 
 
 def dead_letter_share(window: Window) -> float | None:
