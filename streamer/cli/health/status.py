@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -117,17 +118,14 @@ def _columns(course: Course) -> list[_Column]:
         _Column("dead", 1, lambda window, _: percent(figures.dead_letter_share(window))),
         _Column("p50", 3, lambda window, _: _ms(figures.latency_ms(window, 0.5))),
         _Column("p99", 2, lambda window, _: _ms(figures.latency_ms(window, 0.99))),
-        *(
-            _Column(plain(label)[:_LABEL_CHARS], 4, lambda window, _, label=label: _label(window, label))
-            for label in named
-        ),
+        *(_Column(plain(label)[:_LABEL_CHARS], 4, partial(_label, label)) for label in named),
         _Column("conf", 5, lambda window, _: _decimals(figures.mean_confidence(window))),
         _Column("tok/char", 6, lambda window, _: _decimals(figures.tokens_per_char(window))),
         _Column("cached", 7, lambda window, _: percent(figures.cached_share(window))),
     ]
 
 
-def _label(window: Window, label: str) -> str:
+def _label(label: str, window: Window, _now_ms: int) -> str:
     from streamer.health.status import percent
 
     shares = figures.label_shares(window, MAX_LABELS)
