@@ -153,6 +153,19 @@ def test_a_late_report_counts_where_its_time_is_kept() -> None:
     assert not days.add(report(NOW_MS, 100, 109)) and days.late == 1
 
 
+def test_a_window_that_went_does_not_come_back_in_part() -> None:
+    """Though a smaller window of its time is still kept."""
+    reports = [report(NOW_MS + hour * HOUR_MS, hour * 10, hour * 10 + 9) for hour in range(4)]
+    straight, late = Fold(FEW), Fold(FEW)
+    for one in reports:
+        straight.add(one)
+    for one in (*reports[1:], reports[0]):
+        late.add(one)
+        late.snapshot()
+    assert late.snapshot() == straight.snapshot()
+    assert [window.start_ms for window in late.windows("p", HOUR_MS)] == [NOW_MS + 2 * HOUR_MS, NOW_MS + 3 * HOUR_MS]
+
+
 def test_a_report_from_the_future_displaces_one_window() -> None:
     """A clock that is a year ahead does not empty the state."""
     reports = [report(NOW_MS + number * MINUTE_MS, number * 10, number * 10 + 9) for number in range(120)]
