@@ -68,8 +68,8 @@ def sentence(course: Course, now_ms: int) -> str:
     half, most = figures.latency_ms(total, 0.5), figures.latency_ms(total, 0.99)
     if half is not None and most is not None:
         parts.append(f"half within {duration(half / 1000)}, 99 % within {duration(most / 1000)}")
-    if total.overlaps:
-        parts.append(f"up to {plural(total.overlaps, 'record')} counted twice (at_least_once repeats after a failure)")
+    if total.settled_again:
+        parts.append(f"at least {plural(total.settled_again, 'offset')} settled more than once, and counted so")
     return "; ".join(parts)
 
 
@@ -114,7 +114,7 @@ def described(window: Window, now_ms: int) -> dict[str, Any]:
         "results": window.results,
         "dead_letters": window.dead_letters,
         "skipped": window.skipped,
-        "counted_twice": window.overlaps,
+        "settled_again": window.settled_again,
         "p50_ms": figures.latency_ms(window, 0.5),
         "p99_ms": figures.latency_ms(window, 0.99),
         **{name: _rounded(value) for name, value in numbers.items()},

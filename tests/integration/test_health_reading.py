@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from streamer.cli import main
 from streamer.core.report import Report
 from streamer.errors import ExitCode
-from tests.acceptance.harness import Lab
+from tests.acceptance.harness import Given, Lab, event
 from tests.conftest import Kafka
 from tests.health_kit import report
 
@@ -73,6 +73,21 @@ def test_what_is_committed_counts_once(lab: Lab, capfd: pytest.CaptureFixture[st
     assert told.startswith("p (m@r1): 200 results since ") and "answers a 100 %" in told and "other" not in told
     assert main([*asked, "q"]) == ExitCode.USAGE
     assert "knows of a pipeline q; there are: other0" in capfd.readouterr().err
+
+
+def test_a_pipeline_that_runs_and_reads_again(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its own reports: each result that is published counts, also of records that another group had answered before."""
+    lab.topics(2)
+    lab.produce([*(event(number) for number in range(10)), Given(b"k", b"no event", [])])
+    for runs, group in enumerate(["first", "second"], 1):
+        config = lab.config("builtin:null", group=f"{lab.group}.{group}")
+        assert lab.start(config, "--until-end").wait() == 0
+        capfd.readouterr()
+        assert main(["health", "status", "p", "--config", str(config), "--json"]) == ExitCode.DONE
+        ((revision,),) = (each["revisions"] for each in json.loads(capfd.readouterr().out)["pipelines"])
+        assert counted(revision) == (10 * runs, 10 * runs)
+        assert (revision["model"], revision["total"]["dead_letters"]) == ("null", {"decode.json": runs})
+        assert revision["total"]["settled_again"] == 11 * (runs - 1)
 
 
 def counted(revision: dict[str, Any]) -> tuple[int, int]:

@@ -75,7 +75,7 @@ def test_any_order_any_split_any_repetition(reports: list[Report], chance: rando
             assert starts == set(sorted(there)[-keep[length_ms] :])
             for window in straight.windows(pipeline, length_ms):
                 assert window == crooked.window(pipeline, window.revision, window.start_ms, length_ms)
-                assert window.overlaps == 0
+                assert window.settled_again == 0
                 assert window.results == sum(
                     one.results
                     for one in reports
@@ -122,18 +122,26 @@ def test_reports_of_a_start_or_an_end_count_nothing() -> None:
 
 def test_a_partition_that_is_read_again_counts_again() -> None:
     """Its outcomes are written again: with another model, or later with the same one. The same report is not."""
-    fold = folded([report(), report(revision="r2"), report(NOW_MS + MINUTE_MS)])
-    assert not fold.add(report()) and fold.known == 1
-    assert sum(window.results for window in fold.windows("p", HOUR_MS)) == 30
+    reports = [report(), report(revision="r2"), report(NOW_MS + 1_000), report(NOW_MS + MINUTE_MS)]
+    fold = folded(reports)
+    again = Fold.restore(fold.snapshot())
+    for one in reports:
+        assert not fold.add(one) and not again.add(one)
+    assert again.snapshot() == fold.snapshot() == folded(reports).snapshot()
+    windows = fold.windows("p", HOUR_MS)
+    assert [(window.revision, window.results, window.settled_again) for window in windows] == [
+        ("r1", 30, 20),
+        ("r2", 10, 0),
+    ]
 
 
 def test_repeats_of_at_least_once() -> None:
-    """Within a minute: what is wholly known does not count, what is partly new counts whole, and it is told of how
-    many offsets that may be too much."""
-    fold = folded([report(first=0, last=9), report(first=5, last=14)])
-    assert not fold.add(report(first=2, last=12))
-    (window,) = fold.windows("p", DAY_MS)
-    assert (window.results, window.overlaps, window.ranges) == (20, 5, {"in/0": [0, 15]})
+    """They are results that were published twice, and count so; how many offsets that is is told."""
+    fold = folded([report(first=0, last=9), report(NOW_MS + 5, first=5, last=14), report(NOW_MS + 9, 2, 12)])
+    assert fold.known == 0
+    for length_ms in LENGTHS:
+        (window,) = fold.windows("p", length_ms)
+        assert (window.results, window.settled_again, window.ranges) == (31, 16, {"in/0": [0, 15]})
 
 
 def test_a_late_report_counts_where_its_time_is_kept() -> None:

@@ -60,12 +60,13 @@ def test_a_sentence_that_a_person_understands() -> None:
     assert "(code.0 1, code.1 1, code.2 1, 2 other codes)" in sentence(many, NOW_MS)
 
 
-def test_records_that_may_count_twice_are_told() -> None:
-    """Nobody takes a count of at_least_once for exact."""
+def test_records_that_count_twice_are_told() -> None:
+    """Whether they were settled again within a minute or later; nobody takes results for records."""
     fold = Fold()
-    fold.add(report(NOW_MS, 0, 9))
-    fold.add(report(NOW_MS, 5, 14))
-    assert "up to 5 records counted twice" in sentence(courses(fold, "p", MINUTE_MS, 0)[0], NOW_MS)
+    for minute, first in ((0, 0), (0, 5), (1, 0)):
+        fold.add(report(NOW_MS + minute * MINUTE_MS, first, first + 9))
+    said = sentence(courses(fold, "p", MINUTE_MS, 0)[0], NOW_MS)
+    assert "30 results" in said and said.endswith("at least 15 offsets settled more than once, and counted so")
 
 
 def test_the_table_fits_the_terminal() -> None:

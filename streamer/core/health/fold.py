@@ -1,11 +1,12 @@
 """Folds reports into windows of a minute, five minutes, an hour and a day, for each pipeline and revision of its model.
 
 The order of reports, how they are split, and how often each comes make no difference: a window knows the input offsets
-that it has counted, and a report counts in the window of its own time. Nobody's clock is asked. A partition that is
-read again counts again, in the windows of then, since its outcomes were written again.
+that it has counted, and a report counts in the window of its own time. Nobody's clock is asked.
 
-A report is judged by the smallest window that is still kept for its time. Where ranges overlap within one, as
-at_least_once allows, a report counts whole if any offset of it is new; only then the order can matter.
+A report is known if the smallest window that is still kept for its time has all of its offsets, and a report of that
+time or later. Offsets that are settled again later, since at_least_once repeats them, or since a partition is read
+again, count again: their outcomes were written again. Only within such a window their order matters: the earlier report
+must come first.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class _Growth:
 class _Cell:
     """A window in the making: `sums` has all but the ranges and what is pending."""
 
+    last_ms: int
     ranges: dict[str, Edges] = field(default_factory=dict)
     sums: Window | None = None
     pending: list[Window] = field(default_factory=list)
@@ -67,6 +69,7 @@ class _Cell:
         """Add to the window."""
         sums = growth.sums if self.sums is None else [self.sums, *growth.sums]
         self.sums = msgspec.structs.replace(merged(sums), start_ms=start_ms, length_ms=length_ms)
+        self.last_ms = self.sums.last_ms
         for place in {place for ranges in growth.ranges for place in ranges}:
             sets = [self.ranges.get(place, []), *(ranges.get(place, []) for ranges in growth.ranges)]
             self.ranges[place] = _bounded(union(sets), length_ms)
@@ -152,15 +155,19 @@ class Fold:
         key = start_ms, report.model.revision
         cell = kept.cells[length_ms].get(key)
         if cell is None:
-            cell = kept.cells[length_ms][key] = _Cell()
+            cell = kept.cells[length_ms][key] = _Cell(report.time_ms)
         settled = [(f"{topic}/{partition}", first, last + 1) for topic, partition, first, last in report.ranges]
         ranges = cell.ranges
-        if all(place in ranges and covers(ranges[place], first, end) for place, first, end in settled):
+        if report.time_ms <= cell.last_ms and all(
+            place in ranges and covers(ranges[place], first, end) for place, first, end in settled
+        ):
             self.known += 1
             return False
+        cell.last_ms = max(cell.last_ms, report.time_ms)
         window = window_of(report, length_ms)
         for place, first, end in settled:
-            window.overlaps += end - first - add(ranges.setdefault(place, []), first, end)
+            window.offsets += end - first
+            add(ranges.setdefault(place, []), first, end)
             ranges[place] = _bounded(ranges[place], length_ms)
         if not cell.pending:
             self._dirty.append((report.pipeline, length_ms, key))
@@ -209,7 +216,7 @@ class Fold:
             kept = fold._pipelines[name] = _Kept()
             kept.floors = {int(length_ms): floor for length_ms, floor in floors.items()}
         for window in found.windows:
-            cell = _Cell(window.ranges, msgspec.structs.replace(window, ranges={}))
+            cell = _Cell(window.last_ms, window.ranges, msgspec.structs.replace(window, ranges={}))
             fold._pipelines[window.pipeline].cells[window.length_ms][window.start_ms, window.revision] = cell
         return fold
 
@@ -235,7 +242,7 @@ class Fold:
                     growth.sums.append(fresh)
                     growth.ranges.append(cell.ranges)
         for (name, length_ms, key), growth in grown.items():
-            self._pipelines[name].cells[length_ms].setdefault(key, _Cell()).take(growth, key[0], length_ms)
+            self._pipelines[name].cells[length_ms].setdefault(key, _Cell(0)).take(growth, key[0], length_ms)
         for name in {name for name, *_ in grown}:
             for length_ms in LENGTHS:
                 self._pipelines[name].let_go(length_ms, self._keep[length_ms])

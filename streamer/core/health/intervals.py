@@ -18,13 +18,11 @@ def covers(edges: Edges, first: int, end: int) -> bool:
     return place % 2 == 1 and edges[place] >= end
 
 
-def add(edges: Edges, first: int, end: int) -> int:
-    """Put the offsets from `first` up to `end`, excluded, into the set; returns how many of them are new."""
+def add(edges: Edges, first: int, end: int) -> None:
+    """Put the offsets from `first` up to `end`, excluded, into the set."""
     # Even places lie outside of all ranges, odd ones inside: an edge is kept only where it lies outside.
     left, right = bisect_left(edges, first), bisect_right(edges, end)
-    known = [first] * (left % 2) + edges[left:right] + [end] * (right % 2)
     edges[left:right] = [first] * (left % 2 == 0) + [end] * (right % 2 == 0)
-    return end - first - size(known)
 
 
 def union(sets: Iterable[Edges]) -> Edges:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streamer.core.health.intervals import Edges, union
+from streamer.core.health.intervals import Edges, size, union
 from streamer.core.report import Histogram, Report
 
 MAX_LABELS: Final = 256
@@ -55,10 +55,9 @@ class Window(msgspec.Struct, kw_only=True, omit_defaults=True):
     `start_ms` on.
 
     `micro_batches` counts reports. `first_ms` and `last_ms` are the times of the first and the last of them. `ranges`
-    are the input offsets settled, by `topic/partition`, as `intervals` keeps them. `overlaps` counts offsets that
-    a report covered again beside new ones, as only at_least_once allows: so many records at most are counted twice.
-    The other fields are those of reports, summed; None where no report has them. A merge of several revisions has the
-    revision "".
+    are the input offsets settled, by `topic/partition`, as `intervals` keeps them; `offsets` counts them as often as
+    they were settled. The other fields are those of reports, summed; None where no report has them. A merge of several
+    revisions has the revision "".
     """
 
     pipeline: str
@@ -70,7 +69,7 @@ class Window(msgspec.Struct, kw_only=True, omit_defaults=True):
     first_ms: int
     last_ms: int
     micro_batches: int = 1
-    overlaps: int = 0
+    offsets: int = 0
     ranges: dict[str, Edges] = {}
     results: int = 0
     dead_letters: dict[str, int] = {}
@@ -102,6 +101,12 @@ class Window(msgspec.Struct, kw_only=True, omit_defaults=True):
     def records(self) -> int:
         """Records that have their outcome."""
         return self.results + sum(self.dead_letters.values()) + sum(self.skipped.values())
+
+    @property
+    def settled_again(self) -> int:
+        """Offsets that were settled more than once, at least: at_least_once repeats some after a failure, and a
+        partition may be read again."""
+        return max(0, self.offsets - sum(map(size, self.ranges.values())))
 
     def merge(self, other: Window) -> Window:
         """Both together, over the stretch that both lie in. Raises ValueError for another pipeline's."""
@@ -165,7 +170,7 @@ def merged(windows: Sequence[Window]) -> Window:
         first_ms=min(window.first_ms for window in windows),
         last_ms=max(window.last_ms for window in windows),
         micro_batches=sum([window.micro_batches for window in windows]),
-        overlaps=sum([window.overlaps for window in windows]),
+        offsets=sum([window.offsets for window in windows]),
         ranges=_ranges(windows),
         results=sum([window.results for window in windows]),
         dead_letters=_counts(window.dead_letters for window in windows) or {},
