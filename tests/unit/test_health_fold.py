@@ -216,6 +216,13 @@ def test_a_snapshot_holds_everything() -> None:
             Fold.restore(wrong)
 
 
+def test_numbers_beyond_all_bounds_stop_nothing() -> None:
+    """Who may write reports may write nonsense: the state can still be written down and read again."""
+    fold = folded([report(tokens=10**30), report(10**20, 50, 59), report(-(10**20), 10**25, 10**25 + 9)])
+    assert Fold.restore(fold.snapshot()).windows("p", DAY_MS) == fold.windows("p", DAY_MS)
+    assert fold.windows("p", DAY_MS, -(10**30))[1].tokens == 10**30
+
+
 def test_windows_of_nobody() -> None:
     """An unknown pipeline has none, and windows that are given away are copies."""
     fold = folded([report()])

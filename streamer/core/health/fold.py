@@ -112,8 +112,8 @@ class _Snapshot(msgspec.Struct):
     windows: list[Window]
 
 
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
-_decode = msgspec.msgpack.Decoder(_Snapshot).decode
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder(_Snapshot).decode
 
 
 class Fold:
