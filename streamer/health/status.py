@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,16 +16,19 @@ from streamer.core.tally import duration, plural
 SHORT_DIGEST = 12
 QUIET_MS = 60_000
 """Who settles nothing for this long is said to be quiet."""
+AHEAD_MS = 3_600_000
+"""A clock may be ahead by so much; what was settled later than that belongs in no row."""
 NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """One revision of a pipeline's model: its windows in the order of time, at least one. `findings` are sentences on
-    what has moved, for those who judge windows to fill in."""
+    """One revision of a pipeline's model: its windows in the order of time, at least one. `ahead` are results of times
+    that are yet to come. `findings` are sentences on what has moved, for those who judge windows to fill in."""
 
     windows: Sequence[Window]
     total: Window
+    ahead: int = 0
     findings: tuple[str, ...] = ()
 
     @property
@@ -42,12 +46,16 @@ class Course:
             end_ms = window.end_ms
 
 
-def courses(fold: Fold, pipeline: str, length_ms: int, since_ms: int) -> list[Course]:
+def courses(fold: Fold, pipeline: str, length_ms: int, since_ms: int, now_ms: int) -> list[Course]:
     """A pipeline's revisions since then, the one that settled last at the end."""
     by_revision: dict[str, list[Window]] = {}
+    ahead: Counter[str] = Counter()
     for window in fold.windows(pipeline, length_ms, since_ms):
-        by_revision.setdefault(window.revision, []).append(window)
-    found = [Course(windows, merged(windows)) for windows in by_revision.values()]
+        if window.start_ms > now_ms + AHEAD_MS:
+            ahead[window.revision] += window.results
+        else:
+            by_revision.setdefault(window.revision, []).append(window)
+    found = [Course(windows, merged(windows), ahead[revision]) for revision, windows in by_revision.items()]
     return sorted(found, key=lambda course: (course.total.last_ms, course.total.revision))
 
 
@@ -70,6 +78,8 @@ def sentence(course: Course, now_ms: int) -> str:
         parts.append(f"half within {duration(half / 1000)}, 99 % within {duration(most / 1000)}")
     if total.settled_again:
         parts.append(f"at least {plural(total.settled_again, 'offset')} settled more than once, and counted so")
+    if course.ahead:
+        parts.append(f"{plural(course.ahead, 'result')} left out whose member's clock is more than an hour ahead")
     return "; ".join(parts)
 
 

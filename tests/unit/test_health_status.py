@@ -27,7 +27,7 @@ def course(*minutes: int, **fields: Any) -> Course:
     for minute in minutes:
         one = {**SAID, **fields}
         fold.add(report(NOW_MS + minute * MINUTE_MS, minute * 100, minute * 100 + 99, **one))
-    (found,) = courses(fold, "p", MINUTE_MS, NOW_MS)
+    (found,) = courses(fold, "p", MINUTE_MS, NOW_MS, NOW_MS)
     return found
 
 
@@ -65,7 +65,7 @@ def test_records_that_count_twice_are_told() -> None:
     fold = Fold()
     for minute, first in ((0, 0), (0, 5), (1, 0)):
         fold.add(report(NOW_MS + minute * MINUTE_MS, first, first + 9))
-    said = sentence(courses(fold, "p", MINUTE_MS, 0)[0], NOW_MS)
+    said = sentence(courses(fold, "p", MINUTE_MS, 0, NOW_MS)[0], NOW_MS)
     assert "30 results" in said and said.endswith("at least 15 offsets settled more than once, and counted so")
 
 
@@ -101,9 +101,16 @@ def test_revisions_have_a_sentence_each() -> None:
     fold = Fold()
     for minute, revision in enumerate(["b", "a", "c", "a"]):
         fold.add(report(NOW_MS + minute * MINUTE_MS, minute * 10, minute * 10 + 9, revision=revision))
-    found = courses(fold, "p", MINUTE_MS, NOW_MS)
+    found = courses(fold, "p", MINUTE_MS, NOW_MS, NOW_MS)
     assert [(one.model, one.total.results) for one in found] == [("m@b", 10), ("m@c", 10), ("m@a", 20)]
-    assert len(courses(fold, "p", MINUTE_MS, NOW_MS + MINUTE_MS)) == 2
+    assert len(courses(fold, "p", MINUTE_MS, NOW_MS + MINUTE_MS, NOW_MS)) == 2
+
+
+def test_a_member_whose_clock_is_ahead() -> None:
+    """Its results are told, and no row of the next century takes the place of those of today."""
+    found = course(0, 1, 60 * 24 * 36_500)
+    assert len(found.windows) == 2 and found.total.results == 194
+    assert sentence(found, NOW_MS).endswith("; 97 results left out whose member's clock is more than an hour ahead")
 
 
 def test_figures_for_machines() -> None:

@@ -70,7 +70,7 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, as_j
             known = ", ".join(sorted({*config.pipelines, *there})) or "none"
             raise UsageError(f"neither the configuration nor a report knows of a pipeline {name}; there are: {known}")
     found = {
-        name: courses(fold, name, length_ms, since_ms)
+        name: courses(fold, name, length_ms, since_ms, now_ms)
         for name in dict.fromkeys(names or sorted({*config.pipelines, *fold.pipelines}))
     }
     if as_json:
