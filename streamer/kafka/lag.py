@@ -36,6 +36,7 @@ _AT_ONCE = 4
 _AGAIN_S = 0.2
 _MOVES_WITHIN_S = 1.0
 _LOADING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
+_LEADER_MOVES = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)  # or the topic is new
 _UNSUPPORTED = (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE)
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -277,21 +278,23 @@ class GroupOffsets:
         self, partitions: Iterable[TopicPartition], spec: OffsetSpec, *, open_too: bool = False
     ) -> dict[TopicPartition, Any]:
         asked = {KafkaPartition(*each): spec for each in partitions}
-        if not asked:
-            return {}
         isolation = IsolationLevel.READ_UNCOMMITTED if open_too else IsolationLevel.READ_COMMITTED
-        futures = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=REQUEST_S)
-        found = {}
-        for each, future in futures.items():
-            try:
-                found[each.topic, each.partition] = answer(future, REQUEST_S)
-            except KafkaException as error:
-                if error.args[0].code() not in _UNSUPPORTED:
-                    raise explained(self._kafka, error, "Describe", f"topic {each.topic}") from None
+        found, deadline = {}, time.monotonic() + REQUEST_S
+        while asked:
+            futures = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=REQUEST_S)
+            asked = {}
+            for each, future in futures.items():
+                try:
+                    found[each.topic, each.partition] = answer(future, REQUEST_S)
+                except KafkaException as error:
+                    code = error.args[0].code()
+                    if code in _LEADER_MOVES and time.monotonic() < deadline:
+                        asked[each] = spec
+                    elif code not in _UNSUPPORTED:
+                        raise explained(self._kafka, error, "Describe", f"topic {each.topic}") from None
+            if asked:
+                time.sleep(_AGAIN_S)
         return found
-
-    def _explained(self, error: KafkaException | KafkaError, operation: str, resource: str) -> Exception:
-        return explained(self._kafka, error, operation, resource)
 
 
 def _view(

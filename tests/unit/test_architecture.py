@@ -15,7 +15,7 @@ PACKAGE = ROOT / "streamer"
 # Each layer may import the ones below it, and itself. Parts of one row are strangers to one another.
 LAYERS: list[set[str]] = [
     {"cli", "__main__"},
-    {"console"},
+    {"console", "health"},
     {"bench", "demo", "simulation"},
     {"testing"},
     {"app", "ops"},
