@@ -22,7 +22,7 @@ from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input
 from streamer.errors import ExitCode
 from streamer.files.rows import Rows
-from streamer.files.sink import JobFiles, LineSink, Stream
+from streamer.files.sink import LineSink, Target
 from streamer.files.source import LineSource
 from streamer.inference.pool import WorkerPool
 from streamer.inference.presence import refuse_early
@@ -48,7 +48,7 @@ def infer(
     config: Config,
     name: str,
     rows: Rows,
-    target: Stream | JobFiles,
+    target: Target,
     *,
     done: int = 0,
     files: tuple[str, ...] = (),

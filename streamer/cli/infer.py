@@ -76,7 +76,7 @@ def infer(
 
     logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("streamer.app.fetch").setLevel(logging.INFO)
-    settings = [*overrides, *_adhoc(name, task, model, options, dtype)]
+    settings = [*overrides, *adhoc(name, task, model, options, dtype)]
     if allow_downloads:
         settings.append(f"pipelines.{name or ADHOC}.allow_downloads=true")
     config = loaded(config_path, settings, check=model_of((name or ADHOC,)), of_flags=name or ADHOC)
@@ -204,7 +204,7 @@ def _spelt_once(model: str) -> str:
     return str(path.resolve()) if path.is_dir() else model
 
 
-def _adhoc(
+def adhoc(
     name: str | None, task: str | None, model: str | None, options: tuple[str, ...], dtype: str | None
 ) -> list[str]:
     """The settings of a pipeline that is made up for this call, or those that change a configured one."""

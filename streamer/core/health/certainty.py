@@ -71,10 +71,10 @@ class Paired(msgspec.Struct):
         return ratio(self.total, self.texts)
 
     @property
-    def interval(self) -> Interval:
-        """Of the mean, by the normal distribution; good from some dozens of texts on."""
+    def interval(self) -> Interval | None:
+        """Of the mean, by the normal distribution; good from some dozens of texts on. None for fewer than two."""
         if self.texts < 2:
-            return Interval(-math.inf, math.inf)
+            return None
         variance = max(0.0, self.squares - self.total * self.mean) / (self.texts - 1)
         half = Z * math.sqrt(variance / self.texts)
         return Interval(self.mean - half, self.mean + half)

@@ -39,3 +39,31 @@ def judge_of(task: str, names: Mapping[str, str], threshold: float) -> Judge | N
     if task == "scoring":
         return ScoringJudge()
     return TextJudge() if task in TASKS else None
+
+
+_LABELS: Final = frozenset(
+    f"{name}_{how}" for name in ("precision", "recall", "f1") for how in ("micro", "macro", "weighted")
+)
+_OF_LABELS: Final = frozenset({"precision", "recall", "f1"})
+_CALIBRATION: Final = frozenset({"ece", "overconfidence", "brier"})
+_NUMBERS: Final = frozenset({"mae", "rmse", "bias", "spearman"})
+
+
+def metrics_of(task: str) -> frozenset[str]:
+    """The names of numbers that an evaluation of this task may have; to `precision`, `recall` and `f1` belongs a label:
+    `recall.LABEL`."""
+    if task in ("text-classification", "zero-shot-classification"):
+        names = {"accuracy", "accuracy_of_all", "subset_accuracy", "hamming_loss"}
+        found = names | _LABELS | _OF_LABELS | _CALIBRATION | _NUMBERS
+    elif task == "token-classification":
+        partial = {"precision_partial", "recall_partial", "f1_partial", "texts_right"}
+        found = partial | _LABELS | _OF_LABELS
+    elif task == "question-answering":
+        found = {"exact_match", "word_f1"}
+    elif task == "similarity":
+        found = set(_NUMBERS)
+    elif task == "scoring":
+        found = {"perplexity"}
+    else:
+        found = {"rouge_l", "exact_match", "length_ratio"}
+    return frozenset({"answered", *found})

@@ -67,7 +67,8 @@ class LabelJudge:
         quality.confusion = quality.confusion or Confusion()
         quality.calibration = quality.calibration or Calibration()
         predicted = max(scores, key=scores.__getitem__) if "label" not in output else str(output["label"])
-        self._learn(quality, scores)
+        if "scores" in output:  # else it names the best one alone
+            self._learn(quality, scores)
         right, score = predicted == truth, scores.get(predicted, 0.0)
         quality.confusion.add(truth, predicted)
         quality.calibration.add(score, right)
