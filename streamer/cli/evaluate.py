@@ -36,7 +36,7 @@ EVERY_LABEL = 1 << 20
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the task.")
 @click.option("--dtype", default=None, help="Compute in auto, float32, bfloat16 or float16.")
 @click.option("--allow-downloads", is_flag=True, help="Fetch a model of the hub, org/name@REVISION, if it is not here.")
-@click.option("--against", metavar="REF", help="Compare with this model on the same rows: is it better?")
+@click.option("--against", metavar="REF", help="Compare with this model on the same rows.")
 @click.option(
     "--format",
     "format_",
@@ -149,9 +149,9 @@ def evaluate(
     if found is None:
         return code
     missed = [text for bound in bounds if (text := bound.missed(found))]
-    _tell(found, versus, by, show_text=show_text, as_json=as_json, page=page, missed=missed)
     if save_baseline:
         _write(save_baseline, msgspec.json.format(msgspec.json.encode(_saved(found)), indent=1) + b"\n")
+    _tell(found, versus, by, show_text=show_text, as_json=as_json, page=page, missed=missed)
     for text in missed:
         click.echo(f"streamer: {text}", err=True)
     return ExitCode.ATTENTION if missed else code

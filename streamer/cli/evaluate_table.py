@@ -13,7 +13,7 @@ from rich.text import Text
 from streamer.core.health.confusion import Confusion
 from streamer.core.health.counts import Scores, macro, micro, weighted
 from streamer.core.health.evaluation import Evaluation, Versus
-from streamer.core.health.headline import headline, remarks, told_difference, verdict
+from streamer.core.health.headline import headline, remarks, told_difference, told_example, verdict
 from streamer.core.health.quality import Quality
 from streamer.core.health.slices import Slice
 
@@ -38,7 +38,7 @@ def tell(console: Console, found: Evaluation, versus: Versus | None, by: str) ->
         console.print(table)
     for example in found.worst:
         console.print()
-        _line(console, f"{example.place}: is {example.truth or 'nothing'}, was called {example.answer or 'nothing'}")
+        _line(console, f"{example.place}: {told_example(example)}")
         _line(console, f"  {example.text}")
 
 

@@ -82,9 +82,14 @@ class LabelledRows(Rows):
             self.labelled = self.unlabelled = 0
 
     def read(self, most: int, most_bytes: int) -> list[Row]:
-        """The next rows that have a label. Raises UsageError, with file and row, for one that has a wrong label."""
+        """The next rows that have a label. At one that has a wrong label they end, and `problem` names file and row."""
         while not self._stopped.is_set() and (rows := super().read(most, most_bytes)):
-            if kept := [one for row in rows if (one := self._labelled(row)) is not None]:
+            try:
+                kept = [one for row in rows if (one := self._labelled(row)) is not None]
+            except UsageError as error:
+                self.stop(error)
+                return []
+            if kept:
                 return kept
         return []
 

@@ -16,6 +16,7 @@ from streamer.core.health.headline import (
     metric_words,
     remarks,
     told_difference,
+    told_example,
     verdict,
 )
 from streamer.core.health.quality import Quality
@@ -119,8 +120,7 @@ def _told(own: Slice) -> str:
 
 def _examples(found: Evaluation) -> Iterator[str]:
     for each in found.worst:
-        called = f"is <b>{escape(each.truth or 'nothing')}</b>, was called <b>{escape(each.answer or 'nothing')}</b>"
-        yield f'<p><span class="quiet small">{escape(each.place)}</span> {called}</p>'
+        yield f'<p><span class="quiet small">{escape(each.place)}</span> <b>{escape(told_example(each))}</b></p>'
         yield f"<blockquote>{escape(each.text)}</blockquote>"
 
 

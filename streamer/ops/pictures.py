@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Final, NamedTuple
@@ -35,11 +36,12 @@ table { border-collapse: collapse; font-size: 14px; }
 table.full { width: 100%; }
 th, td { padding: 4px 10px; text-align: right; border-bottom: 1px solid var(--line); overflow-wrap: normal; }
 th { font-weight: 600; }
-thead th { color: var(--muted); font-weight: 500; vertical-align: bottom; overflow-wrap: anywhere; }
+thead th { color: var(--muted); font-weight: 500; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 .heat td { min-width: 56px; height: 34px; border: 2px solid var(--surface); border-radius: 6px; text-align: center;
   background: color-mix(in srgb, var(--hue) calc(var(--share) * 100%), var(--track)); }
 .heat th { border: 0; }
+.heat tbody th { white-space: nowrap; }
 .heat thead th { text-align: center; }
 .heat .strong { color: var(--on-blue); }
 svg { display: block; width: 100%; height: auto; max-width: 520px; }
@@ -48,6 +50,7 @@ svg text.value { fill: var(--text); }
 .track { fill: var(--track); } .bar { fill: var(--blue); } .soft { fill: var(--blue); opacity: .35; }
 .axis { stroke: var(--line); } .ideal { stroke: var(--muted); stroke-dasharray: 4 4; }
 .curve { stroke: var(--blue); stroke-width: 2; fill: none; } .dot { fill: var(--blue); }
+@media (max-width: 480px) { section { padding: 12px; } table { font-size: 13px; } th, td { padding: 4px 5px; } }
 blockquote { margin: 2px 0 14px; padding: 2px 0 2px 12px; border-left: 3px solid var(--line); white-space: pre-wrap; }
 """
 
@@ -86,7 +89,7 @@ def bars(title: str, rows: Sequence[Bar], most: float) -> str:
             parts.append(f'<rect class="bar" x="{left}" y="{top + 6}" width="{long:.1f}" height="16" rx="3"/>')
         parts.append(f'<text class="value" x="{left + width + 10}" y="{top + 18}">{escape(row.told)}</text>')
     told = "; ".join(f"{row.name}: {row.told}" for row in rows)
-    return _svg(400, len(rows) * height, f"{title}. {told}", "".join(parts))
+    return _svg(430, len(rows) * height, f"{title}. {told}", "".join(parts))
 
 
 class Point(NamedTuple):
@@ -148,7 +151,7 @@ def heat_map(labels: Sequence[str], cells: Sequence[Sequence[int]]) -> str:
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A plain table; its first column names the rows."""
-    top = "".join(f'<th scope="col">{escape(each)}</th>' for each in head)
+    top = "".join(f'<th scope="col">{_breakable(each)}</th>' for each in head)
     body = "".join(
         f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(each)}</td>" for each in row[1:])}</tr>'
         for row in rows
@@ -157,6 +160,11 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         f'<div class="scroll" tabindex="0"><table class="full"><thead><tr>{top}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _breakable(name: str) -> str:
+    """Long names of models may go on in the next line: where a part of them ends, and within a long part."""
+    return "<wbr>".join(escape(part) for part in re.findall(r"@?[^-./:_@]{1,9}[-./:_]?|.", name))
 
 
 def _svg(width: float, height: float, told: str, inside: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from streamer.core.health.certainty import Interval, share_interval
-from streamer.core.health.evaluation import Difference, Evaluation, Versus
+from streamer.core.health.evaluation import Difference, Evaluation, Example, Versus
 from streamer.core.health.quality import Quality
 
 ENOUGH: Final = 10
 """Texts that a label needs to be called the weakest, if any label has as many."""
+ENOUGH_ANSWERS: Final = 100
+"""Answers that are needed to say whether confidence can be trusted."""
 MISCALIBRATED: Final = 0.05
 
 
@@ -40,12 +42,12 @@ def remarks(evaluation: Evaluation) -> list[str]:
             f"{label} ({texts:,})" for label, texts in sorted(foreign.items(), key=lambda one: -one[1])[:8]
         )
         found.append(f"labels that the model does not give, so that it is wrong about each: {each}")
-    if quality.calibration is not None and quality.calibration.total:
+    if quality.calibration is not None and quality.calibration.total >= ENOUGH_ANSWERS:
         found.append(_calibrated(quality))
     if quality.regression is not None and quality.regression.texts > quality.regression.limit:
         found.append(f"Spearman's correlation is that of a sample of {quality.regression.limit:,} texts")
     if quality.perplexity is not None and quality.perplexity.unscored:
-        found.append(f"{count(quality.perplexity.unscored, 'text')} too short to predict anything of")
+        found.append(f"{count(quality.perplexity.unscored, 'text')} with too few tokens to predict one")
     return found
 
 
@@ -73,6 +75,13 @@ def told_difference(difference: Difference) -> str:
     if difference.low is None or difference.high is None:
         return f"{words} {difference.value:+.3f}"
     return f"{words} {difference.value:+.3f} (95 % interval {difference.low:+.3f} to {difference.high:+.3f})"
+
+
+def told_example(example: Example) -> str:
+    """As in "label: negative; answer: positive"."""
+    return "; ".join(
+        f"{name}: {value}" for name, value in (("label", example.truth), ("answer", example.answer)) if value
+    )
 
 
 def metric_words(metric: str) -> str:
@@ -135,7 +144,7 @@ def _weakest(quality: Quality) -> list[str]:
     if len(labels) < 2:
         return []
     label, own = min(enough.items(), key=lambda each: (each[1].recall, each[0]))
-    return [f"weakest label: {label}, recall {own.recall:.2f}"]
+    return [] if own.recall == 1.0 else [f"weakest label: {label}, recall {own.recall:.2f}"]
 
 
 def _calibrated(quality: Quality) -> str:

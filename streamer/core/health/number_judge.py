@@ -55,7 +55,9 @@ class ScoringJudge:
         quality.perplexity = quality.perplexity or Perplexity()
         quality.perplexity.add(output["log_likelihood"], tokens)
         quality.answered += 1
-        nats = -output["log_likelihood"] / tokens if output["log_likelihood"] is not None and tokens else 0.0
+        if output["log_likelihood"] is None or not tokens:
+            return Verdict(0.0, 0.0, "", "", 0.0, right=True)
+        nats = -output["log_likelihood"] / tokens
         return Verdict(nats, nats, "", f"{nats:.3f} nats a token", float(tokens))
 
 
