@@ -11,6 +11,7 @@ import msgspec
 from streamer.app.infer import Progress, infer
 from streamer.app.resample import f1_difference
 from streamer.config.load import Config
+from streamer.core.health.certainty import difference_interval
 from streamer.core.health.comparison import Comparison, Reached
 from streamer.core.health.evaluation import Difference, Evaluation, Example, Versus
 from streamer.core.health.quality import Quality
@@ -170,8 +171,10 @@ def versus(first: Evaluation, second: Evaluation, comparison: Comparison) -> Ver
         main = f1
     else:
         name = "nats a text" if first.quality.perplexity is not None else first.value
-        main = Difference.of(name, comparison.values.mean, comparison.values.interval)
-        p = comparison.p
+        interval = comparison.values.interval
+        if (p := comparison.p) is not None:
+            interval = difference_interval(comparison.only_first, comparison.only_second, comparison.texts)
+        main = Difference.of(name, comparison.values.mean, interval)
     winner = None
     if (p < SURE) if p is not None else main.is_certain:
         winner = "second" if (main.value > 0) != first.lower_is_better else "first"

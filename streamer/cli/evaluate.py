@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -16,7 +17,7 @@ import msgspec
 
 from streamer.cli.infer import ADHOC, adhoc, existing_files
 from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
-from streamer.errors import ExitCode, UsageError
+from streamer.errors import ConfigurationError, ExitCode, UsageError
 from streamer.files.rows import FORMATS, STDIN
 
 if TYPE_CHECKING:
@@ -128,8 +129,12 @@ def evaluate(
     if against and STDIN in paths:
         raise UsageError("--against reads the rows twice, and standard input can't be read again: name a file")
     if against:
-        other = [f"pipelines.{chosen}.model={against}"]
-        second = loaded(config_path, [*settings, *other], check=model_of((chosen,)), of_flags=chosen)
+        try:
+            other = [*settings, f"pipelines.{chosen}.model={against}"]
+            second = loaded(config_path, other, check=model_of((chosen,)), of_flags=chosen)
+        except ConfigurationError as error:
+            named = [replace(one, where="--against") if one.where == "--model" else one for one in error.refusals]
+            raise ConfigurationError.of(named) from None
     from streamer.files.labelled import LabelFields
 
     fields = LabelFields(label_field if judges[0].needs_label else "", text_field, id_field, by)

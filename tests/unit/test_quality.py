@@ -26,7 +26,7 @@ from sklearn.metrics import (
 )
 
 from streamer.core.health.calibration import Calibration
-from streamer.core.health.certainty import Paired, mcnemar, share_interval
+from streamer.core.health.certainty import Paired, difference_interval, mcnemar, share_interval
 from streamer.core.health.confusion import Confusion
 from streamer.core.health.counts import macro, micro, weighted
 from streamer.core.health.multilabel import MultiLabel
@@ -346,6 +346,23 @@ def test_a_mean_difference_has_an_interval() -> None:
         sums.add(number)
     half = 1.959963984540054 * numbers.std(ddof=1) / 20
     assert sums.interval == pytest.approx((numbers.mean() - half, numbers.mean() + half), abs=1e-9)
+    assert Paired().interval is None
+    same = Paired()
+    for _ in range(3):
+        same.add(0.25)
+    assert (same.mean, same.interval) == (0.25, None)
+
+
+def test_the_interval_of_a_difference_of_shares_covers_as_often_as_it_says() -> None:
+    """By drawing texts: also for few of them, and where both models are nearly always right together."""
+    draw = np.random.default_rng(5)
+    for texts, first, second in ((30, 0.1, 0.1), (30, 0.02, 0.05), (200, 0.15, 0.05)):
+        drawn = draw.multinomial(texts, [first, second, 1 - first - second], 20_000)
+        intervals = [difference_interval(int(b), int(c), texts) for b, c, _ in drawn]
+        covered = np.mean([low <= second - first <= high for low, high in intervals])
+        assert covered > 0.94
+    low, high = difference_interval(0, 0, 2)
+    assert low < -0.4 < 0.4 < high
 
 
 # --- merging ---------------------------------------------------------------------------------------------------------

@@ -48,6 +48,14 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * math.exp(largest) * total)
 
 
+def difference_interval(only_first: int, only_second: int, texts: int) -> Interval:
+    """Of the second model's share of right answers less the first's, on the same texts: the interval of Agresti and
+    Min (2005), which counts half a text more in each of the four cells, so that it is honest for few texts, too."""
+    mean = (only_second - only_first) / (texts + 2)
+    half = Z * math.sqrt(((only_first + only_second + 1) / (texts + 2) - mean * mean) / (texts + 2))
+    return Interval(max(-1.0, mean - half), min(1.0, mean + half))
+
+
 class Paired(msgspec.Struct):
     """Sums over texts of the difference between what two models reached on each."""
 
@@ -72,9 +80,12 @@ class Paired(msgspec.Struct):
 
     @property
     def interval(self) -> Interval | None:
-        """Of the mean, by the normal distribution; good from some dozens of texts on. None for fewer than two."""
+        """Of the mean, by the normal distribution; good from some dozens of texts on. None for fewer than two, and
+        where all differences are the same."""
         if self.texts < 2:
             return None
         variance = max(0.0, self.squares - self.total * self.mean) / (self.texts - 1)
+        if not variance:
+            return None
         half = Z * math.sqrt(variance / self.texts)
         return Interval(self.mean - half, self.mean + half)
