@@ -98,6 +98,10 @@ class Judging:
         except ValueError as error:
             self._rows.stop(UsageError(f"{labelled.place}: the label {error}"))
             return
+        except (KeyError, TypeError, AttributeError):  # of a class of the user's own
+            task = self.evaluation.task
+            self._rows.stop(UsageError(f"{labelled.place}: the model's answer has not the fields of task {task}"))
+            return
         for slices, group in groups:
             slices.add(group, verdict.value, verdict.weight)
         self._compare(Reached.of(verdict))

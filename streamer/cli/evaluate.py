@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 import msgspec
 
-from streamer.cli.infer import ADHOC, adhoc, existing_files
+from streamer.cli.infer import ADHOC, adhoc, existing_files, file_stamp
 from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
 from streamer.errors import ConfigurationError, ExitCode, UsageError
 from streamer.files.rows import FORMATS, STDIN
@@ -47,7 +47,13 @@ EVERY_LABEL = 1 << 20
 @click.option("--label-field", default="label", show_default=True, metavar="NAME", help="The column or path of labels.")
 @click.option("--text-field", default="", metavar="NAME", help="Take the text from this column or path: body.message.")
 @click.option("--id-field", default="", metavar="NAME", help="Take the id from this column or path.")
-@click.option("--map", "names", multiple=True, metavar="FILE'S=MODEL'S", help="Read a label of the files as another.")
+@click.option(
+    "--map",
+    "names",
+    multiple=True,
+    metavar="LABEL=NAME",
+    help="Read this label of the files as the model's NAME: 1=positive.",
+)
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
@@ -59,9 +65,21 @@ EVERY_LABEL = 1 << 20
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all numbers and sums.")
 @click.option("--html", "page", metavar="FILE", help="Write one page with pictures, which needs no network.")
 @click.option("--show-text", is_flag=True, help="Show the 20 worst texts, with labels and answers.")
-@click.option("--save-baseline", metavar="FILE", help="Write the sums as JSON, to compare later ones with.")
-@click.option("--min", "least", multiple=True, metavar="METRIC=VALUE", help="End with exit code 9 if it is lower.")
-@click.option("--max", "most", multiple=True, metavar="METRIC=VALUE", help="End with exit code 9 if it is higher.")
+@click.option("--save-baseline", metavar="FILE", help="Write the sums, which hold no text, as JSON.")
+@click.option(
+    "--min",
+    "least",
+    multiple=True,
+    metavar="METRIC=VALUE",
+    help="End with exit code 9 if this number is lower: accuracy=0.9.",
+)
+@click.option(
+    "--max",
+    "most",
+    multiple=True,
+    metavar="METRIC=VALUE",
+    help="End with exit code 9 if this number is higher: ece=0.05.",
+)
 @config_options
 def evaluate(
     files: tuple[str, ...],
@@ -140,6 +158,7 @@ def evaluate(
     fields = LabelFields(label_field if judges[0].needs_label else "", text_field, id_field, by)
     with ExitStack() as stack:
         kept = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile())) if against else None
+        stamps = [file_stamp(path) for path in paths]
         code, found, _ = _run(config, chosen, judges[0], paths, format_, fields, kept=kept)
         versus = None
         if against and kept is not None and found is not None:
@@ -149,6 +168,8 @@ def evaluate(
             code_second, theirs, comparison = _run(second, chosen, judges[1], paths, format_, fields, other=kept)
             if theirs is None or comparison is None:
                 return code_second
+            if stamps != [file_stamp(path) for path in paths]:
+                raise UsageError("a file changed while it was read: the models did not see the same rows; ask again")
             versus = compare(found, theirs, comparison)
             code = max(code, code_second)
     if found is None:

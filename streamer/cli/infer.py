@@ -83,7 +83,7 @@ def infer(
     chosen_pipelines(config, (name or ADHOC,))
     kind: Any = "text" if text else format_
     paths = existing_files(files, [path for path in (output, errors) if path and path != STDIN])
-    stamps = [_stamp(path) for path in paths]
+    stamps = [file_stamp(path) for path in paths]
     rows = Rows(paths, sys.stdin.buffer, kind, Fields(text_field, id_field, keep))
     rows.open()
     typed = STDIN in paths and sys.stdin.isatty()
@@ -126,7 +126,7 @@ def infer(
     with nullcontext(lambda _: None) if typed else shown(rows, done) as progress:
         code, counts = run_infer(config, name or ADHOC, rows, target, done=done, files=names, progress=progress)
     for path, stamp in zip(paths, stamps, strict=True):
-        if Path(path).exists() and _stamp(path) != stamp:
+        if Path(path).exists() and file_stamp(path) != stamp:
             click.echo(f"streamer: {path} changed while it was read: the output has the rows that were read", err=True)
     if isinstance(target, JobFiles):
         if code in (ExitCode.DONE, ExitCode.SOME_FAILED):
@@ -190,7 +190,7 @@ def existing_files(files: tuple[str, ...], outputs: list[str]) -> list[str]:
     return paths
 
 
-def _stamp(path: str) -> list[Any]:
+def file_stamp(path: str) -> list[Any]:
     """What shows that a file is the one of before."""
     if path == STDIN:
         return [path]
