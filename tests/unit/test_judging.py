@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 
 from streamer.app.evaluate import Judging, versus
 from streamer.app.resample import f1_difference
-from streamer.core.health.comparison import Comparison, Reached
+from streamer.core.health.comparison import Comparison
 from streamer.core.health.evaluation import Evaluation
 from streamer.core.health.headline import headline, remarks, verdict
 from streamer.core.health.judge import TASKS, judge_of, metrics_of
@@ -306,12 +306,31 @@ def test_which_model_is_better_or_that_it_can_not_be_told(tmp_path: Path) -> Non
     assert worse.startswith("old@ is better")
 
 
-def test_a_text_that_one_model_did_not_answer_is_left_out() -> None:
-    """And counted."""
-    comparison = Comparison()
-    for first, second in ((True, True), (True, False), (False, True)):
-        comparison.add(Reached(first, 1.0, ["a", "a"], True), Reached(second, 1.0, ["a", "a"], True))
-    assert (comparison.texts, comparison.left_out) == (1, 2)
+def test_a_text_that_one_model_did_not_answer_is_left_out(tmp_path: Path) -> None:
+    """And counted; the others stay with their own rows."""
+    failed = {"error": {"code": "infer.exception", "message": ""}}
+    rows, kept = [{"label": one} for one in "abc"], io.BytesIO()
+    judged(
+        "text-classification",
+        zip(rows, [failed, one_label("b"), one_label("c")], strict=True),
+        tmp_path / "f.jsonl",
+        kept=kept,
+    )
+    kept.seek(0)
+    answers = [one_label("a"), one_label("b"), failed]
+    _, comparison = judged("text-classification", zip(rows, answers, strict=True), tmp_path / "f.jsonl", other=kept)
+    assert comparison is not None
+    assert (comparison.texts, comparison.left_out, comparison.only_first, comparison.only_second) == (1, 2, 0, 0)
+
+
+def test_a_row_that_is_no_object_has_its_place_among_the_labels(tmp_path: Path) -> None:
+    """It goes on to be refused as an event, and the answers after it meet their own labels."""
+    path = tmp_path / "f.jsonl"
+    path.write_text('nothing\n[1]\n{"text": "x", "label": "a"}\n')
+    rows = LabelledRows([str(path)], io.BytesIO(), None, LabelFields("label"), judge("text-classification").read)
+    assert [row.value for row in rows.read(10, 1 << 20)][:2] == [b"nothing", b"[1]"]
+    assert [rows.next_label().truth for _ in range(3)] == [None, None, "a"]
+    assert rows.labelled == 1
 
 
 def test_a_page_escapes_what_it_shows(tmp_path: Path) -> None:
