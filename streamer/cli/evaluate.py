@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import sys
 import tempfile
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +121,7 @@ def evaluate(
 
     The exit code is 0, or 4 where some rows got no answer, or 9 where a --min or --max is missed.
     """
+    from streamer.cli.evaluate_bounds import bounds_of, pair_of
     from streamer.core.health.judge import TASKS, judge_of, metrics_of
 
     logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
@@ -134,11 +133,11 @@ def evaluate(
     config = loaded(config_path, settings, check=model_of((chosen,)), of_flags=chosen)
     chosen_pipelines(config, (chosen,))
     task = config.pipelines[chosen].task
-    renamed = dict(_pair("--map", each) for each in names)
+    renamed = dict(pair_of("--map", each) for each in names)
     judges = [judge_of(task, renamed, threshold) for _ in range(2)]
     if judges[0] is None:
         raise UsageError(f"the answers of task {task} can't be held to labels; evaluate knows {', '.join(TASKS)}")
-    bounds = [*_bounds("--min", least, metrics_of(task), task), *_bounds("--max", most, metrics_of(task), task)]
+    bounds = [*bounds_of("--min", least, metrics_of(task), task), *bounds_of("--max", most, metrics_of(task), task)]
     outputs = [path for path in (page, save_baseline) if path]
     paths = existing_files(files, outputs)
     for path in outputs:
@@ -176,7 +175,9 @@ def evaluate(
         return code
     missed = [text for bound in bounds if (text := bound.missed(found))]
     if save_baseline:
-        _write(save_baseline, msgspec.json.format(msgspec.json.encode(_saved(found)), indent=1) + b"\n")
+        from streamer.ops.evaluate_json import sums
+
+        _write(save_baseline, msgspec.json.format(msgspec.json.encode(sums(found)), indent=1) + b"\n")
     _tell(found, versus, by, show_text=show_text, as_json=as_json, page=page, missed=missed)
     for text in missed:
         click.echo(f"streamer: {text}", err=True)
@@ -227,49 +228,6 @@ def _scoring_every_label(config: Config, name: str) -> Config:
     return msgspec.structs.replace(config, pipelines={**config.pipelines, name: every})
 
 
-# --- what is asked of the numbers ------------------------------------------------------------------------------------
-
-
-class _Bound(msgspec.Struct, frozen=True):
-    flag: str
-    metric: str
-    value: float
-
-    def missed(self, found: Evaluation) -> str:
-        """What to say where the number is beyond it; empty where it is not. Raises UsageError where there is none."""
-        metrics = found.quality.metrics()
-        if self.metric not in metrics:
-            raise UsageError(f"{self.flag} {self.metric}: there is no such number; there are: {', '.join(metrics)}")
-        value = metrics[self.metric]
-        if value is None:
-            return f"{self.metric} is not defined, and {self.flag} asks for {self.value:g}"
-        if value < self.value if self.flag == "--min" else value > self.value:
-            return f"{self.metric} is {value:.4f}, and {self.flag} asks for {self.value:g}"
-        return ""
-
-
-def _bounds(flag: str, given: tuple[str, ...], known: frozenset[str], task: str) -> list[_Bound]:
-    found = []
-    for each in given:
-        metric, text = _pair(flag, each)
-        if metric.partition(".")[0] not in known:
-            near = difflib.get_close_matches(metric, known, n=1)
-            meant = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
-            raise UsageError(f"{flag} {each}: task {task} has no number {metric!r}; {meant}")
-        try:
-            found.append(_Bound(flag, metric, float(text)))
-        except ValueError:
-            raise UsageError(f"{flag} {each}: {text!r} is no number") from None
-    return found
-
-
-def _pair(flag: str, given: str) -> tuple[str, str]:
-    name, equals, value = given.rpartition("=")
-    if not equals or not name or not value:
-        raise UsageError(f"{flag} {given}: write NAME=VALUE")
-    return name, value
-
-
 # --- what is told ----------------------------------------------------------------------------------------------------
 
 
@@ -292,12 +250,11 @@ def _tell(
 
         _write(page, page_of(found, versus, by).encode())
     if as_json:
-        told: dict[str, Any] = {**_described(found), "missed": missed}
+        from streamer.ops.evaluate_json import compared, described
+
+        told = {**described(found), "missed": missed}
         if versus is not None:
-            told["against"] = {
-                **{name: getattr(versus, name) for name in versus.__struct_fields__ if name != "second"},
-                "evaluation": _described(versus.second),
-            }
+            told["against"] = compared(versus)
         click.echo(msgspec.json.encode(told))
         return
     from rich.console import Console
@@ -307,40 +264,6 @@ def _tell(
     tell(Console(), found, versus, by)
     if page:
         click.echo(f"{page} has the pictures")
-
-
-def _described(found: Evaluation) -> dict[str, Any]:
-    """For machines: the sentence, the numbers, and the sums that they follow from."""
-    from streamer.core.health.headline import headline, remarks
-
-    calibration = found.quality.calibration
-    return {
-        "headline": headline(found),
-        "remarks": remarks(found),
-        "metrics": found.quality.metrics(),
-        "reliability": calibration.table() if calibration is not None else None,
-        **_saved(found),
-        "worst": found.worst,
-    }
-
-
-def _saved(found: Evaluation) -> Mapping[str, Any]:
-    """The sums alone, without a text."""
-    quality = msgspec.to_builtins(found.quality)
-    sums = {name: value for name, value in quality.items() if value is not None}
-    if "regression" in sums:
-        sums["regression"]["sample"] = []
-    return {
-        "version": "streamer.evaluation.v1",
-        "model": found.model,
-        "revision": found.revision,
-        "task": found.task,
-        "unlabelled": found.unlabelled,
-        "quality": sums,
-        "value": found.value,
-        "by_length": found.by_length.groups,
-        "by_field": found.by_field.groups if found.by_field is not None else None,
-    }
 
 
 def _write(path: str, content: bytes) -> None:
