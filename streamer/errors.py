@@ -18,12 +18,12 @@ class ExitCode(IntEnum):
     BUG = 1
     USAGE = 2
     CONFIGURATION = 3  # configuration, model or ACL: a restart does not help
-    SOME_FAILED = 4  # `infer`: some lines failed
+    SOME_FAILED = 4  # `infer`, `evaluate`: some lines failed
     DEPENDENCY = 5  # absent at start, or the model changed since: a restart may help
     HALTED = 6  # by the breaker or a code failure: look before restarting
     FENCED = 7  # another process owns this slot: do not restart
     DRAIN_DEADLINE = 8
-    ATTENTION = 9  # `status`: a pipeline needs somebody
+    ATTENTION = 9  # `status`: a pipeline needs somebody; `evaluate`: a number is beyond its bound
     SECOND_SIGNAL = 130
 
 

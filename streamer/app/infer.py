@@ -23,7 +23,7 @@ from streamer.core.pipeline.protocol import Input
 from streamer.core.shape import Shape
 from streamer.errors import ExitCode
 from streamer.files.rows import Rows
-from streamer.files.sink import JobFiles, LineSink, Stream
+from streamer.files.sink import LineSink, Target
 from streamer.files.source import LineSource
 from streamer.inference.models.presence import refuse_early
 from streamer.inference.parent.pool import WorkerPool
@@ -49,7 +49,7 @@ def infer(
     config: Config,
     name: str,
     rows: Rows,
-    target: Stream | JobFiles,
+    target: Target,
     *,
     done: int = 0,
     files: tuple[str, ...] = (),

@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "demo": "Watch everything at work on this machine, from nothing, in a minute.",
     "dlq": "Look at dead letters, find out why they are there, and send them back.",
     "doctor": "Check everything that a run needs, and say how to fix what is wrong.",
+    "evaluate": "Hold a model's answers to the labels of files, or compare two models.",
     "health": "How the models do: what they answer, how sure they are, how that moves.",
     "infer": "Run a model over files, without Kafka.",
     "init": "Write a configuration for a model of yours.",

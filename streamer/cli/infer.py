@@ -80,14 +80,14 @@ def infer(
 
     logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("streamer.app.fetch").setLevel(logging.INFO)
-    settings = [*overrides, *_adhoc(name, task, model, options, dtype)]
+    settings = [*overrides, *adhoc(name, task, model, options, dtype)]
     if allow_downloads:
         settings.append(f"pipelines.{name or ADHOC}.allow_downloads=true")
     config = loaded(config_path, settings, check=model_of((name or ADHOC,)), of_flags=name or ADHOC)
     chosen_pipelines(config, (name or ADHOC,))
     kind: Any = "text" if text else format_
     paths = existing_files(files, [path for path in (output, errors) if path and path != STDIN])
-    stamps = [_stamp(path) for path in paths]
+    stamps = [file_stamp(path) for path in paths]
     fields = Fields(text_field, id_field, keep)
     formats: set[str] = {kind or (format_of(path) or "jsonl") for path in paths}
     shape = None if fields.named else _shape(config.pipelines[name or ADHOC], formats)
@@ -135,7 +135,7 @@ def infer(
             config, name or ADHOC, rows, target, done=done, files=names, shape=shape, progress=progress
         )
     for path, stamp in zip(paths, stamps, strict=True):
-        if Path(path).exists() and _stamp(path) != stamp:
+        if Path(path).exists() and file_stamp(path) != stamp:
             click.echo(f"streamer: {path} changed while it was read: the output has the rows that were read", err=True)
     if isinstance(target, JobFiles):
         if code in (ExitCode.DONE, ExitCode.SOME_FAILED):
@@ -210,7 +210,7 @@ def existing_files(files: tuple[str, ...], outputs: list[str]) -> list[str]:
     return paths
 
 
-def _stamp(path: str) -> list[Any]:
+def file_stamp(path: str) -> list[Any]:
     """What shows that a file is the one of before."""
     if path == STDIN:
         return [path]
@@ -224,7 +224,7 @@ def _spelt_once(model: str) -> str:
     return str(path.resolve()) if path.is_dir() else model
 
 
-def _adhoc(
+def adhoc(
     name: str | None, task: str | None, model: str | None, options: tuple[str, ...], dtype: str | None
 ) -> list[str]:
     """The settings of a pipeline that is made up for this call, or those that change a configured one."""

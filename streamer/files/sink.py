@@ -25,7 +25,9 @@ LARGEST_READ_AGAIN_BYTES = 1 << 20
 
 
 class Target(Protocol):
-    """Where lines go."""
+    """Where lines go. Failed rows' are among the results unless they have a place of their own: `own_errors`."""
+
+    own_errors: bool
 
     def begin(self, card: ModelCard) -> None:
         """The model is there. Raises UsageError where its answers may not go where those before went."""
@@ -110,7 +112,7 @@ class LineSink:
 
     def __init__(
         self,
-        target: Stream | JobFiles,
+        target: Target,
         make_encoder: Callable[[ModelCard], Encoder],
         post: Post,
         files: tuple[str, ...] = (),

@@ -1,1 +1,1 @@
-"""Model health: what the reports of pipelines say, summed over stretches of time. No clock, no I/O."""
+"""Model health: what reports and labels say of a model, as sums that merge. No clock, no thread, no I/O."""

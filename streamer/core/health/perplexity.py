@@ -1,0 +1,49 @@
+"""How surprised a language model is."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+
+_MOST_NATS: Final = 700.0
+
+
+class Perplexity(msgspec.Struct):
+    """Sums over texts: log-likelihood in nats, of as many predicted tokens. `unscored` texts are too short for one."""
+
+    log_likelihood: float = 0.0
+    tokens: int = 0
+    texts: int = 0
+    unscored: int = 0
+
+    def add(self, log_likelihood: float | None, tokens: int) -> None:
+        """Count a text."""
+        if log_likelihood is None or not tokens:
+            self.unscored += 1
+            return
+        self.log_likelihood += log_likelihood
+        self.tokens += tokens
+        self.texts += 1
+
+    def merge(self, other: Perplexity) -> Perplexity:
+        """New sums of both."""
+        return Perplexity(
+            self.log_likelihood + other.log_likelihood,
+            self.tokens + other.tokens,
+            self.texts + other.texts,
+            self.unscored + other.unscored,
+        )
+
+    @property
+    def value(self) -> float | None:
+        """Of all tokens together, each counting the same whatever text it stands in; see `perplexity`."""
+        return perplexity(self.log_likelihood, self.tokens)
+
+
+def perplexity(log_likelihood: float, tokens: int) -> float | None:
+    """`exp(-log_likelihood / tokens)`; None where no token was predicted, and where it is too large for a number."""
+    if not tokens or -log_likelihood / tokens > _MOST_NATS:
+        return None
+    return math.exp(-log_likelihood / tokens)
