@@ -154,6 +154,12 @@ def evaluate(
             raise ConfigurationError.of(named) from None
     from streamer.files.labelled import LabelFields
 
+    pipeline = config.pipelines[chosen]
+    if pipeline.envelope != "none" and not text_field:
+        raise UsageError(
+            f"pipeline {chosen} reads texts out of an envelope ({pipeline.envelope}): name --text-field here"
+        )
+    text_field, id_field = text_field or pipeline.text_field, id_field or pipeline.id_field
     fields = LabelFields(label_field if judges[0].needs_label else "", text_field, id_field, by)
     with ExitStack() as stack:
         kept = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile())) if against else None
