@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "demo": "Watch everything at work on this machine, from nothing, in a minute.",
     "dlq": "Look at dead letters, find out why they are there, and send them back.",
     "doctor": "Check everything that a run needs, and say how to fix what is wrong.",
+    "health": "Is the model still right? Fold reports and feedback, raise alarms.",
     "infer": "Run a model over files, without Kafka.",
     "init": "Write a configuration for a model of yours.",
     "lag": "Show how far behind each pipeline is: records, time, and time to drain.",

@@ -11,6 +11,7 @@ import msgspec
 
 from streamer.config.environment import SECTIONS
 from streamer.config.fields import PipelineConfig
+from streamer.config.health import HealthRuleConfig
 from streamer.config.reference import Field, fields_of
 from streamer.inference.option_values import Option, options_of
 from streamer.inference.options import OPTIONS
@@ -57,6 +58,8 @@ def _tables() -> Iterator[str]:
     for name, kind in SECTIONS.items():
         yield f"\n## `[{name}]`\n\n{kind.__doc__}\n\n"
         yield from map(_field, fields_of((name,)))
+    yield f"\n## `[health.rules.NAME]`\n\n{HealthRuleConfig.__doc__}\n\n"
+    yield from map(_field, fields_of(("health", "rules", "NAME")))
     yield f"\n## `[pipelines.NAME]`\n\n{PipelineConfig.__doc__}\n\n"
     yield from map(_field, fields_of(("pipelines", "NAME")))
 

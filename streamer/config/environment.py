@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from streamer.config.fields import CacheConfig, KafkaConfig, PipelineConfig, TelemetryConfig
+from streamer.config.health import HealthConfig
 
 KeyPath = tuple[str, ...]
 
@@ -21,6 +22,7 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "kafka": KafkaConfig,
     "cache": CacheConfig,
     "telemetry": TelemetryConfig,
+    "health": HealthConfig,
 }
 """The tables that a configuration has once."""
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "streamer"
 # Each layer may import the ones below it, and itself. Parts of one row are strangers to one another.
 LAYERS: list[set[str]] = [
     {"cli", "__main__"},
-    {"console"},
+    {"console", "health"},
     {"bench", "demo", "simulation"},
     {"testing"},
     {"app", "ops"},
@@ -41,6 +41,8 @@ OWNERS = {
     "prometheus_client": {"telemetry"},
     "starlette": {"console"},
     "uvicorn": {"console"},
+    "faust": {"health"},
+    "aiokafka": {"health"},
 }
 # Beside the product: the training script makes a model that is shipped, `tail` reads the spans that others wrote, and
 # benchmarks time other people's loops.

@@ -1,0 +1,1 @@
+"""Model health: reports folded to windows, and what is judged of them."""
