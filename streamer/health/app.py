@@ -37,6 +37,7 @@ class Message(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
+    time_ms: int
 
 
 class Page(NamedTuple):
@@ -119,8 +120,9 @@ def _add_agent(app: HealthApp, topic: str, take: Callable[[Message], Awaitable[N
 
     async def agent(stream: Any) -> None:
         async for event in stream.events():
-            message = event.message
-            await take(Message(message.partition, message.offset, message.key, message.value))
+            found = event.message
+            time_ms = int(found.timestamp * 1000)
+            await take(Message(found.partition, found.offset, found.key, found.value, time_ms))
 
     app.agent(channel, name=f"{app.conf.id}.{topic}", concurrency=1)(agent)
 

@@ -16,6 +16,7 @@ from streamer.core.health.words import MAX_SNAPSHOT_BYTES, StateWord, WindowKey,
 from streamer.core.record import TopicPartition
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.health.app import HealthApp, Message, Page, Work, make_app
+from streamer.health.labels import Labels
 from streamer.health.pages import json_page, states_page, windows_page
 from streamer.health.publisher import Publisher, Said
 from streamer.health.silence import Silence
@@ -49,12 +50,14 @@ class Host:
         self._publisher = Publisher(config.kafka)
         self._silence = Silence(config)
         self._watch = Watch([], {})
+        self._labels = Labels(config, self._metrics)
         self._webhook = Webhook(health.webhook, lambda: self._metrics.failure("webhook")) if health.webhook else None
         self._silent_s: dict[str, float] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._taken = self._fetched_at_end = 0
         self._caught_up = self._rebuild = False
         self._asking: asyncio.Task[None] | None = None
+        self._saying: asyncio.Task[None] | None = None
         self._snapshot_at = self._look_at = self._ask_at = 0.0
         self._unsaved = False
 
@@ -63,13 +66,16 @@ class Host:
         _check_port(self._config.health.http)
         own = {self._topic: {"cleanup.policy": "compact"}}
         if self._config.health.feedback:
-            own[self._config.health.feedback] = {"cleanup.policy": "delete"}
+            feedback = self._config.health.feedback
+            own |= {topic: {"cleanup.policy": "delete"} for topic in (feedback, f"{feedback}.dlq")}
         for topic in make_topics(self._config.kafka, self._reports, own):
             log.info("created a topic", extra={"data": {"topic": topic}})
         snapshot, standing = read_words(self._config.kafka, self._topic, self._reports)
         if snapshot is not None and not self._keeper.restore(snapshot):
             self._metrics.failure("snapshot")
             log.warning("the snapshot can't be read, all reports are read instead")
+        if snapshot is not None:
+            self._labels.written = {int(partition): offset for partition, offset in snapshot.feedback.items()}
         changes = [(name, _given(rule)) for name, rule in self._config.health.rules.items()]
         rules = rules_of(changes)
         names = {rule.name for rule in rules}
@@ -89,6 +95,8 @@ class Host:
                 words = f"the app starts again in {pause_s:g} s: {error}"
                 log.warning("starting again", extra={"data": {"pause_s": pause_s}, "words": words})
                 await _wait(stop, pause_s)
+        if self._saying is not None:
+            await self._saying
         await self._say(final=True)
         self._publisher.close()
         if self._webhook is not None:
@@ -96,18 +104,18 @@ class Host:
 
     async def _session(self, stop: asyncio.Event) -> None:
         """One life of a Faust app, until `stop`, its failure, or a change of the topics."""
-        bounds = await asyncio.to_thread(lambda: Places(self._config.kafka).bounds([self._reports]))
-        starts = {place: _start(self._keeper.upto(place[1]), *limits) for place, limits in bounds.items()}
-        for (_, partition), offset in starts.items():
-            self._keeper.begin_at(partition, offset)
+        bounds, starts = await asyncio.to_thread(self._starts)
         self._ends = {place: end for place, (_, end) in bounds.items()}
         self._taken, self._fetched_at_end, self._caught_up, self._rebuild = 0, -1, False, False
         self._metrics.caught_up(False)
         host, _, port = self._config.health.http.rpartition(":")
         listen = (host.strip("[]"), int(port)) if host else None
+        looking_up: asyncio.Task[None] | None = None
         app = make_app(self._config.kafka, CLIENT, starts, listen, self._work(lambda: app))
         try:
             await app.start()
+            if self._labels.topic:
+                looking_up = asyncio.create_task(self._labels.look_up())
             while not (stop.is_set() or self._rebuild or app.should_stop):
                 await _wait(stop, 0.2)
             if app.crashed:
@@ -117,26 +125,50 @@ class Host:
         except Exception as error:  # Faust hands on whatever its client raises
             raise StreamerError(f"Faust did not start: {type(error).__name__}") from None
         finally:
+            if looking_up is not None:
+                looking_up.cancel()
             await _stopped(app)
 
+    def _starts(self) -> tuple[dict[TopicPartition, tuple[int, int]], dict[TopicPartition, int]]:
+        """All partitions to read with their bounds, and the offset that each is read from. Blocks."""
+        places = Places(self._config.kafka)
+        bounds = places.bounds(self._topics)
+        starts = {
+            place: _start(self._keeper.upto(place[1]), *limits)
+            for place, limits in bounds.items()
+            if place[0] == self._reports
+        }
+        for (_, partition), offset in starts.items():
+            self._keeper.begin_at(partition, offset)
+        if self._labels.topic:
+            since_ms = time.time_ns() // 1_000_000 - self._config.health.horizon_s * 1000
+            for place, offset in places.since(self._labels.topic, since_ms).items():
+                known = self._labels.upto.get(place[1])
+                starts[place] = offset if known is None else _start(known, *bounds[place])
+        return bounds, starts
+
     def _work(self, app: Callable[[], HealthApp]) -> Work:
+        takers = {self._reports: self._guarded("report", self._take_report)}
+        if self._labels.topic:
+            takers[self._labels.topic] = self._guarded("feedback", self._take_feedback)
         return Work(
-            takers={self._reports: self._guarded("report", self._take_report)},
+            takers=takers,
             tick=lambda late_s: self._tick(app(), late_s),
             pages={
                 "/healthz": lambda _: self._health_page(),
                 "/windows": lambda query: windows_page(self._keeper, query),
                 "/states": lambda query: states_page(self._watch.standing, query),
+                "/feedback": lambda _: json_page(self._labels.page(self._keeper.fold)),
                 "/metrics": lambda _: Page(*self._metrics.page()),
             },
         )
 
-    def _guarded(self, what: str, take: Callable[[Message], None]) -> Callable[[Message], Awaitable[None]]:
+    def _guarded(self, what: str, take: Callable[[Message], Awaitable[None]]) -> Callable[[Message], Awaitable[None]]:
         """An error of one record must not end the agent: it is counted, and the next one is taken."""
 
         async def guarded(message: Message) -> None:
             try:
-                take(message)
+                await take(message)
             except Exception as error:
                 self._metrics.failure(what)
                 data = {"error": type(error).__name__, "partition": message.partition, "offset": message.offset}
@@ -144,7 +176,11 @@ class Host:
 
         return guarded
 
-    def _take_report(self, message: Message) -> None:
+    async def _take_feedback(self, message: Message) -> None:
+        self._taken += 1
+        await self._labels.take(message)
+
+    async def _take_report(self, message: Message) -> None:
         self._taken += 1
         self._unsaved = True
         self._metrics.report(self._keeper.take(message.partition, message.offset, message.value).value)
@@ -156,7 +192,9 @@ class Host:
         if time.monotonic() >= self._ask_at and (self._asking is None or self._asking.done()):
             self._ask_at = time.monotonic() + ASK_EVERY_S
             self._asking = asyncio.create_task(self._ask())
-        await self._say()
+        if self._saying is None or self._saying.done():
+            # Not in Faust's own task: what is being written when that is cancelled would count as written.
+            self._saying = asyncio.create_task(self._say())
 
     def _at_end(self, app: HealthApp) -> bool:
         """Whether all that was there at the start is folded: fetched to its end, and all that was fetched is taken."""
@@ -176,15 +214,15 @@ class Host:
         """Ask the brokers what the stream can't tell: who is silent, and whether the topic is as it was."""
         try:
             self._silent_s = await asyncio.to_thread(self._silence.look, dict(self._keeper.newest_ms))
-            bounds = await asyncio.to_thread(lambda: Places(self._config.kafka).bounds([self._reports]))
+            bounds = await asyncio.to_thread(lambda: Places(self._config.kafka).bounds(self._topics))
         except Exception as error:
             self._silent_s = {}
             self._metrics.failure("look_up")
             log.warning("the brokers could not be asked", extra={"data": {"error": type(error).__name__}})
             return
-        shorter = [place for place, (_, end) in bounds.items() if end < (self._keeper.upto(place[1]) or 0)]
+        shorter = [place for place, (_, end) in bounds.items() if end < self._upto(place)]
         if shorter or set(bounds) != set(self._ends):
-            log.warning("the topic of reports has changed, it is read anew", extra={"data": {"topic": self._reports}})
+            log.warning("a topic has changed, reading begins anew", extra={"data": {"topics": self._topics}})
             self._rebuild = True
 
     async def _say(self, *, final: bool = False) -> None:
@@ -197,20 +235,28 @@ class Host:
             self._look_at = now_s + LOOK_EVERY_S
             states = self._look(now_ms)
         words: list[Word] = [*windows, *states]
-        records = [self._said(word) for word in words]
+        letters, written = self._labels.refused() if self._caught_up else ([], self._labels.written)
+        records = [*letters, *(self._said(word) for word in words)]
         snapshot = None
-        if self._unsaved and (final or now_s >= self._snapshot_at):
+        if (self._unsaved or written != self._labels.written) and (final or now_s >= self._snapshot_at):
             self._snapshot_at = now_s + SNAPSHOT_EVERY_S
             self._unsaved = False
-            snapshot = self._snapshot(now_ms)
+            snapshot = self._snapshot(now_ms, written)
         if not records and snapshot is None:
             return
-        if await asyncio.to_thread(self._publisher.publish, records, snapshot):
+        try:
+            written_now = await asyncio.to_thread(self._publisher.publish, records, snapshot)
+        except Exception as error:
+            written_now = False
+            log.warning("the producer failed", extra={"data": {"error": type(error).__name__}})
+        if written_now:
             self._metrics.windows_written(len(windows))
+            self._labels.written = written
             return
         self._unsaved = True
         self._keeper.say_again(keys)
         self._watch.say_again(states)
+        self._labels.refuse_again(letters)
         self._metrics.failure("publish")
         log.warning("nothing can be written now, it is tried again", extra={"data": {"topic": self._topic}})
 
@@ -229,12 +275,22 @@ class Host:
                 self._webhook.call(encode(word))
         return states
 
-    def _snapshot(self, now_ms: int) -> Said | None:
-        said = self._said(self._keeper.snapshot(now_ms))
+    def _snapshot(self, now_ms: int, written: Mapping[int, int]) -> Said | None:
+        said = self._said(self._keeper.snapshot(now_ms, written))
         if len(said.value or b"") <= MAX_SNAPSHOT_BYTES:
             return said
         self._metrics.failure("snapshot")
         return None
+
+    @property
+    def _topics(self) -> list[str]:
+        """What is read."""
+        return [self._reports, *filter(None, [self._labels.topic])]
+
+    def _upto(self, place: TopicPartition) -> int:
+        """The offset to read next in a partition."""
+        upto = self._keeper.upto(place[1]) if place[0] == self._reports else self._labels.upto.get(place[1])
+        return upto or 0
 
     def _said(self, word: Word) -> Said:
         return Said(self._topic, word.key.encode(), encode(word))

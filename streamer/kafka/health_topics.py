@@ -42,6 +42,12 @@ class Places:
         firsts, ends = self._offsets.earliest(partitions), self._offsets.ends(partitions)
         return {each: (firsts[each], ends[each]) for each in partitions}
 
+    def since(self, topic: str, time_ms: int) -> dict[TopicPartition, int]:
+        """The first offset of each partition that was written then or later; the end where none was."""
+        partitions = self._offsets.partitions([topic])
+        ends, found = self._offsets.ends(partitions), self._offsets.at_time(partitions, time_ms)
+        return {each: min(found.get(each, ends[each]), ends[each]) for each in partitions}
+
 
 def read_words(kafka: KafkaConfig, topic: str, reports: str) -> tuple[SnapshotWord | None, dict[str, StateWord]]:
     """The newest snapshot of these reports, and the last word on each rule by its key."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final
 
@@ -82,13 +82,14 @@ class Keeper:
             if window is not None
         ]
 
-    def snapshot(self, now_ms: int) -> SnapshotWord:
+    def snapshot(self, now_ms: int, feedback: Mapping[int, int] | None = None) -> SnapshotWord:
         """All of this in one record. Write it only when all windows that were due before are written."""
         return SnapshotWord(
             reports=self._reports,
             time_ms=now_ms,
             newest_ms=self.newest_ms,
             pending=sorted(self._due),
+            feedback={str(partition): offset for partition, offset in (feedback or {}).items()},
             fold=self.fold.snapshot(),
         )
 

@@ -72,13 +72,15 @@ class StateWord(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kin
 
 class SnapshotWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="snapshot"):
     """The fold of the topic `reports`, which also knows up to where they were read: in one record, so that the two
-    can't disagree. `pending` are windows that had changed and were not said yet."""
+    can't disagree. `pending` are windows that had changed and were not said yet. `feedback` says by partition up to
+    where the dead letters of the feedback topic are written."""
 
     version: str = VERSION
     reports: str
     time_ms: int
     newest_ms: dict[str, int]
     pending: list[WindowKey]
+    feedback: dict[str, int]
     fold: bytes
 
     @property
