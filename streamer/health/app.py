@@ -62,15 +62,24 @@ class HealthApp(faust.App):
 
     logger = FAUST_LOG
     starts: dict[TP, int]
+    _held = False
 
     def _new_transport(self) -> ReadingTransport:
         return ReadingTransport(self.conf.broker_consumer, self)
 
-    @property
-    def fetched(self) -> int:
-        """Records that were handed over to the agents."""
+    def fetched(self, topic: str) -> int:
+        """Records of a topic that were handed over to its agent."""
         consumer = self.consumer
-        return consumer.fetched if isinstance(consumer, ReadingConsumer) else 0
+        return consumer.fetched[topic] if isinstance(consumer, ReadingConsumer) else 0
+
+    def hold(self, topic: str, held: bool) -> None:
+        """Fetch a topic no further for now. An agent that waits instead would in the end hold up the other topics."""
+        places = {place for place in self.starts if place.topic == topic}
+        if held:
+            self.consumer.pause_partitions(places)
+        elif self._held:
+            self.consumer.resume_partitions(places)
+        self._held = held
 
     def position(self, place: TopicPartition) -> int | None:
         """The offset that is fetched next; it has passed transactions' markers. None before the first fetch."""

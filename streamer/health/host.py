@@ -13,16 +13,16 @@ from streamer.config.load import Config
 from streamer.core.health.keeper import Keeper
 from streamer.core.health.rules import rules_of
 from streamer.core.health.words import MAX_SNAPSHOT_BYTES, StateWord, WindowKey, Word, encode
-from streamer.core.record import TopicPartition
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.health.app import HealthApp, Message, Page, Work, make_app
 from streamer.health.labels import Labels
 from streamer.health.pages import json_page, states_page, windows_page
 from streamer.health.publisher import Publisher, Said
+from streamer.health.reading import Reading
 from streamer.health.silence import Silence
 from streamer.health.watch import Watch
 from streamer.health.webhook import Webhook
-from streamer.kafka.health_topics import Places, make_topics, read_words
+from streamer.kafka.health_topics import make_topics, read_words
 from streamer.telemetry.health_metrics import HealthMetrics
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,7 @@ class Host:
         self._labels = Labels(config, self._metrics)
         self._webhook = Webhook(health.webhook, lambda: self._metrics.failure("webhook")) if health.webhook else None
         self._silent_s: dict[str, float] = {}
-        self._ends: dict[TopicPartition, int] = {}
-        self._taken = self._fetched_at_end = 0
+        self._reading = Reading(config, self._keeper, self._labels)
         self._caught_up = self._rebuild = False
         self._asking: asyncio.Task[None] | None = None
         self._saying: asyncio.Task[None] | None = None
@@ -104,9 +103,9 @@ class Host:
 
     async def _session(self, stop: asyncio.Event) -> None:
         """One life of a Faust app, until `stop`, its failure, or a change of the topics."""
-        bounds, starts = await asyncio.to_thread(self._starts)
-        self._ends = {place: end for place, (_, end) in bounds.items()}
-        self._taken, self._fetched_at_end, self._caught_up, self._rebuild = 0, -1, False, False
+        self._reading = Reading(self._config, self._keeper, self._labels)
+        starts = await asyncio.to_thread(self._reading.begin)
+        self._caught_up = self._rebuild = False
         self._metrics.caught_up(False)
         host, _, port = self._config.health.http.rpartition(":")
         listen = (host.strip("[]"), int(port)) if host else None
@@ -128,24 +127,6 @@ class Host:
             if looking_up is not None:
                 looking_up.cancel()
             await _stopped(app)
-
-    def _starts(self) -> tuple[dict[TopicPartition, tuple[int, int]], dict[TopicPartition, int]]:
-        """All partitions to read with their bounds, and the offset that each is read from. Blocks."""
-        places = Places(self._config.kafka)
-        bounds = places.bounds(self._topics)
-        starts = {
-            place: _start(self._keeper.upto(place[1]), *limits)
-            for place, limits in bounds.items()
-            if place[0] == self._reports
-        }
-        for (_, partition), offset in starts.items():
-            self._keeper.begin_at(partition, offset)
-        if self._labels.topic:
-            since_ms = time.time_ns() // 1_000_000 - self._config.health.horizon_s * 1000
-            for place, offset in places.since(self._labels.topic, since_ms).items():
-                known = self._labels.upto.get(place[1])
-                starts[place] = offset if known is None else _start(known, *bounds[place])
-        return bounds, starts
 
     def _work(self, app: Callable[[], HealthApp]) -> Work:
         takers = {self._reports: self._guarded("report", self._take_report)}
@@ -177,18 +158,24 @@ class Host:
         return guarded
 
     async def _take_feedback(self, message: Message) -> None:
-        self._taken += 1
-        await self._labels.take(message)
+        self._reading.taken[self._labels.topic] += 1
+        self._labels.take(message)
 
     async def _take_report(self, message: Message) -> None:
-        self._taken += 1
+        self._reading.taken[self._reports] += 1
         self._unsaved = True
         self._metrics.report(self._keeper.take(message.partition, message.offset, message.value).value)
 
     async def _tick(self, app: HealthApp, late_s: float) -> None:
         self._metrics.loop_delay(late_s)
-        if not self._caught_up and not self._at_end(app):
-            return
+        if self._labels.topic:
+            app.hold(self._labels.topic, self._labels.is_full)
+        if not self._caught_up:
+            self._caught_up = self._reading.caught_up(app)
+            if not self._caught_up:
+                return
+            self._metrics.caught_up(True)
+            log.info("all reports are folded", extra={"data": {"records": self._reading.taken[self._reports]}})
         if time.monotonic() >= self._ask_at and (self._asking is None or self._asking.done()):
             self._ask_at = time.monotonic() + ASK_EVERY_S
             self._asking = asyncio.create_task(self._ask())
@@ -196,33 +183,18 @@ class Host:
             # Not in Faust's own task: what is being written when that is cancelled would count as written.
             self._saying = asyncio.create_task(self._say())
 
-    def _at_end(self, app: HealthApp) -> bool:
-        """Whether all that was there at the start is folded: fetched to its end, and all that was fetched is taken."""
-        if self._fetched_at_end < 0:
-            positions = {place: app.position(place) for place in self._ends}
-            if any((positions[place] or 0) < end for place, end in self._ends.items()):
-                return False
-            self._fetched_at_end = app.fetched
-        if self._taken < self._fetched_at_end:
-            return False
-        self._caught_up = True
-        self._metrics.caught_up(True)
-        log.info("all reports are folded", extra={"data": {"records": self._taken}})
-        return True
-
     async def _ask(self) -> None:
         """Ask the brokers what the stream can't tell: who is silent, and whether the topic is as it was."""
         try:
             self._silent_s = await asyncio.to_thread(self._silence.look, dict(self._keeper.newest_ms))
-            bounds = await asyncio.to_thread(lambda: Places(self._config.kafka).bounds(self._topics))
+            changed = await asyncio.to_thread(self._reading.changed)
         except Exception as error:
             self._silent_s = {}
             self._metrics.failure("look_up")
             log.warning("the brokers could not be asked", extra={"data": {"error": type(error).__name__}})
             return
-        shorter = [place for place, (_, end) in bounds.items() if end < self._upto(place)]
-        if shorter or set(bounds) != set(self._ends):
-            log.warning("a topic has changed, reading begins anew", extra={"data": {"topics": self._topics}})
+        if changed:
+            log.warning("a topic has changed, reading begins anew", extra={"data": {"topics": self._reading.topics}})
             self._rebuild = True
 
     async def _say(self, *, final: bool = False) -> None:
@@ -282,27 +254,12 @@ class Host:
         self._metrics.failure("snapshot")
         return None
 
-    @property
-    def _topics(self) -> list[str]:
-        """What is read."""
-        return [self._reports, *filter(None, [self._labels.topic])]
-
-    def _upto(self, place: TopicPartition) -> int:
-        """The offset to read next in a partition."""
-        upto = self._keeper.upto(place[1]) if place[0] == self._reports else self._labels.upto.get(place[1])
-        return upto or 0
-
     def _said(self, word: Word) -> Said:
         return Said(self._topic, word.key.encode(), encode(word))
 
     def _health_page(self) -> Page:
         reasons = [] if self._caught_up else ["reports from before the start are still being folded"]
         return json_page({"ok": not reasons, "reasons": reasons}, 503 if reasons else 200)
-
-
-def _start(known: int | None, first: int, end: int) -> int:
-    """Where to read on: where we were, or at the beginning where that is no place of this log."""
-    return known if known is not None and first <= known <= end else first
 
 
 def _check_port(address: str) -> None:

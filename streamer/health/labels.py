@@ -42,10 +42,13 @@ class Labels:
         self._inputs: Mapping[str, list[str]] = {name: each.input for name, each in found.items()}
         self._refused: list[Said] = []
 
-    async def take(self, message: Message) -> None:
-        """Take one message; waits while many are to be looked up."""
-        while self.joiner.fresh >= MOST_FRESH:
-            await asyncio.sleep(IDLE_S)
+    @property
+    def is_full(self) -> bool:
+        """Whether so many are to be looked up that no more are to be taken now."""
+        return self.joiner.fresh >= MOST_FRESH
+
+    def take(self, message: Message) -> None:
+        """Take one message."""
         self.upto[message.partition] = message.offset + 1
         said = read(message.value, message.time_ms)
         if isinstance(said, Refused):

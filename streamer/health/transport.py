@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -33,10 +34,11 @@ class ReadingThread(AIOKafkaConsumerThread):
     """Reads all partitions of the topics that agents ask for."""
 
     logger = FAUST_LOG
-    fetched = 0
-    """Records handed over to the agents since the start."""
+    fetched: Counter[str] = Counter()
+    """Records handed over to the agents since the start, by topic."""
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        self.fetched = Counter()
         conf = self.app.conf
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
@@ -80,7 +82,8 @@ class ReadingThread(AIOKafkaConsumerThread):
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         records = await super()._fetch_records(*args, **kwargs)
-        self.fetched += sum(map(len, records.values()))
+        for place, found in records.items():
+            self.fetched[place.topic] += len(found)
         return records
 
     def fetched_to(self, place: TP) -> int | None:
@@ -108,8 +111,8 @@ class ReadingConsumer(Consumer):
         return ReadingThread(self, loop=self.loop, beacon=self.beacon)
 
     @property
-    def fetched(self) -> int:
-        """Records handed over to the agents since the start."""
+    def fetched(self) -> Counter[str]:
+        """Records handed over to the agents since the start, by topic."""
         return cast("ReadingThread", self._thread).fetched
 
     def fetched_to(self, place: TP) -> int | None:
