@@ -113,6 +113,9 @@ class Host:
         app = make_app(self._config.kafka, CLIENT, starts, listen, self._work(lambda: app))
         try:
             await app.start()
+            pages = f"; pages are at http://{self._config.health.http}/states" if listen else ""
+            words = f"watching all pipelines that report to {self._reports}{pages}"
+            log.info("watching", extra={"data": {"topics": self._reading.topics}, "words": words})
             if self._labels.topic:
                 looking_up = asyncio.create_task(self._labels.look_up())
             while not (stop.is_set() or self._rebuild or app.should_stop):

@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from streamer.config.load import load
 from streamer.core.health.join import Absent, Result
+from streamer.health.silence import Silence
 from streamer.kafka.lookup import ResultLookUp
 from streamer.kafka.reader import Reader
 from tests.conftest import Kafka
 from tests.integration.health_reports import Bed
+
+pytest.importorskip("faust", reason="needs the extra health")
 
 
 @pytest.fixture
@@ -134,3 +138,18 @@ output = "{output}"
     assert headers["streamer.error.code"] == b"feedback.type"
     assert "secret" not in app.log.read_text()
     assert "secret" not in str(headers)
+
+
+def test_silence_is_told_where_records_wait_only(bed: Bed) -> None:
+    """An input with nothing new is no fault, nor are records that wait while others are settled."""
+    events = f"{bed.reports}.in"
+    bed.make(events, 1)
+    pipeline = f'task = "text-classification"\nmodel = "builtin:null"\ninput = "{events}"\noutput = "{events}.out"'
+    silence = Silence(load(bed.config(1, pipelines=f"[pipelines.mood]\n{pipeline}")))
+    silence.look({"mood": 1})
+    assert silence.look({"mood": 1}) == {"mood": 0.0}
+    bed.write_raw(b"a", b"b", topic=events)
+    silence.look({"mood": 1})
+    assert silence.look({"mood": 1})["mood"] > 0.0
+    known_s = silence.look({"mood": 1})["mood"]
+    assert silence.look({"mood": 2})["mood"] < known_s
