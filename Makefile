@@ -78,7 +78,7 @@ check: $(READY)
 lock: $(READY)
 	@$(UV) pip compile pyproject.toml --quiet --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --universal --custom-compile-command "make lock" -o requirements.txt
-	@$(UV) pip compile pyproject.toml --quiet --extra local --extra demo --extra cpu --extra console --extra parquet --group dev --generate-hashes \
+	@$(UV) pip compile pyproject.toml --quiet --extra local --extra demo --extra cpu --extra console --extra parquet --extra health --group dev --generate-hashes \
 	  --no-emit-index-url --python-version 3.11 --universal --custom-compile-command "make lock" \
 	  -c requirements.txt -o requirements-dev.txt
 

@@ -18,8 +18,8 @@ DISTRIBUTION: Final = "streamer-inference"
 
 
 def install_command(extra: str) -> str:
-    """The command that adds `extra` (cpu, console, local, demo) to the environment that this runs in. It installs again
-    from where this was installed from: the index, a wheel, or a checkout."""
+    """The command that adds `extra` (cpu, console, health …) to the environment that this runs in. It installs
+    again from where this was installed from: the index, a wheel, or a checkout."""
     return f"{shlex.quote(sys.executable)} -m pip install {shlex.join(_requirement(extra, _origin()))}"
 
 

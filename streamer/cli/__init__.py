@@ -31,7 +31,7 @@ COMMANDS: dict[str, str] = {
     "dlq": "Look at dead letters, find out why they are there, and send them back.",
     "doctor": "Check everything that a run needs, and say how to fix what is wrong.",
     "evaluate": "Hold a model's answers to the labels of files, or compare two models.",
-    "health": "How the models do: what they answer, how sure they are, how that moves.",
+    "health": "Watch whether the models are still right: reports, feedback, alarms.",
     "infer": "Run a model over files, without Kafka.",
     "init": "Write a configuration for a model of yours.",
     "lag": "Show how far behind each pipeline is: records, time, and time to drain.",

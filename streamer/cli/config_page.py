@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from streamer.config.environment import SECTIONS
+from streamer.config.health import HealthRuleConfig
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.reference import Field, fields_of
 from streamer.inference.tasks.option_values import Option, options_of
@@ -57,6 +58,8 @@ def _tables() -> Iterator[str]:
     for name, kind in SECTIONS.items():
         yield f"\n## `[{name}]`\n\n{kind.__doc__}\n\n"
         yield from map(_field, fields_of((name,)))
+    yield f"\n## `[health.rules.NAME]`\n\n{HealthRuleConfig.__doc__}\n\n"
+    yield from map(_field, fields_of(("health", "rules", "NAME")))
     yield f"\n## `[pipelines.NAME]`\n\n{PipelineConfig.__doc__}\n\n"
     yield from map(_field, fields_of(("pipelines", "NAME")))
 

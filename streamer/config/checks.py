@@ -9,6 +9,7 @@ from typing import Final
 
 from streamer.config.environment import spelling
 from streamer.config.fields import Config
+from streamer.config.health_checks import check_health
 from streamer.config.pipeline import PipelineConfig, start_time_ms
 from streamer.config.properties import refusal
 from streamer.config.url import url_problem
@@ -34,6 +35,7 @@ def cross_check(config: Config) -> Iterator[Problem]:
     if config.cache.url and (text := url_problem(config.cache.url)):
         yield ("cache", "url_file" if config.cache.url_file else "url"), text
     yield from _check_telemetry(config)
+    yield from check_health(config)
     for name, pipeline in config.pipelines.items():
         for field, text in _check_pipeline(config, pipeline):
             yield ("pipelines", name, field), text

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from streamer.config.fields import CacheConfig, KafkaConfig, TelemetryConfig
+from streamer.config.health import HealthConfig
 from streamer.config.pipeline import PipelineConfig
 
 KeyPath = tuple[str, ...]
@@ -22,6 +23,7 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "kafka": KafkaConfig,
     "cache": CacheConfig,
     "telemetry": TelemetryConfig,
+    "health": HealthConfig,
 }
 """The tables that a configuration has once."""
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from streamer.config.health import HealthConfig
 from streamer.config.kinds import kind
 from streamer.config.pipeline import TOPIC_KIND, PipelineConfig
 
@@ -150,6 +151,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     kafka: KafkaConfig = KafkaConfig()
     cache: CacheConfig = CacheConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    health: HealthConfig = HealthConfig()
     pipelines: Annotated[
         dict[Annotated[str, Meta(pattern=PIPELINE_NAME)], PipelineConfig],
         Meta(description="Pipelines by name; `streamer run` runs each in a process of its own."),

@@ -16,6 +16,7 @@ import msgspec
 from streamer.config.environment import PREFIX, SECTIONS, KeyPath, path_of, spelling, strays, variable_of
 from streamer.config.fields import PIPELINE_NAME, CacheConfig, Config, KafkaConfig, TelemetryConfig
 from streamer.config.files import anchored, anchored_model, names_file
+from streamer.config.health import HealthConfig, HealthRuleConfig
 from streamer.config.kinds import kind_of_field
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.reference import about
@@ -111,6 +112,7 @@ class Layers:
             cache=self._with_files(cache),
             # In place of a table that is wrong, one that nothing else can contradict.
             telemetry=telemetry or TelemetryConfig(spans="", reports="", http=""),
+            health=self._health(),
             pipelines=pipelines,
         )
 
@@ -257,6 +259,21 @@ class Layers:
         if cache.url:
             self.problem(("cache", "url_file"), "cache.url is set too; keep one of the two")
         return msgspec.structs.replace(cache, url=self._secret(cache.url_file, ("cache", "url_file")))
+
+    def _health(self) -> HealthConfig:
+        table = dict(self._table(self.tree.get("health", {}), ("health",)))
+        rules = {
+            name: rule
+            for name, raw in self._table(table.pop("rules", {}), ("health", "rules")).items()
+            if (rule := self._section(HealthRuleConfig, raw, ("health", "rules", name))) is not None
+        }
+        health = self._section(HealthConfig, table, ("health",)) or HealthConfig(feedback="", http="")
+        health = msgspec.structs.replace(health, rules=rules)
+        if not health.webhook_file:
+            return health
+        if health.webhook:
+            self.problem(("health", "webhook_file"), "health.webhook is set too; keep one of the two")
+        return msgspec.structs.replace(health, webhook=self._secret(health.webhook_file, ("health", "webhook_file")))
 
     def _secret(self, file: str, path: KeyPath) -> str:
         """What a file holds. Only a name that can't be the secret itself, written in the wrong place, is quoted."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamer.config.environment import SECTIONS, KeyPath, variable_of
+from streamer.config.health import HealthRuleConfig
 from streamer.config.kinds import kind_of_field
 from streamer.config.pipeline import PipelineConfig
 
@@ -22,8 +23,9 @@ class Field(NamedTuple):
 
 
 def fields_of(table: KeyPath) -> list[Field]:
-    """The fields of a table: a section, or a pipeline by its path."""
-    fields = msgspec.structs.fields(SECTIONS.get(table[0], PipelineConfig))
+    """The fields of a table: a section, or a pipeline or a rule by its path."""
+    kind = HealthRuleConfig if table[:2] == ("health", "rules") else SECTIONS.get(table[0], PipelineConfig)
+    fields = msgspec.structs.fields(kind)
     return [_field((*table, field.name), field) for field in fields]
 
 

@@ -20,6 +20,7 @@ from streamer.console.drivers import Drivers
 from streamer.console.judgement import Situation
 from streamer.console.series import COLUMNS, PipelineSeries
 from streamer.console.source import Source
+from streamer.core.health import words
 from streamer.core.record import Record
 from streamer.core.report import Report
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
@@ -28,7 +29,6 @@ from streamer.kafka.reader import Reader
 from streamer.kafka.replay import TopicLog
 from streamer.ops.lag import LagWatch, PipelineLag, Tokens
 
-HEALTH_TOPIC: Final = "streamer.health"
 BACK_RECORDS: Final = 20_000  # how far back each partition of the reports is read, transaction markers counted
 LOOK_S: Final = 2.0
 SELDOM_S: Final = 20.0
@@ -261,16 +261,21 @@ class Feed:
                 self._series.setdefault(report.pipeline, PipelineSeries()).add(report, now_ms)
 
     def _read_health(self) -> None:
-        """The newest word on each pipeline: the numbers and short texts of its record, whatever their names."""
-        log = TopicLog(self._config.kafka)
-        while log.describe([HEALTH_TOPIC])[HEALTH_TOPIC] is None:
-            self._failed(self._health_source, f"there is no topic {HEALTH_TOPIC}, the health app has not run here")
+        """How each rule stands for each pipeline; of records of other programs, their numbers and short texts."""
+        log, topic = TopicLog(self._config.kafka), self._config.health.topic
+        while log.describe([topic])[topic] is None:
+            self._failed(self._health_source, f"there is no topic {topic}, the health app has not run here")
             if self._stop.wait(NO_TOPIC_S):
                 return
-        with Reader(self._config.kafka, [HEALTH_TOPIC], start=200) as reader:
+        with Reader(self._config.kafka, [topic], start=200) as reader:
             self._answered(self._health_source)
             while not self._stop.is_set():
                 for record in reader.poll(0.5):
+                    if (word := words.decode(record.value())) is not None:
+                        if isinstance(word, words.StateWord):
+                            with self._lock:
+                                self._health.setdefault(word.pipeline, {})[word.rule] = f"{word.state}: {word.what}"
+                        continue
                     try:
                         facts = msgspec.json.decode(record.value() or b"", type=dict[str, Any])
                     except (msgspec.MsgspecError, UnicodeDecodeError):

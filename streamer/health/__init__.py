@@ -1,1 +1,2 @@
-"""Model health beside Kafka: reads reports, and says how the models do. Nothing depends on it."""
+"""Model health beside Kafka: a Faust app that folds reports, joins feedback and raises alarms; and what reads reports
+without it. Nothing depends on it."""

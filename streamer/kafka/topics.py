@@ -192,7 +192,7 @@ def create(
         made_by_us = {topic for name in names for topic in _outputs(config, name)}
         inputs = {topic for name in names for topic in config.pipelines[name].input} - made_by_us
         missing = [NewTopic(topic, input_partitions, replication) for topic in sorted(inputs) if infos[topic] is None]
-        created += _create(admin, config.kafka, missing)
+        created += create_topics(admin, config.kafka, missing)
         infos = describe(admin, config.kafka, topics)
     while True:  # once more for each pipeline that reads what another one writes
         ready = [name for name in names if all(infos[topic] for topic in config.pipelines[name].input)]
@@ -203,7 +203,7 @@ def create(
         ]
         if not missing:
             return created
-        created += _create(admin, config.kafka, missing)
+        created += create_topics(admin, config.kafka, missing)
         infos = describe(admin, config.kafka, topics)
 
 
@@ -283,7 +283,7 @@ def _topic_config(demand: Demand) -> dict[str, str]:
     return config
 
 
-def _create(admin: AdminClient, kafka: KafkaConfig, topics: list[NewTopic]) -> list[str]:
+def create_topics(admin: AdminClient, kafka: KafkaConfig, topics: list[NewTopic]) -> list[str]:
     """Create these topics and return when the cluster describes them: brokers learn of them one after another."""
     created = []
     for name, future in (admin.create_topics(topics) if topics else {}).items():

@@ -41,6 +41,8 @@ OWNERS = {
     "prometheus_client": {"telemetry"},
     "starlette": {"console"},
     "uvicorn": {"console"},
+    "faust": {"health"},
+    "aiokafka": {"health"},
 }
 # Beside the product: the training script makes a model that is shipped, `tail` reads the spans that others wrote, and
 # benchmarks time other people's loops.

@@ -57,9 +57,11 @@ OURS = [
     "dlq-job",
     "dlq-claim",
     "audit",
+    "health",
+    "feedback",
     *sorted(f"outputs/{file.stem}" for file in (SCHEMAS / "outputs").glob("*.json")),
 ]
-CHANNELS = ["input", "output", "deadLetter", "spans", "reports", "deadLetterState", "audit"]
+CHANNELS = ["input", "output", "deadLetter", "spans", "reports", "deadLetterState", "audit", "health", "feedback"]
 CARD = ModelCard("sentiment", "abc123", "text-classification", "float32", "torch")
 NOW_MS = 1_700_000_000_500
 

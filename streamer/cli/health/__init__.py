@@ -1,16 +1,17 @@
-"""`streamer health`: whether the models still do what they did."""
+"""`streamer health`: is the model still right?"""
 
 from __future__ import annotations
 
 import click
 
+from streamer.cli.health.run import run
 from streamer.cli.health.status import status
 
 
 @click.group()
 def health() -> None:
-    """Look at how the models do: what they answer, how sure they are, and how that moves."""
+    """Is the model still right? Watches pipelines by their reports, beside them: none of them waits for it."""
 
 
-for command in (status,):
+for command in (run, status):
     health.add_command(command)

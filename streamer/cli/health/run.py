@@ -1,0 +1,72 @@
+"""`streamer health run`: the Faust app that folds reports and feedback."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer.cli.ending import told
+from streamer.cli.options import config_options, loaded
+from streamer.errors import ConfigurationError, ExitCode, UsageError
+from streamer.extras import install_command
+from streamer.stopping import Stopping
+
+if TYPE_CHECKING:
+    from streamer.health.host import Host
+
+_LIBRARIES = ("faust", "mode", "aiokafka", "aiohttp")
+
+
+@click.command()
+@config_options
+def run(config_path: str | None, overrides: tuple[str, ...], verbose: bool) -> None:
+    """Watch the models of all pipelines that write reports, and say how they do.
+
+    Reads what every settle reported, sums it to windows, judges the rules, and writes both to the topic that
+    health.topic names. Pages are at health.http: /healthz, /windows, /states, /metrics.
+
+    No pipeline depends on it, and it may be killed at any time: what it knew is read again. Several may run, each sees
+    everything. SIGTERM or Ctrl-C ends it.
+    """
+    stopping = Stopping()
+    from streamer.telemetry.logs import configure, last_words
+
+    config = loaded(config_path, overrides)
+    if not config.telemetry.reports:
+        raise ConfigurationError('telemetry.reports is "": there is nothing to watch; name the topic of the reports')
+    try:
+        from streamer.health.host import Host
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _LIBRARIES:
+            raise
+        raise UsageError(
+            f"the health app needs {error.name}, which is not installed; install it with {install_command('health')}"
+        ) from None
+    configure(config.telemetry.log_format, "debug" if verbose else config.telemetry.log_level)
+    try:
+        host = Host(config)
+        host.prepare()
+        asyncio.run(_until_stopped(host, stopping))
+        code = int(ExitCode.DONE)
+    except Exception as error:
+        code = told(error)
+    # The clients' destructors may wait for a broker that is gone.
+    last_words()
+    os._exit(code)
+
+
+async def _until_stopped(host: Host, stopping: Stopping) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def act(_: signal.Signals, count: int) -> None:
+        if count > 1:
+            os._exit(ExitCode.SECOND_SIGNAL)
+        loop.call_soon_threadsafe(stop.set)
+
+    stopping.act(act)
+    await host.run(stop)

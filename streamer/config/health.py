@@ -1,0 +1,125 @@
+"""The fields of the health app: names, types, bounds, defaults, and for each when to change it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from streamer.config.kinds import kind
+from streamer.config.pipeline import TOPIC_KIND, Topic
+
+RULE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
+
+
+class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A rule of the health app: which number, from where on it is wrong, and for how long."""
+
+    metric: Annotated[
+        Literal[
+            "",
+            "dead_letter_share",
+            "skipped_share",
+            "truncated_share",
+            "cached_share",
+            "latency_p50_ms",
+            "latency_p99_ms",
+            "silent_s",
+        ],
+        Meta(
+            description='What is measured; "" keeps the metric of the default rule of this name. Other names need one.'
+        ),
+    ] = ""
+    threshold: Annotated[
+        float | None,
+        Meta(description="The rule is broken from this value on. Set it to what your users still bear."),
+    ] = None
+    recover: Annotated[
+        float | None,
+        Meta(
+            description="A firing rule ends below this value; 0.8 of the threshold where it is not given. Lower it when"
+            " a rule fires and ends again and again."
+        ),
+    ] = None
+    over_s: Annotated[
+        Annotated[int, Meta(ge=60, le=86400)] | None,
+        Meta(
+            description="Seconds that are measured together, whole minutes. Raise it where records are few.",
+        ),
+    ] = None
+    for_s: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="Seconds that the rule must be broken before it fires. Raise it to ride out bursts."),
+    ] = None
+    at_least: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="Records below which nothing is said: the state is `insufficient`, not `ok`. Raise it when few"
+            " records make a rule fire.",
+        ),
+    ] = None
+    severity: Annotated[
+        Literal["", "page", "ticket", "off"],
+        Meta(description='Whom it concerns: page wakes somebody, ticket waits for the morning. "off" drops the rule.'),
+    ] = ""
+
+
+class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The health app, `streamer health run`: what it reads, where it says what it finds, when it raises an alarm."""
+
+    topic: Annotated[
+        Topic,
+        kind(TOPIC_KIND),
+        Meta(
+            description="Topic for windows, states of rules, and snapshots; made where it is missing. Change it to keep"
+            " fleets apart on one cluster."
+        ),
+    ] = "streamer.health"
+    feedback: Annotated[
+        str,
+        kind(f'{TOPIC_KIND}, or ""'),
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]{0,249}$",
+            description='Topic for feedback, what people say of results; "" joins none. What is wrong in it goes to'
+            " {feedback}.dlq. Change it to what your labelling tool writes to.",
+        ),
+    ] = "streamer.feedback"
+    horizon_s: Annotated[
+        int,
+        Meta(
+            ge=60,
+            description="Seconds after an event within which feedback on it counts; later feedback is counted as"
+            " late. Raise it where labels take longer.",
+        ),
+    ] = 604800
+    http: Annotated[
+        str,
+        kind('host:port, or ""'),
+        Meta(
+            pattern=r"^$|^.+:[0-9]{1,5}$",
+            description='host:port of the app\'s pages and of its /metrics; "" turns them off. Change the port when two'
+            " run on one machine, the host to 0.0.0.0 in a container.",
+        ),
+    ] = "127.0.0.1:9470"
+    webhook: Annotated[
+        str,
+        Meta(
+            description='URL that gets a POST with JSON when a rule fires or ends; "" calls none. Set it where nothing'
+            " reads the metrics."
+        ),
+    ] = ""
+    webhook_file: Annotated[
+        str,
+        Meta(description="A file that holds the URL, instead of `webhook`. Use it when the URL is a secret."),
+    ] = ""
+    rules: Annotated[
+        dict[Annotated[str, Meta(pattern=RULE_NAME)], HealthRuleConfig],
+        Meta(
+            description="Rules by name. One with the name of a default rule (dead-letters, latency, silent) changes"
+            " that rule, any other is added."
+        ),
+    ] = {}
+
+    def __repr__(self) -> str:
+        """Without the webhook: it may hold a token."""
+        return f"HealthConfig(topic={self.topic!r}, feedback={self.feedback!r}, http={self.http!r})"

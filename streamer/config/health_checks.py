@@ -1,0 +1,52 @@
+"""What the fields of the health app must hold together with the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from streamer.config.fields import Config
+from streamer.config.health import RULE_NAME
+from streamer.core.health.rules import DEFAULTS
+
+Problem = tuple[tuple[str, ...], str]
+
+_LAST_PORT: Final = 65535
+
+
+def check_health(config: Config) -> Iterator[Problem]:
+    """Everything wrong with [health] that its fields' own bounds don't tell."""
+    health = config.health
+    taken = {config.telemetry.spans: "the spans", config.telemetry.reports: "the reports"}
+    for name, pipeline in config.pipelines.items():
+        taken |= dict.fromkeys(pipeline.input, f"the events of pipeline {name}")
+        taken |= {pipeline.output: f"the results of pipeline {name}"}
+        taken |= {pipeline.dead_letter: f"the dead letters of pipeline {name}"}
+    for field, topic in (("topic", health.topic), ("feedback", health.feedback)):
+        if topic and topic in taken:
+            yield ("health", field), f"{topic} takes {taken[topic]}; name another topic"
+    if health.feedback == health.topic:
+        yield ("health", "feedback"), f"{health.topic} is what the app writes; name another topic"
+    port = int(health.http.rpartition(":")[2] or 1)
+    if not 0 < port <= _LAST_PORT:
+        yield ("health", "http"), f'there is no port {port} to listen on; write one from 1 to {_LAST_PORT}, or ""'
+    if health.webhook and not health.webhook.startswith(("http://", "https://")):
+        field = "webhook_file" if health.webhook_file else "webhook"
+        yield ("health", field), "it is no http:// or https:// URL; write one"
+    for name, rule in health.rules.items():
+        path = ("health", "rules", name)
+        if name == "window" or not re.match(RULE_NAME, name):
+            text = "no name for a rule; use up to 100 letters, digits, - and _, the first no sign, and not `window`"
+            yield path, text
+        if name not in DEFAULTS:
+            if not rule.metric:
+                yield path, f"it needs a metric; without one a rule must be named {', '.join(DEFAULTS)}"
+            if rule.threshold is None:
+                yield path, "it needs a threshold"
+        default = DEFAULTS[name].threshold if name in DEFAULTS else None
+        threshold = default if rule.threshold is None else rule.threshold
+        if rule.recover is not None and threshold is not None and rule.recover > threshold:
+            yield (*path, "recover"), f"{rule.recover:g} is above the threshold, {threshold:g}; write a lower one"
+        if rule.over_s is not None and rule.over_s % 60:
+            yield (*path, "over_s"), f"{rule.over_s} s are no whole minutes; write a multiple of 60"

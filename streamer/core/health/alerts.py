@@ -1,0 +1,65 @@
+"""Alerts: how a rule's state follows from what is measured, with hysteresis."""
+
+from __future__ import annotations
+
+from streamer.core.health.rules import Measured, Rule
+from streamer.core.health.words import VERSION, State, StateWord
+
+_UNITS = {"s": " s", "ms": " ms"}
+
+
+def judge(rule: Rule, pipeline: str, measured: Measured, now_ms: int, before: StateWord | None) -> StateWord:
+    """How the rule stands now, after how it stood `before`.
+
+    With too few records it is `insufficient`, whatever it was: of that time nothing is known. A broken rule is
+    `pending` until it was broken for `for_s`, then it fires, and it ends below `recover` only.
+    """
+    was: State | None = before.state if before is not None else None
+    since_ms = before.since_ms if before is not None else now_ms
+    state = _state(rule, measured.value, was, now_ms - since_ms)
+    if state == "pending" and rule.for_s == 0:
+        state = "firing"
+    return StateWord(
+        version=VERSION,
+        pipeline=pipeline,
+        rule=rule.name,
+        metric=rule.metric,
+        state=state,
+        since_ms=since_ms if state == was else now_ms,
+        time_ms=now_ms,
+        threshold=rule.threshold,
+        severity=rule.severity,
+        what=_what(rule, pipeline, measured, state),
+        value=measured.value,
+        records=measured.records,
+    )
+
+
+def rings(before: StateWord | None, after: StateWord) -> bool:
+    """Whether somebody is to be told: a rule begins to fire, or fires no longer."""
+    fired = before is not None and before.state == "firing"
+    return fired != (after.state == "firing")
+
+
+def _state(rule: Rule, value: float | None, was: State | None, for_ms: int) -> State:
+    if value is None:
+        return "insufficient"
+    if was == "firing":
+        return "ok" if value < rule.recover else "firing"
+    if value < rule.threshold:
+        return "ok"
+    return "firing" if was == "pending" and for_ms >= rule.for_s * 1000 else "pending"
+
+
+def _what(rule: Rule, pipeline: str, measured: Measured, state: State) -> str:
+    if measured.value is None:
+        return f"{pipeline}: {rule.metric} is not known, {measured.records} records in {rule.over_s} s are too few"
+    limit = rule.recover if state == "firing" else rule.threshold
+    word = "it fires until it is below" if state == "firing" else "the threshold is"
+    return f"{pipeline}: {rule.metric} is {_text(rule, measured.value)}; {word} {_text(rule, limit)}"
+
+
+def _text(rule: Rule, value: float) -> str:
+    if rule.metric.endswith("_share"):
+        return f"{value:.1%}"
+    return f"{value:.0f}{_UNITS.get(rule.metric.rpartition('_')[2], '')}"

@@ -1,0 +1,118 @@
+"""Feedback: what somebody says of a result, and which record it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from streamer.core.headers import CONNECT_MESSAGE, CONNECT_OFFSET, CONNECT_PARTITION, CONNECT_TOPIC, ERROR_CODE
+from streamer.core.record import Headers
+
+NAMES: Final = ("id", "ce_id", "origin")
+VERDICTS: Final = ("label", "labels", "text", "score")
+_Text = Annotated[str, Meta(min_length=1)]
+
+
+class Feedback(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message of the feedback topic. One of `id`, `ce_id` and `origin` (topic, partition, offset of the event) says
+    which result it is about, one of `label`, `labels`, `text` and `score` what would have been right."""
+
+    id: _Text | None = None
+    ce_id: _Text | None = None
+    origin: tuple[_Text, Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]] | None = None
+    pipeline: _Text | None = None
+    label: _Text | None = None
+    labels: list[_Text] | None = None
+    text: str | None = None
+    score: float | None = None
+    time: str | None = None
+
+
+class Refused(NamedTuple):
+    """Why a message is no feedback; neither quotes it."""
+
+    code: str
+    message: str
+
+
+class Place(NamedTuple):
+    """An event, and the pipeline whose result it is about."""
+
+    pipeline: str
+    topic: str
+    partition: int
+    offset: int
+
+
+class Said(NamedTuple):
+    """Feedback with the time that it was given, in ms."""
+
+    feedback: Feedback
+    time_ms: int
+
+
+_decode = msgspec.json.Decoder(Feedback).decode
+
+
+def read(value: bytes | None, written_ms: int) -> Said | Refused:
+    """The feedback in a record; where it names no time, it is of when the record was written."""
+    try:
+        feedback = _decode(value or b"")
+    except (msgspec.ValidationError, UnicodeDecodeError):
+        return Refused("feedback.type", "a field is of another type; see schemas/feedback.json")
+    except msgspec.DecodeError:
+        return Refused("feedback.json", "not a JSON object; write one, see schemas/feedback.json")
+    if sum(getattr(feedback, name) is not None for name in NAMES) != 1:
+        return Refused("feedback.place", f"name the result by one of {', '.join(NAMES)}")
+    if sum(getattr(feedback, name) is not None for name in VERDICTS) != 1:
+        return Refused("feedback.verdict", f"say what is right by one of {', '.join(VERDICTS)}")
+    if feedback.time is None:
+        return Said(feedback, written_ms)
+    try:
+        time = datetime.fromisoformat(feedback.time)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        return Refused("feedback.time", "time is no RFC 3339 time with its offset, such as 2026-11-24T08:00:00Z")
+    return Said(feedback, int(time.timestamp() * 1000))
+
+
+def place_of(feedback: Feedback, inputs: Mapping[str, Sequence[str]]) -> Place | None:
+    """The event that feedback is about, given each pipeline's input topics. None where it names none of them, or one
+    that several pipelines read without saying whose result it means.
+
+    An `id` is a place only where it is one that streamer gave, `topic/partition/offset`: to find an event by an id of
+    its own, all results would have to be read.
+    """
+    if feedback.ce_id is not None:
+        pipeline, _, named = feedback.ce_id.partition("/")
+        event = _event(named)
+        return Place(pipeline, *event) if event is not None and event[0] in inputs.get(pipeline, ()) else None
+    event = feedback.origin if feedback.id is None else _event(feedback.id)
+    if event is None:
+        return None
+    readers = [name for name, topics in inputs.items() if event[0] in topics and feedback.pipeline in (None, name)]
+    return Place(readers[0], *event) if len(readers) == 1 else None
+
+
+def refusal_headers(refused: Refused, topic: str, partition: int, offset: int) -> Headers:
+    """The headers of a message's dead letter."""
+    return [
+        (ERROR_CODE, refused.code.encode()),
+        (CONNECT_MESSAGE, refused.message.encode()),
+        (CONNECT_TOPIC, topic.encode()),
+        (CONNECT_PARTITION, b"%d" % partition),
+        (CONNECT_OFFSET, b"%d" % offset),
+    ]
+
+
+def _event(text: str) -> tuple[str, int, int] | None:
+    """`topic/partition/offset`."""
+    topic, *numbers = text.rsplit("/", 2)
+    if len(numbers) != 2 or not topic or not all(each.isascii() and each.isdigit() for each in numbers):
+        return None
+    return topic, int(numbers[0]), int(numbers[1])

@@ -1,0 +1,109 @@
+"""What the health app says on its topic: closed windows, the states of its rules, and snapshots to start again from.
+
+All of it is keyed, so that a compacted topic keeps the last word on each, and saying it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+VERSION: Final = "streamer.health.v1"
+MAX_SNAPSHOT_BYTES: Final = 900_000
+"""As much as a record may hold with the brokers' own limit of 1 MiB."""
+
+State = Literal["ok", "pending", "firing", "insufficient"]
+Severity = Literal["page", "ticket"]
+
+
+class WindowKey(msgspec.Struct, frozen=True, order=True, array_like=True):
+    """One window: a pipeline's results by one revision of its model, from `start_ms` on for `length_ms`."""
+
+    pipeline: str
+    revision: str
+    start_ms: int
+    length_ms: int
+
+    @property
+    def end_ms(self) -> int:
+        """The first millisecond after it."""
+        return self.start_ms + self.length_ms
+
+
+class WindowWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="window"):
+    """A window that has ended. Said again with the same key when a report that came late has changed it."""
+
+    version: str = VERSION
+    pipeline: str
+    revision: str
+    start_ms: int
+    length_ms: int
+    window: Any
+
+    @property
+    def key(self) -> str:
+        """The record's key."""
+        return f"{self.pipeline}/window/{self.revision}/{self.length_ms}/{self.start_ms}"
+
+
+class StateWord(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind", tag="state"):
+    """How a rule stands for a pipeline since `since_ms`. `value` is what was measured over the last `over_s` seconds,
+    absent where too little was; `what` is a sentence for people."""
+
+    version: str
+    pipeline: str
+    rule: str
+    metric: str
+    state: State
+    since_ms: int
+    time_ms: int
+    threshold: float
+    severity: Severity
+    what: str
+    value: float | None = None
+    records: int = 0
+
+    @property
+    def key(self) -> str:
+        """The record's key."""
+        return f"{self.pipeline}/{self.rule}"
+
+
+class SnapshotWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="snapshot"):
+    """The fold of the topic `reports`, which also knows up to where they were read: in one record, so that the two
+    can't disagree. `pending` are windows that had changed and were not said yet. `feedback` says by partition up to
+    where the dead letters of the feedback topic are written."""
+
+    version: str = VERSION
+    reports: str
+    time_ms: int
+    newest_ms: dict[str, int]
+    pending: list[WindowKey]
+    feedback: dict[str, int]
+    fold: bytes
+
+    @property
+    def key(self) -> str:
+        """The record's key."""
+        return f"snapshot/{self.reports}"
+
+
+Word = WindowWord | StateWord | SnapshotWord
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Word).decode
+
+
+def encode(word: Word) -> bytes:
+    """A word as the value of a record."""
+    return _encode(word)
+
+
+def decode(value: bytes | None) -> Word | None:
+    """The word in a record; None for anything else, and for words of a version that is not ours."""
+    try:
+        word = _decode(value or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return word if word.version == VERSION else None

@@ -1,0 +1,60 @@
+"""The rules of all pipelines: measured on the windows, judged, said where something changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from streamer.core.health.alerts import judge, rings
+from streamer.core.health.keeper import Keeper
+from streamer.core.health.rules import SILENT, Measured, Rule, measure
+from streamer.core.health.words import StateWord
+
+MINUTE_MS = 60_000
+AGAIN_MS = 60_000
+"""How often a state is said that has not changed: the value moves, and who reads the topic sees that we live."""
+
+
+class Watch:
+    """Judges rules. `standing` is the last word on each by key; its times go on over a restart."""
+
+    def __init__(self, rules: Iterable[Rule], standing: Mapping[str, StateWord]) -> None:
+        self.rules = list(rules)
+        self.standing = dict(standing)
+        self._said_ms: dict[str, int] = {}
+
+    def look(
+        self, keeper: Keeper, silent_s: Mapping[str, float], now_ms: int
+    ) -> tuple[list[StateWord], list[StateWord]]:
+        """Judge all rules now. What is to be said on the topic, and of that what somebody is to be called for.
+        `silent_s` says of configured pipelines for how long none of their waiting records was settled."""
+        said, calls = [], []
+        for pipeline in sorted({*keeper.pipelines, *silent_s}):
+            for rule in self.rules:
+                measured = self._measure(rule, pipeline, keeper, silent_s, now_ms)
+                if measured is None:
+                    continue
+                before = self.standing.get(f"{pipeline}/{rule.name}")
+                word = judge(rule, pipeline, measured, now_ms, before)
+                self.standing[word.key] = word
+                changed = before is None or before.state != word.state
+                if changed or now_ms - self._said_ms.get(word.key, 0) >= AGAIN_MS:
+                    self._said_ms[word.key] = now_ms
+                    said.append(word)
+                if rings(before, word):
+                    calls.append(word)
+        return said, calls
+
+    def say_again(self, words: Iterable[StateWord]) -> None:
+        """These could not be said after all."""
+        for word in words:
+            self._said_ms.pop(word.key, None)
+
+    def _measure(
+        self, rule: Rule, pipeline: str, keeper: Keeper, silent_s: Mapping[str, float], now_ms: int
+    ) -> Measured | None:
+        if rule.metric == SILENT:
+            return Measured(silent_s[pipeline], 1) if pipeline in silent_s else None
+        since_ms = now_ms - rule.over_s * 1000
+        since_ms -= since_ms % MINUTE_MS
+        windows = [window for window in keeper.fold.windows(pipeline, MINUTE_MS, since_ms) if window.start_ms <= now_ms]
+        return measure(rule, windows)

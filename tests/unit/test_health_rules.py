@@ -1,0 +1,98 @@
+"""Rules: what is measured of windows, and how a state follows from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamer.core.health.alerts import judge, rings
+from streamer.core.health.fold import Fold
+from streamer.core.health.rules import DEFAULTS, SILENT, Measured, measure, rules_of
+from streamer.core.health.words import StateWord
+from tests.integration.health_reports import MINUTE_MS, report
+
+SHARE = DEFAULTS["dead-letters"]
+
+
+def judged(*values: tuple[float | None, int]) -> list[str]:
+    """The states after these values, each at its second."""
+    word: StateWord | None = None
+    states = []
+    for value, at_s in values:
+        word = judge(SHARE, "mood", Measured(value, 500), at_s * 1000, word)
+        states.append(word.state)
+    return states
+
+
+def test_a_broken_rule_fires_after_its_time() -> None:
+    assert judged((0.0, 0), (0.05, 10), (0.2, 100), (0.2, 130)) == ["ok", "pending", "pending", "firing"]
+
+
+def test_a_rule_that_recovers_in_time_does_not_fire() -> None:
+    assert judged((0.2, 0), (0.0, 60), (0.2, 119), (0.2, 121)) == ["pending", "ok", "pending", "pending"]
+
+
+def test_it_ends_below_recover_only() -> None:
+    begin = ((0.2, 0), (0.2, 120))
+    assert judged(*begin, (0.045, 130), (0.039, 140), (0.045, 150))[2:] == ["firing", "ok", "ok"]
+
+
+def test_too_few_records_are_neither_well_nor_wrong() -> None:
+    """A rule that fired fires no longer where nothing is known, and must be broken for its time again."""
+    assert judged((0.2, 0), (0.2, 120), (None, 130), (0.2, 140), (0.2, 200))[1:] == [
+        "firing",
+        "insufficient",
+        "pending",
+        "pending",
+    ]
+
+
+def test_since_when() -> None:
+    first = judge(SHARE, "mood", Measured(0.2, 500), 1_000, None)
+    second = judge(SHARE, "mood", Measured(0.3, 500), 2_000, first)
+    assert (first.since_ms, second.since_ms, second.time_ms) == (1_000, 1_000, 2_000)
+    assert second.what == "mood: dead_letter_share is 30.0%; the threshold is 5.0%"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "called"),
+    [
+        (None, "ok", False),
+        (None, "firing", True),
+        ("ok", "pending", False),
+        ("pending", "firing", True),
+        ("firing", "firing", False),
+        ("firing", "ok", True),
+        ("firing", "insufficient", True),
+    ],
+)
+def test_who_is_called(before: Any, after: Any, called: bool) -> None:
+    def word(state: Any) -> StateWord:
+        made = judge(SHARE, "mood", Measured(0.0, 500), 0, None)
+        made.state = state
+        return made
+
+    assert rings(None if before is None else word(before), word(after)) is called
+
+
+def test_what_is_measured() -> None:
+    fold = Fold()
+    fold.add(report("mood", 0, 100, MINUTE_MS, dead=30))
+    fold.add(report("mood", 100, 300, 2 * MINUTE_MS, dead=10))
+    windows = fold.windows("mood", MINUTE_MS, 0)
+    assert measure(SHARE, windows) == Measured(0.1, 400)
+    assert measure(DEFAULTS["latency"], windows) == Measured(10, 400)
+    assert measure(SHARE, windows[:1]) == Measured(None, 100), "fewer than at_least"
+    assert measure(SHARE, []) == Measured(None, 0)
+
+
+def test_changes_of_the_configuration() -> None:
+    rules = {
+        rule.name: rule for rule in rules_of([("dead-letters", {"threshold": 0.5}), ("latency", {"severity": "off"})])
+    }
+    assert set(rules) == {"dead-letters", "silent"}
+    assert (rules["dead-letters"].recover, rules["dead-letters"].for_s) == (0.4, SHARE.for_s)
+    assert rules["silent"].metric == SILENT
+    own = rules_of([("cut", {"metric": "truncated_share", "threshold": 0.5, "for_s": 0})])[-1]
+    assert (own.name, own.severity, own.recover, own.for_s) == ("cut", "ticket", 0.4, 0)

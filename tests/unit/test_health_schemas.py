@@ -1,0 +1,82 @@
+"""schemas/health.json and feedback.json say what the health app writes and reads."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core.health.alerts import judge
+from streamer.core.health.feedback import Feedback, Refused, read
+from streamer.core.health.keeper import Keeper
+from streamer.core.health.rules import DEFAULTS, Measured
+from streamer.core.health.words import SnapshotWord, StateWord, WindowWord, Word, decode, encode
+from tests.integration.health_reports import report
+from tests.unit.test_schemas import schema, validator
+
+
+def words() -> list[Word]:
+    """One of each kind, as they are written."""
+    keeper = Keeper("streamer.reports")
+    keeper.take(0, 5, msgspec.json.encode(report("mood", 0, 10, 60_000, dead=2)))
+    snapshot = keeper.snapshot(120_000, {0: 7})
+    state = judge(DEFAULTS["dead-letters"], "mood", Measured(0.2, 500), 120_000, None)
+    nothing = judge(DEFAULTS["dead-letters"], "mood", Measured(None, 5), 120_000, None)
+    return [*keeper.words(keeper.due(10**12)), state, nothing, snapshot]
+
+
+def test_what_is_written_fits() -> None:
+    for word in words():
+        value = encode(word)
+        validator(schema("health")).validate(json.loads(value))
+        assert encode(decode(value)) == value  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("kind", "type_"), [("window", WindowWord), ("state", StateWord), ("snapshot", SnapshotWord)])
+def test_the_fields_agree(kind: str, type_: type[msgspec.Struct]) -> None:
+    body = schema("health")["$defs"][kind]
+    assert set(body["properties"]) == {"kind", *(field.name for field in msgspec.structs.fields(type_))}
+
+
+def test_other_words_are_none() -> None:
+    newer = json.loads(encode(words()[-1])) | {"version": "streamer.health.v2"}
+    for value in (b"", None, b"\xff", b"{}", b'{"kind": "mood"}', json.dumps(newer).encode()):
+        assert decode(value) is None
+
+
+_VALUES: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        "",
+        "a",
+        "2026-11-24T08:00:00Z",
+        "today",
+        0,
+        -1,
+        0.5,
+        True,
+        [],
+        ["a"],
+        [""],
+        ["a", 0, 1],
+        ["a", 0, -1],
+        ["a", 0],
+        {},
+    ]
+)
+
+
+@given(st.dictionaries(st.sampled_from([*Feedback.__struct_fields__, "more"]), _VALUES, max_size=4))
+def test_what_the_schema_takes_is_read_and_nothing_else(body: dict[str, Any]) -> None:
+    """Whatever fields there are, and whatever is in them."""
+    read_well = not isinstance(read(json.dumps(body).encode(), 0), Refused)
+    assert read_well == validator(schema("feedback")).is_valid(body)
+
+
+def test_the_feedback_fields_agree() -> None:
+    assert set(schema("feedback")["properties"]) == set(Feedback.__struct_fields__)
+    for example in schema("feedback")["examples"]:
+        assert not isinstance(read(json.dumps(example).encode(), 0), Refused)
