@@ -66,19 +66,21 @@ class Quiet:
     monitors: Counter[str] = field(default_factory=Counter)
 
 
-def quiet_day(seed: int, wander: float = 0.0, monthly: Sequence[float] = MONTHLY) -> Quiet:
-    """Live a week and the day after it, in which nothing changes. `monthly` is given in falling order."""
+def quiet_day(
+    seed: int, wander: float = 0.0, monthly: Sequence[float] = MONTHLY, days: int = 7, hours: int = 24
+) -> Quiet:
+    """Live so many days, and so many hours of the next, in which nothing changes. `monthly` falls."""
     stream = Stream(seed, USUAL_RECORDS, tide=0.3, wander=wander)
-    past, day = stream.windows(0, WEEK), stream.windows(WEEK, A_DAY)
+    past, day = stream.windows(0, days * A_DAY), stream.windows(days * A_DAY, hours * AN_HOUR)
     frozen = baseline_of(past[:A_DAY])
     seasons = [
-        baseline_of(same_hour(past, day[first].start_ms)) for first in range(0, A_DAY, AN_HOUR)
+        baseline_of(same_hour(past, day[first].start_ms)) for first in range(0, len(day), AN_HOUR)
     ]  # the same for all windows of an hour
     found = Quiet(seed)
     for allowed in monthly:
-        raised = (
-            list(_alarms(Pair(frozen, allowed), day, seasons)) if sum(found.alarms.values()) or not found.alarms else []
-        )
+        # Where the larger budget raises nothing, a smaller one can't.
+        quiet = found.alarms and not any(found.alarms.values())
+        raised = [] if quiet else list(_alarms(Pair(frozen, allowed), day, seasons))
         found.alarms[allowed] = len(raised)
         if allowed == monthly[0]:
             found.monitors.update(raised)

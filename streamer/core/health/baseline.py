@@ -7,6 +7,7 @@ does not average out in a longer window either.
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from streamer.core.health.gtest import smoothed
 from streamer.core.health.monitors import MONITORS, Cut, Kind, Measures, Sums
 
 W = TypeVar("W", bound=Measures)
@@ -29,6 +31,10 @@ LEAST_WINDOWS = 10
 """Fewer windows do not tell how far they lie apart."""
 
 LEAST_GROUPS = 4
+
+COMMON = 50
+"""A bin with fewer records in the baseline says little about its own spread."""
+
 LEAST_SHARE: dict[Kind, float] = {"categories": 0.01, "histogram": 0.02}
 
 _DIGITS = 4
@@ -44,12 +50,14 @@ class Spread(msgspec.Struct, array_like=True):
 
 class Reference(msgspec.Struct):
     """A monitor's sums in the baseline, the cut into bins that was taken from them, the records in each bin, and the
-    spread for each size of group."""
+    spread for each size of group. `design_effect` is how often the variance within a window is that of independent
+    records, over all common bins: 1 or more."""
 
     sums: Sums
     cut: Cut
     bins: list[float]
     spreads: list[Spread]
+    design_effect: float = 1.0
 
     @property
     def ratio(self) -> float:
@@ -74,7 +82,8 @@ class Reference(msgspec.Struct):
             rows = [(block, sums.records, cut.bins(sums)) for block, sums in read]
             expected = [count / total.records for count in counts]
         spreads = [_spread(rows, size, expected, kind == "ratio") for size in GROUPS]
-        return Reference(total, cut, counts, [spread for spread in spreads if spread.groups >= LEAST_GROUPS])
+        spreads = [spread for spread in spreads if spread.groups >= LEAST_GROUPS]
+        return Reference(total, cut, counts, spreads, _design_effect(counts, spreads))
 
 
 class Baseline(msgspec.Struct):
@@ -169,3 +178,30 @@ def _spread(
     return Spread(
         round(total / max(groups, 1), 1), groups, [float(f"{square / free:.{_DIGITS}g}") for square in squares]
     )
+
+
+def dispersion(spreads: Sequence[Spread], at: int, records: float, least: float) -> tuple[float, float]:
+    """The variance that a record brings to a window of so many records, and the degrees of freedom behind it (by
+    Welch and Satterthwaite). What windows next to each other share grows it with their size: the steepest growth
+    from single windows to groups counts."""
+    first = spreads[0]
+    slope, freedom = 0.0, 1.0
+    for spread in spreads[1:]:
+        if spread.records > first.records:
+            steepness = (spread.variance[at] - first.variance[at]) / (spread.records - first.records)
+            if steepness > slope:
+                slope, freedom = steepness, spread.groups - 1
+    variance = max(least, first.variance[at] + slope * (records - first.records))
+    if variance <= 0:
+        return 0.0, first.groups - 1
+    shared = min(1.0, slope * records / variance)
+    return variance, 1 / (shared**2 / freedom + (1 - shared) ** 2 / (first.groups - 1))
+
+
+def _design_effect(counts: Sequence[float], spreads: Sequence[Spread]) -> float:
+    effects = []
+    for at, share in enumerate(smoothed(counts)):
+        if counts[at] >= COMMON and share < 1:
+            within, _ = dispersion(spreads, at, 1.0, 0.0)
+            effects.append(within / (share * (1 - share)))
+    return max(1.0, statistics.fmean(effects)) if effects else 1.0

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from streamer.core.health.baseline import Baseline, Reference, Spread
+from streamer.core.health.baseline import COMMON, Baseline, Reference, dispersion
 from streamer.core.health.budget import Budget
 from streamer.core.health.gtest import f_tail, g_statistic, jensen_shannon, population_stability, smoothed
 from streamer.core.health.monitors import MONITORS, Measures, Monitor, Sums
@@ -29,9 +29,6 @@ NEEDED_OF_TWO_BINS = 300
 NEEDED_GROWTH = 0.43
 """It takes so many independent records to see a PSI of 0.1 with three chances in four at one false alarm a month, and
 more with more bins, by this power of their number. `streamer bench drift` measures it."""
-
-COMMON = 50
-"""A bin with fewer records in the baseline says little about its own spread."""
 
 LEAST_EXPECTED = 5.0
 """Bins in which fewer are expected are tested one by one, and left out of the test of all together."""
@@ -100,7 +97,7 @@ def needed(monitor: Monitor, references: Sequence[Reference]) -> int:
     """Records without which a monitor has not seen enough to be `ok`: more by as much as records come in clusters."""
     if monitor.kind == "ratio":
         return NEEDED_OF_TWO_BINS
-    return max(math.ceil(needed_of(len(one.bins)) * _design_effect(one)) for one in references)
+    return max(math.ceil(needed_of(len(one.bins)) * one.design_effect) for one in references)
 
 
 def needed_of(bins: int) -> int:
@@ -214,12 +211,11 @@ def _p(bins: Sequence[Bin], scale: float) -> float:
 def _bins(sums: Sums, reference: Reference) -> list[Bin]:
     n, total = sums.records, reference.sums.records
     before, after = reference.bins, reference.cut.bins(sums)
-    typical = _design_effect(reference)
     found = []
     for at, share in enumerate(smoothed(before)):
         independent = share * (1 - share)
-        least = independent * (1 if before[at] >= COMMON else typical)
-        variance, freedom = _variance(reference.spreads, at, n, least)
+        least = independent * (1 if before[at] >= COMMON else reference.design_effect)
+        variance, freedom = dispersion(reference.spreads, at, n, least)
         slowest = max(least, max(spread.variance[at] for spread in reference.spreads))
         difference = variance / n + slowest / total
         inflation = difference / (independent * (1 / n + 1 / total))
@@ -230,41 +226,13 @@ def _bins(sums: Sums, reference: Reference) -> list[Bin]:
 
 def _ratio(sums: Sums, reference: Reference) -> Bin:
     n, total = sums.records, reference.sums.records
-    variance, freedom = _variance(reference.spreads, 0, n, 0.0)
+    variance, freedom = dispersion(reference.spreads, 0, n, 0.0)
     slowest = max(spread.variance[0] for spread in reference.spreads)
     residual = sums.counts["sum"] - reference.ratio * sums.counts["of"]
     difference = variance / n + slowest / total
     # Where the baseline never varied, any move is certain.
     z_squared = (residual / n) ** 2 / difference if difference else (math.inf if residual else 0.0)
     return Bin(0.0, n, min(z_squared, 1e12), freedom, difference)
-
-
-def _variance(spreads: Sequence[Spread], at: int, records: float, least: float) -> tuple[float, float]:
-    """The variance that a record brings to a window of so many records, and the degrees of freedom behind it (by
-    Welch and Satterthwaite). What windows next to each other share grows it with their size: the steepest growth
-    from single windows to groups counts."""
-    first = spreads[0]
-    slope, freedom = 0.0, 1.0
-    for spread in spreads[1:]:
-        if spread.records > first.records:
-            steepness = (spread.variance[at] - first.variance[at]) / (spread.records - first.records)
-            if steepness > slope:
-                slope, freedom = steepness, spread.groups - 1
-    variance = max(least, first.variance[at] + slope * (records - first.records))
-    if variance <= 0:
-        return 0.0, first.groups - 1
-    shared = min(1.0, slope * records / variance)
-    return variance, 1 / (shared**2 / freedom + (1 - shared) ** 2 / (first.groups - 1))
-
-
-def _design_effect(reference: Reference) -> float:
-    """By how much the variance within a window exceeds that of independent records, over all common bins: 1 or more."""
-    effects = []
-    for at, share in enumerate(smoothed(reference.bins)):
-        if reference.bins[at] >= COMMON and share < 1:
-            within, _ = _variance(reference.spreads, at, 1.0, 0.0)
-            effects.append(within / (share * (1 - share)))
-    return max(1.0, statistics.fmean(effects)) if effects else 1.0
 
 
 def _excess_psi(sums: Sums, reference: Reference, bins: Sequence[Bin]) -> float:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 _TINY = 1e-300
-_EXACT = 1e-16
+_EXACT = 3e-16
 _STIRLING_FROM = 10.0
 
 

@@ -74,7 +74,9 @@ class Watch(msgspec.Struct):
         kept = [*course.past, *([course.growing] if course.growing else [])]
         last_ms = kept[-1].end_ms if kept else window.start_ms
         if window.start_ms - last_ms > LONGEST_MS or any(len(one.tables) not in (0, expected) for one in kept):
-            course.past, course.growing = [], None
+            # What was ok before a silence says nothing of now; drift stays until it is seen to be over.
+            drifting = course.finding is not None and course.finding.state == "drift"
+            course.past, course.growing, course.finding = [], None, course.finding if drifting else None
         growing = course.growing or Stretch(window.start_ms, window.start_ms, [])
         course.growing = growing.with_(tables, window.start_ms + window.length_ms)
 
