@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamer.bench.drift_stream import NORMAL, WINDOW_MS, Stream, Window
+from streamer.bench.drift_stream import NORMAL, WINDOW_MS, Likelihood, Stream, Window
 from streamer.core.health.baseline import DAY_MS, HOUR_MS, Baseline, same_hour
 from streamer.core.health.budget import MONTH_MS, Budget
 from streamer.core.health.drift import Finding, State, judge
@@ -16,7 +16,7 @@ from streamer.core.health.monitors import Cut, Sums
 from streamer.core.health.watch import Watch, settled
 from streamer.core.report import Histogram
 
-BUDGET = Budget(false_alarms_per_month=1, tests=10, window_ms=WINDOW_MS)
+BUDGET = Budget(false_alarms_per_month=1, monitors=10, window_ms=WINDOW_MS)
 
 
 def window(number: int, complaints: int = 300, records: int = 1_000, **others: Any) -> Window:
@@ -124,6 +124,14 @@ def test_windows_that_lie_far_apart_need_a_larger_move() -> None:
     assert of(judge(moved, baseline(steady(0, 288, 100)), BUDGET), "label").p > 0.05
 
 
+def test_perplexity_is_told_as_people_know_it() -> None:
+    """Not as a sum of logarithms."""
+    known = baseline([replace(one, likelihood=Likelihood(-60_000.0, 20_000)) for one in steady(0, 20)])
+    found = of(judge(window(1_000, likelihood=Likelihood(-66_000.0, 20_000)), known, BUDGET), "perplexity")
+    assert found.what == "perplexity 20.1 → 27.1 since 11:20 UTC, 1,000 texts"
+    assert found.effect == pytest.approx(0.3)
+
+
 def test_a_label_never_seen_is_named() -> None:
     """It has no bin of its own in the baseline."""
     strange = window(1_000, labels={"complaint": 280, "praise": 620, "spam": 100})
@@ -203,6 +211,16 @@ def test_an_hour_of_silence_starts_anew() -> None:
         for at in range(2):
             watch.look(window(1_000 + at, complaints), known, BUDGET)
         assert of(watch.look(window(1_040, 30, 100), known, BUDGET), "label").state == expected
+
+
+def test_a_monitor_that_reports_no_longer_feed_says_nothing() -> None:
+    """It is not ok for ever."""
+    known, watch = baseline(steady(0, 288)), Watch()
+    assert of(watch.look(window(1_000), known, BUDGET), "label").state == "ok"
+    for at in range(12):
+        last = watch.look(window(1_001 + at, labels=None), known, BUDGET)
+    assert "label" not in [one.monitor for one in last]
+    assert of(last, "text_chars").state == "ok"
 
 
 def test_an_hour_of_few_records_is_insufficient() -> None:

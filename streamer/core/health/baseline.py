@@ -62,7 +62,7 @@ class Reference(msgspec.Struct):
     @property
     def ratio(self) -> float:
         """Of a ratio: its value."""
-        return self.sums.counts["sum"] / self.sums.counts["of"]
+        return self.sums.ratio
 
     @staticmethod
     def of(kind: Kind, read: Sequence[tuple[int, Sums]]) -> Reference:
@@ -75,7 +75,7 @@ class Reference(msgspec.Struct):
         cut, counts = Cut(), list[float]()
         if kind == "ratio":
             rows = [(block, sums.records, [sums.counts["sum"], sums.counts["of"]]) for block, sums in read]
-            expected = [total.counts["sum"] / total.counts["of"]]
+            expected = [total.ratio]
         else:
             cut = Cut.of(kind, total, LEAST_SHARE[kind])
             counts = cut.bins(total)

@@ -8,12 +8,11 @@ MONTH_MS = 30 * 24 * 3_600_000
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """`false_alarms_per_month` is what a pipeline may raise although nothing has changed; `tests` is how many monitors
-    look once a window of `window_ms`, counted once for each baseline they look at. An alarm needs `windows` in a
-    row."""
+    """`false_alarms_per_month` is what a pipeline may raise although nothing has changed; `monitors` is how many look
+    once a window of `window_ms`. An alarm needs `windows` in a row."""
 
     false_alarms_per_month: float
-    tests: int
+    monitors: int
     window_ms: int
     windows: int = 2
 
@@ -21,8 +20,9 @@ class Budget(msgspec.Struct, frozen=True):
     def alpha(self) -> float:
         """How unlikely chance must be to raise an alarm at one look.
 
-        The looks of a month share the budget alone. That each window of a row must show the move saves nothing here,
-        since windows next to each other are not independent.
+        The looks of a month share the budget. That each window of a row must show the move saves nothing here, since
+        windows next to each other are not independent. That a second baseline looks, too, costs nothing: floors and
+        the estimated spread leave about a third of the budget unused (`streamer bench drift`).
         """
         looks = MONTH_MS / self.window_ms
-        return min(0.5, self.false_alarms_per_month / (max(self.tests, 1) * looks))
+        return min(0.5, self.false_alarms_per_month / (max(self.monitors, 1) * looks))

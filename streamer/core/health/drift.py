@@ -112,7 +112,7 @@ def compare(monitor: Monitor, tables: Sequence[Sums], references: Sequence[Refer
     least = needed(monitor, references)
     if monitor.kind == "ratio":
         (sums, reference), *_ = pairs
-        effect = abs(sums.counts["sum"] / sums.counts["of"] - reference.ratio)
+        effect = abs(sums.ratio - reference.ratio)
         floor = monitor.floor * (abs(reference.ratio) if monitor.relative else 1.0)
         return Comparison(records, least, effect, floor or 1e-9, [[_ratio(sums, reference)]])
     tests = [_bins(sums, reference) for sums, reference in pairs]
@@ -139,7 +139,7 @@ def finding(
     """What a comparison says of these tables, in numbers and in words."""
     sums, reference = tables[0], references[0]
     if monitor.kind == "ratio":
-        before, after = {"value": reference.ratio}, {"value": sums.counts["sum"] / sums.counts["of"]}
+        before, after = {"value": monitor.unit(reference.ratio)}, {"value": monitor.unit(sums.ratio)}
         distance = 0.0
     else:
         moves = moved(sums, reference)

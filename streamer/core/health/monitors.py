@@ -6,6 +6,7 @@ too; the first monitor that drifts is the one to name.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +51,11 @@ class Sums(msgspec.Struct):
     records: int
     counts: dict[str, float]
 
+    @property
+    def ratio(self) -> float:
+        """Of a ratio: its value."""
+        return self.counts["sum"] / self.counts["of"]
+
     def __add__(self, other: Sums) -> Sums:
         counts = Counter(self.counts)
         counts.update(other.counts)
@@ -61,7 +67,7 @@ class Monitor:
     """One thing that is watched. `read` takes one table of sums or several alike from a window, none where reports do
     not tell. `of_model` says that another model may answer otherwise. `floor` is the least move of a ratio that
     matters, in its own unit, or `relative` to the baseline's. `words` name it to people, and `unit` says what a
-    histogram's key is worth."""
+    ratio, or a histogram's key, is to them."""
 
     name: str
     kind: Kind
@@ -70,7 +76,7 @@ class Monitor:
     of_model: bool = False
     floor: float = 0.0
     relative: bool = False
-    unit: Callable[[int], float] = float
+    unit: Callable[[float], float] = float
 
 
 def _table(counts: Mapping[str, float] | None) -> list[Sums]:
@@ -114,7 +120,7 @@ def _projections(window: Measures) -> list[Sums]:
     return [table for bins in found.projections for table in _bins(bins)] if found else []
 
 
-def _twentieths(at: int) -> float:
+def _twentieths(at: float) -> float:
     return (at + 0.5) / 20
 
 
@@ -167,9 +173,10 @@ MONITORS: tuple[Monitor, ...] = (
         "perplexity",
         "ratio",
         lambda w: _ratio(w.results, -w.likelihood.log_likelihood, w.likelihood.tokens) if w.likelihood else [],
-        "negative log likelihood per token",
+        "perplexity",
         of_model=True,
-        floor=0.05,
+        floor=0.05,  # nats a token: 5 % of the perplexity
+        unit=math.exp,
     ),
     Monitor(
         "finish_reason",

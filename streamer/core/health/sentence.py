@@ -30,7 +30,7 @@ def sentence(
 ) -> str:
     """Which monitor, by how much, since when, over how many texts."""
     if state == "insufficient":
-        return f"{monitor.words}: too few to tell, {n:,} of the {n_min:,} texts that it takes"
+        return f"{monitor.name.replace('_', ' ')}: too few to tell, {n:,} of the {n_min:,} texts that it takes"
     move = _move(monitor, sums, reference, effect)
     if state == "ok":
         return f"{move}, as in the baseline, {n:,} texts"
@@ -39,7 +39,7 @@ def sentence(
 
 def _move(monitor: Monitor, sums: Sums, reference: Reference, effect: float) -> str:
     if monitor.kind == "ratio":
-        return f"{monitor.words} {reference.ratio:.3g} → {sums.counts['sum'] / sums.counts['of']:.3g}"
+        return f"{monitor.words} {monitor.unit(reference.ratio):.3g} → {monitor.unit(sums.ratio):.3g}"
     if monitor.kind == "categories":
         key, before, after = max(moved(sums, reference), key=lambda move: round(abs(move[2] - move[1]), 9))
         return f"{monitor.words} {key} {_percent(before)} → {_percent(after)}"

@@ -47,9 +47,22 @@ class Course(msgspec.Struct):
     growing: Stretch | None = None
     past: list[Stretch] = []
 
+    @property
+    def drifting(self) -> bool:
+        """Whether it has raised drift."""
+        return self.finding is not None and self.finding.state == "drift"
+
+    def forget(self) -> None:
+        """Start anew after a silence. What was ok before says nothing of now; drift stays until it is seen to be
+        over."""
+        self.past, self.growing = [], None
+        if not self.drifting:
+            self.finding = None
+
 
 class Watch(msgspec.Struct):
-    """The monitors of one pipeline against one baseline. It can be encoded and decoded as it is."""
+    """The monitors of one revision of a pipeline's model against one baseline. It can be encoded and decoded as it
+    is."""
 
     revision: str = ""
     courses: dict[str, Course] = {}
@@ -64,8 +77,11 @@ class Watch(msgspec.Struct):
         for monitor, tables, references in watched(window, baseline):
             course = self.courses.setdefault(monitor.name, Course())
             self._continue(course, window, tables, len(references))
-            if course.growing and course.growing.tables:
+            growing = course.growing
+            if growing and growing.tables:
                 self._look(course, monitor, references, budget)
+            elif growing and growing.end_ms - growing.start_ms >= LONGEST_MS:
+                course.forget()
             if course.finding:
                 found.append(course.finding)
         return found
@@ -74,9 +90,7 @@ class Watch(msgspec.Struct):
         kept = [*course.past, *([course.growing] if course.growing else [])]
         last_ms = kept[-1].end_ms if kept else window.start_ms
         if window.start_ms - last_ms > LONGEST_MS or any(len(one.tables) not in (0, expected) for one in kept):
-            # What was ok before a silence says nothing of now; drift stays until it is seen to be over.
-            drifting = course.finding is not None and course.finding.state == "drift"
-            course.past, course.growing, course.finding = [], None, course.finding if drifting else None
+            course.forget()
         growing = course.growing or Stretch(window.start_ms, window.start_ms, [])
         course.growing = growing.with_(tables, window.start_ms + window.length_ms)
 
@@ -108,10 +122,9 @@ class Watch(msgspec.Struct):
         found: Comparison,
         budget: Budget,
     ) -> State:
-        drifting = course.finding is not None and course.finding.state == "drift"
         if found.n < found.n_min:
-            return "drift" if drifting else "insufficient"
-        if drifting:
+            return "drift" if course.drifting else "insufficient"
+        if course.drifting:
             stays = found.strength >= CLEARS_AT and found.p(1 / CLEARS_AT) < budget.alpha
             return "drift" if stays else "ok"
         if len(row) < budget.windows or found.strength < 1 or found.p() >= budget.alpha:
