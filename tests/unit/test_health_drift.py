@@ -84,9 +84,9 @@ def test_the_same_hour_is_that_of_the_seven_days_before() -> None:
 
 
 def test_a_short_baseline_says_so() -> None:
-    """One of an hour does not cover a day."""
-    assert not baseline(steady(0, 12)).covers_a_day
-    assert baseline(steady(0, 288)).covers_a_day
+    """One of a day has seen no Sunday."""
+    assert not baseline(steady(0, 288)).covers_a_week
+    assert baseline(steady(0, 7 * 288)).covers_a_week
 
 
 def test_the_budget_shares_a_month_among_looks() -> None:
@@ -249,7 +249,7 @@ def _said(state: State) -> list[Finding]:
 
 
 @pytest.mark.parametrize(
-    ("frozen", "covers_a_day", "season", "expected"),
+    ("frozen", "covers_a_week", "season", "expected"),
     [
         ("drift", True, "ok", "drift"),
         ("ok", True, "drift", "drift"),
@@ -260,9 +260,9 @@ def _said(state: State) -> list[Finding]:
         ("drift", False, "", "drift"),
     ],
 )
-def test_two_baselines_settle_on_one_finding(frozen: State, covers_a_day: bool, season: Any, expected: State) -> None:
-    """A frozen baseline shorter than a day needs the word of the hour's."""
-    (found,) = settled(_said(frozen), covers_a_day, _said(season) if season else [])
+def test_two_baselines_settle_on_one_finding(frozen: State, covers_a_week: bool, season: Any, expected: State) -> None:
+    """Over a frozen baseline shorter than a week, the same hour of the days before has the last word."""
+    (found,) = settled(_said(frozen), _said(season) if season else [], covers_a_week=covers_a_week)
     assert found.state == expected
 
 

@@ -127,9 +127,9 @@ class Baseline(msgspec.Struct):
         )
 
     @property
-    def covers_a_day(self) -> bool:
-        """Whether a daily pattern is in its spread; a shorter one takes the pattern for drift."""
-        return self.until_ms - self.since_ms >= DAY_MS - HOUR_MS
+    def covers_a_week(self) -> bool:
+        """Whether the patterns of days and of a week are in its spread; a shorter one takes them for drift."""
+        return self.until_ms - self.since_ms >= SEASON_DAYS * DAY_MS - HOUR_MS
 
     def encode(self) -> bytes:
         """As JSON."""

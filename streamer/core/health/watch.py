@@ -135,12 +135,12 @@ class Watch(msgspec.Struct):
         return "drift" if each else "ok"
 
 
-def settled(frozen: Sequence[Finding], covers_a_day: bool, season: Sequence[Finding]) -> list[Finding]:
+def settled(frozen: Sequence[Finding], season: Sequence[Finding], *, covers_a_week: bool) -> list[Finding]:
     """One finding for each monitor from both baselines, in the order of explanation: the frozen one of the model, and
     the same hour of the days before.
 
     Each may raise drift: the frozen one sees what creeps, the other what the hour of the day hides. But a frozen
-    baseline shorter than a day takes every evening for drift, so that it needs the other's word where that has one.
+    baseline shorter than a week takes evenings or Sundays for drift, so that the other's word counts where it has one.
     """
     by_season = {one.monitor: one for one in season}
     found = []
@@ -148,7 +148,7 @@ def settled(frozen: Sequence[Finding], covers_a_day: bool, season: Sequence[Find
         other = by_season.pop(one.monitor, None)
         if other is None:
             found.append(one)
-        elif not covers_a_day and other.state != "insufficient":
+        elif not covers_a_week and other.state != "insufficient":
             found.append(other)
         else:
             ranks: dict[State, int] = {"insufficient": 0, "ok": 1, "drift": 2}
