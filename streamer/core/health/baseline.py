@@ -51,13 +51,15 @@ class Spread(msgspec.Struct, array_like=True):
 class Reference(msgspec.Struct):
     """A monitor's sums in the baseline, the cut into bins that was taken from them, the records in each bin, and the
     spread for each size of group. `design_effect` is how often the variance within a window is that of independent
-    records, over all common bins: 1 or more."""
+    records, over all common bins: 1 or more. `independence` is 1 where bins move each for itself, and the less the more
+    they move together."""
 
     sums: Sums
     cut: Cut
     bins: list[float]
     spreads: list[Spread]
     design_effect: float = 1.0
+    independence: float = 1.0
 
     @property
     def ratio(self) -> float:
@@ -83,7 +85,8 @@ class Reference(msgspec.Struct):
             expected = [count / total.records for count in counts]
         spreads = [_spread(rows, size, expected, kind == "ratio") for size in GROUPS]
         spreads = [spread for spread in spreads if spread.groups >= LEAST_GROUPS]
-        return Reference(total, cut, counts, spreads, _design_effect(counts, spreads))
+        independence = 1.0 if kind == "ratio" else _independence(rows, expected, counts, spreads[0].variance)
+        return Reference(total, cut, counts, spreads, _design_effect(counts, spreads), independence)
 
 
 class Baseline(msgspec.Struct):
@@ -205,3 +208,21 @@ def _design_effect(counts: Sequence[float], spreads: Sequence[Spread]) -> float:
             within, _ = dispersion(spreads, at, 1.0, 0.0)
             effects.append(within / (share * (1 - share)))
     return max(1.0, statistics.fmean(effects)) if effects else 1.0
+
+
+def _independence(
+    rows: Sequence[tuple[int, int, list[float]]],
+    expected: Sequence[float],
+    counts: Sequence[float],
+    variance: Sequence[float],
+) -> float:
+    """In how many directions windows move, for each bin (by Satterthwaite): from how the sum of all bins' squares
+    varies between them."""
+    common = [at for at, count in enumerate(counts) if count >= COMMON and variance[at]]
+    sums = [
+        sum((1 - expected[at]) * (row[at] - expected[at] * records) ** 2 / (records * variance[at]) for at in common)
+        for _, records, row in rows
+    ]
+    varies, mean = statistics.pvariance(sums), statistics.fmean(sums)
+    most = sum(1 - expected[at] for at in common)
+    return round(min(1.0, 2 * mean**2 / varies / most), 3) if varies and most > 1 else 1.0

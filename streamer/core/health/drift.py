@@ -24,6 +24,7 @@ State = Literal["ok", "insufficient", "drift"]
 
 PSI_FLOOR = 0.02
 SHARE_FLOOR = 0.03
+LEAST_PSI_SHARE = 0.001
 
 NEEDED_OF_TWO_BINS = 300
 NEEDED_GROWTH = 0.43
@@ -74,14 +75,22 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """All bins of one table, and how far they move each for itself."""
+
+    bins: list[Bin]
+    independence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """Sums against their references. `tests` has the bins of each table."""
+    """Sums against their references."""
 
     n: int
     n_min: int
     effect: float
     floor: float
-    tests: list[list[Bin]]
+    tests: list[Table]
 
     @property
     def strength(self) -> float:
@@ -90,7 +99,7 @@ class Comparison:
 
     def p(self, scale: float = 1.0) -> float:
         """How likely chance is to do as much as this, or as `scale` times the statistic."""
-        return min(1.0, len(self.tests) * min((_p(bins, scale) for bins in self.tests), default=1.0))
+        return min(1.0, len(self.tests) * min((_p(table, scale) for table in self.tests), default=1.0))
 
 
 def needed(monitor: Monitor, references: Sequence[Reference]) -> int:
@@ -114,10 +123,10 @@ def compare(monitor: Monitor, tables: Sequence[Sums], references: Sequence[Refer
         (sums, reference), *_ = pairs
         effect = abs(sums.ratio - reference.ratio)
         floor = monitor.floor * (abs(reference.ratio) if monitor.relative else 1.0)
-        return Comparison(records, least, effect, floor or 1e-9, [[_ratio(sums, reference)]])
-    tests = [_bins(sums, reference) for sums, reference in pairs]
+        return Comparison(records, least, effect, floor or 1e-9, [Table([_ratio(sums, reference)])])
+    tests = [Table(_bins(sums, reference), reference.independence) for sums, reference in pairs]
     psi = statistics.fmean(
-        _excess_psi(sums, reference, bins) for (sums, reference), bins in zip(pairs, tests, strict=True)
+        _excess_psi(sums, reference, table.bins) for (sums, reference), table in zip(pairs, tests, strict=True)
     )
     if monitor.kind == "categories":
         share = max((abs(after - before) for _, before, after in moved(*pairs[0])), default=0.0)
@@ -193,9 +202,10 @@ def verdict(found: Comparison, alpha: float) -> State:
     return "drift" if found.strength >= 1 and found.p() < alpha else "ok"
 
 
-def _p(bins: Sequence[Bin], scale: float) -> float:
+def _p(table: Table, scale: float) -> float:
     """The smaller of two: the bin that stands out most, against as many bins, and all bins together. Bins may be
     dispersed unlike one another, so that each statistic is divided by its own dispersion."""
+    bins = table.bins
     single = min(f_tail(one.g * scale, 1, one.freedom) for one in bins)
     if len(bins) <= 2:
         return single
@@ -205,7 +215,7 @@ def _p(bins: Sequence[Bin], scale: float) -> float:
         return min(1.0, single * len(bins))
     together = sum((1 - one.share) * one.g for one in common) / above
     below = statistics.median(one.freedom for one in common)
-    return min(1.0, 2 * min(single * len(bins), f_tail(together * scale, above, below)))
+    return min(1.0, 2 * min(single * len(bins), f_tail(together * scale, max(1.0, above * table.independence), below)))
 
 
 def _bins(sums: Sums, reference: Reference) -> list[Bin]:
@@ -236,7 +246,11 @@ def _ratio(sums: Sums, reference: Reference) -> Bin:
 
 
 def _excess_psi(sums: Sums, reference: Reference, bins: Sequence[Bin]) -> float:
-    """The PSI beyond what chance brings to it."""
-    before, after = smoothed(reference.bins), smoothed(reference.cut.bins(sums))
-    by_chance = sum(one.variance / one.share for one in bins)
+    """The PSI beyond what chance brings to it. Shares under a thousandth count as one: else a handful of records where
+    none were known would matter."""
+    before, after = (
+        [max(share, LEAST_PSI_SHARE) for share in smoothed(counts)]
+        for counts in (reference.bins, reference.cut.bins(sums))
+    )
+    by_chance = sum(one.variance / max(one.share, LEAST_PSI_SHARE) for one in bins)
     return max(0.0, population_stability(before, after) - by_chance)
