@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -146,6 +148,29 @@ def test_a_histogram_sees_what_lies_beyond_all_it_has_seen() -> None:
     assert of(judge(longer, baseline(steady(0, 288)), BUDGET), "text_chars").state == "drift"
     cut = Cut.of("histogram", Sums(10, {"5": 4, "6": 6}), 0.02)
     assert cut.bins(Sums(4, {"4": 1, "5": 1, "6": 1, "7": 1})) == [1, 1, 1, 1]
+
+
+def test_a_handful_of_what_was_never_seen_is_no_drift() -> None:
+    """It is certain, and does not matter; one text in fifty does."""
+    known = baseline(steady(0, 288))
+    for strange, expected in ((6, "ok"), (20, "drift")):
+        texts = Histogram([(79, 500), (100, 500 - strange), (1_000, strange)], 90_000, 1_000)
+        found = of(judge(window(1_000, text_chars=texts), known, BUDGET), "text_chars")
+        assert found.state == expected
+        assert found.p < BUDGET.alpha
+
+
+def test_bins_that_move_together_count_as_fewer() -> None:
+    """Ten labels of which five rise when the others fall are one direction, not nine."""
+    chosen = random.Random(1)
+    together, apart = [], []
+    for at in range(288):
+        tide = chosen.gauss(0, 12)
+        together.append(window(at, labels={str(k): round(100 + (tide if k % 2 else -tide)) for k in range(10)}))
+        drawn = Counter(chosen.choices("abcdefghij", k=1_000))
+        apart.append(window(at, labels=dict(drawn)))
+    assert baseline(together).references["label"][0].independence < 0.3
+    assert baseline(apart).references["label"][0].independence > 0.8
 
 
 def test_what_never_varied_drifts_with_its_first_move() -> None:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
+from click.testing import CliRunner
+
 from streamer.bench.drift import power, quiet_day, shifted_day
 from streamer.bench.drift_stream import SHIFTS
+from streamer.cli.bench import bench
 from streamer.core.health.drift import needed_of
 
 
+def test_the_command_prints_what_was_asked() -> None:
+    """Nothing was, in no time."""
+    result = CliRunner().invoke(bench, ["drift", "--seeds", "0", "--shifts", "0", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["sections"] == []
+
+
 def test_days_without_drift_are_quiet() -> None:
-    """Six half days are allowed a tenth of an alarm. Without the design effect they raise dozens."""
-    quiet = [quiet_day(seed, monthly=(1.0,), days=4, hours=12) for seed in range(6)]
+    """Ten mornings are allowed a twelfth of an alarm. Without the design effect they raise dozens."""
+    quiet = [quiet_day(seed, monthly=(1.0,), days=3, hours=6) for seed in range(10)]
     assert sum(day.alarms[1.0] for day in quiet) == 0
 
 
