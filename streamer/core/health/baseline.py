@@ -186,19 +186,18 @@ def _spread(
 def dispersion(spreads: Sequence[Spread], at: int, records: float, least: float) -> tuple[float, float]:
     """The variance that a record brings to a window of so many records, and the degrees of freedom behind it (by
     Welch and Satterthwaite). What windows next to each other share grows it with their size: the steepest growth
-    from single windows to groups counts."""
+    from single windows to groups counts, and behind it stand no more independent values than there are of the largest
+    groups."""
     first = spreads[0]
-    slope, freedom = 0.0, 1.0
+    slope = 0.0
     for spread in spreads[1:]:
         if spread.records > first.records:
-            steepness = (spread.variance[at] - first.variance[at]) / (spread.records - first.records)
-            if steepness > slope:
-                slope, freedom = steepness, spread.groups - 1
+            slope = max(slope, (spread.variance[at] - first.variance[at]) / (spread.records - first.records))
     variance = max(least, first.variance[at] + slope * (records - first.records))
     if variance <= 0:
         return 0.0, first.groups - 1
     shared = min(1.0, slope * records / variance)
-    return variance, 1 / (shared**2 / freedom + (1 - shared) ** 2 / (first.groups - 1))
+    return variance, 1 / (shared**2 / (spreads[-1].groups - 1) + (1 - shared) ** 2 / (first.groups - 1))
 
 
 def _design_effect(counts: Sequence[float], spreads: Sequence[Spread]) -> float:

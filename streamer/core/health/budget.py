@@ -21,8 +21,9 @@ class Budget(msgspec.Struct, frozen=True):
         """How unlikely chance must be to raise an alarm at one look.
 
         The looks of a month share the budget. That each window of a row must show the move saves nothing here, since
-        windows next to each other are not independent. That a second baseline looks, too, costs nothing: floors and
-        the estimated spread leave about a third of the budget unused (`streamer bench drift`).
+        windows next to each other are not independent. A second baseline that looks, too, is not counted: where
+        nothing but the hour of the day changes, floors leave more of the budget unused than it takes. Where shares also
+        wander at random from hour to hour, the budget does not hold (`streamer bench drift --wander`).
         """
         looks = MONTH_MS / self.window_ms
         return min(0.5, self.false_alarms_per_month / (max(self.monitors, 1) * looks))
