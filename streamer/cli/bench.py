@@ -308,6 +308,27 @@ def simulate(seeds: int, first: int, processes: int) -> None:
 
 
 @bench.command()
+@click.option("--seeds", type=click.IntRange(0), default=100, show_default=True, help="Days in which nothing changes.")
+@click.option("--shifts", type=click.IntRange(0), default=20, show_default=True, help="Days with each kind of drift.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="Begin with this.")
+@click.option("--wander", type=click.FloatRange(0), default=0.0, help="Let shares wander from hour to hour, too.")
+@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Side by side.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as_json: bool) -> None:
+    """Count false alarms in simulated days without drift, and see whether ten kinds of drift are found and named.
+
+    Exits 1 when a target is missed.
+    """
+    from streamer.bench.drift import drift as watch_all
+    from streamer.errors import ExitCode
+
+    sections = watch_all(seeds, first, shifts, processes, wander, _progress)
+    _print(sections, as_json)
+    if any(figure.met is False for section in sections for figure in section.figures):
+        sys.exit(ExitCode.BUG)
+
+
+@bench.command()
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Of faults.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Chooses order, victims and times.")
 @click.option("--events", type=click.IntRange(1), default=100_000, show_default=True, help="Unique events, at least.")

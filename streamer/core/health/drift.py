@@ -1,0 +1,256 @@
+"""Drift: whether a window is still like its baseline.
+
+A move must be large enough to matter, and too unlikely for chance, and there must be enough records to have seen one;
+else the answer is `insufficient`, never `ok`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from streamer.core.health.baseline import COMMON, Baseline, Reference, dispersion
+from streamer.core.health.budget import Budget
+from streamer.core.health.gtest import f_tail, g_statistic, jensen_shannon, population_stability, smoothed
+from streamer.core.health.monitors import MONITORS, Measures, Monitor, Sums
+from streamer.core.health.sentence import moved, sentence
+
+State = Literal["ok", "insufficient", "drift"]
+
+PSI_FLOOR = 0.02
+SHARE_FLOOR = 0.03
+LEAST_PSI_SHARE = 0.001
+
+NEEDED_OF_TWO_BINS = 300
+NEEDED_GROWTH = 0.43
+"""It takes so many independent records to see a PSI of 0.1 with three chances in four at one false alarm a month, and
+more with more bins, by this power of their number. `streamer bench drift` measures it."""
+
+LEAST_EXPECTED = 5.0
+"""Bins in which fewer are expected are tested one by one, and left out of the test of all together."""
+
+
+class Finding(msgspec.Struct, kw_only=True):
+    """What a monitor says. `effect` is the move in its own measure, the share moved, PSI, or the move of a ratio, and
+    `floor` the least that matters; `p` is how likely chance is to do as much, `alpha` what it must be under; `n_min`
+    are the records needed to be `ok`. `before` and `after` are the two histograms, in shares, `distance` their
+    Jensen-Shannon distance; of a ratio the two values. `what` is a sentence for people.
+    """
+
+    monitor: str
+    state: State
+    effect: float
+    floor: float
+    p: float
+    alpha: float
+    n: int
+    n_min: int
+    since_ms: int
+    what: str
+    distance: float = 0.0
+    before: dict[str, float] = {}
+    after: dict[str, float] = {}
+
+    @property
+    def strength(self) -> float:
+        """The effect in units of its floor."""
+        return self.effect / self.floor
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bin against its baseline: its share there, the likelihood ratio over its dispersion, the degrees of freedom
+    of that, and the variance of the share's difference."""
+
+    share: float
+    expected: float
+    g: float
+    freedom: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All bins of one table, and how far they move each for itself."""
+
+    bins: list[Bin]
+    independence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Sums against their references."""
+
+    n: int
+    n_min: int
+    effect: float
+    floor: float
+    tests: list[Table]
+
+    @property
+    def strength(self) -> float:
+        """The effect in units of its floor."""
+        return self.effect / self.floor
+
+    def p(self, scale: float = 1.0) -> float:
+        """How likely chance is to do as much as this, or as `scale` times the statistic."""
+        return min(1.0, len(self.tests) * min((_p(table, scale) for table in self.tests), default=1.0))
+
+
+def needed(monitor: Monitor, references: Sequence[Reference]) -> int:
+    """Records without which a monitor has not seen enough to be `ok`: more by as much as records come in clusters."""
+    if monitor.kind == "ratio":
+        return NEEDED_OF_TWO_BINS
+    return max(math.ceil(needed_of(len(one.bins)) * one.design_effect) for one in references)
+
+
+def needed_of(bins: int) -> int:
+    """The same for independent records in so many bins."""
+    return round(NEEDED_OF_TWO_BINS * math.pow(bins / 2, NEEDED_GROWTH))
+
+
+def compare(monitor: Monitor, tables: Sequence[Sums], references: Sequence[Reference]) -> Comparison:
+    """Compare as many tables of sums as there are references; all have records."""
+    records = min(sums.records for sums in tables)
+    pairs = list(zip(tables, references, strict=True))
+    least = needed(monitor, references)
+    if monitor.kind == "ratio":
+        (sums, reference), *_ = pairs
+        effect = abs(sums.ratio - reference.ratio)
+        floor = monitor.floor * (abs(reference.ratio) if monitor.relative else 1.0)
+        return Comparison(records, least, effect, floor or 1e-9, [Table([_ratio(sums, reference)])])
+    tests = [Table(_bins(sums, reference), reference.independence) for sums, reference in pairs]
+    psi = statistics.fmean(
+        _excess_psi(sums, reference, table.bins) for (sums, reference), table in zip(pairs, tests, strict=True)
+    )
+    if monitor.kind == "categories":
+        share = max((abs(after - before) for _, before, after in moved(*pairs[0])), default=0.0)
+        if share / SHARE_FLOOR >= psi / PSI_FLOOR:
+            return Comparison(records, least, share, SHARE_FLOOR, tests)
+    return Comparison(records, least, psi, PSI_FLOOR, tests)
+
+
+def finding(
+    monitor: Monitor,
+    state: State,
+    tables: Sequence[Sums],
+    references: Sequence[Reference],
+    found: Comparison,
+    alpha: float,
+    since_ms: int,
+    until_ms: int,
+) -> Finding:
+    """What a comparison says of these tables, in numbers and in words."""
+    sums, reference = tables[0], references[0]
+    if monitor.kind == "ratio":
+        before, after = {"value": monitor.unit(reference.ratio)}, {"value": monitor.unit(sums.ratio)}
+        distance = 0.0
+    else:
+        moves = moved(sums, reference)
+        before, after = {key: old for key, old, _ in moves}, {key: new for key, _, new in moves}
+        distance = jensen_shannon(list(before.values()), list(after.values()))
+    return Finding(
+        monitor=monitor.name,
+        state=state,
+        effect=found.effect,
+        floor=found.floor,
+        p=found.p(),
+        alpha=alpha,
+        n=found.n,
+        n_min=found.n_min,
+        since_ms=since_ms,
+        what=sentence(monitor, state, sums, reference, found.effect, found.n, found.n_min, since_ms, until_ms),
+        distance=distance,
+        before=before,
+        after=after,
+    )
+
+
+def watched(window: Measures, baseline: Baseline) -> Iterator[tuple[Monitor, list[Sums], list[Reference]]]:
+    """The monitors that the baseline knows, in the order of explanation, with what they read of the window; nothing
+    where it does not tell. Another model than the baseline's is judged only by what comes in."""
+    for monitor in MONITORS:
+        references = baseline.references.get(monitor.name)
+        if references and not (monitor.of_model and window.revision != baseline.revision):
+            tables = monitor.read(window)
+            yield monitor, tables if len(tables) == len(references) else [], references
+
+
+def judge(window: Measures, baseline: Baseline, budget: Budget) -> list[Finding]:
+    """Judge one window by itself, in the order of explanation. `Watch` judges windows as they come."""
+    found = []
+    until_ms = window.start_ms + window.length_ms
+    for monitor, tables, references in watched(window, baseline):
+        if tables:
+            comparison = compare(monitor, tables, references)
+            state = verdict(comparison, budget.alpha)
+            found.append(
+                finding(monitor, state, tables, references, comparison, budget.alpha, window.start_ms, until_ms)
+            )
+    return found
+
+
+def verdict(found: Comparison, alpha: float) -> State:
+    """What a comparison by itself amounts to."""
+    if found.n < found.n_min:
+        return "insufficient"
+    return "drift" if found.strength >= 1 and found.p() < alpha else "ok"
+
+
+def _p(table: Table, scale: float) -> float:
+    """The smaller of two: the bin that stands out most, against as many bins, and all bins together. Bins may be
+    dispersed unlike one another, so that each statistic is divided by its own dispersion."""
+    bins = table.bins
+    single = min(f_tail(one.g * scale, 1, one.freedom) for one in bins)
+    if len(bins) <= 2:
+        return single
+    common = [one for one in bins if one.expected >= LEAST_EXPECTED]
+    above = sum(1 - one.share for one in common)
+    if len(common) < 2 or above <= 0:
+        return min(1.0, single * len(bins))
+    together = sum((1 - one.share) * one.g for one in common) / above
+    below = statistics.median(one.freedom for one in common)
+    return min(1.0, 2 * min(single * len(bins), f_tail(together * scale, max(1.0, above * table.independence), below)))
+
+
+def _bins(sums: Sums, reference: Reference) -> list[Bin]:
+    n, total = sums.records, reference.sums.records
+    before, after = reference.bins, reference.cut.bins(sums)
+    found = []
+    for at, share in enumerate(smoothed(before)):
+        independent = share * (1 - share)
+        least = independent * (1 if before[at] >= COMMON else reference.design_effect)
+        variance, freedom = dispersion(reference.spreads, at, n, least)
+        slowest = max(least, max(spread.variance[at] for spread in reference.spreads))
+        difference = variance / n + slowest / total
+        inflation = difference / (independent * (1 / n + 1 / total))
+        g = g_statistic(after[at], n, before[at], total) / inflation
+        found.append(Bin(share, share * n, g, freedom, difference))
+    return found
+
+
+def _ratio(sums: Sums, reference: Reference) -> Bin:
+    n, total = sums.records, reference.sums.records
+    variance, freedom = dispersion(reference.spreads, 0, n, 0.0)
+    slowest = max(spread.variance[0] for spread in reference.spreads)
+    residual = sums.counts["sum"] - reference.ratio * sums.counts["of"]
+    difference = variance / n + slowest / total
+    # Where the baseline never varied, any move is certain.
+    z_squared = (residual / n) ** 2 / difference if difference else (math.inf if residual else 0.0)
+    return Bin(0.0, n, min(z_squared, 1e12), freedom, difference)
+
+
+def _excess_psi(sums: Sums, reference: Reference, bins: Sequence[Bin]) -> float:
+    """The PSI beyond what chance brings to it. Shares under a thousandth count as one: else a handful of records where
+    none were known would matter."""
+    before, after = (
+        [max(share, LEAST_PSI_SHARE) for share in smoothed(counts)]
+        for counts in (reference.bins, reference.cut.bins(sums))
+    )
+    by_chance = sum(one.variance / max(one.share, LEAST_PSI_SHARE) for one in bins)
+    return max(0.0, population_stability(before, after) - by_chance)

@@ -1,0 +1,156 @@
+"""Watch: what the monitors of a pipeline say as windows come, against one baseline.
+
+A monitor looks when it has seen enough records, after an hour at the latest; what it looks at then is tumbling, no
+record is in two of them. It raises drift when the last ones in a row each show a move that matters and all together
+are certain. It clears when the move or its certainty has fallen under 0.8 of what raised it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import msgspec
+
+from streamer.core.health.baseline import HOUR_MS, Baseline, Reference
+from streamer.core.health.budget import Budget
+from streamer.core.health.drift import Comparison, Finding, State, compare, finding, needed, watched
+from streamer.core.health.monitors import Measures, Monitor, Sums
+
+LONGEST_MS = HOUR_MS
+CLEARS_AT = 0.8
+
+
+class Stretch(msgspec.Struct):
+    """What a monitor read from windows in a row, table by table."""
+
+    start_ms: int
+    end_ms: int
+    tables: list[Sums]
+
+    @property
+    def records(self) -> int:
+        """Of the table with the fewest."""
+        return min((sums.records for sums in self.tables), default=0)
+
+    def with_(self, tables: list[Sums], end_ms: int) -> Stretch:
+        """Continued."""
+        if self.tables and tables:
+            tables = [mine + theirs for mine, theirs in zip(self.tables, tables, strict=True)]
+        return Stretch(self.start_ms, end_ms, tables or self.tables)
+
+
+class Course(msgspec.Struct):
+    """One monitor so far: what it said last, the stretch that still grows, and the ones before."""
+
+    finding: Finding | None = None
+    growing: Stretch | None = None
+    past: list[Stretch] = []
+
+    @property
+    def drifting(self) -> bool:
+        """Whether it has raised drift."""
+        return self.finding is not None and self.finding.state == "drift"
+
+    def forget(self) -> None:
+        """Start anew after a silence. What was ok before says nothing of now; drift stays until it is seen to be
+        over."""
+        self.past, self.growing = [], None
+        if not self.drifting:
+            self.finding = None
+
+
+class Watch(msgspec.Struct):
+    """The monitors of one revision of a pipeline's model against one baseline. It can be encoded and decoded as it
+    is."""
+
+    revision: str = ""
+    courses: dict[str, Course] = {}
+
+    def look(self, window: Measures, baseline: Baseline, budget: Budget) -> list[Finding]:
+        """Take the next closed window, and say what holds now: a finding for each monitor that the baseline knows and
+        some window told of, in the order of explanation. Windows come in the order of time. Another model starts
+        anew."""
+        if window.revision != self.revision:
+            self.revision, self.courses = window.revision, {}
+        found = []
+        for monitor, tables, references in watched(window, baseline):
+            course = self.courses.setdefault(monitor.name, Course())
+            self._continue(course, window, tables, len(references))
+            growing = course.growing
+            if growing and growing.tables:
+                self._look(course, monitor, references, budget)
+            elif growing and growing.end_ms - growing.start_ms >= LONGEST_MS:
+                course.forget()
+            if course.finding:
+                found.append(course.finding)
+        return found
+
+    def _continue(self, course: Course, window: Measures, tables: list[Sums], expected: int) -> None:
+        kept = [*course.past, *([course.growing] if course.growing else [])]
+        last_ms = kept[-1].end_ms if kept else window.start_ms
+        if window.start_ms - last_ms > LONGEST_MS or any(len(one.tables) not in (0, expected) for one in kept):
+            course.forget()
+        growing = course.growing or Stretch(window.start_ms, window.start_ms, [])
+        course.growing = growing.with_(tables, window.start_ms + window.length_ms)
+
+    def _look(self, course: Course, monitor: Monitor, references: Sequence[Reference], budget: Budget) -> None:
+        growing = course.growing
+        assert growing is not None
+        row = [*course.past, growing]
+        least = needed(monitor, references)
+        enough = sum(one.records for one in row) >= least and growing.records >= least / budget.windows
+        looks = enough or growing.end_ms - growing.start_ms >= LONGEST_MS
+        if not looks and course.finding and course.finding.state != "insufficient":
+            return
+        together = [reduce(Sums.__add__, column) for column in zip(*(one.tables for one in row), strict=True)]
+        found = compare(monitor, together, references)
+        state = self._state(course, monitor, row, references, found, budget) if looks else "insufficient"
+        since_ms = row[0].start_ms
+        if course.finding and course.finding.state == state:
+            since_ms = course.finding.since_ms
+        course.finding = finding(monitor, state, together, references, found, budget.alpha, since_ms, growing.end_ms)
+        if looks:
+            course.growing, course.past = None, row[max(0, len(row) - budget.windows + 1) :]
+
+    def _state(
+        self,
+        course: Course,
+        monitor: Monitor,
+        row: Sequence[Stretch],
+        references: Sequence[Reference],
+        found: Comparison,
+        budget: Budget,
+    ) -> State:
+        if found.n < found.n_min:
+            return "drift" if course.drifting else "insufficient"
+        if course.drifting:
+            stays = found.strength >= CLEARS_AT and found.p(1 / CLEARS_AT) < budget.alpha
+            return "drift" if stays else "ok"
+        if len(row) < budget.windows or found.strength < 1 or found.p() >= budget.alpha:
+            return "ok"
+        # One window that is far off moves the sum of both: each must show its part.
+        least = max(1.0, found.strength / 2)
+        each = all(compare(monitor, one.tables, references).strength >= least for one in row)
+        return "drift" if each else "ok"
+
+
+def settled(frozen: Sequence[Finding], season: Sequence[Finding], *, covers_a_week: bool) -> list[Finding]:
+    """One finding for each monitor from both baselines, in the order of explanation: the frozen one of the model, and
+    the same hour of the days before.
+
+    Each may raise drift: the frozen one sees what creeps, the other what the hour of the day hides. But a frozen
+    baseline shorter than a week takes evenings or Sundays for drift, so that the other's word counts where it has one.
+    """
+    by_season = {one.monitor: one for one in season}
+    found = []
+    for one in frozen:
+        other = by_season.pop(one.monitor, None)
+        if other is None:
+            found.append(one)
+        elif not covers_a_week and other.state != "insufficient":
+            found.append(other)
+        else:
+            ranks: dict[State, int] = {"insufficient": 0, "ok": 1, "drift": 2}
+            found.append(max(other, one, key=lambda finding: ranks[finding.state]))
+    return found + list(by_season.values())
