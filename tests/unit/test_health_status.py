@@ -9,6 +9,7 @@ from rich.console import Console
 
 from streamer.cli.health.status import table
 from streamer.core.health.fold import MINUTE_MS, Fold
+from streamer.health.moved import moved
 from streamer.health.status import Course, clock, courses, described, percent, sentence
 from tests.health_kit import NOW_MS, histogram, report
 
@@ -43,6 +44,32 @@ def shown(found: Course, width: int) -> list[list[str]]:
 
 def heading(found: Course, width: int) -> str:
     return " ".join(shown(found, width)[0])
+
+
+def test_what_has_moved_is_said() -> None:
+    """Against the hours before: a label that doubled is named, and who sees none move says so."""
+    fold, since_ms = Fold(), NOW_MS
+    for minute in range(-180, 60):
+        share = 0.6 if minute < 30 else 0.3
+        for half in range(2):
+            fold.add(
+                report(
+                    NOW_MS + minute * MINUTE_MS + half * 30_000,
+                    minute * 1000 + half * 100 + 1_000_000,
+                    minute * 1000 + half * 100 + 1_000_099,
+                    results=100,
+                    labels={
+                        "positive": round(100 * share) + minute % 5,
+                        "negative": round(100 - 100 * share) - minute % 5,
+                    },
+                )
+            )
+    calm = moved(fold, "p", "r1", NOW_MS - 180 * MINUTE_MS, since_ms, NOW_MS + 30 * MINUTE_MS)
+    assert calm[0].startswith("nothing moved of ")
+    (said,) = moved(fold, "p", "r1", NOW_MS - 180 * MINUTE_MS, since_ms, NOW_MS + 60 * MINUTE_MS)
+    assert "positive" in said or "negative" in said
+    none = moved(fold, "p", "r1", since_ms - 5 * MINUTE_MS, since_ms, NOW_MS + 60 * MINUTE_MS)
+    assert none[0].startswith("there is nothing to compare with")
 
 
 def test_a_sentence_that_a_person_understands() -> None:

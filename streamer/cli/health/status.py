@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,9 +36,12 @@ _LENGTHS = {"1m": MINUTE_MS, "5m": FIVE_MINUTES_MS, "1h": HOUR_MS, "1d": DAY_MS}
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--since", metavar="TIME", default="1h", show_default=True, help="How far back: 30m, 24h, 7d, or a time.")
 @click.option("--window", type=click.Choice(list(_LENGTHS)), default="5m", show_default=True, help="How long a row is.")
+@click.option(
+    "--against", metavar="TIME", help="Compare with the time from then to --since, e.g. 2d, and say what has moved."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for all.")
 @configured
-def status(config: Config, names: tuple[str, ...], since: str, window: str, as_json: bool) -> None:
+def status(config: Config, names: tuple[str, ...], since: str, window: str, against: str | None, as_json: bool) -> None:
     """Say how the models of the pipelines NAME did lately, or of all: a sentence for each revision of a model, and a
     row for each stretch of time. All rows are whole: the first one may start before --since.
 
@@ -55,6 +59,7 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, as_j
     """
     from rich.console import Console
 
+    from streamer.health.moved import moved
     from streamer.health.read import read_since
     from streamer.health.status import clock, courses, sentence
 
@@ -63,8 +68,15 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, as_j
         raise UsageError("the configuration has no topic for reports, which tell of models: set telemetry.reports")
     now_ms, length_ms = int(time.time() * 1000), _LENGTHS[window]
     since_ms = (time_ms("--since", since, datetime.now(UTC)) or 0) // length_ms * length_ms
-    fold = Fold({**KEEP, length_ms: max(KEEP[length_ms], (now_ms - since_ms) // length_ms + 2)})
-    there = read_since(config.kafka, topic, since_ms, fold, names)
+    keep = {**KEEP, length_ms: max(KEEP[length_ms], (now_ms - since_ms) // length_ms + 2)}
+    against_ms = since_ms
+    if against is not None:
+        against_ms = (time_ms("--against", against, datetime.now(UTC)) or 0) // FIVE_MINUTES_MS * FIVE_MINUTES_MS
+        if against_ms >= since_ms:
+            raise UsageError(f"--against {against} is not before --since {since}: name an earlier time, such as 2d")
+        keep[FIVE_MINUTES_MS] = max(keep[FIVE_MINUTES_MS], (now_ms - against_ms) // FIVE_MINUTES_MS + 2)
+    fold = Fold(keep)
+    there = read_since(config.kafka, topic, against_ms, fold, names)
     for name in names:
         if name not in config.pipelines and name not in there:
             known = ", ".join(sorted({*config.pipelines, *there})) or "none"
@@ -73,6 +85,15 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, as_j
         name: courses(fold, name, length_ms, since_ms, now_ms)
         for name in dict.fromkeys(names or sorted({*config.pipelines, *fold.pipelines}))
     }
+    if against is not None:
+        start_ms = -(-since_ms // FIVE_MINUTES_MS) * FIVE_MINUTES_MS
+        found = {
+            name: [
+                replace(one, findings=moved(fold, name, one.total.revision, against_ms, start_ms, now_ms))
+                for one in each
+            ]
+            for name, each in found.items()
+        }
     if as_json:
         shown = {"time_ms": now_ms, "since_ms": since_ms, "window_ms": length_ms}
         click.echo(msgspec.json.encode({**shown, "pipelines": [_described(*one, now_ms) for one in found.items()]}))
