@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,18 @@ def lives(pid: int) -> bool:
 
 @pytest.fixture
 def children() -> Callable[[], list[int]]:
-    """The processes below this one that are there and were not before."""
-    before = {one.pid for one in psutil.Process().children(recursive=True)}
+    """The workers below this process that are there and were not before; the tests' brokers start processes, too."""
 
-    def new() -> list[int]:
-        now = psutil.Process().children(recursive=True)
-        return [one.pid for one in now if one.pid not in before and lives(one.pid)]
+    def workers() -> set[int]:
+        found = set()
+        for one in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if any("streamer.inference" in word for word in one.cmdline()):
+                    found.add(one.pid)
+        return found
 
-    return new
+    before = workers()
+    return lambda: [pid for pid in workers() - before if lives(pid)]
 
 
 def test_outcomes_come_in_order_one_for_each_event(children: Callable[[], list[int]]) -> None:
