@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,9 +26,12 @@ from streamer.local.ports import LOOPBACK, free_ports
 _CONTAINER_DEADLINE_S = 120
 
 
-# A shell ignores SIGINT for what it runs in the background, and children inherit that: tests that interrupt would wait.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.fixture(autouse=True)
+def interruptible() -> None:
+    """An interrupt is a KeyboardInterrupt in each test, whatever a shell ignores for what it runs in the background, and
+    whatever an earlier test left."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True, slots=True)
