@@ -28,8 +28,8 @@ _CONTAINER_DEADLINE_S = 120
 
 @pytest.fixture(autouse=True)
 def interruptible() -> None:
-    """An interrupt is a KeyboardInterrupt in each test, whatever a shell ignores for what it runs in the background, and
-    whatever an earlier test left."""
+    """An interrupt is a KeyboardInterrupt in each test, whatever a shell ignores for what it runs in the background,
+    and whatever an earlier test left."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
