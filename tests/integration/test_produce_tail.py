@@ -7,19 +7,18 @@ import json
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli import main
 from streamer.config.load import KafkaConfig
-from streamer.errors import ConfigurationError, ExitCode
+from streamer.errors import ExitCode
 from streamer.kafka.reader import Reader
-from streamer.kafka.topics import connect, require
+from streamer.kafka.topics import connect
 from streamer.kafka.writer import Writer
 from tests.conftest import Kafka
+from tests.integration.new_topic import new_topic
 
 
 @pytest.fixture
@@ -31,17 +30,7 @@ def cluster(kafka: Kafka) -> KafkaConfig:
 @pytest.fixture
 def topic(cluster: KafkaConfig) -> str:
     """A new topic of two partitions."""
-    name = uuid4().hex[:8]
-    admin = connect(cluster)
-    for future in admin.create_topics([NewTopic(name, 2)]).values():
-        future.result()
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            require(admin, cluster, name)
-            return name
-        except ConfigurationError:
-            assert time.monotonic() < deadline
+    return new_topic(cluster, 2)
 
 
 def run(cluster: KafkaConfig, *arguments: str) -> int:

@@ -8,33 +8,21 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli import main
 from streamer.config.load import KafkaConfig
-from streamer.errors import ConfigurationError, ExitCode
-from streamer.kafka.topics import connect, require
+from streamer.errors import ExitCode
 from tests.conftest import Kafka
+from tests.integration.new_topic import new_topic
 
 
 @pytest.fixture
 def topic(kafka: Kafka) -> str:
     """A new topic of two partitions."""
-    name, cluster = f"save-{uuid4().hex[:8]}", KafkaConfig(bootstrap_servers=kafka.bootstrap_servers)
-    admin = connect(cluster)
-    for future in admin.create_topics([NewTopic(name, 2)]).values():
-        future.result()
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            require(admin, cluster, name)
-            return name
-        except ConfigurationError:
-            assert time.monotonic() < deadline
+    return new_topic(KafkaConfig(bootstrap_servers=kafka.bootstrap_servers), 2)
 
 
 def save(kafka: Kafka, *arguments: str | Path, **properties: int) -> int:
