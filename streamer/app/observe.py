@@ -204,7 +204,7 @@ class Meter:
         waited_s = max(now - oldest.taken, 0.0) if oldest else 0.0
         metrics.in_flight(pipeline.flow.in_flight_bytes, waited_s, held=pipeline.flow.holds)
         metrics.workers_ready(pipeline.fleet.ready_workers)
-        for outcome, total in pipeline.memory_lookups.items():
+        for outcome, total in pipeline.answering.memory_lookups.items():
             metrics.cache_lookups("memory", outcome, total - self._lookups.get(outcome, 0))
             self._lookups[outcome] = total
         metrics.spans("capped", pipeline.spans_capped - self._capped)

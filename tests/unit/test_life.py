@@ -82,7 +82,7 @@ def test_it_is_ready_with_those_workers_that_are(caplog: pytest.LogCaptureFixtur
 def test_a_wait_is_said_after_a_while_and_then_each_minute(caplog: pytest.LogCaptureFixture) -> None:
     """What takes no longer than usual is not said; another wait begins anew."""
     told = Told(caplog)
-    told.kit.pipeline.card = None
+    told.kit.pipeline.answering.card = None
     wait = Wait("the model to load", 10.0)
     told.life.waits = lambda: wait
     assert told.after(9) == []
@@ -91,7 +91,7 @@ def test_a_wait_is_said_after_a_while_and_then_each_minute(caplog: pytest.LogCap
     (line,) = told.after(3)
     assert line in [f"waiting for the model to load, for {seconds} s so far" for seconds in (70, 71)]
     wait = Wait("group g to assign partitions", 5.0)
-    told.kit.pipeline.card = CARD
+    told.kit.pipeline.answering.card = CARD
     assert len(told.after(4)) == 1  # that it is ready
     assert told.after(3) == ["waiting for group g to assign partitions, for 5 s so far"]
     assert told.shown[-1] is not None and told.shown[-1].waits_for == wait.what

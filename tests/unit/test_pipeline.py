@@ -459,7 +459,7 @@ class TestEnds:
             kit.answer(kit.last_work())
             assert len(kit.settles()) == number
             kit.feed(Settled(kit.settles()[-1].settle))
-            assert bool(kit.of(Store)) is kept and bool(len(kit.pipeline.lru or ())) is kept
+            assert bool(kit.of(Store)) is kept and bool(len(kit.pipeline.answering.lru or ())) is kept
             kit.feed(WorkerLost(0), Tick(), WorkerReady(0, CARD))
 
     def test_a_model_that_is_not_shared_is_kept_in_memory_alone(self) -> None:

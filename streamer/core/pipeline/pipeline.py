@@ -14,12 +14,11 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Protocol
 
-from streamer.core.lru import LRU
+from streamer.core.pipeline.answering import Answering
 from streamer.core.pipeline.breaker import Breaker
 from streamer.core.pipeline.fleet import Fleet
 from streamer.core.pipeline.flights import Flight, Flights
 from streamer.core.pipeline.flow import LARGE_COPIES, LARGE_RECORD_BYTES, OPEN_PER_WORKER, Flow
-from streamer.core.pipeline.keys import Keys, keys_for, plain_keys
 from streamer.core.pipeline.ledger import Freed, Ledger
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import (
@@ -33,8 +32,6 @@ from streamer.core.pipeline.protocol import (
     ForwardStarted,
     Input,
     Join,
-    LookAtOutput,
-    LookUp,
     Lost,
     MicroBatchDone,
     ModelCard,
@@ -47,7 +44,6 @@ from streamer.core.pipeline.protocol import (
     SinkFailed,
     SourceFailed,
     Stop,
-    Store,
     Taken,
     Tick,
     Unsettled,
@@ -56,9 +52,9 @@ from streamer.core.pipeline.protocol import (
 )
 from streamer.core.pipeline.settling import Settling
 from streamer.core.ratelimit import TokenBucket
-from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
+from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.core.traceparent import mark_spans
-from streamer.errors import Code, DataFailure, ExitCode, FailureClass
+from streamer.errors import ExitCode, FailureClass
 
 
 class Codec(Protocol):
@@ -83,28 +79,29 @@ class Pipeline:
     def __init__(self, policy: Policy, codec: Codec) -> None:
         self.policy = policy
         self.phase = Phase.LOADING
-        self.card: ModelCard | None = None
         self.ledger = Ledger()
-        self.flights = Flights()
         self.fleet = Fleet(policy.workers, policy.lease_s, policy.load_s)
         self.flow = Flow(policy.budget_bytes, policy.workers * OPEN_PER_WORKER)
         self.settling = Settling(self.ledger, Breaker(policy.breaker))
-        self.lru = LRU(policy.lru_bytes) if policy.lru_bytes else None
-        self.memory_lookups = {"hit": 0, "miss": 0}
+        self.answering = Answering(policy, self.fleet, self.flow)
         self.spans_capped = 0
         self._span_budget = TokenBucket(policy.max_spans_per_s)
         self._codec = codec
-        self._keys: Keys = plain_keys
-        self._lookups: dict[int, list[Flight]] = {}
-        self._strangers: set[int] = set()
-        """Workers that compute in another way than the keys say: what they answer is published, and kept nowhere."""
         self._revoking: dict[int, Revoking] = {}
-        self._oversized: list[tuple[Flight, Answer | DataFailure, int]] = []
         self._number = 0
         self._deadline = float("inf")
         self._unread: list[str] = []
-        self._at: float | None = None
         self._commands: list[Command] = []
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The model that all answers come from; None while no worker has loaded it."""
+        return self.answering.card
+
+    @property
+    def flights(self) -> Flights:
+        """The computations that records wait for."""
+        return self.answering.flights
 
     def handle(self, fact: Input, now: float) -> list[Command]:
         """Take one fact in; returns what is to be done, in this order. `now` is monotonic, in seconds."""
@@ -115,13 +112,13 @@ class Pipeline:
             case Taken():
                 self._taken(fact.batch, now)
             case ForwardDone():
-                self._forward_done(fact, now)
+                self._commands += self.answering.computed(fact, now)
             case ForwardStarted():
                 self.fleet.started(fact, now)
             case EncodeStarted():
                 self.fleet.encodes(fact, now)
             case CacheAnswered():
-                self._cache_answered(fact)
+                self.answering.cached(fact)
             case Settled():
                 self._settled(fact, now)
             case Unsettled():
@@ -141,7 +138,7 @@ class Pipeline:
                 if self.phase is Phase.RUNNING:
                     self.phase, self._unread = Phase.ENDING, fact.unread
             case OutputLimit():
-                self._output_limit(fact.size_bytes)
+                self.answering.limited(fact)
             case Stop():
                 self._stop(fact)
             case SourceFailed() | SinkFailed():
@@ -179,13 +176,13 @@ class Pipeline:
             counted_bytes += segment.size_bytes
             self.flow.ended_records += len(segment.records) - segment.open
             if segment.open:
-                fresh += self._join_flights(segment)
+                fresh += self.answering.join(segment)
         if kept:
             self.flow.weigh_taken(sum(len(segment.records) for segment in kept), counted_bytes)
         if any(segment.traces is not None for segment in kept):
             self._mark_spans(batch, now)
         if fresh:
-            self._look_up(fresh)
+            self._commands += self.answering.look_up(fresh)
 
     def _mark_spans(self, batch: MicroBatch, now: float) -> None:
         """Give the sampled records their own spans, as far as the cap allows."""
@@ -195,79 +192,12 @@ class Pipeline:
             _, capped = mark_spans(batch, self._span_budget.take(sampled, now))
             self.spans_capped += capped
 
-    def _join_flights(self, segment: Segment) -> list[Flight]:
-        """Give each open record its answer from memory, or let it wait for its input's computation; returns the
-        computations that are new."""
-        if segment.open == len(segment.records):
-            indexes = list(range(segment.open))
-            events = segment.events
-        else:
-            indexes = [index for index, outcome in enumerate(segment.outcomes) if outcome is None]
-            events = [segment.events[index] for index in indexes]
-        keys = self._keys(events)  # type: ignore[arg-type]  # an open record has an event
-        if self.lru is not None:
-            answers = self.lru.get_many(keys)  # type: ignore[arg-type]  # with a cache, keys are fingerprints
-            hits = len(answers) - answers.count(None)
-            self.memory_lookups["hit"] += hits
-            self.memory_lookups["miss"] += len(answers) - hits
-            if hits:
-                outcomes = segment.outcomes
-                for index, answer in zip(indexes, answers, strict=True):
-                    if answer is not None:
-                        outcomes[index] = answer
-                segment.open -= hits
-                self.flow.ended_records += hits
-                missed = [place for place, answer in enumerate(answers) if answer is None]
-                indexes = [indexes[place] for place in missed]
-                events = [events[place] for place in missed]
-                keys = [keys[place] for place in missed]
-        return self.flights.join(keys, events, segment, indexes)  # type: ignore[arg-type]
-
-    def _look_up(self, fresh: list[Flight]) -> None:
-        if self._shared:
-            if self._samples:
-                self.fleet.enqueue([flight for flight in fresh if type(flight.key) is int])
-                fresh = [flight for flight in fresh if type(flight.key) is not int]
-                if not fresh:
-                    return
-            self._number += 1
-            self._lookups[self._number] = fresh
-            self._commands.append(LookUp(self._number, [flight.key for flight in fresh]))  # type: ignore[misc]
-        else:
-            self.fleet.enqueue(fresh)
-
-    def _cache_answered(self, fact: CacheAnswered) -> None:
-        missed = self._lookups.pop(fact.lookup)
-        if any(fact.answers):
-            pairs = list(zip(missed, fact.answers, strict=True))
-            missed = [flight for flight, answer in pairs if answer is None]
-            found = [flight for flight, answer in pairs if answer is not None]
-            answers = [answer for answer in fact.answers if answer is not None]
-            self._land(found, list(answers))
-            if self.lru is not None:
-                self.lru.put_many((flight.key, answer) for flight, answer in zip(found, answers, strict=True))  # type: ignore[misc]
-        self.fleet.enqueue(missed)
-
     # --- workers -------------------------------------------------------------------------------------------------
-
-    @property
-    def _shared(self) -> bool:
-        """Whether answers are looked up in the shared cache and written there."""
-        card = self.card
-        return self.policy.shared_cache and card is not None and card.cacheable and card.shared
-
-    @property
-    def _samples(self) -> bool:
-        """Whether some answers are drawn anew each time: their keys are numbers, and no cache sees them."""
-        return self.card is not None and self.card.temperature is not None
 
     def _worker_ready(self, fact: WorkerReady) -> None:
         self.fleet.ready(fact)
         if self.card is None:
-            self.card = fact.model
-            if not fact.model.cacheable:
-                self.lru = None
-            self._keys = keys_for(fact.model, self.policy, cached=self.lru is not None or self._shared)
+            self.answering.serve(fact.model)
             if self.phase is Phase.LOADING:
                 self.phase = Phase.RUNNING
             self._commands.append(Join(fact.model))
@@ -279,10 +209,8 @@ class Pipeline:
                 f"{self.card.revision[:12]} became {fact.model.revision[:12]} when worker {fact.worker} started): "
                 "start it again to serve the new one",
             )
-        elif _way(fact.model) != _way(self.card):
-            self._strangers.add(fact.worker)
         else:
-            self._strangers.discard(fact.worker)
+            self.answering.knows(fact.worker, fact.model)
 
     def _worker_lost(self, fact: WorkerLost, now: float) -> None:
         """A model that can't be served ends the run. One that was served before, by any worker, is tried again: its
@@ -294,53 +222,6 @@ class Pipeline:
             self.flow.ended_records += self.flights.land([flight], [verdict])
         if (end := self.fleet.hopeless) is not None:
             self._finish(*end)
-
-    def _forward_done(self, fact: ForwardDone, now: float) -> None:
-        flights, outcomes = self.fleet.done(fact, now)
-        if DataFailure in set(map(type, outcomes)):
-            flights, outcomes = self._set_aside(flights, outcomes)
-        self._land(flights, outcomes)
-        shared = self._shared
-        if (self.lru is None and not shared) or fact.worker in self._strangers:
-            return
-        answers: list[tuple[bytes, Answer]] = [
-            (flight.key, outcome)  # type: ignore[misc]
-            for flight, outcome in zip(flights, outcomes, strict=True)
-            if isinstance(outcome, Answer) and type(flight.key) is not int
-        ]
-        if self.lru is not None:
-            self.lru.put_many(answers)
-        if shared and answers:
-            self._commands.append(Store(answers))
-
-    def _set_aside(
-        self, flights: list[Flight], outcomes: list[Answer | DataFailure]
-    ) -> tuple[list[Flight], list[Answer | DataFailure]]:
-        """Keep those that a worker found too large to publish until the limit was looked at once more; returns the
-        others."""
-        aside = {index for index, outcome in enumerate(outcomes) if _too_large(outcome)}
-        if aside:
-            if not self._oversized:
-                self._commands.append(LookAtOutput())
-            self._oversized += [(flights[index], outcomes[index], self.fleet.answer_bytes) for index in sorted(aside)]
-            flights = [flight for index, flight in enumerate(flights) if index not in aside]
-            outcomes = [outcome for index, outcome in enumerate(outcomes) if index not in aside]
-        return flights, outcomes
-
-    def _output_limit(self, size_bytes: int) -> None:
-        """Answers that were too large are computed once more where the output takes more by now."""
-        self.fleet.answer_bytes = size_bytes
-        waiting, self._oversized = self._oversized, []
-        again = [flight for flight, _, before in waiting if before < size_bytes]
-        refused = [(flight, outcome) for flight, outcome, before in waiting if before >= size_bytes]
-        self.fleet.enqueue(again)
-        self._land([flight for flight, _ in refused], [outcome for _, outcome in refused])
-
-    def _land(self, flights: list[Flight], outcomes: list[Answer | DataFailure]) -> None:
-        if flights:
-            before_bytes = self.flights.answer_bytes
-            self.flow.ended_records += self.flights.land(flights, outcomes)
-            self.flow.weigh_answers(len(flights), self.flights.answer_bytes - before_bytes)
 
     # --- settling ------------------------------------------------------------------------------------------------
 
@@ -395,9 +276,7 @@ class Pipeline:
         self.phase = Phase.STOPPING
         self._deadline = min(self._deadline, fact.deadline)
         self._commands.append(self.flow.hold())
-        self.flights.cancel(self.fleet.drop_waiting())
-        for flights in self._lookups.values():
-            self.flights.cancel(flights)
+        self.answering.cancel()
 
     def _finish(self, exit_code: ExitCode, message: str = "") -> None:
         self.phase = Phase.FINISHED
@@ -440,12 +319,3 @@ class Pipeline:
             self._dropped(self.ledger.drop(revoking.partitions))
             del self._revoking[epoch]
             self._commands.append(Release(epoch))
-
-
-def _too_large(outcome: Answer | DataFailure) -> bool:
-    return type(outcome) is DataFailure and outcome.code is Code.PUBLISH_TOO_LARGE
-
-
-def _way(card: ModelCard) -> tuple[str, ...]:
-    """How a worker computes: one of several may be without a faster way that the first one found."""
-    return card.dtype, card.backend, card.device_kind, card.implementation
