@@ -35,6 +35,10 @@ def result(label: str = "joy", timestamp_ms: int = 0) -> Result:
         (None, "feedback.json"),
         (b"[]", "feedback.type"),
         (b"\xff", "feedback.json"),
+        (
+            b'{"ce_id": "mood/events/0/7", "label": "joy", "why": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            "feedback.json",
+        ),
         (b'{"ce_id": 7, "label": "joy"}', "feedback.type"),
         (b'{"origin": ["events", 0, -1], "label": "joy"}', "feedback.type"),
         (b'{"label": "joy"}', "feedback.place"),

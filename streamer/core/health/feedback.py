@@ -64,7 +64,7 @@ def read(value: bytes | None, written_ms: int) -> Said | Refused:
         feedback = _decode(value or b"")
     except (msgspec.ValidationError, UnicodeDecodeError):
         return Refused("feedback.type", "a field is of another type; see schemas/feedback.json")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return Refused("feedback.json", "not a JSON object; write one, see schemas/feedback.json")
     if sum(getattr(feedback, name) is not None for name in NAMES) != 1:
         return Refused("feedback.place", f"name the result by one of {', '.join(NAMES)}")
