@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from streamer.core.health.perplexity import MOST_NATS
+
 Kind = Literal["categories", "histogram", "ratio"]
 
 
@@ -120,6 +122,10 @@ def _projections(window: Measures) -> list[Sums]:
     return [table for bins in found.projections for table in _bins(bins)] if found else []
 
 
+def _perplexity(nats: float) -> float:
+    return math.exp(min(nats, MOST_NATS))
+
+
 def _twentieths(at: float) -> float:
     return (at + 0.5) / 20
 
@@ -176,7 +182,7 @@ MONITORS: tuple[Monitor, ...] = (
         "perplexity",
         of_model=True,
         floor=0.05,  # nats a token: 5 % of the perplexity
-        unit=math.exp,
+        unit=_perplexity,
     ),
     Monitor(
         "finish_reason",
