@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from streamer.core.health.perplexity import MOST_NATS
+from streamer.core.measures import SHARE_BINS
 
 Kind = Literal["categories", "histogram", "ratio"]
 
@@ -126,8 +127,8 @@ def _perplexity(nats: float) -> float:
     return math.exp(min(nats, MOST_NATS))
 
 
-def _twentieths(at: float) -> float:
-    return (at + 0.5) / 20
+def _bin_middle(at: float) -> float:
+    return (at + 0.5) / SHARE_BINS
 
 
 MONITORS: tuple[Monitor, ...] = (
@@ -204,12 +205,12 @@ MONITORS: tuple[Monitor, ...] = (
         lambda w: _bins(w.generation.repetition) if w.generation else [],
         "repetition in answers",
         of_model=True,
-        unit=_twentieths,
+        unit=_bin_middle,
     ),
     Monitor("label", "categories", _labels, "label", of_model=True),
-    Monitor("confidence", "histogram", lambda w: _bins(w.confidence), "confidence", of_model=True, unit=_twentieths),
-    Monitor("margin", "histogram", lambda w: _bins(w.margin), "margin", of_model=True, unit=_twentieths),
-    Monitor("entropy", "histogram", lambda w: _bins(w.entropy), "entropy", of_model=True, unit=_twentieths),
+    Monitor("confidence", "histogram", lambda w: _bins(w.confidence), "confidence", of_model=True, unit=_bin_middle),
+    Monitor("margin", "histogram", lambda w: _bins(w.margin), "margin", of_model=True, unit=_bin_middle),
+    Monitor("entropy", "histogram", lambda w: _bins(w.entropy), "entropy", of_model=True, unit=_bin_middle),
 )
 
 

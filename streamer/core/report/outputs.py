@@ -22,7 +22,7 @@ from streamer.core.report.histogram import Tally
 
 MAX_LABELS: Final = 50
 MAX_LABEL_CHARS: Final = 256
-CONFIDENCE_BINS: Final = 20
+CONFIDENCE_BINS: Final = SHARE_BINS
 LIKELIHOOD_BINS: Final = 20
 LIKELIHOOD_NATS: Final = 10
 """Of a token, at the upper end of the last bin."""
