@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -261,6 +261,3 @@ def _told(what: Input | str) -> str:
         return f"Taken {', '.join(parts)}"
     text = what if isinstance(what, str) else repr(what)
     return text if len(text) <= 160 else text[:157] + "…"
-
-
-LastSteps = deque[Step]

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from streamer.testing.cache import MemoryCache
     from streamer.testing.clock import Latency, ManualClock, Task, exactly
     from streamer.testing.group import Group, GroupMetadata
+    from streamer.testing.idempotent_sink import MemoryIdempotentSink
     from streamer.testing.log import MemoryLog, MemoryProducer
     from streamer.testing.log_error import LogError
     from streamer.testing.pipeline import LoadedPipeline, Outcomes, run_pipeline
-    from streamer.testing.sink import MemoryIdempotentSink, MemorySink
     from streamer.testing.source import MemorySource
+    from streamer.testing.transactional_sink import MemorySink
     from streamer.testing.trouble import Stage, Trouble
     from streamer.testing.workers import Hangs, Kills, Raises, Reaction, Script, ScriptedWorkers
 else:
@@ -45,11 +46,12 @@ else:
         "streamer.testing.cache": ("MemoryCache",),
         "streamer.testing.clock": ("Latency", "ManualClock", "Task", "exactly"),
         "streamer.testing.group": ("Group", "GroupMetadata"),
+        "streamer.testing.idempotent_sink": ("MemoryIdempotentSink",),
         "streamer.testing.log": ("MemoryLog", "MemoryProducer"),
         "streamer.testing.log_error": ("LogError",),
         "streamer.testing.pipeline": ("LoadedPipeline", "Outcomes", "run_pipeline"),
-        "streamer.testing.sink": ("MemoryIdempotentSink", "MemorySink"),
         "streamer.testing.source": ("MemorySource",),
+        "streamer.testing.transactional_sink": ("MemorySink",),
         "streamer.testing.trouble": ("Stage", "Trouble"),
         "streamer.testing.workers": ("Hangs", "Kills", "Raises", "Reaction", "Script", "ScriptedWorkers"),
     }

@@ -1,4 +1,5 @@
-"""Sinks over the in-memory log: the steps of `core.settle`, run by a task in place of a thread.
+"""What both guarantees' sinks over the in-memory log have in common: the steps of `core.settle`, run by a task in place
+of a thread.
 
 `trouble` holds what is to go wrong: each entry strikes once, at the next plan that comes to its point.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,40 +20,33 @@ from streamer.core.pipeline.protocol import ModelCard, Refusal, Refused, Settle,
 from streamer.core.pipeline.refusals import concerned
 from streamer.core.plan_encoder import PlanEncoder, TakenBackError
 from streamer.core.record import TopicPartition
-from streamer.core.settle.at_least_once import AtLeastOnce
 from streamer.core.settle.calls import (
     Act,
     Asked,
     Call,
     Client,
     ClosingError,
-    CommitOffsets,
     CutOffError,
     Failed,
     FencedError,
     LookAtRefusals,
     Pause,
-    SendOffsets,
     Steps,
     Written,
 )
-from streamer.core.settle.exactly_once import SEND_S, ExactlyOnce
 from streamer.core.standing import Standing
 from streamer.core.steps import performing
-from streamer.errors import DependencyError, ExitCode, StreamerError
+from streamer.errors import ExitCode, StreamerError
 from streamer.ports import Post
 from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
 from streamer.testing.group import Group
-from streamer.testing.log import MemoryLog, MemoryProducer
+from streamer.testing.log import MemoryLog
 from streamer.testing.log_error import LogError
 from streamer.testing.source import MemorySource
 from streamer.testing.trouble import Stage, Trouble
 
 PRODUCE_S = 0.005
 OFFSETS_S = 0.003
-COMMIT_S = 0.005
-INIT_S = 0.02
-HUNG_S = 2 * SEND_S
 
 T = TypeVar("T")
 
@@ -69,7 +62,7 @@ _ACTS = {
 """What the log's errors ask for; everything else asks for a new producer."""
 
 
-class _Sink(ABC):
+class LogSink(ABC):
     """The task and its queue, and the calls that both guarantees share."""
 
     def __init__(
@@ -272,143 +265,6 @@ class _Sink(ABC):
         """How long it takes to come to a stage."""
         stalled = stage is self.stall_before and self._strikes(Trouble.STALL)
         return self._latency(mean_s) + (self.stall_s if stalled else 0.0)
-
-
-class MemorySink(_Sink):
-    """`streamer.ports.Sink`, exactly once, as the real `TransactionalSink`."""
-
-    _producer: MemoryProducer
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._steps = ExactlyOnce()
-        self._sending: tuple[Settle, float] | None = None
-        self._withheld = False
-
-    def relieve(self, now: float) -> None:
-        """Replace the task where it stands in a call that does not come back."""
-        if self._sending is None or now - self._sending[1] < HUNG_S:
-            return
-        plan, self._sending = self._sending[0], None
-        self._task.end()
-        self._task = Task(self._clock, self._resume(plan))
-        self._task.start()
-
-    def _resume(self, plan: Settle) -> Generator[Wait, None, None]:
-        if (yield from self._work(plan, self._steps.resume(plan, HUNG_S))):
-            yield from self._run()
-
-    def _begin(self) -> None:
-        self._producer = self._log.init_producer(self._transactional_id)
-
-    def _settle(self, plan: Settle) -> Steps[Settled | Unsettled]:
-        return self._steps.settle(plan)
-
-    def _call(self, asked: Asked, plan: Settle) -> Generator[Wait, None, Any]:
-        match asked:
-            case Call.INIT:
-                yield self._latency(INIT_S)
-                self._begin()
-            case Call.BEGIN:
-                self._producer.begin()
-            case Call.ABORT:
-                self._producer.abort()
-            case SendOffsets():
-                yield from self._send_offsets(plan, asked.metadata)
-            case Call.COMMIT:
-                yield self._before(Stage.COMMIT, COMMIT_S)
-                yield from self._commit()
-            case Call.COMMITTED:
-                if self._closing:
-                    raise ClosingError
-                if self._withheld:
-                    raise Failed(Act.RETRY, "UNSTABLE_OFFSET_COMMIT")
-                return (yield from self._call_source(lambda: self._group.committed(plan.offsets)))
-            case Call.WITHHELD:
-                words = "a transaction that does not end holds the offsets"
-                return DependencyError(words) if self._withheld else None
-            case _:
-                return (yield from super()._call(asked, plan))
-        return None
-
-    def _write(self, plan: Settle) -> Generator[Wait, None, None]:
-        outputs = self._outputs(plan)
-        self._refuse(plan, outputs)
-        self._producer.send(outputs)
-        yield self._before(Stage.CHECK, PRODUCE_S)
-        if self._strikes(Trouble.ABORT):
-            raise Failed(Act.ABORT, "TIMED_OUT")
-
-    def _send_offsets(self, plan: Settle, metadata: Any) -> Generator[Wait, None, None]:
-        yield self._before(Stage.OFFSETS, OFFSETS_S)
-        if self._strikes(Trouble.CUT_OFF):
-            raise CutOffError
-        self._sending = plan, self._clock.now
-        if self._strikes(Trouble.HANGS):
-            while True:
-                yield None
-        self._sending = None
-        self._producer.send_offsets(self._group, plan.offsets, metadata, self._notes(plan.offsets))
-
-    def _commit(self) -> Generator[Wait, None, None]:
-        """The end of the transaction, and what may come between it and its answer."""
-        producer = self._producer
-        if self._strikes(Trouble.UNCLEAR_LOST):
-            raise LogError("_TIMED_OUT")
-        if self._strikes(Trouble.UNCLEAR_LATE):
-
-            def arrive() -> None:
-                with suppress(LogError):  # a newer producer of this id was quicker
-                    producer.commit()
-
-            self._clock.later(2 * self._latency(INIT_S), arrive)
-            raise LogError("_TIMED_OUT")
-        producer.commit()
-        self._withheld = self._strikes(Trouble.WITHHELD)
-        if self._withheld or self._strikes(Trouble.UNCLEAR_APPLIED):
-            raise LogError("_TIMED_OUT")
-        yield self._latency(COMMIT_S)
-
-
-class MemoryIdempotentSink(_Sink):
-    """At least once, as the real `IdempotentSink`."""
-
-    def _begin(self) -> None:
-        self._steps = AtLeastOnce()
-
-    def _settle(self, plan: Settle) -> Steps[Settled | Unsettled]:
-        return self._steps.settle(plan)
-
-    def _call(self, asked: Asked, plan: Settle) -> Generator[Wait, None, Any]:
-        match asked:
-            case Call.DELIVER:
-                return None  # what is appended is there
-            case CommitOffsets():
-                yield self._before(Stage.OFFSETS, OFFSETS_S)
-                yield from self._call_source(lambda: self._commit(plan, asked.offsets))
-                return {}
-            case _:
-                return (yield from super()._call(asked, plan))
-
-    def _write(self, plan: Settle) -> Generator[Wait, None, None]:
-        outputs = self._outputs(plan)
-        self._refuse(plan, outputs)
-        yield self._before(Stage.CHECK, PRODUCE_S)
-        delivered = len(outputs)
-        if self._strikes(Trouble.UNDELIVERED):
-            delivered //= 2
-            self._reports = [Failed(Act.REBUILD, "_MSG_TIMED_OUT")]
-        for topic, partition, key, value, headers in outputs[:delivered]:
-            self._log.append(topic, partition, value, key, headers, self._wall_ms())
-
-    def _commit(self, plan: Settle, offsets: dict[TopicPartition, int]) -> None:
-        """On the source's task, so that ownership can't change between look and commit."""
-        ownership = self._source.ownership
-        if not ownership.holds(plan.epochs) or self._strikes(Trouble.COMMIT_FAILED):
-            raise LogError("ILLEGAL_GENERATION")
-        self._group.commit(offsets, ownership.metadata, self._notes(offsets))
-        if self._strikes(Trouble.COMMIT_UNCLEAR):
-            raise LogError("_TIMED_OUT")
 
 
 def _refusal(key: TopicPartition, kind: Refused, letters: bool | None) -> Refusal:

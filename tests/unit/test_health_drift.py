@@ -132,6 +132,8 @@ def test_perplexity_is_told_as_people_know_it() -> None:
     found = of(judge(window(1_000, likelihood=Likelihood(-66_000.0, 20_000)), known, BUDGET), "perplexity")
     assert found.what == "perplexity 20.1 → 27.1 since 11:20 UTC, 1,000 texts"
     assert found.effect == pytest.approx(0.3)
+    absurd = judge(window(1_000, likelihood=Likelihood(-2e7, 20_000)), known, BUDGET)
+    assert of(absurd, "perplexity").state == "drift"
 
 
 def test_a_label_never_seen_is_named() -> None:

@@ -35,6 +35,10 @@ def result(label: str = "joy", timestamp_ms: int = 0) -> Result:
         (None, "feedback.json"),
         (b"[]", "feedback.type"),
         (b"\xff", "feedback.json"),
+        (
+            b'{"ce_id": "mood/events/0/7", "label": "joy", "why": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            "feedback.json",
+        ),
         (b'{"ce_id": 7, "label": "joy"}', "feedback.type"),
         (b'{"origin": ["events", 0, -1], "label": "joy"}', "feedback.type"),
         (b'{"label": "joy"}', "feedback.place"),
@@ -70,6 +74,12 @@ def test_when_it_was_said() -> None:
         ({"origin": ["a/b", 0, 7]}, Place("mood", "a/b", 0, 7)),
         ({"id": "a/b/0/7"}, Place("mood", "a/b", 0, 7)),
         ({"id": "order-17"}, None),
+        ({"ce_id": f"mood/events/{2**31 - 1}/{2**63 - 1}"}, Place("mood", "events", 2**31 - 1, 2**63 - 1)),
+        ({"ce_id": f"mood/events/{2**31}/7"}, None),
+        ({"ce_id": "mood/events/0/" + "9" * 5_000}, None),
+        ({"id": f"a/b/0/{2**63}"}, None),
+        ({"origin": ["a/b", 2**31, 8]}, None),
+        ({"origin": ["a/b", 0, 2**63]}, None),
     ],
 )
 def test_which_event_it_is_about(fields: dict[str, Any], place: Place | None) -> None:

@@ -13,6 +13,7 @@ from tests.integration.health_reports import MINUTE_MS, report
 
 REPORTS = [report("mood", 10 * index, 10, MINUTE_MS + 7_000 * index, dead=index % 2) for index in range(12)]
 RECORDS = [msgspec.json.encode(each) for each in REPORTS]
+DEEP = b'{"why": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
 
 def taken(keeper: Keeper, offsets: list[int]) -> Keeper:
@@ -42,12 +43,12 @@ def test_what_a_record_was() -> None:
     keeper = Keeper("reports")
     event = report("mood", 0, 1, 0)
     event.event = Event("started")
-    values = [RECORDS[0], RECORDS[0], msgspec.json.encode(event), b"\xff", b"{}", None]
+    values = [RECORDS[0], RECORDS[0], msgspec.json.encode(event), b"\xff", b"{}", DEEP, None]
     assert [keeper.take(0, offset, value) for offset, value in enumerate(values)] == [
         Taken.NEW,
         Taken.REPEATED,
         Taken.EVENT,
-        *[Taken.UNREADABLE] * 3,
+        *[Taken.UNREADABLE] * 4,
     ]
     assert keeper.upto(0) == len(values)
     assert keeper.pipelines == ["mood"]
@@ -65,6 +66,11 @@ def test_a_window_is_said_when_it_has_ended_and_again_when_it_changes() -> None:
     (word,) = keeper.words(keeper.due(minute.end_ms + GRACE_MS))
     assert word.key == f"mood/window/abc123/{MINUTE_MS}/{MINUTE_MS}"
     assert word.window.results == 19
+
+
+def test_what_is_no_word_of_ours() -> None:
+    for value in (None, b"\xff", b"{}", DEEP):
+        assert decode(value) is None
 
 
 def test_a_snapshot_that_cannot_be_read_is_none() -> None:

@@ -277,3 +277,20 @@ def test_the_largest_report_fits_its_topic() -> None:
         _, _, _, value, _ = report_of(run_of(list(answers))).output("reports")
         assert value is not None and len(value) < 200_000
     assert len(BOUNDS) < 100 and Counter(SCRIPTS).total() == len(set(SCRIPTS))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        '{"text":"a","completion_tokens":1' + "0" * 25 + "}",
+        '{"text":"a","output_tokens":1' + "0" * 25 + "}",
+        '{"log_likelihood":-1e308,"tokens":1}',
+        '{"log_likelihood":-1.0,"tokens":1' + "0" * 400 + "}",
+    ],
+)
+def test_numbers_that_have_no_sum_are_not_counted(output: str) -> None:
+    """A plan must be settled, whatever a model of somebody's own says."""
+    report = report_of(run_of([Answer(output.encode())] * 2))
+    assert report.results == 2
+    assert (report.generation, report.likelihood) == (None, None)
+    assert report.output("reports")

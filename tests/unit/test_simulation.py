@@ -20,7 +20,7 @@ from streamer.simulation.judge import LAST_STEPS, ViolationError
 from streamer.simulation.life import live
 from streamer.simulation.scenario import DRIVER_POISON, PARTITIONS, POISON
 from streamer.simulation.seeds import Summary, simulate
-from streamer.testing import sink, source
+from streamer.testing import source, transactional_sink
 from tests.unit.simulation_kit import first_failing, plant
 
 SEEDS = 300
@@ -69,7 +69,7 @@ class TestCommand:
 
     def test_it_ends_with_the_first_failing_seed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Exit code 1, the seed, and what came before."""
-        monkeypatch.setattr(sink.MemorySink, "_outputs", lambda self, plan: [])
+        monkeypatch.setattr(transactional_sink.MemorySink, "_outputs", lambda self, plan: [])
         ran = CliRunner().invoke(bench, ["simulate", "--seeds", "20", "--processes", "1"])
         assert ran.exit_code == 1
         assert "seeds broke a law; the first is " in ran.output
@@ -107,7 +107,7 @@ class TestReplay:
 
     def test_a_violation_says_where_and_what_came_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Seed, step and anomaly, then the last steps."""
-        monkeypatch.setattr(sink.MemorySink, "_outputs", lambda self, plan: [])
+        monkeypatch.setattr(transactional_sink.MemorySink, "_outputs", lambda self, plan: [])
         seed = first_failing(MUTANT_SEEDS).seed
         with pytest.raises(ViolationError) as caught:
             live(seed)
@@ -123,7 +123,7 @@ class TestReplay:
 
 MUTANTS: dict[str, tuple[Any, str, str, str]] = {
     "commits offsets without outcomes": (
-        sink.MemorySink,
+        transactional_sink.MemorySink,
         "_write",
         "self._producer.send(outputs)",
         "self._producer.send([])",
@@ -285,7 +285,7 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "if False:",
     ),
     "stays in a call that hangs": (
-        sink.MemorySink,
+        transactional_sink.MemorySink,
         "relieve",
         "now - self._sending[1] < HUNG_S",
         "True",

@@ -11,7 +11,7 @@ from streamer.core import membership
 from streamer.core.pipeline import fleet, flow, settling
 from streamer.core.unanswered import Unanswered
 from streamer.simulation.faults import FAULTS
-from streamer.testing import cache, sink, source
+from streamer.testing import cache, source, transactional_sink
 from tests.unit.simulation_kit import first_failing, plant
 
 SEEDS = 100
@@ -38,7 +38,7 @@ STANDING: dict[str, tuple[Any, str, str, str]] = {
         "worker.deadline = float('inf')",
     ),
     "a sink does not begin a plan": (
-        sink.MemorySink,
+        transactional_sink.MemorySink,
         "settle",
         "self._task.wake()",
         "plan.settle % 10 == 9 or self._task.wake()",

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
 from streamer.core.health.counts import ratio
-
-BINS: Final = 20
+from streamer.core.measures import share_bin
+from streamer.core.report import CONFIDENCE_BINS
 
 
 def _zeros() -> list[int]:
-    return [0] * BINS
+    return [0] * CONFIDENCE_BINS
 
 
 def _zeros_of_floats() -> list[float]:
-    return [0.0] * BINS
+    return [0.0] * CONFIDENCE_BINS
 
 
 class Bin(msgspec.Struct, frozen=True):
@@ -46,7 +45,7 @@ class Calibration(msgspec.Struct):
         if not 0.0 <= confidence <= 1.0:
             self.outside += 1
             return
-        place = min(int(confidence * BINS), BINS - 1)
+        place = share_bin(confidence)
         self.counts[place] += 1
         self.right[place] += right
         self.confidence[place] += confidence
@@ -87,7 +86,7 @@ class Calibration(msgspec.Struct):
         """The bins that have answers."""
         rows = zip(self.counts, self.confidence, self.right, strict=True)
         return [
-            Bin(place / BINS, (place + 1) / BINS, count, confidence / count, right / count)
+            Bin(place / CONFIDENCE_BINS, (place + 1) / CONFIDENCE_BINS, count, confidence / count, right / count)
             for place, (count, confidence, right) in enumerate(rows)
             if count
         ]

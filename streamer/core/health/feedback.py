@@ -15,6 +15,9 @@ from streamer.core.record import Headers
 NAMES: Final = ("id", "ce_id", "origin")
 VERDICTS: Final = ("label", "labels", "text", "score")
 _Text = Annotated[str, Meta(min_length=1)]
+_INT32_MAX: Final = 2**31 - 1
+_INT64_MAX: Final = 2**63 - 1
+_MOST_DIGITS: Final = len(str(_INT64_MAX))
 
 
 class Feedback(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,7 +67,7 @@ def read(value: bytes | None, written_ms: int) -> Said | Refused:
         feedback = _decode(value or b"")
     except (msgspec.ValidationError, UnicodeDecodeError):
         return Refused("feedback.type", "a field is of another type; see schemas/feedback.json")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return Refused("feedback.json", "not a JSON object; write one, see schemas/feedback.json")
     if sum(getattr(feedback, name) is not None for name in NAMES) != 1:
         return Refused("feedback.place", f"name the result by one of {', '.join(NAMES)}")
@@ -83,19 +86,18 @@ def read(value: bytes | None, written_ms: int) -> Said | Refused:
 
 def place_of(feedback: Feedback, inputs: Mapping[str, Sequence[str]]) -> Place | None:
     """The event that feedback is about, given each pipeline's input topics. None where it names none of them, or one
-    that several pipelines read without saying whose result it means.
+    that several pipelines read without saying whose result it means, and for numbers that no event of Kafka's has.
 
     An `id` is a place only where it is one that streamer gave, `topic/partition/offset`: to find an event by an id of
     its own, all results would have to be read.
     """
+    pipeline, named = feedback.pipeline, feedback.id
     if feedback.ce_id is not None:
         pipeline, _, named = feedback.ce_id.partition("/")
-        event = _event(named)
-        return Place(pipeline, *event) if event is not None and event[0] in inputs.get(pipeline, ()) else None
-    event = feedback.origin if feedback.id is None else _event(feedback.id)
-    if event is None:
+    event = feedback.origin if named is None else _event(named)
+    if event is None or event[1] > _INT32_MAX or event[2] > _INT64_MAX:  # clients raise OverflowError for larger ones
         return None
-    readers = [name for name, topics in inputs.items() if event[0] in topics and feedback.pipeline in (None, name)]
+    readers = [name for name, topics in inputs.items() if event[0] in topics and pipeline in (None, name)]
     return Place(readers[0], *event) if len(readers) == 1 else None
 
 
@@ -113,6 +115,10 @@ def refusal_headers(refused: Refused, topic: str, partition: int, offset: int) -
 def _event(text: str) -> tuple[str, int, int] | None:
     """`topic/partition/offset`."""
     topic, *numbers = text.rsplit("/", 2)
-    if len(numbers) != 2 or not topic or not all(each.isascii() and each.isdigit() for each in numbers):
+    if len(numbers) != 2 or not topic or not all(map(_is_number, numbers)):
         return None
     return topic, int(numbers[0]), int(numbers[1])
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS

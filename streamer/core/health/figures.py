@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from streamer.core.health.window import Window, vector_sum
+from streamer.core.health.perplexity import perplexity as perplexity_of
+from streamer.core.health.window import Window
 from streamer.core.report import MAX_LABELS, Histogram, percentile
 
 
@@ -85,22 +85,10 @@ def script_shares(window: Window) -> dict[str, float]:
     return {name: count / total for name, count in sorted(scripts.items(), key=lambda item: (-item[1], item[0]))}
 
 
-def centroid(window: Window) -> tuple[float, ...] | None:
-    """The mean vector."""
-    if window.embedding is None or not window.embedding.count:
-        return None
-    count = window.embedding.count
-    return tuple(value / count for value in vector_sum(window.embedding))
-
-
 def perplexity(window: Window) -> float | None:
-    """e to the mean of -log likelihood a token; None, too, where no double can hold it."""
-    if window.likelihood is None or not window.likelihood.tokens:
-        return None
-    try:
-        return math.exp(-window.likelihood.log_likelihood / window.likelihood.tokens)
-    except OverflowError:
-        return None
+    """Of all tokens together; None, too, where it is too large for a number."""
+    found = window.likelihood
+    return None if found is None else perplexity_of(found.log_likelihood, found.tokens)
 
 
 def _share(part: int, whole: int) -> float | None:

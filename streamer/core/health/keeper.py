@@ -105,7 +105,7 @@ class Keeper:
     def _take(self, value: bytes | None) -> Taken:
         try:
             report = _decode(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return Taken.UNREADABLE
         if report.version not in VERSIONS:
             return Taken.UNREADABLE

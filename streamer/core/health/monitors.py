@@ -15,6 +15,9 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from streamer.core.health.perplexity import MOST_NATS
+from streamer.core.measures import SHARE_BINS
+
 Kind = Literal["categories", "histogram", "ratio"]
 
 
@@ -120,8 +123,12 @@ def _projections(window: Measures) -> list[Sums]:
     return [table for bins in found.projections for table in _bins(bins)] if found else []
 
 
-def _twentieths(at: float) -> float:
-    return (at + 0.5) / 20
+def _perplexity(nats: float) -> float:
+    return math.exp(min(nats, MOST_NATS))
+
+
+def _bin_middle(at: float) -> float:
+    return (at + 0.5) / SHARE_BINS
 
 
 MONITORS: tuple[Monitor, ...] = (
@@ -176,7 +183,7 @@ MONITORS: tuple[Monitor, ...] = (
         "perplexity",
         of_model=True,
         floor=0.05,  # nats a token: 5 % of the perplexity
-        unit=math.exp,
+        unit=_perplexity,
     ),
     Monitor(
         "finish_reason",
@@ -198,12 +205,12 @@ MONITORS: tuple[Monitor, ...] = (
         lambda w: _bins(w.generation.repetition) if w.generation else [],
         "repetition in answers",
         of_model=True,
-        unit=_twentieths,
+        unit=_bin_middle,
     ),
     Monitor("label", "categories", _labels, "label", of_model=True),
-    Monitor("confidence", "histogram", lambda w: _bins(w.confidence), "confidence", of_model=True, unit=_twentieths),
-    Monitor("margin", "histogram", lambda w: _bins(w.margin), "margin", of_model=True, unit=_twentieths),
-    Monitor("entropy", "histogram", lambda w: _bins(w.entropy), "entropy", of_model=True, unit=_twentieths),
+    Monitor("confidence", "histogram", lambda w: _bins(w.confidence), "confidence", of_model=True, unit=_bin_middle),
+    Monitor("margin", "histogram", lambda w: _bins(w.margin), "margin", of_model=True, unit=_bin_middle),
+    Monitor("entropy", "histogram", lambda w: _bins(w.entropy), "entropy", of_model=True, unit=_bin_middle),
 )
 
 

@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-_MOST_NATS: Final = 700.0
+MOST_NATS: Final = 700.0
+"""Of a token; a float holds no perplexity of many more."""
 
 
 class Perplexity(msgspec.Struct):
@@ -44,6 +45,6 @@ class Perplexity(msgspec.Struct):
 
 def perplexity(log_likelihood: float, tokens: int) -> float | None:
     """`exp(-log_likelihood / tokens)`; None where no token was predicted, and where it is too large for a number."""
-    if not tokens or -log_likelihood / tokens > _MOST_NATS:
+    if not tokens or -log_likelihood / tokens > MOST_NATS:
         return None
     return math.exp(-log_likelihood / tokens)

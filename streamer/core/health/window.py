@@ -246,7 +246,7 @@ def _generations(found: Any) -> Generations | None:
 
 
 def _likelihoods(found: Any) -> Likelihoods | None:
-    if found is None or not math.isfinite(found.log_likelihood):
+    if found is None or not math.isfinite(found.log_likelihood * LIKELIHOOD_GRID):
         return None
     rounded = math.floor(found.log_likelihood * LIKELIHOOD_GRID + 0.5) / LIKELIHOOD_GRID
     return Likelihoods(rounded, found.tokens, found.mean)

@@ -104,6 +104,6 @@ def decode(value: bytes | None) -> Word | None:
     """The word in a record; None for anything else, and for words of a version that is not ours."""
     try:
         word = _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return word if word.version == VERSION else None

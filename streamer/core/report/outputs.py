@@ -11,9 +11,10 @@ import sys
 from array import array
 from collections import Counter
 from operator import mul
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from streamer.core.measures import SHARE_BINS
 from streamer.core.report.form import Embedding, Generated, Likelihood
@@ -21,7 +22,7 @@ from streamer.core.report.histogram import Tally
 
 MAX_LABELS: Final = 50
 MAX_LABEL_CHARS: Final = 256
-CONFIDENCE_BINS: Final = 20
+CONFIDENCE_BINS: Final = SHARE_BINS
 LIKELIHOOD_BINS: Final = 20
 LIKELIHOOD_NATS: Final = 10
 """Of a token, at the upper end of the last bin."""
@@ -31,6 +32,10 @@ _MOST_REASONS: Final = 8
 
 _LARGEST: Final = 1e30  # the sum must be a float32, too
 
+# Beyond these the sums of a report could not be made, or not be written as JSON.
+_Tokens = Annotated[int, Meta(le=2**31)]
+_LogLikelihood = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
+
 
 class _Classified(msgspec.Struct, gc=False):
     label: str
@@ -39,13 +44,13 @@ class _Classified(msgspec.Struct, gc=False):
 
 class _Written(msgspec.Struct, gc=False):
     finish_reason: str | None = None
-    completion_tokens: int | None = None
-    output_tokens: int | None = None
+    completion_tokens: _Tokens | None = None
+    output_tokens: _Tokens | None = None
 
 
 class _Scored(msgspec.Struct, gc=False):
-    log_likelihood: float | None
-    tokens: int
+    log_likelihood: _LogLikelihood | None
+    tokens: _Tokens
 
 
 class _Vector(msgspec.Struct, gc=False):

@@ -42,12 +42,13 @@ class AtLeastOnce:
                 yield Call.NEW_PRODUCER
             if refusals := (yield Call.PLACES):
                 return Unsettled(plan.settle, "refused", refusals=refusals)
-            failures = yield from self._deliver()
+            try:
+                failures = yield from self._deliver()
+            except TakenBackError:
+                yield Call.NEW_PRODUCER
+                return Unsettled(plan.settle, "refused")
             if failures:
                 return (yield from self._undelivered(plan, began, failures))
-        except TakenBackError:
-            yield Call.NEW_PRODUCER
-            return Unsettled(plan.settle, "refused")
         except ClosingError:
             return Unsettled(plan.settle, "delivery", restart=True)
         return (yield from self._commit(plan))
