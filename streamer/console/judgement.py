@@ -107,7 +107,7 @@ def judge(situation: Situation, *, reached: bool, now_ms: int) -> Verdict:
         return Verdict(State.NOT_READY, [Problem(reason, "see the driver's log") for reason in unready])
     waiting = lag.records if isinstance(lag, PipelineLag) else None
     now = series.now(now_ms)
-    if waiting and (why := _stuck(situation, waiting, now_ms)):
+    if isinstance(lag, PipelineLag) and lag.records and (why := _stuck(lag, series, now_ms)):
         return Verdict(State.STUCK, [why])
     if isinstance(lag, str):
         return Verdict(State.UNKNOWN, [Problem(lag)])
@@ -165,13 +165,15 @@ def _nobody(situation: Situation) -> Problem:
     return Problem(what, f"start it with `streamer run --pipeline {situation.name}`; if it halted, its log says why")
 
 
-def _stuck(situation: Situation, waiting: int, now_ms: int) -> Problem | None:
-    lag, series = situation.lag, situation.series
+def _stuck(lag: PipelineLag, series: PipelineSeries, now_ms: int) -> Problem | None:
+    """What waits for less than half a minute is on its way: after a quiet hour the last settle is an hour old, too."""
+    if lag.rate_out or (lag.seconds is not None and lag.seconds * 1000 < STUCK_MS):
+        return None
     look = "look at the driver's log and /readyz, or run `streamer doctor`"
     if series.known_ms is not None:
         quiet_since_ms = series.last_ms if series.last_ms is not None else series.known_ms
         if now_ms - quiet_since_ms >= STUCK_MS:
-            return Problem(f"{waiting:,} records wait, and nothing was settled for half a minute", look)
-    elif isinstance(lag, PipelineLag) and lag.rate_out == 0 and (lag.seconds is None or lag.seconds * 1000 >= STUCK_MS):
-        return Problem(f"{waiting:,} records wait, and the settled offsets do not move", look)
+            return Problem(f"{lag.records:,} records wait, and nothing was settled for half a minute", look)
+    elif lag.rate_out == 0:
+        return Problem(f"{lag.records:,} records wait, and the settled offsets do not move", look)
     return None
