@@ -98,13 +98,16 @@ def judge(situation: Situation, *, reached: bool, now_ms: int) -> Verdict:
         return Verdict(State.HALTED, problems)
     if problems:
         return Verdict(State.STUCK, problems)
+    unready = dict.fromkeys(
+        reason
+        for each in situation.drivers
+        if each.replica.ready is False and not each.silent_s
+        for reason in each.replica.reasons
+    )
+    if unready:  # before it has a model, a driver is no member yet
+        return Verdict(State.NOT_READY, [Problem(reason, "see the driver's log") for reason in unready])
     if situation.members == 0 and isinstance(lag, PipelineLag):  # else the group may only be hidden from us
         return Verdict(State.NO_MEMBER, [_nobody(situation)])
-    unready = dict.fromkeys(
-        reason for each in situation.drivers if each.replica.ready is False for reason in each.replica.reasons
-    )
-    if unready:
-        return Verdict(State.NOT_READY, [Problem(reason, "see the driver's log") for reason in unready])
     waiting = lag.records if isinstance(lag, PipelineLag) else None
     now = series.now(now_ms)
     if isinstance(lag, PipelineLag) and lag.records and (why := _stuck(lag, series, now_ms)):

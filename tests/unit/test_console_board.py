@@ -74,6 +74,11 @@ def situation(
         (situation(T - 3_000, lag(4), members=0), "no member"),
         (situation(None, "no right to Describe group g", known_ms=None, members=0), "unknown"),
         (situation(T - 3_000, lag(4), Replica("a", ready=False, reasons=["no worker is ready"])), "not ready"),
+        (
+            situation(None, lag(4, 40), Replica("a", ready=False, reasons=["no worker is ready"]), members=0),
+            "not ready",
+        ),
+        (situation(None, lag(4, 40), Replica("a", ready=True), members=0), "no member"),
         (situation(T - 3_000, lag(4), Replica("a", ready=True)), "working"),
         (situation(T - 3_000, replace(lag(4), standing=[OPEN]), Replica("a", ready=True)), "stuck"),
         (situation(T - 3_000, replace(lag(4), standing=[OPEN, HELD])), "halted"),
@@ -82,6 +87,15 @@ def situation(
 def test_a_pipeline_has_a_state(known: Situation, state: str) -> None:
     """Each state has its facts, a driver's own word first."""
     assert judge(known, reached=True, now_ms=T).state == state
+
+
+def test_a_driver_that_is_gone_is_not_asked_how_it_was() -> None:
+    """One that was not ready when it was last heard says nothing of the others, which go on."""
+    known = situation(T - 3_000, lag(4))
+    gone = Driver(Replica("a", ready=False, reasons=["it is draining"]), None, silent_s=STALE_S + 1)
+    assert judge(replace(known, drivers=[gone]), reached=True, now_ms=T).state == "working"
+    there = replace(gone, silent_s=0.0)
+    assert judge(replace(known, drivers=[gone, there]), reached=True, now_ms=T).state == "not ready"
 
 
 def test_what_stands_is_named() -> None:
