@@ -11,7 +11,9 @@ from streamer.console.board import pipeline_json, rows_json
 from streamer.console.drivers import FORGET_S, STALE_S, Drivers, metrics_urls
 from streamer.console.judgement import STUCK_MS, Driver, Situation, judge, lag_level, share_level
 from streamer.console.series import PipelineSeries
+from streamer.core.report import Event
 from streamer.core.standing import Reason, Standing
+from streamer.errors import ExitCode
 from streamer.ops.lag import PartitionLag, PipelineLag
 from streamer.telemetry.scrape import Replica
 from tests.unit.test_console_series import report
@@ -87,6 +89,27 @@ def situation(
 def test_a_pipeline_has_a_state(known: Situation, state: str) -> None:
     """Each state has its facts, a driver's own word first."""
     assert judge(known, reached=True, now_ms=T).state == state
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "members", "state", "why"),
+    [
+        (ExitCode.HALTED, 0, "halted", "It halted: too many failures"),
+        (ExitCode.HALTED, 1, "catching up", ""),
+        (ExitCode.DEPENDENCY, 0, "no member", "ended with exit code 5: too many failures"),
+    ],
+)
+def test_how_the_last_member_ended_is_told(exit_code: ExitCode, members: int, state: str, why: str) -> None:
+    """While nobody is there, until one starts: `streamer status` says the same."""
+    known = situation(T - 15_000, lag(4), members=members)
+    told = report(T - 10_000, 0)
+    told.event = Event("ended", {}, exit_code, "too many failures")
+    known.series.add(told, T)
+    verdict = judge(known, reached=True, now_ms=T)
+    assert verdict.state == state and why in "".join(each.what for each in verdict.problems)
+    told.event = Event("started")
+    known.series.add(told, T)
+    assert judge(known, reached=True, now_ms=T).state == ("catching up" if members else "no member")
 
 
 def test_a_driver_that_is_gone_is_not_asked_how_it_was() -> None:
