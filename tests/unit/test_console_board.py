@@ -8,14 +8,14 @@ import pytest
 
 from streamer.config.load import PipelineConfig, load
 from streamer.console.board import pipeline_json, rows_json
-from streamer.console.drivers import FORGET_S, STALE_S, Drivers, metrics_urls
+from streamer.console.drivers import FORGET_S, STALE_S, Drivers
 from streamer.console.judgement import STUCK_MS, Driver, Situation, judge, lag_level, share_level
 from streamer.console.series import PipelineSeries
 from streamer.core.report import Event
 from streamer.core.standing import Reason, Standing
-from streamer.errors import ExitCode
+from streamer.errors import ExitCode, UsageError
 from streamer.ops.lag import PartitionLag, PipelineLag
-from streamer.telemetry.scrape import Replica
+from streamer.telemetry.scrape import Replica, metrics_urls
 from tests.unit.test_console_series import report
 
 T = 1_700_000_000_000
@@ -202,3 +202,6 @@ def test_drivers_are_looked_for_where_run_serves_them() -> None:
     assert metrics_urls(config) == ["http://127.0.0.1:9464/metrics", "http://127.0.0.1:9465/metrics"]
     assert metrics_urls(load(None, {}, [*flags, "telemetry.http=127.0.0.1:0"])) == []
     assert metrics_urls(load(None, {}, [*flags, "telemetry.http="])) == []
+    assert metrics_urls(config, ["http://a/metrics"]) == ["http://a/metrics"]
+    with pytest.raises(UsageError, match="--metrics a/metrics: write a URL"):
+        metrics_urls(config, ["a/metrics"])
