@@ -90,13 +90,11 @@ def console(
         raise UsageError(
             f"the console needs {error.name}, which is not installed; install it with {install_command('console')}"
         ) from None
-    from streamer.console.drivers import metrics_urls
     from streamer.console.front import make_front
+    from streamer.telemetry.scrape import metrics_urls
 
     chosen_pipelines(config, ())
-    for url in urls:
-        if not url.startswith(("http://", "https://")):
-            raise UsageError(f"--metrics {url}: write a URL, e.g. http://127.0.0.1:9464/metrics")
+    metrics = metrics_urls(config, urls)
     if prometheus_url and not prometheus_url.startswith(("http://", "https://")):
         raise UsageError(f"--prometheus-url {prometheus_url}: write a URL, e.g. http://prometheus:9090/graph")
     tokens = read_tokens(token_file, os.environ.get(TOKEN_VARIABLE))
@@ -108,7 +106,7 @@ def console(
     def started(url: str) -> None:
         click.echo(f"the console is at {url} ({'may replay' if allow_replay else 'only reads'}); Ctrl-C ends it")
 
-    serve(config, access, front, urls or metrics_urls(config), port, started, prometheus_url=prometheus_url)
+    serve(config, access, front, metrics, port, started, prometheus_url=prometheus_url)
     # All is closed that can be. Leaving by the interpreter's end would run the clients' destructors, and those may wait
     # for a broker that is gone.
     logging.shutdown()

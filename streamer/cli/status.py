@@ -71,12 +71,12 @@ def status(
     from rich.console import Console, Group
     from rich.live import Live
 
-    from streamer.console.drivers import metrics_urls
     from streamer.ops.status_watch import StatusWatch
+    from streamer.telemetry.scrape import metrics_urls
 
     chosen, console = chosen_pipelines(config, names), Console()
     with ExitStack() as stack:
-        watching = stack.enter_context(StatusWatch(config, chosen, urls or metrics_urls(config)))
+        watching = stack.enter_context(StatusWatch(config, chosen, metrics_urls(config, urls)))
         live = None
         if watch and not as_json and console.is_terminal:
             live = stack.enter_context(Live(console=console, auto_refresh=False))

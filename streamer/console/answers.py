@@ -60,7 +60,7 @@ async def body_of(request: Request, kind: type[_Kind]) -> _Kind:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise RefusalError(HTTPStatus.BAD_REQUEST, str(error)) from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise RefusalError(HTTPStatus.BAD_REQUEST, "the body is no JSON") from None
 
 

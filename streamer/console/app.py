@@ -45,10 +45,9 @@ class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
-    """What to execute. A job's name is not enough: another dry run may have it, too."""
+    """What to execute. A job's name would not be enough: another dry run may have it, too."""
 
     digest: str
-    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,6 @@ def pipeline_json(situation: Situation, *, reached: bool, since_ms: int, now_ms:
         "model": None if series.model is None else {"name": series.model.name, "revision": series.model.revision},
         "topics": None if config is None else _topics(config),
         "last_settled_ms": series.last_ms,
-        "now": series.now(until_ms),
         "lag": _lag_json(lag) if isinstance(lag, PipelineLag) else None,
         "lag_error": lag if isinstance(lag, str) else None,
         "drivers": [_driver_json(each) for each in situation.drivers],
@@ -67,8 +66,6 @@ def _topics(config: PipelineConfig) -> dict[str, Any]:
     return {
         "input": list(config.input),
         "output": config.output,
-        "dead_letter": config.dead_letter,
-        "group": config.group,
         "guarantee": config.guarantee,
     }
 

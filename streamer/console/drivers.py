@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from streamer.config.load import Config
 from streamer.console.judgement import Driver
 from streamer.errors import DependencyError
 from streamer.telemetry.scrape import Replica, scrape
@@ -74,15 +73,6 @@ class Drivers:
         """Why those that do not answer now do not, by URL."""
         with self._lock:
             return dict(self._silent)
-
-
-def metrics_urls(config: Config) -> list[str]:
-    """Where `streamer run` serves the metrics of these pipelines on this machine; none where the port is any."""
-    host, _, port = config.telemetry.http.rpartition(":")
-    if not host or not int(port):
-        return []
-    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
-    return [f"http://{here}:{int(port) + index}/metrics" for index in range(len(config.pipelines))]
 
 
 def _try_scrape(url: str) -> Replica | str:

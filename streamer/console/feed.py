@@ -116,7 +116,6 @@ class Feed:
                 "until_ms": until_ms,
                 "reading": self._reading,
                 "columns": COLUMNS,
-                "reached": reached,
                 "metrics": {"asked": asked, "silent": silent},
             }
 

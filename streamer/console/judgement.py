@@ -10,10 +10,12 @@ from typing import Final, Literal
 from streamer.config.pipeline import PipelineConfig
 from streamer.console.series import PipelineSeries
 from streamer.core.standing import Reason
+from streamer.errors import ExitCode
 from streamer.ops.lag import PipelineLag
+from streamer.ops.status import STANDING_S
 from streamer.telemetry.scrape import Replica
 
-STUCK_MS: Final = 30_000
+STUCK_MS: Final = int(STANDING_S * 1000)  # as `streamer status` has it
 LAG_WARN_S, LAG_BAD_S = 60.0, 600.0  # as deploy/prometheus alerts
 SHARE_WARN, SHARE_BAD = 0.01, 0.1
 
@@ -23,7 +25,7 @@ Level = Literal["bad", "warn", "ok", "unknown"]
 class State(StrEnum):
     """The states of a pipeline, the one that needs somebody most first."""
 
-    HALTED = "halted"  # a partition is held back: its records ended `crash_limit` processes
+    HALTED = "halted"  # it ended by itself, or a partition is held back: its records ended `crash_limit` processes
     STUCK = "stuck"  # records wait, and nothing is settled
     NOT_READY = "not ready"  # a driver says so
     NO_MEMBER = "no member"  # nobody reads
@@ -98,16 +100,24 @@ def judge(situation: Situation, *, reached: bool, now_ms: int) -> Verdict:
         return Verdict(State.HALTED, problems)
     if problems:
         return Verdict(State.STUCK, problems)
-    if situation.members == 0 and isinstance(lag, PipelineLag):  # else the group may only be hidden from us
-        return Verdict(State.NO_MEMBER, [_nobody(situation)])
+    nobody = situation.members == 0 and isinstance(lag, PipelineLag)  # else the group may only be hidden from us
+    ended = series.ended if nobody else None
+    if ended is not None and ended.exit_code == ExitCode.HALTED:
+        what = f"It halted: {ended.reason}" if ended.reason else "It halted"
+        return Verdict(State.HALTED, [Problem(what, "correct that, then start `streamer run` again")])
     unready = dict.fromkeys(
-        reason for each in situation.drivers if each.replica.ready is False for reason in each.replica.reasons
+        reason
+        for each in situation.drivers
+        if each.replica.ready is False and not each.silent_s
+        for reason in each.replica.reasons
     )
-    if unready:
+    if unready:  # before it has a model, a driver is no member yet
         return Verdict(State.NOT_READY, [Problem(reason, "see the driver's log") for reason in unready])
+    if nobody:
+        return Verdict(State.NO_MEMBER, [_nobody(situation)])
     waiting = lag.records if isinstance(lag, PipelineLag) else None
     now = series.now(now_ms)
-    if waiting and (why := _stuck(situation, waiting, now_ms)):
+    if isinstance(lag, PipelineLag) and lag.records and (why := _stuck(lag, series, now_ms)):
         return Verdict(State.STUCK, [why])
     if isinstance(lag, str):
         return Verdict(State.UNKNOWN, [Problem(lag)])
@@ -161,17 +171,21 @@ def _nobody(situation: Situation) -> Problem:
     lag = situation.lag
     waiting = f", and {lag.records:,} records wait" if isinstance(lag, PipelineLag) and lag.records else ""
     group = situation.config.group if situation.config else situation.name
-    what = f"Group {group} has no member: nobody reads{waiting}"
+    ended = situation.series.ended
+    last = f"; the last one ended with exit code {ended.exit_code}: {ended.reason}" if ended is not None else ""
+    what = f"Group {group} has no member: nobody reads{waiting}{last}"
     return Problem(what, f"start it with `streamer run --pipeline {situation.name}`; if it halted, its log says why")
 
 
-def _stuck(situation: Situation, waiting: int, now_ms: int) -> Problem | None:
-    lag, series = situation.lag, situation.series
+def _stuck(lag: PipelineLag, series: PipelineSeries, now_ms: int) -> Problem | None:
+    """What waits for less than half a minute is on its way: after a quiet hour the last settle is an hour old, too."""
+    if lag.rate_out or (lag.seconds is not None and lag.seconds * 1000 < STUCK_MS):
+        return None
     look = "look at the driver's log and /readyz, or run `streamer doctor`"
     if series.known_ms is not None:
         quiet_since_ms = series.last_ms if series.last_ms is not None else series.known_ms
         if now_ms - quiet_since_ms >= STUCK_MS:
-            return Problem(f"{waiting:,} records wait, and nothing was settled for half a minute", look)
-    elif isinstance(lag, PipelineLag) and lag.rate_out == 0 and (lag.seconds is None or lag.seconds * 1000 >= STUCK_MS):
-        return Problem(f"{waiting:,} records wait, and the settled offsets do not move", look)
+            return Problem(f"{lag.records:,} records wait, and nothing was settled for half a minute", look)
+    elif lag.rate_out == 0:
+        return Problem(f"{lag.records:,} records wait, and the settled offsets do not move", look)
     return None

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from streamer.core.report import Model, Report, percentile
+from streamer.core.report import Event, Model, Report, percentile
 
 FINE_MS, FINE_BUCKETS = 1_000, 900  # a quarter of an hour by the second
 COARSE_MS, COARSE_BUCKETS = 30_000, 720  # six hours by half minutes
@@ -165,13 +165,14 @@ class Series:
 
 class PipelineSeries:
     """What the reports of one pipeline, and looks at its lag, add up to. `known_ms` is from when on a silence of the
-    reports means that nothing was settled."""
+    reports means that nothing was settled; `ended` is how the member ended that the last report is of."""
 
     def __init__(self) -> None:
         self.task: str | None = None
         self.model: Model | None = None
         self.last_ms: int | None = None
         self.known_ms: int | None = None
+        self.ended: Event | None = None
         self._first_ms: int | None = None
         self._fine = Series(FINE_MS, FINE_BUCKETS, NOW_MS // FINE_MS)
         self._coarse = Series(COARSE_MS, COARSE_BUCKETS)
@@ -181,6 +182,7 @@ class PipelineSeries:
     def add(self, report: Report, now_ms: int) -> None:
         """Count a report; one from a clock that is ahead counts as written now. That a member started or ended is no
         settle."""
+        self.ended = report.event if report.event is not None and report.event.what == "ended" else None
         if report.event is not None:
             return
         time_ms = min(report.time_ms, now_ms)

@@ -10,7 +10,6 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
 REPORTS: Final = ("new", "repeated", "event", "unreadable")
-FEEDBACK: Final = ("matched", "early", "late", "duplicate", "unknown", "no_result", "refused")
 FAILURES: Final = ("report", "feedback", "publish", "look_up", "webhook", "snapshot")
 
 

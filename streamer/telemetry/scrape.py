@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Final
@@ -12,7 +12,8 @@ from urllib.request import ProxyHandler, build_opener
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamer.errors import DependencyError
+from streamer.config.load import Config
+from streamer.errors import DependencyError, UsageError
 from streamer.telemetry import catalogue
 
 TIMEOUT_S: Final = 2.0
@@ -45,6 +46,19 @@ class Replica:
     forward_batches: int = 0
     forward_records: int = 0
     forward_s: float = 0.0
+
+
+def metrics_urls(config: Config, named: Sequence[str] = ()) -> list[str]:
+    """Those that --metrics names, else where `streamer run` serves the metrics of these pipelines on this machine: none
+    where the port is any. Raises UsageError for what is no URL."""
+    for url in named:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"--metrics {url}: write a URL, e.g. http://127.0.0.1:9464/metrics")
+    host, _, port = config.telemetry.http.rpartition(":")
+    if named or not host or not int(port):
+        return list(named)
+    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
+    return [f"http://{here}:{int(port) + index}/metrics" for index in range(len(config.pipelines))]
 
 
 def scrape(url: str) -> Replica:

@@ -8,12 +8,14 @@ import pytest
 
 from streamer.config.load import PipelineConfig, load
 from streamer.console.board import pipeline_json, rows_json
-from streamer.console.drivers import FORGET_S, STALE_S, Drivers, metrics_urls
+from streamer.console.drivers import FORGET_S, STALE_S, Drivers
 from streamer.console.judgement import STUCK_MS, Driver, Situation, judge, lag_level, share_level
 from streamer.console.series import PipelineSeries
+from streamer.core.report import Event
 from streamer.core.standing import Reason, Standing
+from streamer.errors import ExitCode, UsageError
 from streamer.ops.lag import PartitionLag, PipelineLag
-from streamer.telemetry.scrape import Replica
+from streamer.telemetry.scrape import Replica, metrics_urls
 from tests.unit.test_console_series import report
 
 T = 1_700_000_000_000
@@ -59,8 +61,11 @@ def situation(
         (situation(T - 3_000, lag(150, 150), grows=True), "falling behind"),
         (situation(T - 3_000, lag(4), grows=True), "working"),
         (situation(T - 3_000, lag(4), dead=1), "dead letters"),
-        (situation(T - STUCK_MS, lag(4)), "stuck"),
-        (situation(None, lag(4)), "stuck"),
+        (situation(T - STUCK_MS, lag(4, 40)), "stuck"),
+        (situation(T - STUCK_MS, lag(4, 40, 0.0)), "stuck"),
+        (situation(T - STUCK_MS, lag(4, 40, 5.0)), "catching up"),
+        (situation(T - 3_600_000, lag(1, 0.3, 0.0)), "catching up"),
+        (situation(None, lag(4, 40)), "stuck"),
         (situation(T - STUCK_MS, lag(0)), "idle"),
         (situation(None, "no topic in", known_ms=None), "unknown"),
         (situation(None, lag(4, 40, 0.0), known_ms=None), "stuck"),
@@ -71,6 +76,11 @@ def situation(
         (situation(T - 3_000, lag(4), members=0), "no member"),
         (situation(None, "no right to Describe group g", known_ms=None, members=0), "unknown"),
         (situation(T - 3_000, lag(4), Replica("a", ready=False, reasons=["no worker is ready"])), "not ready"),
+        (
+            situation(None, lag(4, 40), Replica("a", ready=False, reasons=["no worker is ready"]), members=0),
+            "not ready",
+        ),
+        (situation(None, lag(4, 40), Replica("a", ready=True), members=0), "no member"),
         (situation(T - 3_000, lag(4), Replica("a", ready=True)), "working"),
         (situation(T - 3_000, replace(lag(4), standing=[OPEN]), Replica("a", ready=True)), "stuck"),
         (situation(T - 3_000, replace(lag(4), standing=[OPEN, HELD])), "halted"),
@@ -79,6 +89,36 @@ def situation(
 def test_a_pipeline_has_a_state(known: Situation, state: str) -> None:
     """Each state has its facts, a driver's own word first."""
     assert judge(known, reached=True, now_ms=T).state == state
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "members", "state", "why"),
+    [
+        (ExitCode.HALTED, 0, "halted", "It halted: too many failures"),
+        (ExitCode.HALTED, 1, "catching up", ""),
+        (ExitCode.DEPENDENCY, 0, "no member", "ended with exit code 5: too many failures"),
+    ],
+)
+def test_how_the_last_member_ended_is_told(exit_code: ExitCode, members: int, state: str, why: str) -> None:
+    """While nobody is there, until one starts: `streamer status` says the same."""
+    known = situation(T - 15_000, lag(4), members=members)
+    told = report(T - 10_000, 0)
+    told.event = Event("ended", {}, exit_code, "too many failures")
+    known.series.add(told, T)
+    verdict = judge(known, reached=True, now_ms=T)
+    assert verdict.state == state and why in "".join(each.what for each in verdict.problems)
+    told.event = Event("started")
+    known.series.add(told, T)
+    assert judge(known, reached=True, now_ms=T).state == ("catching up" if members else "no member")
+
+
+def test_a_driver_that_is_gone_is_not_asked_how_it_was() -> None:
+    """One that was not ready when it was last heard says nothing of the others, which go on."""
+    known = situation(T - 3_000, lag(4))
+    gone = Driver(Replica("a", ready=False, reasons=["it is draining"]), None, silent_s=STALE_S + 1)
+    assert judge(replace(known, drivers=[gone]), reached=True, now_ms=T).state == "working"
+    there = replace(gone, silent_s=0.0)
+    assert judge(replace(known, drivers=[gone, there]), reached=True, now_ms=T).state == "not ready"
 
 
 def test_what_stands_is_named() -> None:
@@ -162,3 +202,6 @@ def test_drivers_are_looked_for_where_run_serves_them() -> None:
     assert metrics_urls(config) == ["http://127.0.0.1:9464/metrics", "http://127.0.0.1:9465/metrics"]
     assert metrics_urls(load(None, {}, [*flags, "telemetry.http=127.0.0.1:0"])) == []
     assert metrics_urls(load(None, {}, [*flags, "telemetry.http="])) == []
+    assert metrics_urls(config, ["http://a/metrics"]) == ["http://a/metrics"]
+    with pytest.raises(UsageError, match="--metrics a/metrics: write a URL"):
+        metrics_urls(config, ["a/metrics"])

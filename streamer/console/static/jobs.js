@@ -12,7 +12,7 @@ const MOST = 30;
 const WORDS = { running: ["running", "busy"], done: ["✓ done", "ok"], stopped: ["▲ stopped", "warn"], failed: ["✖ failed", "bad"], silent: ["▲ no sign of life", "warn"] };
 const FILTERS = new Set(["causes", "codes", "pipelines", "places", "since", "until"]);
 
-/** The view; `onEnd` is called when a job that ran has ended. */
+/** The view; `onEnd` is called when a job has ended, or is seen for the first time and has. */
 export class Jobs {
   constructor(node, about, onEnd) {
     this.about = about;
@@ -100,7 +100,7 @@ class JobRow {
 
   update(job) {
     this.job = job;
-    const ended = this.last === "running" && job.state !== "running";
+    const ended = job.state !== "running" && job.state !== this.last; // a short one is never seen to run
     this.last = job.state;
     const [word, level] = WORDS[job.state];
     setText(this.state, job.cancelled_by && job.state === "running" ? "stopping" : word);

@@ -25,7 +25,7 @@ const about = await patiently(() => read("api/about"));
 const overview = new Overview(find("pipelines"));
 const detail = new Detail(find("pipeline"), about);
 const letters = new DeadLetters(find("dead-letters"), about);
-const jobs = new Jobs(find("jobs"), about, () => letters.look());
+const jobs = new Jobs(find("jobs"), about, () => { if (letters.lookedMs) letters.look(); });
 const health = new Health(find("health"));
 
 find("footer").append(`streamer ${about.version} · ${about.replay ? "may replay, with the token" : "only reads"}`
