@@ -24,13 +24,13 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, also of what is wrong.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, the problems too.")
 @config_options
 def check(config_path: str | None, overrides: tuple[str, ...], verbose: bool, as_json: bool) -> ExitCode:
-    """Check each field, what they must hold together, and what they take for granted of this machine: models, classes,
-    ports, GPUs. Asks no server anything and loads no model; `streamer doctor` does both.
+    """Check each field, how fields fit together, and what they need of this machine: models, classes, ports, GPUs.
 
-    Exits 3 when something is wrong, and says all of it.
+    Asks no server anything and loads no model; `streamer doctor` does both. Exits 3 when something is wrong, and lists
+    all of it.
     """
     from streamer.ops.premises import problems, remarks
 
@@ -63,9 +63,9 @@ def _told(refusal: Refusal) -> dict[str, str]:
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of TOML.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of TOML.")
 @click.option(
-    "--options", "task", is_flag=False, flag_value="", metavar="[TASK]", help="Instead: a task's own options."
+    "--options", "task", is_flag=False, flag_value="", metavar="[TASK]", help="Show the options of a task instead."
 )
 @click.option("--environment", is_flag=True, help="Show each field's environment variable instead.")
 @config_options
@@ -77,7 +77,7 @@ def show(
     task: str | None,
     environment: bool,
 ) -> None:
-    """Print what file, environment and flags come to, defaults included and secrets hidden."""
+    """Print the configuration that file, environment and flags make, defaults included and secrets hidden."""
     if task is not None:
         _show_options(task, as_json)
         return

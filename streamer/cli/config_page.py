@@ -23,7 +23,7 @@ _HEAD = """\
 
 `streamer` reads one TOML file, `./streamer.toml` unless `--config PATH` names another. Environment variables override
 the file, and `--set KEY=VALUE` overrides both. `streamer config show` prints the result without its secrets.
-`streamer config check` lists everything that is wrong with it, models, classes and ports included; with `--json` for
+`streamer config check` lists everything that is wrong with it, models, classes and ports included; `--json` is for
 programs: `{"ok": false, "problems": [{"where": …, "problem": …, "fix": …}]}` and exit code 3.
 
 - **Environment variables** are `STREAMER_` and the path with `__` between its parts:
@@ -45,7 +45,7 @@ _OPTIONS = """
 ## Options of each task
 
 They go into `[pipelines.NAME.options]`. `streamer config show --options TASK` prints them too. A `python:` class reads
-options of its own. Where no default is shown, the model's files decide, or there is none.
+options of its own. Where no default is shown, the model's files decide, or the option has none.
 """
 
 

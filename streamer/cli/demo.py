@@ -16,7 +16,9 @@ EVENTS = sum(1 for _ in demo_data.events())
 
 
 @click.command()
-@click.option("--events", type=click.IntRange(30, EVENTS), default=EVENTS, show_default=True, help="How many tweets.")
+@click.option(
+    "--events", type=click.IntRange(30, EVENTS), default=EVENTS, show_default=True, help="How many tweets to send."
+)
 @click.option("--keep", is_flag=True, help="Leave Kafka, Redis and the topics there, and say what to try with them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
@@ -24,7 +26,7 @@ def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
 
     A few bursts measure how much both pipelines can take. Live traffic at half of that shows their latency, and all the
     rest at once their throughput. It ends by itself and leaves nothing behind. Exits 0 only if nothing was lost,
-    nothing came twice, and every poison record was judged as it should be.
+    nothing came twice, and every poison record ended as it should.
     """
     from streamer.cli.records import Kind, show
     from streamer.demo.display import Display

@@ -57,7 +57,7 @@ EVERY_LABEL = 1 << 20
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Where a text has several labels: a label is given from this score on.",
+    help="Where a text may have several labels: a label counts as given from this score on.",
 )
 @click.option("--by", default="", metavar="FIELD", help="Show how right the model is for each value of this column.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all numbers and sums.")
@@ -105,7 +105,7 @@ def evaluate(
     overrides: tuple[str, ...],
     verbose: bool,
 ) -> ExitCode:
-    """Ask the model about the rows of the FILEs and hold its answers to their labels.
+    """Ask the model about the rows of the FILEs and compare its answers with their labels.
 
     The rows are those of `streamer infer`. What a label has to be depends on the task:
 
@@ -136,7 +136,7 @@ def evaluate(
     renamed = dict(pair_of("--map", each) for each in names)
     judges = [judge_of(task, renamed, threshold) for _ in range(2)]
     if judges[0] is None:
-        raise UsageError(f"the answers of task {task} can't be held to labels; evaluate knows {', '.join(TASKS)}")
+        raise UsageError(f"the answers of task {task} can't be compared with labels; evaluate knows {', '.join(TASKS)}")
     bounds = [*bounds_of("--min", least, metrics_of(task), task), *bounds_of("--max", most, metrics_of(task), task)]
     outputs = [path for path in (page, save_baseline) if path]
     paths = existing_files(files, outputs)

@@ -62,7 +62,7 @@ def init(
 ) -> None:
     """Write a configuration for a model. On a terminal it asks for what is not given.
 
-    The model's files tell its task, labels and limits. The file is checked before it is written; the commands that try
+    The model's files tell its task, labels and limits. The file is checked before it is written; the commands to try
     it are printed.
     """
     if file.exists() and not force:
@@ -78,7 +78,7 @@ def init(
         )
     asks = sys.stdin.isatty()
     if not asks and (missing := [flag for flag, value in (("--model", model), ("--input", topic)) if value is None]):
-        raise UsageError(f"nobody can be asked, as standard input is no terminal: give {' and '.join(missing)}")
+        raise UsageError(f"standard input is not a terminal, so nothing can be asked: give {' and '.join(missing)}")
     ask = _ask if asks else _take
     model, about, allow_downloads = _model(model, allow_downloads)
     _tell(about)

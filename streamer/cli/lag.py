@@ -24,7 +24,7 @@ _LAST_REPORTS = 200
 
 @click.command()
 @click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
-@click.option("--watch", is_flag=True, help="Go on, until interrupted.")
+@click.option("--watch", is_flag=True, help="Look again and again, until interrupted.")
 @click.option(
     "--every-s",
     type=click.FloatRange(0.1, 3600),
@@ -32,7 +32,7 @@ _LAST_REPORTS = 200
     show_default=True,
     help="Seconds between two looks; rates are those between the two.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a look.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a look.")
 @configured
 def lag(config: Config, names: tuple[str, ...], watch: bool, every_s: float, as_json: bool) -> None:
     """Say how far behind each pipeline is, partition by partition.
@@ -42,9 +42,9 @@ def lag(config: Config, names: tuple[str, ...], watch: bool, every_s: float, as_
     end      the offset after the last committed record
     behind   records not settled, and the age of the first of them; those of open transactions count
     in, out  records a second that arrive and that are settled
-    drain    how long settling what waits now takes at the rate of now; ? while nothing is settled
+    drain    how long it takes, at the rate of now, to settle what waits now; ? while nothing is settled
 
-    Under the table stands what keeps a partition from being answered, as far as the brokers alone tell, and how to fix
+    The lines under the table say what blocks a partition, as far as the brokers can tell, and how to fix
     it: an open transaction on the input, a batch that can't be read, a committed offset beyond the log's end, a missing
     topic or partition, a partition that is held.
 

@@ -38,7 +38,7 @@ _NO_LIMIT_BYTES = 1 << 40
     "--format",
     "format_",
     type=click.Choice(sorted(set(FORMATS.values()))),
-    help="What the files are. Default: by their suffix, before .gz and .zst; else JSON lines.",
+    help="Read all files in this format. Default: by suffix, before .gz or .zst; JSON lines if that says nothing.",
 )
 @click.option("--text-field", default="", metavar="NAME", help="The column, or path such as body.message, of the text.")
 @click.option("--id-field", default="", metavar="NAME", help="The column or path of the id.")
@@ -51,9 +51,18 @@ _NO_LIMIT_BYTES = 1 << 40
     is_flag=True,
     help="Write rows as they are, as JSON objects, not as events. Default for a topic whose pipeline has a text_field.",
 )
-@click.option("--errors", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Bad rows go there.")
+@click.option(
+    "--errors",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write bad rows to this file, and load the rest.",
+)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Rows a second. Default: as fast as it goes.")
-@click.option("--job", metavar="NAME", help="What goes on when it is given again. Default: made of the files' paths.")
+@click.option(
+    "--job",
+    metavar="NAME",
+    help="The name under which the load continues when it is given again. Default: made of the files' paths.",
+)
 @click.option("--restart", is_flag=True, help="Load all rows again, as new records.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @configured
@@ -75,9 +84,9 @@ def load(
 ) -> ExitCode:
     """Write each row of the FILEs to a topic, or to the input topic of a pipeline.
 
-    Rows are JSON events, texts, or rows of CSV or Parquet. They go in transactions together with how far the files are
-    done, so each is there once for read_committed readers: a load that was killed or interrupted goes on when the same
-    command is given again. A row that is no event ends it with the exit code 4, unless --errors FILE takes such rows.
+    Rows are JSON events, texts, or rows of CSV or Parquet. They are written in transactions, together with how far the
+    files are done, so read_committed readers see each row once. After a kill or an interrupt, the same command
+    continues. A row that is not a valid event ends the load with exit code 4, unless --errors FILE takes such rows.
     """
     from streamer.kafka.group_copier import Groups
     from streamer.kafka.loading import LoadCopier
@@ -125,7 +134,7 @@ def load(
             errors.unlink(missing_ok=True)
         work.begin((0, "") if restart else mark)
         if work.before:
-            click.echo(f"streamer: going on behind row {work.before:,}", err=True)
+            click.echo(f"streamer: continuing after row {work.before:,}", err=True)
         complete = False
         try:
             with _shown(work) as progress:
@@ -134,7 +143,7 @@ def load(
         finally:
             _sum_up(work, topic, time.monotonic() - began, complete=complete, as_json=as_json)
     if work.stop.is_set():
-        click.echo("streamer: interrupted; the same command goes on from there", err=True)
+        click.echo("streamer: interrupted; the same command continues from there", err=True)
         return ExitCode.SECOND_SIGNAL
     return ExitCode.SOME_FAILED if work.failed else ExitCode.DONE
 

@@ -25,7 +25,11 @@ def local() -> None:
 @click.option("--kafka/--no-kafka", default=True, help="Start Kafka.", show_default=True)
 @click.option("--redis/--no-redis", default=True, help="Start Redis.", show_default=True)
 @click.option(
-    "--brokers", type=click.IntRange(1), default=1, show_default=True, help="How many brokers; 3 for replicated topics."
+    "--brokers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How many brokers to start; 3 for replicated topics.",
 )
 @click.option("--kafka-port", type=click.IntRange(1, 65535), help="Default: 9092 if free, else any free one.")
 @click.option("--redis-port", type=click.IntRange(1, 65535), help="Default: 6379 if free, else any free one.")
@@ -50,20 +54,20 @@ def up(kafka: bool, redis: bool, brokers: int, kafka_port: int | None, redis_por
         click.echo(f'  [kafka]\n  bootstrap_servers = "{stack.bootstrap_servers}"')
     if stack.redis_url:
         click.echo(f'  [cache]\n  url = "{stack.redis_url}"')
-    click.echo("\nLogs: streamer local logs · End: streamer local down")
+    click.echo("\nLogs: streamer local logs · Stop: streamer local down")
 
 
 @local.command()
 @click.option("--keep-data", is_flag=True, help="Leave topics and logs for the next `up`.")
 def down(keep_data: bool) -> None:
-    """End what `up` started, and remove its data."""
+    """Stop what `up` started, and remove its data."""
     ended = background.down(keep_data=keep_data)
     if ended is None:
-        click.echo("Nothing to end.")
+        click.echo("Nothing to stop.")
     elif keep_data:
-        click.echo(f"Ended; the data is kept{f' in {ended.directory}' if ended.directory else ''}.")
+        click.echo(f"Stopped; the data is kept{f' in {ended.directory}' if ended.directory else ''}.")
     else:
-        click.echo("Ended; the data is removed.")
+        click.echo("Stopped; the data is removed.")
 
 
 @local.command()
@@ -82,9 +86,9 @@ def status(as_json: bool) -> None:
 
 @local.command()
 @click.argument("part", type=click.Choice(PARTS), required=False)
-@click.option("-f", "--follow", is_flag=True, help="Go on printing until interrupted or until the stack is ended.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing until interrupted, or until the stack is stopped.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="How many of the last lines."
+    "-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="How many of the last lines to print."
 )
 def logs(part: Part | None, follow: bool, lines: int) -> None:
     """Print the logs of Kafka, of Redis, or of both."""

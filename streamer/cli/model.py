@@ -31,7 +31,7 @@ def model() -> None:
 
 @model.command()
 @click.argument("reference", metavar="REF")
-@click.option("--task", help="What the model shall do. Default: what its files say.")
+@click.option("--task", help="What the model does. Default: what its files say.")
 @click.option("--text", help="What to ask it. Default: a sentence that fits the task.")
 @click.option("--no-load", is_flag=True, help="Look at its files alone.")
 @click.option("--allow-downloads", is_flag=True, help="Fetch a model of the hub, org/name@REVISION, if it is not here.")
@@ -49,7 +49,7 @@ def inspect(
     verbose: bool,
 ) -> int:
     """Tell what REF is (a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS), its task, labels,
-    limits, files and what of them is ignored; then load it as a run does, and ask it about one text.
+    limits and files, and what of them is ignored; then load it as a run does, and ask it about one text.
 
     Exits 3 when it can't be served, and 4 when it does not answer the text.
     """

@@ -24,9 +24,21 @@ _Command = Callable[..., Any]
 def config_options(command: _Command) -> _Command:
     """Adds --config, --set and --verbose, handed over as `config_path`, `overrides` and `verbose`."""
     for option in (
-        click.option("-v", "--verbose", is_flag=True, help="Log everything, the Kafka client's words included."),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="E.g. pipelines.NAME.workers=2."),
-        click.option("-c", "--config", "config_path", metavar="PATH", help="Default: ./streamer.toml if it is there."),
+        click.option("-v", "--verbose", is_flag=True, help="Log everything, messages of the Kafka client included."),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Set a field: pipelines.NAME.workers=2. May be repeated.",
+        ),
+        click.option(
+            "-c",
+            "--config",
+            "config_path",
+            metavar="PATH",
+            help="The configuration file. Default: ./streamer.toml if it exists.",
+        ),
     ):
         command = option(command)
     return command

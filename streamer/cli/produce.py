@@ -23,8 +23,10 @@ _NEWS_EVERY = 1000
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), default=Path("-"))
 @click.option("--text", "as_text", is_flag=True, help='Each line is a text; it is written as {"text": …}.')
 @click.option("--key-field", metavar="NAME", help="Take the record's key from this field of each JSON line.")
-@click.option("--header", "headers", multiple=True, metavar="KEY=VALUE", help="A header for every record.")
-@click.option("--partition", type=click.IntRange(0), help="Default: by the key, at random without one.")
+@click.option("--header", "headers", multiple=True, metavar="KEY=VALUE", help="Add this header to every record.")
+@click.option(
+    "--partition", type=click.IntRange(0), help="Write to this partition. Default: by the key, at random without one."
+)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as it goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @configured
@@ -41,7 +43,7 @@ def produce(
 ) -> int:
     """Write each line of FILE (- or none: standard input) to TOPIC as a record's value, as it is.
 
-    Empty lines are left out, and nothing is checked: any value may be tried. `streamer load` takes files of any size,
+    Empty lines are left out, and nothing is checked: you may try any value. `streamer load` takes files of any size,
     checks each row, and loads it once. Exits 4 when a record could not be delivered.
     """
     from streamer.kafka.topics import connect, require

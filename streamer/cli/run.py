@@ -23,13 +23,13 @@ MOST_COLUMN_CHARS: Final = 24
 
 @click.command()
 @click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
-@click.option("--until-end", is_flag=True, help="Stop when everything that is there now is done.")
+@click.option("--until-end", is_flag=True, help="Stop when everything that is in the topics at the start is done.")
 @click.option(
     "--accept-dead-letters",
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Let the breaker pass this many failures of the model: for a stretch that is known to be bad.",
+    help="Let this many failures of the model pass the breaker: for a stretch that is known to be bad.",
 )
 @click.option("--siblings", type=click.IntRange(min=1), default=1, hidden=True)
 @click.option("--index", type=click.IntRange(min=0), default=0, hidden=True)
@@ -51,11 +51,11 @@ def run(
     """Run pipelines: take events, ask the model, settle results and dead letters.
 
     Several pipelines run in a process each, which this one looks after. SIGTERM or Ctrl-C stops gracefully within
-    stop_deadline_s, the second one at once.
+    stop_deadline_s; a second one stops at once.
 
     The log tells of the model's load, of partitions, once a minute how it does, and at the end what was done: records
-    taken, results, dead letters by code, skipped and cached ones. These are JSON lines (telemetry.log_format) unless
-    people look on; then the last line of the terminal shows how it does now.
+    taken, results, dead letters by code, skipped and cached ones. These are JSON lines (telemetry.log_format), except
+    on a terminal, whose last line shows how the pipeline does now.
     """
     stopping = Stopping()
     if supervisor:

@@ -28,8 +28,10 @@ SAY_EVERY_S = 10.0
 @click.command()
 @click.argument("topic")
 @click.argument("output", default=STDIN, metavar="[OUT]")
-@click.option("--from", "start", metavar="TIME", help="From this time on, RFC 3339 with its offset. Default: earliest.")
-@click.option("--until", "end", metavar="TIME", help="Up to this time. Default: the end as it is now.")
+@click.option(
+    "--from", "start", metavar="TIME", help="Begin at this time, RFC 3339 with its offset. Default: earliest."
+)
+@click.option("--until", "end", metavar="TIME", help="Stop at this time. Default: the end as it is now.")
 @click.option("--show-text", is_flag=True, help="Save the values of dead letters too.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT once the new one is complete.")
 @configured
@@ -38,9 +40,10 @@ def save(
 ) -> ExitCode:
     """Write the records of TOPIC to OUT, up to the end of the log as it is now.
 
-    Results and dead letters become a line each; OUT is JSON lines, or CSV or Parquet by its suffix, standard output
-    without one. It appears when it is complete, and until then is OUT.partial. Only committed records are read, in the
-    order of each partition. Exits 4 when some results can't be read as such: they are named, and saved as they are.
+    Each result or dead letter becomes a line. OUT is JSON lines, or CSV or Parquet by its suffix; without OUT, lines go
+    to standard output. OUT appears when it is complete; until then it is OUT.partial. Only committed records are read,
+    in the order of each partition. Exits 4 when some results can't be read as results: they are named, and saved as
+    they are.
     """
     from streamer.kafka.lag import GroupOffsets
     from streamer.kafka.scan import Scan
@@ -74,7 +77,7 @@ def save(
     click.echo(f"streamer: {topic}: {words} in {time.monotonic() - began:,.1f} s", err=True)
     if lines.unreadable:
         some = ", ".join(map(str, lines.unreadable[:EXAMPLES]))
-        click.echo(f"streamer: {len(lines.unreadable):,} are no results that can be read: {some}", err=True)
+        click.echo(f"streamer: {len(lines.unreadable):,} can't be read as results: {some}", err=True)
     return ExitCode.SOME_FAILED if lines.unreadable else ExitCode.DONE
 
 

@@ -21,7 +21,9 @@ from streamer.errors import UsageError
     "--from", "start", metavar="PLACE", help="Where to begin: earliest, latest, or -N for the last N of each partition."
 )
 @click.option("--max", "most", type=click.IntRange(1), help="Stop after so many records.")
-@click.option("--until-end", is_flag=True, help="Stop at the end found at the start; reads from earliest by default.")
+@click.option(
+    "--until-end", is_flag=True, help="Stop at the end as it is at the start; then --from is earliest by default."
+)
 @click.option(
     "--kind",
     type=click.Choice([each.value for each in Kind]),
@@ -30,7 +32,7 @@ from streamer.errors import UsageError
     help="What the records are.",
 )
 @click.option("--show-text", is_flag=True, help="Show the texts of dead letters too.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @configured
 def tail(
     config: Config,
@@ -42,7 +44,7 @@ def tail(
     show_text: bool,
     as_json: bool,
 ) -> None:
-    """Read TOPICS as a subscriber does: committed records only, of all partitions, in no group.
+    """Read TOPICS as a subscriber does: committed records only, of all partitions, without a consumer group.
 
     Follows the topics from their ends until interrupted, unless told otherwise.
     """

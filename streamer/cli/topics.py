@@ -15,7 +15,7 @@ from streamer.errors import ExitCode
 if TYPE_CHECKING:
     from streamer.kafka.topics import Finding
 
-_pipeline = click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Default: every pipeline.")
+_pipeline = click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -40,8 +40,10 @@ def check(config: Config, names: tuple[str, ...], as_json: bool) -> int:
 @topics.command()
 @_pipeline
 @_json
-@click.option("--input-partitions", type=click.IntRange(1), help="Create missing inputs too, with so many partitions.")
-@click.option("--replication", type=click.IntRange(1), help="Default: the broker's.")
+@click.option(
+    "--input-partitions", type=click.IntRange(1), help="Create missing inputs too, with this many partitions."
+)
+@click.option("--replication", type=click.IntRange(1), help="Copies of each partition. Default: the broker's.")
 @configured
 def create(
     config: Config, names: tuple[str, ...], as_json: bool, input_partitions: int | None, replication: int | None

@@ -66,10 +66,11 @@ class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     key_file: Annotated[
         str,
         Meta(
-            description="A file of 32 or more characters that proves who wrote a value in Redis; made where it is not"
-            ' there. "" means streamer/cache.key in $XDG_STATE_HOME (~/.local/state). Name a copy of one file on every'
-            ' host: replicas share answers with those who have the same key. "none" does without, and believes any'
-            " output that fits its task's schema: only where nobody else can write to that Redis."
+            description="A file of 32 or more characters, the key that proves who wrote a value in Redis; made if it"
+            ' does not exist. "" means streamer/cache.key in $XDG_STATE_HOME (~/.local/state). Name a copy of one file'
+            " on every host: replicas share answers with those who have the same key."
+            ' "none" does without, and believes any output that fits its task\'s schema: only where nobody else can'
+            " write to that Redis."
         ),
     ] = ""
     memory_mb: Annotated[
@@ -111,7 +112,7 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         kind(f'{TOPIC_KIND}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
-            description='Topic for reports, one a settle, which `streamer console` reads; "" turns them off. Change it'
+            description='Topic for reports, one a settle; "" turns them off. Change it'
             " to keep fleets apart on one cluster.",
         ),
     ] = "streamer.reports"
@@ -128,8 +129,8 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         int,
         Meta(
             ge=0,
-            description="Record spans a second, at most; the rest is counted. A span costs 14 µs: raise it when sampled"
-            " records miss their spans and there is CPU to spare.",
+            description="Spans of records a second, at most; the rest is only counted. A span costs 14 µs: raise it"
+            " when sampled records miss their spans and there is CPU to spare.",
         ),
     ] = 500
     log_format: Annotated[
@@ -141,7 +142,7 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = "auto"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Meta(description="The least level that is logged. Set debug to follow rebalances and the Kafka client."),
+        Meta(description="The lowest level that is logged. Set debug to follow rebalances and the Kafka client."),
     ] = "info"
 
 

@@ -13,7 +13,7 @@ RULE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 
 
 class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A rule of the health app: which number, from where on it is wrong, and for how long."""
+    """A rule of the health app: which number, from which value on it is wrong, and for how long."""
 
     metric: Annotated[
         Literal[
@@ -27,24 +27,24 @@ class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "silent_s",
         ],
         Meta(
-            description='What is measured; "" keeps the metric of the default rule of this name. Other names need one.'
+            description='What is measured; "" keeps the metric of the default rule of this name. Other rules need one.'
         ),
     ] = ""
     threshold: Annotated[
         float | None,
-        Meta(description="The rule is broken from this value on. Set it to what your users still bear."),
+        Meta(description="The rule is broken from this value on. Set it to the most that your users can bear."),
     ] = None
     recover: Annotated[
         float | None,
         Meta(
-            description="A firing rule ends below this value; 0.8 of the threshold where it is not given. Lower it when"
+            description="A firing rule ends below this value. Default: 0.8 of the threshold. Lower it when"
             " a rule fires and ends again and again."
         ),
     ] = None
     over_s: Annotated[
         Annotated[int, Meta(ge=60, le=86400)] | None,
         Meta(
-            description="Seconds that are measured together, whole minutes. Raise it where records are few.",
+            description="Seconds that are measured together; whole minutes only. Raise it where records are few.",
         ),
     ] = None
     for_s: Annotated[
@@ -54,7 +54,7 @@ class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     at_least: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(
-            description="Records below which nothing is said: the state is `insufficient`, not `ok`. Raise it when few"
+            description="With fewer records nothing is said: the state is `insufficient`, not `ok`. Raise it when few"
             " records make a rule fire.",
         ),
     ] = None
@@ -65,7 +65,7 @@ class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The health app, `streamer health run`: what it reads, where it says what it finds, when it raises an alarm."""
+    """The health app, `streamer health run`: what it reads, where it writes its findings, when it raises an alarm."""
 
     topic: Annotated[
         Topic,
@@ -80,8 +80,8 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         kind(f'{TOPIC_KIND}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
-            description='Topic for feedback, what people say of results; "" joins none. What is wrong in it goes to'
-            " {feedback}.dlq. Change it to what your labelling tool writes to.",
+            description='Topic for feedback, what people say of results; "" joins none. What does not fit the schema'
+            " goes to {feedback}.dlq. Change it to what your labelling tool writes to.",
         ),
     ] = "streamer.feedback"
     horizon_s: Annotated[
@@ -98,7 +98,7 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Meta(
             pattern=r"^$|^.+:[0-9]{1,5}$",
             description='host:port of the app\'s pages and of its /metrics; "" turns them off. Change the port when two'
-            " run on one machine, the host to 0.0.0.0 in a container.",
+            " run on one machine or beside seven pipelines or more, the host to 0.0.0.0 in a container.",
         ),
     ] = "127.0.0.1:9470"
     webhook: Annotated[

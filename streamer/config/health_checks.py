@@ -36,8 +36,11 @@ def check_health(config: Config) -> Iterator[Problem]:
         yield ("health", field), "it is no http:// or https:// URL; write one"
     for name, rule in health.rules.items():
         path = ("health", "rules", name)
-        if name == "window" or not re.match(RULE_NAME, name):
-            text = "no name for a rule; use up to 100 letters, digits, - and _, the first no sign, and not `window`"
+        if name == "window" or not re.fullmatch(RULE_NAME, name):
+            text = (
+                "no name for a rule; use up to 100 letters, digits, - and _, beginning with a letter or a digit, and"
+                " not `window`"
+            )
             yield path, text
         if name not in DEFAULTS:
             if not rule.metric:

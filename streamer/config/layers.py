@@ -137,10 +137,10 @@ class Layers:
 
     def _pipeline(self, name: str, raw: Any) -> PipelineConfig | None:
         path = ("pipelines", name)
-        if not re.match(PIPELINE_NAME, name):
+        if not re.fullmatch(PIPELINE_NAME, name):
             self.problem(
                 path,
-                "no name for a pipeline; use up to 100 letters, digits, - and _, the first no sign",
+                "no name for a pipeline; use up to 100 letters, digits, - and _, beginning with a letter or a digit",
             )
             return None
         table = dict(self._table(raw, path))
@@ -202,6 +202,10 @@ class Layers:
                         (*path, name),
                         f"missing; add `{name} = …`: {about(field)}",
                     )
+                continue
+            given = table[name] if isinstance(table[name], list) else [table[name]]
+            if any(isinstance(one, str) and one.endswith("\n") for one in given):  # which `$` of a pattern lets pass
+                self.problem((*path, name), "it ends with a line break; take that out")
                 continue
             try:
                 values[name] = msgspec.convert(table[name], field.type, strict=(*path, name) not in self._origins)

@@ -37,29 +37,29 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         kind("one or more names of topics: letters, digits, . _ and -, 249 at most each"),
         Meta(
             min_length=1,
-            description="Topics to read; a single name may stand alone. Change it to read other topics.",
+            description="Topics to read; a single name needs no list. Change it to read other topics.",
         ),
     ]
     text_field: Annotated[
         str,
         Meta(
-            description="Where the text stands in events that exist already: a field of the JSON object, or a path such"
-            ' as body.message; "" means our own event format. Set it to read a topic of any JSON; then only fields that'
-            " you name are read."
+            description="Where the text stands in events of your own shape: a field of the JSON object, or a path such"
+            ' as body.message; "" means the format of docs/events.md. Set it to read a topic of any JSON; then only'
+            " fields that you name are read."
         ),
     ] = ""
     text_pair_field: Annotated[
         str,
         Meta(
             description="With text_field: where the second text stands, e.g. the context of a question. Set it for"
-            " tasks on two texts."
+            " tasks that take two texts."
         ),
     ] = ""
     id_field: Annotated[
         str,
         Meta(
             description="With text_field: where the event's id stands, a string or an integer. Set it to find results"
-            ' by your own ids; with "" they carry topic/partition/offset.'
+            ' by your own ids; with "" their id is topic/partition/offset.'
         ),
     ] = ""
     keep: Annotated[
@@ -87,7 +87,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         kind(f'{TOPIC_KIND}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
-            description='Topic for dead letters; "" means {output}.dlq. Change it when names are given by others.',
+            description='Topic for dead letters; "" means {output}.dlq. Change it when others choose the names.',
         ),
     ] = ""
     group: Annotated[
@@ -119,8 +119,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Literal["stop", "earliest"],
         Meta(
             description="What to do when the offset to read from is not there, as retention deleted it or the log ends"
-            " before it: stop with a message, or go on at the earliest that is there. Set earliest when a gap, and"
-            " after the loss of a log answers that repeat, are acceptable."
+            " before it: stop with a message, or go on at the earliest record that is there. Set earliest if a gap is"
+            " acceptable, and so are repeated answers after a log was lost."
         ),
     ] = "stop"
     on_overflow: Annotated[
@@ -143,15 +143,15 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         Meta(
-            description="Numbers that the model computes in; auto takes the fastest that keeps its answers. Set float32"
-            " when results must equal a reference."
+            description="The number format that the model computes in; auto takes the fastest that keeps its answers."
+            " Set float32 when results must equal a reference."
         ),
     ] = "auto"
     backend: Annotated[
         Literal["auto", "torch", "openvino"],
         Meta(
             description="What runs the model. auto takes OpenVINO for encoders on a CPU where it is installed"
-            " (the extra cpu) and its numbers agree with torch's, else torch. Set one to keep to it."
+            " (the extra cpu) and its numbers agree with torch's, else torch. Name one to have no other."
         ),
     ] = "auto"
     compile: Annotated[
@@ -233,7 +233,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         int,
         Meta(
             ge=0,
-            description="Tokens in one forward batch, at most; 0 learns it from the device. Lower it when others share"
+            description="Tokens in one forward batch, at most; 0 finds it out on the device. Lower it when others share"
             " the GPU's memory.",
         ),
     ] = 0
@@ -282,8 +282,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         float,
         Meta(
             gt=0,
-            description="Seconds to finish and settle after SIGTERM. Keep it below what kills next, e.g. Kubernetes'"
-            " terminationGracePeriodSeconds (30).",
+            description="Seconds to finish and settle after SIGTERM. Keep it below the time after which the process is"
+            " killed, e.g. Kubernetes' terminationGracePeriodSeconds (30).",
         ),
     ] = 25
     crash_limit: Annotated[

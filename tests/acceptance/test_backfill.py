@@ -126,7 +126,7 @@ def test_a_load_that_is_killed_goes_on_exactly(place: Place) -> None:
         process.send_signal(number)
         ends.append(process.wait(60))
     assert ends == [-signal.SIGKILL, 130]
-    assert "going on behind row" in place(*command)
+    assert "continuing after row" in place(*command)
     _saved(place, saved)
     found = [json.loads(line) for line in saved.read_text().splitlines()]
     values = [json.loads(record["value"]) for record in found]

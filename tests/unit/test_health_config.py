@@ -24,6 +24,7 @@ from streamer.errors import ConfigurationError
         ("[health.rules.latency]\nover_s = 90", "health.rules.latency.over_s: 90 s are no whole minutes"),
         ("[health.rules.latency]\nrecover = 1e9", "health.rules.latency.recover: 1e+09 is above the threshold, 60000"),
         ("[health.rules.window]\nover_s = 60", "health.rules.window: no name for a rule"),
+        ('[health.rules."silent\\n"]\nover_s = 60', "no name for a rule"),
         ("[health.rules.latency]\nlimit = 60", "health.rules.latency.limit: unknown field"),
     ],
 )

@@ -18,14 +18,20 @@ UNENDED = "runs, or was killed"
 
 @click.command()
 @click.argument("job", required=False)
-@click.option("--topic", "topics", multiple=True, metavar="TOPIC", help="Of these dead-letter topics only.")
-@click.option("--max", "most", type=click.IntRange(1), help="The last so many jobs.")
+@click.option(
+    "--topic",
+    "topics",
+    multiple=True,
+    metavar="TOPIC",
+    help="Show jobs of this dead-letter topic only; may be repeated.",
+)
+@click.option("--max", "most", type=click.IntRange(1), help="Show only the last so many jobs.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @configured
 def audit(config: Config, job: str | None, topics: tuple[str, ...], most: int | None, as_json: bool) -> None:
     """Say who replayed, edited, discarded or reopened dead letters: a line for each start of a job, the oldest first.
 
-    With each its rate, the digest of its dry run, how many it moved in all its starts, and how it ended. Reads the
+    A line has its rate, the digest of its dry run, how many it moved in all its starts, and how it ended. Reads the
     topic streamer.audit. Exits 2 when JOB is not there.
     """
     from streamer.kafka.replay import TopicLog

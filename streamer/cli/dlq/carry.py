@@ -23,8 +23,8 @@ from streamer.errors import ExitCode, UsageError
 @click.command("export")
 @click.argument("topics", nargs=-1)
 @selecting
-@click.option("--all", "with_closed", is_flag=True, help="Those that were replayed or discarded too.")
-@click.option("--max", "most", type=click.IntRange(1), help="Stop after so many.")
+@click.option("--all", "with_closed", is_flag=True, help="Include those that were replayed or discarded.")
+@click.option("--max", "most", type=click.IntRange(1), help="Stop after so many dead letters.")
 @configured
 def export(
     config: Config,
@@ -60,7 +60,7 @@ def export(
 
 @click.command("import")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--to", metavar="TOPIC", help="Default: the topic that each line names.")
+@click.option("--to", metavar="TOPIC", help="The topic to write to. Default: the one that each line names.")
 @click.option("--keep-times", is_flag=True, help="Keep each record's time, from which retention counts. Default: now.")
 @configured
 def import_(config: Config, file: Path, to: str | None, keep_times: bool) -> int:

@@ -13,7 +13,7 @@ from streamer.config.load import Config
 from streamer.core.record import Record
 from streamer.errors import UsageError
 
-_pipeline = click.option("--pipeline", metavar="NAME", help="Who holds it, where several pipelines do.")
+_pipeline = click.option("--pipeline", metavar="NAME", help="The pipeline that holds it, where several do.")
 _yes = click.option("--yes", is_flag=True, help="Do it without asking. Without this it is a dry run in scripts.")
 
 
@@ -23,11 +23,11 @@ _yes = click.option("--yes", is_flag=True, help="Do it without asking. Without t
 @_yes
 @configured
 def bury(config: Config, where: str, pipeline: str | None, yes: bool) -> None:
-    """Make the record at the head of a held partition a dead letter, so that the pipeline reads on behind it.
+    """Make the record at the head of a held partition a dead letter, so that the pipeline reads on after it.
 
-    A partition is held when crash_limit processes died one after the other with that record in their hands; /readyz,
-    the log, `streamer lag` and `streamer doctor` name it. Dead letter and offset are written in one transaction, while
-    the pipeline runs or not; one that runs reads on within seconds.
+    A partition is held when crash_limit processes died one after the other while they worked on that record; /readyz,
+    the log, `streamer lag` and `streamer doctor` name it. Dead letter and offset are written in one transaction,
+    whether the pipeline runs or not; if it runs, it reads on within seconds.
     """
     _end(config, where, pipeline, yes=yes, burying=True)
 
@@ -41,7 +41,7 @@ def release(config: Config, where: str, pipeline: str | None, yes: bool) -> None
     """Read a held partition again from its head, e.g. with more memory or a model that was fixed.
 
     Nothing is counted against the record any more; it is held again after crash_limit further deaths. A pipeline that
-    runs reads on within seconds.
+    is running reads on within seconds.
     """
     _end(config, where, pipeline, yes=yes, burying=False)
 

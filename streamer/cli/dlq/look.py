@@ -22,7 +22,7 @@ from streamer.ops.dlq import documents
 
 MOST_SHOWN = 10
 _topics = click.argument("topics", nargs=-1)
-_all = click.option("--all", "with_closed", is_flag=True, help="Those that were replayed or discarded too.")
+_all = click.option("--all", "with_closed", is_flag=True, help="Include those that were replayed or discarded.")
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
@@ -30,7 +30,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON object a 
 @_topics
 @selecting
 @_all
-@click.option("--max", "most", type=click.IntRange(1), help="Stop after so many.")
+@click.option("--max", "most", type=click.IntRange(1), help="Stop after so many dead letters.")
 @_json
 @configured
 def list_(

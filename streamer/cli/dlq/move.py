@@ -71,7 +71,7 @@ def replay(
     "--from",
     "source",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file that was edited before, as this command kept it: no editor is started.",
+    help="A file that was edited before and that this command kept: no editor is started.",
 )
 @configured
 def edit(
@@ -128,7 +128,7 @@ def edit(
 
 @click.command()
 @moving
-@click.option("--reason", required=True, help="Why; kept with each.")
+@click.option("--reason", required=True, help="Why they are closed; kept with each of them.")
 @configured
 def discard(
     config: Config,

@@ -28,10 +28,16 @@ def moving(command: _Command) -> _Command:
     """Adds what all three share: the filter, when to write, and the job."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the survey as JSON."),
-        click.option("--job", metavar="NAME", help="Name it, to go on after an interruption. Default: one is made up."),
-        click.option("--max", "most", type=click.IntRange(1), help="At most so many in this job."),
         click.option(
-            "--digest", metavar="HEX", help="Only what the dry run of this digest showed, else nothing is written."
+            "--job",
+            metavar="NAME",
+            help="The job's name, to continue it after an interruption. Default: one is made up.",
+        ),
+        click.option("--max", "most", type=click.IntRange(1), help="Take at most so many in this job."),
+        click.option(
+            "--digest",
+            metavar="HEX",
+            help="Do only what the dry run with this digest showed; otherwise nothing is written.",
         ),
         click.option("--execute", is_flag=True, help="Do it. Without this nothing is written."),
     ):
@@ -47,9 +53,11 @@ def sending(command: _Command) -> _Command:
             type=click.IntRange(1),
             default=MAX_ATTEMPTS,
             show_default=True,
-            help="Leave those that have failed so often.",
+            help="Leave out those that have failed so often.",
         ),
-        click.option("--rate", type=click.FloatRange(0, min_open=True), help="A second. Default: as fast as it goes."),
+        click.option(
+            "--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as it goes."
+        ),
         click.option(
             "--for",
             "addressee",
@@ -57,7 +65,7 @@ def sending(command: _Command) -> _Command:
             metavar="PIPELINE",
             help="The pipeline that is to read them, e.g. after it was renamed. Default: the one that failed.",
         ),
-        click.option("--to-dead-letters", is_flag=True, help="Let --to be a topic of dead letters."),
+        click.option("--to-dead-letters", is_flag=True, help="Allow --to to name a dead-letter topic."),
         click.option(
             "--to",
             default="",

@@ -10,7 +10,7 @@ from streamer.cli.health.status import status
 
 @click.group()
 def health() -> None:
-    """Is the model still right? Watches pipelines by their reports, beside them: none of them waits for it."""
+    """Watch whether the models are still right, by what pipelines report; no pipeline waits for it."""
 
 
 for command in (run, status):

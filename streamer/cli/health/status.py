@@ -34,10 +34,14 @@ _LENGTHS = {"1m": MINUTE_MS, "5m": FIVE_MINUTES_MS, "1h": HOUR_MS, "1d": DAY_MS}
 
 @click.command(short_help="Say how the models did lately.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--since", metavar="TIME", default="1h", show_default=True, help="How far back: 30m, 24h, 7d, or a time.")
-@click.option("--window", type=click.Choice(list(_LENGTHS)), default="5m", show_default=True, help="How long a row is.")
 @click.option(
-    "--against", metavar="TIME", help="Compare with the time from then to --since, e.g. 2d, and say what has moved."
+    "--since", metavar="TIME", default="1h", show_default=True, help="How far back to look: 30m, 24h, 7d, or a time."
+)
+@click.option(
+    "--window", type=click.Choice(list(_LENGTHS)), default="5m", show_default=True, help="How much time a row covers."
+)
+@click.option(
+    "--against", metavar="TIME", help="Compare with the time from then to --since, e.g. 2d, and say what has changed."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for all.")
 @configured
@@ -48,14 +52,14 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, agai
     \b
     results/s  records answered in a second
     dead       dead letters among all records
-    p50, p99   from a record's timestamp to its result, half and 99 of 100 within
+    p50, p99   time from a record's timestamp to its result: half, and 99 of 100, took at most this
     LABEL      the share of each of the most frequent answers
-    conf       the mean score of the answers, right to 0.025
-    tok/char   tokens a character: it moves with the language and the encoding of the texts
+    conf       the mean score of the answers, exact to 0.025
+    tok/char   tokens per character: it changes with the language and the encoding of the texts
     cached     results that came from memory or Redis
 
-    Columns for which there is no room are left out, and those of which reports say nothing. All of it is read from the
-    reports (telemetry.reports), as far back as that topic keeps them.
+    Columns are left out where there is no room for them, or where the reports say nothing of them. All of it is read
+    from the reports (telemetry.reports), as far back as that topic keeps them.
     """
     from rich.console import Console
 
