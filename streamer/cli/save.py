@@ -19,7 +19,7 @@ from streamer.config.load import Config
 from streamer.config.shapes import shapes_of
 from streamer.core.record_headers import headers_of
 from streamer.errors import ExitCode, UsageError
-from streamer.files.job import PARTIAL
+from streamer.files.job import NOTE, PARTIAL, writable
 from streamer.files.rows import STDIN, output_format
 
 SAY_EVERY_S = 10.0
@@ -102,12 +102,9 @@ def _target(output: str, *, overwrite: bool) -> Iterator[BinaryIO]:
 
     path = Path(output)
     kind = output_format(output)
-    if path.suffix in (".gz", ".zst"):
-        raise UsageError(f"{output}: write .jsonl, .csv or .parquet, and pack the file afterwards")
-    if not path.parent.is_dir():
-        raise UsageError(f"{output}: there is no folder {path.parent}; make it first")
-    if path.is_dir():
-        raise UsageError(f"{output} is a folder: name a file")
+    writable(path)
+    if (note := path.with_name(path.name + NOTE)).exists():
+        raise UsageError(f"`streamer infer` has begun {output} ({note.name}): finish that first, or name another file")
     if path.exists() and not overwrite:
         raise UsageError(f"{output} is there already: --overwrite replaces it once the new one is complete")
     if kind == "parquet":

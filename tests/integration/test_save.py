@@ -83,3 +83,12 @@ def test_a_file_that_can_grow_no_more_is_named(kafka: Kafka, topic: str, tmp_pat
     assert done.returncode == ExitCode.DEPENDENCY, done.stderr
     assert done.stderr.startswith(f"streamer: {out}: File too large; raise the limit of a file's size")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_infer_has_begun_is_left_alone(kafka: Kafka, topic: str, tmp_path: Path) -> None:
+    """Its partial file has the name that this one's would have."""
+    partial, note = tmp_path / "out.jsonl.partial", tmp_path / "out.jsonl.partial.job"
+    partial.write_text("answered")
+    note.write_text("{}")
+    assert save(kafka, topic, tmp_path / "out.jsonl") == ExitCode.USAGE
+    assert partial.read_text() == "answered"
