@@ -27,7 +27,7 @@ from streamer.inference.models.checks import without_openvino
 from streamer.inference.models.device import choose_dtype, surroundings, versions
 from streamer.inference.models.tokenizer import NO_LIMIT, Row
 from streamer.inference.tasks.family import CHECK_TEXTS
-from streamer.inference.worker.forwarder import is_out_of_memory
+from streamer.inference.worker.trouble import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ from streamer.inference.models.text_reader import ControlLetters
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.tasks.options import GenerationOptions
 from streamer.inference.tasks.params import read_params
-from streamer.inference.worker.forwarder import place_of
+from streamer.inference.worker.trouble import place_of
 
 log = logging.getLogger(__name__)
 
