@@ -39,9 +39,8 @@ class PipelineRunner:
             if known == asked:
                 return loaded.run(events)
         loaded = LoadedPipeline(config_or_model, **fields)
-        self._loaded.append(
-            (config_or_model, deepcopy(asked), loaded)
-        )  # a test may change its options for the next run
+        # Of what is asked a copy: a test may change its options for the next run.
+        self._loaded.append((config_or_model, deepcopy(asked), loaded))
         return loaded.run(events)
 
 
