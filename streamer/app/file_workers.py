@@ -10,7 +10,7 @@ import msgspec
 
 from streamer.config.load import PipelineConfig
 from streamer.errors import ModelError
-from streamer.inference.models.reference import Located, may_be_files, resolve
+from streamer.inference.models.reference import Located, resolve
 from streamer.machine.processors import usable_cores, usable_gpus, usable_memory_bytes
 
 SMALL_WEIGHTS_BYTES: Final = 512 << 20
@@ -46,7 +46,7 @@ def share_out(cores: int, weights_bytes: int, memory_bytes: int, most: int) -> t
 def _weights_bytes(reference: str) -> int:
     """0 where it is not known."""
     try:
-        found = resolve(reference) if may_be_files(reference) and "@" not in reference else None
+        found = resolve(reference)
     except ModelError:  # said by the worker
         return 0
     if not isinstance(found, Located):

@@ -71,7 +71,7 @@ def run_pipeline(
         if assembly is not None:
             assembly.driver.stop(within_s)
 
-    fetch_model(pipeline_of(config, name))
+    fetch_model(pipeline)
     stopping.act(act)
     share_one_arena()
     started = start_workers(config, name, options)

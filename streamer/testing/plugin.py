@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,7 +39,8 @@ class PipelineRunner:
             if known == asked:
                 return loaded.run(events)
         loaded = LoadedPipeline(config_or_model, **fields)
-        self._loaded.append((config_or_model, asked, loaded))
+        # Of what is asked a copy: a test may change its options for the next run.
+        self._loaded.append((config_or_model, deepcopy(asked), loaded))
         return loaded.run(events)
 
 

@@ -124,5 +124,11 @@ def test_the_tests_of_a_module_share_a_model(folder: Path) -> None:
         "    run_pipeline(counted.Counted, ['a'], options={'x': [1]})\n"
         "    run_pipeline(counted.Counted, ['a'], options={'x': [1]})\n"
         "    assert counted.made == [{}, {'x': [1]}]\n"
+        "def test_options_that_were_changed_are_others(run_pipeline):\n"
+        "    options = {'x': 2}\n"
+        "    run_pipeline(counted.Counted, ['a'], options=options)\n"
+        "    options['x'] = 3\n"
+        "    run_pipeline(counted.Counted, ['a'], options=options)\n"
+        "    assert counted.made[2:] == [{'x': 2}, {'x': 3}]\n"
     )
-    assert "2 passed" in pytest_in(folder, "test_counted.py")
+    assert "3 passed" in pytest_in(folder, "test_counted.py")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.language_models import tiny_decoder
 ROOT = Path(__file__).parents[2]
 MICRO = ROOT / "streamer/demo/models/sentiment-micro"
 OBEDIENT = "python:tests.python_models:Obedient"
+DEADLINE_S = 60.0
 
 
 class Letters:
@@ -325,9 +327,27 @@ def test_the_code_of_the_exit_is_there_too() -> None:
 
 
 def test_an_interrupt_ends_a_run_with_processes() -> None:
-    """And leaves no worker."""
-    pipeline = LoadedPipeline(OBEDIENT, workers="processes", options={"batch_ms": 60_000})
-    threading.Timer(1.0, _thread.interrupt_main).start()
-    with pytest.raises(KeyboardInterrupt):
-        pipeline.run(["1"])
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("worker-0-reader")]
+    """And leaves no worker. In a program of its own, as the interrupt is for the whole process."""
+    script = f"""
+import psutil, signal, threading, time
+from streamer.testing import run_pipeline
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def workers():
+    return psutil.Process().children(recursive=True)
+def interrupt():
+    while not workers():
+        time.sleep(0.05)
+    time.sleep(0.2)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    run_pipeline({OBEDIENT!r}, ["1"], workers="processes", options={{"batch_ms": 3_600_000}})
+except KeyboardInterrupt:
+    while workers():
+        time.sleep(0.05)
+    print("interrupted, and nothing runs")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert (done.stdout, done.stderr) == ("interrupted, and nothing runs\n", "")

@@ -14,6 +14,7 @@ import pytest
 
 from streamer.cli import main
 from streamer.errors import ExitCode
+from streamer.inference.models.inspect import look
 from streamer.inference.models.presence import OF_NO_FILES, model_problem
 
 MICRO = "package:streamer/demo/models/sentiment-micro"
@@ -214,3 +215,12 @@ def test_a_class_is_looked_for_in_its_source(
     problem = model_problem(f"python:{reference}")
     assert words in problem
     assert bool(problem) == bool(words)
+
+
+def test_the_place_of_a_class_is_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of the package that it lies in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_package").mkdir()
+    (tmp_path / "a_package" / "__init__.py").write_text("raise RuntimeError")
+    (tmp_path / "a_package" / "inner.py").write_text(CLASSES)
+    assert look("python:a_package.inner:Good").place == str(tmp_path / "a_package" / "inner.py")

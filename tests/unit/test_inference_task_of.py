@@ -53,6 +53,12 @@ ONE = {"id2label": {"0": "LABEL_0"}}
             "",
             3,
         ),
+        (
+            {"architectures": ["BartForConditionalGeneration"], "task_specific_params": {"conversational": {}}},
+            "",
+            "",
+            3,
+        ),
         ({"architectures": ["BertModel"]}, "", "embedding", 3),
         ({"architectures": ["BertModel"]}, "sentence-similarity", "embedding", 3),
         ({"architectures": ["ViTForImageClassification"]}, "text-classification", "", 0),

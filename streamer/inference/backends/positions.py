@@ -30,12 +30,19 @@ def readable_tokens(network: Any, *, only_tables: bool = False) -> int | None:
     return min(limits, default=None)
 
 
+def token_vectors(network: Any) -> torch.Tensor | None:
+    """(tokens, width): what the network knows tokens by; None where it does not say."""
+    try:
+        vectors: torch.Tensor = network.get_input_embeddings().weight
+    except (AttributeError, NotImplementedError):  # of a class that names no layer, or one that computes vectors
+        return None
+    return vectors
+
+
 def known_tokens(network: Any) -> int | None:
     """How many tokens the network has vectors for; None where it does not say."""
-    try:
-        return int(network.get_input_embeddings().weight.shape[0])
-    except (AttributeError, NotImplementedError):
-        return None
+    vectors = token_vectors(network)
+    return None if vectors is None else len(vectors)
 
 
 def _first_position(table: torch.nn.Embedding) -> int:

@@ -20,14 +20,14 @@ from streamer.inference.backends.packed_attention import UnpackableError, packs
 from streamer.inference.backends.packed_encoder import pack_network
 from streamer.inference.backends.packed_linear import Packing, pack
 from streamer.inference.backends.passes import Passes
-from streamer.inference.backends.positions import known_tokens
+from streamer.inference.backends.positions import known_tokens, token_vectors
 from streamer.inference.backends.verdicts import Verdict
 from streamer.inference.model import PACKED_WASTE, Sharing
 from streamer.inference.models.checks import without_openvino
 from streamer.inference.models.device import choose_dtype, surroundings, versions
 from streamer.inference.models.tokenizer import NO_LIMIT, Row
 from streamer.inference.tasks.family import CHECK_TEXTS
-from streamer.inference.worker.forwarder import is_out_of_memory
+from streamer.inference.worker.trouble import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,8 @@ class Ways(Passes):
         """The longest row that a check may run, by the arithmetic and the memory that it takes."""
         text = self.network.config.get_text_config()
         width, layers, heads = (getattr(text, name, 0) or 0 for name in _SIZES)
-        weights = sum(one.numel() for one in self.network.parameters()) - self._embedding_weights()
+        vectors = token_vectors(self.network)
+        weights = sum(one.numel() for one in self.network.parameters()) - (0 if vectors is None else vectors.numel())
         flop = CUDA_CHECK_FLOP if self.device.type == "cuda" else CPU_CHECK_FLOP
         # 2 for each weight and token, 4 for each two tokens, layer and number of a token's vector.
         linear, square = 2 * max(1, weights), 4 * max(1, width * layers)
@@ -121,12 +122,6 @@ class Ways(Passes):
         fits = math.sqrt(CHECK_BYTES / (_SCORE_BYTES * max(1, heads)))
         limit = self.tokenizer.max_tokens
         return max(1, min(limit if limit < NO_LIMIT else _ENDLESS_TOKENS, int(most), int(fits)))
-
-    def _embedding_weights(self) -> int:
-        try:
-            return int(self.network.get_input_embeddings().weight.numel())
-        except (AttributeError, NotImplementedError):
-            return 0
 
     def _short_rows(self) -> list[Row]:
         """Texts, pairs where the task takes them, tokens of the whole vocabulary from a fixed seed, and rows of equal

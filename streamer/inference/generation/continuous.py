@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-import torch
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching import ContinuousBatchingManager
@@ -22,7 +21,7 @@ from streamer.inference.backends.compat import forget_manager, results_left
 from streamer.inference.generation.plain import top_k_of, top_p_of
 from streamer.inference.generation.request import Request
 from streamer.inference.models.device import free_memory
-from streamer.inference.worker.forwarder import place_of
+from streamer.inference.worker.trouble import is_out_of_memory, place_of
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +195,7 @@ class Continuous:
         dead.destroy()
         del dead
         forget_manager(self._twin)
-        if _is_out_of_memory(error):
+        if error is not None and is_out_of_memory(error):
             self.room = self.room.halved()
         error = None  # its traceback holds the step's tensors
         free_memory(self._twin.device)
@@ -220,12 +219,6 @@ class Continuous:
             return []
         self._let_go(number)
         return [Progress(number, [], given_up=True)]
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        error is not None and ("out of memory" in str(error) or "can't allocate memory" in str(error))
-    )
 
 
 def paged_twin(network: Any) -> Any:

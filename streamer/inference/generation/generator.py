@@ -17,7 +17,8 @@ from streamer.core.record import Answer
 from streamer.errors import FailureClass
 from streamer.inference.channel import Done, Started
 from streamer.inference.model import Encoded, Model
-from streamer.inference.worker.forwarder import Computation, Forwarder, OnError, WorkerFailureError, ignore, place_of
+from streamer.inference.worker.forwarder import Computation, Forwarder, OnError, WorkerFailureError, ignore
+from streamer.inference.worker.trouble import place_of
 
 _RENEW_S = 1.0
 # How long new work waits at most while the model is at work and nothing ends.

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib.util
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from streamer.inference.models.reference import PythonClass
+from streamer.inference.models.reference import PythonClass, find_top
 
 
 def class_problem(wanted: PythonClass) -> str:
     """What a start would stumble over, and the fix; "" where nothing is wrong, or can't be told without running it."""
     reference = f"python:{wanted.module}:{wanted.name}"
-    spec = _find(wanted.module)
+    spec = find_module(wanted.module)
     if spec is None:
         return (
             f"there is no module {wanted.module} in {Path.cwd()} or among the installed packages; correct its name, or"
@@ -31,17 +30,10 @@ def class_problem(wanted: PythonClass) -> str:
     return _class_problem(tree, wanted.name, reference, spec.origin)
 
 
-def _find(module: str) -> ModuleSpec | None:
+def find_module(module: str) -> ModuleSpec | None:
     """A module's place. Unlike importlib's, this search does not import the packages that a module lies in."""
-    top, *inner = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        spec = None
-    spec = spec or PathFinder.find_spec(
-        top, [str(Path.cwd())]
-    )  # a worker looks there too, behind all that is installed
-    name = top
+    name, *inner = module.split(".")
+    spec = find_top(name)
     for part in inner:
         if spec is None or spec.submodule_search_locations is None:
             return None

@@ -6,13 +6,13 @@ import fnmatch
 import math
 from collections import Counter
 from collections.abc import Iterator
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from streamer.errors import ModelError
+from streamer.inference.models.class_source import find_module
 from streamer.inference.models.formats import RUNS_CODE
 from streamer.inference.models.intact import INDEX, read_header
 from streamer.inference.models.model_json import join
@@ -70,15 +70,9 @@ def look(reference: str) -> About:
 
 
 def _look_at_class(found: PythonClass) -> About:
-    top = found.module.partition(".")[0]
-    spec = PathFinder.find_spec(top) or PathFinder.find_spec(top, [str(Path.cwd())])
+    spec = find_module(found.module)
     place = (spec.origin if spec else None) or ""
-    return About(
-        "class",
-        f"{found.module}:{found.name}",
-        place,
-        TaskOf("custom", (), _CLASS),
-    )
+    return About("class", f"{found.module}:{found.name}", place, TaskOf("custom", (), _CLASS))
 
 
 def _look_at_files(reference: str, found: Located) -> About:
@@ -91,7 +85,8 @@ def _look_at_files(reference: str, found: Located) -> About:
         failure, names = str(error), sorted(_loadable(path))
     files = tuple(File(name, (path / name).stat().st_size) for name in names)
     try:
-        task, config, folder = task_of(path), *_network(path)
+        task = task_of(path)
+        config, folder = _network(path, task.task)
         labels, most = tuple(label_names(config)), _max_tokens(path, folder, config)
     except ModelError as error:
         failure = failure or str(error)
@@ -121,12 +116,11 @@ def _loadable(path: Path) -> Iterator[str]:
         yield from (file.name for file in path.glob(pattern) if file.is_file())
 
 
-def _network(path: Path) -> tuple[dict[str, Any], str]:
+def _network(path: Path, task: str) -> tuple[dict[str, Any], str]:
     """The configuration of the network, and the folder that it is in."""
     folder = ""
     if (path / MODULES_FILE).is_file():
-        kind = task_of(path).task
-        folder = read_sentence_files(path, "CrossEncoder" if kind == "rerank" else "SentenceTransformer").layout.folder
+        folder = read_sentence_files(path, "CrossEncoder" if task == "rerank" else "SentenceTransformer").layout.folder
     return read_json(path / join(folder, "config.json")), folder
 
 

@@ -44,10 +44,10 @@ def files_problem(reference: str, *, downloads: bool = False) -> str:
     return ""
 
 
-def refuse_early(reference: str, *, allow_downloads: bool = False) -> None:
+def refuse_early(reference: str) -> None:
     """Raise the `ModelError` of a model that is not there, or whose files a worker would refuse: at once, before any of
-    the libraries that models need is imported. A model of the hub may be absent where it will be downloaded."""
-    if text := files_problem(reference, downloads=allow_downloads):
+    the libraries that models need is imported."""
+    if text := files_problem(reference):
         raise ModelError(text)
 
 

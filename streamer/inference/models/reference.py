@@ -163,7 +163,7 @@ def _python_class(reference: str, rest: str) -> PythonClass:
         hint = f", e.g. python:{dotted}:{parts[-1]}" if not name and dotted and parts[-1].isidentifier() else ""
         raise ModelError(f"model {reference!r} must have the form python:MODULE:CLASS{hint}")
     top = parts[0]
-    if not _spec(top) and PathFinder.find_spec(top, [str(Path.cwd())]) is None:
+    if find_top(top) is None:
         raise ModelError(
             f"model {reference!r}: there is no module {top} in {Path.cwd()} or among the installed packages; correct "
             "its name, start in the folder that holds it, or set PYTHONPATH to that"
@@ -175,7 +175,7 @@ def _package(reference: str, rest: str) -> Located:
     package, _, folder = rest.partition("/")
     if not package.isidentifier():
         raise ModelError(f"model {reference!r} must have the form package:NAME/SUBDIR, NAME a top-level module")
-    found = _spec(package)
+    found = _installed(package)
     if found is None or not found.submodule_search_locations:
         raise ModelError(f"model {reference!r}: Python package {package} is not installed here")
     root = Path(found.submodule_search_locations[0]).resolve()
@@ -185,11 +185,16 @@ def _package(reference: str, rest: str) -> Located:
     return Located(path, rest)
 
 
-def _spec(module: str) -> ModuleSpec | None:
-    """Of a top-level module, which is not imported for it."""
+def find_top(module: str) -> ModuleSpec | None:
+    """The place of a top-level module, which is not imported for it: a worker looks in the working directory too,
+    behind all that is installed."""
+    return _installed(module) or PathFinder.find_spec(module, [str(Path.cwd())])
+
+
+def _installed(module: str) -> ModuleSpec | None:
     try:
         return importlib.util.find_spec(module)
-    except ValueError:  # of a program's own `__main__`
+    except (ImportError, ValueError):  # of a finder that somebody installed; of a program's own `__main__`
         return None
 
 

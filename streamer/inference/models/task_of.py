@@ -113,8 +113,7 @@ def _of_scores(config: dict[str, Any], tasks: tuple[str, ...]) -> str:
 def _of_params(config: dict[str, Any]) -> str:
     """Of a model that was trained for one kind of text alone."""
     names = {str(name).partition("_")[0] for name in config.get("task_specific_params") or ()}
-    (meant,) = names & {"summarization", "translation"} if len(names) == 1 else {""}
-    return meant
+    return names.pop() if names in ({"summarization"}, {"translation"}) else ""
 
 
 def label_names(config: dict[str, Any]) -> list[str]:

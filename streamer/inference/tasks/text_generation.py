@@ -44,7 +44,7 @@ from streamer.inference.models.text_reader import ControlLetters
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.tasks.options import GenerationOptions
 from streamer.inference.tasks.params import read_params
-from streamer.inference.worker.forwarder import place_of
+from streamer.inference.worker.trouble import place_of
 
 log = logging.getLogger(__name__)
 
@@ -258,8 +258,12 @@ class TextGeneration(Autoregressive):
                 for completion, request in zip(together, requests, strict=True)
             ):
                 self._plain.sharing = Sharing.ALONE
-        except (ValueError, RuntimeError, IndexError, TypeError):
+        except (ValueError, RuntimeError, IndexError, TypeError) as error:
+            # Some networks can't decode several rows. What a broken device raises it raises for the probe, too.
             self._plain.sharing = Sharing.ALONE
+            log.warning(
+                "%s: `generate` of several known texts raised %s: %s", self.spec.model, type(error).__name__, error
+            )
         finally:
             self.network.generation_config, self._plain.num_beams = files, beams
         if self._plain.sharing is Sharing.ALONE:

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum, auto
-from pathlib import Path
+from dataclasses import replace
 
 import msgspec
 
@@ -24,6 +21,7 @@ from streamer.inference.channel import Done, Started
 from streamer.inference.model import Batching, Encoded, Model, NonFinite, cut
 from streamer.inference.worker.batch_record import HOPELESS_BATCHES, BatchRecord
 from streamer.inference.worker.memory_budget import MemoryBudget
+from streamer.inference.worker.trouble import Failure, Trouble, place_of, trouble_of
 
 log = logging.getLogger(__name__)
 
@@ -77,21 +75,6 @@ def ignore(_: Sequence[int], __: BaseException) -> None:
     """The code and the place of an exception are all that a worker process tells of it."""
 
 
-class _Trouble(Enum):
-    MEMORY = auto()  # too much for the device at once
-    DEVICE = auto()  # the device's context is broken for good
-    RAISED = auto()  # anything else: the batch, or the model
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    trouble: _Trouble
-    exception: str
-    place: str
-    words: str = ""
-    """Of an error of ours: other exceptions may quote a text."""
-
-
 class Forwarder:
     """Runs windows of computations; `emit` gets each announcement and each forward batch's outcomes at once.
 
@@ -141,10 +124,10 @@ class Forwarder:
     def run_probe(self) -> None:
         """Run the known input; raises `ProbeError` unless its answer is finite."""
         match self._attempt([], [self._model.probe], quotes=False):
-            case _Failure(_Trouble.RAISED, exception, place, words):
+            case Failure(Trouble.RAISED, exception, place, words):
                 said = words or f"{exception} at {place}"
                 raise ProbeError(f"the model fails for its probe: {said}", ExitCode.CONFIGURATION)
-            case _Failure(_, exception):
+            case Failure(_, exception):
                 raise ProbeError(f"the probe failed on the device ({exception})", None)
             case answers if NonFinite.NON_FINITE in answers:
                 raise ProbeError("the model gives NaN or infinity for a known text", ExitCode.HALTED)
@@ -176,33 +159,33 @@ class Forwarder:
             self._ask([number for number, _ in self._held])
             self._release()
 
-    def _divide(self, batch: Batch) -> _Failure | None:
+    def _divide(self, batch: Batch) -> Failure | None:
         """Run a batch, and its halves where it fails; returns how it failed itself."""
         outcome = self._announced(batch)
-        if not isinstance(outcome, _Failure):
+        if not isinstance(outcome, Failure):
             self._record.note(len(batch), raised=False)
             self._deliver(batch, outcome)
             return None
-        if outcome.trouble is _Trouble.RAISED:
+        if outcome.trouble is Trouble.RAISED:
             self._record.note(len(batch), raised=True)
         self._refuse_broken_device(batch, outcome)
-        if outcome.trouble is _Trouble.MEMORY:
+        if outcome.trouble is Trouble.MEMORY:
             self._model.free_memory()
         if len(batch) == 1:
-            if outcome.trouble is _Trouble.MEMORY:
+            if outcome.trouble is Trouble.MEMORY:
                 self._run_in_smaller_passes(batch[0])
             else:
                 self._hold(batch[0].number, outcome)
             return outcome
         half = len(batch) // 2
         failed = [self._divide(batch[:half]), self._divide(batch[half:])]
-        if outcome.trouble is _Trouble.MEMORY and failed == [None, None]:
+        if outcome.trouble is Trouble.MEMORY and failed == [None, None]:
             # It was too much at once, which a text that always runs out of memory does not show.
             self._shrink(batch)
         return outcome
 
-    def _refuse_broken_device(self, batch: Batch, failure: _Failure) -> None:
-        if failure.trouble is _Trouble.DEVICE:
+    def _refuse_broken_device(self, batch: Batch, failure: Failure) -> None:
+        if failure.trouble is Trouble.DEVICE:
             message = f"the device's context is broken ({failure.exception})"
             raise WorkerFailureError(FailureClass.DEVICE, message, suspects=[one.number for one in batch])
 
@@ -212,12 +195,12 @@ class Forwarder:
         while one.encoded.rows > 1 and self.batching.tokens >= one.encoded.length:
             self._shrink([one])
             outcome = self._announced([one])
-            if not isinstance(outcome, _Failure):
+            if not isinstance(outcome, Failure):
                 self._deliver([one], outcome)
                 return
             self._model.free_memory()
             self._refuse_broken_device([one], outcome)
-            if outcome.trouble is _Trouble.RAISED:
+            if outcome.trouble is Trouble.RAISED:
                 self._use(before)
                 self._hold(one.number, outcome)
                 return
@@ -233,7 +216,7 @@ class Forwarder:
     def _use(self, batching: Batching) -> None:
         self.batching = self._model.batching = batching
 
-    def _announced(self, batch: Batch) -> Sequence[Answer | NonFinite | DataFailure] | _Failure:
+    def _announced(self, batch: Batch) -> Sequence[Answer | NonFinite | DataFailure] | Failure:
         numbers = [computation.number for computation in batch]
         self._emit(Started(numbers))
         began = time.perf_counter()
@@ -246,7 +229,7 @@ class Forwarder:
 
     def _attempt(
         self, numbers: Sequence[int], batch: Sequence[Encoded], *, quotes: bool
-    ) -> Sequence[Answer | NonFinite | DataFailure] | _Failure:
+    ) -> Sequence[Answer | NonFinite | DataFailure] | Failure:
         """A failure instead of an exception, whose traceback holds the batch's tensors: gone before a retry."""
         try:
             answers = self._model.forward(batch)
@@ -256,8 +239,8 @@ class Forwarder:
         except BaseException as error:  # also SystemExit and the panics of native extensions
             self._on_error(numbers, error)
             words = str(error) if isinstance(error, ModelError) else ""
-            trouble = _trouble(error, quotes=quotes, alone=len(batch) == 1)
-            return _Failure(trouble, type(error).__name__, place_of(error), words)
+            trouble = trouble_of(error, quotes=quotes, alone=len(batch) == 1)
+            return Failure(trouble, type(error).__name__, place_of(error), words)
 
     def _deliver(self, batch: Batch, answers: Sequence[Answer | NonFinite | DataFailure]) -> None:
         if all(type(answer) is Answer for answer in answers):
@@ -287,8 +270,8 @@ class Forwarder:
     def _judge_non_finite(self, suspect: Computation, *, ran_alone: bool) -> None:
         if not ran_alone:
             again = self._announced([suspect])
-            if isinstance(again, _Failure) or again[0] is not NonFinite.NON_FINITE:
-                if isinstance(again, _Failure):
+            if isinstance(again, Failure) or again[0] is not NonFinite.NON_FINITE:
+                if isinstance(again, Failure):
                     self._settle_single(suspect, again)
                 else:
                     self._deliver([suspect], again)
@@ -297,13 +280,13 @@ class Forwarder:
         failure = DataFailure(Code.INFER_NAN, "the model's output for this text is not finite, though its probe's is")
         self._report([(suspect.number, failure)])
 
-    def _settle_single(self, suspect: Computation, failure: _Failure) -> None:
-        if failure.trouble is not _Trouble.RAISED:
+    def _settle_single(self, suspect: Computation, failure: Failure) -> None:
+        if failure.trouble is not Trouble.RAISED:
             message = f"the device failed for one text alone ({failure.exception})"
             raise WorkerFailureError(FailureClass.DEVICE, message, suspects=[suspect.number])
         self._hold(suspect.number, failure)
 
-    def _hold(self, number: int, failure: _Failure) -> None:
+    def _hold(self, number: int, failure: Failure) -> None:
         """Keep a single text's failure until one success in its batch shows that the model works."""
         message = f"the model raised {failure.exception} at {failure.place} for this text alone"
         self._held.append((number, DataFailure(Code.INFER_EXCEPTION, message, failure.exception)))
@@ -368,37 +351,3 @@ class Forwarder:
 
 def _sizes(batch: Batch) -> list[tuple[int, int]]:
     return [(computation.encoded.length, computation.encoded.rows) for computation in batch]
-
-
-# Of torch on CUDA and on a CPU (Linux, Windows), and of C++ below OpenVINO.
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
-
-_BROKEN = ("CUDA error", "CUBLAS_STATUS")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device's memory, or the machine's, did not do."""
-    return _trouble(error, quotes=False, alone=False) is _Trouble.MEMORY
-
-
-def _trouble(error: BaseException, *, quotes: bool, alone: bool) -> _Trouble:
-    """By type; and by the words of a message, unless it may `quote` a text. Then they are no more than a reason to try
-    a batch in parts."""
-    name = type(error).__name__
-    if isinstance(error, MemoryError) or name == "OutOfMemoryError":
-        return _Trouble.MEMORY
-    if isinstance(error, RuntimeError):
-        message = str(error) if not (quotes and alone) else ""
-        if any(words in message for words in _OUT_OF_MEMORY):
-            return _Trouble.MEMORY
-        if name == "AcceleratorError" or (not quotes and any(words in message for words in _BROKEN)):
-            return _Trouble.DEVICE
-    return _Trouble.RAISED
-
-
-def place_of(error: BaseException) -> str:
-    """File, line and function of the innermost frame: where to look, without the message, which may quote the text."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return "an unknown place"
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}"

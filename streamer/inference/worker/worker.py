@@ -38,9 +38,8 @@ from streamer.inference.worker.forwarder import (
     ProbeError,
     WorkerFailureError,
     ignore,
-    is_out_of_memory,
-    place_of,
 )
+from streamer.inference.worker.trouble import is_out_of_memory, place_of
 from streamer.machine.malloc import give_back, keep_freed
 
 log = logging.getLogger(__name__)
