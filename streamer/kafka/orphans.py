@@ -26,7 +26,7 @@ from streamer.core.members import is_stranger, output_of
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
 from streamer.errors import StreamerError
-from streamer.kafka.lag import when_loaded
+from streamer.kafka.coordinator import when_loaded
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.topics import connect
 
