@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from streamer.kafka.errors import answer, error_of
 
@@ -16,6 +17,11 @@ T = TypeVar("T")
 REQUEST_S = 10.0
 _AGAIN_S = 0.2
 _LOADING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
+
+
+def describe(admin: AdminClient, group: str) -> Any:
+    """The group as its coordinator sees it, for who looks once: see `group_view`. Raises KafkaException."""
+    return when_loaded(lambda: admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group])
 
 
 def when_loaded(ask: Callable[[], Future[T]]) -> T:

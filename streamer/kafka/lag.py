@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,8 +22,9 @@ from streamer.config.pipeline import start_time_ms
 from streamer.core.onlooker import OPEN_TRANSACTION_MS, View
 from streamer.core.record import TopicPartition
 from streamer.core.settle.calls import Act
-from streamer.kafka.coordinator import when_loaded
+from streamer.kafka.coordinator import describe, when_loaded
 from streamer.kafka.errors import act_on_consumer, answer, is_missing
+from streamer.kafka.group_view import look_at
 from streamer.kafka.heads import REQUEST_S, Head, explained, first_records
 from streamer.kafka.settled import settled_offsets
 from streamer.kafka.topics import connect, require
@@ -118,20 +118,14 @@ class GroupOffsets:
         ]
 
     def members(self, groups: Iterable[str]) -> dict[str, int]:
-        """How many members each group has, of those groups that we may see; nothing where not every broker answers.
-
-        By the client's older request: the newer one takes the process down when a connection breaks under it
-        (librdkafka 2.16.1, confluentinc/librdkafka#4605), and onlookers run for months.
-        """
+        """How many members each group has, of those groups that we may see; nothing where not every broker answers."""
         found: dict[str, int] = {}
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            for group in sorted(set(groups)):
-                try:
-                    described = self._admin.list_groups(group, timeout=REQUEST_S)
-                except KafkaException:
+        for group in sorted(set(groups)):
+            try:
+                found[group] = len(look_at(self._admin, group, REQUEST_S).members)
+            except KafkaException as error:
+                if act_on_consumer(error) is not Act.DENIED:
                     return {}
-                if all(each.error is None for each in described):
-                    found[group] = sum(len(each.members) for each in described)
         return found
 
     def committed(self, group: str, partitions: Iterable[TopicPartition] = ()) -> dict[TopicPartition, int]:
@@ -142,9 +136,7 @@ class GroupOffsets:
     def partitions_by_member(self, group: str) -> dict[str, int]:
         """Who is in the group, and how many partitions each has."""
         try:
-            description = when_loaded(
-                lambda: self._admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group]
-            )
+            description = describe(self._admin, group)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:  # of brokers from 4.0 on
                 return {}
