@@ -82,6 +82,9 @@ class Labels:
             except StreamerError as error:
                 self._metrics.failure("look_up")
                 log.warning("results can't be looked up", extra={"data": {"error": str(error)}})
+            except Exception as error:  # nobody else would notice that this has ended
+                self._metrics.failure("look_up")
+                log.error("results can't be looked up", extra={"data": {"error": type(error).__name__}})
             await asyncio.sleep(FAILED_S)
 
     async def _look_up(self, results: ResultLookUp) -> None:

@@ -140,6 +140,6 @@ class _Search:
 def _result(offset: int, value: bytes | None, topic: str) -> _At | None:
     try:
         result = _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # another program's record
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # another program's record
         return None
     return _At(offset, result.source.offset, result) if result.source.topic == topic else None

@@ -1,0 +1,45 @@
+"""Records of other programs on our topics are passed over, whatever is in them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from unittest.mock import Mock
+
+import pytest
+
+from streamer.config.load import Config
+from streamer.kafka.lookup import _result
+from streamer.ops.changes import changes_of
+from streamer.ops.lag import Tokens
+
+DEEP = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize("value", [None, b"", b"text", b'{"pipeline":"\xff"}', DEEP])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda value: _result(1, value, "in"),
+        lambda value: Tokens().add(value),
+        lambda value: changes_of([value], 0).changes or None,
+    ],
+)
+def test_what_is_none_of_ours_is_passed_over(read: Callable[[bytes | None], object], value: bytes | None) -> None:
+    """Bytes of no encoding and arrays without end, too."""
+    assert read(value) is None
+
+
+def test_look_ups_go_on_after_any_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for their task: one that ended would leave all feedback waiting."""
+    pytest.importorskip("faust", reason="needs the extra health")
+    from streamer.health import labels
+
+    made = Mock(side_effect=[ValueError("secret"), asyncio.CancelledError()])
+    monkeypatch.setattr(labels, "ResultLookUp", made)
+    monkeypatch.setattr(labels, "FAILED_S", 0.0)
+    metrics = Mock()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(labels.Labels(Config(), metrics).look_up())
+    assert made.call_count == 2
+    metrics.failure.assert_called_once_with("look_up")
