@@ -7,8 +7,12 @@ from collections.abc import Callable
 from unittest.mock import Mock
 
 import pytest
+from confluent_kafka import KafkaError
 
+from streamer.config.fields import KafkaConfig
 from streamer.config.load import Config
+from streamer.errors import DependencyError
+from streamer.kafka import lookup
 from streamer.kafka.lookup import _result
 from streamer.ops.changes import changes_of
 from streamer.ops.lag import Tokens
@@ -43,3 +47,18 @@ def test_look_ups_go_on_after_any_error(monkeypatch: pytest.MonkeyPatch) -> None
         asyncio.run(labels.Labels(Config(), metrics).look_up())
     assert made.call_count == 2
     metrics.failure.assert_called_once_with("look_up")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(KafkaError._BAD_MSG, "can't be read at offset 7"), (KafkaError._UNKNOWN_TOPIC, "sent nothing")]
+)
+def test_a_look_up_ends_where_the_client_has_errors_alone(
+    monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    """It says the same of a damaged batch, or of a topic that is gone, for ever."""
+    said = Mock(**{"error.return_value": KafkaError(code), "offset.return_value": 7, "topic.return_value": "out"})
+    consumer = Mock(**{"poll.return_value": said, "consume.return_value": []})
+    monkeypatch.setattr(lookup, "make_consumer", lambda _: consumer)
+    monkeypatch.setattr(lookup, "PATIENCE_S", 0.1)
+    with pytest.raises(DependencyError, match=words):
+        lookup.ResultLookUp(KafkaConfig()).read("out", 0, "in", 0, 10)
