@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError
 
 from streamer.config.fields import KafkaConfig
 from streamer.config.load import Config
+from streamer.core.health.feedback import Place
 from streamer.errors import DependencyError
 from streamer.kafka import lookup
 from streamer.kafka.lookup import _result
@@ -62,3 +63,18 @@ def test_a_look_up_ends_where_the_client_has_errors_alone(
     monkeypatch.setattr(lookup, "PATIENCE_S", 0.1)
     with pytest.raises(DependencyError, match=words):
         lookup.ResultLookUp(KafkaConfig()).read("out", 0, "in", 0, 10)
+
+
+def test_a_partition_that_can_not_be_read_holds_up_no_other_one() -> None:
+    """What is wrong with it is said once the others' results are found."""
+    pytest.importorskip("faust", reason="needs the extra health")
+    from streamer.health.labels import Labels
+
+    labels = Labels(Config(pipelines={"p": Mock(partitioning="same", input=["in"], output="out")}), Mock())
+    places = [Place("p", "in", partition, 5) for partition in (0, 1)]
+    labels.joiner = Mock(**{"wanted.return_value": places, "found.return_value": "matched"})
+    results = Mock(**{"find.side_effect": [DependencyError("damaged"), ["it"]]})
+    with pytest.raises(DependencyError, match="damaged"):
+        asyncio.run(labels._look_up(results))
+    ((place, found, _),) = (call.args for call in labels.joiner.found.call_args_list)
+    assert (place, found) == (places[1], "it")
