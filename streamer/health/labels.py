@@ -82,6 +82,9 @@ class Labels:
             except StreamerError as error:
                 self._metrics.failure("look_up")
                 log.warning("results can't be looked up", extra={"data": {"error": str(error)}})
+            except Exception as error:  # nobody else would notice that this has ended
+                self._metrics.failure("look_up")
+                log.error("results can't be looked up", extra={"data": {"error": type(error).__name__}})
             await asyncio.sleep(FAILED_S)
 
     async def _look_up(self, results: ResultLookUp) -> None:
@@ -89,11 +92,19 @@ class Labels:
         grouped: dict[tuple[str, str, int], list[Place]] = defaultdict(list)
         for place in places:
             grouped[place[:3]].append(place)
+        failed: StreamerError | None = None
         for (pipeline, topic, partition), together in grouped.items():
             output, events = self._config.pipelines[pipeline].output, [place.offset for place in together]
-            found: list[Result | Absent] = await asyncio.to_thread(results.find, output, partition, topic, events)
+            found: list[Result | Absent]
+            try:
+                found = await asyncio.to_thread(results.find, output, partition, topic, events)
+            except StreamerError as error:  # of one topic or partition: those of others are found
+                failed = error
+                continue
             for place, result in zip(together, found, strict=True):
                 self._note(pipeline, self.joiner.found(place, result, _now_ms()))
+        if failed is not None:
+            raise failed
         if not places:
             await asyncio.sleep(IDLE_S)
 

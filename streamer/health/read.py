@@ -19,7 +19,7 @@ def report_of(value: bytes | None) -> Report | None:
     """The report in a record, None where it is another program's."""
     try:
         return _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 
 from streamer.config.load import Config
+from streamer.errors import ConfigurationError
 from streamer.kafka.lag import GroupOffsets
+
+log = logging.getLogger(__name__)
 
 
 class Silence:
@@ -18,11 +22,18 @@ class Silence:
 
     def look(self, newest_ms: Mapping[str, int]) -> dict[str, float]:
         """For how many seconds each pipeline has had records waiting and settled none, 0 where none wait. Only where it
-        was seen: what was before this app's start is not counted."""
+        was seen: what was before this app's start is not counted. Those that can't be looked at are left out."""
         offsets = GroupOffsets(self._config.kafka)
         found: dict[str, float] = {}
         for name, pipeline in self._config.pipelines.items():
-            waiting = sum(view.records for view in offsets.views(pipeline.group, pipeline.input, pipeline.start))
+            try:
+                views = offsets.views(pipeline.group, pipeline.input, pipeline.start)
+            except ConfigurationError as error:  # this pipeline's topic or right; the others have theirs
+                self._waiting_since.pop(name, None)
+                data = {"pipeline": name, "error": str(error)}
+                log.warning("whether a pipeline is silent can't be told", extra={"data": data})
+                continue
+            waiting = sum(view.records for view in views)
             newest = newest_ms.get(name, 0)
             since, known = self._waiting_since.get(name, (time.monotonic(), newest))
             if not waiting or newest != known:

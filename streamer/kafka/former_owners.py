@@ -22,7 +22,7 @@ from streamer.config.fields import KafkaConfig
 from streamer.core.pipeline.attempts import Former, would_hold
 from streamer.core.record import TopicPartition
 from streamer.errors import StreamerError
-from streamer.kafka.orphans import describe
+from streamer.kafka.coordinator import describe
 from streamer.kafka.settled import settled_offsets
 from streamer.kafka.topics import connect
 

@@ -20,8 +20,9 @@ from streamer.errors import StreamerError
 from streamer.kafka import topics as kafka_topics
 from streamer.kafka.announced import announced, silent
 from streamer.kafka.clients import admin_properties, check_properties, consumer_properties, producer_properties
+from streamer.kafka.coordinator import when_loaded
 from streamer.kafka.errors import answer, start_error
-from streamer.kafka.lag import GroupOffsets, when_loaded
+from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.slots import SlotTakenError, take_slot
 
 REQUEST_S = 10.0

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -23,40 +22,23 @@ from streamer.config.pipeline import start_time_ms
 from streamer.core.onlooker import OPEN_TRANSACTION_MS, View
 from streamer.core.record import TopicPartition
 from streamer.core.settle.calls import Act
+from streamer.kafka.coordinator import describe, when_loaded
 from streamer.kafka.errors import act_on_consumer, answer, is_missing
+from streamer.kafka.group_view import look_at
 from streamer.kafka.heads import REQUEST_S, Head, explained, first_records
 from streamer.kafka.settled import settled_offsets
 from streamer.kafka.topics import connect, require
-
-T = TypeVar("T")
 
 _Asked = tuple[int, TopicPartition]  # the number of a group among those asked for, and a partition that it reads
 
 _AT_ONCE = 4
 _AGAIN_S = 0.2
 _MOVES_WITHIN_S = 1.0
-_LOADING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE)
 _LEADER_MOVES = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)  # or the topic is new
 _UNSUPPORTED = (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE)
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _NEWEST: OffsetSpec = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
-
-
-def when_loaded(ask: Callable[[], Future[T]]) -> T:
-    """The answer to a request about a group, asked again while the group's coordinator loads. Raises KafkaException."""
-    return _until_loaded(lambda: answer(ask(), REQUEST_S))
-
-
-def _until_loaded(ask: Callable[[], T]) -> T:
-    deadline = time.monotonic() + REQUEST_S
-    while True:
-        try:
-            return ask()
-        except KafkaException as error:
-            if error.args[0].code() not in _LOADING or time.monotonic() > deadline:
-                raise
-        time.sleep(_AGAIN_S)
 
 
 class GroupOffsets:
@@ -136,20 +118,14 @@ class GroupOffsets:
         ]
 
     def members(self, groups: Iterable[str]) -> dict[str, int]:
-        """How many members each group has, of those groups that we may see; nothing where not every broker answers.
-
-        By the client's older request: the newer one takes the process down when a connection breaks under it
-        (librdkafka 2.16.1, confluentinc/librdkafka#4605), and onlookers run for months.
-        """
+        """How many members each group has, of those groups that we may see; nothing where not every broker answers."""
         found: dict[str, int] = {}
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            for group in sorted(set(groups)):
-                try:
-                    described = self._admin.list_groups(group, timeout=REQUEST_S)
-                except KafkaException:
+        for group in sorted(set(groups)):
+            try:
+                found[group] = len(look_at(self._admin, group, REQUEST_S).members)
+            except KafkaException as error:
+                if act_on_consumer(error) is not Act.DENIED:
                     return {}
-                if all(each.error is None for each in described):
-                    found[group] = sum(len(each.members) for each in described)
         return found
 
     def committed(self, group: str, partitions: Iterable[TopicPartition] = ()) -> dict[TopicPartition, int]:
@@ -160,9 +136,7 @@ class GroupOffsets:
     def partitions_by_member(self, group: str) -> dict[str, int]:
         """Who is in the group, and how many partitions each has."""
         try:
-            description = when_loaded(
-                lambda: self._admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group]
-            )
+            description = describe(self._admin, group)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:  # of brokers from 4.0 on
                 return {}
@@ -265,7 +239,7 @@ class GroupOffsets:
             if not places:
                 return self._committed_anywhere(group)
             asked = [KafkaPartition(*each) for each in places]
-            return _until_loaded(lambda: settled_offsets(self._kafka, group, asked, REQUEST_S))
+            return settled_offsets(self._kafka, group, asked, REQUEST_S)
         except KafkaException as error:
             raise explained(self._kafka, error, "Describe", f"group {group}") from None
 

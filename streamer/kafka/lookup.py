@@ -3,6 +3,7 @@ partition number, so that a search by interpolation finds the place in a few rea
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
@@ -16,13 +17,13 @@ from streamer.core.health.join import Absent, Result
 from streamer.core.settle.calls import Act
 from streamer.errors import DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import act_on_consumer, start_error
+from streamer.kafka.errors import UNREADABLE, act_on_consumer, start_error, unreadable_error
 
 SCAN_OFFSETS: Final = 400
 """A stretch so short is read, not searched. Transactions' markers count."""
+PATIENCE_S: Final = 10.0
 _BATCH: Final = 200
 _WAIT_S: Final = 0.05
-_PATIENCE: Final = 200
 _BISECT_EVERY: Final = 3
 """Each third step halves what is left: interpolation alone is slow where a few dead letters are most of a stretch."""
 
@@ -69,19 +70,21 @@ class ResultLookUp:
         """Some results of one input topic from an offset on, the first there is among them; none where none lies
         before `end`."""
         self._consumer.assign([TopicPartition(output, partition, start)])
-        silent = 0
-        while silent < _PATIENCE:
+        came = time.monotonic()
+        while time.monotonic() - came < PATIENCE_S:
             first = self._consumer.poll(_WAIT_S)  # `consume` would wait for a whole batch
             messages = [] if first is None else [first, *self._consumer.consume(_BATCH - 1, 0)]
-            silent = 0 if messages else silent + 1
             found: list[_At] = []
             for message in messages:
                 if (error := message.error()) is not None:
                     if error.code() == KafkaError._PARTITION_EOF:
                         return found
+                    if error.code() in UNREADABLE:
+                        raise unreadable_error(message, address=self._address)
                     if act_on_consumer(error) is not Act.RETRY:
                         raise start_error(error, address=self._address, operation="Read", resource=f"topic {output}")
                     continue
+                came = time.monotonic()
                 offset = message.offset() or 0
                 if offset >= end:
                     return found
@@ -89,7 +92,7 @@ class ResultLookUp:
                     found.append(at)
             if found:
                 return found
-        raise DependencyError(f"Kafka at {self._address} sent nothing of topic {output} for {_PATIENCE * _WAIT_S:g} s")
+        raise DependencyError(f"Kafka at {self._address} sent nothing of topic {output} for {PATIENCE_S:g} s")
 
 
 class _Search:
@@ -140,6 +143,6 @@ class _Search:
 def _result(offset: int, value: bytes | None, topic: str) -> _At | None:
     try:
         result = _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # another program's record
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # another program's record
         return None
     return _At(offset, result.source.offset, result) if result.source.topic == topic else None

@@ -16,9 +16,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
 
-from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamer.config.fields import KafkaConfig
@@ -26,7 +25,7 @@ from streamer.core.members import is_stranger, output_of
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
 from streamer.errors import StreamerError
-from streamer.kafka.lag import when_loaded
+from streamer.kafka.group_view import GroupView, Member, look_at
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.topics import connect
 
@@ -38,11 +37,6 @@ REQUEST_S = 10.0
 log = logging.getLogger(__name__)
 
 
-def describe(admin: AdminClient, group: str) -> Any:
-    """The group as its coordinator sees it. Raises KafkaException or TimeoutError when that one does not answer."""
-    return when_loaded(lambda: admin.describe_consumer_groups([group], request_timeout=REQUEST_S)[group])
-
-
 def find_orphans(kafka: KafkaConfig, group: str, topics: list[str]) -> frozenset[TopicPartition]:
     """The partitions of `topics` that no member of a stable group has; empty while the group is not stable.
 
@@ -52,17 +46,13 @@ def find_orphans(kafka: KafkaConfig, group: str, topics: list[str]) -> frozenset
 
 
 def _orphans(
-    admin: AdminClient, group: str, topics: list[str], tell: Callable[[Any], None]
+    admin: AdminClient, group: str, topics: list[str], tell: Callable[[GroupView], None]
 ) -> frozenset[TopicPartition]:
-    description = describe(admin, group)
-    tell(description)
-    if description.state != ConsumerGroupState.STABLE:
+    view = look_at(admin, group, REQUEST_S)
+    tell(view)
+    if not view.stable:
         return frozenset()
-    owned = {
-        (partition.topic, partition.partition)
-        for member in description.members
-        for partition in (member.assignment.topic_partitions if member.assignment else ())
-    }
+    owned = {each for member in view.members for each in member.partitions}
     found = admin.list_topics(timeout=REQUEST_S).topics
     wanted = {(topic, number) for topic in topics if topic in found for number in found[topic].partitions}
     return frozenset(wanted - owned)
@@ -144,15 +134,15 @@ class OrphanWatch:
             self._admin = connect(self._kafka)
         return _orphans(self._admin, self._group, self._topics, self._tell)
 
-    def _tell(self, description: Any) -> None:
+    def _tell(self, view: GroupView) -> None:
         """Name each topic that members of this group write to instead, once; note what strangers have."""
-        strangers = [one for one in description.members if is_stranger(one.client_id or "", self._client)]
-        if description.state == ConsumerGroupState.STABLE:
-            self._strangers = {one.member_id: self._taken(one) for one in strangers}
+        strangers = [one for one in view.members if is_stranger(one.client, self._client)]
+        if view.stable:
+            self._strangers = {one.name: self._taken(one) for one in strangers}
         else:  # nobody's partitions are told while they are divided anew, which may last for minutes
-            self._strangers = {one.member_id: self._strangers.get(one.member_id, []) for one in strangers}
-        for member in description.members:
-            output = output_of(member.client_id or "")
+            self._strangers = {one.name: self._strangers.get(one.name, []) for one in strangers}
+        for member in view.members:
+            output = output_of(member.client)
             if output and output != self._output and output not in self._told:
                 self._told.add(output)
                 log.warning(
@@ -163,8 +153,8 @@ class OrphanWatch:
                     extra={"data": {"group": self._group, "topic": output, "address": member.host}},
                 )
 
-    def _taken(self, member: Any) -> list[Standing]:
-        who = f"{member.client_id} on {member.host.lstrip('/')}"
+    def _taken(self, member: Member) -> list[Standing]:
+        who = f"{member.client} on {member.host}"
         what = (
             f"a member of group {self._group} ({who}) is not streamer's, and takes these records away: they get no"
             " answer"
@@ -173,8 +163,4 @@ class OrphanWatch:
             "stop it, or set `group` to another name; what it has taken is read again after kafka-consumer-groups"
             f" --group {self._group} --reset-offsets"
         )
-        return [
-            Standing((one.topic, one.partition), -1, Reason.GROUP, what, fix)
-            for one in (member.assignment.topic_partitions if member.assignment else ())
-            if one.topic in self._topics
-        ]
+        return [Standing(each, -1, Reason.GROUP, what, fix) for each in member.partitions if each[0] in self._topics]

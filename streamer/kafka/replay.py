@@ -26,7 +26,7 @@ _ASK_S = 10.0
 _PATIENCE_S = 30.0
 _TRIES = 5
 _REFUSED = (Act.DENIED, Act.TOO_LARGE)  # to make it again does not help
-_ABORTED = (Act.ABORT, *_REFUSED)
+_AGAIN = (Act.ABORT, Act.STALE)
 
 
 class CopierFencedError(StreamerError):
@@ -128,9 +128,9 @@ class TransactionalCopier:
                 act = act_on_producer(error)
                 cause, resource = self._undelivered[0] if self._undelivered else (error_of(error), self._resource)
                 self._undelivered.clear()
-                if act in _ABORTED:
+                if act in _AGAIN or act in _REFUSED:
                     self._retry(self._producer.abort_transaction)
-                if act is not Act.ABORT or act_on_producer(cause) in _REFUSED or attempt == _TRIES:
+                if act not in _AGAIN or act_on_producer(cause) in _REFUSED or attempt == _TRIES:
                     raise self._explained(cause, resource) from None
 
     def close(self) -> None:

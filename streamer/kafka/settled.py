@@ -6,6 +6,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from streamer.config.fields import KafkaConfig
 from streamer.kafka.clients import make_consumer, reader_properties
+from streamer.kafka.coordinator import until_loaded
 
 LOOK_S = 3.0
 
@@ -19,15 +20,19 @@ def settled_offsets(
     coordinator moves, takes the process down (librdkafka 2.16.1, confluentinc/librdkafka#5315). Raises KafkaException,
     for a single partition's error too.
     """
+
+    def ask(left_s: float) -> list[TopicPartition]:
+        found = consumer.committed(partitions, timeout=left_s)
+        for each in found:
+            if each.error is not None:
+                raise KafkaException(each.error)
+        return found
+
     consumer = make_consumer({**reader_properties(kafka), "group.id": group, "isolation.level": "read_uncommitted"})
     try:
-        found = consumer.committed(partitions, timeout=timeout_s)
+        return until_loaded(ask, timeout_s)
     finally:
         consumer.close()
-    for each in found:
-        if each.error is not None:
-            raise KafkaException(each.error)
-    return found
 
 
 def held_by_transaction(kafka: KafkaConfig, group: str, partitions: list[TopicPartition]) -> bool:

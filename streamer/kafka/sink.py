@@ -202,7 +202,8 @@ class KafkaSink(ABC):
         if isinstance(fact, Unsettled):
             # What is refused is said by the partitions that stand for it, and by dead letters.
             level = logging.DEBUG if fact.refusals else logging.WARNING
-            log.log(level, "a settle was rolled back", extra={"data": {"reason": fact.reason}})
+            why = {"reason": fact.reason, **({"error": fact.error} if fact.error else {})}
+            log.log(level, "a settle was rolled back", extra={"data": why})
         self._at_rest.set()
         self._post(fact)
 

@@ -56,7 +56,7 @@ def changes_of(values: Iterable[bytes | None], since_ms: int, pipelines: Collect
     for value in values:
         try:
             said = _decode(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
         names.add(said.pipeline)
         if pipelines and said.pipeline not in pipelines:

@@ -110,7 +110,7 @@ class Tokens:
         """Count a report; what is none is passed over."""
         try:
             report = msgspec.json.decode(value or b"", type=Report)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         tokens, records = self._seen.get(report.pipeline, (0, 0))
         settled = report.results + sum(report.dead_letters.values()) + sum(report.skipped.values())

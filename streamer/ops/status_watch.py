@@ -80,7 +80,7 @@ class StatusWatch:
     def _take(self, value: bytes | None) -> None:
         try:
             report = _decode(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError):  # another program's record
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # another program's record
             return
         self._recent.setdefault(report.pipeline, Recent()).add(report)
 

@@ -153,3 +153,20 @@ def test_silence_is_told_where_records_wait_only(bed: Bed) -> None:
     assert silence.look({"mood": 1})["mood"] > 0.0
     known_s = silence.look({"mood": 1})["mood"]
     assert silence.look({"mood": 2})["mood"] < known_s
+
+
+def test_a_pipeline_without_its_topic_hides_no_other_one(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether it is silent can't be told, and that is said."""
+    events = f"{bed.reports}.in"
+    bed.make(events, 1)
+    bed.write_raw(b"a", topic=events)
+    pipelines = "".join(
+        f'[pipelines.{name}]\ntask = "text-classification"\nmodel = "builtin:null"\ninput = "{topic}"\n'
+        f'output = "{topic}.out"\n'
+        for name, topic in (("early", f"{events}.missing"), ("mood", events))
+    )
+    silence = Silence(load(bed.config(1, pipelines=pipelines)))
+    silence.look({})
+    found = silence.look({})
+    assert found.keys() == {"mood"} and found["mood"] > 0.0
+    assert "whether a pipeline is silent can't be told" in caplog.text

@@ -21,7 +21,8 @@ from streamer.config.pipeline import PipelineConfig
 from streamer.core.pipeline.protocol import Assigned, Input, Revoking
 from streamer.core.standing import Reason
 from streamer.kafka.clients import consumer_properties, make_consumer
-from streamer.kafka.orphans import OrphanWatch, describe, find_orphans
+from streamer.kafka.coordinator import describe
+from streamer.kafka.orphans import OrphanWatch, find_orphans
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from tests.conftest import Kafka

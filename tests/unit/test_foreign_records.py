@@ -1,0 +1,80 @@
+"""Records of other programs on our topics are passed over, whatever is in them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from unittest.mock import Mock
+
+import pytest
+from confluent_kafka import KafkaError
+
+from streamer.config.fields import KafkaConfig
+from streamer.config.load import Config
+from streamer.core.health.feedback import Place
+from streamer.errors import DependencyError
+from streamer.kafka import lookup
+from streamer.kafka.lookup import _result
+from streamer.ops.changes import changes_of
+from streamer.ops.lag import Tokens
+
+DEEP = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize("value", [None, b"", b"text", b'{"pipeline":"\xff"}', DEEP])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda value: _result(1, value, "in"),
+        lambda value: Tokens().add(value),
+        lambda value: changes_of([value], 0).changes or None,
+    ],
+)
+def test_what_is_none_of_ours_is_passed_over(read: Callable[[bytes | None], object], value: bytes | None) -> None:
+    """Bytes of no encoding and arrays without end, too."""
+    assert read(value) is None
+
+
+def test_look_ups_go_on_after_any_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for their task: one that ended would leave all feedback waiting."""
+    pytest.importorskip("faust", reason="needs the extra health")
+    from streamer.health import labels
+
+    made = Mock(side_effect=[ValueError("secret"), asyncio.CancelledError()])
+    monkeypatch.setattr(labels, "ResultLookUp", made)
+    monkeypatch.setattr(labels, "FAILED_S", 0.0)
+    metrics = Mock()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(labels.Labels(Config(), metrics).look_up())
+    assert made.call_count == 2
+    metrics.failure.assert_called_once_with("look_up")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(KafkaError._BAD_MSG, "can't be read at offset 7"), (KafkaError._UNKNOWN_TOPIC, "sent nothing")]
+)
+def test_a_look_up_ends_where_the_client_has_errors_alone(
+    monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    """It says the same of a damaged batch, or of a topic that is gone, for ever."""
+    said = Mock(**{"error.return_value": KafkaError(code), "offset.return_value": 7, "topic.return_value": "out"})
+    consumer = Mock(**{"poll.return_value": said, "consume.return_value": []})
+    monkeypatch.setattr(lookup, "make_consumer", lambda _: consumer)
+    monkeypatch.setattr(lookup, "PATIENCE_S", 0.1)
+    with pytest.raises(DependencyError, match=words):
+        lookup.ResultLookUp(KafkaConfig()).read("out", 0, "in", 0, 10)
+
+
+def test_a_partition_that_can_not_be_read_holds_up_no_other_one() -> None:
+    """What is wrong with it is said once the others' results are found."""
+    pytest.importorskip("faust", reason="needs the extra health")
+    from streamer.health.labels import Labels
+
+    labels = Labels(Config(pipelines={"p": Mock(partitioning="same", input=["in"], output="out")}), Mock())
+    places = [Place("p", "in", partition, 5) for partition in (0, 1)]
+    labels.joiner = Mock(**{"wanted.return_value": places, "found.return_value": "matched"})
+    results = Mock(**{"find.side_effect": [DependencyError("damaged"), ["it"]]})
+    with pytest.raises(DependencyError, match="damaged"):
+        asyncio.run(labels._look_up(results))
+    ((place, found, _),) = (call.args for call in labels.joiner.found.call_args_list)
+    assert (place, found) == (places[1], "it")
