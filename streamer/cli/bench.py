@@ -196,6 +196,8 @@ def inference(
     if files:
         from streamer.bench.files import file_speed
 
+        if texts == 0:
+            raise click.BadParameter("a file needs at least 1", param_hint="--texts")
         _print(file_speed(texts or 20_000, rounds, formats or ("jsonl",), dtypes, _progress), as_json)
         return
     texts = 256 if texts is None else texts

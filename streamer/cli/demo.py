@@ -24,9 +24,9 @@ EVENTS = sum(1 for _ in demo_data.events())
 def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
     """Start Kafka and Redis, run two models over real tweets and a dozen poison records, and check what comes out.
 
-    A few bursts measure how much both pipelines can take. Live traffic at half of that shows their latency, and all the
-    rest at once their throughput. It ends by itself and leaves nothing behind. Exits 0 only if nothing was lost,
-    nothing came twice, and every poison record ended as it should.
+    The first records measure how much both pipelines can take. Live traffic at half of that shows their latency, and
+    all the rest at once their throughput. It ends by itself and leaves nothing behind. Exits 0 only if nothing was
+    lost, nothing came twice, and every poison record ended as it should.
     """
     from streamer.cli.records import Kind, show
     from streamer.demo.display import Display

@@ -22,6 +22,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from streamer.demo.pace import UNDER_WAY
 from streamer.demo.summary import PipelineSummary, Sizes, Summary
 from streamer.demo.watch import Watch
 
@@ -98,7 +99,7 @@ class Display:
         self._watch, self._plain_at = watch, time.monotonic()
         if not self._console.is_terminal:
             self._say(
-                f"Sending {len(watch.script.items):,} records: bursts to measure the capacity, live traffic at half of"
+                f"Sending {len(watch.script.items):,} records: some to measure the capacity, live traffic at half of"
                 " that, and the rest at once …"
             )
             return
@@ -249,7 +250,8 @@ def _verdict(summary: Summary) -> Iterable[str]:
         )
     took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.seconds.items())
     yield (
-        f"Both pipelines answered bursts at {summary.capacity_per_s:,.0f} records/s. Live traffic came at half of that."
+        f"With {UNDER_WAY} records under way, both pipelines answered {summary.capacity_per_s:,.0f} a second. Live"
+        " traffic came at half of that."
     )
     yield (
         f"[dim]Took {sum(summary.seconds.values()):.0f} s ({took}) on {summary.cores} cores; the load was"

@@ -121,8 +121,8 @@ class PoisonSummary(msgspec.Struct, frozen=True):
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The whole demo; `problems` is empty when all checks hold. `load` is the machine's over the last minute, the
-    demo's own included. `capacity_per_s` is how many records a second both pipelines together were found to bear; live
-    traffic came at half of that. `spans` is None where none were written."""
+    demo's own included. `capacity_per_s` is how many records a second both pipelines together answered while no more
+    were under way than in live traffic, which came at half of that. `spans` is None where none were written."""
 
     ok: bool
     problems: list[str]

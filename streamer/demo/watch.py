@@ -15,7 +15,7 @@ from streamer.config.load import Config
 from streamer.core.deadletters.envelope import unwrap
 from streamer.core.record import Record
 from streamer.core.report import Report
-from streamer.demo.pace import Burst, Course, course, next_burst
+from streamer.demo.pace import Course, Gauge, course
 from streamer.demo.script import Item, Script
 from streamer.demo.stage import DemoError
 from streamer.errors import DependencyError
@@ -134,10 +134,18 @@ class Watch:
     def measure(self, check: Callable[[], None]) -> None:
         """Find out how many records a second both pipelines answer, and plan the rest by it."""
         self.pace = "to measure the capacity"
-        records, bursts = len(self.script.items), list[Burst]()
-        while size := next_burst(bursts, records):
-            bursts.append(Burst(size, self._burst(size, check)))
-        self.course = course(bursts, self.sent, records)
+        first, records = self.sent, len(self.script.items)
+        gauge = Gauge(records, time.monotonic())
+
+        def measured() -> bool:
+            due = gauge.due(min(seen.done for seen in self.seen.values()) - first, time.monotonic())
+            if gauge.per_s is None:
+                self._send(first + due)
+            return gauge.per_s is not None
+
+        self._until(measured, check, _SENDING_POLL_S)
+        self._until(lambda: self._all_done, check, _POLL_S)
+        self.course = course(gauge.per_s or 0.0, self.sent, records)
 
     def play_live(self, check: Callable[[], None]) -> None:
         """Send the live traffic, each record when it is due, and return when all of it has ended in every pipeline."""
@@ -190,12 +198,10 @@ class Watch:
             elif now - moved_at > _STALL_S:
                 raise DemoError(f"nothing came for {_STALL_S:.0f} s; {self.counts()}")
 
-    def _burst(self, records: int, check: Callable[[], None]) -> float:
-        """Send the next records at once; returns after how many seconds all of them have ended in every pipeline."""
-        start = time.monotonic()
+    def _burst(self, records: int, check: Callable[[], None]) -> None:
+        """Send the next records at once, and return when all of them have ended in every pipeline."""
         self._send(self.sent + records)
         self._until(lambda: self._all_done, check, _POLL_S)
-        return time.monotonic() - start
 
     def _send(self, until: int) -> None:
         for item in self.script.items[self.sent : until]:
