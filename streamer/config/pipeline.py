@@ -313,6 +313,13 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             description="Outcomes the breaker looks back on. Lower it to halt sooner, raise it to ride out bursts.",
         ),
     ] = 1000
+    false_alarms_per_month: Annotated[
+        Annotated[float, Meta(gt=0, le=1000)] | None,
+        Meta(
+            description="False alarms about drift that the health app may raise of this pipeline in a month. Default:"
+            " health.false_alarms_per_month. Lower it where alarms disturb more than they help.",
+        ),
+    ] = None
     options: Annotated[
         dict[str, Any],
         Meta(description="The task's own options, e.g. top_k or labels. Each task says when to change its own."),

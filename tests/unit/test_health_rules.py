@@ -8,7 +8,7 @@ import pytest
 
 from streamer.core.health.alerts import judge, rings
 from streamer.core.health.fold import Fold
-from streamer.core.health.rules import DEFAULTS, SILENT, Measured, measure, rules_of
+from streamer.core.health.rules import DEFAULTS, DRIFT, SILENT, Measured, measure, rules_of
 from streamer.core.health.words import StateWord
 from tests.integration.health_reports import MINUTE_MS, report
 
@@ -91,8 +91,9 @@ def test_changes_of_the_configuration() -> None:
     rules = {
         rule.name: rule for rule in rules_of([("dead-letters", {"threshold": 0.5}), ("latency", {"severity": "off"})])
     }
-    assert set(rules) == {"dead-letters", "silent"}
+    assert set(rules) == {"dead-letters", "silent", "drift"}
     assert (rules["dead-letters"].recover, rules["dead-letters"].for_s) == (0.4, SHARE.for_s)
     assert rules["silent"].metric == SILENT
+    assert (rules["drift"].metric, rules["drift"].severity, rules["drift"].for_s) == (DRIFT, "ticket", 0)
     own = rules_of([("cut", {"metric": "truncated_share", "threshold": 0.5, "for_s": 0})])[-1]
     assert (own.name, own.severity, own.recover, own.for_s) == ("cut", "ticket", 0.4, 0)

@@ -82,7 +82,7 @@ class Keeper:
             if window is not None
         ]
 
-    def snapshot(self, now_ms: int, feedback: Mapping[int, int] | None = None) -> SnapshotWord:
+    def snapshot(self, now_ms: int, feedback: Mapping[int, int] | None = None, drift: bytes = b"") -> SnapshotWord:
         """All of this in one record. Write it only when all windows that were due before are written."""
         return SnapshotWord(
             reports=self._reports,
@@ -91,6 +91,7 @@ class Keeper:
             pending=sorted(self._due),
             feedback={str(partition): offset for partition, offset in (feedback or {}).items()},
             fold=self.fold.snapshot(),
+            drift=drift,
         )
 
     def restore(self, word: SnapshotWord) -> bool:
