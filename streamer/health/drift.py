@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import msgspec
 
 from streamer.config.load import Config
 from streamer.core.health.drifts import BACK_MS, Drifts, Told
 from streamer.core.health.estimate import estimates
-from streamer.core.health.fold import FIVE_MINUTES_MS, Fold
+from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, Fold
 from streamer.core.health.judged import Judged
 from streamer.core.health.keeper import Keeper
 from streamer.core.health.season import KEEP_MS
@@ -26,6 +28,10 @@ from streamer.telemetry.health_metrics import HealthMetrics
 
 log = logging.getLogger(__name__)
 
+ON_TOPIC_MS: Final = 30 * DAY_MS
+"""How long windows of minutes stay on the topic, which would else grow for ever. Longer ones are few."""
+MOST_AT_ONCE: Final = 10_000
+
 Change = tuple[str, DriftWord | None]
 """A key of the topic, and the word to write there; None takes back what stands there."""
 
@@ -37,6 +43,7 @@ class Drift:
         self._config, self._metrics = config, metrics
         self._followed: Followed | None = None
         self._said: dict[str, DriftWord] = {}
+        self._old: set[str] = set()
         self.drifts = Drifts(self._monthly)
         self.told: dict[str, Told] = {}
 
@@ -57,9 +64,12 @@ class Drift:
             if word.length_ms == FIVE_MINUTES_MS and word.start_ms >= now_ms - KEEP_MS:
                 with suppress(msgspec.ValidationError):  # of a version to come
                     self.drifts.season.take(msgspec.convert(word.window, Window))
+            elif word.length_ms < HOUR_MS and word.start_ms < now_ms - ON_TOPIC_MS:
+                self._old.add(key)
         elif word is None:
             self.drifts.baselines.pop(key, None)
             self._said.pop(key, None)
+            self._old.discard(key)
 
     def news(self) -> list[tuple[str, BaselineWord | None]]:
         """The baselines that came since, to be taken, and the keys that were taken back. Blocks."""
@@ -77,8 +87,9 @@ class Drift:
             if word.length_ms == FIVE_MINUTES_MS:
                 self.drifts.season.take(word.window)
 
-    def look(self, keeper: Keeper, now_ms: int) -> list[Change]:
-        """Judge what has closed. What differs from what stands on the topic is to be written, then `written`."""
+    async def look(self, keeper: Keeper, now_ms: int) -> list[Change]:
+        """Judge what has closed, one pipeline after the other. What differs from what stands on the topic is to be
+        written, then `written`; windows that were there for long are taken back."""
         for name in keeper.pipelines:
             try:
                 self.drifts.look(keeper.fold, name, now_ms)
@@ -86,6 +97,7 @@ class Drift:
             except Exception as error:  # of one pipeline; windows, rules and other pipelines go on
                 self._metrics.failure("drift")
                 log.error("drift can't be judged", extra={"data": {"pipeline": name, "error": type(error).__name__}})
+            await asyncio.sleep(0)
         words = self.drifts.words(keeper.pipelines)
         self._metrics.drift(
             {
@@ -101,6 +113,7 @@ class Drift:
             },
         )
         gone: list[Change] = [(key, None) for key in self._said if key not in words]
+        gone += [(key, None) for key in islice(self._old, MOST_AT_ONCE)]
         return [*gone, *((key, word) for key, word in words.items() if self._said.get(key) != word)]
 
     def written(self, changes: Iterable[Change]) -> None:
@@ -108,6 +121,7 @@ class Drift:
         for key, word in changes:
             if word is None:
                 self._said.pop(key, None)
+                self._old.discard(key)
             else:
                 self._said[key] = word
 

@@ -228,7 +228,7 @@ class Host:
         moves: list[Change] = []
         if looks:
             self._look_at = now_s + LOOK_EVERY_S
-            moves = self._drift.look(self._keeper, now_ms)
+            moves = await self._drift.look(self._keeper, now_ms)
             states = self._look(now_ms)
         letters, written = self._labels.refused() if self._caught_up else ([], self._labels.written)
         records = [*letters, *map(self._said, windows), *map(self._said, states)]
