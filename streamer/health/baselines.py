@@ -52,23 +52,20 @@ def taken(fold: Fold, pipeline: str, since_ms: int, until_ms: int, now_ms: int, 
     )
 
 
-def calibrated(word: BaselineWord, evaluation: bytes, file: str) -> BaselineWord:
-    """With the calibration that an evaluation of the same revision has measured, which `streamer evaluate
-    --save-baseline` wrote to `file`. Raises UsageError."""
+def calibrated(evaluation: bytes, file: str) -> tuple[str, Calibration]:
+    """The revision and the calibration that an evaluation has measured, as `streamer evaluate --save-baseline` wrote
+    them to `file`. Raises UsageError."""
     try:
         found = msgspec.json.decode(evaluation, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        quality = found.get("quality")
+        sums = quality.get("calibration") if isinstance(quality, Mapping) else None
+        calibration = None if sums is None else msgspec.convert(sums, Calibration)
+        revision = msgspec.convert(found["revision"], str)
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
         raise UsageError(f"{file} is no evaluation; `streamer evaluate --save-baseline` writes one") from None
-    quality = found.get("quality")
-    sums = quality.get("calibration") if isinstance(quality, Mapping) else None
-    if sums is None:
+    if calibration is None or not calibration.total:
         raise UsageError(f"{file} has no calibration; evaluate a model that gives its answers a confidence")
-    if found.get("revision") != word.revision:
-        raise UsageError(f"{file} is about the revision {found.get('revision')}, and not {word.revision}")
-    try:
-        return msgspec.structs.replace(word, calibration=msgspec.convert(sums, Calibration))
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{file}: the calibration can't be read: {error}") from None
+    return revision, calibration
 
 
 def known(config: Config) -> dict[str, BaselineWord]:

@@ -106,10 +106,10 @@ class Drift:
                 if word.state != "insufficient"
             },
             {
-                (one.pipeline, one.revision): one.estimated_accuracy
+                (one.pipeline, one.revision): accuracy
                 for name in keeper.pipelines
                 for one in self.drifts.judged(name)
-                if one.estimated_accuracy is not None
+                if (accuracy := self.drifts.accuracy(one)) is not None
             },
         )
         gone: list[Change] = [(key, None) for key in self._said if key not in words]

@@ -23,6 +23,8 @@ pytest.importorskip("faust", reason="needs the extra health")
 
 WINDOW_MS = 5 * MINUTE_MS
 RECORDS = 1_000
+SUMS = {"counts": [10] * 20, "right": [8] * 20, "confidence": [8.0] * 20, "squares": 0.1, "outside": 0}
+EVALUATION = {"revision": "abc123", "quality": {"calibration": SUMS}}
 
 
 def usual(first: int, start_ms: int, share: float, pipeline: str = "mood") -> Report:
@@ -60,6 +62,10 @@ def test_labels_that_move_are_found_and_named(kafka: Kafka, tmp_path: Path) -> N
         assert "no baseline yet" in command(config, "baseline", "list")
         assert "too little for a baseline" in command(config, "baseline", "save", "mood", "--since", "30m")
         assert "saved: mood (model@abc123)" in command(config, "baseline", "save", "mood", "--until", until)
+        (tmp_path / "evaluation.json").write_text(json.dumps(EVALUATION))
+        assert "calibrated by 200 labelled" in command(
+            config, "baseline", "calibrate", "mood", f"{tmp_path}/evaluation.json"
+        )
         page = app.wait_for("/drift", lambda page: page["pipelines"]["mood"]["drifting_monitors"])
         assert "--replace replaces it" in command(config, "baseline", "save", "mood")
         assert "abc123" in command(config, "baseline", "list")
@@ -70,6 +76,7 @@ def test_labels_that_move_are_found_and_named(kafka: Kafka, tmp_path: Path) -> N
         assert "label joy 60 % → " in page["pipelines"]["mood"]["what"]
         metrics = app.wait_for("/metrics", lambda text: 'rule="drift",severity="ticket"} 1.0' in text)
         assert 'streamer_health_monitor_drift{monitor="label",pipeline="mood",revision="abc123"} 1.0' in metrics
+        app.wait_for("/metrics", lambda text: "streamer_health_estimated_accuracy{" in text and "} 0.8\n" in text)
         state, word = _words(bed)
         status = json.loads(command(config, "status", "--json"))["pipelines"][0]["drift"]
         assert status["state"] == "firing" and "label joy" in status["says"]

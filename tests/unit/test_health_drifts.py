@@ -238,26 +238,27 @@ def test_accuracy_is_estimated_from_the_confidence() -> None:
     assert estimates(windows, None) == []
 
 
-def test_a_calibration_comes_from_an_evaluation_of_the_same_revision() -> None:
+def test_a_calibration_comes_from_an_evaluation() -> None:
     """As `streamer evaluate --save-baseline` writes it; the estimate is then part of what is told."""
     fold, drifts = fresh()
     fill(fold, NOW_MS - 5 * HOUR_MS, 60)
     word = saved(fold)
     sums = {"counts": [10] * 20, "right": [8] * 20, "confidence": [8.0] * 20, "squares": 0.1, "outside": 0}
     evaluation = json.dumps({"revision": "r1", "quality": {"calibration": sums}})
-    with_it = calibrated(word, evaluation.encode(), "e.json")
-    assert decode(encode(with_it)) == with_it
-    drifts.baselines[word.key] = with_it
+    revision, word.calibration = calibrated(evaluation.encode(), "e.json")
+    assert revision == "r1" and decode(encode(word)) == word
+    drifts.baselines[word.key] = word
     drifts.look(fold, "p", LATER_MS)
     assert drifts.told("p").what.endswith("accuracy is estimated at 80.0%")
     for wrong, told in (
-        (evaluation.replace("r1", "r2"), "is about the revision r2, and not r1"),
-        ('{"quality": {}}', "has no calibration"),
+        (evaluation.replace("10", "0"), "has no calibration"),
+        ('{"revision": "r1", "quality": {}}', "has no calibration"),
+        ('{"quality": {}}', "is no evaluation"),
         ("[", "is no evaluation"),
-        (evaluation.replace("0.1", '"a"'), "the calibration can't be read"),
+        (evaluation.replace("0.1", '"a"'), "is no evaluation"),
     ):
         with pytest.raises(UsageError, match=told):
-            calibrated(word, wrong.encode(), "e.json")
+            calibrated(wrong.encode(), "e.json")
 
 
 def test_words_come_back() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object for all.")
 
 
-@click.group()
+@click.group(short_help="Save and show what is usual for a model.")
 def baseline() -> None:
     """Save what is usual for a model, and look at what was saved. The health app judges drift against it.
 
@@ -32,15 +32,12 @@ def baseline() -> None:
     """
 
 
-@baseline.command()
+@baseline.command(short_help="Save what is usual for models.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--since", metavar="TIME", default="7d", show_default=True, help="From when on: 7d, 24h, or a time.")
 @click.option("--until", metavar="TIME", help="Up to when, written like --since. Default: now.")
 @click.option("--revision", metavar="DIGEST", default="", help="Of which revision: the begin of its digest will do."
               " Default: the one that answered last.")  # fmt: skip
-@click.option("--evaluation", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="What `streamer evaluate --save-baseline FILE` wrote of this revision: it tells how often answers of"
-              " a given confidence are right, so that accuracy can be estimated without labels.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Replace a baseline that this revision has.")
 @configured
 def save(
@@ -49,7 +46,6 @@ def save(
     since: str,
     until: str | None,
     revision: str,
-    evaluation: Path | None,
     replace: bool,
 ) -> None:
     """Save what is usual for the models of the pipelines NAME, or of all.
@@ -57,16 +53,16 @@ def save(
     It is taken from the pipelines' reports (telemetry.reports) of a stretch of time in which all was well, a week at
     best: a shorter one has not seen every hour and day. It is written to the topic that health.topic names, where a
     running health app finds it within seconds. Nothing is saved where too little was settled, or of several pipelines
-    where one of them has too little.
+    where one of them has too little. What replaces a baseline keeps its calibration.
     """
     from streamer.core.health.fold import FIVE_MINUTES_MS, KEEP, Fold
-    from streamer.health.baselines import calibrated, known, taken, write
+    from streamer.health.baselines import known, taken, write
     from streamer.health.read import read_since
 
     if not config.telemetry.reports:
         raise UsageError("the configuration has no topic for reports, which tell of models: set telemetry.reports")
-    if (revision or evaluation) and len(names) != 1:
-        raise UsageError("--revision and --evaluation are about one model: name its pipeline")
+    if revision and len(names) != 1:
+        raise UsageError("--revision is about one model: name its pipeline")
     now, now_ms = datetime.now(UTC), int(time.time() * 1000)
     since_ms = time_ms("--since", since, now) or 0
     until_ms = min(time_ms("--until", until, now) or now_ms, now_ms)
@@ -84,24 +80,51 @@ def save(
         taken(fold, name, since_ms, until_ms, now_ms, revision=revision)
         for name in dict.fromkeys(names or sorted(there))
     ]
-    if evaluation is not None:
-        words = [calibrated(word, evaluation.read_bytes(), str(evaluation)) for word in words]
     saved = known(config)
     for word in words:
-        if word.key in saved and not replace:
-            at = _clock(saved[word.key].saved_ms)
+        if (before := saved.get(word.key)) is None:
+            continue
+        if not replace:
+            at = _clock(before.saved_ms)
             raise UsageError(f"{word.pipeline}: {_model(word)} has a baseline, saved {at}; --replace replaces it")
+        word.calibration = before.calibration
     write(config, words)
     for word in words:
         click.echo(f"saved: {_sentence(word)}")
         if not word.baseline.covers_a_week:
             click.echo(
-                "  It covers less than a week. Once three days are known, a move counts only if the same hour of the"
-                " days before has not seen it either."
+                "  It covers less than a week: an hour of the day, or a day, that it has not seen may look like drift."
+                " Once the app knows the same hour of three days before, that has the last word."
             )
 
 
-@baseline.command("list")
+@baseline.command(short_help="Add how often confident answers are right.")
+@click.argument("name", metavar="NAME")
+@click.argument("evaluation", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@configured
+def calibrate(config: Config, name: str, evaluation: Path) -> None:
+    """Add to the saved baseline of the pipeline NAME how often answers of a given confidence are right, so that the
+    health app can estimate accuracy without labels.
+
+    FILE is what `streamer evaluate --save-baseline FILE` has written of the same revision. The baseline itself stays as
+    it is.
+    """
+    from streamer.health.baselines import calibrated, known, write
+
+    revision, calibration = calibrated(evaluation.read_bytes(), str(evaluation))
+    found = [word for word in known(config).values() if word.pipeline == name and word.revision == revision]
+    if not found:
+        raise UsageError(
+            f"{evaluation} is about the revision {revision}, of which {name} has no baseline; save one first: streamer"
+            f" health baseline save {name} --revision {revision[:12]}"
+        )
+    (word,) = found
+    word.calibration = calibration
+    write(config, [word])
+    click.echo(f"calibrated by {calibration.total:,} labelled answers: {_sentence(word)}")
+
+
+@baseline.command("list", short_help="List the saved baselines.")
 @_json
 @configured
 def list_(config: Config, as_json: bool) -> None:
@@ -131,7 +154,7 @@ def list_(config: Config, as_json: bool) -> None:
     Console().print(grid)
 
 
-@baseline.command()
+@baseline.command(short_help="Show what is usual for a pipeline's model.")
 @click.argument("name", metavar="NAME")
 @click.option("--revision", metavar="DIGEST", default="", help="The begin of a revision's digest. Default: all.")
 @_json

@@ -10,6 +10,7 @@ import msgspec
 
 from streamer.core.health.baseline import LEAST_WINDOWS
 from streamer.core.health.drift import Finding
+from streamer.core.health.estimate import expected
 from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS, Fold
 from streamer.core.health.judged import Judged
 from streamer.core.health.keeper import GRACE_MS
@@ -56,6 +57,11 @@ class Drifts:
         """A pipeline's revisions that are in service, by their digests."""
         return [one for _, one in sorted(self._judged.items()) if one.pipeline == pipeline]
 
+    def accuracy(self, one: Judged) -> float | None:
+        """What the confidence of its last window lets one expect."""
+        known = self.baseline(one.pipeline, one.revision)
+        return expected(one.confidence, known.calibration if known is not None else None)
+
     def look(self, fold: Fold, pipeline: str, now_ms: int) -> None:
         """Judge the pipeline's windows that have closed since the last look. A window that a late report changes is not
         judged again. A revision whose baseline is saved anew starts anew."""
@@ -88,9 +94,7 @@ class Drifts:
             parts.append("the baseline's monitors find nothing in what pipelines report")
         parts += [self._offer(one) for one in missing]
         parts += [
-            f"accuracy is estimated at {one.estimated_accuracy:.1%}"
-            for one in own
-            if one.estimated_accuracy is not None
+            f"accuracy is estimated at {accuracy:.1%}" for one in own if (accuracy := self.accuracy(one)) is not None
         ]
         told = [finding for finding in findings if finding.state != "insufficient"]
         drifting = sum(finding.state == "drift" for finding in told)

@@ -3,7 +3,7 @@ right. It sees that other texts come in. It does not see that the right answers 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -24,15 +24,18 @@ class Estimate(msgspec.Struct, frozen=True):
     accuracy: float
 
 
-def estimate(window: Window, calibration: Calibration | None) -> Estimate | None:
-    """What to expect of a window's answers; None where nothing was measured, or too little is known."""
-    answers = sum(window.confidence or [])
-    if calibration is None or window.confidence is None or answers < LEAST_ANSWERS:
+def expected(confidence: Sequence[int] | None, calibration: Calibration | None) -> float | None:
+    """The accuracy to expect of answers whose confidence lies so in 20 bins; None where nothing was measured, or too
+    little is known."""
+    if calibration is None or confidence is None or sum(confidence) < LEAST_ANSWERS:
         return None
-    accuracy = calibration.estimate(window.confidence)
-    return None if accuracy is None else Estimate(window.start_ms, window.end_ms, answers, accuracy)
+    return calibration.estimate(confidence)
 
 
 def estimates(windows: Iterable[Window], calibration: Calibration | None) -> list[Estimate]:
     """Of each window that can be told of."""
-    return [found for window in windows if (found := estimate(window, calibration)) is not None]
+    return [
+        Estimate(window.start_ms, window.end_ms, sum(window.confidence or []), accuracy)
+        for window in windows
+        if (accuracy := expected(window.confidence, calibration)) is not None
+    ]

@@ -8,7 +8,6 @@ import msgspec
 from streamer.core.health.baseline import Baseline
 from streamer.core.health.budget import Budget
 from streamer.core.health.drift import Finding
-from streamer.core.health.estimate import estimate
 from streamer.core.health.watch import Watch, settled
 from streamer.core.health.window import Window
 from streamer.core.health.words import BaselineWord, DriftWord
@@ -16,7 +15,8 @@ from streamer.core.health.words import BaselineWord, DriftWord
 
 class Judged(msgspec.Struct):
     """One revision, up to `until_ms`. `saved_ms` is when its baseline was saved, 0 without one; `seasonal` are the
-    monitors whose finding comes from the same hour of the days before. It can be encoded and decoded as it is."""
+    monitors whose finding comes from the same hour of the days before; `confidence` is that of the last window. It can
+    be encoded and decoded as it is."""
 
     pipeline: str
     revision: str
@@ -27,7 +27,7 @@ class Judged(msgspec.Struct):
     findings: list[Finding] = []
     seasonal: list[str] = []
     has_season: bool = False
-    estimated_accuracy: float | None = None
+    confidence: list[int] | None = None
 
     def look(self, window: Window, known: BaselineWord | None, season: Baseline | None, monthly: float) -> None:
         """Take the next closed window. `monthly` is how many false alarms a month the pipeline may raise."""
@@ -40,8 +40,7 @@ class Judged(msgspec.Struct):
         usual = self.season.look(window, season, budget) if season is not None else []
         self.findings = settled(said, usual, covers_a_week=frozen is not None and frozen.covers_a_week)
         self.seasonal = [one.monitor for one in self.findings if any(one is other for other in usual)]
-        expected = estimate(window, known.calibration if known is not None else None)
-        self.estimated_accuracy = expected.accuracy if expected is not None else None
+        self.confidence = window.confidence
 
     def words(self) -> list[DriftWord]:
         """What each monitor says."""
