@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
-
+import msgspec
 import pytest
 
+from streamer.core.health.alerts import judge
 from streamer.core.health.baseline import DAY_MS
 from streamer.core.health.calibration import Calibration
-from streamer.core.health.drifts import Drifts
+from streamer.core.health.drifts import Drifts, Told
 from streamer.core.health.estimate import estimates
+from streamer.core.health.evaluation import Evaluation
 from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
+from streamer.core.health.quality import Quality
+from streamer.core.health.rules import DEFAULTS, Measured
 from streamer.core.health.season import Season
 from streamer.core.health.words import DriftWord, decode, encode
 from streamer.errors import UsageError
 from streamer.health.baselines import calibrated, taken
+from streamer.health.standing import Standing
+from streamer.ops.evaluate_json import sums
 from tests.health_kit import NOW_MS, measured
 from tests.unit.drifting_kit import closed, drifting, fill, saved
 
@@ -41,6 +46,7 @@ def test_a_move_is_named() -> None:
     told = drifts.told("p")
     assert told.measured.value == sum(state == "drift" for state in states(drifts).values()) >= 1
     assert told.what.startswith("p: label positive 60 % → 40 %")
+    assert told.what.endswith("the baseline covers 4 h only, so that it may be the hour of the day or the day")
 
 
 def test_what_is_as_usual_says_so() -> None:
@@ -243,19 +249,19 @@ def test_a_calibration_comes_from_an_evaluation() -> None:
     fold, drifts = fresh()
     fill(fold, NOW_MS - 5 * HOUR_MS, 60)
     word = saved(fold)
-    sums = {"counts": [10] * 20, "right": [8] * 20, "confidence": [8.0] * 20, "squares": 0.1, "outside": 0}
-    evaluation = json.dumps({"revision": "r1", "quality": {"calibration": sums}})
+    found = Evaluation("m", "r1", "text-classification", Quality(200, calibration=Calibration([10] * 20, [8] * 20)))
+    evaluation = msgspec.json.encode(sums(found)).decode()
     revision, word.calibration = calibrated(evaluation.encode(), "e.json")
     assert revision == "r1" and decode(encode(word)) == word
     drifts.baselines[word.key] = word
     drifts.look(fold, "p", LATER_MS)
     assert drifts.told("p").what.endswith("accuracy is estimated at 80.0%")
     for wrong, told in (
-        (evaluation.replace("10", "0"), "has no calibration"),
+        (evaluation.replace("10,", "0,").replace("10]", "0]"), "has no calibration"),
         ('{"revision": "r1", "quality": {}}', "has no calibration"),
         ('{"quality": {}}', "is no evaluation"),
         ("[", "is no evaluation"),
-        (evaluation.replace("0.1", '"a"'), "is no evaluation"),
+        (evaluation.replace('"squares":0.0', '"squares":"a"'), "is no evaluation"),
     ):
         with pytest.raises(UsageError, match=told):
             calibrated(wrong.encode(), "e.json")
@@ -264,3 +270,12 @@ def test_a_calibration_comes_from_an_evaluation() -> None:
 def test_words_come_back() -> None:
     for word in drifting().words(["p"]).values():
         assert isinstance(word, DriftWord) and decode(encode(word)) == word
+
+
+def test_an_app_that_is_gone_judges_nothing() -> None:
+    """In the terminal the last word of a dead app is not taken for how things stand."""
+    told = Told(Measured(1, 500), "p: label moved")
+    word = msgspec.structs.replace(judge(DEFAULTS["drift"], "p", told.measured, NOW_MS, None), what=told.what)
+    standing = Standing(word, [])
+    assert standing.sentence(NOW_MS + 60_000) == "drift, firing: label moved"
+    assert standing.sentence(NOW_MS + HOUR_MS).endswith("the health app does not run")

@@ -18,7 +18,7 @@ from streamer.core.health.rules import Measured
 from streamer.core.health.season import Season
 from streamer.core.health.window import Window
 from streamer.core.health.words import BaselineWord, DriftWord
-from streamer.core.tally import plural
+from streamer.core.tally import duration, plural
 
 BACK_MS: Final = 2 * HOUR_MS
 """Of a revision that nothing is known of, the windows of so long are judged: in that time every monitor looks."""
@@ -92,6 +92,7 @@ class Drifts:
         parts = [_what(findings)] if findings else []
         if not findings and not missing:
             parts.append("the baseline's monitors find nothing in what pipelines report")
+        parts += [caveat for one in own if (caveat := self._caveat(one))]
         parts += [self._offer(one) for one in missing]
         parts += [
             f"accuracy is estimated at {accuracy:.1%}" for one in own if (accuracy := self.accuracy(one)) is not None
@@ -124,6 +125,15 @@ class Drifts:
         if window.start_ms >= one.until_ms:
             season = self.season.reference(window.pipeline, window.start_ms)
             one.look(window, known, season, self._monthly(window.pipeline))
+
+    def _caveat(self, one: Judged) -> str:
+        """What is to be known of drift against a baseline that has not seen a week."""
+        known = self.baseline(one.pipeline, one.revision)
+        drifts = any(finding.state == "drift" for finding in one.findings)
+        if known is None or known.baseline.covers_a_week or one.has_season or not drifts:
+            return ""
+        covers_s = (known.baseline.until_ms - known.baseline.since_ms) / 1000
+        return f"the baseline covers {duration(covers_s)} only, so that it may be the hour of the day or the day"
 
     def _offer(self, one: Judged) -> str:
         windows, results = self.season.results(one.pipeline, one.revision)
