@@ -314,12 +314,14 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ),
     ] = 1000
     false_alarms_per_month: Annotated[
-        Annotated[float, Meta(gt=0, le=1000)] | None,
+        float,
         Meta(
-            description="False alarms about drift that the health app may raise of this pipeline in a month. Default:"
+            ge=0,
+            le=1000,
+            description="False alarms about drift that the health app may raise of this pipeline in a month; 0 takes"
             " health.false_alarms_per_month. Lower it where alarms disturb more than they help.",
         ),
-    ] = None
+    ] = 0
     options: Annotated[
         dict[str, Any],
         Meta(description="The task's own options, e.g. top_k or labels. Each task says when to change its own."),

@@ -164,6 +164,4 @@ class Drift:
 
     def _monthly(self, pipeline: str) -> float:
         own = self._config.pipelines.get(pipeline)
-        if own is not None and own.false_alarms_per_month is not None:
-            return own.false_alarms_per_month
-        return self._config.health.false_alarms_per_month
+        return (own and own.false_alarms_per_month) or self._config.health.false_alarms_per_month
