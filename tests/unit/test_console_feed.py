@@ -54,8 +54,8 @@ def test_a_silence_is_one_only_while_an_answer_is_due() -> None:
 class Offsets:
     """No brokers: nobody is in any group."""
 
-    def members(self, groups: Iterable[str]) -> dict[str, int]:
-        return dict.fromkeys(groups, 0)
+    def members(self, groups: Iterable[str]) -> dict[str, list[str]]:
+        return {group: [] for group in groups}
 
 
 def gather(monkeypatch: pytest.MonkeyPatch, look: Callable[[list[str]], None]) -> Feed:

@@ -9,6 +9,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from streamer.core.foreign import read_own
+
 VERSION: Final = "streamer.health.v1"
 MAX_SNAPSHOT_BYTES: Final = 900_000
 """As much as a record may hold with the brokers' own limit of 1 MiB."""
@@ -102,8 +104,5 @@ def encode(word: Word) -> bytes:
 
 def decode(value: bytes | None) -> Word | None:
     """The word in a record; None for anything else, and for words of a version that is not ours."""
-    try:
-        word = _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    return word if word.version == VERSION else None
+    word = read_own(_decode, value)
+    return word if word is not None and word.version == VERSION else None
