@@ -6,7 +6,6 @@ import queue
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, TypeVar
 
 from streamer.bench.program import BenchError
@@ -69,9 +68,7 @@ class BulkWorker:
     def __enter__(self) -> BulkWorker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.close(CLOSE_S)
 
     def run(self, texts: Sequence[str], params: Sequence[dict[str, Any]] | None = None) -> BulkRun:

@@ -10,43 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.cli.dlq.options import dead_letter_topics, selecting
+from streamer.cli.dlq.options import Search, searching
 from streamer.cli.dlq.report import print_survey, progress
-from streamer.cli.options import configured
-from streamer.config.load import Config
-from streamer.config.shapes import shapes_of
 from streamer.core.deadletters.replay import MAX_ATTEMPTS, Decide
-from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import JOB_NAME
 from streamer.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from streamer.kafka.replay import TopicLog
     from streamer.ops.dlq.survey import Order, Targets
 
 _Command = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Asked(Search):
     """What all commands that move dead letters are asked: which, and when to write."""
 
-    config: Config
-    topics: list[str]
-    selection: Selection
-    words: dict[str, Any]
     execute: bool
     digest: str | None
     most: int | None
     job: str | None
     as_json: bool
-
-    @functools.cached_property
-    def log(self) -> TopicLog:
-        """The topics. Raises DependencyError when the brokers do not answer."""
-        from streamer.kafka.replay import TopicLog
-
-        return TopicLog(self.config.kafka, shapes_of(self.config))
 
     @functools.cached_property
     def targets(self) -> Targets:
@@ -57,12 +41,12 @@ class Asked:
 
 
 def moving(command: _Command) -> _Command:
-    """Adds the options that say what `Asked` holds, and those of `configured`; hands them over first."""
+    """Adds the options that say what `Asked` holds, and hands it over first."""
 
     @functools.wraps(command)
-    def wrapper(config: Config, topics: tuple[str, ...], **given: Any) -> Any:
-        own = {name: given.pop(name) for name in ("selection", "execute", "digest", "most", "job", "as_json")}
-        return command(Asked(config, dead_letter_topics(config, topics), words=given.pop("asked"), **own), **given)
+    def wrapper(search: Search, **given: Any) -> Any:
+        own = {name: given.pop(name) for name in ("execute", "digest", "most", "job", "as_json")}
+        return command(Asked(search.config, search.topics, search.selection, search.words, **own), **given)
 
     wrapped: _Command = wrapper
     for option in (
@@ -81,7 +65,7 @@ def moving(command: _Command) -> _Command:
         click.option("--execute", is_flag=True, help="Do it. Without this nothing is written."),
     ):
         wrapped = option(wrapped)
-    return click.argument("topics", nargs=-1)(configured(selecting(wrapped)))
+    return searching(wrapped)
 
 
 def sending(command: _Command) -> _Command:
