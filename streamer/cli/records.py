@@ -212,7 +212,8 @@ def _place(record: Record, kind: Kind) -> dict[str, Any]:
 
 
 def _decoded(record: Record, type_: type[_T]) -> _T:
-    found = read_own(msgspec.json.Decoder(type_).decode, record.value())
+    decode: Callable[[bytes], _T] = partial(msgspec.json.decode, type=type_)
+    found = read_own(decode, record.value())
     if found is None:
         raise _UnreadableError
     return found
