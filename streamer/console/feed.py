@@ -215,7 +215,7 @@ class Feed:
                 self._members = {name: members[group] for name, group in groups.items() if group in members}
                 for name, lag in lags.items():
                     if isinstance(lag, PipelineLag):
-                        self._series[name].note_lag(lag.records, lag.seconds, _now_ms())
+                        self._series[name].note_lag(lag.records, lag.seconds, _now_ms(), lag.rate_out)
             self._stop.wait(min(max(LOOK_S, 4 * (time.monotonic() - began)), SELDOM_S))
 
     def _look(self, watch: LagWatch) -> dict[str, PipelineLag | str]:

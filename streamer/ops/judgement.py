@@ -138,7 +138,8 @@ def _at_work(facts: Facts, lag: PipelineLag | None) -> Verdict:
     late = lag is not None and lag.records and (lag.seconds is None or lag.seconds >= LATE_S)
     if lag is None and not settles:
         return Verdict(State.UNKNOWN, [Problem("neither its reports nor its offsets tell of it")])
-    if _waits_long(lag) and lag is not None and lag.rate_out is None and series.known_ms is None:
+    quiet = series.last_ms is None or facts.now_ms - series.last_ms >= STANDING_MS
+    if _waits_long(lag) and lag is not None and not lag.rate_out and quiet:
         return Verdict(State.UNKNOWN, [Problem(f"{_waits(lag)}, and nothing tells yet whether they are settled")])
     if late and series.grows:
         what = f"{_waits(lag)}, and it gets older: more comes in than is settled"
@@ -194,7 +195,9 @@ def _stuck(facts: Facts) -> str:
         return ""
     if series.last_ms is not None and facts.now_ms - series.last_ms < STANDING_MS:
         return ""
-    silent = series.known_ms is not None and facts.now_ms - (series.last_ms or series.known_ms) >= STANDING_MS
-    if lag.rate_out != 0 and not silent:
-        return ""
-    return f"{_waits(lag)}, and {'nothing is being settled' if silent else 'the settled offsets do not move'}"
+    reported_ms, moved_ms = series.last_ms or series.known_ms, series.moved_ms
+    if series.known_ms is not None and reported_ms is not None and facts.now_ms - reported_ms >= STANDING_MS:
+        return f"{_waits(lag)}, and nothing is being settled"
+    if lag.rate_out == 0 and moved_ms is not None and facts.now_ms - moved_ms >= STANDING_MS:
+        return f"{_waits(lag)}, and the settled offsets do not move"
+    return ""

@@ -30,7 +30,8 @@ _MOST_GONE: Final = 1_000
 class PipelineSeries:
     """What the reports of one pipeline, and looks at its lag, add up to. `known_ms` is from when on a silence of the
     reports means that nothing was settled; `ended` is how the member ended that the last report is of; `gone` are the
-    slots of those that ended: brokers count a static member as one until its session times out."""
+    slots of those that ended: brokers count a static member as one until its session times out. `moved_ms` is from when
+    on the settled offsets have not moved."""
 
     def __init__(self) -> None:
         self.task: str | None = None
@@ -39,6 +40,7 @@ class PipelineSeries:
         self.known_ms: int | None = None
         self.ended: Event | None = None
         self.gone: dict[str, None] = {}
+        self.moved_ms: int | None = None
         self.last_dead_ms: int | None = None
         self.last_dead = ""
         self._first_ms: int | None = None
@@ -75,9 +77,11 @@ class PipelineSeries:
         self.known_ms = time_ms if self.known_ms is None else min(self.known_ms, time_ms)
         self._begin(time_ms)
 
-    def note_lag(self, records: int, seconds: float | None, now_ms: int) -> None:
-        """Remember how far behind the pipeline is."""
+    def note_lag(self, records: int, seconds: float | None, now_ms: int, rate_out: float | None = None) -> None:
+        """Remember how far behind the pipeline is, and by the rate whether its settled offsets moved."""
         self._begin(now_ms)
+        if rate_out != 0:  # None is the first look, from which on it is known
+            self.moved_ms = now_ms
         for series in (self._fine, self._coarse):
             bucket = series.at(now_ms)
             bucket.lag_records, bucket.lag_seconds = records, seconds

@@ -39,6 +39,7 @@ class StatusWatch:
         self._offsets = GroupOffsets(config.kafka, admin)
         self._watches = {name: LagWatch(config, [name], self._offsets, Tokens()) for name in pipelines}
         self._series = {name: PipelineSeries() for name in pipelines}
+        self._known_ms = _now_ms()  # from when on all reports are read, whoever wrote them
         self._reports: Reader | None = None
         topic = config.telemetry.reports
         if topic and describe(admin, config.kafka, [topic])[topic]:
@@ -57,10 +58,13 @@ class StatusWatch:
         if self._reports is not None:
             for record in self._reports.read_until_end(REPORTS_S):
                 report = read(record.value())
-                if report is not None and report.pipeline in self._series:
+                if report is None:  # another program's record
+                    continue
+                self._known_ms = min(self._known_ms, report.time_ms)
+                if report.pipeline in self._series:
                     self._series[report.pipeline].add(report, _now_ms())
             for series in self._series.values():
-                series.know(_now_ms())
+                series.know(self._known_ms)
         answers = dict(zip(self._urls, asked, strict=True))
         self.silent = {url: each for url, each in answers.items() if isinstance(each, str)}
         replicas = [each for each in answers.values() if isinstance(each, Replica)]
@@ -73,7 +77,7 @@ class StatusWatch:
         lag: PipelineLag | str
         try:
             (lag,) = self._watches[name].look(now_ms / 1000)
-            self._series[name].note_lag(lag.records, lag.seconds, now_ms)
+            self._series[name].note_lag(lag.records, lag.seconds, now_ms, lag.rate_out)
         except ConfigurationError as error:  # this pipeline's topic or right; the others have theirs
             lag = str(error)
         return status_of(Facts(name, group, lag, members.get(group), own, self._series[name], now_ms))

@@ -62,6 +62,14 @@ def settled(ago_ms: int, dead: int = 0) -> Report:
     return at(NOW_MS - ago_ms, results=5, dead_letters={"decode.json": dead} if dead else {})
 
 
+def still(seconds: int) -> PipelineSeries:
+    """Without reports, by looks at offsets that have not moved for so long."""
+    found = series(known_ms=None)
+    found.note_lag(7, 1.0, NOW_MS - seconds * 1_000, None)
+    found.note_lag(7, 31.0, NOW_MS, 0.0)
+    return found
+
+
 BLANK = series(known_ms=None)
 GOOD = Facts("p", "g", lag(), ["a"], [READY], BLANK, NOW_MS)
 QUIET = series(known_ms=NOW_MS - STANDING_MS)
@@ -106,15 +114,20 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
         ({"replicas": [LOADING]}, State.LOADING, "no worker is ready"),
         ({"replicas": [LOADING, READY]}, State.NOT_READY, "no worker is ready"),
         ({"replicas": [LOADING, SLOW], "members": []}, State.NOT_READY, "Kafka is slow"),
-        ({"replicas": [LOADING], "lag": lag(4, 40.0)}, State.STUCK, "no worker is ready"),
+        ({"replicas": [LOADING], "lag": lag(4, 40.0)}, State.LOADING, "no worker is ready"),
+        ({"replicas": [LOADING], "lag": lag(4, 40.0), "series": QUIET}, State.STUCK, "no worker is ready"),
         ({"replicas": [SLOW]}, State.NOT_READY, "Kafka is slow"),
         ({"replicas": [SLOW], "members": []}, State.NOT_READY, "Kafka is slow"),
         ({"replicas": [SLOW], "lag": "topic in does not exist"}, State.NOT_READY, "topic in does not exist"),
         ({"replicas": [MUTE]}, State.NOT_READY, "a driver says that it is not ready"),
         # Records that wait.
         ({"lag": lag(7, 10.0)}, State.WORKING, ""),
-        ({"lag": lag(7, 31.0)}, State.STUCK, "7 records wait, the oldest for 31.0 s, and the settled offsets do not"),
-        ({"lag": lag(7, None)}, State.STUCK, "7 records wait"),
+        ({"lag": lag(7, 31.0)}, State.UNKNOWN, "7 records wait, the oldest for 31.0 s, and nothing tells yet"),
+        ({"lag": lag(7, 31.0), "series": still(29)}, State.UNKNOWN, "nothing tells yet"),
+        ({"lag": lag(7, 31.0), "series": still(30)}, State.STUCK, "the settled offsets do not move"),
+        ({"lag": lag(7, 31.0, 1.0), "series": still(30)}, State.WORKING, ""),
+        ({"lag": lag(7, None)}, State.UNKNOWN, "7 records wait"),
+        ({"lag": lag(7, None), "series": QUIET}, State.STUCK, "7 records wait"),
         ({"lag": lag(7, 31.0, None)}, State.UNKNOWN, "7 records wait"),
         ({"lag": lag(7, 61.0, None)}, State.UNKNOWN, "nothing tells yet whether they are settled"),
         ({"lag": lag(7, 31.0, None), "series": QUIET}, State.STUCK, "nothing is being settled"),
@@ -153,6 +166,7 @@ SERIES = [
     BLANK,
     series(),
     QUIET,
+    still(40),
     series(settled(3_000)),
     series(settled(3_000, 1), grows=True),
     series(settled(40_000), grows=True),
