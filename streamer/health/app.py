@@ -69,6 +69,9 @@ class HealthApp(faust.App):
     def _new_transport(self) -> ReadingTransport:
         return ReadingTransport(self.conf.broker_consumer, self)
 
+    def _create_directories(self) -> None:
+        """Faust would make a folder for tables in the current one, which need not be writable."""
+
     def fetched(self, topic: str) -> int:
         """Records of a topic that were handed over to its agent."""
         consumer = self.consumer

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from streamer.core.foreign import read_own
 from streamer.core.health.baseline import Baseline
 from streamer.core.health.calibration import Calibration
 
@@ -156,8 +157,5 @@ def encode(word: Word) -> bytes:
 
 def decode(value: bytes | None) -> Word | None:
     """The word in a record; None for anything else, and for words of a version that is not ours."""
-    try:
-        word = _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    return word if word.version == VERSION else None
+    word = read_own(_decode, value)
+    return word if word is not None and word.version == VERSION else None

@@ -1,19 +1,53 @@
-"""Rules on topics, beyond what `streamer topics check` demands before any start."""
+"""Rules on the cluster: its brokers, and topics beyond what `streamer topics check` demands before any start."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from streamer.config.load import Config
+from streamer.config.load import Config, PipelineConfig
 from streamer.core.facts import BrokerFacts, TopicFacts
 from streamer.ops.doctor.finding import Finding, error, warning
+
+# KIP-447: settled offsets that wait for the transaction of the partition's last owner.
+OLDEST = (2, 5)
+# A group that is idle for longer than this loses its offsets, and with it its place.
+_SHORT_OFFSETS_MINUTES = 24 * 60
+
+
+def judge_brokers(broker: BrokerFacts, pipelines: dict[str, PipelineConfig]) -> Iterator[Finding]:
+    """What is wrong with the brokers."""
+    where = f"Kafka at {broker.address}"
+    for address in broker.silent:
+        yield error(
+            "broker.silent",
+            where,
+            f"a broker says that it is at {address}, where nobody answers this machine",
+            "correct advertised.listeners of that broker, or let this machine reach it",
+        )
+    exactly_once = any(pipeline.guarantee == "exactly_once" for pipeline in pipelines.values())
+    if broker.release is not None and broker.release < OLDEST and exactly_once:
+        yield error(
+            "broker.old",
+            where,
+            "the brokers are older than Kafka 2.5, which exactly_once needs",
+            'upgrade them, or set guarantee = "at_least_once"',
+        )
+    minutes = broker.settings.get("offsets.retention.minutes", "")
+    if minutes.isdigit() and int(minutes) < _SHORT_OFFSETS_MINUTES:
+        yield warning(
+            "broker.offsets_retention",
+            where,
+            f"offsets.retention.minutes is {minutes}: a pipeline that is stopped for that long forgets where it was",
+            "raise it to 10080 (a week), the brokers' default",
+        )
+
 
 HOUR_MS = 3_600_000
 _SHORT_INPUT_MS = HOUR_MS
 _SHORT_DEAD_LETTERS_MS = 72 * HOUR_MS
 
 
-def judge(
+def judge_topics(
     config: Config, pipelines: list[str], topics: Mapping[str, TopicFacts], broker: BrokerFacts
 ) -> Iterator[Finding]:
     """What is wrong with the topics of these pipelines."""

@@ -1,11 +1,12 @@
-"""The console's series: reports folded into buckets over time."""
+"""A pipeline's series: reports folded into buckets over time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamer.console.series import COLUMNS, FINE_BUCKETS, NOW_MS, SPARK_POINTS, PipelineSeries, Point, percentile
-from streamer.core.report import VERSION, Histogram, Model, Report
+from streamer.core.report import VERSION, Histogram, Model, Report, percentile
+from streamer.ops.buckets import COLUMNS, Point
+from streamer.ops.series import FINE_BUCKETS, NOW_MS, SPARK_POINTS, PipelineSeries
 
 T = 1_700_000_000_000
 
