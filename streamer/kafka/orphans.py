@@ -26,7 +26,7 @@ from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
 from streamer.errors import StreamerError
 from streamer.kafka.group_view import GroupView, Member, look_at
-from streamer.kafka.source import KafkaSource
+from streamer.kafka.source.source import KafkaSource
 from streamer.kafka.topics import connect
 
 LOOK_AFTER_S = 5.0

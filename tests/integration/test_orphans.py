@@ -18,13 +18,13 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from streamer.config.fields import KafkaConfig
 from streamer.config.pipeline import PipelineConfig
+from streamer.core.intake import SourcePolicy
 from streamer.core.pipeline.protocol import Assigned, Input, Revoking
 from streamer.core.standing import Reason
 from streamer.kafka.clients import consumer_properties, make_consumer
 from streamer.kafka.coordinator import describe
 from streamer.kafka.orphans import OrphanWatch, find_orphans
-from streamer.kafka.source import KafkaSource
-from streamer.kafka.source_policy import SourcePolicy
+from streamer.kafka.source.source import KafkaSource
 from tests.conftest import Kafka
 
 PARTITIONS = 3

@@ -1,4 +1,5 @@
-"""What goes wrong while reading: what passes, what is gone, what is held alone, what ends the source."""
+"""What the client gives: records by partition, and errors in a record's place, of which some pass, some hold a
+partition alone, and some end the source."""
 
 from __future__ import annotations
 
@@ -9,48 +10,71 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from streamer.core.intake import ByPartition, Intake, SourcePolicy
+from streamer.core.membership import Read, ReadFrom
+from streamer.core.obstacles import Unreadable
 from streamer.core.pipeline.protocol import SourceFailed
 from streamer.core.record import TopicPartition
 from streamer.core.settle.calls import Act
 from streamer.errors import ExitCode
-from streamer.kafka.assignment import Assignment
-from streamer.kafka.calls import Calls
 from streamer.kafka.errors import MISSING, UNREADABLE, act_on_consumer, error_of, start_error
-from streamer.kafka.joining import REFUSALS, Joining
-from streamer.kafka.patience import BROKER_S, HeldOffsetsError, held_error
-from streamer.kafka.source_policy import SourcePolicy
-from streamer.kafka.unreadable import Unreadable, offset_words
+from streamer.kafka.source.assignment import Assignment
+from streamer.kafka.source.calls import Calls
+from streamer.kafka.source.requests import BROKER_S, HeldOffsetsError, held_error
+from streamer.kafka.source.watch import REFUSALS, Joining
 from streamer.ports import Post
 
-SAY_EVERY_S: Final = 60.0
+AGAIN_S: Final = 60.0
 
 Message = Any
+"""The client's message. Its stub says that every field may be None, which is so for errors alone."""
 
 log = logging.getLogger(__name__)
 
 
-class ReadErrors:
-    """Judges errors, on the source thread. `out_of_range_records` counts what retention took before it was read;
-    `missing` are topics that the client did not find, for the owner to take."""
+class Messages:
+    """On the source's thread. `missing` are topics that the client did not find, for the owner to take."""
 
-    def __init__(self, policy: SourcePolicy, assignment: Assignment, calls: Calls, post: Post) -> None:
-        self.out_of_range_records = 0
+    def __init__(self, policy: SourcePolicy, intake: Intake, assignment: Assignment, calls: Calls, post: Post) -> None:
         self.joining = Joining(policy, assignment.ours)
         self.unreadable = Unreadable(policy.group, policy.address)
         self.missing: set[str] = set()
         self._policy = policy
+        self._intake = intake
         self._assignment = assignment
         self._ours = assignment.ours
         self._calls = calls
         self._post = post
+        self._only_topic = policy.topics[0] if len(policy.topics) == 1 else ""
         self._said: dict[tuple[int, TopicPartition], tuple[float, int]] = {}
 
-    def on_message(
-        self, consumer: Consumer, message: Message, before: dict[TopicPartition, int], found: dict[Any, list[Message]]
+    def by_partition(
+        self, consumer: Consumer, messages: list[Message], before: dict[TopicPartition, int]
+    ) -> ByPartition:
+        """The records of these messages; `before` is what was ours when the client was asked. Raises KafkaException
+        for what ends the source."""
+        found: ByPartition = {}
+        only_topic = self._only_topic
+        topic, partition = "", -1
+        failed = []
+        for message in messages:
+            if message.error() is not None:
+                failed.append(message)
+                continue
+            # The client hands them over in long stretches of one partition.
+            if message.partition() != partition or (not only_topic and message.topic() != topic):
+                topic, partition = only_topic or message.topic(), message.partition()
+                append = found.setdefault((topic, partition), []).append
+            append(message)
+        self.unreadable.gave(found)
+        for message in failed:
+            self._on_error(consumer, message, before, found)
+        return found
+
+    def _on_error(
+        self, consumer: Consumer, message: Message, before: dict[TopicPartition, int], found: ByPartition
     ) -> None:
-        """An error that came in a record's place. `before` is what we owned when the client was asked, `found` are the
-        records that it gave; those behind a batch that can't be read are taken out. Raises KafkaException for what
-        ends the source."""
+        """An error that came in a record's place; records behind a batch that can't be read are taken out."""
         error: KafkaError = message.error()
         code = error.code()
         key = (message.topic(), message.partition())
@@ -60,8 +84,9 @@ class ReadErrors:
             if not again:
                 self._ours.came_to(key, message.offset())
             return
-        if epoch is not None and (self.unreadable.holds(key) or code in UNREADABLE):
-            self._hold(consumer, key, message, found)
+        held_at = self.unreadable.offset(key)
+        if epoch is not None and (held_at is not None or code in UNREADABLE):
+            self._hold(consumer, message, held_at, found)
             return
         act = act_on_consumer(error)
         if act is Act.OUT_OF_RANGE:
@@ -81,7 +106,7 @@ class ReadErrors:
         """One line for each kind and place, then one a minute with their number."""
         what = (error.code(), key)
         said_at, count = self._said.get(what, (float("-inf"), 0))
-        if now - said_at < SAY_EVERY_S:
+        if now - said_at < AGAIN_S:
             self._said[what] = (said_at, count + 1)
             return
         self._said[what] = (now, 0)
@@ -89,60 +114,37 @@ class ReadErrors:
         data = {"error": error.name(), "topic": key[0], "partition": key[1], "count": count + 1}
         log.warning("the consumer goes on after an error", extra={"data": data})
 
-    def _hold(self, consumer: Consumer, key: TopicPartition, message: Message, found: dict[Any, list[Message]]) -> None:
-        """A batch that can't be read, or what the client says and gives after one."""
-        first = not self.unreadable.holds(key)
-        offset = message.offset() if first else self.unreadable.offset(key)
+    def _hold(self, consumer: Consumer, message: Message, held_at: int | None, found: ByPartition) -> None:
+        """A batch that can't be read, or what the client says and gives after one; `held_at` is where it was."""
+        key = (message.topic(), message.partition())
+        offset = message.offset() if held_at is None else held_at
         good = [record for record in found.pop(key, []) if record.offset() < offset]
         if good:
             found[key] = good
-        if first:
+        if held_at is None:
             here = good[-1].offset() + 1 if good else self._ours.reached[key]
-            self.unreadable.hold(key, max(offset, here), message.error().code(), time.monotonic())
-            self._read_from(consumer, key, here)
+            self.unreadable.hold(key, max(offset, here), UNREADABLE[message.error().code()], time.monotonic())
+            self._assignment.read_from(consumer, ReadFrom({key: here}, Read.REPLACE))
 
     def _on_out_of_range(self, consumer: Consumer, key: TopicPartition, error: KafkaError) -> None:
-        """The next offset that we would read is not there: below what is left, or beyond the end."""
-        place, group = f"{key[0]}/{key[1]}", self._policy.group
+        """The next offset that we would read is not there, or was not."""
         position = consumer.position([KafkaPartition(*key)])[0].offset
         if position < 0:
             position = self._ours.reached[key]
         low, end = consumer.get_watermark_offsets(KafkaPartition(*key), timeout=BROKER_S)
+        words = self._assignment.perform(consumer, self._intake.out_of_range(key, position, low, end))
         data = {"topic": key[0], "partition": key[1], "offset": position}
-        if low <= position <= end:
-            self._say(error, key, time.monotonic())
-            self._read_from(consumer, key, position)  # it was out of range, and is no longer so
+        if words:
+            self._end(ExitCode.CONFIGURATION, words)
         elif position < low:
-            lost = low - position
-            if not self._policy.skip_out_of_range:
-                self._end(
-                    ExitCode.CONFIGURATION,
-                    f"{place}: retention deleted {lost} records between {position}, the next one to read, and {low}, "
-                    'the first that is left. Set on_out_of_range = "earliest" to go on from there',
-                )
-                return
-            self.out_of_range_records += lost
             log.warning(
                 "records were deleted by retention before they were read",
-                extra={"data": {**data, "records": lost, "offset": low}},
+                extra={"data": {**data, "records": low - position, "offset": low}},
             )
-            self._read_from(consumer, key, low)
-        elif not self._policy.skip_out_of_range:
-            self._end(
-                ExitCode.CONFIGURATION,
-                f"{place}: group {group} has come to offset {position}, and the log ends at {end}: it was made anew, "
-                "cut off, or is a mirror with offsets of its own. Set on_out_of_range = "
-                f'"earliest" to read all that is there, from {low} on; or '
-                f"{offset_words(key, group, self._policy.address)}, where N is the next offset to read",
-            )
-        else:
+        elif position > end:
             log.warning("the log ends before the offset to read from: all that is there is read", extra={"data": data})
-            self._assignment.perform(consumer, self._ours.begin_anew(frozenset({key})))
-
-    def _read_from(self, consumer: Consumer, key: TopicPartition, offset: int) -> None:
-        """Not a seek: a client that has stopped to fetch a partition can't be told to."""
-        consumer.incremental_unassign([KafkaPartition(*key)])
-        consumer.incremental_assign([KafkaPartition(*key, offset)])
+        else:
+            self._say(error, key, time.monotonic())
 
     def _end(self, exit_code: ExitCode, message: str) -> None:
         self._post(SourceFailed(exit_code, message))
