@@ -177,12 +177,12 @@ class Intake:
         elif position < low:
             return (
                 f"{place}: retention deleted {low - position} records between {position}, the next one to read, and "
-                f'{low}, the first that is left. Set on_out_of_range = "earliest" to go on from there'
+                f'{low}, the first that is left. Set on_out_of_range = "earliest" to continue from there'
             )
         else:
             return (
-                f"{place}: group {group} has come to offset {position}, and the log ends at {end}: it was made anew, "
-                f'cut off, or is a mirror with offsets of its own. Set on_out_of_range = "earliest" to read all that '
+                f"{place}: group {group} has come to offset {position}, and the log ends at {end}: it was recreated, "
+                f'truncated, or is a mirror with its own offsets. Set on_out_of_range = "earliest" to read all that '
                 f"is there, from {low} on; or {offset_words(key, group, self._policy.address)}, where N is the next "
                 "offset to read"
             )

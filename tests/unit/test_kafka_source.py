@@ -269,8 +269,8 @@ class TestEnds:
     @pytest.mark.parametrize(
         ("code", "exit_code", "words"),
         [
-            (KafkaError.TOPIC_AUTHORIZATION_FAILED, ExitCode.CONFIGURATION, "gives no right to Read topic in"),
-            (KafkaError.GROUP_AUTHORIZATION_FAILED, ExitCode.CONFIGURATION, "gives no right to Read group g"),
+            (KafkaError.TOPIC_AUTHORIZATION_FAILED, ExitCode.CONFIGURATION, "right to Read topic in"),
+            (KafkaError.GROUP_AUTHORIZATION_FAILED, ExitCode.CONFIGURATION, "right to Read group g"),
             (KafkaError.INVALID_GROUP_ID, ExitCode.CONFIGURATION, "set `group` to another name"),
         ],
     )
@@ -349,7 +349,7 @@ class TestErrors:
         made.play(error(KafkaError._TRANSPORT, A), error(KafkaError._TRANSPORT, A))
         with reading(made, micro_batch_records=1) as run:
             run.wait(lambda: len(run.taken()) == 4)
-        assert caplog.messages.count("the consumer goes on after an error") == 1
+        assert caplog.messages.count("the consumer continues after an error") == 1
 
     @pytest.mark.case(13)
     def test_a_partition_that_stands_still_is_sought_anew_until_the_client_takes_it(

@@ -112,7 +112,7 @@ class Messages:
         self._said[what] = (now, 0)
         self.joining.last_error = error.name()
         data = {"error": error.name(), "topic": key[0], "partition": key[1], "count": count + 1}
-        log.warning("the consumer goes on after an error", extra={"data": data})
+        log.warning("the consumer continues after an error", extra={"data": data})
 
     def _hold(self, consumer: Consumer, message: Message, held_at: int | None, found: ByPartition) -> None:
         """A batch that can't be read, or what the client says and gives after one; `held_at` is where it was."""
@@ -142,7 +142,7 @@ class Messages:
                 extra={"data": {**data, "records": low - position, "offset": low}},
             )
         elif position > end:
-            log.warning("the log ends before the offset to read from: all that is there is read", extra={"data": data})
+            log.warning("the log ends before the offset to read from: it is read from its start", extra={"data": data})
         else:
             self._say(error, key, time.monotonic())
 

@@ -238,7 +238,7 @@ class KafkaSource:
 
     def _renew(self) -> None:
         """Go on with a new client."""
-        log.warning("this slot's former membership fenced the present one: joining again")
+        log.warning("this slot's former membership fenced the current one: joining again")
         self._renewed_at.append(time.monotonic())
         self._consumer.close()
         self._consumer = self._make_consumer()
@@ -331,7 +331,7 @@ class KafkaSource:
         keys = frozenset(key for key in self._ours.epochs if key[0] in topics)
         if keys:
             log.warning(
-                "an input topic was deleted and made anew: it is read from its start, and its results may have a ce_id "
+                "an input topic was deleted and recreated: it is read from its start, and its results may have a ce_id "
                 "that earlier ones had",
                 extra={"data": {"topics": sorted(topics), "partitions": sorted(keys)}},
             )
@@ -371,7 +371,7 @@ class KafkaSource:
             highs[key] = max(consumer.get_watermark_offsets(one, cached=True)[1], heard.get(key, -1))
         for key, position in self.outlook.look(positions, highs, unasked, now).items():
             data = {"partition": key, "offset": position}
-            log.warning("a partition stands still and is sought anew", extra={"data": data})
+            log.warning("a partition is stuck: seeking to its position again", extra={"data": data})
             try:
                 consumer.resume([KafkaPartition(*key)])
                 consumer.seek(KafkaPartition(*key, position))
