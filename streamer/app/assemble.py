@@ -40,9 +40,9 @@ from streamer.kafka.output_topics import OutputTopics
 from streamer.kafka.settled import held_by_transaction
 from streamer.kafka.sink import KafkaSink
 from streamer.kafka.slots import Slot
+from streamer.kafka.source.cluster import ClusterView
 from streamer.kafka.source.source import KafkaSource
 from streamer.kafka.source.topic_ids import TopicIds
-from streamer.kafka.source.watch import ClusterView
 from streamer.kafka.span_topic import SpanTopic
 from streamer.ports import Cache
 from streamer.telemetry.spans import SpanExporter

@@ -17,7 +17,7 @@ from streamer.app import assemble as assemble_module
 from streamer.core import obstacles
 from streamer.core.standing import Reason, Standing
 from streamer.errors import ExitCode
-from streamer.kafka.source import watch
+from streamer.kafka.source import cluster
 from tests.acceptance.harness import Lab, check, event, wait_for
 from tests.conftest import Kafka
 from tests.integration.group_offsets import settle
@@ -31,7 +31,7 @@ def lab(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """What stands is looked into after half a second, and given up a second later."""
     policy_of = assemble_module._source_policy
     monkeypatch.setattr(assemble_module, "_source_policy", lambda *given: replace(policy_of(*given), stand_s=0.5))
-    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(cluster, "LOOK_EVERY_S", 0.2)
     monkeypatch.setattr(obstacles, "GIVE_UP_S", 1.0)
     with Lab(kafka.bootstrap_servers, tmp_path) as lab:
         yield lab

@@ -330,7 +330,7 @@ class TestErrors:
             run.wait(lambda: any(one.reason is Reason.UNREADABLE for one in run.source.standing()))
             assert run.source.intake.out_of_range_records == 2
             made.partitions[A].damaged = None
-            run.source.call(lambda _: run.source._messages.unreadable.retry(float("inf")))
+            run.source.call(lambda _: run.source._watch.unreadable.retry(float("inf")))
             run.wait(lambda: len(run.taken()) == 2)
         assert run.taken() == [5, 6]
         assert run.source.intake.out_of_range_records == 2

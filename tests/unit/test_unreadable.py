@@ -18,8 +18,9 @@ from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import Input
 from streamer.core.standing import Reason
 from streamer.kafka.source.assignment import Assignment
-from streamer.kafka.source.calls import Calls
+from streamer.kafka.source.calls import Calls, Pauses
 from streamer.kafka.source.messages import Messages
+from streamer.kafka.source.watch import Watch
 
 KEY = ("in", 0)
 
@@ -70,7 +71,9 @@ def reading(reached: int) -> tuple[Messages, list[Input]]:
         ends_of=lambda _: {},
     )
     policy = SourcePolicy(["in"], group="g", address="a:1")
-    return Messages(policy, Intake(policy, ours, attempts), assignment, Calls(), posted.append), posted
+    intake = Intake(policy, ours, attempts)
+    watch = Watch(policy, ours, intake, Pauses(ours.epochs), None)
+    return Messages(policy, intake, watch, assignment, Calls(), posted.append), posted
 
 
 @pytest.mark.case(46)
@@ -89,8 +92,8 @@ def test_what_follows_a_checksum_that_does_not_match_is_thrown_away() -> None:
         errors._on_error(client, message, {KEY: 1}, found)
     assert [record.offset() for record in found[KEY]] == [90, 99]
     assert client.read_from == [100]
-    assert errors.unreadable.held == {KEY}
-    (one,) = errors.unreadable.standing()
+    assert errors._unreadable.held == {KEY}
+    (one,) = errors._unreadable.standing()
     assert (one.partition, one.offset, one.reason) == (KEY, 100, Reason.UNREADABLE)
     assert not posted
 
@@ -103,21 +106,21 @@ def test_within_a_batch_we_stand_at_our_own_offset(monkeypatch: pytest.MonkeyPat
     client: Any = Client()
     errors._on_error(client, Message(100, KafkaError._BAD_COMPRESSION), {KEY: 1}, {})
     assert client.read_from == [150]
-    assert [one.offset for one in errors.unreadable.standing()] == [150]
-    errors.unreadable.gave([KEY])  # of before
-    assert errors.unreadable.held == {KEY}
-    errors.unreadable.retry(float("inf"))
-    assert not errors.unreadable.held and errors.unreadable.standing()
-    errors.unreadable.gave([KEY])
-    assert not errors.unreadable.standing()
+    assert [one.offset for one in errors._unreadable.standing()] == [150]
+    errors._unreadable.gave([KEY])  # of before
+    assert errors._unreadable.held == {KEY}
+    errors._unreadable.retry(float("inf"))
+    assert not errors._unreadable.held and errors._unreadable.standing()
+    errors._unreadable.gave([KEY])
+    assert not errors._unreadable.standing()
 
 
 def test_one_that_is_no_longer_ours_is_forgotten() -> None:
     errors, _ = reading(reached=0)
     client: Any = Client()
     errors._on_error(client, Message(0, KafkaError._BAD_MSG), {KEY: 1}, {})
-    errors.unreadable.keep({("in", 1): 2}.keys())
-    assert not errors.unreadable.standing()
+    errors._unreadable.keep({("in", 1): 2}.keys())
+    assert not errors._unreadable.standing()
     assert obstacles.RETRY_S >= 30  # each try makes the client complain some twenty times
 
 

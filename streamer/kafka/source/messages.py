@@ -12,7 +12,6 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamer.core.intake import ByPartition, Intake, SourcePolicy
 from streamer.core.membership import Read, ReadFrom
-from streamer.core.obstacles import Unreadable
 from streamer.core.pipeline.protocol import SourceFailed
 from streamer.core.record import TopicPartition
 from streamer.core.settle.calls import Act
@@ -21,7 +20,7 @@ from streamer.kafka.errors import MISSING, UNREADABLE, act_on_consumer, error_of
 from streamer.kafka.source.assignment import Assignment
 from streamer.kafka.source.calls import Calls
 from streamer.kafka.source.requests import BROKER_S, HeldOffsetsError, held_error
-from streamer.kafka.source.watch import REFUSALS, Joining
+from streamer.kafka.source.watch import REFUSALS, Watch
 from streamer.ports import Post
 
 AGAIN_S: Final = 60.0
@@ -33,13 +32,14 @@ log = logging.getLogger(__name__)
 
 
 class Messages:
-    """On the source's thread. `missing` are topics that the client did not find, for the owner to take."""
+    """On the source's thread. What it learns of the group, of batches and of topics it tells the `watch`."""
 
-    def __init__(self, policy: SourcePolicy, intake: Intake, assignment: Assignment, calls: Calls, post: Post) -> None:
-        self.joining = Joining(policy, assignment.ours)
-        self.unreadable = Unreadable(policy.group, policy.address)
-        self.missing: set[str] = set()
+    def __init__(
+        self, policy: SourcePolicy, intake: Intake, watch: Watch, assignment: Assignment, calls: Calls, post: Post
+    ) -> None:
         self._policy = policy
+        self._watch = watch
+        self._unreadable = watch.unreadable
         self._intake = intake
         self._assignment = assignment
         self._ours = assignment.ours
@@ -66,7 +66,7 @@ class Messages:
                 topic, partition = only_topic or message.topic(), message.partition()
                 append = found.setdefault((topic, partition), []).append
             append(message)
-        self.unreadable.gave(found)
+        self._unreadable.gave(found)
         for message in failed:
             self._on_error(consumer, message, before, found)
         return found
@@ -84,7 +84,7 @@ class Messages:
             if not again:
                 self._ours.came_to(key, message.offset())
             return
-        held_at = self.unreadable.offset(key)
+        held_at = self._unreadable.offset(key)
         if epoch is not None and (held_at is not None or code in UNREADABLE):
             self._hold(consumer, message, held_at, found)
             return
@@ -95,11 +95,11 @@ class Messages:
         elif act is not Act.RETRY:
             raise KafkaException(error)
         elif code in REFUSALS:
-            if words := self.joining.refused(code):
+            if words := self._watch.joining.refused(code):
                 self._end(ExitCode.CONFIGURATION, words)
         else:
             if code in MISSING and message.topic():
-                self.missing.add(message.topic())
+                self._watch.still.misses(message.topic())
             self._say(error, key, time.monotonic())
 
     def _say(self, error: KafkaError, key: TopicPartition, now: float) -> None:
@@ -110,7 +110,7 @@ class Messages:
             self._said[what] = (said_at, count + 1)
             return
         self._said[what] = (now, 0)
-        self.joining.last_error = error.name()
+        self._watch.joining.last_error = error.name()
         data = {"error": error.name(), "topic": key[0], "partition": key[1], "count": count + 1}
         log.warning("the consumer continues after an error", extra={"data": data})
 
@@ -123,7 +123,7 @@ class Messages:
             found[key] = good
         if held_at is None:
             here = good[-1].offset() + 1 if good else self._ours.reached[key]
-            self.unreadable.hold(key, max(offset, here), UNREADABLE[message.error().code()], time.monotonic())
+            self._unreadable.hold(key, max(offset, here), UNREADABLE[message.error().code()], time.monotonic())
             self._assignment.read_from(consumer, ReadFrom({key: here}, Read.REPLACE))
 
     def _on_out_of_range(self, consumer: Consumer, key: TopicPartition, error: KafkaError) -> None:

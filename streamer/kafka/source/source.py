@@ -14,7 +14,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -24,22 +24,20 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamer.core.intake import Intake, SourcePolicy
 from streamer.core.membership import Membership, Steps
 from streamer.core.obstacles import UntilEnd
-from streamer.core.outlook import Outlook
 from streamer.core.ownership import Ownership
 from streamer.core.pipeline.attempts import Attempts, Former
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
 from streamer.core.settle.calls import Act
-from streamer.core.standing import Standing
-from streamer.core.unanswered import ReadState
 from streamer.errors import DependencyError, ExitCode, StreamerError
-from streamer.kafka.errors import act_on_consumer, error_of
+from streamer.kafka.errors import act_on_consumer
 from streamer.kafka.source.assignment import Assignment
 from streamer.kafka.source.calls import Calls, Pauses
+from streamer.kafka.source.cluster import ClusterView
 from streamer.kafka.source.messages import Message, Messages
 from streamer.kafka.source.requests import Held, held_error
 from streamer.kafka.source.topic_ids import TopicIds
-from streamer.kafka.source.watch import ClusterView, StandstillWatch
+from streamer.kafka.source.watch import Watch
 from streamer.ports import Post
 
 POLL_S = 0.05
@@ -71,7 +69,6 @@ class KafkaSource:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()
         self.on_joining: Callable[[], None] = lambda: None
-        self.outlook = Outlook(policy.stuck_s, policy.stand_s)
         self._make_consumer = make_consumer
         self._consumer = make_consumer()
         self._renewed_at: list[float] = []
@@ -95,9 +92,10 @@ class KafkaSource:
         )
         self.intake = Intake(policy, self._ours, self._attempts)
         self.pauses = Pauses(self._ours.epochs)
-        self._messages = Messages(policy, self.intake, self._assignment, self._calls, post)
+        self._watch = Watch(policy, self._ours, self.intake, self.pauses, view)
+        self.outlook, self.standing, self.ahead = self._watch.outlook, self._watch.standing, self._watch.ahead
+        self._messages = Messages(policy, self.intake, self._watch, self._assignment, self._calls, post)
         self._ids = ids
-        self._watch = StandstillWatch(view, policy, lambda: self.outlook.suspects) if view else None
         self._until_end = UntilEnd()
         self._granted_records = 0
         self._granted_bytes = 0
@@ -114,27 +112,9 @@ class KafkaSource:
         """Where we began to read what we have, and had; to look single ones up from any thread."""
         return self._ours.starts
 
-    def standing(self) -> list[Standing]:
-        """The partitions that are ours and can't be read, and why. From any thread."""
-        epochs, suspects = self._ours.epochs, self.outlook.suspects
-        watched = self._watch.standings if self._watch is not None else ()
-        found = {
-            one.partition: one
-            for one in watched
-            if one.partition[1] < 0 or (one.partition in epochs and one.partition in suspects)
-        }
-        found |= {one.partition: one for one in self._messages.unreadable.standing()}
-        found |= {one.partition: one for one in self.intake.held(self.outlook.ahead)}
-        return [*found.values(), *self._messages.joining.standing()]
-
     def note(self, partition: TopicPartition, offset: int) -> str:
         """The metadata with which this offset is to be settled. From any thread."""
         return self._attempts.note(partition, offset)
-
-    def ahead(self) -> Mapping[TopicPartition, ReadState]:
-        """What there is to read of the partitions that are ours, as of the last second. From any thread."""
-        paused = self.pauses.now
-        return {key: ReadState(one.position, one.high, key in paused) for key, one in self.outlook.ahead.items()}
 
     # --- from other threads --------------------------------------------------------------------------------------
 
@@ -142,8 +122,7 @@ class KafkaSource:
         """Join the group."""
         self._ours.waits_since = time.monotonic()
         self._thread.start()
-        if self._watch is not None:
-            self._watch.start()
+        self._watch.still.start()
         self.on_joining()
 
     def grant(self, records: int, size_bytes: int) -> None:
@@ -183,8 +162,7 @@ class KafkaSource:
     def close(self, timeout_s: float) -> None:
         """Leave the group. A static member's partitions wait for it until the session times out."""
         self._calls.close()
-        if self._watch is not None:
-            self._watch.close()
+        self._watch.still.close()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
@@ -271,7 +249,7 @@ class KafkaSource:
             self._hold()
             return
         self._held_since = None
-        unreadable = self._messages.unreadable
+        unreadable = self._watch.unreadable
         unreadable.retry(time.monotonic())
         self.pauses.only(self._consumer, intake.waiting | unreadable.held)
         before = self.ownership.epochs
@@ -316,10 +294,9 @@ class KafkaSource:
         ours = self._ours
         if ours.ends is None or ours.all_taken:
             return
-        missed = self._messages.missing or (self._watch is not None and self._watch.unsure)
-        if not ours.ends and ours.waits_since is None and not missed:
+        if not ours.ends and ours.waits_since is None and not self._watch.still.unsure:
             ours.all_taken = True
-            self._post(EndReached([str(one) for one in self.intake.held(self.outlook.ahead)]))
+            self._post(EndReached([str(one) for one in self._watch.held()]))
         elif words := self._until_end.in_vain(ours.ends, self.standing, self.intake.idle, time.monotonic()):
             self._post(SourceFailed(ExitCode.DEPENDENCY, words))
             self._calls.closing = True
@@ -345,40 +322,9 @@ class KafkaSource:
         self.polled_at = time.monotonic() + silent_s
 
     def _publish(self) -> None:
-        now = self.polled_at = time.monotonic()
-        epochs, messages = self._ours.epochs, self._messages
-        if self.outlook.is_due(now):
-            self._look_ahead(now)
-        messages.unreadable.keep(epochs.keys())
-        if messages.missing and self._watch is not None:
-            self._watch.misses(messages.missing)
-            messages.missing = set()
-        self.ownership = Ownership(self._consumer.consumer_group_metadata(), dict(epochs))
-
-    def _look_ahead(self, now: float) -> None:
-        """Where we are, and what the client last heard of the ends; it hears nothing of a partition that is paused.
-        What stands still is resumed and sought to where it stands."""
-        consumer, ours = self._consumer, self._ours
-        unasked: Set[TopicPartition] = self.pauses.now if self._held_since is None else ours.epochs.keys()
-        heard: Mapping[TopicPartition, int] = {}
-        if self._watch is not None:
-            unasked, heard = unasked | self._watch.blocked, self._watch.highs
-        positions: dict[TopicPartition, int] = {}
-        highs: dict[TopicPartition, int] = {}
-        for one in consumer.position([KafkaPartition(*key) for key in ours.epochs]) if ours.epochs else ():
-            key = (one.topic, one.partition)
-            positions[key] = one.offset if one.offset >= 0 else ours.reached[key]
-            highs[key] = max(consumer.get_watermark_offsets(one, cached=True)[1], heard.get(key, -1))
-        for key, position in self.outlook.look(positions, highs, unasked, now).items():
-            data = {"partition": key, "offset": position}
-            log.warning("a partition is stuck: seeking to its position again", extra={"data": data})
-            try:
-                consumer.resume([KafkaPartition(*key)])
-                consumer.seek(KafkaPartition(*key, position))
-            except KafkaException as error:  # in a rebalance, say
-                self.outlook.stuck.forget(key)
-                data = {"partition": key, "error": error_of(error).name()}
-                log.warning("could not seek to an offset", extra={"data": data})
+        self.polled_at = time.monotonic()
+        self._watch.look(self._consumer, self.polled_at, asks=self._held_since is None)
+        self.ownership = Ownership(self._consumer.consumer_group_metadata(), dict(self._ours.epochs))
 
     def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
         try:

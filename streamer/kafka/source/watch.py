@@ -1,31 +1,27 @@
-"""What is watched while the source reads, beside what its client says: the group's word, and the brokers' on partitions
-that stand still, asked for on a thread of its own."""
+"""What is watched while the source reads, and what is said of it: where it is and what lies ahead, partitions that
+stand, and the group's word."""
 
 from __future__ import annotations
 
-import threading
+import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Set
-from concurrent.futures import Future
-from functools import cached_property, partial
-from typing import Any, Final
+from collections.abc import Mapping, Set
+from typing import Final
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from streamer.config.fields import KafkaConfig
-from streamer.core.intake import SourcePolicy
+from streamer.core.intake import Intake, SourcePolicy
 from streamer.core.membership import Membership
-from streamer.core.obstacles import Ends, judge, missing_input
-from streamer.core.outlook import Suspect
+from streamer.core.obstacles import Unreadable
+from streamer.core.outlook import Outlook
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
-from streamer.kafka.clients import admin_properties, make_admin
-from streamer.kafka.errors import MISSING, answer, error_of
+from streamer.core.unanswered import ReadState
+from streamer.kafka.errors import error_of
+from streamer.kafka.source.calls import Pauses
+from streamer.kafka.source.cluster import ClusterView, StandstillWatch
 
-LOOK_EVERY_S: Final = 5.0
-REQUEST_S: Final = 10.0
 JOIN_S: Final = 60.0
 
 REFUSALS: Final = {
@@ -48,6 +44,8 @@ REFUSALS: Final = {
 """What the brokers answer to a member that may not join: what it means, and how to fix it."""
 
 _FOR_GOOD: Final = frozenset({KafkaError.INVALID_SESSION_TIMEOUT, KafkaError.INVALID_GROUP_ID})
+
+log = logging.getLogger(__name__)
 
 
 class Joining:
@@ -87,113 +85,63 @@ class Joining:
         return f"group {self._group} does not let us in: {what}", fix.format(group=self._group)
 
 
-class StandstillWatch:
-    """Why partitions that stand still do. Asks nothing while nothing is suspected. `standings`, and `highs` of the
-    suspects, may be read from any thread; topics that somebody missed are added with `misses`, and taken out once they
-    are there."""
+class Watch:
+    """`look` is for the source's thread, the rest for any."""
 
     def __init__(
-        self, view: ClusterView, policy: SourcePolicy, suspects: Callable[[], Mapping[TopicPartition, Suspect]]
+        self, policy: SourcePolicy, ours: Membership, intake: Intake, pauses: Pauses, view: ClusterView | None
     ) -> None:
-        self.standings: tuple[Standing, ...] = ()
-        self.highs: dict[TopicPartition, int] = {}
-        self._view = view
-        self._judge = partial(judge, group=policy.group, address=policy.address, stand_s=policy.stand_s)
-        self._suspects = suspects
-        self._missed: set[str] = set()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="standstill-watch", daemon=True)
+        self.outlook = Outlook(policy.stuck_s, policy.stand_s)
+        self.unreadable = Unreadable(policy.group, policy.address)
+        self.joining = Joining(policy, ours)
+        self.still = StandstillWatch(view, policy, lambda: self.outlook.suspects)
+        self._ours = ours
+        self._intake = intake
+        self._pauses = pauses
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+    def standing(self) -> list[Standing]:
+        """The partitions that are ours and can't be read, and why."""
+        epochs, suspects = self._ours.epochs, self.outlook.suspects
+        found = {
+            one.partition: one
+            for one in self.still.standings
+            if one.partition[1] < 0 or (one.partition in epochs and one.partition in suspects)
+        }
+        found |= {one.partition: one for one in self.unreadable.standing()}
+        found |= {one.partition: one for one in self.held()}
+        return [*found.values(), *self.joining.standing()]
 
-    def close(self) -> None:
-        """Look no more. A request under way ends by itself."""
-        self._closing.set()
+    def held(self) -> list[Standing]:
+        """Those of them that the crash ledger holds."""
+        return list(self._intake.held(self.outlook.ahead))
 
-    def misses(self, topics: Collection[str]) -> None:
-        """These topics are said not to be there."""
-        self._missed.update(topics)
+    def ahead(self) -> Mapping[TopicPartition, ReadState]:
+        """What there is to read of the partitions that are ours, as of the last second."""
+        paused = self._pauses.now
+        return {key: ReadState(one.position, one.high, key in paused) for key, one in self.outlook.ahead.items()}
 
-    @property
-    def blocked(self) -> Set[TopicPartition]:
-        """The partitions that the client can give nothing of, whatever it is told."""
-        return {one.partition for one in self.standings if one.reason is Reason.OPEN_TRANSACTION}
-
-    @property
-    def unsure(self) -> bool:
-        """Whether a topic is missed, or was a moment ago."""
-        return bool(self._missed)
-
-    def _run(self) -> None:
-        while not self._closing.wait(LOOK_EVERY_S):
-            self.standings = tuple(self._look())
-
-    def _look(self) -> list[Standing]:
-        suspects = dict(self._suspects())
-        self.highs = {key: high for key, high in self.highs.items() if key in suspects}
-        asked = set(self._missed) | {topic for topic, _ in suspects}
-        if not asked:
-            return []
-        try:
-            gone = self._view.missing(asked)
-            ends = self._view.ends(key for key in suspects if key[0] not in gone)
-        except (KafkaException, TimeoutError) as error:
-            name = error_of(error).name() if isinstance(error, KafkaException) else "no answer"
-            what, fix = f"the brokers do not say where its log ends ({name})", "start them, or see their logs"
-            return [Standing(key, one.position, Reason.UNKNOWN, what, fix) for key, one in suspects.items()]
-        self.highs = {key: end.high for key, end in ends.items()}
-        self._missed -= asked - gone  # in place: the source adds to it
-        self._missed |= gone
-        found = [missing_input(topic) for topic in sorted(gone)]
-        for key, one in suspects.items():
-            if key in ends and (why := self._judge(key, one, ends[key])) is not None:
-                found.append(why)
-        return found
-
-
-class ClusterView:
-    """What the brokers say of input topics, apart from what the consumer reads. Asks from any thread; connects when it
-    is first asked. Raises KafkaException."""
-
-    def __init__(self, kafka: KafkaConfig) -> None:
-        self._kafka = kafka
-
-    @cached_property
-    def _admin(self) -> AdminClient:
-        return make_admin(admin_properties(self._kafka), on_error=lambda _: None)  # the consumer is told the same
-
-    def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Ends]:
-        """The ends of these partitions."""
-        asked = [KafkaPartition(*key) for key in partitions]
-        stable = self._latest(asked, IsolationLevel.READ_COMMITTED)
-        high = self._latest(asked, IsolationLevel.READ_UNCOMMITTED)
-        return {key: Ends(stable[key], high[key]) for key in stable}
-
-    def missing(self, topics: Iterable[str]) -> frozenset[str]:
-        """Those of these topics that are not there."""
-        wanted = sorted(topics)
-        if not wanted:
-            return frozenset()
-        described = self._admin.describe_topics(TopicCollection(wanted), request_timeout=REQUEST_S)
-        return frozenset(topic for topic in wanted if self._is_missing(described[topic]))
-
-    @staticmethod
-    def _is_missing(described: Future[Any]) -> bool:
-        try:
-            answer(described, REQUEST_S)
-        except KafkaException as error:
-            if error_of(error).code() in MISSING:
-                return True
-            raise
-        return False
-
-    def _latest(self, asked: list[KafkaPartition], isolation: IsolationLevel) -> dict[TopicPartition, int]:
-        if not asked:
-            return {}
-        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        futures = self._admin.list_offsets(
-            dict.fromkeys(asked, latest), isolation_level=isolation, request_timeout=REQUEST_S
-        )
-        return {(each.topic, each.partition): answer(future, REQUEST_S).offset for each, future in futures.items()}
+    def look(self, consumer: Consumer, now: float, *, asks: bool) -> None:
+        """Where we are, and what the client last heard of the ends, of which it hears nothing while a partition is
+        paused; `asks` is whether it is asked for records at all. What stands still is resumed and sought to where it
+        stands."""
+        ours = self._ours
+        self.unreadable.keep(ours.epochs.keys())
+        if not self.outlook.is_due(now):
+            return
+        unasked: Set[TopicPartition] = self.still.blocked | (self._pauses.now if asks else ours.epochs.keys())
+        positions: dict[TopicPartition, int] = {}
+        highs: dict[TopicPartition, int] = {}
+        for one in consumer.position([KafkaPartition(*key) for key in ours.epochs]) if ours.epochs else ():
+            key = (one.topic, one.partition)
+            positions[key] = one.offset if one.offset >= 0 else ours.reached[key]
+            highs[key] = max(consumer.get_watermark_offsets(one, cached=True)[1], self.still.highs.get(key, -1))
+        for key, position in self.outlook.look(positions, highs, unasked, now).items():
+            data = {"partition": key, "offset": position}
+            log.warning("a partition is stuck: seeking to its position again", extra={"data": data})
+            try:
+                consumer.resume([KafkaPartition(*key)])
+                consumer.seek(KafkaPartition(*key, position))
+            except KafkaException as error:  # in a rebalance, say
+                self.outlook.stuck.forget(key)
+                told = {"partition": key, "error": error_of(error).name()}
+                log.warning("could not seek to an offset", extra={"data": told})
