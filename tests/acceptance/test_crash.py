@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import pytest
 
+from streamer.core.intake import RECORD_OVERHEAD_BYTES
 from streamer.kafka.clients import in_flight_bytes
-from streamer.kafka.intake import RECORD_OVERHEAD_BYTES
 from tests.acceptance.harness import Given, Lab, Place, Reader, Run, check, event, wait_for
 
 EVENTS = 50_000

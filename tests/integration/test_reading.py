@@ -14,9 +14,10 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.app import assemble as assemble_module
+from streamer.core import obstacles
 from streamer.core.standing import Reason, Standing
 from streamer.errors import ExitCode
-from streamer.kafka import standstill, unreadable, until_end
+from streamer.kafka.source import cluster
 from tests.acceptance.harness import Lab, check, event, wait_for
 from tests.conftest import Kafka
 from tests.integration.group_offsets import settle
@@ -30,8 +31,8 @@ def lab(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """What stands is looked into after half a second, and given up a second later."""
     policy_of = assemble_module._source_policy
     monkeypatch.setattr(assemble_module, "_source_policy", lambda *given: replace(policy_of(*given), stand_s=0.5))
-    monkeypatch.setattr(standstill, "LOOK_EVERY_S", 0.2)
-    monkeypatch.setattr(until_end, "GIVE_UP_S", 1.0)
+    monkeypatch.setattr(cluster, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(obstacles, "GIVE_UP_S", 1.0)
     with Lab(kafka.bootstrap_servers, tmp_path) as lab:
         yield lab
 
@@ -154,7 +155,7 @@ def test_a_topic_that_is_made_anew_is_read_from_its_start(
         wait_for(lambda: lab.committed() == 50, "the offset")
     assert run.ended == [ExitCode.DONE]
     assert [outcome.place.offset for outcome in reader.outcomes[20:]] == list(range(50))
-    assert any("made anew" in one.getMessage() for one in caplog.records)
+    assert any("recreated" in one.getMessage() for one in caplog.records)
 
 
 @pytest.mark.case(46)
@@ -162,7 +163,7 @@ def test_a_batch_that_unpacks_past_the_limit(
     lab: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its partition is held alone and named, the other one goes on; it is tried again, with a line for all of it."""
-    monkeypatch.setattr(unreadable, "RETRY_S", 0.5)
+    monkeypatch.setattr(obstacles, "RETRY_S", 0.5)
     lab.topics(2)
     lab.properties = {"receive.message.max.bytes": 1_200_000, "fetch.max.bytes": 1_100_000}
     lab.produce(event(number) for number in range(6))
@@ -184,7 +185,7 @@ def test_a_batch_that_unpacks_past_the_limit(
         assert stands(run, Reason.UNREADABLE, lab.input) == one
         wait_for(lambda: gauge(run, "streamer_lag_records", lab.input) == 5, "the lag")
     assert sum(f"{lab.input}/0 stands" in record.getMessage() for record in caplog.records) == 1
-    assert not any("goes on after an error" in record.getMessage() for record in caplog.records)
+    assert not any("continues after an error" in record.getMessage() for record in caplog.records)
     with running(lab, {}, until_end=True) as run:
         assert run.end() is ExitCode.DEPENDENCY
     assert f"{lab.input}/0 stands at offset 3 (unreadable)" in last_words(caplog)

@@ -11,37 +11,33 @@ Only a hold longer than `hold_s` pauses all partitions, so that polling, and wit
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from streamer.core.intake import Intake, SourcePolicy
 from streamer.core.membership import Membership, Steps
+from streamer.core.obstacles import UntilEnd
 from streamer.core.ownership import Ownership
-from streamer.core.pipeline.attempts import Attempts, Former, standing_of
+from streamer.core.pipeline.attempts import Attempts, Former
 from streamer.core.pipeline.protocol import EndReached, SourceFailed, Taken
 from streamer.core.record import MicroBatch, TopicPartition
 from streamer.core.settle.calls import Act
-from streamer.core.standing import Standing
-from streamer.core.unanswered import ReadState
 from streamer.errors import DependencyError, ExitCode, StreamerError
-from streamer.kafka.assignment import Assignment
-from streamer.kafka.calls import Calls
-from streamer.kafka.cluster_view import ClusterView
 from streamer.kafka.errors import act_on_consumer
-from streamer.kafka.intake import Intake, Message
-from streamer.kafka.outlook import Outlook
-from streamer.kafka.patience import Held, held_error
-from streamer.kafka.pauses import Pauses
-from streamer.kafka.read_errors import ReadErrors
-from streamer.kafka.source_policy import SourcePolicy
-from streamer.kafka.standstill import StandstillWatch
-from streamer.kafka.topic_ids import TopicIds
-from streamer.kafka.until_end import UntilEnd
+from streamer.kafka.source.assignment import Assignment
+from streamer.kafka.source.calls import Calls, Pauses
+from streamer.kafka.source.cluster import ClusterView
+from streamer.kafka.source.messages import Message, Messages
+from streamer.kafka.source.requests import Held, held_error
+from streamer.kafka.source.topic_ids import TopicIds
+from streamer.kafka.source.watch import Watch
 from streamer.ports import Post
 
 POLL_S = 0.05
@@ -55,9 +51,10 @@ log = logging.getLogger(__name__)
 
 
 class KafkaSource:
-    """Implements `streamer.ports.Source`. `ownership`, `pauses` and `outlook` may be read from any thread; `polled_at`
-    is the last sign of life, ahead of now while the source waits for the brokers. Without a `view` of the cluster
-    nobody asks why partitions stand, and where they end; `ids` hears of topics that are made anew."""
+    """Implements `streamer.ports.Source`. `ownership`, `pauses`, `outlook` and the counts of `intake` may be read from
+    any thread; `polled_at` is the last sign of life, ahead of now while the source waits for the brokers. Without a
+    `view` of the cluster nobody asks why partitions stand, and where they end; `ids` hears of topics that are made
+    anew."""
 
     def __init__(
         self,
@@ -72,7 +69,6 @@ class KafkaSource:
         self.ownership = Ownership()
         self.polled_at = time.monotonic()
         self.on_joining: Callable[[], None] = lambda: None
-        self.outlook = Outlook(policy.stuck_s, policy.stand_s)
         self._make_consumer = make_consumer
         self._consumer = make_consumer()
         self._renewed_at: list[float] = []
@@ -94,11 +90,12 @@ class KafkaSource:
             held=held,
             ends_of=lambda keys: {key: ends.high for key, ends in view.ends(keys).items()} if view else {},
         )
-        self.errors = ReadErrors(policy, self._assignment, self._calls, post)
+        self.intake = Intake(policy, self._ours, self._attempts)
         self.pauses = Pauses(self._ours.epochs)
-        self._intake = Intake(policy, self._attempts, self._assignment, self.pauses, self._calls, self.errors)
+        self._watch = Watch(policy, self._ours, self.intake, self.pauses, view)
+        self.outlook, self.standing, self.ahead = self._watch.outlook, self._watch.standing, self._watch.ahead
+        self._messages = Messages(policy, self.intake, self._watch, self._assignment, self._calls, post)
         self._ids = ids
-        self._watch = StandstillWatch(view, policy, lambda: self.outlook.suspects) if view else None
         self._until_end = UntilEnd()
         self._granted_records = 0
         self._granted_bytes = 0
@@ -115,34 +112,9 @@ class KafkaSource:
         """Where we began to read what we have, and had; to look single ones up from any thread."""
         return self._ours.starts
 
-    def standing(self) -> list[Standing]:
-        """The partitions that are ours and can't be read, and why. From any thread."""
-        epochs, suspects = self._ours.epochs, self.outlook.suspects
-        watched = self._watch.standings if self._watch is not None else ()
-        found = {
-            one.partition: one
-            for one in watched
-            if one.partition[1] < 0 or (one.partition in epochs and one.partition in suspects)
-        }
-        found |= {one.partition: one for one in self.errors.unreadable.standing()}
-        found |= {one.partition: one for one in self._held_ones()}
-        return [*found.values(), *self.errors.joining.standing()]
-
-    def _held_ones(self) -> Iterator[Standing]:
-        """The partitions that the ledger holds, with records behind what is settled."""
-        for key, mark in dict(self._attempts.held).items():
-            one, ahead = standing_of(key, mark), self.outlook.ahead.get(key)
-            if one is not None and (ahead is None or ahead.high < 0 or ahead.high > one.offset):
-                yield one
-
     def note(self, partition: TopicPartition, offset: int) -> str:
         """The metadata with which this offset is to be settled. From any thread."""
         return self._attempts.note(partition, offset)
-
-    def ahead(self) -> Mapping[TopicPartition, ReadState]:
-        """What there is to read of the partitions that are ours, as of the last second. From any thread."""
-        paused = self.pauses.now
-        return {key: ReadState(one.position, one.high, key in paused) for key, one in self.outlook.ahead.items()}
 
     # --- from other threads --------------------------------------------------------------------------------------
 
@@ -150,8 +122,7 @@ class KafkaSource:
         """Join the group."""
         self._ours.waits_since = time.monotonic()
         self._thread.start()
-        if self._watch is not None:
-            self._watch.start()
+        self._watch.still.start()
         self.on_joining()
 
     def grant(self, records: int, size_bytes: int) -> None:
@@ -161,7 +132,8 @@ class KafkaSource:
 
     def done(self, batch: MicroBatch) -> None:
         """All of this micro-batch is durable or dropped."""
-        self._intake.done(batch)
+        if self.intake.done(batch):
+            self._calls.ring()
 
     def release(self, epoch: int) -> None:
         """Let revoked partitions go."""
@@ -190,8 +162,7 @@ class KafkaSource:
     def close(self, timeout_s: float) -> None:
         """Leave the group. A static member's partitions wait for it until the session times out."""
         self._calls.close()
-        if self._watch is not None:
-            self._watch.close()
+        self._watch.still.close()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
@@ -210,7 +181,7 @@ class KafkaSource:
                         raise
                     self._renew()
         except KafkaException as error:
-            self.errors.failed(error)
+            self._messages.failed(error)
         except StreamerError as error:
             self._post(SourceFailed(error.exit_code, str(error)))
         except Exception:
@@ -245,7 +216,7 @@ class KafkaSource:
 
     def _renew(self) -> None:
         """Go on with a new client."""
-        log.warning("this slot's former membership fenced the present one: joining again")
+        log.warning("this slot's former membership fenced the current one: joining again")
         self._renewed_at.append(time.monotonic())
         self._consumer.close()
         self._consumer = self._make_consumer()
@@ -268,9 +239,9 @@ class KafkaSource:
         self.pauses.assigned(consumer, [(one.topic, one.partition) for one in partitions], pause=held)
 
     def _step(self) -> None:
-        policy, intake = self._policy, self._intake
+        policy, intake = self._policy, self.intake
         self._calls.serve(self._consumer)
-        intake.note_settled()
+        intake.note_settled(time.monotonic())
         self._perform(self._ours.look_at_held())
         records = min(self._granted_records - intake.records, intake.most)
         size_bytes = self._granted_bytes - intake.size_bytes
@@ -278,8 +249,9 @@ class KafkaSource:
             self._hold()
             return
         self._held_since = None
-        self.errors.unreadable.retry(time.monotonic())
-        self.pauses.only(self._consumer, intake.waiting | self.errors.unreadable.held)
+        unreadable = self._watch.unreadable
+        unreadable.retry(time.monotonic())
+        self.pauses.only(self._consumer, intake.waiting | unreadable.held)
         before = self.ownership.epochs
         message = self._consumer.poll(POLL_S)
         messages: list[Message] = []
@@ -291,7 +263,7 @@ class KafkaSource:
         self._publish()
         self._take(messages, before)
         if not messages:
-            intake.nothing_came()
+            intake.nothing_came(time.monotonic())
 
     def _hold(self) -> None:
         """The grant is used up: wait for a larger one; after `hold_s` pause, and poll to stay a member."""
@@ -312,16 +284,20 @@ class KafkaSource:
         """Post what may be handed over of these; and that the end is reached, where it is."""
         if self._ids is not None and self._ids.changed:
             messages = self._begin_anew(messages)
-        if messages and (batch := self._intake.batch(self._consumer, messages, before)) is not None:
-            self._post(Taken(batch))
+        found = self._messages.by_partition(self._consumer, messages, before) if messages else {}
+        if found:
+            self._perform(self.intake.keep(found, before))
+        if found:
+            ids = secrets.randbits(192) | 1 << 191 | 1  # neither id may be 0
+            trace_id, span_id = ids >> 64, ids & (1 << 64) - 1
+            self._post(Taken(self.intake.batch(found, trace_id, span_id, time.time_ns(), time.monotonic())))
         ours = self._ours
         if ours.ends is None or ours.all_taken:
             return
-        missed = self.errors.missing or (self._watch is not None and self._watch.unsure)
-        if not ours.ends and ours.waits_since is None and not missed:
+        if not ours.ends and ours.waits_since is None and not self._watch.still.unsure:
             ours.all_taken = True
-            self._post(EndReached([str(one) for one in self._held_ones()]))
-        elif words := self._until_end.in_vain(ours.ends, self.standing, self._intake.idle, time.monotonic()):
+            self._post(EndReached([str(one) for one in self._watch.held()]))
+        elif words := self._until_end.in_vain(ours.ends, self.standing, self.intake.idle, time.monotonic()):
             self._post(SourceFailed(ExitCode.DEPENDENCY, words))
             self._calls.closing = True
 
@@ -332,7 +308,7 @@ class KafkaSource:
         keys = frozenset(key for key in self._ours.epochs if key[0] in topics)
         if keys:
             log.warning(
-                "an input topic was deleted and made anew: it is read from its start, and its results may have a ce_id "
+                "an input topic was deleted and recreated: it is read from its start, and its results may have a ce_id "
                 "that earlier ones had",
                 extra={"data": {"topics": sorted(topics), "partitions": sorted(keys)}},
             )
@@ -346,22 +322,13 @@ class KafkaSource:
         self.polled_at = time.monotonic() + silent_s
 
     def _publish(self) -> None:
-        now = self.polled_at = time.monotonic()
-        epochs = self._ours.epochs
-        unasked: Set[TopicPartition] = self.pauses.now if self._held_since is None else epochs.keys()
-        highs: Mapping[TopicPartition, int] = {}
-        if self._watch is not None:
-            unasked, highs = unasked | self._watch.blocked, self._watch.highs
-        self.outlook.look(self._consumer, epochs, self._ours.reached, unasked, now, highs)
-        self.errors.unreadable.keep(epochs.keys())
-        if self.errors.missing and self._watch is not None:
-            self._watch.misses(self.errors.missing)
-            self.errors.missing = set()
-        self.ownership = Ownership(self._consumer.consumer_group_metadata(), dict(epochs))
+        self.polled_at = time.monotonic()
+        self._watch.look(self._consumer, self.polled_at, asks=self._held_since is None)
+        self.ownership = Ownership(self._consumer.consumer_group_metadata(), dict(self._ours.epochs))
 
     def _rewind(self, partitions: frozenset[TopicPartition]) -> None:
         try:
             self._perform(self._ours.rewind(partitions))
         except KafkaException as error:
-            self.errors.failed(error)
+            self._messages.failed(error)
             self._calls.closing = True

@@ -33,10 +33,9 @@ from streamer.core.record import TopicPartition
 from streamer.core.settle.calls import Act, Failed
 from streamer.core.steps import perform
 from streamer.core.tally import places
-from streamer.kafka.calls import Calls
 from streamer.kafka.errors import error_of
-from streamer.kafka.patience import Beat, Held, Patience
-from streamer.kafka.start import first_offsets, first_partitions, start_offsets
+from streamer.kafka.source.calls import Calls
+from streamer.kafka.source.requests import Beat, Held, Patience, first_offsets, first_partitions, start_offsets
 
 COMMIT_S = 60.0  # the client waits so long for a broker that does not answer
 
@@ -129,7 +128,7 @@ class Assignment:
             case Committed():
                 return self._committed(consumer, asked)
             case ReadFrom():
-                self._read_from(consumer, asked)
+                self.read_from(consumer, asked)
             case Commit():
                 self._commit(consumer, asked)
             case Serve():
@@ -154,7 +153,9 @@ class Assignment:
         except KafkaException as error:
             raise Failed(Act.RETRY, error_of(error).name()) from None
 
-    def _read_from(self, consumer: Consumer, asked: ReadFrom) -> None:
+    def read_from(self, consumer: Consumer, asked: ReadFrom) -> None:
+        """Read on from other offsets. A client that has stopped to fetch a partition can't be told to seek: `REPLACE`
+        it. Raises KafkaException."""
         listed = [KafkaPartition(*key, offset) for key, offset in asked.offsets.items()]
         match asked.how:
             case Read.ADD:
