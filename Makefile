@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test check chaos simulate browser promtool lock clean
+.PHONY: setup demo test test-fast check chaos simulate browser promtool lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -36,10 +36,15 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: $(READY)
 	@.venv/bin/streamer demo
 
-# Three files at a time, since much of the time is spent in waiting, for elections, time limits and loads; the longest
-# come first, as they stand in their folders.
+# Two files for each core at a time, since many wait, for elections, time limits and loads, while others compute; they
+# come in the order of tests/conftest.py.
 test: $(READY) browser promtool
-	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not chaos and not every_way"
+	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  -m "not chaos and not every_way"
+
+# What needs neither a broker nor a browser.
+test-fast: $(READY)
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow" tests/unit
 
 # The console's tests drive a Chromium: Debian's where apt is at hand and we may, else Playwright's own.
 browser: $(READY)
