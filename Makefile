@@ -36,15 +36,16 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: $(READY)
 	@.venv/bin/streamer demo
 
-# Two files for each core at a time, since many wait, for elections, time limits and loads, while others compute; they
-# come in the order of tests/conftest.py.
+# Four files at a time on two cores, since of most that are under way two wait, for elections, time limits and loads,
+# while others compute: tests/conftest.py orders them so.
 test: $(READY) browser promtool
-	@.venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
-	  -m "not chaos and not every_way"
+	@.venv/bin/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not chaos and not every_way"
 
-# What needs neither a broker nor a browser.
+# The unit tests that load no model: most faults of the core, the configuration and the commands show within a minute.
+LOADS_MODELS := ^ *(import|from) (torch|transformers)|tests\.models|_models import|(tasks|generation)_kit import
 test-fast: $(READY)
-	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow" tests/unit
+	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow" --durations 5 \
+	  $$(grep --files-without-match -E '$(LOADS_MODELS)' tests/unit/test_*.py)
 
 # The console's tests drive a Chromium: Debian's where apt is at hand and we may, else Playwright's own.
 browser: $(READY)

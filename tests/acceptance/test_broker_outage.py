@@ -44,6 +44,7 @@ def is_ready(run: Run) -> bool:
     return answers(run, "/readyz")
 
 
+@pytest.mark.slow
 @pytest.mark.case(10)
 @pytest.mark.promise(1, 2)
 def test_the_broker_dies_and_returns(stack: Stack, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ BUDGET_MB = 8
 OPTIONS = {"batch_ms": 1, "text_us": 50}
 
 
+@pytest.mark.slow
 @pytest.mark.case(1, 41)
 @pytest.mark.promise(1, 3)
 def test_exactly_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
@@ -37,6 +38,7 @@ def test_exactly_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
     assert all(one[0] < other[0] or one[2] < other[1] for one, other in pairwise(ranges))
 
 
+@pytest.mark.slow
 @pytest.mark.case(2)
 @pytest.mark.promise(2, 3, 4)
 def test_at_least_once_through_kills_of_driver_and_worker(lab: Lab) -> None:

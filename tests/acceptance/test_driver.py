@@ -16,6 +16,7 @@ RSS_MB = 200
 GROWTH_MB = 8
 
 
+@pytest.mark.slow
 @pytest.mark.promise(12)
 def test_the_driver_is_light_and_its_workers_die_with_it(lab: Lab) -> None:
     """With a slow model and a backlog of 150,000 events the driver has no torch, stays below 200 MB and flat; after

@@ -11,6 +11,7 @@ from tests.acceptance.harness import Lab, Reader, Run, check, event, wait_for
 SESSION_TIMEOUT_S = 6  # the least that a broker takes where nothing else is said
 
 
+@pytest.mark.slow
 @pytest.mark.case(7)
 @pytest.mark.promise(3)
 def test_a_member_joins_and_leaves(lab: Lab) -> None:
@@ -28,6 +29,7 @@ def test_a_member_joins_and_leaves(lab: Lab) -> None:
     _finish(lab, reader, first)
 
 
+@pytest.mark.slow
 @pytest.mark.promise(1)
 def test_a_member_dies_for_good(lab: Lab) -> None:
     """The partitions of a member that was killed and never returns are taken over, without loss or repeat."""

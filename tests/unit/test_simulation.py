@@ -33,6 +33,7 @@ def summary() -> Summary:
     return simulate(SEEDS)
 
 
+@pytest.mark.slow
 class TestSeeds:
     @pytest.mark.case(7, 8, 35, 37)
     @pytest.mark.promise(1, 3, 4, 12)
