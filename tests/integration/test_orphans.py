@@ -151,6 +151,7 @@ def test_a_member_that_writes_elsewhere_is_named(kafka: Kafka, caplog: pytest.Lo
     assert caplog.text.count("writes its results") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.case(56)
 def test_what_a_stranger_takes_away_stands(kafka: Kafka) -> None:
     """A consumer of another program that joins at any time: its partitions get no answer, and it settles them. Also

@@ -23,7 +23,7 @@ from streamer.simulation.seeds import Summary, simulate
 from streamer.testing import source, transactional_sink
 from tests.unit.simulation_kit import first_failing, plant
 
-SEEDS = 300
+SEEDS = 150  # `make simulate` lives through thousands
 MUTANT_SEEDS = 200
 
 
@@ -33,6 +33,7 @@ def summary() -> Summary:
     return simulate(SEEDS)
 
 
+@pytest.mark.slow
 class TestSeeds:
     @pytest.mark.case(7, 8, 35, 37)
     @pytest.mark.promise(1, 3, 4, 12)
