@@ -15,6 +15,7 @@ from streamer.core.health.rules import rules_of
 from streamer.core.health.words import MAX_SNAPSHOT_BYTES, StateWord, WindowKey, Word, encode
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.health.app import HealthApp, Message, Page, Work, make_app
+from streamer.health.grades import Grades
 from streamer.health.labels import Labels
 from streamer.health.pages import json_page, states_page, windows_page
 from streamer.health.publisher import Publisher, Said
@@ -51,6 +52,7 @@ class Host:
         self._silence = Silence(config)
         self._watch = Watch([], {})
         self._labels = Labels(config, self._metrics)
+        self._grades = Grades(self._labels, self._metrics)
         self._webhook = Webhook(health.webhook, lambda: self._metrics.failure("webhook")) if health.webhook else None
         self._silent_s: dict[str, float] = {}
         self._reading = Reading(config, self._keeper, self._labels)
@@ -69,12 +71,15 @@ class Host:
             own |= {topic: {"cleanup.policy": "delete"} for topic in (feedback, f"{feedback}.dlq")}
         for topic in make_topics(self._config.kafka, self._reports, own):
             log.info("created a topic", extra={"data": {"topic": topic}})
-        snapshot, standing = read_words(self._config.kafka, self._topic, self._reports)
+        topics = self._topic, self._reports, self._config.health.feedback
+        snapshot, standing, joined = read_words(self._config.kafka, *topics)
         if snapshot is not None and not self._keeper.restore(snapshot):
             self._metrics.failure("snapshot")
             log.warning("the snapshot can't be read, all reports are read instead")
         if snapshot is not None:
             self._labels.written = {int(partition): offset for partition, offset in snapshot.feedback.items()}
+        if joined is not None and self._labels.restore(joined[1]):
+            self._grades.saved(joined[0])
         changes = [(name, _given(rule)) for name, rule in self._config.health.rules.items()]
         rules = rules_of(changes)
         names = {rule.name for rule in rules}
@@ -142,7 +147,8 @@ class Host:
                 "/healthz": lambda _: self._health_page(),
                 "/windows": lambda query: windows_page(self._keeper, query),
                 "/states": lambda query: states_page(self._watch.standing, query),
-                "/feedback": lambda _: json_page(self._labels.page(self._keeper.fold)),
+                "/feedback": lambda _: self._grades.feedback_page(self._keeper.fold, _now_ms()),
+                "/quality": lambda query: self._grades.quality_page(self._keeper.fold, _now_ms(), query),
                 "/metrics": lambda _: Page(*self._metrics.page()),
             },
         )
@@ -202,36 +208,47 @@ class Host:
 
     async def _say(self, *, final: bool = False) -> None:
         """Write windows that have ended, states, and now and then a snapshot; all as they are at this moment."""
-        now_s, now_ms = time.monotonic(), time.time_ns() // 1_000_000
+        now_s, now_ms = time.monotonic(), _now_ms()
         keys: list[WindowKey] = self._keeper.due(now_ms) if self._caught_up else []
         windows = self._keeper.words(keys)
         states: list[StateWord] = []
         if self._caught_up and now_s >= self._look_at:
             self._look_at = now_s + LOOK_EVERY_S
             states = self._look(now_ms)
-        words: list[Word] = [*windows, *states]
+        grades = self._grades.words(self._keeper.fold, now_s, now_ms, final=final) if self._caught_up else []
+        words: list[Word] = [*windows, *states, *grades]
         letters, written = self._labels.refused() if self._caught_up else ([], self._labels.written)
+        # Of this moment, when all that was refused is among the letters.
+        memory = self._grades.memory(now_s, final=final) if self._caught_up else None
         records = [*letters, *(self._said(word) for word in words)]
-        snapshot = None
+        snapshots: list[Said] = []
+        head = None
         if (self._unsaved or written != self._labels.written) and (final or now_s >= self._snapshot_at):
             self._snapshot_at = now_s + SNAPSHOT_EVERY_S
             self._unsaved = False
-            snapshot = self._snapshot(now_ms, written)
-        if not records and snapshot is None:
+            snapshots += filter(None, [self._snapshot(now_ms, written)])
+        if memory is not None:
+            parts, head = await asyncio.to_thread(self._grades.snapshot, memory, now_s, now_ms)
+            records += map(self._said, parts)
+            snapshots.append(self._said(head))
+        if not records and not snapshots:
             return
         try:
-            written_now = await asyncio.to_thread(self._publisher.publish, records, snapshot)
+            written_now = await asyncio.to_thread(self._publisher.publish, records, snapshots)
         except Exception as error:
             written_now = False
             log.warning("the producer failed", extra={"data": {"error": type(error).__name__}})
         if written_now:
             self._metrics.windows_written(len(windows))
             self._labels.written = written
+            if head is not None:
+                self._grades.saved(head)
             return
         self._unsaved = True
         self._keeper.say_again(keys)
         self._watch.say_again(states)
         self._labels.refuse_again(letters)
+        self._grades.say_again(grades)
         self._metrics.failure("publish")
         log.warning("nothing can be written now, it is tried again", extra={"data": {"topic": self._topic}})
 
@@ -263,6 +280,10 @@ class Host:
     def _health_page(self) -> Page:
         reasons = [] if self._caught_up else ["reports from before the start are still being folded"]
         return json_page({"ok": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _check_port(address: str) -> None:

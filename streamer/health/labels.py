@@ -7,12 +7,12 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from streamer.config.load import Config
 from streamer.core.health.feedback import Place, Refused, place_of, read, refusal_headers
-from streamer.core.health.fold import DAY_MS, Fold
 from streamer.core.health.join import Absent, Joiner, Outcome, Result
+from streamer.core.health.memory import packed, unpacked
 from streamer.errors import StreamerError
 from streamer.health.app import Message
 from streamer.health.publisher import Said
@@ -28,13 +28,16 @@ FAILED_S: Final = 5.0
 
 
 class Labels:
-    """All feedback on the configured pipelines. `written` says by partition up to where refused messages are in the
-    dead-letter topic: those are not written again when the topic is read again."""
+    """All feedback on the configured pipelines. `upto` says by partition which message is new, `written` up to where
+    refused messages are in the dead-letter topic: those are not written again when the topic is read again. `unsaved`
+    says that a snapshot would hold something new."""
 
     def __init__(self, config: Config, metrics: HealthMetrics) -> None:
         self.topic = config.health.feedback
         self.joiner = Joiner(config.health.horizon_s)
         self.upto: dict[int, int] = {}
+        self.unsaved = False
+        self._again: dict[tuple[int, int], int] = {}
         self.written: dict[int, int] = {}
         self._config, self._metrics = config, metrics
         # Results that went by key are on other partition numbers than their events.
@@ -49,7 +52,14 @@ class Labels:
 
     def take(self, message: Message) -> None:
         """Take one message."""
-        self.upto[message.partition] = message.offset + 1
+        attempts = None
+        if message.offset < self.upto.get(message.partition, 0):
+            attempts = self._again.pop((message.partition, message.offset), None)
+            if attempts is None:  # it had its outcome before the snapshot
+                return
+        else:
+            self.upto[message.partition] = message.offset + 1
+        self.unsaved = True
         said = read(message.value, message.time_ms)
         if isinstance(said, Refused):
             self._note("", self.joiner.count("", "refused"))
@@ -61,7 +71,38 @@ class Labels:
         if place is None:
             self._note("", self.joiner.count("", "unknown"))
             return
+        said = said._replace(at=(message.partition, message.offset))
+        if attempts is not None:
+            self.joiner.resume(place, said, _now_ms(), attempts)
+            return
         self._note(place.pipeline, self.joiner.take(place, said, _now_ms()))
+
+    def begin(self, partition: int, since: int, first: int, end: int) -> int:
+        """Where to read a partition from that has the offsets from `first` to `end`, where nothing is known of it from
+        `since` on."""
+        upto = self.upto.get(partition)
+        waiting = [offset for known, offset in self._again if known == partition]
+        if upto is not None and first <= upto <= end:
+            return max(first, min([upto, *waiting]))
+        for offset in waiting:  # of another log with this name
+            del self._again[partition, offset]
+        self.upto[partition] = since if upto is None else first
+        return self.upto[partition]
+
+    def memory(self) -> bytes:
+        """All that is known, to go on from."""
+        self.unsaved = False
+        return packed(self.upto, self.joiner.joined(self._again))
+
+    def restore(self, content: bytes) -> bool:
+        """Go on from there; False, and nothing changed, where it can't be read."""
+        found = unpacked(content)
+        if found is None:
+            return False
+        self.joiner.restore(found.joined)
+        self.upto = found.upto
+        self._again = {(each.partition, each.offset): each.attempts for each in found.joined.unsettled}
+        return True
 
     def refused(self) -> tuple[list[Said], dict[int, int]]:
         """The dead letters to write now, and up to where they are written then."""
@@ -103,29 +144,11 @@ class Labels:
                 continue
             for place, result in zip(together, found, strict=True):
                 self._note(pipeline, self.joiner.found(place, result, _now_ms()))
+                self.unsaved = True
         if failed is not None:
             raise failed
         if not places:
             await asyncio.sleep(IDLE_S)
-
-    def page(self, fold: Fold) -> dict[str, Any]:
-        """What came of the feedback on each pipeline; "" is what names none."""
-        self.joiner.count_waiting()
-        since_ms = _now_ms() - self._config.health.horizon_s * 1000
-        pipelines = {}
-        for name, tally in sorted(self.joiner.tallies.items()):
-            results = sum(window.results for window in fold.windows(name, DAY_MS, since_ms - since_ms % DAY_MS))
-            pipelines[name] = {
-                "outcomes": tally.outcomes,
-                "waiting": tally.waiting,
-                "labels": tally.labels,
-                "agreed": tally.agreed,
-                "accuracy": tally.agreed / tally.labels if tally.labels else None,
-                "lag_p50_s": tally.lag(0.5),
-                "lag_p90_s": tally.lag(0.9),
-                "coverage": tally.places / results if results else None,
-            }
-        return {"horizon_s": self._config.health.horizon_s, "pipelines": pipelines}
 
     def _note(self, pipeline: str, outcome: Outcome | None) -> None:
         if outcome is not None:

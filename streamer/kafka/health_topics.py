@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.config.fields import KafkaConfig
-from streamer.core.health.words import SnapshotWord, StateWord, decode
+from streamer.core.health.memory import assembled
+from streamer.core.health.words import FeedbackWord, PartWord, SnapshotWord, StateWord, decode
 from streamer.core.record import TopicPartition
 from streamer.errors import ConfigurationError
 from streamer.kafka.lag import GroupOffsets
@@ -49,10 +51,21 @@ class Places:
         return {each: min(found.get(each, ends[each]), ends[each]) for each in partitions}
 
 
-def read_words(kafka: KafkaConfig, topic: str, reports: str) -> tuple[SnapshotWord | None, dict[str, StateWord]]:
-    """The newest snapshot of these reports, and the last word on each rule by its key."""
+class Known(NamedTuple):
+    """The newest snapshot of the reports; the last word on each rule, by its key; and what came of the feedback, with
+    its word, where that is whole."""
+
+    snapshot: SnapshotWord | None
+    states: dict[str, StateWord]
+    feedback: tuple[FeedbackWord, bytes] | None
+
+
+def read_words(kafka: KafkaConfig, topic: str, reports: str, feedback: str) -> Known:
+    """What the app wrote to its topic when it watched these reports and this feedback."""
     snapshot: SnapshotWord | None = None
     states: dict[str, StateWord] = {}
+    labels: FeedbackWord | None = None
+    parts: dict[str, PartWord] = {}
     with Reader(kafka, [topic]) as reader:
         for record in reader.read_until_end():
             word = decode(record.value())
@@ -60,4 +73,9 @@ def read_words(kafka: KafkaConfig, topic: str, reports: str) -> tuple[SnapshotWo
                 snapshot = word
             elif isinstance(word, StateWord):
                 states[word.key] = word
-    return snapshot, states
+            elif isinstance(word, FeedbackWord) and word.topic == feedback:
+                labels = word
+            elif isinstance(word, PartWord) and word.topic == feedback:
+                parts[word.key] = word
+    content = assembled(labels, parts.values()) if labels is not None else None
+    return Known(snapshot, states, (labels, content) if labels is not None and content is not None else None)

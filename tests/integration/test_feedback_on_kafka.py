@@ -13,6 +13,8 @@ from confluent_kafka import Producer
 
 from streamer.config.load import load
 from streamer.core.health.join import Absent, Result
+from streamer.core.health.realised import DAY_MS
+from streamer.core.health.words import QualityWord, decode
 from streamer.health.silence import Silence
 from streamer.kafka.lookup import ResultLookUp
 from streamer.kafka.reader import Reader
@@ -79,7 +81,7 @@ def test_results_are_found(bed: Bed) -> None:
 
 def test_each_message_gets_its_outcome(bed: Bed) -> None:
     """Matched, early, late, twice, unknown, without a result, and of a wrong schema: then a dead letter. A restart
-    reads all of it again, and writes no dead letter twice."""
+    goes on from there, also after a kill -9: nothing is counted or looked up twice, nor is a dead letter written."""
     output, events = f"{bed.reports}.out", f"{bed.reports}.in"
     for topic in (output, events, bed.feedback):
         bed.make(topic, 1)
@@ -120,17 +122,41 @@ output = "{output}"
         bed.write_raw(result(events, 4), topic=output)
         page = app.wait_for("/feedback", lambda page: outcomes(page, "mood") == wanted)
         assert outcomes(page, "") == {"unknown": 1, "refused": 1}
-        mood = page["pipelines"]["mood"]
-        assert (mood["labels"], mood["agreed"], mood["waiting"]) == (3, 3, 0)
+        mood = page["pipelines"]["mood"]["revisions"]["r"]
+        assert (mood["labels"], mood["accuracy"], page["pipelines"]["mood"]["waiting"]) == (3, 1.0, 0)
         assert 60 <= mood["lag_p50_s"] < 600
+        say({"ce_id": f"mood/{events}/0/5"}, "fear")
+        wanted["early"] += 1
+        app.wait_for("/feedback", lambda page: outcomes(page, "mood") == wanted)
         app.process.terminate()
         assert app.process.wait(30) == 0
+        for _ in range(2):
+            app.start()
+            again = app.wait_for("/feedback", lambda page: page["pipelines"].get("mood", {}).get("waiting") == 1)
+            assert outcomes(again, "mood") == wanted
+            assert outcomes(again, "") == {"unknown": 1, "refused": 1}
+            app.wait_for("/healthz", lambda page: page["ok"])
+            app.kill()
         app.start()
-        again = app.wait_for("/feedback", lambda page: sum(outcomes(page, "mood").values()) == 7)
-        assert outcomes(again, "mood") == {**wanted, "early": 0} or "early" not in outcomes(again, "mood")
+        say({"origin": [events, 0, 1]}, "joy")
+        bed.write_raw(result(events, 5), topic=output)
+        wanted |= {"matched": 4, "duplicate": 3}
+        app.wait_for("/feedback", lambda page: outcomes(page, "mood") == wanted)
+        page = app.wait_for("/quality?length_ms=86400000&pipeline=mood", lambda page: page["windows"])
+        (total,) = page["totals"]
+        assert total["confusion"] == {"joy": {"joy": 2, "fear": 1}, "fear": {"joy": 1}}
+        assert total["metrics"]["accuracy"] == 0.5
+        assert total["metrics"]["recall.joy"] == pytest.approx(2 / 3)
+        metrics = app.wait_for("/metrics", lambda text: 'streamer_health_labels{pipeline="mood",revision="r"}' in text)
+        assert metrics.count('outcome="duplicate",pipeline="mood"} 1.0') == 1, "the new one alone"
         app.wait_for("/healthz", lambda page: page["ok"])
         app.process.terminate()
         assert app.process.wait(30) == 0
+    with Reader(bed.kafka, [bed.health]) as reader:
+        words = [decode(record.value()) for record in reader.read_until_end()]
+    said = {word.key: word for word in words if isinstance(word, QualityWord) and word.length_ms == DAY_MS}
+    assert sum(word.labels for word in said.values()) == 4
+    assert sum(round(word.labels * word.metrics["accuracy"]) for word in said.values()) == 2
     with Reader(bed.kafka, [f"{bed.feedback}.dlq"]) as reader:
         (letter,) = reader.read_until_end()
     assert (letter.key(), letter.value()) == (b"key", b'{"id": "secret", "label": 7}')

@@ -104,7 +104,7 @@ def main_metrics(quality: Quality) -> dict[str, float]:
     }
 
 
-def count(number: int, noun: str) -> str:
+def count(number: float, noun: str) -> str:
     """As in "1 text", "5,000 texts"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
