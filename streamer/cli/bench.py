@@ -331,6 +331,33 @@ def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as
 
 
 @bench.command()
+@click.option("--results", type=click.IntRange(1), default=200_000, show_default=True, help="Results to begin with.")
+@click.option(
+    "--results-per-s", type=click.FloatRange(1), default=20_000.0, show_default=True, help="Written meanwhile."
+)
+@click.option("--labels", type=click.IntRange(1), default=5_000, show_default=True, help="Written at once, first.")
+@click.option("--labels-per-s", type=click.FloatRange(1), default=500.0, show_default=True, help="Written after that.")
+@click.option("--seconds", type=click.FloatRange(1), default=8.0, show_default=True, help="For how long.")
+@_place
+def health(
+    results: int,
+    results_per_s: float,
+    labels: int,
+    labels_per_s: float,
+    seconds: float,
+    bootstrap_servers: str,
+    redis_url: str,
+    as_json: bool,
+) -> None:
+    """Measure how fast the health app joins feedback with results, how soon a label counts, and its memory."""
+    from streamer.bench.bench import opened
+    from streamer.bench.health import feedback_speed
+
+    with opened(bootstrap_servers, redis_url) as place:
+        _print([feedback_speed(place, results, results_per_s, labels, labels_per_s, seconds, _progress)], as_json)
+
+
+@bench.command()
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Of faults.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Chooses order, victims and times.")
 @click.option("--events", type=click.IntRange(1), default=100_000, show_default=True, help="Unique events, at least.")

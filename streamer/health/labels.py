@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,8 +14,8 @@ from streamer.core.health.join import Absent, Joiner, Outcome, Result
 from streamer.core.health.memory import packed, unpacked
 from streamer.errors import StreamerError
 from streamer.health.app import Message
+from streamer.health.lanes import Lanes
 from streamer.health.publisher import Said
-from streamer.kafka.lookup import ResultLookUp
 from streamer.telemetry.health_metrics import HealthMetrics
 
 log = logging.getLogger(__name__)
@@ -116,39 +115,26 @@ class Labels:
     async def look_up(self) -> None:
         """Look results up for ever."""
         while True:
+            lanes = Lanes(self._config)
             try:
-                with ResultLookUp(self._config.kafka) as results:
-                    while True:
-                        await self._look_up(results)
+                while True:
+                    if places := self.joiner.wanted(_now_ms(), LOOK_UPS):
+                        await lanes.find(places, self._found)
+                    else:
+                        await asyncio.sleep(IDLE_S)
             except StreamerError as error:
                 self._metrics.failure("look_up")
                 log.warning("results can't be looked up", extra={"data": {"error": str(error)}})
             except Exception as error:  # nobody else would notice that this has ended
                 self._metrics.failure("look_up")
                 log.error("results can't be looked up", extra={"data": {"error": type(error).__name__}})
+            finally:
+                lanes.close()
             await asyncio.sleep(FAILED_S)
 
-    async def _look_up(self, results: ResultLookUp) -> None:
-        places = self.joiner.wanted(_now_ms(), LOOK_UPS)
-        grouped: dict[tuple[str, str, int], list[Place]] = defaultdict(list)
-        for place in places:
-            grouped[place[:3]].append(place)
-        failed: StreamerError | None = None
-        for (pipeline, topic, partition), together in grouped.items():
-            output, events = self._config.pipelines[pipeline].output, [place.offset for place in together]
-            found: list[Result | Absent]
-            try:
-                found = await asyncio.to_thread(results.find, output, partition, topic, events)
-            except StreamerError as error:  # of one topic or partition: those of others are found
-                failed = error
-                continue
-            for place, result in zip(together, found, strict=True):
-                self._note(pipeline, self.joiner.found(place, result, _now_ms()))
-                self.unsaved = True
-        if failed is not None:
-            raise failed
-        if not places:
-            await asyncio.sleep(IDLE_S)
+    def _found(self, place: Place, result: Result | Absent) -> None:
+        self._note(place.pipeline, self.joiner.found(place, result, _now_ms()))
+        self.unsaved = True
 
     def _note(self, pipeline: str, outcome: Outcome | None) -> None:
         if outcome is not None:

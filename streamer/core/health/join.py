@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -127,8 +128,8 @@ class Joiner:
 
     def wanted(self, now_ms: int, limit: int) -> list[Place]:
         """The places whose results are to be looked up now, in order, `limit` at most."""
-        due = [place for place, waits in self._waiting.items() if waits.at_ms <= now_ms][:limit]
-        return sorted(due)
+        due = (place for place, waits in self._waiting.items() if waits.at_ms <= now_ms)
+        return sorted(islice(due, limit))
 
     def found(self, place: Place, result: Result | Absent, now_ms: int) -> Outcome | None:
         """What was found of a place; None for feedback that goes on waiting. Who is early is told so once, and gets an
