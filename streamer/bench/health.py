@@ -26,7 +26,7 @@ from streamer.local.ports import free_ports
 LABELS_PER_S: Final = Target(at_least=500.0)
 MOST_MB: Final = Target(at_most=300.0)
 START_S: Final = 60.0
-FINISH_S: Final = 120.0
+FINISH_S: Final = 60.0
 LOOK_S: Final = 0.1
 STEP_S: Final = 0.2
 """So much of the results is written at once, like a settle."""
@@ -133,7 +133,7 @@ def feedback_speed(
             progress(f"{at_once:,} labels at once")
             began = time.monotonic()
             feedback.write(at_once)
-            _wait(app, FINISH_S, lambda: _matched(port) >= at_once)
+            _wait(app, FINISH_S, lambda: _matched(port) >= at_once, lambda: f"; feedback: {_outcomes(port)}")
             fastest = at_once / (time.monotonic() - began)
             progress(f"{rate:g} labels a second for {seconds:g} s")
             delays_s = _steady(app, port, feedback, rate, seconds)
@@ -187,15 +187,20 @@ def _steady(app: Program, port: int, feedback: Feedback, rate: float, seconds: f
 
 
 def _matched(port: int) -> int:
+    return _outcomes(port).get("matched", 0)
+
+
+def _outcomes(port: int) -> dict[str, int]:
     page = _get(port, "/feedback") or {"pipelines": {}}
-    return int(page["pipelines"].get(PIPELINE, {}).get("outcomes", {}).get("matched", 0))
+    found: dict[str, int] = page["pipelines"].get(PIPELINE, {}).get("outcomes", {})
+    return found
 
 
-def _wait(app: Program, timeout_s: float, until: Callable[[], bool]) -> None:
+def _wait(app: Program, timeout_s: float, until: Callable[[], bool], where: Callable[[], str] = str) -> None:
     deadline = time.monotonic() + timeout_s
     while not until():
         if not app.runs or time.monotonic() > deadline:
-            raise BenchError(f"the health app was not done within {timeout_s:g} s:\n{app.last_lines()}")
+            raise BenchError(f"the health app was not done within {timeout_s:g} s{where()}:\n{app.last_lines()}")
         time.sleep(LOOK_S)
 
 

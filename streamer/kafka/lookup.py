@@ -149,11 +149,14 @@ class _Search:
         # All events before `_low_event` lie before offset `_low`.
         self._low, self._high, self._low_event = low, high, -1
         self._ahead: list[_At] = []
+        self._ended = False  # nothing lies at `_low` or behind it
 
     def find(self, event: int) -> Result | Absent:
         found = self._known(event)
         if found is not None:
             return found
+        if self._ended:
+            return Absent(yet=True)
         stretch = self._landmarks.stretch(event, self._low, self._high)
         if stretch.low_event < self._low_event:
             stretch = stretch._replace(low=self._low, low_event=self._low_event)
@@ -190,6 +193,7 @@ class _Search:
                 low, low_event = batch[-1].offset + 1, batch[-1].event
                 self._low, self._low_event = low, low_event
             elif start <= low:  # nothing of these events lies between
+                self._ended = not batch and high_event < 0 and self._low == low
                 return Absent(yet=not batch and high_event < 0)
             else:
                 high = start

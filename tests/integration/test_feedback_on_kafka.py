@@ -15,6 +15,7 @@ from streamer.config.load import load
 from streamer.core.health.join import Absent, Result
 from streamer.core.health.realised import DAY_MS
 from streamer.core.health.words import QualityWord, decode
+from streamer.health.labels import MOST_FRESH
 from streamer.health.silence import Silence
 from streamer.kafka.lookup import ResultLookUp
 from streamer.kafka.reader import Reader
@@ -164,6 +165,27 @@ output = "{output}"
     assert headers["streamer.error.code"] == b"feedback.type"
     assert "secret" not in app.log.read_text()
     assert "secret" not in str(headers)
+
+
+def test_more_feedback_than_can_be_looked_up_is_held_back_and_not_lost(bed: Bed) -> None:
+    """Its results are not there yet, and each is told so; those that are there are found."""
+    output, events = f"{bed.reports}.out", f"{bed.reports}.in"
+    for topic in (output, events, bed.feedback):
+        bed.make(topic, 1)
+    pipelines = f'''[pipelines.mood]
+task = "text-classification"
+model = "builtin:null"
+input = "{events}"
+output = "{output}"
+'''
+    bed.write_raw(*(result(events, offset) for offset in range(1_000)), topic=output)
+    records = 3 * MOST_FRESH
+    with bed.app(pipelines=pipelines) as app:
+        app.wait_for("/healthz", lambda page: page["ok"])
+        said = [json.dumps({"origin": [events, 0, offset], "label": "joy"}).encode() for offset in range(records)]
+        bed.write_raw(*said, topic=bed.feedback, together=records)
+        wanted = {"matched": 1_000, "early": records - 1_000}
+        app.wait_for("/feedback", lambda page: page["pipelines"].get("mood", {}).get("outcomes") == wanted)
 
 
 def test_silence_is_told_where_records_wait_only(bed: Bed) -> None:
