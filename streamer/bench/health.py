@@ -128,6 +128,7 @@ def feedback_speed(
     topics = [setup.input, setup.output, setup.config.telemetry.reports, names["topic"], names["feedback"]]
     with Program(command, setup.path.with_suffix(".health.log")) as app:
         _wait(app, START_S, lambda: _get(port, "/healthz") is not None)
+        before, started = writing.upto, time.monotonic()
         writing.start()
         try:
             progress(f"{at_once:,} labels at once")
@@ -139,6 +140,7 @@ def feedback_speed(
             delays_s = _steady(app, port, feedback, rate, seconds)
         finally:
             writing.end()
+            reached = (writing.upto - before) * PARTITIONS / (time.monotonic() - started)
         (total,) = _get(port, "/quality")["totals"]
         app.terminate(FINISH_S)
     bench.delete(*topics, f"{names['feedback']}.dlq")
@@ -155,6 +157,7 @@ def feedback_speed(
                 "ms",
                 columns={"labels": len(delays_s), "p50": percentile(delays_s, 0.5) * 1000},
             ),
+            Figure("results written meanwhile", reached, "results/s", columns={"asked for": per_s}),
             Figure("memory, most", app.peak_mb, "MB", MOST_MB),
             Figure("CPU time of the app", app.cpu_s, "s", columns={"labels": labels}),
         ],
