@@ -129,9 +129,9 @@ def test_early_feedback_waits_for_its_result() -> None:
     joiner = Joiner(60)
     joiner.take(PLACE, said(0), 0)
     assert joiner.found(PLACE, Absent(yet=True), 0) == "early"
-    assert joiner.wanted(4_999, 10) == []
-    assert joiner.wanted(5_000, 10) == [PLACE]
-    assert joiner.found(PLACE, Absent(yet=True), 5_000) is None
+    assert joiner.wanted(999, 10) == []
+    assert joiner.wanted(1_000, 10) == [PLACE]
+    assert joiner.found(PLACE, Absent(yet=True), 1_000) is None
     joiner.count_waiting()
     assert joiner.tally("mood").waiting == 1
     assert joiner.found(PLACE, result(), 15_000) == "matched"

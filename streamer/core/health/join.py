@@ -16,7 +16,7 @@ from streamer.core.health.realised import DAY_MS, MAX_KEPT, Kept, Realised, Save
 Outcome = Literal["matched", "early", "late", "duplicate", "unknown", "no_result", "refused"]
 
 MAX_WAITING: Final = 50_000
-AGAIN_MS: Final = 5_000
+AGAIN_MS: Final = 1_000
 """After so long a result that was not there is looked up again; twice as long each time, up to a minute."""
 _LONGEST_MS: Final = 60_000
 
