@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from streamer.config.load import Config
 from streamer.core.health.feedback import Place, Refused, place_of, read, refusal_headers
 from streamer.core.health.join import Absent, Joiner, Outcome, Result
@@ -98,7 +100,10 @@ class Labels:
         found = unpacked(content)
         if found is None:
             return False
-        self.joiner.restore(found.joined)
+        try:
+            self.joiner.restore(found.joined)
+        except msgspec.MsgspecError:
+            return False
         self.upto = found.upto
         self._again = {(each.partition, each.offset): each.attempts for each in found.joined.unsettled}
         return True

@@ -11,7 +11,7 @@ import msgspec
 
 from streamer.core.health.feedback import Place, Said
 from streamer.core.health.hearing import Hearing
-from streamer.core.health.realised import DAY_MS, MAX_KEPT, Kept, Realised, Saved
+from streamer.core.health.realised import DAY_MS, MAX_KEPT, Kept, Realised
 
 Outcome = Literal["matched", "early", "late", "duplicate", "unknown", "no_result", "refused"]
 
@@ -80,7 +80,7 @@ class Joined(msgspec.Struct, array_like=True):
     """All that a joiner knows."""
 
     outcomes: dict[str, dict[str, int]]
-    realised: list[Saved]
+    realised: list[msgspec.Raw]
     unsettled: list[Unsettled]
 
 
@@ -172,9 +172,10 @@ class Joiner:
         return Joined(outcomes, self.realised.saved(), unsettled)
 
     def restore(self, joined: Joined) -> None:
-        """Go on from a snapshot; what waits is to be read again, and given to `resume`."""
-        self.tallies = {name: Tally(each) for name, each in joined.outcomes.items()}
+        """Go on from a snapshot; what waits is to be read again, and given to `resume`. Raises msgspec.MsgspecError,
+        and nothing has changed, where it is none."""
         self.realised.restore(joined.realised)
+        self.tallies = {name: Tally(each) for name, each in joined.outcomes.items()}
 
     def _match(self, place: Place, said: Said, result: Result, lag_ms: int | None, now_ms: int) -> Outcome:
         revision = result.model.revision

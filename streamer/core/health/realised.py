@@ -83,7 +83,8 @@ class Hour(NamedTuple):
 
 @dataclass(slots=True)
 class _Cell:
-    """One hour. `closed` are the sums of labels whose evidence is gone, `sums` those of all, None until asked for."""
+    """One hour. `closed` are the sums of labels whose evidence is gone; `sums` those of all, and `saved` is what a
+    snapshot has of it, both None until asked for."""
 
     closed: Quality = field(default_factory=Quality)
     closed_places: int = 0
@@ -91,6 +92,7 @@ class _Cell:
     lags: Lags = field(default_factory=Lags)
     kept: dict[Place, Kept] = field(default_factory=dict)
     sums: Quality | None = None
+    saved: msgspec.Raw | None = None
 
     def total(self) -> Quality:
         """The sums of all."""
@@ -110,6 +112,10 @@ class Saved(msgspec.Struct, array_like=True):
     closed_unjudged: int
     lags: Lags
     kept: list[tuple[str, int, int, Kept]]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Saved).decode
 
 
 class Realised:
@@ -180,23 +186,20 @@ class Realised:
             found.setdefault(hour.pipeline, set()).add(hour.revision)
         return found
 
-    def saved(self) -> list[Saved]:
-        """All of it; `restored` goes on from there."""
-        return [
-            Saved(
-                hour,
-                cell.closed,
-                cell.closed_places,
-                cell.closed_unjudged,
-                cell.lags,
-                [(*place[1:], kept) for place, kept in cell.kept.items()],
-            )
-            for hour, cell in self._cells.items()
-        ]
+    def saved(self) -> list[msgspec.Raw]:
+        """All of it; `restore` goes on from there. Hours that have not changed since are not encoded again."""
+        found = []
+        for hour, cell in self._cells.items():
+            if cell.saved is None:
+                kept = [(*place[1:], kept) for place, kept in cell.kept.items()]
+                one = Saved(hour, cell.closed, cell.closed_places, cell.closed_unjudged, cell.lags, kept)
+                cell.saved = msgspec.Raw(_encode(one))
+            found.append(cell.saved)
+        return found
 
-    def restore(self, saved: Iterable[Saved]) -> None:
-        """Go on from there."""
-        for each in saved:
+    def restore(self, saved: Iterable[msgspec.Raw]) -> None:
+        """Go on from there. Raises msgspec.MsgspecError, and nothing has changed, where one is nothing of ours."""
+        for each in [_decode(one) for one in saved]:
             kept = {Place(each.hour.pipeline, *place): kept for *place, kept in each.kept}  # type: ignore[arg-type]
             self._cells[each.hour] = _Cell(each.closed, each.closed_places, each.closed_unjudged, each.lags, kept)
             self._touch(each.hour)
@@ -209,10 +212,12 @@ class Realised:
         cell = self._cells[hour]
         kept = cell.kept.pop(place)
         _count(cell.closed, place, kept)
+        cell.saved = None
         cell.closed_places += 1
         cell.closed_unjudged += kept.evidence is None
 
     def _touch(self, hour: Hour) -> None:
+        self._cells[hour].saved = None
         self.changed.update(_keys(hour))
 
 
