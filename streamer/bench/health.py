@@ -134,7 +134,12 @@ def feedback_speed(
             progress(f"{at_once:,} labels at once")
             began = time.monotonic()
             feedback.write(at_once)
-            _wait(app, FINISH_S, lambda: _matched(port) >= at_once, lambda: f"; feedback: {_outcomes(port)}")
+            _wait(
+                app,
+                FINISH_S + at_once / 100,
+                lambda: _matched(port) >= at_once,
+                lambda: f"; feedback: {_outcomes(port)}",
+            )
             fastest = at_once / (time.monotonic() - began)
             progress(f"{rate:g} labels a second for {seconds:g} s")
             delays_s = _steady(app, port, feedback, rate, seconds)

@@ -41,9 +41,7 @@ class Labels:
         self._again: dict[tuple[int, int], int] = {}
         self.written: dict[int, int] = {}
         self._config, self._metrics = config, metrics
-        # Results that went by key are on other partition numbers than their events.
-        found = {name: each for name, each in config.pipelines.items() if each.partitioning == "same"}
-        self._inputs: Mapping[str, list[str]] = {name: each.input for name, each in found.items()}
+        self._inputs: Mapping[str, list[str]] = {name: each.input for name, each in config.pipelines.items()}
         self._refused: list[Said] = []
 
     @property

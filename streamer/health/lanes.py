@@ -14,7 +14,7 @@ from streamer.config.load import Config
 from streamer.core.health.feedback import Place
 from streamer.core.health.join import Absent, Result
 from streamer.errors import StreamerError
-from streamer.kafka.lookup import Known, ResultLookUp
+from streamer.kafka.lookup import Known, ResultLookUp, Source
 
 LANES: Final = 4
 CHUNK: Final = 50
@@ -56,8 +56,11 @@ class Lanes:
         while work:
             together = work.popleft()
             pipeline, topic, partition, _ = together[0]
-            output, events = self._config.pipelines[pipeline].output, [place.offset for place in together]
-            search = partial(client.find, output, partition, topic, events)
+            config, source = self._config.pipelines[pipeline], Source(topic, partition)
+            search = partial(client.find, config.output, partition)
+            if config.partitioning == "key":
+                search = partial(client.find_by_key, config.output)
+            search = partial(search, source, [place.offset for place in together])
             try:
                 found = await asyncio.get_running_loop().run_in_executor(self._threads, search)
             except StreamerError as error:  # of one topic or partition: those of others are found

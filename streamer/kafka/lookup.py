@@ -44,6 +44,7 @@ _decode = msgspec.json.Decoder(Result).decode
 
 class _Origin(msgspec.Struct):
     topic: str
+    partition: int
     offset: int
 
 
@@ -62,8 +63,15 @@ class _At(NamedTuple):
     value: bytes
 
 
-Known = dict[tuple[str, int, str], Landmarks]
-"""What is known of each output partition, by input topic."""
+class Source(NamedTuple):
+    """An input partition."""
+
+    topic: str
+    partition: int
+
+
+Known = dict[tuple[str, int, Source], Landmarks]
+"""What is known of each output partition, by input partition."""
 
 
 class ResultLookUp:
@@ -89,8 +97,28 @@ class ResultLookUp:
         with self._lock:
             self._consumer.close()
 
-    def find(self, output: str, partition: int, topic: str, events: Sequence[int]) -> list[Result | Absent]:
-        """The results of events by their offsets, ascending, in a partition of an input topic.
+    def find_by_key(self, output: str, source: Source, events: Sequence[int]) -> list[Result | Absent]:
+        """As `find`, of results that went by key: to any partition. In each of them those of an input partition are in
+        order, so one that has results of later events, and not of this, never gets it. Raises what `find` raises."""
+        try:
+            known = self._consumer.list_topics(output, timeout=self._timeout_s).topics[output]
+        except KafkaException as error:
+            raise start_error(error, address=self._address, resource=f"topic {output}") from None
+        if known.error is not None:
+            raise start_error(known.error, address=self._address, resource=f"topic {output}")
+        found: dict[int, Result] = {}
+        coming: set[int] = set()
+        for partition in sorted(known.partitions):
+            left = [event for event in events if event not in found]
+            for event, result in zip(left, self.find(output, partition, source, left) if left else (), strict=True):
+                if isinstance(result, Result):
+                    found[event] = result
+                elif result.yet:
+                    coming.add(event)
+        return [found.get(event) or Absent(yet=event in coming) for event in events]
+
+    def find(self, output: str, partition: int, source: Source, events: Sequence[int]) -> list[Result | Absent]:
+        """The results of events, by their offsets in an input partition, ascending, in an output partition.
 
         Raises DependencyError when the cluster does not answer, ConfigurationError for a missing topic or right.
         """
@@ -100,16 +128,16 @@ class ResultLookUp:
                 low, high = self._consumer.get_watermark_offsets(place, timeout=self._timeout_s)
             except KafkaException as error:
                 raise start_error(error, address=self._address, resource=f"topic {output}") from None
-            known = self._known.setdefault((output, partition, topic), Landmarks())
-            search = _Search(partial(self.read, output, partition, topic), known, low, high)
+            known = self._known.setdefault((output, partition, source), Landmarks())
+            search = _Search(partial(self.read, output, partition, source), known, low, high)
             try:
                 return [search.find(event) for event in events]
             finally:
                 self._next = None
                 self._consumer.unassign()
 
-    def read(self, output: str, partition: int, topic: str, start: int, stop: int) -> list[_At]:
-        """Some results of one input topic from an offset on, the first there is among them; none where none lies
+    def read(self, output: str, partition: int, source: Source, start: int, stop: int) -> list[_At]:
+        """Some results of one input partition from an offset on, the first there is among them; none where none lies
         before `stop`, or before the end of the partition."""
         if self._next != (output, partition, start):
             self._consumer.assign([TopicPartition(output, partition, start)])
@@ -131,7 +159,7 @@ class ResultLookUp:
                     continue
                 came = time.monotonic()
                 offset = message.offset() or 0
-                if (at := _at(offset, message.value() or b"", topic)) is not None:
+                if (at := _at(offset, message.value() or b"", source)) is not None:
                     found.append(at)
             if found:
                 self._next = output, partition, offset + 1
@@ -219,9 +247,9 @@ class _Search:
             return Absent(yet=False)
 
 
-def _at(offset: int, value: bytes, topic: str) -> _At | None:
+def _at(offset: int, value: bytes, source: Source) -> _At | None:
     try:
         origin = _decode_head(value).source
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # another program's record
         return None
-    return _At(offset, origin.offset, value) if origin.topic == topic else None
+    return _At(offset, origin.offset, value) if (origin.topic, origin.partition) == source else None

@@ -82,7 +82,7 @@ def test_killed_again_and_again_its_numbers_are_those_of_a_plain_reader(lab: Lab
     lab.create({out: {}, f"{out}.dlq": {}, feedback: {}}, 2)
     (port,) = free_ports(1)
     fields = {name: lab.pipeline(MODEL) for name in PIPELINES}
-    fields["q"] |= {"output": out, "dead_letter": f"{out}.dlq", "group": f"{lab.group}.q"}
+    fields["q"] |= {"output": out, "dead_letter": f"{out}.dlq", "group": f"{lab.group}.q", "partitioning": "key"}
     config = lab.write_config(fields)
     health = {"topic": f"{lab.name}.health", "feedback": feedback, "http": f"127.0.0.1:{port}"}
     with config.open("a") as file:

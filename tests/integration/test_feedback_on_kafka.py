@@ -17,7 +17,7 @@ from streamer.core.health.realised import DAY_MS
 from streamer.core.health.words import QualityWord, decode
 from streamer.health.labels import MOST_FRESH
 from streamer.health.silence import Silence
-from streamer.kafka.lookup import ResultLookUp
+from streamer.kafka.lookup import ResultLookUp, Source
 from streamer.kafka.reader import Reader
 from tests.conftest import Kafka
 from tests.integration.health_reports import Bed
@@ -31,9 +31,9 @@ def bed(kafka: Kafka, tmp_path: Path) -> Bed:
     return Bed(kafka.bootstrap_servers, tmp_path)
 
 
-def result(topic: str, offset: int, label: str = "joy", timestamp_ms: int | None = None) -> bytes:
+def result(topic: str, offset: int, label: str = "joy", timestamp_ms: int | None = None, partition: int = 0) -> bytes:
     """A result as pipelines write it."""
-    source = {"topic": topic, "partition": 0, "offset": offset}
+    source: dict[str, Any] = {"topic": topic, "partition": partition, "offset": offset}
     source["timestamp_ms"] = timestamp_ms if timestamp_ms is not None else time.time_ns() // 1_000_000 - 60_000
     output = {"label": label, "score": 0.9}
     return json.dumps(
@@ -68,16 +68,39 @@ def test_results_are_found(bed: Bed) -> None:
     with Counted(bed.kafka) as look_up:
         for topic, known in there.items():
             wanted = sorted(seed.sample(range(max(known)), 25) + seed.sample(sorted(known), 25) + [max(known)])
-            for event, found in zip(wanted, look_up.find(output, 0, topic, wanted), strict=True):
+            for event, found in zip(wanted, look_up.find(output, 0, Source(topic, 0), wanted), strict=True):
                 if event in known:
                     assert isinstance(found, Result)
                     assert (found.source.topic, found.source.offset) == (topic, event)
                 else:
                     assert found == Absent(yet=False)
-            after = look_up.find(output, 0, topic, [max(known) + 1, max(known) + 900])
+            after = look_up.find(output, 0, Source(topic, 0), [max(known) + 1, max(known) + 900])
             assert after == [Absent(yet=True)] * 2
-        assert look_up.find(output, 0, "c", [1]) == [Absent(yet=True)]
+        assert look_up.find(output, 0, Source("c", 0), [1]) == [Absent(yet=True)]
     assert reads < 106 * 10
+
+
+def test_results_that_went_by_key_are_found(bed: Bed) -> None:
+    """Of two input partitions, in three output partitions; a dead letter is told from a result that is to come once
+    each partition has a later one."""
+    output = f"{bed.reports}.out"
+    bed.make(output, 3)
+    seed = random.Random(4)
+    there = {(partition, offset): seed.randrange(3) for partition in (0, 1) for offset in range(3_000) if offset % 50}
+    for partition in range(3):
+        mine = sorted((place for place, to in there.items() if to == partition), key=lambda place: place[1])
+        values = [result("a", offset, partition=source) for source, offset in mine]
+        bed.write_raw(*values, topic=output, to=partition)
+    with ResultLookUp(bed.kafka) as look_up:
+        for partition in (0, 1):
+            wanted = sorted({*seed.sample(range(2_900), 40), 50, 100, 2_999, 3_500})
+            found = look_up.find_by_key(output, Source("a", partition), wanted)
+            for event, each in zip(wanted, found, strict=True):
+                if (partition, event) in there:
+                    assert isinstance(each, Result)
+                    assert (each.source.partition, each.source.offset) == (partition, event)
+                else:
+                    assert each == Absent(yet=event == 3_500)
 
 
 def test_each_message_gets_its_outcome(bed: Bed) -> None:
