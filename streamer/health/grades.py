@@ -16,6 +16,7 @@ from streamer.health.pages import json_page
 from streamer.telemetry.health_metrics import HealthMetrics
 
 SAY_EVERY_S: Final = 15.0
+COUNT_EVERY_S: Final = 60.0
 SAVE_EVERY_S: Final = 60.0
 SAVE_BYTES_PER_S: Final = 16_000
 """A large snapshot is written less often: the topic must not grow faster than that."""
@@ -27,7 +28,7 @@ class Grades:
 
     def __init__(self, labels: Labels, metrics: HealthMetrics) -> None:
         self._labels, self._metrics = labels, metrics
-        self._say_at = self._save_at = 0.0
+        self._say_at = self._save_at = self._count_at = 0.0
         self._generation = 0
 
     def saved(self, word: FeedbackWord) -> None:
@@ -37,15 +38,16 @@ class Grades:
     def words(self, fold: Fold, now_s: float, now_ms: int, *, final: bool) -> list[QualityWord]:
         """The windows that have changed since they were said; they count as said from now on."""
         realised = self._labels.joiner.realised
-        if not realised.changed or (now_s < self._say_at and not final):
+        due = bool(realised.changed) and (now_s >= self._say_at or final)
+        if due or now_s >= self._count_at:
+            self._count_at = now_s + COUNT_EVERY_S
+            self._labels.joiner.forget(now_ms)
+            self._metrics.quality(self._totals(fold, now_ms))
+        if not due:
             return []
         self._say_at = now_s + SAY_EVERY_S
-        self._labels.joiner.forget(now_ms)
         keys, realised.changed = sorted(realised.changed), set()
-        found = [told(grade, fold) for key in keys if (grade := realised.grade(key)) is not None]
-        if found:
-            self._metrics.quality(self._totals(fold, now_ms))
-        return found
+        return [told(grade, fold) for key in keys if (grade := realised.grade(key)) is not None]
 
     def say_again(self, words: Iterable[QualityWord]) -> None:
         """These could not be said after all."""

@@ -11,7 +11,7 @@ from streamer.core.health.overlap import Overlap
 from streamer.core.health.spans import Spans
 
 
-class One(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class One(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """The one label that is right, the one that the model gave, and its score; -1 where it gave none."""
 
     truth: str
@@ -27,7 +27,7 @@ class Several(msgspec.Struct, frozen=True, array_like=True, tag=True):
     scores: dict[str, float]
 
 
-class Number(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Number(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """The right number, and the model's."""
 
     truth: float

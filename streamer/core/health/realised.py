@@ -24,13 +24,13 @@ from streamer.core.report import BOUNDS, percentile
 
 HOUR_MS, DAY_MS = LENGTHS = (3_600_000, 86_400_000)
 
-MAX_KEPT: Final = 200_000
-"""Labels whose evidence is kept, so that they are known as repeated: about 120 MB."""
+MAX_KEPT: Final = 150_000
+"""Labels whose evidence is kept, so that they are known as repeated: about 100 MB."""
 PAIRS: Final = 1_000
 """Numbers of an hour that a rank correlation is computed from."""
 
 
-class Kept(msgspec.Struct, frozen=True, array_like=True):
+class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The last feedback on an event: when it was said, when the event was, and what it says of the answer; None where
     the two can't be compared."""
 
