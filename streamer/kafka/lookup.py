@@ -189,7 +189,7 @@ class _Search:
         if stretch.low_event < self._low_event:
             stretch = stretch._replace(low=self._low, low_event=self._low_event)
         found = self._search(event, stretch)
-        if found == Absent(yet=False) and not self._ahead_covers(event):
+        if isinstance(found, Absent) and not (self._ended if found.yet else self._ahead_covers(event)):
             # It rests on landmarks, which may be those of a topic that is gone.
             self._landmarks.forget()
             found = self._search(event, Stretch(self._low, self._low_event, self._high, -1))
