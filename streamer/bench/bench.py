@@ -103,6 +103,7 @@ class Bench:
         pipeline: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         telemetry: Mapping[str, Any] | None = None,
+        health: Mapping[str, Any] | None = None,
     ) -> Setup:
         """A pipeline with group, output and, unless one is given, input of its own.
 
@@ -125,6 +126,7 @@ class Bench:
                 "kafka": {"bootstrap_servers": self.kafka.bootstrap_servers},
                 "cache": {"url": url, "memory_mb": memory_mb, "ttl_s": CACHE_TTL_S},
                 "telemetry": {"http": "127.0.0.1:0", "log_level": "warning", **(telemetry or {})},
+                "health": health or {},
                 f"pipelines.{PIPELINE}": fields,
                 f"pipelines.{PIPELINE}.options": options or {},
             }

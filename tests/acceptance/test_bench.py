@@ -75,6 +75,27 @@ def test_memory_watches_the_driver(kafka: Kafka, redis: Redis) -> None:
     assert figures["slow worker, growth"]["samples"] > 5
 
 
+def test_health_counts_every_label(kafka: Kafka) -> None:
+    """While results are written, and with the accuracy that was written."""
+    pytest.importorskip("faust", reason="needs the extra health")
+    small = (
+        "--results",
+        "8000",
+        "--results-per-s",
+        "2000",
+        "--labels",
+        "500",
+        "--labels-per-s",
+        "100",
+        "--seconds",
+        "1",
+    )
+    figures = _figures(_bench(kafka, "health", *small))
+    assert figures["labels at once"]["labels"] == 500
+    assert figures["delay, p95"]["labels"] == 100
+    assert 10 < figures["memory, most"]["value"] < 1000
+
+
 def test_poison_harms_no_innocent(kafka: Kafka) -> None:
     """Every unmarked record of a poisoned backlog has its result."""
     figures = _figures(_bench(kafka, "poison", "--records", "3000", "--rounds", "1"))

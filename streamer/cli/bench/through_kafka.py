@@ -104,3 +104,21 @@ def dlq(place: Bench, records: int, rounds: int) -> list[Section]:
     from streamer.bench.dlq import dead_letter_listing
 
     return [dead_letter_listing(place, records, rounds, progress)]
+
+
+@click.command()
+@click.option("--results", type=click.IntRange(1), default=200_000, show_default=True, help="Results to begin with.")
+@click.option(
+    "--results-per-s", type=click.FloatRange(1), default=20_000.0, show_default=True, help="Written meanwhile."
+)
+@click.option("--labels", type=click.IntRange(1), default=5_000, show_default=True, help="Written at once, first.")
+@click.option("--labels-per-s", type=click.FloatRange(1), default=500.0, show_default=True, help="Written after that.")
+@click.option("--seconds", type=click.FloatRange(1), default=8.0, show_default=True, help="For how long.")
+@on_kafka()
+def health(
+    place: Bench, results: int, results_per_s: float, labels: int, labels_per_s: float, seconds: float
+) -> list[Section]:
+    """Measure how fast the health app joins feedback with results, how soon a label counts, and its memory."""
+    from streamer.bench.health import feedback_speed
+
+    return [feedback_speed(place, results, results_per_s, labels, labels_per_s, seconds, progress)]
