@@ -14,8 +14,8 @@ from streamer.core.encoder import Encoder
 from streamer.core.pipeline.protocol import Assigned, Input, ModelCard, OutputLimit, Settle
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.kafka.clients import consumer_properties, make_consumer, producer_properties
-from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.output_topics import OutputTopics
+from streamer.kafka.producers import Producers
 from streamer.kafka.settled import held_by_transaction
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
@@ -85,14 +85,15 @@ class Settling:
         self._posted: SimpleQueue[Input] = SimpleQueue()
         self._plans = 0
         self.sink = TransactionalSink(
-            EarlyProducer(topics.ready, topics.sizes, properties),
+            Producers(topics.sizes, properties),
             topics,
+            source,
+            lambda _: PlanEncoder(encoder),
             lambda fact: None if isinstance(fact, OutputLimit) else self._posted.put(fact),
             lab.bootstrap_servers,
             group=lab.group,
             transactional_id=f"{lab.group}.{SLOT}",
         )
-        self.sink.attach(source, lambda _: PlanEncoder(encoder))
         self.sink.connect()
 
     def open(self) -> None:
