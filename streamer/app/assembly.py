@@ -12,7 +12,6 @@ from streamer.app.driver import Driver
 from streamer.app.life import Life
 from streamer.app.observe import Signals, Watchdog, unready
 from streamer.core.pipeline.pipeline import Pipeline
-from streamer.inference.parent.pool import WorkerPool
 from streamer.kafka.sink import KafkaSink
 from streamer.kafka.slots import Slot
 from streamer.kafka.source import KafkaSource
@@ -29,7 +28,6 @@ class Assembly:
     pipeline: Pipeline
     source: KafkaSource
     sink: KafkaSink
-    workers: WorkerPool
     slot: Slot
     metrics: Metrics
     watchdog: Watchdog

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from streamer.core.report import Report
     from streamer.kafka.orphans import OrphanWatch
     from streamer.kafka.output_topics import OutputTopics
-    from streamer.kafka.sink import KafkaSink
+    from streamer.kafka.sink import KafkaSink, Offsets
     from streamer.kafka.source import KafkaSource
     from streamer.telemetry.metrics import Metrics
 
@@ -95,8 +96,10 @@ def start(config: Config, name: str, options: RunOptions, show: Show | None = No
         undo.callback(pool.close, 0.0)
         topics = look_at_topics(one)
         reports: dict[int, Report] = {}
+        awaited: Future[Offsets] = Future()
+        sink = connect_sink(one, topics, awaited, partial(make_encoder, one, topics, reports))
         source, strangers = make_source(one)
-        sink = connect_sink(one, topics, source, partial(make_encoder, one, topics, reports))
+        awaited.set_result(source)
         assembly = put_together(one, pool, Ends(topics, source, strangers, sink), reports, show, began)
         undo.pop_all()
         return assembly
@@ -142,8 +145,36 @@ def look_at_topics(one: Start) -> OutputTopics:
     return topics
 
 
+def connect_sink(
+    one: Start, topics: OutputTopics, source: Future[Offsets], encoder: Callable[[ModelCard], PlanEncoder]
+) -> KafkaSink:
+    """4. Let the sink connect, on a thread of its own: the slot's last owner may have left a transaction open, which
+    takes the brokers a while to end. What is wrong with it is raised by `KafkaSink.open`."""
+    from streamer.kafka.clients import producer_properties
+    from streamer.kafka.producers import Producers
+
+    config, pipeline, slot = one.config, one.pipeline, one.slot.name
+
+    def properties(smallest: int, largest: int) -> dict[str, Any]:
+        return producer_properties(config.kafka, pipeline, slot, batch_bytes=smallest, largest_bytes=largest)
+
+    address, group = config.kafka.bootstrap_servers, pipeline.group
+    parts = Producers(topics.sizes, properties), topics, source, encoder, one.inbox.put, address
+    sink: KafkaSink
+    if pipeline.guarantee == "exactly_once":
+        from streamer.kafka.transactional_sink import TransactionalSink
+
+        sink = TransactionalSink(*parts, group=group, transactional_id=f"{group}.{slot}")
+    else:
+        from streamer.kafka.idempotent_sink import IdempotentSink
+
+        sink = IdempotentSink(*parts, group=group)
+    sink.connect()
+    return sink
+
+
 def make_source(one: Start) -> tuple[KafkaSource, OrphanWatch]:
-    """4. Make what reads the input, which joins the group once the model is loaded, and what looks at the group for
+    """5. Make what reads the input, which joins the group once the model is loaded, and what looks at the group for
     partitions that nobody reads."""
     from streamer.config.load import start_time_ms
     from streamer.kafka.clients import consumer_properties, in_flight_bytes, make_consumer
@@ -194,34 +225,6 @@ def make_source(one: Start) -> tuple[KafkaSource, OrphanWatch]:
     )
     source.on_joining = strangers.start
     return source, strangers
-
-
-def connect_sink(
-    one: Start, topics: OutputTopics, source: KafkaSource, encoder: Callable[[ModelCard], PlanEncoder]
-) -> KafkaSink:
-    """5. Let the sink connect, on a thread of its own: the slot's last owner may have left a transaction open, which
-    takes the brokers a while to end. What is wrong with it is raised by `KafkaSink.open`."""
-    from streamer.kafka.clients import producer_properties
-    from streamer.kafka.producers import Producers
-
-    config, pipeline, slot = one.config, one.pipeline, one.slot.name
-
-    def properties(smallest: int, largest: int) -> dict[str, Any]:
-        return producer_properties(config.kafka, pipeline, slot, batch_bytes=smallest, largest_bytes=largest)
-
-    address, group = config.kafka.bootstrap_servers, pipeline.group
-    parts = Producers(topics.sizes, properties), topics, source, encoder, one.inbox.put, address
-    sink: KafkaSink
-    if pipeline.guarantee == "exactly_once":
-        from streamer.kafka.transactional_sink import TransactionalSink
-
-        sink = TransactionalSink(*parts, group=group, transactional_id=f"{group}.{slot}")
-    else:
-        from streamer.kafka.idempotent_sink import IdempotentSink
-
-        sink = IdempotentSink(*parts, group=group)
-    sink.connect()
-    return sink
 
 
 def put_together(
@@ -276,7 +279,7 @@ def put_together(
         observers.append(make_tracer(one, metrics, closers))
     driver = Driver(pipeline, one.inbox, Adapters(source, sink, pool, cache, tuple(observers)))
     return Assembly(
-        driver, pipeline, source, sink, pool, one.slot, metrics, watchdog, signals, life, announcer, tuple(closers)
+        driver, pipeline, source, sink, one.slot, metrics, watchdog, signals, life, announcer, tuple(closers)
     )
 
 

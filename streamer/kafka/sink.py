@@ -70,15 +70,16 @@ class Offsets(Protocol):
 
 class KafkaSink(ABC):
     """Implements `streamer.ports.Sink`: the thread and its queue, and the calls that both guarantees share. What is
-    called when is decided in `core.settle`."""
+    called when is decided in `core.settle`. The `source` need not be there before `open`."""
 
     _protocol: ExactlyOnce | AtLeastOnce
+    _offsets: Offsets
 
     def __init__(
         self,
         producers: Producers,
         topics: OutputTopics,
-        offsets: Offsets,
+        source: Future[Offsets],
         make_encoder: Callable[[ModelCard], PlanEncoder],
         post: Post,
         address: str,
@@ -89,7 +90,7 @@ class KafkaSink(ABC):
         self.plan_since: float | None = None  # since when it is at one plan, waits for brokers included
         self._producers = producers
         self._topics = topics
-        self._offsets = offsets
+        self._source = source
         self._make_encoder = make_encoder
         self._post = post
         self._address = address
@@ -130,6 +131,7 @@ class KafkaSink(ABC):
     def open(self, card: ModelCard) -> None:
         """Wait for the topics and for the producer that `connect` makes; raises what is wrong with either."""
         self._connected.result()
+        self._offsets = self._source.result()
         self._post(self._limit())
         self._encoder = self._make_encoder(card)
         self._thread.start()

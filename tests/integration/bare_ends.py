@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -17,6 +18,7 @@ from streamer.kafka.clients import consumer_properties, make_consumer, producer_
 from streamer.kafka.output_topics import OutputTopics
 from streamer.kafka.producers import Producers
 from streamer.kafka.settled import held_by_transaction
+from streamer.kafka.sink import Offsets
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
 from streamer.kafka.topics import check, connect
@@ -84,10 +86,12 @@ class Settling:
         self._source = source
         self._posted: SimpleQueue[Input] = SimpleQueue()
         self._plans = 0
+        reader: Future[Offsets] = Future()
+        reader.set_result(source)
         self.sink = TransactionalSink(
             Producers(topics.sizes, properties),
             topics,
-            source,
+            reader,
             lambda _: PlanEncoder(encoder),
             lambda fact: None if isinstance(fact, OutputLimit) else self._posted.put(fact),
             lab.bootstrap_servers,
