@@ -34,8 +34,7 @@ def brokerless(
     here: InProcessWorkers | None = None,
     close_s: float = CLOSE_S,
 ) -> Driver:
-    """The driver of the pipeline `name`, with the workers of `worker_plan`, or with the model that is `here`. Raises
-    ConfigurationError for a cache that can't be had."""
+    """The driver of the pipeline `name`, with the workers of `worker_plan`, or with the model that is `here`."""
     count, spec = plan
     policy, cache = policy_of(config, name, count), make_cache(config, name, inbox.put)
     workers: Workers

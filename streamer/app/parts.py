@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from streamer.app.failure import failure
 from streamer.cache.events import OnEvent, ignore
+from streamer.cache.late import LateCache
 from streamer.cache.null import NullCache
 from streamer.config.load import Config
 from streamer.core.encoder import Encoder, OutputLimits
@@ -65,18 +67,22 @@ def encoder_of(
 
 
 def make_cache(config: Config, name: str, post: Post, on_event: OnEvent = ignore) -> Cache:
-    """Redis for the pipeline `name`, or nothing; without a default key file answers are not shared. Raises
-    ConfigurationError for what is wrong with a key file that the configuration names."""
+    """Redis for the pipeline `name`, or nothing. What is wrong with a key file that the configuration names is posted;
+    without a default one answers are not shared."""
     if not config.cache.url:
         return NullCache(post)
-    from streamer.cache.redis_cache import RedisCache  # whose client is a fifth of all that a driver imports
-    from streamer.cache.secret import NoKeyError, secret_of
-    from streamer.core.outputs import parser_of
 
-    try:
-        secret = secret_of(config.cache.key_file)
-    except NoKeyError as error:  # a cache saves work: without one all is answered, too
-        log.warning("answers are not shared through Redis: %s", error)
-        return NullCache(post)
-    vault = Vault(secret) if secret else Vault(secret, parser_of(config.pipelines[name].task))
-    return RedisCache(config.cache.url, vault, config.cache.ttl_s, post, on_event=on_event)
+    def make() -> Cache:
+        from streamer.cache.redis_cache import RedisCache
+        from streamer.cache.secret import NoKeyError, secret_of
+        from streamer.core.outputs import parser_of
+
+        try:
+            secret = secret_of(config.cache.key_file)
+        except NoKeyError as error:  # a cache saves work: without one all is answered, too
+            log.warning("answers are not shared through Redis: %s", error)
+            return NullCache(post)
+        vault = Vault(secret) if secret else Vault(secret, parser_of(config.pipelines[name].task))
+        return RedisCache(config.cache.url, vault, config.cache.ttl_s, post, on_event=on_event)
+
+    return LateCache(make, lambda error: post(failure(error, "the cache could not be set up")))

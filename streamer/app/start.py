@@ -17,11 +17,11 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from streamer.app.failure import failure
 from streamer.app.fetch import fetch_model
 from streamer.app.workers import pipeline_of, worker_plan
 from streamer.config.load import Config, PipelineConfig
-from streamer.core.pipeline.protocol import Input, SinkFailed
-from streamer.errors import ExitCode, StreamerError
+from streamer.core.pipeline.protocol import Input
 from streamer.inference.models.presence import refuse_early
 from streamer.inference.parent.pool import WorkerPool
 from streamer.kafka.slots import Slot, take_slot
@@ -133,11 +133,7 @@ def look_at_topics(one: Start) -> OutputTopics:
             topics.check()
         except Exception as error:
             topics.ready.set_exception(error)
-            if isinstance(error, StreamerError):
-                one.inbox.put(SinkFailed(error.exit_code, str(error)))
-            else:
-                message = f"the topics could not be checked: {type(error).__name__}"
-                one.inbox.put(SinkFailed(ExitCode.BUG, message))
+            one.inbox.put(failure(error, "the topics could not be checked"))
         else:
             topics.ready.set_result(None)
 
@@ -230,8 +226,8 @@ def make_source(one: Start) -> tuple[KafkaSource, OrphanWatch]:
 def put_together(
     one: Start, pool: WorkerPool, ends: Ends, reports: dict[int, Report], show: Show | None, began: float
 ) -> Assembly:
-    """6. Make the rest, while workers and brokers answer. Nothing of it waits for anything: the cache, too, asks Redis
-    only once it is asked itself."""
+    """6. Make the rest, while workers and brokers answer; nothing of it waits for anything. The cache is made on a
+    thread of its own, since the import of its client takes as long as all else here, and nobody asks it yet."""
     from streamer.app.announcer import Announcer
     from streamer.app.assembly import Assembly
     from streamer.app.driver import Adapters, Driver, Observer

@@ -1,4 +1,4 @@
-"""What every cache keeps to: the one in memory, and the one in Redis."""
+"""What every cache keeps to: the one in memory, the one in Redis, and one that is made late."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from streamer.cache.late import LateCache
 from streamer.cache.redis_cache import RedisCache
 from streamer.core.pipeline.protocol import CacheAnswered, Input
 from streamer.core.record import Answer
@@ -42,14 +43,19 @@ class User:
             assert time.monotonic() < deadline, "the answer never came into the cache"
 
 
-@pytest.fixture(params=["memory", "redis"])
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.fixture(params=["memory", "redis", "late"])
 def make_cache(request: pytest.FixtureRequest) -> MakeCache:
     if request.param == "memory":
         shared: dict[bytes, Answer] = {}
         return lambda post: MemoryCache(post, shared)
     url = request.getfixturevalue("redis").url
     # A generous time limit: these tests are about what is answered, not about when.
-    return lambda post: RedisCache(url, VAULT, ttl_s=60, post=post, timeout_s=5.0)
+    make: Callable[[Post], RedisCache] = lambda post: RedisCache(url, VAULT, ttl_s=60, post=post, timeout_s=5.0)  # noqa: E731
+    return make if request.param == "redis" else lambda post: LateCache(lambda: make(post), fail)
 
 
 @pytest.fixture
