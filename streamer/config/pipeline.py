@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from streamer.config.kinds import kind
 
@@ -325,6 +326,11 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         dict[str, Any],
         Meta(description="The task's own options, e.g. top_k or labels. Each task says when to change its own."),
     ] = {}
+
+
+DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in structs.fields(PipelineConfig)}
+"""Of a pipeline's fields, `NODEFAULT` for those that must be given and for lists and tables: who uses a setting without
+a configuration takes its default from here."""
 
 
 def start_time_ms(start: str) -> int | None:

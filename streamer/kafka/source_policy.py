@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamer.config.pipeline import DEFAULTS
+
 
 @dataclass(frozen=True, slots=True)
 class SourcePolicy:
@@ -16,12 +18,12 @@ class SourcePolicy:
     start: str | int = "earliest"
     skip_out_of_range: bool = False
     until_end: bool = False
-    micro_batch_records: int = 2000
-    linger_ms: float = 0.0
+    micro_batch_records: int = DEFAULTS["micro_batch_records"]
+    linger_ms: float = DEFAULTS["linger_ms"]
     budget_bytes: int = 48 << 20
-    hold_s: float = 1.0
-    revoke_deadline_s: float = 10.0
-    crash_limit: int = 6
+    hold_s: float = DEFAULTS["hold_s"]
+    revoke_deadline_s: float = DEFAULTS["revoke_deadline_s"]
+    crash_limit: int = DEFAULTS["crash_limit"]
     stand_s: float = 20.0
     stuck_s: float = 60.0
     address: str = ""

@@ -14,7 +14,6 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as Place
 
-from streamer.app import assemble as assemble_module
 from streamer.app import assembly as assembly_module
 from streamer.app.assembly import Assembly
 from streamer.config.load import load
@@ -22,7 +21,7 @@ from streamer.core.membership import Membership
 from streamer.core.pipeline.attempts import Former
 from streamer.core.pipeline.protocol import Assigned, Input, SourceFailed, Taken
 from streamer.errors import ExitCode
-from streamer.kafka import assignment
+from streamer.kafka import assignment, former_owners
 from streamer.kafka.clients import consumer_properties, make_consumer
 from streamer.kafka.source import KafkaSource
 from streamer.kafka.source_policy import SourcePolicy
@@ -102,7 +101,7 @@ def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pyte
         monkeypatch.setattr(assignment, "start_offsets", striking(start_offsets))
     if moment == "mark":  # it is noted who has the records where a former owner seems to have died
         former = Former({(lab.input, number): "gone" for number in range(lab.partitions)})
-        monkeypatch.setattr(assemble_module, "FormerOwners", lambda *_: lambda: former)
+        monkeypatch.setattr(former_owners, "FormerOwners", lambda *_: lambda: former)
         monkeypatch.setattr(Membership, "mark", striking(Membership.mark))
     lab.produce(event(number) for number in range(2_000))
     reader = lab.reader()
