@@ -14,7 +14,8 @@ from streamer.app.start import RunOptions, find_model, start
 from streamer.app.workers import pipeline_of
 from streamer.config.load import Config
 from streamer.errors import ConfigurationError, ExitCode, StreamerError
-from streamer.machine.affinity import OneCore, pays
+from streamer.machine.affinity import on_one_core
+from streamer.machine.malloc import share_one_arena
 from streamer.stopping import Stopping
 from streamer.telemetry.logs import last_words
 
@@ -66,6 +67,7 @@ def run_pipeline(
 
     find_model(pipeline)
     stopping.act(act)
+    share_one_arena()
     assembly = start(config, name, options, show, began)
     if stopping.signals:
         assembly.driver.stop(within_s)
@@ -96,10 +98,7 @@ def drive(config: Config, assembly: Assembly, name: str, index: int) -> ExitCode
         watch = StandingWatch(assembly.standing)
         watch.start()
         until_then.callback(watch.close)
-        if config.pipelines[name].driver_affinity == "auto" and pays():
-            one_core = OneCore()
-            one_core.start()
-            until_then.callback(one_core.close)
+        until_then.enter_context(on_one_core(config.pipelines[name].driver_affinity))
         spare_the_collector()
         return assembly.driver.run()
 

@@ -25,7 +25,6 @@ from streamer.core.pipeline.protocol import Input
 from streamer.inference.models.presence import refuse_early
 from streamer.inference.parent.pool import WorkerPool
 from streamer.kafka.slots import Slot, take_slot
-from streamer.machine.malloc import share_one_arena
 
 if TYPE_CHECKING:
     from streamer.app.assembly import Assembly
@@ -114,7 +113,6 @@ def find_model(pipeline: PipelineConfig) -> None:
 
 def start_workers(one: Start) -> WorkerPool:
     """2. Start the workers, since a model's load takes longest, and a worker needs nothing but its orders."""
-    share_one_arena()
     count, spec = worker_plan(one.pipeline, one.name, one.options.pipelines)
     pool = WorkerPool(spec, count, one.inbox.put)
     pool.start_early()

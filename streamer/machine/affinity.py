@@ -127,6 +127,20 @@ class OneCore:
             _place(threads, {self._core} if together else _all_cores)
 
 
+@contextmanager
+def on_one_core(setting: str) -> Iterator[None]:
+    """Keep this process's threads together meanwhile, whenever that pays, as the setting `driver_affinity` lets it."""
+    if setting != "auto" or not pays():
+        yield
+        return
+    one_core = OneCore()
+    one_core.start()
+    try:
+        yield
+    finally:
+        one_core.close()
+
+
 def _threads() -> list[int]:
     """Python's threads in this process, by the kernel's numbers."""
     return [thread.native_id for thread in threading.enumerate() if thread.native_id is not None]

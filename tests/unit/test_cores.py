@@ -9,7 +9,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamer.machine.affinity import APART_S, CONTENDED, MEASURED_CORES, Gathering, OneCore, everywhere, pays
+from streamer.machine.affinity import (
+    APART_S,
+    CONTENDED,
+    MEASURED_CORES,
+    Gathering,
+    OneCore,
+    everywhere,
+    on_one_core,
+    pays,
+)
 
 choice_of_cores = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, on Linux"
@@ -102,3 +111,16 @@ def test_it_pays_where_it_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         assert pays() is (cores == MEASURED_CORES)
     monkeypatch.delattr(os, "sched_getaffinity")
     assert not pays()
+
+
+@pytest.mark.parametrize(("setting", "cores", "looks"), [("auto", 2, True), ("auto", 16, False), ("off", 2, False)])
+def test_the_setting_decides(monkeypatch: pytest.MonkeyPatch, setting: str, cores: int, looks: bool) -> None:
+    """Nobody looks where it is off, or where nobody knows that it pays; and nobody does any more afterwards."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+
+    def looking() -> bool:
+        return any(thread.name == "cores" for thread in threading.enumerate())
+
+    with on_one_core(setting):
+        assert looking() is looks
+    assert not looking()
