@@ -215,6 +215,16 @@ def make_producer(properties: Properties, on_error: OnError | None = None) -> Pr
         raise _refused(error, properties) from None
 
 
+def produce(producer: Producer, *record: Any, **options: Any) -> None:
+    """`Producer.produce`, which waits while the client's queue is full."""
+    while True:
+        try:
+            producer.produce(*record, **options)
+            return
+        except BufferError:
+            producer.poll(0.05)
+
+
 def make_admin(properties: Properties, on_error: OnError | None = None) -> AdminClient:
     """An admin client that logs through `logging`. Raises ConfigurationError for a property that librdkafka refuses."""
     try:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+from streamer.config.pipeline import DEFAULTS
 from streamer.core.intake import ByPartition, Intake, SourcePolicy
 from streamer.core.membership import LOOK_AT_HELD_S, Membership
 from streamer.core.obstacles import RETRY_S as UNREADABLE_S
@@ -45,11 +46,11 @@ class MemorySource:
         clock: ManualClock,
         *,
         instance: str | None = None,
-        micro_batch_records: int = 2000,
-        revoke_deadline_s: float = 10.0,
+        micro_batch_records: int = DEFAULTS["micro_batch_records"],
+        revoke_deadline_s: float = DEFAULTS["revoke_deadline_s"],
         skip_out_of_range: bool = False,
         heals_orphans: bool = True,
-        crash_limit: int = 6,
+        crash_limit: int = DEFAULTS["crash_limit"],
         latency: Latency = exactly,
         wall_ns: Callable[[], int] = lambda: 0,
     ) -> None:

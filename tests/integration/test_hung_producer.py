@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from streamer.core.pipeline.protocol import Settled, Unsettled
-from streamer.kafka import early_producer, transactional_sink
+from streamer.kafka import producers, transactional_sink
 from streamer.local import Stack
 from tests.acceptance.harness import Lab, wait_for
 from tests.conftest import Kafka
@@ -30,7 +30,7 @@ def hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
                 goes_on.wait()
             super().send_offsets_to_transaction(*args)
 
-    monkeypatch.setattr(early_producer, "make_producer", lambda properties, _: HangingProducer(properties))
+    monkeypatch.setattr(producers, "make_producer", lambda properties, _: HangingProducer(properties))
     yield goes_on
     goes_on.set()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
-from streamer.app import assemble as assemble_module
-from streamer.core import obstacles
+from streamer.core import intake, obstacles
 from streamer.core.standing import Reason, Standing
 from streamer.errors import ExitCode
+from streamer.kafka import orphans
 from streamer.kafka.source import cluster
 from tests.acceptance.harness import Lab, check, event, wait_for
 from tests.conftest import Kafka
@@ -29,8 +28,7 @@ NULL = "builtin:null"
 @pytest.fixture
 def lab(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """What stands is looked into after half a second, and given up a second later."""
-    policy_of = assemble_module._source_policy
-    monkeypatch.setattr(assemble_module, "_source_policy", lambda *given: replace(policy_of(*given), stand_s=0.5))
+    monkeypatch.setattr(intake, "SourcePolicy", partial(intake.SourcePolicy, stand_s=0.5))
     monkeypatch.setattr(cluster, "LOOK_EVERY_S", 0.2)
     monkeypatch.setattr(obstacles, "GIVE_UP_S", 1.0)
     with Lab(kafka.bootstrap_servers, tmp_path) as lab:
@@ -225,8 +223,7 @@ def test_a_group_that_does_not_let_us_in(lab: Lab, caplog: pytest.LogCaptureFixt
 @pytest.mark.case(56)
 def test_a_stranger_in_the_group(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The partition that it takes away stands, though lag is 0; the others go on."""
-    quick = partial(assemble_module.OrphanWatch, after_s=0.2, again_s=0.2)
-    monkeypatch.setattr(assemble_module, "OrphanWatch", quick)
+    monkeypatch.setattr(orphans, "OrphanWatch", partial(orphans.OrphanWatch, after_s=0.2, again_s=0.2))
     lab.topics(2)
     stranger = Consumer(
         {

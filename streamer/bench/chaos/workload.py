@@ -19,7 +19,7 @@ from streamer.bench.program import BenchError
 from streamer.bench.workload import DEADLY_MARK
 from streamer.config.load import KafkaConfig
 from streamer.core.settle.calls import Act
-from streamer.kafka.clients import make_consumer, make_producer, reader_properties, writer_properties
+from streamer.kafka.clients import make_consumer, make_producer, produce, reader_properties, writer_properties
 from streamer.kafka.errors import act_on_consumer, start_error
 from streamer.kafka.reader import Reader
 
@@ -138,18 +138,8 @@ class EventWriter:
             if offset is not None:
                 self.last_offsets[partition] = max(offset, self.last_offsets[partition])
 
-        while True:
-            try:
-                self._producer.produce(
-                    self._topic,
-                    self._encode({"id": str(number), "text": text}),
-                    b"%d" % number,
-                    partition,
-                    on_delivery=delivered,
-                )
-                return
-            except BufferError:
-                self._producer.poll(0.1)
+        value = self._encode({"id": str(number), "text": text})
+        produce(self._producer, self._topic, value, b"%d" % number, partition, on_delivery=delivered)
 
 
 class Watcher:
