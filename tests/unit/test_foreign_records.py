@@ -40,12 +40,15 @@ def test_look_ups_go_on_after_any_error(monkeypatch: pytest.MonkeyPatch) -> None
     pytest.importorskip("faust", reason="needs the extra health")
     from streamer.health import labels
 
-    made = Mock(side_effect=[ValueError("secret"), asyncio.CancelledError()])
+    made = Mock()
+    made.return_value.find.side_effect = [ValueError("secret"), asyncio.CancelledError()]
     monkeypatch.setattr(labels, "Lanes", made)
     monkeypatch.setattr(labels, "FAILED_S", 0.0)
     metrics = Mock()
+    found = labels.Labels(Config(), metrics)
+    monkeypatch.setattr(found, "joiner", Mock(**{"wanted.return_value": [Place("p", "in", 0, 5)]}))
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(labels.Labels(Config(), metrics).look_up())
+        asyncio.run(found.look_up())
     assert made.call_count == 2
     metrics.failure.assert_called_once_with("look_up")
 
