@@ -17,6 +17,7 @@ from streamer.app import assemble as assemble_module
 from streamer.core.standing import Reason, Standing
 from streamer.errors import ExitCode
 from streamer.kafka import standstill, unreadable, until_end
+from streamer.kafka.orphans import OrphanWatch
 from tests.acceptance.harness import Lab, check, event, wait_for
 from tests.conftest import Kafka
 from tests.integration.group_offsets import settle
@@ -224,7 +225,7 @@ def test_a_group_that_does_not_let_us_in(lab: Lab, caplog: pytest.LogCaptureFixt
 @pytest.mark.case(56)
 def test_a_stranger_in_the_group(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The partition that it takes away stands, though lag is 0; the others go on."""
-    quick = partial(assemble_module.OrphanWatch, after_s=0.2, again_s=0.2)
+    quick = partial(OrphanWatch, after_s=0.2, again_s=0.2)
     monkeypatch.setattr(assemble_module, "OrphanWatch", quick)
     lab.topics(2)
     stranger = Consumer(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamer.console.series import COLUMNS, FINE_BUCKETS, NOW_MS, SPARK_POINTS, PipelineSeries, Point, percentile
-from streamer.core.report import VERSION, Histogram, Model, Report
+from streamer.console.series import COLUMNS, FINE_BUCKETS, NOW_MS, SPARK_POINTS, PipelineSeries, Point
+from streamer.core.report import VERSION, Histogram, Model, Report, percentile
 
 T = 1_700_000_000_000
 

@@ -51,7 +51,7 @@ def test_a_plan_that_ends_while_all_closes_is_heard_of() -> None:
     inbox: SimpleQueue[Input] = SimpleQueue()
     listener, idle = Listener(), Idle()
     inbox.put(SourceFailed(ExitCode.DEPENDENCY, "the group is gone"))
-    adapters = Adapters(idle, LateSink(inbox), idle, idle, (listener,))  # type: ignore[arg-type]
+    adapters = Adapters(idle, LateSink(inbox), idle, idle, (listener,))
     driver = Driver(Kit().pipeline, inbox, adapters)
     assert driver.run() is ExitCode.DEPENDENCY
     assert listener.heard == [Settled(7), Unsettled(8, "abort")] and driver.last_words == "the group is gone"

@@ -38,11 +38,11 @@ def test_why(suspect: Suspect, ends: Ends, reason: Reason | None, offset: int) -
 class _Client(Consumer):
     """Of one partition that stands at 5 of 9."""
 
-    def position(self, partitions):  # type: ignore[no-untyped-def,override]
+    def position(self, partitions):  # type: ignore[no-untyped-def]
         partitions[0].offset = 5
         return partitions
 
-    def get_watermark_offsets(self, partition, timeout=-1, cached=False):  # type: ignore[no-untyped-def,override]
+    def get_watermark_offsets(self, partition, timeout=-1, cached=False):  # type: ignore[no-untyped-def]
         return 0, 9
 
 
