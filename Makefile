@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast check chaos simulate browser promtool lock clean
+.PHONY: setup demo test test-fast test-pythons check coverage chaos simulate browser promtool lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -47,6 +47,11 @@ test-fast: $(READY)
 	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow" --durations 5 \
 	  $$(grep --files-without-match -E '$(LOADS_MODELS)' tests/unit/test_*.py)
 
+# Unit tests under other Pythons, before a release: each takes as long as the unit tests do, and its first time a download
+# of all that they need.
+test-pythons: $(READY)
+	@.ci/test-pythons $(or $(PYTHONS),3.12 3.13 3.14)
+
 # The console's tests drive a Chromium: Debian's where apt is at hand and we may, else Playwright's own.
 browser: $(READY)
 	@.venv/bin/python -c 'import shutil, sys; sys.exit(not any(map(shutil.which, sys.argv[1:])))' \
@@ -79,6 +84,21 @@ check: $(READY)
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/python -m pytest -q --durations=0 tests/unit/test_architecture.py
+
+# Which branches of what pyproject.toml names the unit tests reach. Those that load models or start processes say little
+# of it and take long, as do the planted bugs of the simulation.
+SAYS_LITTLE := alerts architecture bench_* cases chaos* class_identity cli* codec_fuzz completion cores \
+  custom_values deadletters_closed deadletters_fuzz demo_* docs_links extras generation* health_simulation heap help \
+  infer_* inference_* language_law late_cache local_* log_pipe machine_* makefile own_model_docs proxy readme scoring \
+  sentence_transformers seq2seq tasks_* text_reader every_test_asserts
+coverage: $(READY)
+	@.venv/bin/python -m coverage run -m pytest -q --durations=0 --durations-min=5 \
+	  -k "not (planted or 300_000 or any_order_any_split or gigabyte)" \
+	  $(filter-out $(wildcard $(SAYS_LITTLE:%=tests/unit/test_%.py)), $(wildcard tests/unit/test_*.py))
+	@.venv/bin/python -m coverage report
+	@.venv/bin/python -m coverage json -q -o - | .venv/bin/python -c 'import json, sys; \
+	  branches = json.load(sys.stdin)["totals"]["percent_branches_covered"]; \
+	  print(f"{branches:.1f} % of the branches"); sys.exit(branches < 95 and "at least 95 % are wanted")'
 
 # After a change of pyproject.toml's dependencies.
 lock: $(READY)

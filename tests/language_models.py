@@ -82,7 +82,7 @@ def tiny_decoder(path: Path, kind: str, *, max_tokens: int = 128, chat: bool = F
         "eos_token_id": END_ID,
         "pad_token_id": PAD_ID,
     }
-    size: dict[str, Any] = {
+    sizes: dict[str, dict[str, Any]] = {
         "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": max_tokens},
         "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
         "rwkv": {"hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32, "intermediate_size": 64},
@@ -97,7 +97,8 @@ def tiny_decoder(path: Path, kind: str, *, max_tokens: int = 128, chat: bool = F
             "max_position_embeddings": max_tokens,
         },
         "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
-    }.get(kind, {})
+    }
+    size = sizes.get(kind, {})
     if not size:
         size = {
             "hidden_size": 32,

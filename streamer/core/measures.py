@@ -58,7 +58,7 @@ def are_measures(found: bytes) -> bool:
     return max(found[HEAD_BYTES:], default=0) < PROJECTION_BINS
 
 
-class Measures:
+class AnswerMeasures:
     """Sums over the measures of answers."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from streamer.files.rows import Format, Rows, format_of
 NOT_THERE = "(none)"
 
 
-class Reader(Protocol):
+class TruthReader(Protocol):
     """What makes a truth of a label. Raises ValueError, with words that go on after "the label"."""
 
     def __call__(self, label: Any, text: str) -> Any: ...
@@ -55,7 +55,7 @@ class LabelledRows(Rows):
         stdin: BinaryIO,
         format_: Format | None,
         fields: LabelFields,
-        read: Reader,
+        read: TruthReader,
         *,
         empty: bool = False,
     ) -> None:

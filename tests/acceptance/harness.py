@@ -71,8 +71,9 @@ COORDINATOR_LOADS = (
 )
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 180, run: Run | None = None) -> Any:
-    """Wait until the condition is true; returns its value. Fails at once when `run` has ended."""
+def wait_for(condition: Callable[..., Any], what: str, timeout_s: float = 180, run: Run | None = None) -> Any:
+    """Wait until the condition is true; returns its value. Fails at once when `run` has ended.
+    The condition takes no arguments but such as hold a loop's variables by their defaults."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         assert run is None or not run.ended, f"the run ended with {run.process.returncode}:\n{run.log[-3000:]}"
@@ -543,7 +544,7 @@ class Lab:
         consumer.assign([TopicPartition(self.reports, 0, 0)])
         reports = []
         while (message := consumer.poll(10)) is not None and message.error() is None:
-            reports.append(json.loads(message.value()))
+            reports.append(json.loads(message.value() or b""))
         consumer.close()
         return reports
 

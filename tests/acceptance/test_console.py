@@ -66,8 +66,8 @@ def stage(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
         wait_for(driver.assigned, "partitions", run=driver)
         for run in (console, away):
             wait_for(lambda run=run: "the console is at" in run.log, "the console", run=run)
-        urls = (f"http://127.0.0.1:{each}/" for each in (port, away_port))
-        yield Stage(lab, reader, browser, *urls, fixed)
+        url, away_url = (f"http://127.0.0.1:{each}/" for each in (port, away_port))
+        yield Stage(lab, reader, browser, url, away_url, fixed)
         browser.close()
         for run in (console, away):
             run.signal(15)

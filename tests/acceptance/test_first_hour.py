@@ -23,7 +23,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
-from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 
 from tests.acceptance.harness import ROOT, wait_for
 from tests.conftest import Kafka, Redis

@@ -123,7 +123,7 @@ def _check_feedback(lab: Lab, app: App, critic: Critic, out: str) -> None:
     def settled(page: dict[str, Any]) -> bool:
         outcomes = [page["pipelines"].get(name, {"outcomes": {}})["outcomes"] for name in PIPELINES]
         done = sum(count for each in outcomes for outcome, count in each.items() if outcome != "early")
-        return done == critic.said["labels"]
+        return bool(done == critic.said["labels"])
 
     page = app.wait_for("/feedback", settled)["pipelines"]
     assert page[""]["outcomes"] == {"refused": critic.said["refused"], "unknown": critic.said["unknown"]}
@@ -139,7 +139,7 @@ def _check_feedback(lab: Lab, app: App, critic: Critic, out: str) -> None:
         (total,) = [each for each in quality["totals"] if each["pipeline"] == name]
         assert total["labels"] == len(own)
         assert total["results"] == EVENTS
-        assert total["confusion"] == wanted.confusion.cells
+        assert wanted.confusion is not None and total["confusion"] == wanted.confusion.cells
         assert total["metrics"]["f1_macro"] == pytest.approx(wanted.metrics()["f1_macro"], abs=1e-12)
         assert total["metrics"]["ece"] == pytest.approx(wanted.metrics()["ece"], abs=1e-12)
     letters = wait_for(lambda: _letters(lab, f"{critic.topic}.dlq", critic.said["refused"]), "the dead letters")
@@ -149,7 +149,9 @@ def _check_feedback(lab: Lab, app: App, critic: Critic, out: str) -> None:
 def _letters(lab: Lab, topic: str, least: int) -> Counter[bytes] | None:
     """The codes of dead letters, once all are there; a kill may write one twice."""
     with Reader(KafkaConfig(bootstrap_servers=lab.bootstrap_servers), [topic]) as reader:
-        found = Counter(dict(letter.headers() or [])["streamer.error.code"] for letter in reader.read_until_end())
+        found: Counter[bytes] = Counter(
+            dict(letter.headers() or [])["streamer.error.code"] for letter in reader.read_until_end()
+        )
     return found if found.total() >= least else None
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from streamer.demo import model_directory
 from tests.acceptance.harness import OBEDIENT, ROOT
@@ -13,7 +14,7 @@ from tests.acceptance.harness import OBEDIENT, ROOT
 INFER = [sys.executable, "-m", "streamer", "infer"]
 
 
-def infer(lines: str, *arguments: str, model: str = OBEDIENT) -> tuple[int, list[dict], str]:
+def infer(lines: str, *arguments: str, model: str = OBEDIENT) -> tuple[int, list[dict[str, Any]], str]:
     """Exit code, output lines, standard error."""
     command = [*INFER, "--task", "text-classification", "--model", model, *arguments]
     done = subprocess.run(command, input=lines, capture_output=True, text=True, cwd=ROOT, timeout=120)

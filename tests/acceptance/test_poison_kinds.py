@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ FORWARD = {
 }
 
 
-def infer(lines: list[dict], model: str, *settings: str) -> tuple[int, list[dict], str]:
+def infer(lines: list[dict[str, Any]], model: str, *settings: str) -> tuple[int, list[dict[str, Any]], str]:
     """Exit code, output lines, and what stands on standard error."""
     command = [sys.executable, "-m", "streamer", "infer", "--task", "t", "--model", f"python:tests.models:{model}"]
     for setting in ("lease_s=4", "workers=1", *settings):

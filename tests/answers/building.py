@@ -12,7 +12,7 @@ from tests.answers.texts import WORDS
 
 BERT_SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 GPT_SPECIAL: Final = ("<end>", "<unk>", "<a>", "<b>", "<c>")
-NAMES: Final = {
+NAMES: Final[dict[str, Any]] = {
     "unk_token": "[UNK]",
     "pad_token": "[PAD]",
     "cls_token": "[CLS]",

@@ -89,7 +89,13 @@ def _halved(path: Path, dtype: torch.dtype) -> None:
 # --- adapters ---
 
 _RANK: Final = 2
-_LORA: Final = {"peft_type": "LORA", "r": _RANK, "lora_alpha": 8, "target_modules": ["query"], "task_type": "SEQ_CLS"}
+_LORA: Final[dict[str, Any]] = {
+    "peft_type": "LORA",
+    "r": _RANK,
+    "lora_alpha": 8,
+    "target_modules": ["query"],
+    "task_type": "SEQ_CLS",
+}
 
 
 def _adapter(path: Path) -> None:

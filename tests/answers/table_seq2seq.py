@@ -82,13 +82,15 @@ def _multilingual(path: Path, kind: str, architecture: str, source: str, **confi
     vocabulary: Any = [(piece, 0.0) for piece in special] + [(piece, -float(n)) for n, piece in enumerate(pieces)]
     if kind == "NllbTokenizer":
         vocabulary = {piece: n for n, (piece, _) in enumerate(vocabulary)}
-    more = {"merges": []} if kind == "NllbTokenizer" else {}
+    more: dict[str, Any] = {"merges": []} if kind == "NllbTokenizer" else {}
     tokenizer = getattr(transformers, kind)(vocab=vocabulary, src_lang=source, model_max_length=READS, **more)
     tokenizer.save_pretrained(path)
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
     shape = {**BART, **ids, "vocab_size": len(tokenizer), **config}
     torch.manual_seed(0)
-    made = transformers.AutoModelForSeq2SeqLM.from_config(transformers.AutoConfig.for_model(architecture, **shape))
+    made: Any = transformers.AutoModelForSeq2SeqLM.from_config(  # type: ignore[no-untyped-call]
+        transformers.AutoConfig.for_model(architecture, **shape)
+    )
     widen(made.eval(), 8)
     made.save_pretrained(path)
 

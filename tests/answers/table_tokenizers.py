@@ -99,7 +99,7 @@ def _sentencepiece(path: Path, name: str) -> None:
     """A SentencePiece model of whole words, and no tokenizer.json."""
     from transformers.utils import sentencepiece_model_pb2_new
 
-    made = sentencepiece_model_pb2_new.ModelProto()
+    made = sentencepiece_model_pb2_new.ModelProto()  # type: ignore[attr-defined]
     for number, piece in enumerate(["<pad>", "</s>", "<unk>", *[f"▁{word}" for word in WORDS]]):
         made.pieces.add(piece=piece, score=-float(number), type=2 if piece == "<unk>" else 3 if number < 2 else 1)
     made.trainer_spec.model_type = 1
@@ -163,8 +163,8 @@ _CONTROL: Final = (
 _endless_tokenizer = partial(bert_tokenizer, model_max_length=_ENDLESS)
 _far_tokenizer = partial(bert_tokenizer, model_max_length=512)
 _left_tokenizer = partial(bert_tokenizer, truncation_side="left", model_max_length=10)
-_LEFT: Final = {"truncation_side": "left", "model_max_length": 10}
-_types_only_pairs: Final = {"model_input_names": ["input_ids", "attention_mask"]}
+_LEFT: Final[dict[str, Any]] = {"truncation_side": "left", "model_max_length": 10}
+_types_only_pairs: Final[dict[str, Any]] = {"model_input_names": ["input_ids", "attention_mask"]}
 
 ROWS: Final[list[Row]] = [
     # sides, types, limits

@@ -197,7 +197,7 @@ class KafkaBed:
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.story: list[tuple[str, str, frozenset[int]]] = []
-        self.servers = {"bootstrap.servers": bootstrap_servers}
+        self.servers: dict[str, str | int | float | bool] = {"bootstrap.servers": bootstrap_servers}
         self.prefix = uuid4().hex[:8]
         self._admin = AdminClient(self.servers)
         self._members: list[_KafkaMember] = []

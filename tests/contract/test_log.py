@@ -212,6 +212,7 @@ class TestRebalance:
         bed.wait(lambda: len(member.owned) == len(other.owned) == 1)
         other.leave()
         bed.wait(lambda: len(member.owned) == 2)
+        assert member.owned == {0, 1}
 
     @pytest.mark.case(11)
     def test_a_second_owner_of_an_instance_id_fences_the_first(self, bed: Bed) -> None:

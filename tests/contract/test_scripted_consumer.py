@@ -44,7 +44,7 @@ class ScriptedBed:
 
 class KafkaBed:
     def __init__(self, bootstrap_servers: str) -> None:
-        servers = {"bootstrap.servers": bootstrap_servers}
+        servers: dict[str, str | int | float | bool] = {"bootstrap.servers": bootstrap_servers}
         self.topic = f"scripted-{uuid4().hex[:8]}"
         self._admin = AdminClient(servers)
         self._admin.create_topics([NewTopic(self.topic, 2)])[self.topic].result(PATIENCE_S)

@@ -13,6 +13,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link as SdkLink
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
+from opentelemetry.util.types import AnyValue
 
 from streamer.telemetry.otlp import SCHEMA_URL, OtlpEncoder
 from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, Span
@@ -34,12 +35,14 @@ def context(trace_id: int, span_id: int, *, remote: bool = False) -> SpanContext
 
 
 def by_sdk(span: ReadableSpan) -> ExportTraceServiceRequest:
-    return ExportTraceServiceRequest.FromString(encode_spans([span]).SerializeToString())
+    request: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(encode_spans([span]).SerializeToString())
+    return request
 
 
 def by_us(span: Span) -> ExportTraceServiceRequest:
     ((message, _),) = OtlpEncoder("slot-0", "1").encode([span])
-    return ExportTraceServiceRequest.FromString(message)
+    request: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(message)
+    return request
 
 
 def normal(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
@@ -94,7 +97,7 @@ def test_a_record_span_is_what_the_sdk_would_send() -> None:
 @pytest.mark.promise(10)
 def test_a_micro_batch_span_is_what_the_sdk_would_send() -> None:
     """A root span with a link to a record's context."""
-    link = {
+    link: dict[str, AnyValue] = {
         "messaging.destination.name": "in",
         "messaging.destination.partition.id": "0",
         "messaging.kafka.offset": 8,

@@ -13,7 +13,7 @@ from streamer.core.fingerprint import Fingerprinter
 from streamer.core.output import Output, size_bytes
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, MicroBatch, Segment, Skipped, TextEvent
-from streamer.core.shape import Path, Shape
+from streamer.core.shape import Envelope, Path, Shape
 from streamer.errors import DataFailure
 from tests.records import FakeRecord
 
@@ -23,11 +23,12 @@ ANSWER = Answer(b'{"label":"A","score":0.5}')
 LIMITS = OutputLimits(1 << 20, 1 << 20)
 NOW_MS = 1_700_000_000_500
 
+KEPT: tuple[tuple[Envelope, str], ...] = (("none", "*"), ("connect", "body"), ("debezium", "body.k"))
 SHAPES = (
     None,
     *(
         Shape(Path.of("body.text"), Path.of("text_pair"), Path.of("id"), (Path.of("k"), Path.of(kept)), envelope)
-        for envelope, kept in (("none", "*"), ("connect", "body"), ("debezium", "body.k"))
+        for envelope, kept in KEPT
     ),
 )
 """How events are read: in our own format, and in shapes of others."""

@@ -36,6 +36,8 @@ NAMES = [
 ]
 """Names that mean something, and some that do not."""
 
+ROWS: list[object] = [{"id": 7, "body": {"text": "a", "k": [1]}, "k": 1e300, "text_pair": "b"}, {"body.text": "a"}, []]
+
 VALUES = [
     b'{"text": "a"}',
     b'{"id": 7, "text": "a", "text_pair": "b", "params": {"n": [1, null]}, "metadata": {"k": 1.5}}',
@@ -48,7 +50,7 @@ VALUES = [
     "\u202eplain text \U0001f600".encode(),
     *(
         json.dumps(value).encode()
-        for row in ({"id": 7, "body": {"text": "a", "k": [1]}, "k": 1e300, "text_pair": "b"}, {"body.text": "a"}, [])
+        for row in ROWS
         for value in (
             row,
             {"schema": {"type": "struct"}, "payload": row},

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_server import RedisServer
 
 from streamer.app.infer import infer
 from streamer.config.load import CacheConfig, Config
@@ -24,6 +23,7 @@ from streamer.core.stored import Vault
 from streamer.errors import ExitCode
 from streamer.files.rows import Fields, Rows
 from streamer.files.sink import Stream
+from tests.integration.redis_server import RedisServer
 from tests.tiny_models import BERT, tiny
 from tests.unit.tasks_kit import TEXTS, model_of, near, outputs
 

@@ -143,8 +143,8 @@ threads = 1
 """
         )
         assert main(["topics", "create", "--config", str(config), "--input-partitions", "2"]) == ExitCode.DONE
-        addresses = (f"{LOOPBACK}:{port}" for port in (plain, sasl, misled, closed))
-        yield Bed(*addresses, admin, redis, config, folder, closing)
+        plain_at, sasl_at, misled_at, closed_at = (f"{LOOPBACK}:{port}" for port in (plain, sasl, misled, closed))
+        yield Bed(plain_at, sasl_at, misled_at, closed_at, admin, redis, config, folder, closing)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def sets(*overrides: str) -> Plant:
     return lambda bed: [f"--set={override}" for override in overrides]
 
 
-def output(**settings: str) -> Plant:
+def output(**settings: Any) -> Plant:
     """Another topic for results."""
     return lambda bed: [f"--set=pipelines.p.output={bed.topic(**settings)}", "--set=pipelines.p.dead_letter=out.dlq"]
 
@@ -234,7 +234,7 @@ def few_partitions(bed: Bed) -> list[str]:
     return [f"--set=pipelines.p.output={bed.topic(1)}", "--set=pipelines.p.dead_letter=out.dlq"]
 
 
-def dead_letters(bed: Bed, **settings: str) -> str:
+def dead_letters(bed: Bed, **settings: Any) -> str:
     """A dead-letter topic with enough room."""
     return bed.topic(max_message_bytes=ROOM_BYTES, **settings)
 

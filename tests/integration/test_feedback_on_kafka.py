@@ -129,7 +129,8 @@ output = "{output}"
     wanted = {"matched": 3, "duplicate": 2, "late": 1, "no_result": 1, "early": 1}
 
     def outcomes(page: dict[str, Any], pipeline: str) -> dict[str, int]:
-        return page["pipelines"].get(pipeline, {}).get("outcomes", {})
+        found: dict[str, int] = page["pipelines"].get(pipeline, {}).get("outcomes", {})
+        return found
 
     with bed.app(pipelines=pipelines, health="") as app:
         say({"ce_id": f"mood/{events}/0/0"}, time="2026-01-02T00:00:00Z")

@@ -46,7 +46,7 @@ def wait_for(condition: Callable[[], Any]) -> None:
 
 def lives(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
@@ -199,7 +199,14 @@ print(*[one.pid for one in psutil.Process().children(recursive=True)])
 
 def test_what_fails_is_raised_or_given() -> None:
     """With the dead letter's code and message; a crash too."""
-    events = ["1", {"id": "bad", "text": "2 RAISE"}, b"{", "3 SEGV", RawEvent(None), "4"]
+    events: list[str | bytes | dict[str, Any] | RawEvent] = [
+        "1",
+        {"id": "bad", "text": "2 RAISE"},
+        b"{",
+        "3 SEGV",
+        RawEvent(None),
+        "4",
+    ]
     found = list(infer(events, model=OBEDIENT, on_error="yield"))
     codes = [one.code if isinstance(one, DeadLetter) else one.output["n"] for one in found]
     assert codes == [1, "infer.exception", "decode.json", "infer.worker_killed", 4]  # a tombstone has no outcome

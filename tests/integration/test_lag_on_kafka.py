@@ -15,7 +15,7 @@ from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli import main
 from streamer.config.load import KafkaConfig, load
-from streamer.core.onlooker import standing
+from streamer.core.onlooker import View, standing
 from streamer.core.standing import Reason
 from streamer.errors import ConfigurationError, ExitCode
 from streamer.kafka.lag import GroupOffsets
@@ -171,7 +171,7 @@ def test_a_producer_that_commits_is_not_said_to_hold_readers_up(kafka: Kafka, to
     writing = threading.Thread(target=write)
     writing.start()
     offsets = GroupOffsets(config)
-    seen = []
+    seen: list[View] = []
     try:
         deadline = time.monotonic() + 60
         while not any(view.high > view.end for view in seen):

@@ -209,7 +209,7 @@ class _Reading:
         return len(self.taken) >= count
 
 
-class _ResumesLate(Consumer):  # type: ignore[misc]
+class _ResumesLate(Consumer):
     """Paused before it has asked for anything; its first resume has no effect, as may happen in a rebalance."""
 
     misses = 1

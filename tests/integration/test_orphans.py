@@ -185,8 +185,11 @@ def test_what_a_stranger_takes_away_stands(kafka: Kafka) -> None:
         assert (one.partition, one.reason) == ((topic, taken.partition), Reason.GROUP)
         assert "is not streamer's, and takes these records away" in one.what
         third.subscribe([topic])
-        joining = lambda: describe(admin, group).state == ConsumerGroupState.PREPARING_REBALANCING  # noqa: E731
-        wait_for(lambda: third.poll(0.1) is None and joining(), "the group that is held up")
+
+        def joining() -> bool:
+            return third.poll(0.1) is None and describe(admin, group).state == ConsumerGroupState.PREPARING_REBALANCING
+
+        wait_for(joining, "the group that is held up")
         time.sleep(1)
         assert watch.standing() == [one]
         other.close()

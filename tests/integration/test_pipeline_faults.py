@@ -114,7 +114,7 @@ def test_until_end_knows_what_it_gave_back(lab: Lab, monkeypatch: pytest.MonkeyP
 
     lab.topics(1)
     lab.produce(event(number) for number in range(20))
-    died = Note(["one", "another", "a third"], until=10).write()
+    died = Note(by=["one", "another", "a third"], until=10).write()
     settle(lab.bootstrap_servers, lab.group, [TopicPartition(lab.input, 0, 0, died)])
     monkeypatch.setattr(clients, "make_consumer", lambda properties, ids: Patient(properties, logger=ids.logger))
     reader = lab.reader()

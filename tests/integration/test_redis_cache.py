@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
 
 from streamer.cache.events import CacheEvent
 from streamer.cache.gate import prefix_of
@@ -26,6 +25,7 @@ from streamer.core.pipeline.protocol import CacheAnswered, Input
 from streamer.core.record import Answer
 from streamer.core.stored import Vault
 from streamer.errors import ConfigurationError
+from tests.integration.redis_server import RedisServer
 
 TIMEOUT_S = 0.3
 VAULT = Vault(b"of these tests")

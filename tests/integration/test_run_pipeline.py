@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from streamer.errors import ConfigurationError, ExitCode, HaltedError, ModelError, UsageError
@@ -235,7 +235,9 @@ def test_models_of_transformers_run_here(tmp_path: Path) -> None:
 def test_loading_leaves_the_process_as_it_was() -> None:
     """A worker process hides two packages from transformers, and sets torch's threads; here others may need them."""
     import torch
-    from transformers import utils
+    from transformers import utils as transformers_utils
+
+    utils: Any = transformers_utils
 
     before = torch.get_num_threads()
     with process_left_alone():

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, Input, Work, WorkerLost, WorkerReady

@@ -33,13 +33,13 @@ def plant(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, old: str, new:
     monkeypatch.setattr(owner, name, staticmethod(made) if is_static else made)
 
 
-def mutate(owner: Any, name: str, old: str, new: str) -> Callable[..., Any]:
+def mutate(owner: Any, name: str, old: str, new: str) -> Any:
     """The method `owner.name` with a piece of its source replaced: a bug that somebody could make."""
-    method = getattr(owner, name)
+    method: Any = getattr(owner, name)
     method = method.fget if isinstance(method, property) else method
     code = textwrap.dedent(inspect.getsource(method))
     assert code.count(old) == 1, f"the source of {name} has changed: plant the bug anew"
-    scope = dict(inspect.getmodule(owner).__dict__)  # type: ignore[union-attr]
+    scope = dict(vars(inspect.getmodule(owner)))
     exec("from __future__ import annotations\n" + code.replace(old, new).replace("@property\n", ""), scope)
     made: Callable[..., Any] = scope[name]
-    return property(made) if isinstance(getattr(owner, name), property) else made  # type: ignore[return-value]
+    return property(made) if isinstance(getattr(owner, name), property) else made

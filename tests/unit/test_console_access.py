@@ -98,7 +98,7 @@ def ask(
     return Answer(start["status"], found, b"".join(message.get("body", b"") for message in sent[1:]))
 
 
-def execute(access: Access, body: bytes = b'{"digest": "d"}', **headers: str) -> Answer:
+def execute(access: Access, body: bytes = b'{"digest": "d"}', **headers: Any) -> Answer:
     return ask(access, "/api/orders/execute", method="POST", body=body, content_type="application/json", **headers)
 
 
@@ -166,7 +166,7 @@ def test_a_dry_run_takes_the_token_too() -> None:
     """What is kept to be executed is made by those who may execute; a job's name alone executes nothing."""
     access = make_access("127.0.0.1", allow_replay=True, show_text=False, tokens={"ada": TOKEN, "bob": TOKEN + "x"})
 
-    def survey(**headers: str) -> Answer:
+    def survey(**headers: Any) -> Answer:
         path = "/api/orders/survey"
         return ask(access, path, method="POST", body=b'{"rate": -1}', content_type="application/json", **headers)
 
@@ -182,7 +182,7 @@ def test_a_dry_run_takes_the_token_too() -> None:
 def test_what_writes_takes_the_flag_and_the_token(path: str) -> None:
     """A console that only reads cancels nothing either, and it says which option is missing."""
 
-    def post(access: Access, **headers: str) -> Answer:
+    def post(access: Access, **headers: Any) -> Answer:
         body = b"{}" if path.endswith("cancel") else b'{"digest": "d"}'
         return ask(access, path, method="POST", body=body, content_type="application/json", **headers)
 
@@ -246,10 +246,14 @@ def test_the_options_must_go_together() -> None:
 @pytest.mark.case(90)
 def test_a_proxy_is_believed_when_it_is_named() -> None:
     """What host the browser asked for counts from a trusted address, and from nobody else."""
-    told = {"host": "127.0.0.1:8080", "x_forwarded_host": "console.example.com", "x_forwarded_proto": "https"}
+    told: dict[str, Any] = {
+        "host": "127.0.0.1:8080",
+        "x_forwarded_host": "console.example.com",
+        "x_forwarded_proto": "https",
+    }
     evil = {**told, "x_forwarded_host": "evil.example"}
     inner = {"host": "inner:8080", "x_forwarded_host": "evil.example, console.example.com"}
-    for headers, peer, status in (
+    cases: list[tuple[dict[str, Any], str, int]] = [
         (told, "10.1.2.3", 200),
         (evil, "10.1.2.3", 421),
         (evil, "127.0.0.1", 200),  # not believed, so that the Host header counts
@@ -258,7 +262,8 @@ def test_a_proxy_is_believed_when_it_is_named() -> None:
         (inner, "::ffff:10.1.2.3", 200),
         ({"host": "console.example.com"}, "127.0.0.1", 200),
         ({"host": "console.example.org"}, "127.0.0.1", 421),
-    ):
+    ]
+    for headers, peer, status in cases:
         assert ask(ONLY_READS, "/api/about", front=PROXIED, peer=peer, **headers).status == status, (headers, peer)
     assert "--name" in ask(ONLY_READS, "/", host="console.example.org").error
 
@@ -272,7 +277,7 @@ def test_the_page_lies_under_any_path() -> None:
     assert ask(ONLY_READS, "/streamerapi/about", front=PROXIED).status == 404
     assert ask(ONLY_READS, "/streamer/api/about", front=PROXIED, sec_fetch_site="cross-site").status == 403
     bare = make_front("127.0.0.1", (), "", ("10.0.0.0/8",))
-    given = {"x_forwarded_prefix": "/mine"}
+    given: dict[str, Any] = {"x_forwarded_prefix": "/mine"}
     assert ask(ONLY_READS, "/mine/api/about", front=bare, peer="10.0.0.1", **given).status == 200
     assert ask(ONLY_READS, "/mine/api/about", front=bare, **given).status == 404
     page = ask(ONLY_READS, "/").body.decode()
@@ -286,7 +291,7 @@ def test_behind_a_proxy_texts_take_the_token(path: str) -> None:
     access = make_access("127.0.0.1", allow_replay=False, show_text=True, tokens={"ada": TOKEN}, proxied=True)
     assert ask(access, path, front=PROXIED, peer="10.0.0.1", x_forwarded_for="1.2.3.4").status == 401
     assert ask(access, "/api/now", front=PROXIED, peer="10.0.0.1").status == 200
-    right = {"authorization": f"Bearer {TOKEN}"}
+    right: dict[str, Any] = {"authorization": f"Bearer {TOKEN}"}
     assert ask(access, "/api/letters/in/0/0", front=PROXIED, peer="10.0.0.1", **right).status == 400
     shows = make_access("127.0.0.1", allow_replay=False, show_text=True, tokens={})
     refused = ask(shows, path, x_forwarded_for="1.2.3.4")

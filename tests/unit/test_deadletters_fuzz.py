@@ -93,7 +93,7 @@ def test_a_merge_is_what_rfc_7396_says(target: Any, patch: Any) -> None:
 
 
 @given(st.binary() | objects.map(lambda value: json.dumps(value).encode()))
-def test_any_line_is_read_or_refused(line: bytes) -> None:
+def test_any_line_is_read_or_raises_value_error(line: bytes) -> None:
     """A line of a file of dead letters raises nothing but the ValueError that names its fault."""
     with contextlib.suppress(ValueError):
         read_line(line)

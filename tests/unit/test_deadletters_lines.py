@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.core.deadletters.destinations import Refusal
 from streamer.core.deadletters.lines import headers_from, line_of, read_line, to_bytes
 from streamer.core.deadletters.patch import merged, patched
-from streamer.core.deadletters.replay import Refusal
 from streamer.core.record import Headers
 from streamer.errors import UsageError
 from streamer.ops.dlq.edit import NO_OBJECT, by_patch, read_values, write_lines

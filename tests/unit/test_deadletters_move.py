@@ -332,7 +332,7 @@ def test_a_second_job_is_refused_while_one_runs() -> None:
     """It is told who runs which job, and harms nothing; one that died is taken over when it shows no life."""
     log = log_with(*(ours(number) for number in range(6)))
     second = Bench(log, order("second"))
-    refusals = []
+    refusals: list[ExitCode] = []
 
     def meanwhile(_: float) -> None:
         if not refusals:

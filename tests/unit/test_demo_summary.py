@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,7 +63,9 @@ def summary(watch: Any, exit_code: int = 0) -> Summary:
 
 def place_of(watch: Any, poison: str | None) -> Place:
     """The place of a poison record, or of the first event."""
-    wanted = (place for place, item in watch.inputs.items() if (item.poison and item.poison.name) == poison)
+    wanted: Iterator[Place] = (
+        place for place, item in watch.inputs.items() if (item.poison and item.poison.name) == poison
+    )
     return next(wanted)
 
 

@@ -50,7 +50,9 @@ class Yard:
         commands, _ = self.fleet.dispatch(self.now, 0.0)
         return [command.work for command in commands if isinstance(command, Dispatch)]
 
-    def die(self, announced: list[int], *, worker: int = 0, number: int = signal.SIGSEGV, hung: bool = False) -> list:
+    def die(
+        self, announced: list[int], *, worker: int = 0, number: int = signal.SIGSEGV, hung: bool = False
+    ) -> list[tuple[Flight, DataFailure]]:
         """The worker announces, dies, starts again and is ready; returns who is convicted."""
         if announced:
             self.fleet.started(ForwardStarted(worker, announced), self.now)
@@ -164,7 +166,7 @@ class TestConviction:
         yard = Yard()
         yard.lend(flight(1), flight(2))
         word = WorkerLost(0, failure=FailureClass.DEVICE, message="out of memory for one text alone", suspects=[1])
-        convicted = []
+        convicted: list[tuple[Flight, DataFailure]] = []
         for _ in range(4):
             assert not convicted
             convicted = yard.fleet.lost(word, yard.now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -80,7 +81,7 @@ def test_a_partition_that_can_not_be_read_holds_up_no_other_one(monkeypatch: pyt
 
     monkeypatch.setattr(lanes, "ResultLookUp", lambda *_: Mock(find=find))
     places = [Place("p", "in", partition, 5) for partition in (0, 1)]
-    found = []
+    found: list[Any] = []
 
     async def look_up() -> None:
         config = Config(pipelines={"p": Mock(partitioning="same", input=["in"], output="out")})

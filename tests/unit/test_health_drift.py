@@ -14,7 +14,7 @@ from streamer.bench.drift_stream import NORMAL, WINDOW_MS, Likelihood, Stream, W
 from streamer.core.health.baseline import DAY_MS, HOUR_MS, Baseline, same_hour
 from streamer.core.health.budget import MONTH_MS, Budget
 from streamer.core.health.drift import Finding, State, judge
-from streamer.core.health.monitors import Cut, Sums
+from streamer.core.health.monitors import Binning, Sums
 from streamer.core.health.watch import Watch, settled
 from streamer.core.report import Histogram
 
@@ -148,7 +148,7 @@ def test_a_histogram_sees_what_lies_beyond_all_it_has_seen() -> None:
     """Texts longer than any before are no part of the longest bin."""
     longer = window(1_000, text_chars=Histogram([(79, 500), (1_000, 500)], 540_000, 1_000))
     assert of(judge(longer, baseline(steady(0, 288)), BUDGET), "text_chars").state == "drift"
-    cut = Cut.of("histogram", Sums(10, {"5": 4, "6": 6}), 0.02)
+    cut = Binning.of("histogram", Sums(10, {"5": 4, "6": 6}), 0.02)
     assert cut.bins(Sums(4, {"4": 1, "5": 1, "6": 1, "7": 1})) == [1, 1, 1, 1]
 
 

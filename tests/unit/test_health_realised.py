@@ -89,7 +89,9 @@ def test_the_numbers_are_those_of_evaluate(case: str) -> None:
     """In any order, with labels that are said anew, and over restarts; of each hour, and of all."""
     task, name, truths, answer = CASES[case]
     draw = random.Random(5)
-    results, last, stream = {}, {}, []
+    results: dict[int, Any] = {}
+    last: dict[int, Any] = {}
+    stream: list[Any] = []
     for offset in range(300):
         truth = draw.choice(truths)
         output = answer(truth, draw)

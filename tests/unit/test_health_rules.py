@@ -22,7 +22,7 @@ SHARE = DEFAULTS["dead-letters"]
 def judged(*values: tuple[float | None, int]) -> list[str]:
     """The states after these values, each at its second."""
     word: StateWord | None = None
-    states = []
+    states: list[str] = []
     for value, at_s in values:
         word = judge(SHARE, "mood", Measured(value, 500), at_s * 1000, word)
         states.append(word.state)

@@ -40,7 +40,7 @@ def words() -> list[Word]:
     grades = [told(grade, keeper.fold) for grade in joiner.realised.grades("mood", HOUR_MS)]
     parts, head = split("streamer.feedback", 1, 70_000, packed({0: 2}, joiner.joined({})))
     drifts = drifting()
-    said_of = [*drifts.baselines.values(), *drifts.words(["p"]).values(), *grades, *parts, head]
+    said_of: list[Word] = [*drifts.baselines.values(), *drifts.words(["p"]).values(), *grades, *parts, head]
     return [*keeper.words(keeper.due(10**12)), state, nothing, *said_of, snapshot]
 
 

@@ -58,7 +58,7 @@ def test_sums_are_those_of_the_reports() -> None:
 def test_reports_of_version_1_have_no_later_measures() -> None:
     """What no report tells is None, and does not count as nothing seen."""
     old = window_of(report(), MINUTE_MS)
-    assert old.scripts is old.embedding is old.likelihood is old.margin is None
+    assert (old.scripts, old.embedding, old.likelihood, old.margin) == (None, None, None, None)
     assert merged([old, old]).labels is None and old.merge(window(4)).scripts == {"latin": 4, "greek": 1}
 
 
@@ -90,12 +90,13 @@ def test_labels_are_bounded_in_any_order() -> None:
 def test_a_vector_that_is_none_is_left_out() -> None:
     """NaN would spoil all sums that come after it."""
     broken = measured(4)
-    broken.embedding.sum = b"\x00\x00\xc0\x7f" * 3  # type: ignore[attr-defined]
-    broken.likelihood.log_likelihood = math.nan  # type: ignore[attr-defined]
+    assert broken.embedding is not None and broken.likelihood is not None
+    broken.embedding.sum = b"\x00\x00\xc0\x7f" * 3
+    broken.likelihood.log_likelihood = math.nan
     spoilt = window_of(broken, MINUTE_MS)
-    assert spoilt.embedding is spoilt.likelihood is None
+    assert (spoilt.embedding, spoilt.likelihood) == (None, None)
     assert spoilt.merge(window(4)).embedding == window(4).embedding
-    broken.likelihood.log_likelihood = -1e308  # type: ignore[attr-defined]
+    broken.likelihood.log_likelihood = -1e308
     assert window_of(broken, MINUTE_MS).likelihood is None
 
 

@@ -97,7 +97,16 @@ def test_threads_share_one_arena() -> None:
 
 
 def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heap.ctypes, "CDLL", lambda _: object())
+    """It is asked for each function of glibc's, has none, and nothing is called."""
+    asked = []
+
+    class OtherLibrary:
+        def __getattr__(self, name: str) -> None:
+            asked.append(name)
+            raise AttributeError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: OtherLibrary())
     heap.share_one_arena()
     heap.keep_freed()
     heap.give_back()
+    assert asked == ["mallopt", "mallopt", "mallopt", "malloc_trim"]

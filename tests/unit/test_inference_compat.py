@@ -38,5 +38,7 @@ def test_a_torch_without_the_products_keeps_plain_layers(monkeypatch: pytest.Mon
 def test_a_network_that_kept_no_manager_is_left_alone() -> None:
     """Forgetting twice is forgetting once."""
     network = torch.nn.Linear(2, 2)
+    before = dict(vars(network))
     compat.forget_manager(network)
     compat.forget_manager(network)
+    assert vars(network) == before

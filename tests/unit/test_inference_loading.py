@@ -154,6 +154,11 @@ def no_tokenizer(path: Path) -> None:
     drop("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")(path)
 
 
+def both(*changes: Break) -> Break:
+    """One after the other."""
+    return lambda path: [change(path) for change in changes]
+
+
 def vocabulary_file(path: Path) -> None:
     """vocab.txt alone, as BERT's first releases had it."""
     vocabulary = json.loads((path / "tokenizer.json").read_text())["model"]["vocab"]
@@ -581,7 +586,7 @@ HARMLESS: dict[str, tuple[str, str, Break]] = {
     "an added token beside a vocabulary file": (
         "classifier",
         "text-classification",
-        lambda path: (vocabulary_file(path), write("added_tokens.json", '{"[MASK]": 4}')(path)),
+        both(vocabulary_file, write("added_tokens.json", '{"[MASK]": 4}')),
     ),
     "a tokenizer class of another release": (
         "classifier",

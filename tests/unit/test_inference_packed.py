@@ -36,7 +36,7 @@ from tests.tiny_models import (
     XLM_ROBERTA,
     tiny,
 )
-from tests.unit.tasks_kit import TEXTS, counted_passes, model_of, near, outputs
+from tests.unit.tasks_kit import TEXTS, Event, counted_passes, model_of, near, outputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 
@@ -123,7 +123,7 @@ def test_answers_are_the_padded_ones(architecture: str, tmp_path: Path, pack: Ca
     """Through a worker's forward batches: single texts and pairs, short and cut ones."""
     path = made(tmp_path, architecture, "text-classification")
     packed, plain = both(path, "text-classification", pack, top_k=3)
-    events = [*TEXTS, *[(text, "it works") for text in TEXTS]]
+    events: list[Event] = [*TEXTS, *[(text, "it works") for text in TEXTS]]
     for own, expected in zip(outputs(packed, events), outputs(plain, events), strict=True):
         assert own["label"] == expected["label"]
         assert own["scores"] == [{"label": one["label"], "score": near(one["score"])} for one in expected["scores"]]
@@ -219,7 +219,7 @@ def test_a_window_of_attention_is_noticed_when_it_is_wrong(
 ) -> None:
     """Off by one token, ModernBERT's local attention gives other numbers."""
     path = made(tmp_path, MODERNBERT, "embedding")
-    plain = packed_attention._one_by_one
+    plain: Callable[..., torch.Tensor] = packed_attention._one_by_one
     monkeypatch.setattr(
         packed_attention, "_one_by_one", lambda *given: plain(*given[:-1], given[-1] + 1 if given[-1] else None)
     )
@@ -311,8 +311,8 @@ def test_each_sequence_attends_to_itself(lengths: list[int], window: int | None)
         cu_seq_lens_q=torch.tensor(bounds, dtype=torch.int32),
         max_length_q=max(lengths),
     )
-    parts = [part[0].transpose(0, 1) for part in (query, key, value)]
-    expected = in_plain_words(*parts, bounds, 0.3, None if window is None else window - 1)
+    queries, keys, values = (part[0].transpose(0, 1) for part in (query, key, value))
+    expected = in_plain_words(queries, keys, values, bounds, 0.3, None if window is None else window - 1)
     assert weights is None
     assert attended.shape == (1, bounds[-1], 2, 8)
     torch.testing.assert_close(attended[0].double(), expected, atol=1e-6, rtol=0)
@@ -331,9 +331,9 @@ def test_the_kernel_is_called_as_torch_declares_it(
         return torch.zeros_like(args[0])
 
     monkeypatch.setattr(varlen, "varlen_attn", kernel)
-    parts = [torch.randn(6, 2, 8, dtype=torch.bfloat16) for _ in range(3)]
+    parts = queries, keys, values = tuple(torch.randn(6, 2, 8, dtype=torch.bfloat16) for _ in range(3))
     bounds = torch.tensor([0, 4, 6], dtype=torch.int32)
-    assert packed_attention._by_kernel(*parts, bounds, 4, 0.25, reach).shape == (6, 2, 8)
+    assert packed_attention._by_kernel(queries, keys, values, bounds, 4, 0.25, reach).shape == (6, 2, 8)
     (given,) = called
     assert all(given[name] is part for name, part in zip(("query", "key", "value"), parts, strict=True))
     assert given["cu_seq_q"] is bounds
@@ -349,7 +349,7 @@ def test_an_encoder_hands_the_kernel_what_it_takes(
     architecture: str, tmp_path: Path, pack: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In half precision all but the kernel's own numbers is run here: the shapes, types and bounds of every layer."""
-    seen: list[tuple[Any, ...]] = []
+    seen: list[int | None] = []
     plain = packed_attention._one_by_one
 
     def note(*given: Any) -> torch.Tensor:

@@ -87,6 +87,7 @@ def test_types_of_single_texts_are_kept(files: Path, tmp_path: Path) -> None:
     edited(tmp_path, model_input_names=["input_ids", "token_type_ids", "attention_mask"])
     ours = TextTokenizer(tmp_path)
     (encoding,) = ours.encode(["a b"])
+    assert not isinstance(encoding, DataFailure)
     row = ours.row(encoding, "a b")
     assert row.type_ids is not None
     assert row.type_ids[-1] == 2
@@ -102,6 +103,7 @@ def test_a_token_without_a_vector_is_refused(files: Path, tmp_path: Path) -> Non
     ours = TextTokenizer(tmp_path)
     ours.fit(readable=None, known=known)
     fine, strange = ours.encode(["a b", "a #new b"])
+    assert not isinstance(fine, DataFailure) and not isinstance(strange, DataFailure)
     assert ours.unreadable(fine) is None
     failure = ours.unreadable(strange)
     assert isinstance(failure, DataFailure)

@@ -112,11 +112,11 @@ def test_a_network_that_takes_no_batch_is_served_one_by_one(tmp_path: Path, capl
     """GPT-2's classifier finds a row's last token by its padding token, which these files lack: said once."""
     path = tiny(tmp_path, BERT, CLASSES)
     size = len(transformers.AutoTokenizer.from_pretrained(path))
-    config = transformers.GPT2Config(
+    config = transformers.GPT2Config(  # type: ignore[call-arg]
         vocab_size=size, n_embd=32, n_layer=2, n_head=4, n_positions=48, pad_token_id=None, num_labels=3
     )
     torch.manual_seed(0)
-    transformers.GPT2ForSequenceClassification(config).save_pretrained(path)
+    transformers.GPT2ForSequenceClassification(config).save_pretrained(path)  # type: ignore[no-untyped-call]
     model: Any = model_of(path, "text-classification")
     assert model.batching.sharing is Sharing.ALONE
     assert caplog.text.count("no texts share a pass") == 1
@@ -159,8 +159,8 @@ def test_a_row_is_as_long_as_its_positions_reach(architecture: str) -> None:
         architecture, **{**SMALL, "max_position_embeddings": 20, "pad_token_id": 1, **OWN.get(architecture, {})}
     )
     torch.manual_seed(0)
-    network = transformers.AutoModel.from_config(config).eval()
-    longest = readable_tokens(network)
+    network: Any = transformers.AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    longest = readable_tokens(network.eval())
     assert longest is not None
 
     def runs(tokens: int) -> bool:

@@ -204,7 +204,7 @@ class TestLettingGo:
             made.offsets[A] = (4, Note("").write())
             made.play(revoked(A))
             run.wait(lambda: run.of(Revoking))
-            assert run.source.call(lambda consumer: consumer).result(PATIENCE_S) is made
+            assert run.source.call(id).result(PATIENCE_S) == id(made)
             assert A in run.source.ownership.epochs, "it is ours until it is let go"
             run.source.release(run.of(Revoking)[0].epoch)
             run.wait(lambda: A not in run.source.ownership.epochs)

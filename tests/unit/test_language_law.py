@@ -119,7 +119,7 @@ def test_generated_texts_are_those_of_each_prompt_alone(decoder: Path) -> None:
     plain = Plain(decoder)
     cut = [plain.ids(text, 128 - most) for text, most in zip(TEXTS, NEW_TOKENS, strict=True)]
     expected = [plain.generate(ids, max_new_tokens=most) for ids, most in zip(cut, NEW_TOKENS, strict=True)]
-    drawn = {"temperature": 1.5, "seed": 7}
+    drawn: dict[str, Any] = {"temperature": 1.5, "seed": 7}
     sample = plain.generate(plain.ids("ab"), max_new_tokens=6, **drawn)
     with generation(decoder) as model:
 
@@ -217,8 +217,14 @@ def test_what_is_no_language_model_is_refused(tmp_path: Path, task: str) -> None
     path.mkdir()
     write_byte_tokenizer(path, 64)
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    network = BertLMHeadModel(BertConfig(vocab_size=VOCABULARY, max_position_embeddings=64, **shape))
+    shape: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    }
+    config = BertConfig(vocab_size=VOCABULARY, max_position_embeddings=64, **shape)
+    network = BertLMHeadModel(config)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim == 2:

@@ -16,6 +16,10 @@ from streamer.testing import MemoryCache
 ANSWER = Answer(b"{}", False, False, 1)
 
 
+def fail(error: Exception) -> None:
+    pytest.fail(repr(error))
+
+
 def test_what_is_asked_before_it_is_there_is_answered_once_it_is_in_that_order() -> None:
     inbox: queue.SimpleQueue[Input] = queue.SimpleQueue()
     made = threading.Event()
@@ -24,7 +28,7 @@ def test_what_is_asked_before_it_is_there_is_answered_once_it_is_in_that_order()
         assert made.wait(10)
         return MemoryCache(inbox.put, {})
 
-    cache = LateCache(make, pytest.fail)
+    cache = LateCache(make, fail)
     cache.look_up(1, [b"a"])
     cache.store([(b"a", ANSWER)])
     cache.look_up(2, [b"a"])
@@ -41,7 +45,7 @@ def test_what_is_asked_before_it_is_there_is_answered_once_it_is_in_that_order()
 
 def test_its_availability_is_that_of_the_cache() -> None:
     inner = MemoryCache(lambda _: None, {})
-    cache = LateCache(lambda: inner, pytest.fail)
+    cache = LateCache(lambda: inner, fail)
     cache.close(5)  # waits until it is made
     inner.available = False
     assert not cache.available

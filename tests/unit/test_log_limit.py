@@ -30,8 +30,9 @@ def test_one_at_once_then_one_a_minute() -> None:
 def test_other_things_are_other_causes(thing: str) -> None:
     """Of ten partitions that stand each is named at once."""
     limit = LogLimit()
-    assert [limit.admit(line("stands", **{thing: n}), 0.0) for n in range(10)] == [0] * 10
-    assert [limit.admit(line("stands", **{thing: n}), 1.0) for n in range(10)] == [None] * 10
+    stand: list[dict[str, Any]] = [{thing: n} for n in range(10)]
+    assert [limit.admit(line("stands", **one), 0.0) for one in stand] == [0] * 10
+    assert [limit.admit(line("stands", **one), 1.0) for one in stand] == [None] * 10
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,8 @@ def test_the_sample_for_ranks_is_bounded_and_does_not_depend_on_order_or_split()
 def entities(draw: random.Random) -> list[Entity]:
     """Some that do not overlap, left to right."""
     borders = sorted(draw.sample(range(30), 2 * draw.randint(0, 5)))
-    return [Entity(*borders[at : at + 2], draw.choice(["PER", "LOC"])) for at in range(0, len(borders), 2)]
+    pairs = zip(borders[::2], borders[1::2], strict=True)
+    return [Entity(start, end, draw.choice(["PER", "LOC"])) for start, end in pairs]
 
 
 def most_pairs(missed: list[Entity], wrong: list[Entity]) -> int:

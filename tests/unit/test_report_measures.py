@@ -158,7 +158,7 @@ def test_scripts_are_of_a_sample_and_empty_texts_of_all() -> None:
 
 def test_repeats_are_answers_that_another_record_was_computed_for() -> None:
     """From memory, from the shared cache, or from the computation of an equal text that was under way."""
-    segment = Segment("in", 0, 1, [FakeRecord(b"", offset=index) for index in range(4)])  # type: ignore[misc]
+    segment = Segment("in", 0, 1, [FakeRecord(b"", offset=index) for index in range(4)])
     segment.events = [TextEvent("ab"), TextEvent("ab"), TextEvent("cd"), TextEvent("ab")]
     segment.outcomes, segment.open = [None] * 4, 4
     flights = Flights()

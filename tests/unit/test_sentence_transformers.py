@@ -79,7 +79,7 @@ def edit_modules(path: Path, old: str, new: str) -> None:
 
 # --- poolings ---
 
-MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+MODES: list[Any] = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
 
 @pytest.mark.parametrize(
@@ -255,8 +255,8 @@ def encoder_decoder(path: Path, architecture: str, **config: Any) -> Path:
     vocabulary = json.loads((path / "config.json").read_text())["vocab_size"]
     common = {"vocab_size": vocabulary, "pad_token_id": 1, "eos_token_id": 2, "bos_token_id": 0}
     torch.manual_seed(0)
-    made = transformers.AutoModel.from_config(
-        transformers.AutoConfig.for_model(architecture, **common, **config)  # type: ignore[arg-type]
+    made: Any = transformers.AutoModel.from_config(  # type: ignore[no-untyped-call]
+        transformers.AutoConfig.for_model(architecture, **{**common, **config})
     )
     for weights in made.parameters():
         if weights.ndim > 1:
@@ -423,7 +423,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     path = tmp_path_factory.mktemp("routed")
-    query = SentenceTransformer(str(static(path / "static", Dense(16, 32))), device="cpu")
+    query: Any = SentenceTransformer(str(static(path / "static", Dense(16, 32))), device="cpu")
     documents = [Transformer(str(tiny(path / "raw", BERT, ""))), Pooling(32, "cls"), Dense(32, 32)]
     router = Router.for_query_document(list(query), documents)
     SentenceTransformer(modules=[router, Normalize()], device="cpu", prompts={"query": "the ", "document": "a "}).save(
@@ -548,10 +548,11 @@ def test_similarity_is_the_models(kind: str, include_prompt: bool, tmp_path: Pat
     )
     own = SentenceTransformer(str(path), device="cpu")
     events: list[Event] = [(text, None, {"candidates": [*CANDIDATES, text]}) for text in TEXTS]
-    for options, prompts in (
+    cases: list[tuple[dict[str, Any], tuple[str, str]]] = [
         ({}, ("passage", "passage")),
         ({"prompt_name": "query", "candidate_prompt": ""}, ("query", "none")),
-    ):
+    ]
+    for options, prompts in cases:
         found = outputs(model_of(path, "similarity", **options), events)
         pairs = outputs(model_of(path, "similarity", **options), [(text, CANDIDATES[0]) for text in TEXTS])
         for text, output, pair in zip(TEXTS, found, pairs, strict=True):
@@ -732,7 +733,7 @@ def modules(old: str, new: str) -> Callable[[Path], None]:
 
 
 OWN = "sentence_transformers.base.modules.transformer.Transformer"
-REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "class of another package": (modules(OWN, "custom_st.Transformer"), r"modules\.json.*custom_st\.Transformer"),
     "class of the library in the wrong place": (modules(OWN, "sentence_transformers.x.Transformer"), r"\.x\.Transf"),
     "CLIP": (modules(OWN, "sentence_transformers.models.CLIPModel"), r"models\.CLIPModel.*not supported"),
@@ -747,7 +748,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "pooling without file": (lambda path: (path / "1_Pooling/config.json").unlink(), r"lacks 1_Pooling/config\.json"),
     "dense without weights": (lambda path: (path / "2_Dense/model.safetensors").unlink(), "2_Dense/model.safetensors"),
     "dense with a pickle": (
-        lambda path: (path / "2_Dense/model.safetensors").rename(path / "2_Dense/pytorch_model.bin") and None,
+        lambda path: (path / "2_Dense/model.safetensors").rename(path / "2_Dense/pytorch_model.bin"),
         r"2_Dense.*pytorch_model\.bin",
     ),
     "dense of another size": (
@@ -794,8 +795,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "similarity of many vectors": (fields(ST_FILE, similarity_fn_name="maxsim"), rf"{ST_FILE}.*maxsim"),
     "default prompt without text": (fields(ST_FILE, default_prompt_name="x"), rf"{ST_FILE}.*default_prompt_name 'x'"),
     "prompts as a list": (fields(ST_FILE, prompts=["a "]), rf"{ST_FILE}.*prompts"),
-    "modules as an object": (lambda path: (path / "modules.json").write_text("{}") and None, r"modules\.json"),
-    "no JSON": (lambda path: (path / ST_FILE).write_text("{") and None, ST_FILE),
+    "modules as an object": (lambda path: (path / "modules.json").write_text("{}"), r"modules\.json"),
+    "no JSON": (lambda path: (path / ST_FILE).write_text("{"), ST_FILE),
 }
 
 

@@ -117,7 +117,7 @@ def test_entities_are_those_of_the_pipeline(
     the tokenizer does, and gives entities of nothing but a space."""
     path = edited(tiny(tmp_path, architecture, "ForTokenClassification", labels=LABELS), change)
     network, tokenizer = reference(path, "ForTokenClassification")
-    theirs = pipeline("token-classification", network, tokenizer=tokenizer, aggregation_strategy=strategy)
+    theirs: Any = pipeline("token-classification", network, tokenizer=tokenizer, aggregation_strategy=strategy)
     model = model_of(path, "token-classification", aggregation=strategy)
     # Of the characters behind a space that are several tokens, words of the pipeline are nonsense.
     texts = [text for text in TEXTS if text.isascii() or strategy in ("none", "simple") or architecture == BERT]
@@ -204,7 +204,7 @@ def test_labels_without_names_are_entities_all(tmp_path: Path) -> None:
     """As the pipeline has it: none of them is O."""
     path = tiny(tmp_path, BERT, "ForTokenClassification", labels=("LABEL_0", "LABEL_1", ""))
     network, tokenizer = reference(path, "ForTokenClassification")
-    theirs = pipeline("token-classification", network, tokenizer=tokenizer, aggregation_strategy="simple")
+    theirs: Any = pipeline("token-classification", network, tokenizer=tokenizer, aggregation_strategy="simple")
     for text, output in zip(TEXTS, outputs(model_of(path, "token-classification"), [*TEXTS]), strict=True):
         assert spots(output["entities"]) == [(one["entity_group"], one["start"], one["end"]) for one in theirs(text)]
 

@@ -116,7 +116,9 @@ def test_every_head_goes_by_the_vectors_of_the_masks(architecture: str) -> None:
         "sep_token_id": 2,
         **ARCHITECTURES[architecture],
     }
-    network = AutoModelForMaskedLM.from_config(AutoConfig.for_model(architecture, **config)).eval()
+    network: Any = AutoModelForMaskedLM.from_config(  # type: ignore[no-untyped-call]
+        AutoConfig.for_model(architecture, **config)
+    ).eval()
     ids = torch.randint(5, 50, (3, 16))
     ids[:, 3] = ids[0, 9] = 4
     places = torch.argsort(ids.ne(4), dim=1, stable=True)[:, :2]

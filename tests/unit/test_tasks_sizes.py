@@ -58,7 +58,8 @@ def test_a_template_is_not_written_out_with_each_label(method: str, tmp_path: Pa
 @pytest.mark.parametrize(("task", "head", "labels"), [("rerank", HEAD, ("one",)), ("similarity", "", ())])
 def test_candidates_are_bounded(task: str, head: str, labels: tuple[str, ...], tmp_path: Path) -> None:
     """In number; and what is read of them, not what is cut off."""
-    model = model_of(tiny(tmp_path, BERT, head, **({"labels": labels} if labels else {})), task)
+    given: dict[str, Any] = {"labels": labels} if labels else {}
+    model = model_of(tiny(tmp_path, BERT, head, **given), task)
     assert refused(encoded(model, "a", params={"candidates": MANY}), MAX_ROWS)
     assert isinstance(encoded(model, "word " * 50_000, params={"candidates": ["b"] * 100}), Encoded)
 

@@ -61,10 +61,8 @@ def test_no_letters_make_a_control_token(architecture: str, tmp_path: Path) -> N
 def test_every_task_has_the_option(task: str, head: str, labels: tuple[str, ...], event: Event, tmp_path: Path) -> None:
     """With `text` another answer than with `control`, which is the default."""
     path = tiny(tmp_path, BERT, head, labels=labels, max_tokens=256)
-    default, control, text = (
-        outputs(model_of(path, task, **options), [event])
-        for options in ({}, {"special_tokens_in_text": "control"}, {"special_tokens_in_text": "text"})
-    )
+    given: list[dict[str, Any]] = [{}, {"special_tokens_in_text": "control"}, {"special_tokens_in_text": "text"}]
+    default, control, text = (outputs(model_of(path, task, **options), [event]) for options in given)
     assert default == control != text
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from streamer.core.health.gtest import smoothed
-from streamer.core.health.monitors import MONITORS, Cut, Kind, Measures, Sums
+from streamer.core.health.monitors import MONITORS, Binning, Kind, Measures, Sums
 
 W = TypeVar("W", bound=Measures)
 
@@ -55,7 +55,7 @@ class Reference(msgspec.Struct):
     they move together."""
 
     sums: Sums
-    cut: Cut
+    cut: Binning
     bins: list[float]
     spreads: list[Spread]
     design_effect: float = 1.0
@@ -74,12 +74,12 @@ class Reference(msgspec.Struct):
             sum(sums.records for _, sums in read),
             {key: sum(sums.counts.get(key, 0) for _, sums in read) for key in keys},
         )
-        cut, counts = Cut(), list[float]()
+        cut, counts = Binning(), list[float]()
         if kind == "ratio":
             rows = [(block, sums.records, [sums.counts["sum"], sums.counts["of"]]) for block, sums in read]
             expected = [total.ratio]
         else:
-            cut = Cut.of(kind, total, LEAST_SHARE[kind])
+            cut = Binning.of(kind, total, LEAST_SHARE[kind])
             counts = cut.bins(total)
             rows = [(block, sums.records, cut.bins(sums)) for block, sums in read]
             expected = [count / total.records for count in counts]

@@ -91,7 +91,7 @@ class Calibration(msgspec.Struct):
             if count
         ]
 
-    def estimate(self, histogram: Sequence[int]) -> float | None:
+    def estimate(self, histogram: Sequence[float]) -> float | None:
         """The accuracy to expect of answers whose confidence falls into the 20 bins like `histogram`, if a given
         confidence is right as often as it was here. None where more than a twentieth of them stand in bins of which
         nothing is known."""

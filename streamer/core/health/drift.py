@@ -83,7 +83,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class BaselineComparison:
     """Sums against their references."""
 
     n: int
@@ -114,7 +114,7 @@ def needed_of(bins: int) -> int:
     return round(NEEDED_OF_TWO_BINS * math.pow(bins / 2, NEEDED_GROWTH))
 
 
-def compare(monitor: Monitor, tables: Sequence[Sums], references: Sequence[Reference]) -> Comparison:
+def compare(monitor: Monitor, tables: Sequence[Sums], references: Sequence[Reference]) -> BaselineComparison:
     """Compare as many tables of sums as there are references; all have records."""
     records = min(sums.records for sums in tables)
     pairs = list(zip(tables, references, strict=True))
@@ -123,7 +123,7 @@ def compare(monitor: Monitor, tables: Sequence[Sums], references: Sequence[Refer
         (sums, reference), *_ = pairs
         effect = abs(sums.ratio - reference.ratio)
         floor = monitor.floor * (abs(reference.ratio) if monitor.relative else 1.0)
-        return Comparison(records, least, effect, floor or 1e-9, [Table([_ratio(sums, reference)])])
+        return BaselineComparison(records, least, effect, floor or 1e-9, [Table([_ratio(sums, reference)])])
     tests = [Table(_bins(sums, reference), reference.independence) for sums, reference in pairs]
     psi = statistics.fmean(
         _excess_psi(sums, reference, table.bins) for (sums, reference), table in zip(pairs, tests, strict=True)
@@ -131,8 +131,8 @@ def compare(monitor: Monitor, tables: Sequence[Sums], references: Sequence[Refer
     if monitor.kind == "categories":
         share = max((abs(after - before) for _, before, after in moved(*pairs[0])), default=0.0)
         if share / SHARE_FLOOR >= psi / PSI_FLOOR:
-            return Comparison(records, least, share, SHARE_FLOOR, tests)
-    return Comparison(records, least, psi, PSI_FLOOR, tests)
+            return BaselineComparison(records, least, share, SHARE_FLOOR, tests)
+    return BaselineComparison(records, least, psi, PSI_FLOOR, tests)
 
 
 def finding(
@@ -140,7 +140,7 @@ def finding(
     state: State,
     tables: Sequence[Sums],
     references: Sequence[Reference],
-    found: Comparison,
+    found: BaselineComparison,
     alpha: float,
     since_ms: int,
     until_ms: int,
@@ -195,7 +195,7 @@ def judge(window: Measures, baseline: Baseline, budget: Budget) -> list[Finding]
     return found
 
 
-def verdict(found: Comparison, alpha: float) -> State:
+def verdict(found: BaselineComparison, alpha: float) -> State:
     """What a comparison by itself amounts to."""
     if found.n < found.n_min:
         return "insufficient"

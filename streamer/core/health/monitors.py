@@ -214,7 +214,7 @@ MONITORS: tuple[Monitor, ...] = (
 )
 
 
-class Cut(msgspec.Struct):
+class Binning(msgspec.Struct):
     """How a monitor's counts become bins. Categories that are common have bins of their own, in this order, and all
     others share the last; a histogram is cut above each of `edges`."""
 
@@ -222,13 +222,13 @@ class Cut(msgspec.Struct):
     edges: list[int] = []
 
     @staticmethod
-    def of(kind: Kind, sums: Sums, least_share: float) -> Cut:
+    def of(kind: Kind, sums: Sums, least_share: float) -> Binning:
         """Cut so that a bin holds at least this share. Outside of what a histogram has seen there are bins of their
         own, so that nothing new is taken for something known."""
         least = least_share * sums.records
         if kind == "categories":
             common = [name for name, count in sums.counts.items() if count >= least]
-            return Cut(categories=sorted(common, key=lambda name: (-sums.counts[name], name)))
+            return Binning(categories=sorted(common, key=lambda name: (-sums.counts[name], name)))
         seen = sorted((int(key), count) for key, count in sums.counts.items() if count)
         edges = [seen[0][0] - 1]
         inside = 0.0
@@ -239,7 +239,7 @@ class Cut(msgspec.Struct):
                 inside = 0.0
         if inside and len(edges) > 1:
             edges.pop()
-        return Cut(edges=[*edges, seen[-1][0]] if edges[-1] != seen[-1][0] else edges)
+        return Binning(edges=[*edges, seen[-1][0]] if edges[-1] != seen[-1][0] else edges)
 
     def bins(self, sums: Sums) -> list[float]:
         """Records by bin."""

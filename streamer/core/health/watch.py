@@ -14,7 +14,7 @@ import msgspec
 
 from streamer.core.health.baseline import HOUR_MS, Baseline, Reference
 from streamer.core.health.budget import Budget
-from streamer.core.health.drift import Comparison, Finding, State, compare, finding, needed, watched
+from streamer.core.health.drift import BaselineComparison, Finding, State, compare, finding, needed, watched
 from streamer.core.health.monitors import Measures, Monitor, Sums
 
 LONGEST_MS = HOUR_MS
@@ -40,7 +40,7 @@ class Stretch(msgspec.Struct):
         return Stretch(self.start_ms, end_ms, tables or self.tables)
 
 
-class Course(msgspec.Struct):
+class MonitorCourse(msgspec.Struct):
     """One monitor so far: what it said last, the stretch that still grows, and the ones before."""
 
     finding: Finding | None = None
@@ -65,7 +65,7 @@ class Watch(msgspec.Struct):
     is."""
 
     revision: str = ""
-    courses: dict[str, Course] = {}
+    courses: dict[str, MonitorCourse] = {}
 
     def look(self, window: Measures, baseline: Baseline, budget: Budget) -> list[Finding]:
         """Take the next closed window, and say what holds now: a finding for each monitor that the baseline knows and
@@ -75,7 +75,7 @@ class Watch(msgspec.Struct):
             self.revision, self.courses = window.revision, {}
         found = []
         for monitor, tables, references in watched(window, baseline):
-            course = self.courses.setdefault(monitor.name, Course())
+            course = self.courses.setdefault(monitor.name, MonitorCourse())
             self._continue(course, window, tables, len(references))
             growing = course.growing
             if growing and growing.tables:
@@ -86,7 +86,7 @@ class Watch(msgspec.Struct):
                 found.append(course.finding)
         return found
 
-    def _continue(self, course: Course, window: Measures, tables: list[Sums], expected: int) -> None:
+    def _continue(self, course: MonitorCourse, window: Measures, tables: list[Sums], expected: int) -> None:
         kept = [*course.past, *([course.growing] if course.growing else [])]
         last_ms = kept[-1].end_ms if kept else window.start_ms
         if window.start_ms - last_ms > LONGEST_MS or any(len(one.tables) not in (0, expected) for one in kept):
@@ -94,7 +94,7 @@ class Watch(msgspec.Struct):
         growing = course.growing or Stretch(window.start_ms, window.start_ms, [])
         course.growing = growing.with_(tables, window.start_ms + window.length_ms)
 
-    def _look(self, course: Course, monitor: Monitor, references: Sequence[Reference], budget: Budget) -> None:
+    def _look(self, course: MonitorCourse, monitor: Monitor, references: Sequence[Reference], budget: Budget) -> None:
         growing = course.growing
         assert growing is not None
         row = [*course.past, growing]
@@ -115,11 +115,11 @@ class Watch(msgspec.Struct):
 
     def _state(
         self,
-        course: Course,
+        course: MonitorCourse,
         monitor: Monitor,
         row: Sequence[Stretch],
         references: Sequence[Reference],
-        found: Comparison,
+        found: BaselineComparison,
         budget: Budget,
     ) -> State:
         if found.n < found.n_min:

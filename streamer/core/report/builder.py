@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from streamer.core.measures import Measures
+from streamer.core.measures import AnswerMeasures
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, Outcome
 from streamer.core.report.form import VERSION, Event, Model, Origin, Report
-from streamer.core.report.histogram import Tally
+from streamer.core.report.histogram import IntegerCounts
 from streamer.core.report.outputs import Outputs
 from streamer.core.report.scripts import main_script
 from streamer.core.timestamps import written_ms
@@ -42,10 +42,10 @@ class ReportBuilder:
         self._results = self._cached = self._truncated = self._tokens = self._repeats = self._empty = 0
         self._dead_letters: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
-        self._latency_ms = Tally()
-        self._text_chars = Tally()
+        self._latency_ms = IntegerCounts()
+        self._text_chars = IntegerCounts()
         self._texts: list[str] = []
-        self._measures = Measures()
+        self._measures = AnswerMeasures()
         self._outputs = Outputs()
 
     def add(self, run: Run, now_ms: int) -> None:

@@ -33,7 +33,7 @@ def percentile(counts: Mapping[int, int], share: float, largest: int) -> int | N
     return None
 
 
-class Tally:
+class IntegerCounts:
     """Counts of whole numbers that become a histogram."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from streamer.core.measures import SHARE_BINS
 from streamer.core.report.form import Embedding, Generated, Likelihood
-from streamer.core.report.histogram import Tally
+from streamer.core.report.histogram import IntegerCounts
 
 MAX_LABELS: Final = 50
 MAX_LABEL_CHARS: Final = 256
@@ -71,7 +71,7 @@ class Outputs:
         self._labels: Counter[str] = Counter()
         self._confidence: Counter[int] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._output_tokens = Tally()
+        self._output_tokens = IntegerCounts()
         self._written = 0
         self._log_likelihoods: list[float] = []
         self._predicted = 0
@@ -145,7 +145,7 @@ class Outputs:
         """None where no output is a vector."""
         stride = max(1, -(-len(self._vectors) // VECTORS_READ))
         vectors: list[list[float]] = []
-        norms = Tally()
+        norms = IntegerCounts()
         for output in self._vectors[::stride]:
             try:
                 found = _decode_vector(output)

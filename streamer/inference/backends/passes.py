@@ -14,10 +14,10 @@ from streamer.inference.backends.packed_encoder import PackedEncoder
 from streamer.inference.model import Batching, cut
 from streamer.inference.models.device import free_memory
 from streamer.inference.models.tokenizer import NO_LIMIT, Row
-from streamer.inference.tasks.family import Family, Numbers
+from streamer.inference.tasks.family import Numbers, TaskFamily
 
 
-class Passes(Family):
+class Passes(TaskFamily):
     """A family over a network. `batching` says which rows share a pass, the tokenizer how they are padded.
 
     Rows of more than `_checked_tokens` go through `_plain`, alone: no other way was held to rows of their length.

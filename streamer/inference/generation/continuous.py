@@ -55,7 +55,7 @@ class _Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RequestProgress:
     """What became of a request so far: its tokens, whether it is over, and whether the manager gave it up."""
 
     number: int
@@ -88,7 +88,7 @@ class Continuous:
         return len(self._held)
 
     def add(self, number: int, request: Request) -> None:
-        """Take a request in; its `Progress` comes by `collect`. With stop strings after each token, else at its end."""
+        """Take a request in; its progress comes by `collect`. With stop strings after each token, else at its end."""
         held = self._held[number] = _Held(request)
         self._submit(number, held)
 
@@ -97,9 +97,9 @@ class Continuous:
         if (held := self._let_go(number)) is not None:
             self._manager.cancel_request(held.key)
 
-    def collect(self, timeout_s: float) -> list[Progress]:
+    def collect(self, timeout_s: float) -> list[RequestProgress]:
         """What came since, waiting up to `timeout_s` for something."""
-        collected: list[Progress] = []
+        collected: list[RequestProgress] = []
         while (output := self._manager.get_result(timeout=timeout_s)) is not None:
             timeout_s = 0.0
             number = self._numbers.get(output.request_id)
@@ -109,7 +109,7 @@ class Continuous:
             if output.error is None:
                 if output.is_finished():
                     self._let_go(number)
-                collected.append(Progress(number, output.generated_tokens, over=output.is_finished()))
+                collected.append(RequestProgress(number, output.generated_tokens, over=output.is_finished()))
             elif self._accepts():
                 collected += self._count_death(number, held)
                 if number in self._held:
@@ -179,17 +179,17 @@ class Continuous:
     def _accepts(self) -> bool:
         return self._manager.is_running() and self._manager.background_thread_status.can_accept_new_requests() is None
 
-    def _replace(self) -> list[Progress]:
+    def _replace(self) -> list[RequestProgress]:
         dead = self._manager
         dead.join(time.perf_counter(), timeout=_STOP_S)
         error = dead.background_thread_status.fatal_error
         self._steps_before = self.steps
-        collected: list[Progress] = []
+        collected: list[RequestProgress] = []
         for output in results_left(dead):
             number = self._numbers.get(output.request_id)
             if output.error is None and output.is_finished() and number is not None:
                 self._let_go(number)
-                collected.append(Progress(number, output.generated_tokens, over=True))
+                collected.append(RequestProgress(number, output.generated_tokens, over=True))
         name = type(error).__name__ if error is not None else "without a word"
         place = f" at {place_of(error)}" if error is not None else ""
         dead.destroy()
@@ -213,12 +213,12 @@ class Continuous:
             self._submit(number, held)
         return collected
 
-    def _count_death(self, number: int, held: _Held) -> list[Progress]:
+    def _count_death(self, number: int, held: _Held) -> list[RequestProgress]:
         held.deaths += 1
         if held.deaths < MAX_DEATHS:
             return []
         self._let_go(number)
-        return [Progress(number, [], given_up=True)]
+        return [RequestProgress(number, [], given_up=True)]
 
 
 def paged_twin(network: Any) -> Any:

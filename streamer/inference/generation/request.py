@@ -23,7 +23,7 @@ _TopP = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _TopK = Annotated[int, msgspec.Meta(ge=1, le=(1 << 31) - 1)]
 
 
-class Message(msgspec.Struct, frozen=True):
+class ChatMessage(msgspec.Struct, frozen=True):
     """One turn of a conversation; `role` is what the model's chat template knows: system, user, assistant …"""
 
     # Templates write roles between their own signs: no sign of a role may become part of a control token.
@@ -44,7 +44,7 @@ class GenerationParams(msgspec.Struct, frozen=True):
         msgspec.Meta(description=f"a string or a list of at most {_MAX_STOPS}, none empty"),
     ] = []
     messages: Annotated[
-        Annotated[list[Message], msgspec.Meta(min_length=1)] | None,
+        Annotated[list[ChatMessage], msgspec.Meta(min_length=1)] | None,
         msgspec.Meta(description="a list of objects with the strings role (letters, digits, - and _) and content"),
     ] = None
 

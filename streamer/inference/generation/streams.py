@@ -10,7 +10,7 @@ import torch
 
 from streamer.core.record import Answer
 from streamer.inference.backends.batch_check import likeliest
-from streamer.inference.generation.continuous import Continuous, Progress, Room, paged_twin
+from streamer.inference.generation.continuous import Continuous, RequestProgress, Room, paged_twin
 from streamer.inference.generation.request import Ending, Request, answer_of
 from streamer.inference.model import Encoded
 
@@ -94,7 +94,7 @@ class Streams:
     def _managers(self) -> list[Continuous]:
         return [self._greedy] if self._sampling is None else [self._greedy, self._sampling]
 
-    def _outcome(self, manager: Continuous, progress: Progress) -> list[tuple[int, Answer | None]]:
+    def _outcome(self, manager: Continuous, progress: RequestProgress) -> list[tuple[int, Answer | None]]:
         """None or one."""
         encoded = self._requests.get(progress.number)
         if encoded is None:

@@ -62,7 +62,7 @@ class Content(msgspec.Struct, frozen=True, gc=False):
     own: Any = None
 
 
-class Family(ABC):
+class TaskFamily(ABC):
     """A family of tasks, whatever runs its network. `tolerance` is how far a lower precision may lie from fp32."""
 
     tolerance: ClassVar[float]

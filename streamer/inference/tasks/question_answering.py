@@ -29,7 +29,7 @@ class QuestionParams(msgspec.Struct, frozen=True):
     question: Annotated[str, msgspec.Meta(min_length=1, description="a string that is not empty")]
 
 
-class Window(msgspec.Struct, frozen=True, gc=False):
+class ContextWindow(msgspec.Struct, frozen=True, gc=False):
     """One row's tokens of the text, from `first` on: the number of each one's word, and its characters. `cls` is the
     place of the token that stands for no answer, -1 for none."""
 
@@ -43,7 +43,7 @@ class Asking(msgspec.Struct, frozen=True, gc=False):
     """The text, its windows, and what was cut off of its last word."""
 
     text: str
-    windows: list[Window]
+    windows: list[ContextWindow]
     beyond: list[tuple[int, int]]
 
 
@@ -100,12 +100,12 @@ class QuestionAnswering(TorchModel):
         overflowing = encodings[0].overflowing if len(windows) == 1 and windows[0].words else []
         return Asking(asked.own, windows, list(self._beyond(windows[0], overflowing)))
 
-    def _window(self, encoding: tokenizers.Encoding) -> Window:
+    def _window(self, encoding: tokenizers.Encoding) -> ContextWindow:
         places = [place for place, side in enumerate(encoding.sequence_ids) if side == self._side]
         own = slice(places[0], places[-1] + 1) if places else slice(0)
-        return Window(own.start or 0, encoding.word_ids[own], encoding.offsets[own], self._cls(encoding))
+        return ContextWindow(own.start or 0, encoding.word_ids[own], encoding.offsets[own], self._cls(encoding))
 
-    def _beyond(self, window: Window, overflowing: list[tokenizers.Encoding]) -> Iterator[tuple[int, int]]:
+    def _beyond(self, window: ContextWindow, overflowing: list[tokenizers.Encoding]) -> Iterator[tuple[int, int]]:
         for encoding in overflowing:
             rest = self._window(encoding)
             own = [at for number, at in zip(rest.words, rest.offsets, strict=True) if number == window.words[-1]]
@@ -161,7 +161,7 @@ class QuestionAnswering(TorchModel):
             for (_, start, end), score in zip(ranked, rounded, strict=True)
         ]
 
-    def _probabilities(self, window: Window, numbers: Numbers) -> tuple[Numbers, float]:
+    def _probabilities(self, window: ContextWindow, numbers: Numbers) -> tuple[Numbers, float]:
         """Of each of the text's tokens to be the first and the last; and of no answer. Tokens of the question have
         none, and their share is the others'."""
         count = len(window.words)
@@ -175,7 +175,7 @@ class QuestionAnswering(TorchModel):
         nothing = float(powers[-1].prod()) if window.cls >= 0 else 0.0
         return powers[:count], nothing
 
-    def _answers(self, asking: Asking, window: Window, powers: Numbers) -> dict[str, tuple[float, int, int]]:
+    def _answers(self, asking: Asking, window: ContextWindow, powers: Numbers) -> dict[str, tuple[float, int, int]]:
         """The best answers of one window: by their letters in lower case the score, start and end."""
         found: dict[str, tuple[float, int, int]] = {}
         count, top_k = len(powers), self._options.top_k
@@ -205,7 +205,7 @@ def _ranked(scores: Numbers, most: int) -> Iterator[tuple[int, float]]:
     return zip(best.tolist(), scores[best].tolist(), strict=True)
 
 
-def _aligned(asking: Asking, window: Window, place: int) -> tuple[int, int]:
+def _aligned(asking: Asking, window: ContextWindow, place: int) -> tuple[int, int]:
     """The characters of the word that a token is part of: the tokenizer's own, else what stands between spaces."""
     number, count = window.words[place], len(window.words)
     first, last = place, place + 1

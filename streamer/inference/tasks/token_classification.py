@@ -25,7 +25,7 @@ from streamer.inference.tasks.options import TokenClassificationOptions
 from streamer.inference.tasks.spans import goes_on, visible
 
 
-class Tokens(msgspec.Struct, frozen=True, gc=False):
+class KeptTokens(msgspec.Struct, frozen=True, gc=False):
     """A text's tokens, special ones left out. `kept[i]` are the places of its i-th row's tokens that count: where
     windows overlap, each token counts once."""
 
@@ -74,7 +74,7 @@ class TokenClassification(TorchModel):
         """The text as it is: offsets are of its characters."""
         return Asked([text], text)
 
-    def details(self, asked: Asked, encodings: list[tokenizers.Encoding]) -> Tokens:
+    def details(self, asked: Asked, encodings: list[tokenizers.Encoding]) -> KeptTokens:
         """Where each token stands."""
         text: str = asked.own
         rows: list[list[int]] = []
@@ -92,7 +92,7 @@ class TokenClassification(TorchModel):
                 words += [word_ids[place] for place in kept]
         # A tokenizer that marks subwords splits words itself.
         inner = [place > 0 and word == words[place - 1] for place, word in enumerate(words)] or goes_on(text, spans)
-        return Tokens(text, rows, spans, inner)
+        return KeptTokens(text, rows, spans, inner)
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:
         """(n, length, labels): probabilities."""
@@ -108,7 +108,7 @@ class TokenClassification(TorchModel):
         encode = msgspec.json.Encoder().encode
         outputs = []
         for one, own in zip(batch, groups(batch, numbers), strict=True):
-            tokens: Tokens = one.content.own
+            tokens: KeptTokens = one.content.own
             scores = np.concatenate([row[kept] for row, kept in zip(own, tokens.kept, strict=True)])
             output: dict[str, Any] = {"entities": self._entities(tokens, scores)}
             if one.rows > 1:
@@ -116,7 +116,7 @@ class TokenClassification(TorchModel):
             outputs.append(encode(output))
         return outputs
 
-    def _entities(self, tokens: Tokens, scores: Numbers) -> list[Entity]:
+    def _entities(self, tokens: KeptTokens, scores: Numbers) -> list[Entity]:
         if not len(scores):
             return []
         words = [(place, place) for place in range(len(scores))]

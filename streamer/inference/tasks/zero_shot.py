@@ -23,7 +23,7 @@ from streamer.inference.model import Encoded
 from streamer.inference.models.reference import Located
 from streamer.inference.models.safety import read_json
 from streamer.inference.spec import WorkerSpec
-from streamer.inference.tasks.family import Asked, Family, Numbers, groups
+from streamer.inference.tasks.family import Asked, Numbers, TaskFamily, groups
 from streamer.inference.tasks.labels import class_names
 from streamer.inference.tasks.measuring import of_scores
 from streamer.inference.tasks.options import MultiLabel, Template, TextOptions, VectorOptions, ZeroShotOptions
@@ -51,7 +51,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     multi_label: bool
 
 
-class _ZeroShot(Family):
+class _ZeroShot(TaskFamily):
     """Reading what is asked, and writing the answer: output `{"labels", "scores"}`, best first."""
 
     params = ZeroShotParams
