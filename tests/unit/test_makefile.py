@@ -1,9 +1,10 @@
-"""What `make setup` leaves out on a machine without a GPU."""
+"""What `make setup` leaves out on a machine without a GPU, and `make test-fast` without time."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -33,3 +34,16 @@ def test_without_a_gpu_nothing_of_cuda_is_installed_and_all_else_is() -> None:
     for name, (lines, via) in everything.items():
         needed_by_gpu_alone = bool(via) and via <= gone and "sys_platform == 'linux'" in lines.splitlines()[0]
         assert needed_by_gpu_alone == (name in gone - {"torch"}), name
+
+
+def test_the_fast_tests_import_no_torch() -> None:
+    """Its imports alone take seconds. What is left out does need it."""
+    (pattern,) = re.findall(r"^LOADS_MODELS := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    files = {
+        path: re.search(pattern, path.read_text(), re.MULTILINE) for path in (ROOT / "tests/unit").glob("test_*.py")
+    }
+    fast = [f"tests.unit.{path.stem}" for path, needs in files.items() if not needs]
+    assert 0.5 < len(fast) / len(files) < 0.9
+    code = "import sys\nfor name in sys.argv[1:]:\n __import__(name)\nprint('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code, *fast], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "False\n", ran.stderr[-2000:]
