@@ -21,7 +21,7 @@ PARTS = ("null", "cache", "spans", "minilm")
 def _place(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds where to run, and how to print."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host."),
+        click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host."),
         click.option("--redis", "redis_url", default="", metavar="URL", help="Use this Redis. Default: start one."),
         click.option(
             "--bootstrap-servers", default="", metavar="HOST:PORT", help="Use this Kafka. Default: start one."
@@ -37,12 +37,21 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Only this part; may be repeated.")
-@click.option("--records", type=click.IntRange(1), default=300_000, show_default=True, help="Events in the backlog.")
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds, interleaved.")
-@click.option("--texts", type=click.IntRange(64), default=8_000, show_default=True, help="Events for the model.")
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Run only this part; may be repeated.")
 @click.option(
-    "--raw-size", type=click.IntRange(0), default=0, help="The raw loop's micro-batch. Default: the best of four."
+    "--records", type=click.IntRange(1), default=300_000, show_default=True, help="How many events the backlog has."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="How many interleaved rounds to run."
+)
+@click.option(
+    "--texts", type=click.IntRange(64), default=8_000, show_default=True, help="How many events the model gets."
+)
+@click.option(
+    "--raw-size",
+    type=click.IntRange(0),
+    default=0,
+    help="How many records the raw loop takes at once. Default: the best of four.",
 )
 @_place
 def throughput(
@@ -74,12 +83,22 @@ def throughput(
 
 
 @bench.command()
-@click.option("--events", type=click.IntRange(1), default=300, show_default=True, help="Single events each.")
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), default=20.0, show_default=True, help="Events per second."
+    "--events", type=click.IntRange(1), default=300, show_default=True, help="How many single events each side gets."
 )
-@click.option("--seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="At each share of capacity.")
-@click.option("--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="May be repeated.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="How many events a second to send.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="How long to run at each load."
+)
+@click.option(
+    "--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="Run only this; may be repeated."
+)
 @_place
 def latency(
     events: int,
@@ -105,8 +124,14 @@ def latency(
 
 
 @bench.command()
-@click.option("--model", "models", type=click.Choice(["builtin:null", "MiniLM"]), multiple=True, help="Default: both.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Kills of each.")
+@click.option(
+    "--model",
+    "models",
+    type=click.Choice(["builtin:null", "MiniLM"]),
+    multiple=True,
+    help="Which model to serve. Default: both.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="How often to kill each.")
 @_place
 def restart(models: tuple[str, ...], rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
     """Measure the seconds from a restart after kill -9 to the first new result."""
@@ -118,8 +143,12 @@ def restart(models: tuple[str, ...], rounds: int, bootstrap_servers: str, redis_
 
 
 @bench.command()
-@click.option("--records", type=click.IntRange(1), default=500_000, show_default=True, help="Events in the backlog.")
-@click.option("--seconds", type=click.FloatRange(1), default=40.0, show_default=True, help="To watch each, at most.")
+@click.option(
+    "--records", type=click.IntRange(1), default=500_000, show_default=True, help="How many events the backlog has."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=40.0, show_default=True, help="How long to watch each, at most."
+)
 @_place
 def memory(records: int, seconds: float, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
     """Measure the driver's memory over a backlog: with a worker that can't keep up, and with the null model."""
@@ -131,11 +160,15 @@ def memory(records: int, seconds: float, bootstrap_servers: str, redis_url: str,
 
 
 @bench.command()
-@click.option("--records", type=click.IntRange(100), default=100_000, show_default=True, help="Events in each backlog.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
+@click.option(
+    "--records", type=click.IntRange(100), default=100_000, show_default=True, help="How many events each backlog has."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, show_default=True, help="How many interleaved rounds to run."
+)
 @_place
 def poison(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
-    """Measure what 1 % of texts that make the model raise costs the others."""
+    """Measure what it costs the other texts when 1 % make the model raise."""
     from streamer.bench.bench import opened
     from streamer.bench.poison import poison_cost
 
@@ -144,11 +177,15 @@ def poison(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as
 
 
 @bench.command()
-@click.option("--records", type=click.IntRange(100), default=1_000_000, show_default=True, help="Dead letters.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
+@click.option(
+    "--records", type=click.IntRange(100), default=1_000_000, show_default=True, help="How many dead letters to list."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, show_default=True, help="How many interleaved rounds to run."
+)
 @_place
 def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_json: bool) -> None:
-    """Measure how many dead letters a second `dlq list` filters, against the shortest such loop; and its memory."""
+    """Measure how many dead letters a second `dlq list` filters, against the shortest such loop, and its memory."""
     from streamer.bench.bench import opened
     from streamer.bench.dlq import dead_letter_listing
 
@@ -157,29 +194,43 @@ def dlq(records: int, rounds: int, bootstrap_servers: str, redis_url: str, as_js
 
 
 @bench.command()
-@click.option("--file", "files", is_flag=True, help="Whole files through `streamer infer`, on all cores, instead.")
-@click.option("--format", "formats", type=click.Choice(["jsonl", "parquet"]), multiple=True, help="Of --file.")
+@click.option("--file", "files", is_flag=True, help="Measure whole files through `streamer infer`, on all cores.")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(["jsonl", "parquet"]),
+    multiple=True,
+    help="The format of the files of --file.",
+)
 @click.option(
     "--texts",
     type=click.IntRange(0),
-    help="How many short ones, with fewer long ones; 0 measures none. Default: 256, and 20,000 mixed ones with --file.",
+    help="How many short texts, with fewer long ones; 0 for none. Default: 256, or 20,000 mixed texts with --file.",
 )
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
-@click.option("--records", type=click.IntRange(0), default=4000, show_default=True, help="For single flight; 0 = not.")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, show_default=True, help="How many interleaved rounds to run."
+)
+@click.option(
+    "--records",
+    type=click.IntRange(0),
+    default=4000,
+    show_default=True,
+    help="How many records to measure single flight with; 0 for none.",
+)
 @click.option(
     "--openvino-python",
     default="",
     metavar="PATH",
-    help="A Python with sentence-transformers[openvino], which needs an environment of its own: measured too.",
+    help="Also measure this Python's sentence-transformers[openvino], which needs an environment of its own.",
 )
 @click.option(
     "--dtype",
     "dtypes",
     type=click.Choice(["bfloat16", "float32"]),
     multiple=True,
-    help="May be repeated. Default: float32, and bfloat16 where the processor multiplies in it.",
+    help="Compute in this dtype; may be repeated. Default: float32, and bfloat16 where the processor supports it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def inference(
     files: bool,
     formats: tuple[str, ...],
@@ -191,8 +242,8 @@ def inference(
     as_json: bool,
 ) -> None:
     """Measure tokens a second of a worker's model on one thread, against other ways to run it and the machine's limit,
-    and what it is worth to compute equal texts in flight once. With --file: texts a second from file to file, against
-    programs that hold the whole file in memory and sort it."""
+    and what is saved by computing equal texts in flight only once. With --file: texts a second from file to file,
+    against programs that hold the whole file in memory and sort it."""
     if files:
         from streamer.bench.files import file_speed
 
@@ -213,9 +264,11 @@ def inference(
 
 
 @bench.command()
-@click.option("--requests", type=click.IntRange(16), default=128, show_default=True, help="Prompts.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, interleaved.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+@click.option("--requests", type=click.IntRange(16), default=128, show_default=True, help="How many prompts to send.")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, show_default=True, help="How many interleaved rounds to run."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def generation(requests: int, rounds: int, as_json: bool) -> None:
     """Measure new tokens a second with mixed lengths, against transformers' continuous batching and padded batches."""
     from streamer.bench.generation import generation_throughput
@@ -224,8 +277,10 @@ def generation(requests: int, rounds: int, as_json: bool) -> None:
 
 
 @bench.command()
-@click.option("--rounds", type=click.IntRange(1), default=9, show_default=True, help="Rounds, interleaved.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=9, show_default=True, help="How many interleaved rounds to run."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def report(rounds: int, as_json: bool) -> None:
     """Measure what a report costs a record, beside encoding the record's result. Needs no Kafka."""
     from streamer.bench.reports import report_cost
@@ -234,8 +289,10 @@ def report(rounds: int, as_json: bool) -> None:
 
 
 @bench.command()
-@click.option("--model", default="", metavar="REFERENCE", help="An encoder. Default: MiniLM.")
-@click.option("--shape", type=click.Choice(["minilm", "base", "large"]), help="Random weights of this shape instead.")
+@click.option("--model", default="", metavar="REFERENCE", help="The encoder to measure. Default: MiniLM.")
+@click.option(
+    "--shape", type=click.Choice(["minilm", "base", "large"]), help="Use random weights of this shape instead."
+)
 @click.option("--device", default="auto", show_default=True, help="Where it runs: auto, cpu or cuda:N.")
 @click.option("--dtype", default="auto", show_default=True, help="Precision: auto, float32, bfloat16 or float16.")
 @click.option(
@@ -243,14 +300,18 @@ def report(rounds: int, as_json: bool) -> None:
     type=click.Choice(["auto", "torch", "openvino"]),
     default="auto",
     show_default=True,
-    help="What runs it.",
+    help="Which library runs the network.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the CPU.")
-@click.option("--batch-tokens", type=click.IntRange(0), default=0, help="In a forward batch. Default: the device's.")
-@click.option("--texts", type=click.IntRange(64), default=4000, show_default=True, help="A round.")
-@click.option("--tokens", type=click.IntRange(3), default=104, show_default=True, help="Of a text, in the mean.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="How many CPU threads to use.")
+@click.option(
+    "--batch-tokens", type=click.IntRange(0), default=0, help="Tokens in a forward batch. Default: the device's."
+)
+@click.option("--texts", type=click.IntRange(64), default=4000, show_default=True, help="How many texts a round has.")
+@click.option(
+    "--tokens", type=click.IntRange(3), default=104, show_default=True, help="How many tokens a text has on average."
+)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="How many rounds to run.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def device(
     model: str,
     shape: str | None,
@@ -280,11 +341,11 @@ def device(
 
 
 @bench.command()
-@click.option("--seeds", type=click.IntRange(1), default=10_000, show_default=True, help="How many lives.")
-@click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="Begin with this.")
-@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Side by side.")
+@click.option("--seeds", type=click.IntRange(1), default=10_000, show_default=True, help="How many lives to simulate.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="The first seed.")
+@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="How many processes to use.")
 def simulate(seeds: int, first: int, processes: int) -> None:
-    """Simulate whole pipelines in memory, through lives full of faults; every law is checked at every step.
+    """Simulate whole pipelines in memory, through lives full of faults, and check every law at every step.
 
     A seed gives the same life every time: to see a failure again, run it alone with --first SEED --seeds 1. Exits 1
     when a seed broke a law.
@@ -310,12 +371,16 @@ def simulate(seeds: int, first: int, processes: int) -> None:
 
 
 @bench.command()
-@click.option("--seeds", type=click.IntRange(0), default=100, show_default=True, help="Days in which nothing changes.")
-@click.option("--shifts", type=click.IntRange(0), default=20, show_default=True, help="Days with each kind of drift.")
-@click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="Begin with this.")
+@click.option(
+    "--seeds", type=click.IntRange(0), default=100, show_default=True, help="How many days in which nothing changes."
+)
+@click.option(
+    "--shifts", type=click.IntRange(0), default=20, show_default=True, help="How many days with each kind of drift."
+)
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="The first seed.")
 @click.option("--wander", type=click.FloatRange(0), default=0.0, help="Let shares wander from hour to hour, too.")
-@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Side by side.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="How many processes to use.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as_json: bool) -> None:
     """Count false alarms in simulated days without drift, and see whether ten kinds of drift are found and named.
 
@@ -331,23 +396,41 @@ def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as
 
 
 @bench.command()
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Of faults.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Chooses order, victims and times.")
-@click.option("--events", type=click.IntRange(1), default=100_000, show_default=True, help="Unique events, at least.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="How long to inject faults.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="The seed that chooses order, victims and times.")
+@click.option(
+    "--events",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="How many unique events to send, at least.",
+)
 @click.option(
     "--model",
     type=click.Choice(["null", "MiniLM"]),
     default="null",
     show_default=True,
-    help="The model. null answers at once and dies of deadly records.",
+    help="The model. null answers at once, and is killed by deadly records.",
 )
-@click.option("--members", type=click.IntRange(2, 5), default=3, show_default=True, help="Of the consumer group.")
-@click.option("--only", multiple=True, metavar="KIND", help="Only this kind of fault; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+@click.option(
+    "--members",
+    type=click.IntRange(2, 5),
+    default=3,
+    show_default=True,
+    help="How many members the consumer group has.",
+)
+@click.option("--only", multiple=True, metavar="KIND", help="Inject only this kind of fault; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def chaos(
     minutes: float, seed: int, events: int, model: str, members: int, only: tuple[str, ...], as_json: bool
 ) -> None:
-    """Break brokers, members, workers, Redis and links of a real cluster, and name every anomaly a reader sees.
+    """Break brokers, members, workers, Redis and links of a real cluster, and name every anomaly that a reader sees.
 
     Starts three brokers and Redis of its own. Exits 1 when there is an anomaly.
     """

@@ -25,8 +25,8 @@ _COLOURS = {"error": "red", "warning": "yellow"}
 
 
 @click.command()
-@click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
-@click.option("--no-model", is_flag=True, help="Look at the models' files alone; start no worker.")
+@click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this pipeline; may be repeated.")
+@click.option("--no-model", is_flag=True, help="Only look at the models' files; start no worker.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_options
 def doctor(
@@ -42,7 +42,7 @@ def doctor(
     Looks at the configuration, brokers, topics, rights, groups, time limits, Redis (where it writes a key that lives a
     second), the models (each is loaded in a worker), and this machine's GPU, memory, cores and ports.
 
-    An error would stop `streamer run`, or cost records, results or dead letters; with a warning it runs, but worse.
+    An error would stop `streamer run`, or lose records, results or dead letters; with a warning it runs, but worse.
     Exits 3 when there is an error, 0 otherwise.
     """
     logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL)

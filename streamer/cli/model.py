@@ -33,10 +33,20 @@ def model() -> None:
 @click.argument("reference", metavar="REF")
 @click.option("--task", help="What the model does. Default: what its files say.")
 @click.option("--text", help="What to ask it. Default: a sentence that fits the task.")
-@click.option("--no-load", is_flag=True, help="Look at its files alone.")
-@click.option("--allow-downloads", is_flag=True, help="Fetch a model of the hub, org/name@REVISION, if it is not here.")
+@click.option("--no-load", is_flag=True, help="Only look at its files.")
+@click.option(
+    "--allow-downloads",
+    is_flag=True,
+    help="Download a model of the hub, org/name@REVISION, if it is not on this machine.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As in a pipeline, e.g. options.top_k=3.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a field as in a pipeline: options.top_k=3. May be repeated.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log everything.")
 def inspect(
     reference: str,
@@ -174,7 +184,7 @@ def _because(spec: WorkerSpec, dtype: str, notes: list[str]) -> str:
 
 def _open(about: About) -> str:
     names = ", ".join(about.task.tasks)
-    return f"the files leave the task open ({about.task.why}); say it with --task{f': {names}' if names else ''}"
+    return f"the files leave the task open ({about.task.why}); name it with --task{f': {names}' if names else ''}"
 
 
 def _short(value: Any) -> Any:

@@ -12,7 +12,7 @@ _WIDTH: Final = 120
 _LABELS: Final = 12
 _NEW_TOKENS: Final = ("max_new_tokens", 200, "tokens of an answer, where the event does not say")
 _OPTIONS: Final = {
-    "text-classification": ("top_k", 3, "the scores of so many labels, not of the likeliest alone"),
+    "text-classification": ("top_k", 3, "the scores of this many labels, not only of the likeliest"),
     "token-classification": ("aggregation", "first", "all tokens of a word get the label of its first"),
     "zero-shot-classification": ("candidate_labels", ["delivery", "praise"], "for events that name none"),
     "question-answering": ("max_answer_tokens", 15, "no answer is longer"),

@@ -234,7 +234,7 @@ class Desk:
             state.state, state.error = "failed", str(error)
         except Exception as error:
             _log.error("job %s failed: %s", state.job, named(error))
-            state.state, state.error = "failed", f"a bug of ours: {named(error)}; what was moved stays moved"
+            state.state, state.error = "failed", f"a bug in streamer: {named(error)}; what was moved stays moved"
         state.ended_ms = now_ms()
         self._history.forget()
 

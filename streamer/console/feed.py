@@ -171,7 +171,7 @@ class Feed:
                 self._failed(source, str(error))
             except Exception as error:
                 _log.error("reading failed: %s", named(error))
-                self._failed(source, f"reading failed by a bug of ours: {named(error)}")
+                self._failed(source, f"reading failed by a bug in streamer: {named(error)}")
             self._stop.wait(RETRY_S)
 
     def _failed(self, source: Source, error: str) -> None:

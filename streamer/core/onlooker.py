@@ -76,7 +76,7 @@ def standing(view: View, now_ms: float, *, group: str, address: str) -> Iterator
             view.settled,
             Reason.OFFSET_BEYOND_END,
             f"the committed offset lies beyond the log, which has {view.earliest:,} to {view.high:,}: the topic was"
-            " made anew, cut, or is another cluster's copy",
+            " recreated or truncated, or is another cluster's copy",
             'set on_out_of_range = "earliest" to read all that is there, or'
             f" {reset} --to-offset N, where N is the first record that was not answered",
         )

@@ -204,7 +204,7 @@ def _opened(row: _Level, where: str, envelope: Envelope) -> tuple[_Level, str] |
         return row, where
     operation = row.get("op")
     if operation is None:
-        return DataFailure(Code.VALIDATE_TYPE, f"{where}.op is missing: it is no change event of Debezium's.")
+        return DataFailure(Code.VALIDATE_TYPE, f"{where}.op is missing: this is not a change event of Debezium.")
     skipped = _NO_ROW.get(bytes(operation))
     if skipped is not None:
         return skipped

@@ -178,7 +178,7 @@ class Host:
             if not self._caught_up:
                 return
             self._metrics.caught_up(True)
-            log.info("all reports are folded", extra={"data": {"records": self._reading.taken[self._reports]}})
+            log.info("all reports are summed", extra={"data": {"records": self._reading.taken[self._reports]}})
         if time.monotonic() >= self._ask_at and (self._asking is None or self._asking.done()):
             self._ask_at = time.monotonic() + ASK_EVERY_S
             self._asking = asyncio.create_task(self._ask())
@@ -197,7 +197,9 @@ class Host:
             log.warning("the brokers could not be asked", extra={"data": {"error": type(error).__name__}})
             return
         if changed:
-            log.warning("a topic has changed, reading begins anew", extra={"data": {"topics": self._reading.topics}})
+            log.warning(
+                "a topic has changed: all of it is read again", extra={"data": {"topics": self._reading.topics}}
+            )
             self._rebuild = True
 
     async def _say(self, *, final: bool = False) -> None:

@@ -56,10 +56,10 @@ class Joining:
         if refused is not None and refused[1] == self._ours.epoch:
             what, fix = self._words(refused[0])
         elif since is not None and time.monotonic() - since > JOIN_S:
-            what = f"group {self._group} has not told us our partitions for {JOIN_S:g} s"
+            what = f"group {self._group} has not assigned us any partitions for {JOIN_S:g} s"
             what += f" (the client's last error is {self.last_error})" if self.last_error else ""
             fix = (
-                "see whether the brokers are there, and whether a member holds up the group's rebalance "
+                "check whether the brokers are up, and whether a member is holding up the group's rebalance "
                 f"(kafka-consumer-groups.sh --describe --group {self._group} --members)"
             )
         else:

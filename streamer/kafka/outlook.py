@@ -85,7 +85,8 @@ class Outlook:
         ends = {key: one.high for key, one in ahead.items() if one.high >= 0}
         for key, position in self.stuck.look(positions, ends, now).items():
             log.warning(
-                "a partition stands still and is sought anew", extra={"data": {"partition": key, "offset": position}}
+                "a partition is stuck: seeking to its position again",
+                extra={"data": {"partition": key, "offset": position}},
             )
             try:
                 consumer.resume([KafkaPartition(*key)])

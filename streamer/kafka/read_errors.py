@@ -87,7 +87,7 @@ class ReadErrors:
         self._said[what] = (now, 0)
         self.joining.last_error = error.name()
         data = {"error": error.name(), "topic": key[0], "partition": key[1], "count": count + 1}
-        log.warning("the consumer goes on after an error", extra={"data": data})
+        log.warning("the consumer continues after an error", extra={"data": data})
 
     def _hold(self, consumer: Consumer, key: TopicPartition, message: Message, found: dict[Any, list[Message]]) -> None:
         """A batch that can't be read, or what the client says and gives after one."""
@@ -118,7 +118,7 @@ class ReadErrors:
                 self._end(
                     ExitCode.CONFIGURATION,
                     f"{place}: retention deleted {lost} records between {position}, the next one to read, and {low}, "
-                    'the first that is left. Set on_out_of_range = "earliest" to go on from there',
+                    'the first that is left. Set on_out_of_range = "earliest" to continue from there',
                 )
                 return
             self.out_of_range_records += lost
@@ -130,13 +130,13 @@ class ReadErrors:
         elif not self._policy.skip_out_of_range:
             self._end(
                 ExitCode.CONFIGURATION,
-                f"{place}: group {group} has come to offset {position}, and the log ends at {end}: it was made anew, "
-                "cut off, or is a mirror with offsets of its own. Set on_out_of_range = "
+                f"{place}: group {group} has come to offset {position}, and the log ends at {end}: it was recreated, "
+                "truncated, or is a mirror with its own offsets. Set on_out_of_range = "
                 f'"earliest" to read all that is there, from {low} on; or '
                 f"{offset_words(key, group, self._policy.address)}, where N is the next offset to read",
             )
         else:
-            log.warning("the log ends before the offset to read from: all that is there is read", extra={"data": data})
+            log.warning("the log ends before the offset to read from: it is read from its start", extra={"data": data})
             self._assignment.perform(consumer, self._ours.begin_anew(frozenset({key})))
 
     def _read_from(self, consumer: Consumer, key: TopicPartition, offset: int) -> None:

@@ -175,5 +175,5 @@ class TransactionalCopier:
             )
         failure = start_error(error, address=self._address, operation="Write", resource=resource)
         if isinstance(failure, DependencyError):
-            return DependencyError(f"{failure}. Start the same job again: it goes on from what is written")
+            return DependencyError(f"{failure}. Start the same job again: it continues from what is written")
         return failure

@@ -258,10 +258,10 @@ class KafkaSink(ABC):
     def _client(self) -> Client:
         self._hear()
         if self._producers.cut_off:
-            log.info("the brokers were away: a new producer")
+            log.info("the brokers were away: starting a new producer")
             return Client.CUT_OFF
         if not self._producers.fits():
-            log.info("the topics take other sizes: a new producer")
+            log.info("the topics take other sizes now: starting a new producer")
             return Client.OTHER_SIZES
         return Client.FINE
 

@@ -245,7 +245,7 @@ class KafkaSource:
 
     def _renew(self) -> None:
         """Go on with a new client."""
-        log.warning("this slot's former membership fenced the present one: joining again")
+        log.warning("this slot's former membership fenced the current one: joining again")
         self._renewed_at.append(time.monotonic())
         self._consumer.close()
         self._consumer = self._make_consumer()
@@ -332,7 +332,7 @@ class KafkaSource:
         keys = frozenset(key for key in self._ours.epochs if key[0] in topics)
         if keys:
             log.warning(
-                "an input topic was deleted and made anew: it is read from its start, and its results may have a ce_id "
+                "an input topic was deleted and recreated: it is read from its start, and its results may have a ce_id "
                 "that earlier ones had",
                 extra={"data": {"topics": sorted(topics), "partitions": sorted(keys)}},
             )

@@ -100,7 +100,7 @@ def judge(key: TopicPartition, suspect: Suspect, ends: Ends, policy: SourcePolic
             key,
             ends.stable,
             Reason.OPEN_TRANSACTION,
-            f"a producer has left a transaction open there, and nothing behind it can be read (up to {ends.high})",
+            f"a producer has left a transaction open there, and nothing after it can be read (up to {ends.high})",
             f"the broker aborts it after the producer's transaction.timeout.ms; `{tool} describe-producers {place}` "
             f"names the producer, `{tool} abort {place} --start-offset {ends.stable}` ends it now",
         )
@@ -111,7 +111,7 @@ def judge(key: TopicPartition, suspect: Suspect, ends: Ends, policy: SourcePolic
         position,
         Reason.UNKNOWN,
         f"there are records up to offset {ends.stable}, and the client has been given none for {policy.stand_s:g} s",
-        "see whether the network or a quota of the brokers is too slow, and the log of the partition's leader; if a "
+        "check whether the network or a quota of the brokers is too slow, and the log of the partition's leader; if a "
         f"batch is damaged, {skip_words(key, policy.group, policy.address)}",
     )
 
@@ -121,6 +121,6 @@ def _missing(topic: str) -> Standing:
         (topic, -1),
         -1,
         Reason.INPUT_MISSING,
-        "this input topic is not there",
-        "make it again (`streamer topics create`), or take it out of `input` and restart",
+        "this input topic does not exist",
+        "create it again (`streamer topics create`), or remove it from `input` and restart",
     )

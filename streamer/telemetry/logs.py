@@ -175,7 +175,7 @@ class LimitedHandler(logging.Handler):
         self.write(self.format(record) + "\n")
 
     def _dropped_line(self, count: int) -> bytes:
-        message = "log lines were dropped here: whoever reads this log had stopped, or its disk was full"
+        message = "log lines were dropped here: the reader of this log had stopped, or its disk was full"
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (), None)
         record.data = {"count": count}
         return (self.format(record) + "\n").encode(errors="replace")

@@ -47,7 +47,7 @@ def test_what_is_not_given_stands_until_it_is(kafka: Kafka, tmp_path: Path, monk
             producer.begin_transaction()
             producer.produce(lab.input, later.value, later.key, partition=0)
             producer.commit_transaction(30)
-            name = f"{lab.input}/0 stands at offset "
+            name = f"{lab.input}/0 is stuck at offset "
 
             def told() -> bool:
                 return any(one.startswith(name) and "(unknown)" in one for one in run.unready(assembly))

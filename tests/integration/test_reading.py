@@ -81,7 +81,7 @@ def test_a_transaction_left_open_on_the_input(lab: Lab, caplog: pytest.LogCaptur
     with running(lab, {}, until_end=True) as run:
         assert run.end() is ExitCode.DEPENDENCY
     words = last_words(caplog)
-    assert f"{lab.input}/0 stands at offset 5 (open_transaction)" in words
+    assert f"{lab.input}/0 is stuck at offset 5 (open_transaction)" in words
     assert f"abort --topic {lab.input} --partition 0 --start-offset 5" in words
     assert reader.places == 5
     with running(lab, {}) as run:
@@ -154,7 +154,7 @@ def test_a_topic_that_is_made_anew_is_read_from_its_start(
         wait_for(lambda: lab.committed() == 50, "the offset")
     assert run.ended == [ExitCode.DONE]
     assert [outcome.place.offset for outcome in reader.outcomes[20:]] == list(range(50))
-    assert any("made anew" in one.getMessage() for one in caplog.records)
+    assert any("recreated" in one.getMessage() for one in caplog.records)
 
 
 @pytest.mark.case(46)
@@ -184,10 +184,10 @@ def test_a_batch_that_unpacks_past_the_limit(
         assert stands(run, Reason.UNREADABLE, lab.input) == one
         wait_for(lambda: gauge(run, "streamer_lag_records", lab.input) == 5, "the lag")
     assert sum(f"{lab.input}/0 stands" in record.getMessage() for record in caplog.records) == 1
-    assert not any("goes on after an error" in record.getMessage() for record in caplog.records)
+    assert not any("continues after an error" in record.getMessage() for record in caplog.records)
     with running(lab, {}, until_end=True) as run:
         assert run.end() is ExitCode.DEPENDENCY
-    assert f"{lab.input}/0 stands at offset 3 (unreadable)" in last_words(caplog)
+    assert f"{lab.input}/0 is stuck at offset 3 (unreadable)" in last_words(caplog)
     lab.properties = {}
     with running(lab, {}, until_end=True, model=NULL) as run:  # all is read once it may be unpacked
         assert run.end() is ExitCode.DONE

@@ -126,7 +126,7 @@ def test_what_stands_is_named() -> None:
     known = situation(lag=replace(lag(4), standing=[OPEN, HELD]))
     (row,) = rows_json([known], reached=True, now_ms=T, until_ms=T)
     assert row["problems"][1] == {
-        "what": "in/0 stands at offset 10 (open_transaction): a producer left one open",
+        "what": "in/0 is stuck at offset 10 (open_transaction): a producer left one open",
         "fix": "end it",
     }
     assert row["problems"][0]["fix"] == "look at them"

@@ -71,9 +71,9 @@ def test_a_claim_lives_while_its_beat_grows() -> None:
 @pytest.mark.parametrize(
     ("wanted", "why"),
     [
-        (Wanted(action="edit", value="x"), "an edit is of one dead letter"),
-        (Wanted(action="edit", places=["t/0/1", "t/0/2"], value="x"), "an edit is of one dead letter"),
-        (Wanted(action="edit", places=["t/0/1"]), "an edit is of one dead letter"),
+        (Wanted(action="edit", value="x"), "an edit changes one dead letter"),
+        (Wanted(action="edit", places=["t/0/1", "t/0/2"], value="x"), "an edit changes one dead letter"),
+        (Wanted(action="edit", places=["t/0/1"]), "an edit changes one dead letter"),
         (Wanted(value="x"), "only an edit has a value"),
         (Wanted(action="discard", reason="  "), "say why"),
     ],

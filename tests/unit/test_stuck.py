@@ -122,6 +122,6 @@ def test_a_seek_that_is_refused_is_tried_again(caplog: pytest.LogCaptureFixture)
             outlook.look(consumer, {KEY: 1}, {KEY: 0}, frozenset(), now, {})
     consumer.close()
     assert [record.getMessage() for record in caplog.records] == [
-        "a partition stands still and is sought anew",
+        "a partition is stuck: seeking to its position again",
         "could not seek to an offset",
     ] * 2

@@ -24,7 +24,7 @@ from streamer.errors import ExitCode, UsageError
 @click.argument("topics", nargs=-1)
 @selecting
 @click.option("--all", "with_closed", is_flag=True, help="Include those that were replayed or discarded.")
-@click.option("--max", "most", type=click.IntRange(1), help="Stop after so many dead letters.")
+@click.option("--max", "most", type=click.IntRange(1), help="Stop after this many dead letters.")
 @configured
 def export(
     config: Config,

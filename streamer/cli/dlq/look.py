@@ -23,14 +23,14 @@ from streamer.ops.dlq import documents
 MOST_SHOWN = 10
 _topics = click.argument("topics", nargs=-1)
 _all = click.option("--all", "with_closed", is_flag=True, help="Include those that were replayed or discarded.")
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 
 
 @click.command("list")
 @_topics
 @selecting
 @_all
-@click.option("--max", "most", type=click.IntRange(1), help="Stop after so many dead letters.")
+@click.option("--max", "most", type=click.IntRange(1), help="Stop after this many dead letters.")
 @_json
 @configured
 def list_(
@@ -81,10 +81,10 @@ def causes(
     with_closed: bool,
     as_json: bool,
 ) -> None:
-    """Say why there are dead letters: a line for each cause, the most frequent first.
+    """Show why there are dead letters: a line for each cause, the most frequent first.
 
-    A cause is a code, an exception and a message whose numbers and ids are left out. Take its FINGERPRINT to --cause
-    of the other commands.
+    A cause is a code, an exception and a message without its numbers and ids. Give its FINGERPRINT to --cause of the
+    other commands.
     """
     from streamer.kafka.replay import TopicLog
     from streamer.ops.dlq.find import find, read_closed
@@ -117,15 +117,15 @@ def causes(
     show_default=True,
     help="How to show the value.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @configured
 def show(
     config: Config, where: tuple[str, ...], selection: Selection, asked: dict[str, Any], form: str, as_json: bool
 ) -> None:
-    """Show a dead letter whole: why, where it came from, its headers, and its value as text, JSON or hex.
+    """Show all of a dead letter: its cause, where it came from, its headers, and its value as text, JSON or hex.
 
-    By its place, or by a filter, e.g. --key, --id or --trace: then at most ten, open or closed. Prints the text of
-    records: mind who watches.
+    Name it by its place, or by a filter such as --key, --id or --trace, which shows at most ten, open or closed. This
+    prints the texts of records.
     """
     from streamer.kafka.replay import TopicLog
     from streamer.ops.dlq.find import find, letter_at, read_closed

@@ -24,7 +24,7 @@ const KINDS = {
 export function openOrder({ action, about, what, value = "", job = "", settings = {}, ...chosen }) {
   const kind = KINDS[action];
   const single = chosen.places?.length === 1;
-  const rate = field("Records a second", { type: "number", min: "0.1", step: "any", placeholder: "as fast as it goes", value: settings.rate });
+  const rate = field("Records a second", { type: "number", min: "0.1", step: "any", placeholder: "as fast as possible", value: settings.rate });
   const most = field("At most", { type: "number", min: "1", step: "1", placeholder: "all", value: settings.most });
   const attempts = field("Leave those that failed", { type: "number", min: "1", step: "1", value: settings.max_attempts ?? 5 }, "times or more");
   const to = field("To another topic", { type: "text", placeholder: "where each came from", pattern: "[A-Za-z0-9._\\-]{1,249}", value: settings.to });

@@ -25,7 +25,7 @@ class EntityJudge:
         if isinstance(label, str):
             label = list_of(label)
         if not isinstance(label, list):
-            raise ValueError('is no list: neither of {"start", "end", "label"} nor of BIO tags')
+            raise ValueError('is not a list, neither of {"start", "end", "label"} nor of BIO tags')
         if label and all(isinstance(each, str) for each in label):
             found = of_tags(label, text)
         elif all(_is_span(each) for each in label):

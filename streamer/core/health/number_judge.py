@@ -26,7 +26,7 @@ class NumberJudge:
         """A number."""
         number = number_of(label)
         if number is None:
-            raise ValueError("is no finite number")
+            raise ValueError("is not a finite number")
         return number
 
     def add(self, quality: Quality, truth: float, output: Mapping[str, Any], key: bytes) -> Verdict:

@@ -72,7 +72,7 @@ class Settling:
         if refused is not None:
             return (
                 f"more than {policy.share:.0%} of the last {policy.window} outcomes can't be published: this looks "
-                f"like a topic that is set up in another way, not like bad data. {refused.message} Nothing of the "
+                f"like a topic with the wrong settings, not like bad data. {refused.message} Nothing of the "
                 "stretch is settled. Pass it with --accept-dead-letters N where it is bad data"
             )
         return (

@@ -66,13 +66,14 @@ class TokenClassificationOptions(TextOptions, frozen=True, forbid_unknown_fields
         Aggregation,
         about(
             "How tokens become entities: none gives every token's label, simple joins neighbours of the same label (B-"
-            " begins anew); first, average and max also make the tokens of a word agree first. Set one of these three"
+            " begins a new one); first, average and max also make the tokens of a word agree first. Set one of these"
+            " three"
             " when words come out in pieces, none to do it yourself."
         ),
     ] = "simple"
     ignore: Annotated[
         tuple[str, ...],
-        about("Labels to leave out. Change it where the model's label for no entity is not O, or to drop more."),
+        about('Labels to leave out. Change it if the model\'s label for "no entity" is not O, or to drop more.'),
     ] = ("O",)
 
 

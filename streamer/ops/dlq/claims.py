@@ -59,8 +59,8 @@ def ensure_free(
                 del first[topic]
             elif now != claim:
                 raise RunningError(
-                    f"job {now.job} of {now.by} moves dead letters of {topic} since {now.since}, and nothing was moved"
-                    " here: wait for its end, or stop it where it runs"
+                    f"job {now.job} of {now.by} has been moving dead letters of {topic} since {now.since}, so"
+                    " nothing was moved here: wait until it ends, or stop it where it runs"
                 )
         if not first:
             return

@@ -225,6 +225,6 @@ def known_job(closed: Closed, order: Order) -> Job | None:
         asked = msgspec.json.encode(job.wanted).decode()
         raise UsageError(
             f"job {job.job} was started by {job.by} at {job.time} as another order ({job.action} {asked});"
-            " repeat that one to go on with it, or take another --job"
+            " repeat that one to continue it, or use another --job"
         )
     return job

@@ -37,6 +37,6 @@ def judge(broker: BrokerFacts, pipelines: dict[str, PipelineConfig]) -> Iterator
         yield warning(
             "broker.offsets_retention",
             where,
-            f"offsets.retention.minutes is {minutes}: a pipeline that is stopped for that long forgets where it was",
+            f"offsets.retention.minutes is {minutes}: a pipeline that is stopped for longer forgets its position",
             "raise it to 10080 (a week), the brokers' default",
         )

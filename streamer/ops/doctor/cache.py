@@ -69,7 +69,7 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
             "cache.unreachable",
             where,
             f"it does not answer ({cache.failure}): {_NOTHING_SHARED} until it does",
-            'start it, correct cache.url, or set it to "" to keep answers in memory alone',
+            'start it, correct cache.url, or set it to "" to keep answers only in memory',
         )
         return
     if cache.cluster:
@@ -77,7 +77,7 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
             "cache.cluster",
             where,
             f"it is a Redis Cluster, where the keys of a look-up lie in many slots: {_NOTHING_SHARED}",
-            "use a Redis of its own for streamer",
+            "give streamer a Redis of its own",
         )
     if cache.denied:
         yield warning(
@@ -117,6 +117,6 @@ def _unwritable(cache: CacheFacts) -> tuple[str, str]:
     if cache.unwritable == "OOM" and cache.policy.startswith("volatile"):
         return (
             "it is full of keys without a time to live, which its maxmemory-policy keeps",
-            "use a Redis of its own for streamer, raise maxmemory, or CONFIG SET maxmemory-policy allkeys-lru",
+            "give streamer a Redis of its own, raise maxmemory, or CONFIG SET maxmemory-policy allkeys-lru",
         )
     return _WHY.get(cache.unwritable, ("it refuses them", "look at Redis' log"))

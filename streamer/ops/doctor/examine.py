@@ -100,7 +100,7 @@ def _topics_and_groups(
         if finding.code == "topic.compacted" and ("topic.cleanup", finding.where) in told:
             continue
         findings.append(finding)
-    yield Check("topics", f"{len(known)} of {len(set(wanted))} there", findings)
+    yield Check("topics", f"{len(known)} of {len(set(wanted))} exist", findings)
     running = cluster.running()
     for name in names:
         pipeline = config.pipelines[name]

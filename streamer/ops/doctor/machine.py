@@ -27,8 +27,8 @@ def judge(
         yield warning(
             "machine.cores",
             "this machine",
-            f"workers and threads come to {threads} on {machine.cores} cores, and each driver wants one beside them:"
-            " threads that wait for one another at every barrier lose most of their speed",
+            f"workers and threads add up to {threads} on {machine.cores} cores, and each driver needs one more:"
+            " threads that wait for each other at every barrier lose most of their speed",
             "lower `workers` or `threads` (0 divides the cores)",
         )
     for name, address in addresses.items():

@@ -35,7 +35,7 @@ def judge_running(name: str, pipeline: PipelineConfig, running: Sequence[Running
             yield error(
                 "pipelines.loop",
                 f"pipeline {name}",
-                f"its results or dead letters come back as its input ({ring}): events go round for ever",
+                f"its results or dead letters come back as its input ({ring}): events go round forever",
                 "let one of them read or write another topic",
             )
             return

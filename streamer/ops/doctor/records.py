@@ -32,7 +32,7 @@ def judge(
             yield warning(
                 "records.framed",
                 f"{view.partition[0]}/{view.partition[1]} at offset {view.start}",
-                "the next record starts with a zero byte, as the serializers of a schema registry frame it: that is no"
+                "the next record starts with a zero byte, as the serializers of a schema registry frame it: that is not"
                 " JSON, and becomes a dead letter (decode.json)",
                 "let its producer send plain JSON, with a serializer of strings or bytes",
             )
@@ -62,7 +62,7 @@ def _gone(view: View, pipeline: PipelineConfig) -> Finding:
         f"{topic}/{number}",
         f"retention deleted {view.earliest - settled:,} offsets that were not settled (from {settled:,} to"
         f" {view.earliest:,})" + (": the pipeline will stop there" if stops else ": they are left out"),
-        'set on_out_of_range = "earliest" to go on without them' if stops else "raise the topic's retention.ms",
+        'set on_out_of_range = "earliest" to continue without them' if stops else "raise the topic's retention.ms",
     )
 
 
@@ -104,6 +104,6 @@ def _no_offsets(group: GroupFacts, pipeline: PipelineConfig) -> Iterator[Finding
             "group.no_offset",
             f"{topic}, partition {numbers}",
             "it has records and no committed offset, though the group has others: the partition is new, or its offset"
-            " expired (offsets.retention.minutes): a start does not go on from where the pipeline was",
+            " expired (offsets.retention.minutes): a start does not continue where the pipeline was",
             "if it is not new, set its offset with kafka-consumer-groups --reset-offsets before the pipeline starts",
         )
