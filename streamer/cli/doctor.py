@@ -83,7 +83,7 @@ def _world(config: Config, pipelines: int) -> World:
     """The adapters that answer the doctor's questions."""
     from streamer.app.workers import worker_plan
     from streamer.cache.inspect import inspect as inspect_cache
-    from streamer.core.facts import ModelFacts
+    from streamer.core.surroundings import ModelInfo
     from streamer.inference.models.reference import is_absent
     from streamer.inference.worker.trial import look_at_files, try_in_worker
     from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
@@ -94,13 +94,13 @@ def _world(config: Config, pipelines: int) -> World:
         workers, spec = worker_plan(config.pipelines[name], name, pipelines)
         return workers, spec.threads
 
-    def model(name: str, load_it: bool) -> ModelFacts:
+    def model(name: str, load_it: bool) -> ModelInfo:
         _, spec = worker_plan(config.pipelines[name], name, pipelines)
         if config.pipelines[name].allow_downloads and is_absent(spec.model):
-            return ModelFacts(name=f"{spec.model}, which a run downloads")
-        facts = look_at_files(spec)
-        if facts.failure or not load_it:
-            return facts
+            return ModelInfo(name=f"{spec.model}, which a run downloads")
+        info = look_at_files(spec)
+        if info.failure or not load_it:
+            return info
         if sys.stderr.isatty():
             click.echo(f"  loading the model of {name} …", err=True)
         return try_in_worker(spec, _LOADED_WITHIN_S)

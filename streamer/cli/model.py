@@ -154,11 +154,11 @@ def _try(spec: WorkerSpec, about: About, text: str | None, found: _Found) -> int
         event = {**event, "text": text}
     try:
         with _Notes() as notes, in_worker(spec, _LOADED_WITHIN_S) as trial:
-            card, facts = trial.card, trial.facts
+            card, info = trial.card, trial.info
             ways = {"dtype": card.dtype, "backend": card.backend, "device": card.device}
-            loaded = {**ways, "seconds": facts.seconds, "worker_bytes": facts.worker_bytes, "notes": notes.lines}
-            words = f"in {facts.seconds:.1f} s: {card.dtype} by {card.backend} on {card.device}"
-            words += f", {_size(facts.worker_bytes)}{_because(spec, card.dtype, notes.lines)}"
+            loaded = {**ways, "seconds": info.seconds, "worker_bytes": info.worker_bytes, "notes": notes.lines}
+            words = f"in {info.seconds:.1f} s: {card.dtype} by {card.backend} on {card.device}"
+            words += f", {_size(info.worker_bytes)}{_because(spec, card.dtype, notes.lines)}"
             words += "".join(f"\n{'':{_WIDTH}}{line}" for line in notes.lines)
             found.say("loaded", loaded, words)
             if card.max_tokens and card.max_tokens != about.max_tokens:

@@ -37,7 +37,7 @@ KEEP_MS: Final = 500  # so long an overview counts as the present one, however m
 RETRY_S: Final = 3.0
 NO_TOPIC_S: Final = 15.0
 CLOSE_S: Final = 2.0
-MAX_FACT_CHARS: Final = 200
+MAX_VALUE_CHARS: Final = 200
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(Report).decode
@@ -276,12 +276,12 @@ class Feed:
                                 self._health.setdefault(word.pipeline, {})[word.rule] = f"{word.state}: {word.what}"
                         continue
                     try:
-                        facts = msgspec.json.decode(record.value() or b"", type=dict[str, Any])
+                        fields = msgspec.json.decode(record.value() or b"", type=dict[str, Any])
                     except (msgspec.MsgspecError, UnicodeDecodeError):
                         continue
-                    name = (record.key() or b"").decode("utf-8", "replace") or str(facts.get("pipeline", ""))
+                    name = (record.key() or b"").decode("utf-8", "replace") or str(fields.get("pipeline", ""))
                     with self._lock:
-                        self._health[name] = {key: fact for key, fact in facts.items() if _is_short(fact)}
+                        self._health[name] = {key: value for key, value in fields.items() if _is_short(value)}
 
     def _until_stopped(self, records: Iterable[Record]) -> Iterable[Record]:
         for record in records:
@@ -290,8 +290,8 @@ class Feed:
             yield record
 
 
-def _is_short(fact: Any) -> bool:
-    return isinstance(fact, bool | int | float) or (isinstance(fact, str) and len(fact) <= MAX_FACT_CHARS)
+def _is_short(value: Any) -> bool:
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= MAX_VALUE_CHARS)
 
 
 def _now_ms() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamer.config.load import PipelineConfig
-from streamer.core.facts import BrokerFacts
+from streamer.core.surroundings import BrokerInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 # KIP-447: settled offsets that wait for the transaction of the partition's last owner.
@@ -14,7 +14,7 @@ OLDEST = (2, 5)
 _SHORT_OFFSETS_MINUTES = 24 * 60
 
 
-def judge(broker: BrokerFacts, pipelines: dict[str, PipelineConfig]) -> Iterator[Finding]:
+def judge(broker: BrokerInfo, pipelines: dict[str, PipelineConfig]) -> Iterator[Finding]:
     """What is wrong with the brokers."""
     where = f"Kafka at {broker.address}"
     for address in broker.silent:

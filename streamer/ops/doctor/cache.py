@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamer.core.facts import CacheFacts
+from streamer.core.surroundings import CacheInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 _OLDEST = (6, 2)
@@ -31,7 +31,7 @@ _WHY = {
 }
 
 
-def judge(cache: CacheFacts) -> Iterator[Finding]:
+def judge(cache: CacheInfo) -> Iterator[Finding]:
     """What is wrong with the shared cache."""
     if cache.key_problem:
         what, _, fix = cache.key_problem.rpartition("; ")
@@ -110,7 +110,7 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
         yield warning("cache.old", where, f"it is Redis {cache.version}", "upgrade it to 6.2 or later")
 
 
-def _unwritable(cache: CacheFacts) -> tuple[str, str]:
+def _unwritable(cache: CacheInfo) -> tuple[str, str]:
     """Why a Redis that answers takes no keys, and what to do about it."""
     if cache.unwritable == "OOM" and cache.policy.startswith("allkeys"):
         return "its maxmemory is too small to hold any", "raise maxmemory"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamer.core.facts import GroupFacts
+from streamer.core.surroundings import GroupInfo
 from streamer.ops.doctor.finding import Finding, warning
 
 MOST_AHEAD_MS = 5_000
 
 
-def judge(group: GroupFacts, now_ms: int) -> Iterator[Finding]:
+def judge(group: GroupInfo, now_ms: int) -> Iterator[Finding]:
     """Whether records come from the future."""
     for (topic, partition), newest_ms in group.newest_ms.items():
         ahead_ms = newest_ms - now_ms

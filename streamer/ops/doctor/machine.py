@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from streamer.config.load import Config
-from streamer.core.facts import MachineFacts, ModelFacts
+from streamer.core.surroundings import MachineInfo, ModelInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 # A driver without its budgets: Python, the Kafka client, and what it computes with.
@@ -16,8 +16,8 @@ _FULL = 0.8
 def judge(
     config: Config,
     plans: Mapping[str, tuple[int, int]],
-    models: Mapping[str, ModelFacts],
-    machine: MachineFacts,
+    models: Mapping[str, ModelInfo],
+    machine: MachineInfo,
     addresses: Mapping[str, str],
 ) -> Iterator[Finding]:
     """What this machine lacks. `plans` are workers and threads of each, `addresses` where each pipeline listens."""
@@ -43,7 +43,7 @@ def judge(
 
 
 def _memory(
-    config: Config, plans: Mapping[str, tuple[int, int]], models: Mapping[str, ModelFacts], machine: MachineFacts
+    config: Config, plans: Mapping[str, tuple[int, int]], models: Mapping[str, ModelInfo], machine: MachineInfo
 ) -> Iterator[Finding]:
     drivers = sum(
         DRIVER_BYTES + (config.pipelines[name].budget_mb + config.cache.memory_mb) * 1_000_000 for name in plans

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamer.config.load import PipelineConfig
-from streamer.core.facts import MachineFacts, ModelFacts
+from streamer.core.surroundings import MachineInfo, ModelInfo
 from streamer.ops.doctor.finding import Finding, error
 
 _MEND = "correct `model`, `task` and `options` of the pipeline; `streamer infer` tries them without Kafka"
 
 
-def judge(name: str, pipeline: PipelineConfig, model: ModelFacts, machine: MachineFacts) -> Iterator[Finding]:
+def judge(name: str, pipeline: PipelineConfig, model: ModelInfo, machine: MachineInfo) -> Iterator[Finding]:
     """Whether the model can be served here."""
     where = f"pipeline {name}"
     if pipeline.device.startswith("cuda") and machine.gpus is not None:

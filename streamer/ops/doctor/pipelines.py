@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from streamer.config.load import PipelineConfig
-from streamer.core.facts import RunningFacts
+from streamer.core.surroundings import RunningInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 
@@ -23,7 +23,7 @@ def judge(pipelines: Mapping[str, PipelineConfig]) -> Iterator[Finding]:
             )
 
 
-def judge_running(name: str, pipeline: PipelineConfig, running: Sequence[RunningFacts]) -> Iterator[Finding]:
+def judge_running(name: str, pipeline: PipelineConfig, running: Sequence[RunningInfo]) -> Iterator[Finding]:
     """Rings with pipelines of other configurations, found by what their members say. Those of one configuration are
     refused with it."""
     ways = {topic: [f"pipeline {name}"] for topic in (pipeline.output, pipeline.dead_letter)}

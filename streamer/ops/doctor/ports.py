@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streamer.config.load import CacheConfig, Config, KafkaConfig, PipelineConfig
-from streamer.core.facts import (
-    BrokerFacts,
-    CacheFacts,
+from streamer.core.surroundings import (
+    BrokerInfo,
+    CacheInfo,
     ClientTimes,
-    GroupFacts,
-    MachineFacts,
-    ModelFacts,
-    RunningFacts,
-    TopicFacts,
+    GroupInfo,
+    MachineInfo,
+    ModelInfo,
+    RunningInfo,
+    TopicInfo,
 )
 
 
@@ -37,7 +37,7 @@ class TopicProblem(Protocol):
 class Cluster(Protocol):
     """A cluster that has answered. Every method may raise DependencyError or ConfigurationError."""
 
-    def broker(self) -> BrokerFacts:
+    def broker(self) -> BrokerInfo:
         """The brokers."""
         ...
 
@@ -45,15 +45,15 @@ class Cluster(Protocol):
         """What `streamer topics check` finds."""
         ...
 
-    def topics(self, names: Iterable[str]) -> Mapping[str, TopicFacts]:
+    def topics(self, names: Iterable[str]) -> Mapping[str, TopicInfo]:
         """Those of these topics that exist."""
         ...
 
-    def group(self, pipeline: PipelineConfig, topics: Iterable[str]) -> GroupFacts:
+    def group(self, pipeline: PipelineConfig, topics: Iterable[str]) -> GroupInfo:
         """A pipeline's group, and where it has come in these topics."""
         ...
 
-    def running(self) -> Sequence[RunningFacts]:
+    def running(self) -> Sequence[RunningInfo]:
         """The pipelines that run on this cluster, as far as we may see."""
         ...
 
@@ -68,7 +68,7 @@ class World:
     property_problem: Callable[[KafkaConfig], str]
     client_times: Callable[[KafkaConfig, PipelineConfig], ClientTimes]
     slot_is_held: Callable[[PipelineConfig], bool]
-    cache: Callable[[CacheConfig], CacheFacts]
-    machine: Callable[[Iterable[str]], MachineFacts]
+    cache: Callable[[CacheConfig], CacheInfo]
+    machine: Callable[[Iterable[str]], MachineInfo]
     plan: Callable[[str], tuple[int, int]]
-    model: Callable[[str, bool], ModelFacts]
+    model: Callable[[str, bool], ModelInfo]

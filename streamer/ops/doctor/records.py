@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from streamer.config.load import PipelineConfig
-from streamer.core.facts import GroupFacts, TopicFacts
 from streamer.core.onlooker import View, standing
 from streamer.core.standing import Reason
+from streamer.core.surroundings import GroupInfo, TopicInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 # A producer may take its time to commit; whoever reads behind it waits for so long.
@@ -15,7 +15,7 @@ _LONG_TRANSACTION_MS = 60_000
 
 
 def judge(
-    group: GroupFacts, pipeline: PipelineConfig, topics: Mapping[str, TopicFacts], now_ms: int, address: str
+    group: GroupInfo, pipeline: PipelineConfig, topics: Mapping[str, TopicInfo], now_ms: int, address: str
 ) -> Iterator[Finding]:
     """What is wrong with the records that this pipeline is to read."""
     for view in group.views:
@@ -66,7 +66,7 @@ def _gone(view: View, pipeline: PipelineConfig) -> Finding:
     )
 
 
-def _expiring(view: View, topics: Mapping[str, TopicFacts], now_ms: int) -> Iterator[Finding]:
+def _expiring(view: View, topics: Mapping[str, TopicInfo], now_ms: int) -> Iterator[Finding]:
     topic, number = view.partition
     settings = topics[topic].settings if topic in topics else {}
     retention = settings.get("retention.ms", "")
@@ -83,7 +83,7 @@ def _expiring(view: View, topics: Mapping[str, TopicFacts], now_ms: int) -> Iter
         )
 
 
-def _no_offsets(group: GroupFacts, pipeline: PipelineConfig) -> Iterator[Finding]:
+def _no_offsets(group: GroupInfo, pipeline: PipelineConfig) -> Iterator[Finding]:
     """Of a group that nobody is in: one that runs may not have come so far yet."""
     unsettled = [view for view in group.views if view.settled is None and view.high > view.earliest]
     if not group.settled:

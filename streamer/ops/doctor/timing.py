@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamer.config.load import PipelineConfig
-from streamer.core.facts import BrokerFacts, ClientTimes
+from streamer.core.surroundings import BrokerInfo, ClientTimes
 from streamer.ops.doctor.finding import Finding, error, warning
 
 _SHORT_TRANSACTION_MS = 5_000
 _LONG_TRANSACTION_MS = 60_000
 
 
-def judge(name: str, pipeline: PipelineConfig, times: ClientTimes, broker: BrokerFacts) -> Iterator[Finding]:
+def judge(name: str, pipeline: PipelineConfig, times: ClientTimes, broker: BrokerInfo) -> Iterator[Finding]:
     """What does not fit together."""
     where = f"pipeline {name}"
     properties = "in [kafka.properties]"
@@ -74,6 +74,6 @@ def _transaction(where: str, transaction_ms: int, most: int | None) -> Iterator[
         )
 
 
-def _bound(broker: BrokerFacts, setting: str) -> int | None:
+def _bound(broker: BrokerInfo, setting: str) -> int | None:
     text = broker.settings.get(setting, "")
     return int(text) if text.isdigit() else None

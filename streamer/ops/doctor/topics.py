@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from streamer.config.load import Config
-from streamer.core.facts import BrokerFacts, TopicFacts
+from streamer.core.surroundings import BrokerInfo, TopicInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 HOUR_MS = 3_600_000
@@ -14,7 +14,7 @@ _SHORT_DEAD_LETTERS_MS = 72 * HOUR_MS
 
 
 def judge(
-    config: Config, pipelines: list[str], topics: Mapping[str, TopicFacts], broker: BrokerFacts
+    config: Config, pipelines: list[str], topics: Mapping[str, TopicInfo], broker: BrokerInfo
 ) -> Iterator[Finding]:
     """What is wrong with the topics of these pipelines."""
     inputs = {topic for name in pipelines for topic in config.pipelines[name].input}
@@ -38,7 +38,7 @@ def judge(
             yield from _dead_letters(topic, change)
 
 
-def _replicas(topic: TopicFacts, broker: BrokerFacts, change: str, *, written: bool) -> Iterator[Finding]:
+def _replicas(topic: TopicInfo, broker: BrokerInfo, change: str, *, written: bool) -> Iterator[Finding]:
     if topic.leaderless:
         yield error(
             "topic.leaderless",
@@ -72,7 +72,7 @@ def _replicas(topic: TopicFacts, broker: BrokerFacts, change: str, *, written: b
         )
 
 
-def _input_retention(topic: TopicFacts, change: str) -> Iterator[Finding]:
+def _input_retention(topic: TopicInfo, change: str) -> Iterator[Finding]:
     retention_ms = _number(topic, "retention.ms")
     if retention_ms is not None and 0 <= retention_ms < _SHORT_INPUT_MS and not _compacted(topic):
         yield warning(
@@ -83,7 +83,7 @@ def _input_retention(topic: TopicFacts, change: str) -> Iterator[Finding]:
         )
 
 
-def _dead_letters(topic: TopicFacts, change: str) -> Iterator[Finding]:
+def _dead_letters(topic: TopicInfo, change: str) -> Iterator[Finding]:
     if _compacted(topic):
         yield error(
             "topic.compacted",
@@ -101,10 +101,10 @@ def _dead_letters(topic: TopicFacts, change: str) -> Iterator[Finding]:
         )
 
 
-def _compacted(topic: TopicFacts) -> bool:
+def _compacted(topic: TopicInfo) -> bool:
     return "compact" in topic.settings.get("cleanup.policy", "").split(",")
 
 
-def _number(topic: TopicFacts, setting: str) -> int | None:
+def _number(topic: TopicInfo, setting: str) -> int | None:
     text = topic.settings.get(setting, "")
     return int(text) if text.removeprefix("-").isdigit() else None
