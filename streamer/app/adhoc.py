@@ -79,7 +79,7 @@ def plan_for(
     config = _configured(config_or_model)
     if config is not None:
         if task is not None or options is not None or fields:
-            raise UsageError("task, options and other fields are the configuration's here: leave them out")
+            raise UsageError("task, options and other fields are set by the configuration here: leave them out")
         name = pipeline or (next(iter(config.pipelines)) if len(config.pipelines) == 1 else None)
         if name is None:
             known = ", ".join(config.pipelines) or "none"
@@ -87,7 +87,7 @@ def plan_for(
         pipeline_of(config, name)
         return Plan(config, name)
     if pipeline is not None:
-        raise UsageError("pipeline= names one of a configuration; a model by itself has none")
+        raise UsageError("pipeline= names a pipeline of a configuration; a model by itself has none")
     model, given = _model(config_or_model)
     if task is None and given is None and not model.startswith("python:"):
         raise UsageError(f"say what the model does with task=…, one of {', '.join(TASKS)}")

@@ -205,7 +205,7 @@ class Feed:
                 slow += 1
                 if slow > 1:
                     raise
-                _log.warning("a look at the pipelines failed, and is repeated: %s", error)
+                _log.warning("reading the state of the pipelines failed, trying again: %s", error)
                 self._stop.wait(LOOK_S)
                 continue
             self._answered(self._offsets_source)

@@ -125,7 +125,7 @@ def judge(situation: Situation, *, reached: bool, now_ms: int) -> Verdict:
         return Verdict(State.UNKNOWN, [Problem("No reports and no offsets have been read yet")])
     assert lag is None or isinstance(lag, PipelineLag)
     if lag and lag.records and (lag.seconds or 0.0) >= LAG_WARN_S and series.grows:
-        what = f"{lag.records:,} records wait, and the oldest gets older: more comes in than is settled"
+        what = f"{lag.records:,} records are waiting, and the oldest is getting older: more come in than are settled"
         return Verdict(State.FALLING_BEHIND, [Problem(what, "add replicas or workers, or look for a slow record")])
     share = series.dead_share(now_ms)
     if share is not None and share > SHARE_WARN:
@@ -185,7 +185,7 @@ def _stuck(lag: PipelineLag, series: PipelineSeries, now_ms: int) -> Problem | N
     if series.known_ms is not None:
         quiet_since_ms = series.last_ms if series.last_ms is not None else series.known_ms
         if now_ms - quiet_since_ms >= STUCK_MS:
-            return Problem(f"{lag.records:,} records wait, and nothing was settled for half a minute", look)
+            return Problem(f"{lag.records:,} records are waiting, and nothing was settled for half a minute", look)
     elif lag.rate_out == 0:
-        return Problem(f"{lag.records:,} records wait, and the settled offsets do not move", look)
+        return Problem(f"{lag.records:,} records are waiting, and the settled offsets do not move", look)
     return None

@@ -79,7 +79,7 @@ class Looks:
         log = TopicLog(self._config.kafka, shapes_of(self._config))
         letter = letter_at(log, place)
         if letter is None:
-            raise UsageError(f"no record at {place}: it was deleted, or was never there")
+            raise UsageError(f"no record at {place}: it was deleted, or never existed")
         return whole_document(letter, read_closed(log).find(letter), show_text=self._show_text)
 
     def outcome(self, job: str) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def missing(inputs: Collection[str], written: Collection[str], partitions: Mappi
                 -1,
                 Reason.INPUT_MISSING,
                 "the input topic does not exist",
-                "make it (`streamer topics create --input-partitions N`), or correct `input`",
+                "create it (`streamer topics create --input-partitions N`), or correct `input`",
             )
     for topic in written:
         count = partitions.get(topic, most)
@@ -130,6 +130,6 @@ def missing(inputs: Collection[str], written: Collection[str], partitions: Mappi
                 (topic, count),
                 -1,
                 Reason.OUTPUT_MISSING,
-                f"it has {count} partitions, the input {most}: records of the others have nowhere to go",
+                f"it has {count} partitions, the input {most}: records of the other partitions have nowhere to go",
                 f"kafka-topics --alter --topic {topic} --partitions {most}",
             )

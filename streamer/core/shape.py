@@ -209,7 +209,7 @@ def _opened(row: _Level, where: str, envelope: Envelope) -> tuple[_Level, str] |
     if skipped is not None:
         return skipped
     if bytes(operation) not in _WITH_ROW:
-        return DataFailure(Code.VALIDATE_TYPE, f"{where}.op is none of c, u, r, d, t and m, which Debezium writes.")
+        return DataFailure(Code.VALIDATE_TYPE, f"{where}.op is not c, u, r, d, t or m, which Debezium writes.")
     return _inside(row, where, "after", "a change event of Debezium's", null_is_none=False)
 
 

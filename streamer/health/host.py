@@ -72,7 +72,7 @@ class Host:
         snapshot, standing = read_words(self._config.kafka, self._topic, self._reports)
         if snapshot is not None and not self._keeper.restore(snapshot):
             self._metrics.failure("snapshot")
-            log.warning("the snapshot can't be read, all reports are read instead")
+            log.warning("the snapshot can't be read; reading all reports instead")
         if snapshot is not None:
             self._labels.written = {int(partition): offset for partition, offset in snapshot.feedback.items()}
         changes = [(name, _given(rule)) for name, rule in self._config.health.rules.items()]
@@ -235,7 +235,7 @@ class Host:
         self._watch.say_again(states)
         self._labels.refuse_again(letters)
         self._metrics.failure("publish")
-        log.warning("nothing can be written now, it is tried again", extra={"data": {"topic": self._topic}})
+        log.warning("nothing can be written now; trying again", extra={"data": {"topic": self._topic}})
 
     def _look(self, now_ms: int) -> list[StateWord]:
         for pipeline, newest_ms in self._keeper.newest_ms.items():
@@ -263,7 +263,7 @@ class Host:
         return Said(self._topic, word.key.encode(), encode(word))
 
     def _health_page(self) -> Page:
-        reasons = [] if self._caught_up else ["reports from before the start are still being folded"]
+        reasons = [] if self._caught_up else ["reports from before the start are still being summed"]
         return json_page({"ok": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 

@@ -195,7 +195,10 @@ def start_error(
             " in kafka.properties"
         )
     if code in MISSING:
-        return ConfigurationError(f"{where} has no {resource or 'such topic'}; create it with `streamer topics create`")
+        return ConfigurationError(
+            f"{where} has no {resource or 'such topic'}; create it (`streamer topics create`"
+            " creates those of the configuration)"
+        )
     if code == KafkaError.TOPIC_EXCEPTION and resource.startswith("topic "):
         return ConfigurationError(
             f"{resource.removeprefix('topic ')!r} can't be a topic: a topic's name has letters, digits, . _ and -,"

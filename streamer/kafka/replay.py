@@ -85,7 +85,7 @@ class TransactionalCopier:
 
     prefix = "streamer.dlq."
     taken_over = (
-        "another process moves dead letters of {} now; what this one moved stays moved. Let the other one end, then"
+        "another process is moving dead letters of {}; what this one moved stays moved. Let the other one finish, then"
         " start this job again if anything is left"
     )
 

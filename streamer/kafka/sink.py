@@ -183,7 +183,7 @@ class KafkaSink(ABC):
                 SinkFailed(
                     ExitCode.FENCED,
                     "another producer took this slot's transactional id again and again; do not restart this process. "
-                    "Two replicas may not share a slot: let it be chosen, or set slot to different names",
+                    "Two replicas may not share a slot: leave slot empty, or set it to different names",
                 )
             )
         except Exception:

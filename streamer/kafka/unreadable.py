@@ -91,7 +91,7 @@ def skip_words(key: TopicPartition, group: str, address: str) -> str:
     """How people go on behind what can't be read."""
     return (
         f"repair it on the broker (from another replica), or skip it: {offset_words(key, group, address)}, where N is "
-        "the offset behind the batch (kafka-dump-log.sh shows it)"
+        "the offset after the batch (kafka-dump-log.sh shows it)"
     )
 
 

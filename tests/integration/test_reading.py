@@ -214,11 +214,14 @@ def test_a_group_that_does_not_let_us_in(lab: Lab, caplog: pytest.LogCaptureFixt
             assert run.end() is ExitCode.DEPENDENCY
     finally:
         other.close()
-    assert f"group {lab.group} does not let us in: a member of this group divides partitions" in last_words(caplog)
+    assert (
+        f"group {lab.group} does not let us in: a member of this group uses another partition assignor"
+        in last_words(caplog)
+    )
     lab.properties = {"session.timeout.ms": 3000, "heartbeat.interval.ms": 900}
     with running(lab, {}) as run:
         assert run.end() is ExitCode.CONFIGURATION
-    assert "the brokers do not take session.timeout.ms" in last_words(caplog)
+    assert "the brokers do not accept session.timeout.ms" in last_words(caplog)
 
 
 @pytest.mark.case(56)

@@ -299,7 +299,7 @@ class Picky(Letters):
         (3, {}, UsageError, "int is not a model", None),
         (OBEDIENT, {"workers": 3}, UsageError, 'must be "here" or "processes"', None),
         (Letters, {"workers": "processes"}, UsageError, "can't be handed to worker processes", None),
-        (OBEDIENT, {"pipeline": "a"}, UsageError, "names one of a configuration", None),
+        (OBEDIENT, {"pipeline": "a"}, UsageError, "names a pipeline of a configuration", None),
     ],
 )
 def test_what_can_not_run_says_why(

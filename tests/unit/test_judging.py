@@ -207,7 +207,9 @@ def test_labels_and_answers_that_can_not_be_compared(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"row 1: the label can't be compared: .* no field 'entities'"):
         judged("token-classification", [({"label": []}, {"label": "a"})], tmp_path / "f.jsonl")
     odd = {"label": "a", "scores": [{"name": "a"}]}
-    with pytest.raises(UsageError, match="row 1: the model's answer has not the fields of task text-classification"):
+    with pytest.raises(
+        UsageError, match="row 1: the model's answer does not have the fields of task text-classification"
+    ):
         judged("text-classification", [({"label": "a"}, odd)], tmp_path / "f.jsonl")
     with pytest.raises(UsageError, match=r"no label of the files \(1\) .* gives \(a, b, c\).* --map 1=LABEL"):
         judged("text-classification", [({"label": 1}, one_label("a"))], tmp_path / "f.jsonl")

@@ -79,7 +79,7 @@ def import_(config: Config, file: Path, to: str | None, keep_times: bool) -> int
         refuse_own_topics(config, topic, "--to" if to else f"{file}, line {number}: topic")
         if line.partition >= targets(topic).partitions:
             raise UsageError(
-                f"{file}, line {number}: topic {topic} has no partition {line.partition}; take another --to"
+                f"{file}, line {number}: topic {topic} has no partition {line.partition}; use another --to"
             )
         count += 1
     if not count:

@@ -27,7 +27,7 @@ _yes = click.option(
 def bury(config: Config, where: str, pipeline: str | None, yes: bool) -> None:
     """Make the record at the head of a held partition a dead letter, so that the pipeline continues after it.
 
-    A partition is held when crash_limit processes in a row died while they worked on that record; /readyz, the log,
+    A partition is held when crash_limit processes died in a row while working on that record; /readyz, the log,
     `streamer lag` and `streamer doctor` name it. Dead letter and offset are written in one transaction, whether the
     pipeline is running or not; if it is, it continues within seconds.
     """
@@ -59,7 +59,7 @@ def _end(config: Config, where: str, pipeline: str | None, *, yes: bool, burying
     log = TopicLog(config.kafka)
     head: Record | None = head_of(log, hold, offset) if burying else None
     at, deaths = f"{topic}/{number}/{hold.note.at}", len(hold.note.by)
-    click.echo(f"{at}: {deaths} processes of pipeline {hold.pipeline} died one after the other with it in their hands")
+    click.echo(f"{at}: {deaths} processes of pipeline {hold.pipeline} died in a row while working on it")
     if head is not None:
         click.echo(f"it becomes a dead letter in {hold.dead_letter}; group {hold.group} reads on from {offset + 1}")
     else:

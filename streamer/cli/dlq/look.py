@@ -145,7 +145,7 @@ def show(
         log = TopicLog(config.kafka, shapes_of(config))
         found = letter_at(log, wanted)
         if found is None:
-            raise UsageError(f"no record at {wanted}: it was deleted, or was never there; see `streamer dlq list`")
+            raise UsageError(f"no record at {wanted}: it was deleted, or never existed; see `streamer dlq list`")
         letters = [found]
     closed = read_closed(log)
     for number, letter in enumerate(letters[:MOST_SHOWN]):

@@ -48,7 +48,7 @@ def ensure_free(
     if not first:
         return
     for topic, claim in first.items():
-        waiting(f"job {claim.job} of {claim.by} did not say that it ended on {topic}: looking whether it is alive")
+        waiting(f"job {claim.job} of {claim.by} did not say that it ended on {topic}: checking whether it is alive")
     deadline = clock() + LAPSE_S
     while clock() < deadline:
         sleep(_LOOK_S)

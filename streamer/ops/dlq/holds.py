@@ -86,7 +86,7 @@ def head_of(log: Log, hold: Hold, offset: int) -> Record:
     with log.scan(topic, starts={number: start}, ends={number: at + 1}) as scan:
         found = next((record for batch in scan.batches() for record in batch), None)
     if found is None or found.offset() != at:
-        raise UsageError(f"{where}/{at} is gone, e.g. by retention: `streamer dlq release {where}` reads on behind it")
+        raise UsageError(f"{where}/{at} is gone, e.g. by retention: `streamer dlq release {where}` continues after it")
     return found
 
 

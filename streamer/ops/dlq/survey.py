@@ -145,7 +145,8 @@ class Targets:
         target = self.find(topic)
         if target is None:
             raise ConfigurationError(
-                f"there is no topic {topic} to write to, and nothing was moved; make it (`streamer topics create` makes"
+                f"there is no topic {topic} to write to, and nothing was moved; create it (`streamer topics create`"
+                f" makes"
                 " streamer's own), or send the records elsewhere with --to TOPIC"
             )
         return target

@@ -13,7 +13,7 @@ _NOTHING_SHARED = "every look-up is a miss"
 _WHY = {
     "OOM": (
         "it is full, and its maxmemory-policy removes nothing",
-        "CONFIG SET maxmemory-policy allkeys-lru; raise maxmemory if answers then go too soon",
+        "CONFIG SET maxmemory-policy allkeys-lru; raise maxmemory if answers then disappear too soon",
     ),
     "READONLY": ("it is a replica", "name the primary in cache.url, or an address that follows it at a failover"),
     "MASTERDOWN": (
@@ -44,7 +44,7 @@ def judge(cache: CacheInfo) -> Iterator[Finding]:
         yield warning(
             "cache.key_exposed",
             "cache.key_file",
-            "every user of this machine may read it: who knows it can write answers that are believed",
+            "every user of this machine may read it: whoever knows it can write answers that are trusted",
             "chmod 600 FILE",
         )
     where = f"Redis at {cache.address}"
@@ -61,7 +61,7 @@ def judge(cache: CacheInfo) -> Iterator[Finding]:
             "cache.loading",
             where,
             f"it is loading its data: {_NOTHING_SHARED} until it has",
-            "wait; look-ups and stores go on by themselves",
+            "wait; look-ups and stores resume by themselves",
         )
         return
     if cache.failure:
@@ -89,7 +89,7 @@ def judge(cache: CacheInfo) -> Iterator[Finding]:
     if cache.unwritable:
         what, fix = _unwritable(cache)
         yield warning(
-            "cache.unwritable", where, f"it takes no keys ({cache.unwritable}): {what}; answers are not shared", fix
+            "cache.unwritable", where, f"it accepts no keys ({cache.unwritable}): {what}; answers are not shared", fix
         )
     if cache.max_bytes and cache.policy == "noeviction":
         yield warning(

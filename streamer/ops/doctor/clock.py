@@ -23,7 +23,8 @@ def judge(group: GroupInfo, now_ms: int) -> Iterator[Finding]:
                 "clock.future",
                 f"{topic}/{partition}",
                 f"its newest timestamp is {ahead_ms / 1000:,.0f} s ahead of this machine's clock: latencies and lag"
-                " will read wrong, and retention keeps those records longer",
-                "set both clocks by NTP: this machine's, and that of the producer (with message.timestamp.type ="
+                " will be wrong, and retention keeps those records longer",
+                "synchronise both clocks with NTP: this machine's, and that of the producer (with"
+                " message.timestamp.type ="
                 " LogAppendTime: of the broker)",
             )

@@ -75,13 +75,13 @@ def _members(group: GroupInfo, pipeline: PipelineConfig, client: str, where: str
             yield error(
                 "group.alien",
                 where,
-                f"a member ({who}) is not streamer's, and takes a part of the records away from it",
+                f"a member ({who}) is not streamer's, and takes a part of its records",
                 "stop it, or set `group` to another name",
             )
         if pipeline.slot and pipeline.static_membership and member.slot == pipeline.slot:
             yield error(
                 "group.slot",
                 where,
-                f"slot {pipeline.slot} is a member already ({who}): to start another one ends that one",
+                f"slot {pipeline.slot} is a member already ({who}): starting another one ends that one",
                 "stop it first, or give this replica another slot",
             )

@@ -34,7 +34,7 @@ def judge(
                 f"{view.partition[0]}/{view.partition[1]} at offset {view.start}",
                 "the next record starts with a zero byte, as the serializers of a schema registry frame it: that is not"
                 " JSON, and becomes a dead letter (decode.json)",
-                "let its producer send plain JSON, with a serializer of strings or bytes",
+                "have its producer send plain JSON, with a serializer of strings or bytes",
             )
         if view.settled is not None and view.settled < view.earliest:
             yield _gone(view, pipeline)

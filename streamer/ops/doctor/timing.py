@@ -41,7 +41,7 @@ def judge(name: str, pipeline: PipelineConfig, times: ClientTimes, broker: Broke
             "timing.poll",
             where,
             f"max.poll.interval.ms is {times.poll:,}, but giving partitions away may take revoke_deadline_s and hold_s:"
-            f" {waits_ms:,} ms without a poll, after which the member is thrown out",
+            f" {waits_ms:,} ms without a poll, after which the member is removed from the group",
             f"raise max.poll.interval.ms {properties} above that (300000 by default), or lower revoke_deadline_s",
         )
 
@@ -69,7 +69,7 @@ def _transaction(where: str, transaction_ms: int, most: int | None) -> Iterator[
         yield warning(
             "timing.transaction",
             where,
-            f"transaction.timeout.ms is {transaction_ms:,}: after a crash readers of the results wait for so long",
+            f"transaction.timeout.ms is {transaction_ms:,}: after a crash, readers of the results wait that long",
             fix,
         )
 

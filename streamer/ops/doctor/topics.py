@@ -96,7 +96,7 @@ def _dead_letters(topic: TopicInfo, change: str) -> Iterator[Finding]:
         yield warning(
             "topic.retention",
             topic.name,
-            f"retention.ms is {retention_ms:,}: dead letters go before a weekend is over",
+            f"retention.ms is {retention_ms:,}: dead letters are gone before a weekend is over",
             f"{change}retention.ms={336 * HOUR_MS} (two weeks)",
         )
 
