@@ -197,7 +197,7 @@ def _template(about: About, *, model: str, task: str, **answers: Any) -> Templat
     from streamer.inference.backends.samples import sample_event
     from streamer.inference.models.checks import WINDOWED
 
-    notes = {"directory": "its folder is below this file's", "class": "importable from where streamer is started"}
+    notes = {"directory": "relative to this file", "class": "importable from where streamer is started"}
     event = {"id": "1", **sample_event(task, mask_token=about.mask_token)}
     return Template(
         task=task,
