@@ -28,7 +28,7 @@ export class Jobs {
     node.append(el("header", { class: "view" }, el("h2", {}, "Replays, edits and discards"), this.summary), this.failed, this.empty, this.list, this.all);
   }
 
-  /** Refresh and again while the view is shown. */
+  /** Look again and again while the view is shown. */
   async follow(shown) {
     const began = shown && !this.shown;
     this.shown = shown;
