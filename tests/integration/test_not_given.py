@@ -40,7 +40,7 @@ def test_what_is_not_given_stands_until_it_is(kafka: Kafka, tmp_path: Path, monk
             wait_for(lambda: all(one.position == one.end for one in source.ahead().values()), "the ends")
             until = time.monotonic() + LIMIT_S + 2.0
             while time.monotonic() < until:
-                assert not [one for one in run.unready(assembly) if "stands" in one]
+                assert not [one for one in run.unready(assembly) if "is stuck" in one]
                 time.sleep(0.2)
             source.call(lambda consumer: consumer.pause(consumer.assignment())).result(10)
             later = event(10)

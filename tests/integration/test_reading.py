@@ -183,7 +183,7 @@ def test_a_batch_that_unpacks_past_the_limit(
         time.sleep(1.5)  # it was tried again meanwhile
         assert stands(run, Reason.UNREADABLE, lab.input) == one
         wait_for(lambda: gauge(run, "streamer_lag_records", lab.input) == 5, "the lag")
-    assert sum(f"{lab.input}/0 stands" in record.getMessage() for record in caplog.records) == 1
+    assert sum(f"{lab.input}/0 is stuck" in record.getMessage() for record in caplog.records) == 1
     assert not any("continues after an error" in record.getMessage() for record in caplog.records)
     with running(lab, {}, until_end=True) as run:
         assert run.end() is ExitCode.DEPENDENCY
