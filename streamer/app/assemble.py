@@ -23,6 +23,7 @@ from streamer.config.load import Config, PipelineConfig, start_time_ms
 from streamer.config.shapes import shape_of
 from streamer.core.codec import Codec
 from streamer.core.encoder import Encoder
+from streamer.core.intake import SourcePolicy
 from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
@@ -33,17 +34,16 @@ from streamer.core.report import Report, ReportBuilder
 from streamer.core.stored import Vault
 from streamer.inference.parent.pool import WorkerPool
 from streamer.kafka.clients import consumer_properties, in_flight_bytes, make_consumer
-from streamer.kafka.cluster_view import ClusterView
 from streamer.kafka.former_owners import FormerOwners
 from streamer.kafka.orphans import OrphanWatch
 from streamer.kafka.output_topics import OutputTopics
 from streamer.kafka.settled import held_by_transaction
 from streamer.kafka.sink import KafkaSink
 from streamer.kafka.slots import Slot
-from streamer.kafka.source import KafkaSource
-from streamer.kafka.source_policy import SourcePolicy
+from streamer.kafka.source.cluster import ClusterView
+from streamer.kafka.source.source import KafkaSource
+from streamer.kafka.source.topic_ids import TopicIds
 from streamer.kafka.span_topic import SpanTopic
-from streamer.kafka.topic_ids import TopicIds
 from streamer.ports import Cache
 from streamer.telemetry.spans import SpanExporter
 
@@ -112,7 +112,7 @@ def assemble(
         cache = make_cache(config, name, inbox.put, on_cache_event(metrics))
         available = (lambda: cache.available) if config.cache.url else None
         follows = (
-            Follow(lambda: source.errors.out_of_range_records, metrics.out_of_range),
+            Follow(lambda: source.intake.out_of_range_records, metrics.out_of_range),
             Follow(lambda: source.outlook.stuck.healed, metrics.unstuck),
             Follow(lambda: codec.bad_traceparents, metrics.bad_traceparents),
         )

@@ -15,6 +15,7 @@ from typing import Protocol
 from streamer import __version__
 from streamer.cache.events import CacheEvent
 from streamer.core.backlog import Drain
+from streamer.core.outlook import Ahead
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import (
     Assigned,
@@ -35,7 +36,6 @@ from streamer.core.tally import is_durable
 from streamer.core.timestamps import written_ms
 from streamer.core.unanswered import ReadState, Unanswered
 from streamer.errors import DataFailure, ExitCode
-from streamer.kafka.outlook import Ahead
 from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, SpanExporter
 

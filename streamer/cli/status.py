@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from streamer.ops.status import Status
 
-_COLOURS = {"running": "green", "loading": "yellow", "not ready": "yellow"}
+_COLOURS = {"ok": "green", "warn": "yellow", "unknown": "yellow", "bad": "red"}
 _SHORT_DIGEST = 12
 _WIDE = 110
 
@@ -49,13 +49,16 @@ def status(
     fix below it.
 
     \b
-    running    all is well
-    loading    the model is being loaded
-    not ready  a driver says that it is not ready
-    no member  nobody runs this pipeline
-    stuck      records are waiting and are not being answered
-    halted     it stopped by itself: look before you restart it
-    unknown    its topics or its group can't be read
+    halted          it stopped by itself: look before you restart it
+    stuck           a partition is stuck, or records are waiting and none is settled
+    no member       nobody runs this pipeline
+    not ready       a driver says that it is not ready
+    unknown         its topics or its group can't be read
+    falling behind  what waits is getting older (seen with --watch)
+    dead letters    more than 1 % of the outcomes of the last five minutes
+    loading         its model is being loaded
+    behind          records have waited for more than a minute, and are being settled
+    working, idle   nothing is late
 
     \b
     members  how many processes run it, and how many partitions there are
@@ -67,7 +70,8 @@ def status(
     The figures come from the brokers, from the reports of the last minute, and from the drivers on this machine. The
     last two may be missing.
 
-    The exit code is 0 if all pipelines are running, 9 if one needs attention, and 5 if the brokers do not answer.
+    The console judges by the same rules. The exit code is 0 if all pipelines are behind, working or idle, 9 if one
+    needs attention, and 5 if the brokers do not answer. A URL of --metrics that does not answer is named.
     """
     from rich.console import Console, Group
     from rich.live import Live
@@ -94,12 +98,19 @@ def status(
             looks += 1
             if live is not None and found:
                 grid, lines = table(found, time.time() * 1000, wide=console.width >= _WIDE)
-                live.update(Group(grid, *lines), refresh=True)
+                live.update(Group(grid, *lines, *_named(urls, watching.silent)), refresh=True)
             elif found and looks > 1:  # the first look has no rates
                 _print(console, found, as_json)
+                for line in _named(urls, watching.silent):
+                    click.echo(f"streamer: {line}", err=True)
                 if not watch:
                     return ExitCode.DONE if all(each.is_well for each in found) else ExitCode.ATTENTION
             time.sleep(max(0.0, every_s - (time.monotonic() - began)))
+
+
+def _named(urls: tuple[str, ...], silent: dict[str, str]) -> list[str]:
+    """What is known of the drivers that do not answer, of those that were asked for by name."""
+    return [silent[url] for url in urls if url in silent]
 
 
 def _print(console: Console, found: list[Status], as_json: bool) -> None:
@@ -128,6 +139,8 @@ def table(found: list[Status], now_ms: float, *, wide: bool) -> tuple[Table, lis
     from rich.table import Table
     from rich.text import Text
 
+    from streamer.ops.judgement import level_of
+
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     grid.add_column("pipeline", no_wrap=True, min_width=8)
     grid.add_column("state", no_wrap=True, min_width=max(len(each.state) for each in found))
@@ -137,7 +150,7 @@ def table(found: list[Status], now_ms: float, *, wide: bool) -> tuple[Table, lis
         grid.add_column("model")
     lines = []
     for each in found:
-        colour = _COLOURS.get(each.state, "red")
+        colour = _COLOURS[level_of(each.state)]
         model = f"{each.model}@{each.revision[:_SHORT_DIGEST]}" if each.model else "-"
         grid.add_row(each.pipeline, Text(each.state, style=colour), *_figures(each, wide), *([model] if wide else []))
         lines += [Text.assemble((each.pipeline, "bold"), f": {why}", style=colour) for why in each.why]

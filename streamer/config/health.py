@@ -25,6 +25,7 @@ class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "latency_p50_ms",
             "latency_p99_ms",
             "silent_s",
+            "drifting_monitors",
         ],
         Meta(
             description='The metric that is measured; "" keeps that of the default rule of this name. Other rules'
@@ -103,6 +104,15 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             " run on one machine or beside seven or more pipelines; change the host to 0.0.0.0 in a container.",
         ),
     ] = "127.0.0.1:9470"
+    false_alarms_per_month: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1000,
+            description="False alarms about drift that a pipeline may raise in a month in which nothing changes. Lower"
+            " it to be called less often, raise it to find smaller moves; pipelines may have numbers of their own.",
+        ),
+    ] = 1.0
     webhook: Annotated[
         str,
         Meta(
@@ -117,8 +127,8 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rules: Annotated[
         dict[Annotated[str, Meta(pattern=RULE_NAME)], HealthRuleConfig],
         Meta(
-            description="Rules by name. One with the name of a default rule (dead-letters, latency, silent) changes"
-            " that rule, any other is added."
+            description="Rules by name. One with the name of a default rule (dead-letters, latency, silent, drift)"
+            " changes that rule, any other is added."
         ),
     ] = {}
 

@@ -315,6 +315,15 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             " bursts.",
         ),
     ] = 1000
+    false_alarms_per_month: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="False alarms about drift that the health app may raise of this pipeline in a month; 0 takes"
+            " health.false_alarms_per_month. Lower it if alarms disturb more than they help.",
+        ),
+    ] = 0
     options: Annotated[
         dict[str, Any],
         Meta(description="The task's own options, e.g. top_k or labels. Each task says when to change its own."),

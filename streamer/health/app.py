@@ -7,6 +7,7 @@ by the wall clock. Faust declares no topic, elects no leader, keeps no store, an
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -17,6 +18,7 @@ from faust.web import Request, Response, View
 
 from streamer.config.fields import KafkaConfig
 from streamer.core.record import TopicPartition
+from streamer.errors import ConfigurationError
 from streamer.health.security import credentials_of
 from streamer.health.transport import FAUST_LOG, ReadingConsumer, ReadingTransport
 
@@ -66,6 +68,9 @@ class HealthApp(faust.App):
 
     def _new_transport(self) -> ReadingTransport:
         return ReadingTransport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """Faust would make a folder for tables in the current one, which need not be writable."""
 
     def fetched(self, topic: str) -> int:
         """Records of a topic that were handed over to its agent."""
@@ -119,6 +124,21 @@ def make_app(
     for path, answer in work.pages.items():
         _add_page(app, path, answer)
     return app
+
+
+def check_port(address: str) -> None:
+    """Raises ConfigurationError where nobody can listen there."""
+    host, _, port = address.rpartition(":")
+    if not host:
+        return
+    bare = host.strip("[]")
+    try:
+        family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+        socket.create_server((bare, int(port)), family=family).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f'health.http: can\'t listen on {address}: {error.strerror}; choose another port, or "" for none'
+        ) from None
 
 
 def _add_agent(app: HealthApp, topic: str, take: Callable[[Message], Awaitable[None]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -12,9 +11,10 @@ from typing import Any, Final
 from streamer.config.load import Config
 from streamer.core.health.keeper import Keeper
 from streamer.core.health.rules import rules_of
-from streamer.core.health.words import MAX_SNAPSHOT_BYTES, StateWord, WindowKey, Word, encode
-from streamer.errors import ConfigurationError, StreamerError
-from streamer.health.app import HealthApp, Message, Page, Work, make_app
+from streamer.core.health.words import MAX_SNAPSHOT_BYTES, SnapshotWord, StateWord, WindowKey, Word, encode
+from streamer.errors import StreamerError
+from streamer.health.app import HealthApp, Message, Page, Work, check_port, make_app
+from streamer.health.drift import Change, Drift
 from streamer.health.labels import Labels
 from streamer.health.pages import json_page, states_page, windows_page
 from streamer.health.publisher import Publisher, Said
@@ -22,7 +22,7 @@ from streamer.health.reading import Reading
 from streamer.health.silence import Silence
 from streamer.health.watch import Watch
 from streamer.health.webhook import Webhook
-from streamer.kafka.health_topics import make_topics, read_words
+from streamer.kafka.health_topics import make_topics
 from streamer.telemetry.health_metrics import HealthMetrics
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Host:
         self._publisher = Publisher(config.kafka)
         self._silence = Silence(config)
         self._watch = Watch([], {})
+        self._drift = Drift(config, self._metrics)
         self._labels = Labels(config, self._metrics)
         self._webhook = Webhook(health.webhook, lambda: self._metrics.failure("webhook")) if health.webhook else None
         self._silent_s: dict[str, float] = {}
@@ -62,18 +63,29 @@ class Host:
 
     def prepare(self) -> None:
         """Make the topics and read what was known. Blocks. Raises StreamerError."""
-        _check_port(self._config.health.http)
+        check_port(self._config.health.http)
         own = {self._topic: {"cleanup.policy": "compact"}}
         if self._config.health.feedback:
             feedback = self._config.health.feedback
             own |= {topic: {"cleanup.policy": "delete"} for topic in (feedback, f"{feedback}.dlq")}
         for topic in make_topics(self._config.kafka, self._reports, own):
             log.info("created a topic", extra={"data": {"topic": topic}})
-        snapshot, standing = read_words(self._config.kafka, self._topic, self._reports)
+        snapshot: SnapshotWord | None = None
+        standing: dict[str, StateWord] = {}
+        for key, word in self._drift.words():
+            if isinstance(word, SnapshotWord) and word.reports == self._reports:
+                snapshot = word
+            elif isinstance(word, StateWord):
+                standing[key] = word
+            else:
+                self._drift.take(key, word, _now_ms())
         if snapshot is not None and not self._keeper.restore(snapshot):
             self._metrics.failure("snapshot")
             log.warning("the snapshot can't be read; reading all reports instead")
         if snapshot is not None:
+            if snapshot.drift and not self._drift.drifts.restore(snapshot.drift):
+                self._metrics.failure("snapshot")
+                log.warning("what the monitors had seen can't be read, the last two hours are judged again")
             self._labels.written = {int(partition): offset for partition, offset in snapshot.feedback.items()}
         changes = [(name, _given(rule)) for name, rule in self._config.health.rules.items()]
         rules = rules_of(changes)
@@ -98,6 +110,7 @@ class Host:
             await self._saying
         await self._say(final=True)
         self._publisher.close()
+        self._drift.close()
         if self._webhook is not None:
             self._webhook.close()
 
@@ -142,6 +155,7 @@ class Host:
                 "/healthz": lambda _: self._health_page(),
                 "/windows": lambda query: windows_page(self._keeper, query),
                 "/states": lambda query: states_page(self._watch.standing, query),
+                "/drift": lambda query: self._drift.page(self._keeper.fold, query),
                 "/feedback": lambda _: json_page(self._labels.page(self._keeper.fold)),
                 "/metrics": lambda _: Page(*self._metrics.page()),
             },
@@ -204,16 +218,23 @@ class Host:
 
     async def _say(self, *, final: bool = False) -> None:
         """Write windows that have ended, states, and now and then a snapshot; all as they are at this moment."""
-        now_s, now_ms = time.monotonic(), time.time_ns() // 1_000_000
+        looks = self._caught_up and time.monotonic() >= self._look_at
+        for key, word in await asyncio.to_thread(self._drift.news) if looks and not final else ():
+            self._drift.take(key, word, _now_ms())
+        looks = looks and self._caught_up
+        now_s, now_ms = time.monotonic(), _now_ms()
         keys: list[WindowKey] = self._keeper.due(now_ms) if self._caught_up else []
         windows = self._keeper.words(keys)
+        self._drift.closed(windows)
         states: list[StateWord] = []
-        if self._caught_up and now_s >= self._look_at:
+        moves: list[Change] = []
+        if looks:
             self._look_at = now_s + LOOK_EVERY_S
+            moves = await self._drift.look(self._keeper, now_ms)
             states = self._look(now_ms)
-        words: list[Word] = [*windows, *states]
         letters, written = self._labels.refused() if self._caught_up else ([], self._labels.written)
-        records = [*letters, *(self._said(word) for word in words)]
+        records = [*letters, *map(self._said, windows), *map(self._said, states)]
+        records += [Said(self._topic, key.encode(), None if word is None else encode(word)) for key, word in moves]
         snapshot = None
         if (self._unsaved or written != self._labels.written) and (final or now_s >= self._snapshot_at):
             self._snapshot_at = now_s + SNAPSHOT_EVERY_S
@@ -229,6 +250,7 @@ class Host:
         if written_now:
             self._metrics.windows_written(len(windows))
             self._labels.written = written
+            self._drift.written(moves)
             return
         self._unsaved = True
         self._keeper.say_again(keys)
@@ -240,7 +262,7 @@ class Host:
     def _look(self, now_ms: int) -> list[StateWord]:
         for pipeline, newest_ms in self._keeper.newest_ms.items():
             self._metrics.newest_report(pipeline, newest_ms)
-        states, calls = self._watch.look(self._keeper, self._silent_s, now_ms)
+        states, calls = self._watch.look(self._keeper, self._silent_s, self._drift.told, now_ms)
         for word in self._watch.standing.values():
             firing = word.state == "firing"
             self._metrics.rule(word.pipeline, word.rule, word.severity, firing=firing, value=word.value)
@@ -253,9 +275,10 @@ class Host:
         return states
 
     def _snapshot(self, now_ms: int, written: Mapping[int, int]) -> Said | None:
-        said = self._said(self._keeper.snapshot(now_ms, written))
-        if len(said.value or b"") <= MAX_SNAPSHOT_BYTES:
-            return said
+        for drift in (self._drift.drifts.snapshot(), b""):  # without it, the last two hours are judged again
+            said = self._said(self._keeper.snapshot(now_ms, written, drift))
+            if len(said.value or b"") <= MAX_SNAPSHOT_BYTES:
+                return said
         self._metrics.failure("snapshot")
         return None
 
@@ -267,25 +290,14 @@ class Host:
         return json_page({"ok": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 
-def _check_port(address: str) -> None:
-    """Raises ConfigurationError where nobody can listen there."""
-    host, _, port = address.rpartition(":")
-    if not host:
-        return
-    bare = host.strip("[]")
-    try:
-        family = socket.AF_INET6 if ":" in bare else socket.AF_INET
-        socket.create_server((bare, int(port)), family=family).close()
-    except OSError as error:
-        raise ConfigurationError(
-            f'health.http: can\'t listen on {address}: {error.strerror}; choose another port, or "" for none'
-        ) from None
-
-
 def _given(rule: Any) -> Mapping[str, Any]:
     """What a rule of the configuration says."""
     fields = {name: getattr(rule, name) for name in rule.__struct_fields__}
     return {name: value for name, value in fields.items() if value not in (None, "")}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def _stopped(app: HealthApp) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from streamer.core.health.alerts import judge, rings
+from streamer.core.health.drifts import Told
 from streamer.core.health.keeper import Keeper
-from streamer.core.health.rules import SILENT, Measured, Rule, measure
+from streamer.core.health.rules import DRIFT, SILENT, Measured, Rule, measure
 from streamer.core.health.words import StateWord
 
 MINUTE_MS = 60_000
@@ -23,18 +26,22 @@ class Watch:
         self._said_ms: dict[str, int] = {}
 
     def look(
-        self, keeper: Keeper, silent_s: Mapping[str, float], now_ms: int
+        self, keeper: Keeper, silent_s: Mapping[str, float], drift: Mapping[str, Told], now_ms: int
     ) -> tuple[list[StateWord], list[StateWord]]:
         """Judge all rules now. What is to be said on the topic, and of that what somebody is to be called for.
-        `silent_s` says of configured pipelines for how long none of their waiting records was settled."""
+        `silent_s` says of configured pipelines for how long none of their waiting records was settled, `drift` how many
+        monitors say drift."""
         said, calls = [], []
         for pipeline in sorted({*keeper.pipelines, *silent_s}):
             for rule in self.rules:
-                measured = self._measure(rule, pipeline, keeper, silent_s, now_ms)
+                told = drift.get(pipeline) if rule.metric == DRIFT else None
+                measured = told.measured if told else self._measure(rule, pipeline, keeper, silent_s, now_ms)
                 if measured is None:
                     continue
                 before = self.standing.get(f"{pipeline}/{rule.name}")
                 word = judge(rule, pipeline, measured, now_ms, before)
+                if told is not None:
+                    word = msgspec.structs.replace(word, what=told.what)
                 self.standing[word.key] = word
                 changed = before is None or before.state != word.state
                 if changed or now_ms - self._said_ms.get(word.key, 0) >= AGAIN_MS:
@@ -52,6 +59,8 @@ class Watch:
     def _measure(
         self, rule: Rule, pipeline: str, keeper: Keeper, silent_s: Mapping[str, float], now_ms: int
     ) -> Measured | None:
+        if rule.metric == DRIFT:
+            return None
         if rule.metric == SILENT:
             return Measured(silent_s[pipeline], 1) if pipeline in silent_s else None
         since_ms = now_ms - rule.over_s * 1000

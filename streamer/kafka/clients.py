@@ -20,7 +20,7 @@ from streamer.config.properties import is_harmless, is_secret, property_text
 from streamer.config.url import HIDDEN
 from streamer.core.members import CLIENT, client_of
 from streamer.errors import ConfigurationError
-from streamer.kafka import topic_ids
+from streamer.kafka.source import topic_ids
 from streamer.machine.affinity import everywhere
 
 Properties = dict[str, Any]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.config.fields import KafkaConfig
-from streamer.core.health.words import SnapshotWord, StateWord, decode
+from streamer.core.health.words import Word, decode
 from streamer.core.record import TopicPartition
 from streamer.errors import ConfigurationError
 from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.reader import Reader
+from streamer.kafka.scan import Scan
 from streamer.kafka.topics import connect, create_topics, describe
 
 
@@ -49,15 +50,40 @@ class Places:
         return {each: min(found.get(each, ends[each]), ends[each]) for each in partitions}
 
 
-def read_words(kafka: KafkaConfig, topic: str, reports: str) -> tuple[SnapshotWord | None, dict[str, StateWord]]:
-    """The newest snapshot of these reports, and the last word on each rule by its key."""
-    snapshot: SnapshotWord | None = None
-    states: dict[str, StateWord] = {}
-    with Reader(kafka, [topic]) as reader:
-        for record in reader.read_until_end():
-            word = decode(record.value())
-            if isinstance(word, SnapshotWord) and word.reports == reports:
-                snapshot = word
-            elif isinstance(word, StateWord):
-                states[word.key] = word
-    return snapshot, states
+class Followed:
+    """The last words on the health topic's keys, and what comes since. Blocks; one thread at a time calls it. Raises
+    DependencyError when the cluster does not answer, ConfigurationError for a missing topic or right."""
+
+    def __init__(self, kafka: KafkaConfig, topic: str) -> None:
+        self._reader = Reader(kafka, [topic])
+
+    def words(self) -> Iterator[tuple[str, Word | None]]:
+        """Each record's key and word up to the end found now, from where the last call ended; None is a word that was
+        taken back, or is of no kind that is known here."""
+        for record in self._reader.read_until_end():
+            yield (record.key() or b"").decode(errors="replace"), decode(record.value())
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._reader.close()
+
+
+def read_words(kafka: KafkaConfig, topic: str, since_ms: int = 0) -> dict[str, Word]:
+    """The last word on each key of the health topic, of those that were written then or later; nothing where there is
+    no such topic. Raises as `Followed` does."""
+    if describe(connect(kafka), kafka, [topic])[topic] is None:
+        return {}
+    offsets = GroupOffsets(kafka)
+    partitions = offsets.partitions([topic])
+    starts = {place[1]: at for place, at in (offsets.at_time(partitions, since_ms).items() if since_ms else ())}
+    found: dict[str, Word] = {}
+    with Scan(kafka, topic, starts=starts) as scan:
+        if since_ms:  # a partition without a record of that time or later has nothing to read
+            scan.starts |= {partition: end for partition, end in scan.ends.items() if partition not in starts}
+        for batch in scan.batches():
+            for record in batch:
+                key, word = (record.key() or b"").decode(errors="replace"), decode(record.value())
+                found.pop(key, None)
+                if word is not None:
+                    found[key] = word
+    return found

@@ -13,6 +13,7 @@ from streamer.app.observe import Signals, unready
 from streamer.core.codec import Codec
 from streamer.core.deadletters.burial import buried
 from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.intake import RECORD_OVERHEAD_BYTES
 from streamer.core.output import Output
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
@@ -42,7 +43,7 @@ LEASE_S = 1.0
 STANDING_S = 30.0
 REVOKE_DEADLINE_S = 1.0
 SPANS_PER_S = 50  # fewer than there are sampled records
-RECORD_BYTES = 1100  # about what a record of the scenario takes of the budget
+RECORD_BYTES = RECORD_OVERHEAD_BYTES + 76  # about what a record of the scenario takes of the budget
 LIMITS = OutputLimits(1 << 20, 1 << 20)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
@@ -10,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
 REPORTS: Final = ("new", "repeated", "event", "unreadable")
-FAILURES: Final = ("report", "feedback", "publish", "look_up", "webhook", "snapshot")
+FAILURES: Final = ("report", "feedback", "publish", "look_up", "webhook", "snapshot", "drift")
 
 
 class HealthMetrics:
@@ -34,6 +35,16 @@ class HealthMetrics:
         self._newest = self._gauge("newest_report_seconds", "When the newest report was made.", ("pipeline",))
         self._firing = self._gauge("rule_firing", "1 while a rule fires.", ("pipeline", "rule", "severity"))
         self._value = self._gauge("rule_value", "What a rule measures now.", ("pipeline", "rule"))
+        self._drift = self._gauge(
+            "monitor_drift",
+            "1 while a monitor says drift, 0 while it says ok; absent if there are too few records to tell.",
+            ("pipeline", "revision", "monitor"),
+        )
+        self._accuracy = self._gauge(
+            "estimated_accuracy",
+            "Share of right answers that the confidence of the last five minutes suggests, without labels.",
+            ("pipeline", "revision"),
+        )
         for outcome in REPORTS:
             self._reports.labels(outcome)
         for what in FAILURES:
@@ -71,6 +82,16 @@ class HealthMetrics:
         """How a rule stands."""
         self._firing.labels(pipeline, rule, severity).set(firing)
         self._value.labels(pipeline, rule).set(float("nan") if value is None else value)
+
+    def drift(self, monitors: Mapping[tuple[str, str, str], bool], accuracy: Mapping[tuple[str, str], float]) -> None:
+        """Which monitors say drift, by pipeline, revision and name, and the accuracy that is estimated; what is not
+        named is known no longer."""
+        self._drift.clear()
+        for labels, drifts in monitors.items():
+            self._drift.labels(*labels).set(drifts)
+        self._accuracy.clear()
+        for (pipeline, revision), value in accuracy.items():
+            self._accuracy.labels(pipeline, revision).set(value)
 
     def page(self) -> tuple[str, bytes]:
         """The content type and body of /metrics."""

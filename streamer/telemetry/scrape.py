@@ -78,6 +78,14 @@ def scrape(url: str) -> Replica:
     return replica
 
 
+def scraped(url: str) -> Replica | str:
+    """The same, or why there is none."""
+    try:
+        return scrape(url)
+    except DependencyError as error:
+        return str(error)
+
+
 def read_metrics(url: str, text: str) -> Replica:
     """A driver's metrics in Prometheus' text format. Raises ValueError for what is none."""
     replica = Replica(url)

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from streamer.config.load import load
 from streamer.core.encoder import Encoder
+from streamer.core.intake import SourcePolicy
 from streamer.core.pipeline.protocol import Assigned, Input, ModelCard, OutputLimit, Settle
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.kafka.clients import consumer_properties, make_consumer, producer_properties
 from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.output_topics import OutputTopics
 from streamer.kafka.settled import held_by_transaction
-from streamer.kafka.source import KafkaSource
-from streamer.kafka.source_policy import SourcePolicy
+from streamer.kafka.source.source import KafkaSource
 from streamer.kafka.topics import check, connect
 from streamer.kafka.transactional_sink import TransactionalSink
 from tests.acceptance.harness import PIPELINE, Lab, wait_for

@@ -57,6 +57,7 @@ def test_a_call_that_hangs_is_left_behind(
             assert lab.committed() == 7
 
 
+@pytest.mark.slow
 @pytest.mark.case(10)
 def test_a_producer_that_lost_all_brokers_is_not_used_again(tmp_path: Path) -> None:
     """Also where no plan was under way meanwhile."""

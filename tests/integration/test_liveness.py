@@ -18,15 +18,15 @@ from streamer.app import assemble as assemble_module
 from streamer.app import run
 from streamer.app.assemble import Assembly
 from streamer.config.load import load
+from streamer.core.intake import SourcePolicy
 from streamer.core.membership import Membership
 from streamer.core.pipeline.attempts import Former
 from streamer.core.pipeline.protocol import Assigned, Input, SourceFailed, Taken
 from streamer.errors import ExitCode
-from streamer.kafka import assignment
 from streamer.kafka.clients import consumer_properties, make_consumer
-from streamer.kafka.source import KafkaSource
-from streamer.kafka.source_policy import SourcePolicy
-from streamer.kafka.start import start_offsets
+from streamer.kafka.source import assignment
+from streamer.kafka.source.requests import start_offsets
+from streamer.kafka.source.source import KafkaSource
 from streamer.local import Stack
 from tests.acceptance.harness import PIPELINE, Lab, check, event, wait_for
 from tests.integration.group_offsets import settle

@@ -17,6 +17,7 @@ from tests.integration.test_pipeline_faults import running
 LIMIT_S = 3.0  # 45 s in earnest
 
 
+@pytest.mark.slow
 @pytest.mark.case(92)
 def test_what_is_not_given_stands_until_it_is(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An input that is read up to the marker of its last transaction is ready for as long as nothing comes. When the

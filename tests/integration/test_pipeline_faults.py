@@ -20,7 +20,7 @@ from streamer.config.load import load
 from streamer.core.membership import Membership
 from streamer.core.pipeline.attempts import Note
 from streamer.errors import ExitCode
-from streamer.kafka import assignment
+from streamer.kafka.source import assignment
 from tests.acceptance.harness import PIPELINE, Given, Lab, Place, check, event, wait_for
 from tests.conftest import Kafka
 from tests.integration.group_offsets import settle

@@ -14,9 +14,10 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.app import assemble as assemble_module
+from streamer.core import obstacles
 from streamer.core.standing import Reason, Standing
 from streamer.errors import ExitCode
-from streamer.kafka import standstill, unreadable, until_end
+from streamer.kafka.source import cluster
 from tests.acceptance.harness import Lab, check, event, wait_for
 from tests.conftest import Kafka
 from tests.integration.group_offsets import settle
@@ -30,8 +31,8 @@ def lab(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """What stands is looked into after half a second, and given up a second later."""
     policy_of = assemble_module._source_policy
     monkeypatch.setattr(assemble_module, "_source_policy", lambda *given: replace(policy_of(*given), stand_s=0.5))
-    monkeypatch.setattr(standstill, "LOOK_EVERY_S", 0.2)
-    monkeypatch.setattr(until_end, "GIVE_UP_S", 1.0)
+    monkeypatch.setattr(cluster, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(obstacles, "GIVE_UP_S", 1.0)
     with Lab(kafka.bootstrap_servers, tmp_path) as lab:
         yield lab
 
@@ -162,7 +163,7 @@ def test_a_batch_that_unpacks_past_the_limit(
     lab: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its partition is held alone and named, the other one goes on; it is tried again, with a line for all of it."""
-    monkeypatch.setattr(unreadable, "RETRY_S", 0.5)
+    monkeypatch.setattr(obstacles, "RETRY_S", 0.5)
     lab.topics(2)
     lab.properties = {"receive.message.max.bytes": 1_200_000, "fetch.max.bytes": 1_100_000}
     lab.produce(event(number) for number in range(6))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from streamer.core.health.alerts import judge, rings
+from streamer.core.health.drifts import Told
 from streamer.core.health.fold import Fold
-from streamer.core.health.rules import DEFAULTS, SILENT, Measured, measure, rules_of
+from streamer.core.health.keeper import Keeper
+from streamer.core.health.rules import DEFAULTS, DRIFT, SILENT, Measured, measure, rules_of
 from streamer.core.health.words import StateWord
+from streamer.health.watch import Watch
 from tests.integration.health_reports import MINUTE_MS, report
 
 SHARE = DEFAULTS["dead-letters"]
@@ -91,8 +95,34 @@ def test_changes_of_the_configuration() -> None:
     rules = {
         rule.name: rule for rule in rules_of([("dead-letters", {"threshold": 0.5}), ("latency", {"severity": "off"})])
     }
-    assert set(rules) == {"dead-letters", "silent"}
+    assert set(rules) == {"dead-letters", "silent", "drift"}
     assert (rules["dead-letters"].recover, rules["dead-letters"].for_s) == (0.4, SHARE.for_s)
     assert rules["silent"].metric == SILENT
+    assert (rules["drift"].metric, rules["drift"].severity, rules["drift"].for_s) == (DRIFT, "ticket", 0)
     own = rules_of([("cut", {"metric": "truncated_share", "threshold": 0.5, "for_s": 0})])[-1]
     assert (own.name, own.severity, own.recover, own.for_s) == ("cut", "ticket", 0.4, 0)
+
+
+def test_drift_is_a_rule_like_any_other() -> None:
+    """What the monitors say is what it measures and tells; somebody is called when it begins and when it ends."""
+    keeper = Keeper("reports")
+    keeper.take(0, 0, msgspec.json.encode(report("mood", 0, 10, MINUTE_MS)))
+    watch = Watch(rules_of([("two", {"metric": DRIFT, "threshold": 2.0, "for_s": 0})]), {})
+    said = []
+    for value in (None, 0, 1, 2, 1, 0, None):
+        told = {"mood": Told(Measured(value, 500), f"mood: {value} monitors")}
+        _, calls = watch.look(keeper, {}, told, 0)
+        state = watch.standing["mood/drift"]
+        assert state.what == f"mood: {value} monitors" and state.severity == "ticket"
+        said.append((state.state, watch.standing["mood/two"].state, [call.rule for call in calls]))
+    assert said == [
+        ("insufficient", "insufficient", []),
+        ("ok", "ok", []),
+        ("firing", "ok", ["drift"]),
+        ("firing", "firing", ["two"]),
+        ("firing", "ok", ["two"]),
+        ("ok", "ok", ["drift"]),
+        ("insufficient", "insufficient", []),
+    ]
+    watch.look(keeper, {}, {}, 0)
+    assert watch.standing["mood/drift"].state == "insufficient", "not judged: the last word stands"

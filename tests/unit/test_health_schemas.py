@@ -14,8 +14,18 @@ from streamer.core.health.alerts import judge
 from streamer.core.health.feedback import Feedback, Refused, read
 from streamer.core.health.keeper import Keeper
 from streamer.core.health.rules import DEFAULTS, Measured
-from streamer.core.health.words import SnapshotWord, StateWord, WindowWord, Word, decode, encode
+from streamer.core.health.words import (
+    BaselineWord,
+    DriftWord,
+    SnapshotWord,
+    StateWord,
+    WindowWord,
+    Word,
+    decode,
+    encode,
+)
 from tests.integration.health_reports import report
+from tests.unit.drifting_kit import drifting
 from tests.unit.test_schemas import schema, validator
 
 
@@ -23,20 +33,31 @@ def words() -> list[Word]:
     """One of each kind, as they are written."""
     keeper = Keeper("streamer.reports")
     keeper.take(0, 5, msgspec.json.encode(report("mood", 0, 10, 60_000, dead=2)))
-    snapshot = keeper.snapshot(120_000, {0: 7})
+    snapshot = keeper.snapshot(120_000, {0: 7}, b"seen")
     state = judge(DEFAULTS["dead-letters"], "mood", Measured(0.2, 500), 120_000, None)
     nothing = judge(DEFAULTS["dead-letters"], "mood", Measured(None, 5), 120_000, None)
-    return [*keeper.words(keeper.due(10**12)), state, nothing, snapshot]
+    drifts = drifting()
+    baselines = drifts.baselines.values()
+    return [*keeper.words(keeper.due(10**12)), state, nothing, *baselines, *drifts.words(["p"]).values(), snapshot]
 
 
 def test_what_is_written_fits() -> None:
     for word in words():
         value = encode(word)
         validator(schema("health")).validate(json.loads(value))
-        assert encode(decode(value)) == value  # type: ignore[arg-type]
+        assert json.loads(encode(decode(value))) == json.loads(value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("kind", "type_"), [("window", WindowWord), ("state", StateWord), ("snapshot", SnapshotWord)])
+@pytest.mark.parametrize(
+    ("kind", "type_"),
+    [
+        ("window", WindowWord),
+        ("state", StateWord),
+        ("drift", DriftWord),
+        ("baseline", BaselineWord),
+        ("snapshot", SnapshotWord),
+    ],
+)
 def test_the_fields_agree(kind: str, type_: type[msgspec.Struct]) -> None:
     body = schema("health")["$defs"][kind]
     assert set(body["properties"]) == {"kind", *(field.name for field in msgspec.structs.fields(type_))}

@@ -8,7 +8,6 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -66,9 +65,7 @@ class EventWriter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._at_least = self._at_least or 0
         self._thread.join()
         self._producer.purge()
@@ -177,9 +174,7 @@ class Watcher:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing = True
         self._thread.join()
         self._consumer.close()

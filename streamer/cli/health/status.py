@@ -25,6 +25,7 @@ from streamer.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from streamer.health.standing import Standing
     from streamer.health.status import Course
 
 _LABELS, _LABEL_CHARS = 3, 16
@@ -59,12 +60,14 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, agai
     cached     results that came from memory or Redis
 
     Columns are left out if there is no room for them, or if the reports have no such figures. It reads the reports
-    (telemetry.reports), as far back as that topic keeps them.
+    (telemetry.reports), as far back as that topic keeps them. If the health app runs (streamer health run), a line
+    says how it judges drift.
     """
     from rich.console import Console
 
     from streamer.health.moved import moved
     from streamer.health.read import read_since
+    from streamer.health.standing import standings
     from streamer.health.status import clock, courses, sentence
 
     topic = config.telemetry.reports
@@ -98,9 +101,11 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, agai
             ]
             for name, each in found.items()
         }
+    drift = standings(config, now_ms)
     if as_json:
         shown = {"time_ms": now_ms, "since_ms": since_ms, "window_ms": length_ms}
-        click.echo(msgspec.json.encode({**shown, "pipelines": [_described(*one, now_ms) for one in found.items()]}))
+        told = [_described(name, each, drift.get(name), now_ms) for name, each in found.items()]
+        click.echo(msgspec.json.encode({**shown, "pipelines": told}))
         return
     console = Console()
     for name, each in found.items():
@@ -115,6 +120,8 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, agai
             for finding in course.findings:
                 click.echo(f"  {plain(finding)}")
             console.print(table(course, now_ms, console.width))
+        if name in drift:
+            click.echo(f"{plain(name)}: {plain(drift[name].sentence(now_ms))}\n")
 
 
 class _Column(NamedTuple):
@@ -191,11 +198,12 @@ def table(course: Course, now_ms: int, width: int) -> Table:
     return grid
 
 
-def _described(name: str, found: Sequence[Course], now_ms: int) -> dict[str, Any]:
+def _described(name: str, found: Sequence[Course], drift: Standing | None, now_ms: int) -> dict[str, Any]:
     from streamer.health.status import described, sentence
 
     return {
         "pipeline": name,
+        "drift": drift and drift.described(now_ms),
         "revisions": [
             {
                 "model": course.total.model,

@@ -10,13 +10,10 @@ import msgspec
 
 from streamer.core.health.fold import LENGTHS, Fold
 from streamer.core.health.words import SnapshotWord, WindowKey, WindowWord
-from streamer.core.report import Report
+from streamer.core.report import read
 
-VERSIONS: Final = frozenset({"streamer.report.v1", "streamer.report.v2"})
 GRACE_MS: Final = 5_000
 """How long after its end a window is said first. What comes later is counted all the same: the window is said again."""
-
-_decode = msgspec.json.Decoder(Report).decode
 
 
 class Taken(Enum):
@@ -82,7 +79,7 @@ class Keeper:
             if window is not None
         ]
 
-    def snapshot(self, now_ms: int, feedback: Mapping[int, int] | None = None) -> SnapshotWord:
+    def snapshot(self, now_ms: int, feedback: Mapping[int, int] | None = None, drift: bytes = b"") -> SnapshotWord:
         """All of this in one record. Write it only when all windows that were due before are written."""
         return SnapshotWord(
             reports=self._reports,
@@ -91,6 +88,7 @@ class Keeper:
             pending=sorted(self._due),
             feedback={str(partition): offset for partition, offset in (feedback or {}).items()},
             fold=self.fold.snapshot(),
+            drift=drift,
         )
 
     def restore(self, word: SnapshotWord) -> bool:
@@ -103,11 +101,8 @@ class Keeper:
         return True
 
     def _take(self, value: bytes | None) -> Taken:
-        try:
-            report = _decode(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return Taken.UNREADABLE
-        if report.version not in VERSIONS:
+        report = read(value)
+        if report is None:
             return Taken.UNREADABLE
         if report.event is not None:
             return Taken.EVENT

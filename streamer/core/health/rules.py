@@ -14,6 +14,9 @@ from streamer.core.report import percentile
 SILENT: Final = "silent_s"
 """Seconds since the newest report while records wait; it is no number of a window, the app measures it."""
 
+DRIFT: Final = "drifting_monitors"
+"""How many monitors say drift; that is no number of a window either."""
+
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """`name` fires when `metric`, measured over the last `over_s` seconds, is `threshold` or more for `for_s` seconds,
@@ -68,6 +71,7 @@ DEFAULTS: Final[dict[str, Rule]] = {
         _rule("dead-letters", "dead_letter_share", 0.05, severity="page"),
         _rule("latency", "latency_p99_ms", 60_000, for_s=300, at_least=100),
         _rule("silent", SILENT, 300, for_s=0, at_least=1, severity="page"),
+        _rule("drift", DRIFT, 1, for_s=0, at_least=1),
     )
 }
 """What holds without any configuration, by name."""

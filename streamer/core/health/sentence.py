@@ -9,6 +9,9 @@ from itertools import accumulate
 from streamer.core.health.baseline import Reference
 from streamer.core.health.monitors import Monitor, Sums
 
+NAMED = 8
+"""Categories of a baseline that are told; the others are counted."""
+
 
 def moved(sums: Sums, reference: Reference) -> list[tuple[str, float, float]]:
     """By key: the share in the baseline and now, in the order of the baseline's, new ones last."""
@@ -49,16 +52,34 @@ def _move(monitor: Monitor, sums: Sums, reference: Reference, effect: float) -> 
     return f"{monitor.words}: median {old:.3g} → {new:.3g}, PSI {effect:.2g}"
 
 
+def usual(monitor: Monitor, sums: Sums) -> str:
+    """What stands in a baseline for a monitor: shares and counts, where the middle and the ends lie, or a ratio."""
+    if monitor.kind == "ratio":
+        return f"{monitor.words} {monitor.unit(sums.ratio):.3g}"
+    if monitor.kind == "categories":
+        ranked = sorted(sums.counts.items(), key=lambda one: (-one[1], one[0]))
+        named = ", ".join(f"{key} {_percent(count / sums.records)} ({count:,.0f})" for key, count in ranked[:NAMED])
+        return f"{named}, {len(ranked) - NAMED} more" if len(ranked) > NAMED else named
+    if monitor.name == "embedding":
+        return "projections, by their bins"
+    low, half, high = (_quantile(monitor, sums.counts, share) for share in (0.05, 0.5, 0.95))
+    return f"half up to {half:.3g}, 90 % from {low:.3g} to {high:.3g}"
+
+
 def _percent(share: float) -> str:
     digits = 0 if share >= 0.1 or share == 0 else 1
     return f"{share * 100:.{digits}f} %"
 
 
 def _median(monitor: Monitor, counts: Mapping[str, float]) -> float:
-    half = sum(counts.values()) / 2
+    return _quantile(monitor, counts, 0.5)
+
+
+def _quantile(monitor: Monitor, counts: Mapping[str, float], share: float) -> float:
+    least = sum(counts.values()) * share
     ordered = sorted((int(key), count) for key, count in counts.items())
     reached = accumulate(count for _, count in ordered)
-    return monitor.unit(next(key for (key, _), count in zip(ordered, reached, strict=True) if count >= half))
+    return monitor.unit(next(key for (key, _), count in zip(ordered, reached, strict=True) if count >= least))
 
 
 def _clock(since_ms: int, until_ms: int) -> str:

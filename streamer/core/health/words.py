@@ -1,4 +1,5 @@
-"""What the health app says on its topic: closed windows, the states of its rules, and snapshots to start again from.
+"""What is said on the health topic: closed windows, the states of rules, drift by monitor, the baselines that drift is
+judged against, and snapshots to start again from.
 
 All of it is keyed, so that a compacted topic keeps the last word on each, and saying it twice changes nothing.
 """
@@ -8,6 +9,10 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 import msgspec
+
+from streamer.core.foreign import read_own
+from streamer.core.health.baseline import Baseline
+from streamer.core.health.calibration import Calibration
 
 VERSION: Final = "streamer.health.v1"
 MAX_SNAPSHOT_BYTES: Final = 900_000
@@ -70,10 +75,59 @@ class StateWord(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kin
         return f"{self.pipeline}/{self.rule}"
 
 
+class DriftWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="drift"):
+    """What a monitor says of a revision of a pipeline's model: a `Finding`, judged up to `time_ms`. `against` says what
+    it was held against: the saved baseline, or the same hour of the days before (season)."""
+
+    version: str = VERSION
+    pipeline: str
+    revision: str
+    monitor: str
+    state: Literal["ok", "insufficient", "drift"]
+    against: Literal["baseline", "season"]
+    since_ms: int
+    time_ms: int
+    effect: float
+    floor: float
+    p: float
+    alpha: float
+    n: int
+    n_min: int
+    distance: float
+    before: dict[str, float]
+    after: dict[str, float]
+    what: str
+
+    @property
+    def key(self) -> str:
+        """The record's key."""
+        return f"{self.pipeline}/drift/{self.revision}/{self.monitor}"
+
+
+class BaselineWord(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind", tag="baseline"):
+    """The frozen baseline of a revision, of `records` results in windows of `length_ms`. `calibration` says how often
+    answers of a given confidence were right, where somebody has measured it."""
+
+    version: str
+    pipeline: str
+    revision: str
+    model: str
+    saved_ms: int
+    length_ms: int
+    records: int
+    baseline: Baseline
+    calibration: Calibration | None = None
+
+    @property
+    def key(self) -> str:
+        """The record's key."""
+        return f"{self.pipeline}/baseline/{self.revision}"
+
+
 class SnapshotWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="snapshot"):
     """The fold of the topic `reports`, which also knows up to where they were read: in one record, so that the two
     can't disagree. `pending` are windows that had changed and were not said yet. `feedback` says by partition up to
-    where the dead letters of the feedback topic are written."""
+    where the dead letters of the feedback topic are written. `drift` is what the monitors have seen so far."""
 
     version: str = VERSION
     reports: str
@@ -82,6 +136,7 @@ class SnapshotWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="snapshot
     pending: list[WindowKey]
     feedback: dict[str, int]
     fold: bytes
+    drift: bytes = b""
 
     @property
     def key(self) -> str:
@@ -89,7 +144,7 @@ class SnapshotWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="snapshot
         return f"snapshot/{self.reports}"
 
 
-Word = WindowWord | StateWord | SnapshotWord
+Word = WindowWord | StateWord | DriftWord | BaselineWord | SnapshotWord
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Word).decode
@@ -102,8 +157,5 @@ def encode(word: Word) -> bytes:
 
 def decode(value: bytes | None) -> Word | None:
     """The word in a record; None for anything else, and for words of a version that is not ours."""
-    try:
-        word = _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    return word if word.version == VERSION else None
+    word = read_own(_decode, value)
+    return word if word is not None and word.version == VERSION else None

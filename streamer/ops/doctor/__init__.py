@@ -1,1 +1,1 @@
-"""Checks before a start. Adapters look around (`ports`), rules make findings of them, one file a noun."""
+"""Checks before a start. Adapters look around, rules make findings of it, `examine` asks one after the other."""
