@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-pythons check coverage chaos simulate browser promtool lock clean
+.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser promtool lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -12,10 +12,12 @@ READY := .venv/.ready
 # transformers anew, for 4 s.
 setup: $(READY)
 
-$(READY): requirements-dev.txt pyproject.toml
+$(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "streamer needs Python 3.11 or newer: make setup PYTHON=python3.12"; exit 3; }
-	@test -x $(UV) || { $(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet uv==$(UV_VERSION); }
+	@$(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet uv==$(UV_VERSION)
+
+$(READY): requirements-dev.txt pyproject.toml | $(UV)
 	@cp requirements-dev.txt .venv/requirements.txt
 	@test "$$(uname -s)" != Linux || test -e /dev/nvidiactl || { \
 	  torch=$$(sed -n 's/^\(torch==[^ ]*\).*/\1+cpu/p' requirements-dev.txt); \
@@ -100,6 +102,17 @@ coverage: $(READY)
 	  branches = json.load(sys.stdin)["totals"]["percent_branches_covered"]; \
 	  print(f"{branches:.1f} % of the branches"); sys.exit(branches < 95 and "at least 95 % are wanted")'
 
+# The pages as a site in dist/docs, which loads nothing from elsewhere. Fails on a link that leads nowhere. The tools
+# have an environment of their own and are installed once.
+docs: .venv/docs/.ready
+	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --clean --config-file docs/site/mkdocs.yml
+	@echo "Open dist/docs/index.html; for its search: $(PYTHON) -m http.server --bind 127.0.0.1 --directory dist/docs"
+
+.venv/docs/.ready: docs/site/requirements.txt | $(UV)
+	@$(UV) venv --quiet --clear --python .venv/bin/python .venv/docs
+	@$(UV) pip install --quiet --python .venv/docs/bin/python --no-deps --require-hashes -r $<
+	@touch $@
+
 # After a change of pyproject.toml's dependencies.
 lock: $(READY)
 	@$(UV) pip compile pyproject.toml --quiet --generate-hashes --no-emit-index-url --python-version 3.11 \
@@ -107,6 +120,8 @@ lock: $(READY)
 	@$(UV) pip compile pyproject.toml --quiet --extra local --extra demo --extra cpu --extra console --extra parquet --extra health --group dev --generate-hashes \
 	  --no-emit-index-url --python-version 3.11 --universal --custom-compile-command "make lock" \
 	  -c requirements.txt -o requirements-dev.txt
+	@$(UV) pip compile --group docs --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --universal \
+	  --custom-compile-command "make lock" -o docs/site/requirements.txt
 
 clean:
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist

@@ -78,7 +78,7 @@ def plan_for(
     config = _configured(config_or_model)
     if config is not None:
         if task is not None or options is not None or fields:
-            raise UsageError("task, options and other fields are the configuration's here: leave them out")
+            raise UsageError("task, options and other fields are set by the configuration here: leave them out")
         name = pipeline or (next(iter(config.pipelines)) if len(config.pipelines) == 1 else None)
         if name is None:
             known = ", ".join(config.pipelines) or "none"
@@ -86,7 +86,7 @@ def plan_for(
         pipeline_of(config, name)
         return Plan(config, name)
     if pipeline is not None:
-        raise UsageError("pipeline= names one of a configuration; a model by itself has none")
+        raise UsageError("pipeline= names a pipeline of a configuration; a model by itself has none")
     model, given = _model(config_or_model)
     if task is None and given is None and not model.startswith("python:"):
         raise UsageError(f"say what the model does with task=…, one of {', '.join(TASKS)}")
@@ -118,7 +118,8 @@ def _model(what: object) -> tuple[str, object]:
     kind = what if isinstance(what, type) else type(what)
     if not callable(getattr(kind, "predict", None)):
         raise UsageError(
-            f"{kind.__qualname__} is no model: give a reference, a class with a method predict(inputs), an instance of "
+            f"{kind.__qualname__} is not a model: give a reference, a class with a method predict(inputs), an"
+            f" instance of "
             "one, or the path of a streamer.toml"
         )
     return f"python:{kind.__module__}:{kind.__name__}", what

@@ -73,6 +73,8 @@ class Announcer:
         try:
             self._topic = self._topic or SpanTopic(self._config.kafka, self._config.telemetry.reports)
         except StreamerError as error:
-            log.debug("no report of what becomes of this member", extra={"data": {"error": type(error).__name__}})
+            log.debug(
+                "this member's start or end could not be reported", extra={"data": {"error": type(error).__name__}}
+            )
             return
         self._topic.send(value or b"", key)

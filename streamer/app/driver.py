@@ -205,14 +205,15 @@ class Driver:
                 case Join():
                     if self.pipeline.policy.shared_cache and command.model.cacheable and not command.model.shared:
                         log.warning(
-                            "answers of %s are not shared through Redis: nobody knows which files its class reads. "
-                            "List them as its attribute `files` ([] for none) to share them",
+                            "answers of %s are not shared through Redis, because it is not known which files its"
+                            " class reads. "
+                            "List them in its attribute `files` ([] for none) to share them",
                             command.model.name,
                         )
                     if self._open_sink(command.model):
                         adapters.source.start()
                     else:
-                        self._finish = Finish(ExitCode.DONE, "stopped before Kafka was ready to be written to")
+                        self._finish = Finish(ExitCode.DONE, "stopped before Kafka was ready for writing")
                 case Finish():
                     self._finish = command
 

@@ -101,7 +101,7 @@ class Judging:
             return
         except (KeyError, TypeError, AttributeError):  # of a class of the user's own
             task = self.evaluation.task
-            self._rows.stop(UsageError(f"{labelled.place}: the model's answer has not the fields of task {task}"))
+            self._rows.stop(UsageError(f"{labelled.place}: the model's answer does not have the fields of task {task}"))
             return
         quality.count(evidence, b"%d" % self._row)
         for slices, group in groups:

@@ -91,7 +91,7 @@ def infer(
     if on_error not in ("raise", "yield"):
         raise UsageError(f'on_error={on_error!r}: it must be "raise" or "yield"')
     if isinstance(texts_or_events, str | bytes | dict):
-        raise UsageError("one text alone goes into a list: infer([text], …)")
+        raise UsageError("put a single text into a list: infer([text], …)")
     if not 0 <= workers <= MAX_WORKERS:
         raise UsageError(f"workers={workers}: it must be 0 to {MAX_WORKERS}")
     plan = plan_for(model, task=task, options=options, pipeline=pipeline, fields=fields)

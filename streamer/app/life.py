@@ -1,6 +1,6 @@
 """A pipeline's life, told to people in a few lines: loading, ready, what it waits for, a line a minute, its end.
 
-JSON lines carry the same as facts. On a terminal a live line shows how it does now.
+JSON lines carry the same as fields. On a terminal a live line shows how it does now.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Life(Observer):
             f"ended after {duration(seconds)} with exit code {int(code)} ({why}): "
             + (f"took {plural(tally.records, 'record')}: {tally}" if tally.records else "took no record"),
             records=tally.records,
-            **tally.facts(),
+            **tally.fields(),
             seconds=round(seconds, 3),
             exit_code=int(code),
             reason=why,
@@ -181,8 +181,8 @@ class Life(Observer):
         if lately.dead_letters:
             codes = ", ".join(f"{code} {count:,}" for code, count in lately.dead_letters.most_common())
             words.append(f"dead letters: {codes}")
-        facts = {"rate": round(rate, 3), "lag_records": records, "lag_s": round(seconds, 3), **lately.facts()}
-        _say("at work", "; ".join(words), **facts)
+        fields = {"rate": round(rate, 3), "lag_records": records, "lag_s": round(seconds, 3), **lately.fields()}
+        _say("at work", "; ".join(words), **fields)
 
     def _vitals(self, wait: Wait | None, now: float) -> Vitals:
         seen, results = self._seen, self.tally.results
@@ -203,5 +203,5 @@ def say_loading(model: str, task: str, workers: int, device: str) -> None:
     _say("loading", words, model=model, task=task, workers=workers, device=device)
 
 
-def _say(message: str, words: str, **facts: Any) -> None:
-    log.info(message, extra={"data": facts, "words": words})
+def _say(message: str, words: str, **fields: Any) -> None:
+    log.info(message, extra={"data": fields, "words": words})

@@ -35,7 +35,7 @@ _WHY: Final = {
     ExitCode.DONE: "it was asked to stop",
     ExitCode.USAGE: "its command line was refused",
     ExitCode.CONFIGURATION: "its configuration, its model or its rights are wrong",
-    ExitCode.HALTED: "it halted, since the model failed or failures were too many",
+    ExitCode.HALTED: "it halted, because the model failed or there were too many failures",
     ExitCode.FENCED: "another process has its slot",
 }
 
@@ -190,7 +190,7 @@ class Supervisor:
                 child.process = self._start_relayed(command, child.name, self.relay)
         except OSError as error:
             child.failures += 1
-            what = f"the process of pipeline {child.name} can't be started and is tried again: {error.strerror}"
+            what = f"the process of pipeline {child.name} can't be started; trying again: {error.strerror}"
             log.error(
                 "%s; raise the limits of processes and open files, or free memory",
                 what,

@@ -22,7 +22,7 @@ from redis.exceptions import (
 from streamer.cache.gate import KEY_PREFIX, STORE_TIMEOUT_S, address_of, client_of
 from streamer.cache.secret import look_at
 from streamer.config.load import CacheConfig
-from streamer.core.facts import CacheFacts
+from streamer.core.surroundings import CacheInfo
 
 _KEY = KEY_PREFIX + b"doctor"
 # The library takes these words off the message.
@@ -35,25 +35,25 @@ _WORDS = {
 }
 
 
-def inspect(config: CacheConfig) -> CacheFacts:
+def inspect(config: CacheConfig) -> CacheInfo:
     """The shared cache and the file of its key. Never raises for what Redis does or does not do."""
     problem, ends, exposed = look_at(config.key_file)
     return replace(_inspect_redis(config.url), key_problem=problem, key_ends_start=ends, key_exposed=exposed)
 
 
-def _inspect_redis(url: str) -> CacheFacts:
+def _inspect_redis(url: str) -> CacheInfo:
     client = client_of(url, STORE_TIMEOUT_S)
     address = address_of(client)
     try:
         client.ping()
     except (AuthenticationError, AuthorizationError) as error:
-        return CacheFacts(address, failure=_word(error), login=True)
+        return CacheInfo(address, failure=_word(error), login=True)
     except NoPermissionError:
         pass  # PING is not among the commands that streamer needs
     except (RedisError, OSError) as error:
         # NOAUTH comes as a plain answer where the password is missing altogether.
         login = _word(error) in ("NOAUTH", "WRONGPASS")
-        return CacheFacts(address, failure=_word(error), login=login)
+        return CacheInfo(address, failure=_word(error), login=login)
     denied, unwritable = [], ""
     attempts: dict[str, tuple[Any, ...]] = {
         "MGET": (_KEY,),
@@ -71,7 +71,7 @@ def _inspect_redis(url: str) -> CacheFacts:
         about = dict(client.info())
     client.close()
     limit = about.get("maxmemory")
-    return CacheFacts(
+    return CacheInfo(
         address,
         denied=tuple(denied),
         unwritable=unwritable,

@@ -62,7 +62,7 @@ def key_path(key_file: str) -> Path:
         return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "streamer" / "cache.key"
     except RuntimeError:
         kind = ConfigurationError if key_file else NoKeyError
-        raise kind(f"cache.key_file: there is no home directory to keep a key in; {_MEND}") from None
+        raise kind(f"cache.key_file: there is no home directory for the key; {_MEND}") from None
 
 
 def look_at(key_file: str) -> tuple[str, bool, bool]:
@@ -82,7 +82,7 @@ def look_at(key_file: str) -> tuple[str, bool, bool]:
     home = next(parent for parent in path.absolute().parents if parent.exists())
     if home.is_dir() and os.access(home, os.W_OK | os.X_OK):
         return "", False, False
-    return f"cache.key_file: {path} is not there and can't be made; {_MEND}", bool(key_file), False
+    return f"cache.key_file: {path} is not there and can't be created; {_MEND}", bool(key_file), False
 
 
 def _make(path: Path) -> None:
@@ -97,7 +97,7 @@ def _make(path: Path) -> None:
         with suppress(FileExistsError):  # another process was first: its key holds
             path.hardlink_to(draft)
             _log.info(
-                "made a key for the shared cache; replicas on other hosts need a copy of the file",
+                "created a key for the shared cache; replicas on other hosts need a copy of the file",
                 extra={"data": {"file": str(path)}},
             )
     finally:

@@ -19,20 +19,20 @@ from streamer.errors import UsageError
 @click.option(
     "--since", metavar="TIME", default="24h", show_default=True, help="How far back: 30m, 24h, 7d, or a time."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a change.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a change.")
 @configured
 def changes(config: Config, names: tuple[str, ...], since: str, as_json: bool) -> None:
-    """Say what changed in the life of the pipelines NAME, or of all, by time.
+    """Show what changed in the pipelines NAME, or in all of them, by time.
 
     \b
-    model          another model, or other files of the same one
-    configuration  another setting, by the digest of the pipeline's settings; which one, as far as is known
+    model          another model, or other files of the same model
+    configuration  other settings, by their digest; which ones, as far as is known
     version        another version of streamer
     member         a member started or ended, with its exit code and why
     halt           a member halted
     topic          a partition was read again from an earlier offset
 
-    All of it is read from the reports (telemetry.reports), as far back as that topic keeps them.
+    It reads the reports (telemetry.reports), as far back as that topic keeps them.
     """
     from streamer.kafka.lag import GroupOffsets
     from streamer.kafka.reader import Reader
@@ -40,7 +40,9 @@ def changes(config: Config, names: tuple[str, ...], since: str, as_json: bool) -
 
     topic = config.telemetry.reports
     if not topic:
-        raise UsageError("the configuration has no topic for reports, which tell of changes: set telemetry.reports")
+        raise UsageError(
+            "the configuration has no topic for reports, from which changes are read: set telemetry.reports"
+        )
     since_ms = time_ms("--since", since, datetime.now(UTC)) or 0
     back = records_back(GroupOffsets(config.kafka), topic, since_ms)
     with Reader(config.kafka, [topic], start=back) as reader:

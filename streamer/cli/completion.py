@@ -25,14 +25,14 @@ _Names = Callable[[Config], Iterable[str]]
 def completion(shell: str | None) -> None:
     """Print the script that teaches your shell to complete streamer's commands, options and names.
 
-    SHELL is by default the one in $SHELL. To have it in each new shell, add this line:
+    The default of SHELL is $SHELL. To have it in each new shell, add this line:
 
     \b
     bash, to ~/.bashrc:                      eval "$(streamer completion bash)"
     zsh, to ~/.zshrc:                        eval "$(streamer completion zsh)"
     fish, to ~/.config/fish/config.fish:     streamer completion fish | source
 
-    Names of pipelines and topics are those of the configuration that --config names, or of ./streamer.toml.
+    Names of pipelines and topics come from the configuration that --config names, or from ./streamer.toml.
     """
     from streamer.cli import COMPLETING, cli
 

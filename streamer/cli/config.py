@@ -23,7 +23,7 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, the problems too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, problems included.")
 @config_options
 def check(config_path: str | None, overrides: tuple[str, ...], verbose: bool, as_json: bool) -> ExitCode:
     """Check each field, how fields fit together, and what they need of this machine: models, classes, ports, GPUs.

@@ -16,13 +16,18 @@ from streamer.extras import install_command
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Any but this machine's own asks for a token.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on. Any but a loopback address needs a token.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="Where it listens; 0 takes any free port.",
+    help="The port to listen on; 0 takes any free one.",
 )
 @click.option(
     "--allow-replay",
@@ -32,10 +37,11 @@ from streamer.extras import install_command
 @click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Holds a token, 16 characters or more, or a line NAME:TOKEN for each operator: the audit has the name."
+    help="A file with a token of 16 characters or more, or a line NAME:TOKEN for each operator, whom the audit then"
+    " names."
     " Default: the variable STREAMER_CONSOLE_TOKEN.",
 )
-@click.option("--show-text", is_flag=True, help="Show the values of dead letters: mind who watches.")
+@click.option("--show-text", is_flag=True, help="Show the values of dead letters, to everybody who can see the page.")
 @click.option(
     "--name", "names", multiple=True, metavar="HOST", help="A host name that the page answers to, besides --host."
 )
@@ -44,9 +50,11 @@ from streamer.extras import install_command
     "proxies",
     multiple=True,
     metavar="ADDRESS",
-    help="A proxy before the console, or a network of such: its X-Forwarded-* headers count, nobody else's do.",
+    help="A proxy in front of the console, or a network of them: only their X-Forwarded-* headers are trusted.",
 )
-@click.option("--root-path", default="", metavar="PATH", help="What the proxy puts before the paths, e.g. /streamer.")
+@click.option(
+    "--root-path", default="", metavar="PATH", help="The path under which the proxy serves the console, e.g. /streamer."
+)
 @click.option(
     "--metrics",
     "urls",
@@ -58,7 +66,8 @@ from streamer.extras import install_command
     "--prometheus-url",
     default="",
     metavar="URL",
-    help="Where to look at more than six hours: Prometheus or a dashboard. {pipeline} stands for the pipeline's name.",
+    help="A link to Prometheus or a dashboard, for more than the last six hours. {pipeline} stands for the pipeline's"
+    " name.",
 )
 @configured
 def console(
@@ -74,11 +83,11 @@ def console(
     urls: tuple[str, ...],
     prometheus_url: str,
 ) -> None:
-    """Serve a page for operators: all pipelines with the worst first, dead letters by cause, and who replayed what.
+    """Serve a web page for operators: all pipelines, the worst first; dead letters by cause; who replayed what.
 
     It only reads, unless --allow-replay and a token let it replay, edit and discard. It speaks plain HTTP: beyond this
-    machine, put a proxy with TLS in front of it, and name that with --trust-proxy. What --show-text shows then takes
-    the token, too.
+    machine, put a proxy with TLS in front of it, and name the proxy with --trust-proxy. Texts (--show-text) then need
+    the token too.
     """
     from streamer.console.access import TOKEN_VARIABLE, make_access, read_tokens
 

@@ -19,7 +19,7 @@ EVENTS = sum(1 for _ in demo_data.events())
 @click.option(
     "--events", type=click.IntRange(30, EVENTS), default=EVENTS, show_default=True, help="How many tweets to send."
 )
-@click.option("--keep", is_flag=True, help="Leave Kafka, Redis and the topics there, and say what to try with them.")
+@click.option("--keep", is_flag=True, help="Leave Kafka, Redis and the topics running, and say what to try with them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
     """Start Kafka and Redis, run two models over real tweets and a dozen poison records, and check what comes out.

@@ -25,8 +25,8 @@ _COLOURS = {"error": "red", "warning": "yellow"}
 
 
 @click.command()
-@click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
-@click.option("--no-model", is_flag=True, help="Look at the models' files alone; start no worker.")
+@click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this pipeline; may be repeated.")
+@click.option("--no-model", is_flag=True, help="Only look at the models' files; start no worker.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_options
 def doctor(
@@ -42,7 +42,7 @@ def doctor(
     Looks at the configuration, brokers, topics, rights, groups, time limits, Redis (where it writes a key that lives a
     second), the models (each is loaded in a worker), and this machine's GPU, memory, cores and ports.
 
-    An error would stop `streamer run`, or cost records, results or dead letters; with a warning it runs, but worse.
+    An error would stop `streamer run`, or lose records, results or dead letters; with a warning it runs, but worse.
     Exits 3 when there is an error, 0 otherwise.
     """
     logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL)
@@ -64,7 +64,7 @@ def _checks(
     config_path: str | None, overrides: tuple[str, ...], names: tuple[str, ...], load_models: bool
 ) -> Iterator[Check]:
     from streamer.app.workers import worker_plan
-    from streamer.core.facts import ModelFacts
+    from streamer.core.surroundings import ModelInfo
     from streamer.inference.models.reference import is_absent
     from streamer.inference.worker.trial import look_at_files, try_in_worker
     from streamer.ops.doctor.examine import Check, examine, refused
@@ -83,13 +83,13 @@ def _checks(
         workers, own = spec(name)
         return workers, own.threads
 
-    def model(name: str) -> ModelFacts:
+    def model(name: str) -> ModelInfo:
         _, own = spec(name)
         if config.pipelines[name].allow_downloads and is_absent(own.model):
-            return ModelFacts(name=f"{own.model}, which a run downloads")
-        facts = look_at_files(own)
-        if facts.failure or not load_models:
-            return facts
+            return ModelInfo(name=f"{own.model}, which a run downloads")
+        info = look_at_files(own)
+        if info.failure or not load_models:
+            return info
         if sys.stderr.isatty():
             click.echo(f"  loading the model of {name} …", err=True)
         return try_in_worker(own, _LOADED_WITHIN_S)

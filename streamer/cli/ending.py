@@ -50,7 +50,7 @@ def told(error: Exception) -> int:
     if isinstance(error, OSError):
         what = ": ".join(str(part) for part in (error.filename, error.strerror or type(error).__name__) if part)
         fix = _FIXES.get(error.errno or 0) or _REMEDIES.get(error.errno or 0)
-        log.debug("the places of this error", exc_info=error)
+        log.debug("where this error happened", exc_info=error)
         code = ExitCode.CONFIGURATION if error.errno in _FIXES else ExitCode.DEPENDENCY
         return _say(f"{what}; {fix}" if fix else what, code)
     if isinstance(error, ImportError) and os.strerror(errno.EMFILE) in str(error):  # of a library that is a program
@@ -59,7 +59,7 @@ def told(error: Exception) -> int:
         return _say(f"no memory is left; {_REMEDIES[errno.ENOMEM]}", ExitCode.DEPENDENCY)
     if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
         return _say(f"{error}; {_REMEDIES[errno.EAGAIN]}", ExitCode.DEPENDENCY)
-    log.critical("a bug in streamer ended it: please report it with what stands here", exc_info=error)
+    log.critical("this is a bug in streamer: please report it with the lines above", exc_info=error)
     return ExitCode.BUG
 
 

@@ -34,13 +34,17 @@ EVERY_LABEL = 1 << 20
 @click.option("--model", help="A model reference, e.g. a directory. Needed without --pipeline.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the task.")
 @click.option("--dtype", default=None, help="Compute in auto, float32, bfloat16 or float16.")
-@click.option("--allow-downloads", is_flag=True, help="Fetch a model of the hub, org/name@REVISION, if it is not here.")
+@click.option(
+    "--allow-downloads",
+    is_flag=True,
+    help="Download a model of the hub, org/name@REVISION, if it is not on this machine.",
+)
 @click.option("--against", metavar="REF", help="Compare with this model on the same rows.")
 @click.option(
     "--format",
     "format_",
     type=click.Choice(sorted(set(FORMATS.values()))),
-    help="Read all files in this format. Default: by suffix, before .gz or .zst; JSON lines if that says nothing.",
+    help="Read all files in this format. Default: by the suffix (before .gz or .zst), otherwise JSON lines.",
 )
 @click.option("--label-field", default="label", show_default=True, metavar="NAME", help="The column or path of labels.")
 @click.option("--text-field", default="", metavar="NAME", help="Take the text from this column or path: body.message.")
@@ -57,7 +61,7 @@ EVERY_LABEL = 1 << 20
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Where a text may have several labels: a label counts as given from this score on.",
+    help="If a text may have several labels: a label counts as given from this score on.",
 )
 @click.option("--by", default="", metavar="FIELD", help="Show how right the model is for each value of this column.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all numbers and sums.")
@@ -219,7 +223,7 @@ def _run(
         return code, None, None
     if not rows.labelled and (rows.unlabelled or not counts.written):
         field = f" with a label in {fields.label!r}; name another field with --label-field" if fields.label else ""
-        raise UsageError(f"{', '.join(paths)}: there is no row{field}")
+        raise UsageError(f"{', '.join(paths)}: there are no rows{field}")
     return code, found, comparison
 
 

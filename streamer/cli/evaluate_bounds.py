@@ -42,7 +42,7 @@ def bounds_of(flag: str, given: tuple[str, ...], known: frozenset[str], task: st
             meant = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
             raise UsageError(f"{flag} {each}: task {task} has no number {metric!r}; {meant}")
         if (value := number_of(text)) is None:
-            raise UsageError(f"{flag} {each}: {text!r} is no finite number")
+            raise UsageError(f"{flag} {each}: {text!r} is not a finite number")
         found.append(Bound(flag, metric, value))
     return found
 

@@ -29,12 +29,16 @@ ADHOC = "infer"
 @click.option("--model", help="A model reference, e.g. a directory. Needed without --pipeline.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the task: top_k=3.")
 @click.option("--dtype", default=None, help="Compute in auto, float32, bfloat16 or float16.")
-@click.option("--allow-downloads", is_flag=True, help="Fetch a model of the hub, org/name@REVISION, if it is not here.")
+@click.option(
+    "--allow-downloads",
+    is_flag=True,
+    help="Download a model of the hub, org/name@REVISION, if it is not on this machine.",
+)
 @click.option(
     "--format",
     "format_",
     type=click.Choice(sorted(set(FORMATS.values()))),
-    help="Read all files in this format. Default: by suffix, before .gz or .zst; JSON lines if that says nothing.",
+    help="Read all files in this format. Default: by the suffix (before .gz or .zst), otherwise JSON lines.",
 )
 @click.option("--text", is_flag=True, help="Read each line as a text. The same as --format text.")
 @click.option("--text-field", default="", metavar="NAME", help="Take the text from this column or path: body.message.")

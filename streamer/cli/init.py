@@ -31,13 +31,17 @@ _FORMS = "a directory, package:NAME/SUBDIR, org/name@REVISION or python:MODULE:C
 
 @click.command()
 @click.option("--model", metavar="REF", help=f"The model: {_FORMS}.")
-@click.option("--task", help="What it does. Default: what its files say.")
+@click.option("--task", help="What the model does. Default: what its files say.")
 @click.option("--input", "topic", metavar="TOPIC", help="The topic to read.")
 @click.option("--output", metavar="TOPIC", help="The topic for results. Default: INPUT.NAME.")
 @click.option("--name", help="The pipeline's name. Default: the model's.")
 @click.option("--bootstrap-servers", metavar="HOST:PORT", help="Kafka. Default: localhost:9092.")
 @click.option("--cache-url", metavar="URL", help="Redis, to share answers between replicas. Default: none.")
-@click.option("--allow-downloads", is_flag=True, help="Fetch a model of the hub, now and in a run, if it is not here.")
+@click.option(
+    "--allow-downloads",
+    is_flag=True,
+    help="Download a model of the hub if it is not on this machine, now and in a run.",
+)
 @click.option(
     "-o",
     "file",
@@ -47,7 +51,7 @@ _FORMS = "a directory, package:NAME/SUBDIR, org/name@REVISION or python:MODULE:C
     default=_DEFAULT,
     show_default=True,
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def init(
     model: str | None,
     task: str | None,
@@ -66,14 +70,14 @@ def init(
     it are printed.
     """
     if file.exists() and not force:
-        raise UsageError(f"{file} is there already: --force replaces it, -o writes another")
+        raise UsageError(f"{file} exists already: --force replaces it, -o writes another file")
     if not file.absolute().parent.is_dir():
         raise UsageError(f"-o {file}: there is no folder {file.parent}; make it, or name another")
     if name is not None and not _is_name(name):
         raise UsageError(f"--name {name!r}: {_NAMES}")
     if cache_url and urlsplit(cache_url).password:
         raise UsageError(
-            "--cache-url has a password, which would stand in the file: leave it out, and name a file that holds the "
+            "--cache-url has a password, which would be in the file: leave it out, and name a file that holds the "
             "URL as cache.url_file"
         )
     asks = sys.stdin.isatty()
@@ -193,7 +197,7 @@ def _template(about: About, *, model: str, task: str, **answers: Any) -> Templat
     from streamer.inference.backends.samples import sample_event
     from streamer.inference.models.checks import WINDOWED
 
-    notes = {"directory": "its folder is below this file's", "class": "importable from where streamer is started"}
+    notes = {"directory": "relative to this file", "class": "importable from where streamer is started"}
     event = {"id": "1", **sample_event(task, mask_token=about.mask_token)}
     return Template(
         task=task,

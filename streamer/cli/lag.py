@@ -23,36 +23,35 @@ _LAST_REPORTS = 200
 
 
 @click.command()
-@click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
-@click.option("--watch", is_flag=True, help="Look again and again, until interrupted.")
+@click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this pipeline; may be repeated.")
+@click.option("--watch", is_flag=True, help="Refresh until interrupted.")
 @click.option(
     "--every-s",
     type=click.FloatRange(0.1, 3600),
     default=2.0,
     show_default=True,
-    help="Seconds between two looks; rates are those between the two.",
+    help="Seconds between two measurements; rates are those between them.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a look.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object each time.")
 @configured
 def lag(config: Config, names: tuple[str, ...], watch: bool, every_s: float, as_json: bool) -> None:
-    """Say how far behind each pipeline is, partition by partition.
+    """Show how far behind each pipeline is, partition by partition.
 
     \b
     settled  the offset up to which everything is settled; - before the first settle
     end      the offset after the last committed record
-    behind   records not settled, and the age of the first of them; those of open transactions count
-    in, out  records a second that arrive and that are settled
-    drain    how long it takes, at the rate of now, to settle what waits now; ? while nothing is settled
+    behind   records not settled, and the age of the oldest; records of open transactions count
+    in, out  records that arrive, and that are settled, per second
+    drain    how long settling what is waiting takes at the current rate; ? while nothing is settled
 
-    The lines under the table say what blocks a partition, as far as the brokers can tell, and how to fix
-    it: an open transaction on the input, a batch that can't be read, a committed offset beyond the log's end, a missing
-    topic or partition, a partition that is held.
+    The lines under the table say what blocks a partition, as far as the brokers can tell, and how to fix it: an open
+    transaction on the input, a batch that can't be read, a committed offset beyond the log's end, a missing topic or
+    partition, a partition that is held.
 
     A running pipeline serves the same on /metrics: streamer_lag_records, streamer_lag_seconds and
-    streamer_drain_seconds. For KEDA, deploy/keda/scaledobject.yaml scales on two of these signals: its kafka
-    trigger reads the group's settled offsets from the brokers, and so wakes a pipeline that has no replica; its
-    prometheus trigger reads streamer_drain_seconds, which means the same whatever the records' length and the
-    model's speed.
+    streamer_drain_seconds. For KEDA, deploy/keda/scaledobject.yaml scales on two of these signals: its kafka trigger
+    reads the group's settled offsets from the brokers, so it also wakes a pipeline that has no replica; its prometheus
+    trigger reads streamer_drain_seconds, which does not depend on the length of records or the speed of the model.
     """
     from rich.console import Console
     from rich.live import Live

@@ -37,9 +37,11 @@ _NO_LIMIT_BYTES = 1 << 40
     "--format",
     "format_",
     type=click.Choice(sorted(set(FORMATS.values()))),
-    help="Read all files in this format. Default: by suffix, before .gz or .zst; JSON lines if that says nothing.",
+    help="Read all files in this format. Default: by the suffix (before .gz or .zst), otherwise JSON lines.",
 )
-@click.option("--text-field", default="", metavar="NAME", help="The column, or path such as body.message, of the text.")
+@click.option(
+    "--text-field", default="", metavar="NAME", help="The column of the text, or a path such as body.message."
+)
 @click.option("--id-field", default="", metavar="NAME", help="The column or path of the id.")
 @click.option(
     "--keep", multiple=True, metavar="NAME", help="A column that goes into the event's metadata; '*' for all."
@@ -56,11 +58,11 @@ _NO_LIMIT_BYTES = 1 << 40
     metavar="FILE",
     help="Write bad rows to this file, and load the rest.",
 )
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Rows a second. Default: as fast as it goes.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Rows a second. Default: as fast as possible.")
 @click.option(
     "--job",
     metavar="NAME",
-    help="The name under which the load continues when it is given again. Default: made of the files' paths.",
+    help="The job's name; the same name continues it. Default: made from the files' paths.",
 )
 @click.option("--restart", is_flag=True, help="Load all rows again, as new records.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
@@ -83,9 +85,9 @@ def load(
 ) -> ExitCode:
     """Write each row of the FILEs to a topic, or to the input topic of a pipeline.
 
-    Rows are JSON events, texts, or rows of CSV or Parquet. They are written in transactions, together with how far the
-    files are done, so read_committed readers see each row once. After a kill or an interrupt, the same command
-    continues. A row that is not a valid event ends the load with exit code 4, unless --errors FILE takes such rows.
+    Rows are JSON events, texts, or rows of CSV or Parquet. They are written in transactions, together with the position
+    in the files, so read_committed readers see each row once. After a kill or an interrupt, the same command continues.
+    A row that is not a valid event ends the load with exit code 4, unless --errors FILE takes such rows.
     """
     from streamer.kafka.group_copier import Groups, LoadCopier
     from streamer.kafka.topics import connect, require

@@ -18,7 +18,7 @@ _FOLLOW_POLL_S = 0.2
 
 @click.group()
 def local() -> None:
-    """Start and stop a Kafka and a Redis on this machine: containers where Docker answers, else processes of yours."""
+    """Start and stop a Kafka and a Redis on this machine: in Docker where it answers, otherwise as processes."""
 
 
 @local.command()
@@ -73,7 +73,7 @@ def down(keep_data: bool) -> None:
 @local.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(as_json: bool) -> None:
-    """Say what runs, and where."""
+    """Show what is running, and where."""
     description = _description(background.recorded())
     if as_json:
         click.echo(json.dumps(description))

@@ -33,10 +33,20 @@ def model() -> None:
 @click.argument("reference", metavar="REF")
 @click.option("--task", help="What the model does. Default: what its files say.")
 @click.option("--text", help="What to ask it. Default: a sentence that fits the task.")
-@click.option("--no-load", is_flag=True, help="Look at its files alone.")
-@click.option("--allow-downloads", is_flag=True, help="Fetch a model of the hub, org/name@REVISION, if it is not here.")
+@click.option("--no-load", is_flag=True, help="Only look at its files.")
+@click.option(
+    "--allow-downloads",
+    is_flag=True,
+    help="Download a model of the hub, org/name@REVISION, if it is not on this machine.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As in a pipeline, e.g. options.top_k=3.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a field as in a pipeline: options.top_k=3. May be repeated.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log everything.")
 def inspect(
     reference: str,
@@ -144,11 +154,11 @@ def _try(spec: WorkerSpec, about: About, text: str | None, found: _Found) -> int
         event = {**event, "text": text}
     try:
         with _Notes() as notes, in_worker(spec, _LOADED_WITHIN_S) as trial:
-            card, facts = trial.card, trial.facts
+            card, info = trial.card, trial.info
             ways = {"dtype": card.dtype, "backend": card.backend, "device": card.device}
-            loaded = {**ways, "seconds": facts.seconds, "worker_bytes": facts.worker_bytes, "notes": notes.lines}
-            words = f"in {facts.seconds:.1f} s: {card.dtype} by {card.backend} on {card.device}"
-            words += f", {_size(facts.worker_bytes)}{_because(spec, card.dtype, notes.lines)}"
+            loaded = {**ways, "seconds": info.seconds, "worker_bytes": info.worker_bytes, "notes": notes.lines}
+            words = f"in {info.seconds:.1f} s: {card.dtype} by {card.backend} on {card.device}"
+            words += f", {_size(info.worker_bytes)}{_because(spec, card.dtype, notes.lines)}"
             words += "".join(f"\n{'':{_WIDTH}}{line}" for line in notes.lines)
             found.say("loaded", loaded, words)
             if card.max_tokens and card.max_tokens != about.max_tokens:
@@ -174,7 +184,7 @@ def _because(spec: WorkerSpec, dtype: str, notes: list[str]) -> str:
 
 def _open(about: About) -> str:
     names = ", ".join(about.task.tasks)
-    return f"the files leave the task open ({about.task.why}); say it with --task{f': {names}' if names else ''}"
+    return f"the files leave the task open ({about.task.why}); name it with --task{f': {names}' if names else ''}"
 
 
 def _short(value: Any) -> Any:

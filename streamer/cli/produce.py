@@ -21,13 +21,15 @@ _NEWS_EVERY = 1000
 @click.command()
 @click.argument("topic")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), default=Path("-"))
-@click.option("--text", "as_text", is_flag=True, help='Each line is a text; it is written as {"text": …}.')
+@click.option("--text", "as_text", is_flag=True, help='Read each line as a text, and write it as {"text": …}.')
 @click.option("--key-field", metavar="NAME", help="Take the record's key from this field of each JSON line.")
 @click.option("--header", "headers", multiple=True, metavar="KEY=VALUE", help="Add this header to every record.")
 @click.option(
-    "--partition", type=click.IntRange(0), help="Write to this partition. Default: by the key, at random without one."
+    "--partition",
+    type=click.IntRange(0),
+    help="Write to this partition. Default: by the key, or at random without one.",
 )
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as it goes.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as possible.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @configured
 def produce(
@@ -43,8 +45,8 @@ def produce(
 ) -> int:
     """Write each line of FILE (- or none: standard input) to TOPIC as a record's value, as it is.
 
-    Empty lines are left out, and nothing is checked: you may try any value. `streamer load` takes files of any size,
-    checks each row, and loads it once. Exits 4 when a record could not be delivered.
+    Empty lines are skipped, and nothing is checked: you may try any value. For files, `streamer load` checks each row
+    and loads it exactly once. Exits 4 when a record could not be delivered.
     """
     from streamer.kafka.topics import connect, require
     from streamer.kafka.writer import Writer

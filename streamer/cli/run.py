@@ -22,14 +22,14 @@ MOST_COLUMN_CHARS: Final = 24
 
 
 @click.command()
-@click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
-@click.option("--until-end", is_flag=True, help="Stop when everything that is in the topics at the start is done.")
+@click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this pipeline; may be repeated.")
+@click.option("--until-end", is_flag=True, help="Stop once everything that was in the topics at the start is done.")
 @click.option(
     "--accept-dead-letters",
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Let this many failures of the model pass the breaker: for a stretch that is known to be bad.",
+    help="Let this many failures of the model pass without a halt, for a stretch of records that is known to be bad.",
 )
 @click.option("--siblings", type=click.IntRange(min=1), default=1, hidden=True)
 @click.option("--index", type=click.IntRange(min=0), default=0, hidden=True)
@@ -50,12 +50,12 @@ def run(
 ) -> ExitCode:
     """Run pipelines: take events, ask the model, settle results and dead letters.
 
-    Several pipelines run in a process each, which this one looks after. SIGTERM or Ctrl-C stops gracefully within
-    stop_deadline_s; a second one stops at once.
+    Each pipeline runs in a process of its own if there are several. SIGTERM or Ctrl-C stops gracefully, within
+    stop_deadline_s; a second signal stops at once.
 
-    The log tells of the model's load, of partitions, once a minute how it does, and at the end what was done: records
-    taken, results, dead letters by code, skipped and cached ones. These are JSON lines (telemetry.log_format), except
-    on a terminal, whose last line shows how the pipeline does now.
+    The log says when the model is loaded, which partitions are read, once a minute how it is going, and at the end what
+    was done: records taken, results, dead letters by code, skipped and cached records. It is written as JSON lines
+    (telemetry.log_format), except on a terminal, where the last line shows the current state.
     """
     stopping = Stopping()
     if supervisor:

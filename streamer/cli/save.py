@@ -29,19 +29,19 @@ from streamer.files.rows import STDIN, output_format
 @click.option(
     "--from", "start", metavar="TIME", help="Begin at this time, RFC 3339 with its offset. Default: earliest."
 )
-@click.option("--until", "end", metavar="TIME", help="Stop at this time. Default: the end as it is now.")
+@click.option("--until", "end", metavar="TIME", help="Stop at this time. Default: the end of the topic as it is now.")
 @click.option("--show-text", is_flag=True, help="Save the values of dead letters too.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT once the new one is complete.")
 @configured
 def save(
     config: Config, topic: str, output: str, start: str | None, end: str | None, show_text: bool, overwrite: bool
 ) -> ExitCode:
-    """Write the records of TOPIC to OUT, up to the end of the log as it is now.
+    """Write the records of TOPIC to OUT, up to the end of the topic as it is now.
 
     Each result or dead letter becomes a line. OUT is JSON lines, or CSV or Parquet by its suffix; without OUT, lines go
     to standard output. OUT appears when it is complete; until then it is OUT.partial. Only committed records are read,
-    in the order of each partition. Exits 4 when some results can't be read as results: they are named, and saved as
-    they are.
+    in the order of each partition. Exits 4 when some results can't be read as results: they are named, and saved
+    unchanged.
     """
     from streamer.kafka.lag import GroupOffsets
     from streamer.kafka.scan import Scan
@@ -104,7 +104,7 @@ def _target(output: str, *, overwrite: bool) -> Iterator[BinaryIO]:
     if (note := path.with_name(path.name + NOTE)).exists():
         raise UsageError(f"`streamer infer` has begun {output} ({note.name}): finish that first, or name another file")
     if path.exists() and not overwrite:
-        raise UsageError(f"{output} is there already: --overwrite replaces it once the new one is complete")
+        raise UsageError(f"{output} exists already: --overwrite replaces it once the new one is complete")
     if kind == "parquet":
         arrow_for(path)
     made: Any = {"csv": partial(to_csv, row_of=row_of), "parquet": partial(to_parquet, row_of=row_of)}.get(kind or "")

@@ -29,48 +29,49 @@ _WIDE = 110
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--watch", is_flag=True, help="Go on, until interrupted.")
+@click.option("--watch", is_flag=True, help="Refresh until interrupted.")
 @click.option(
     "--every-s",
     type=click.FloatRange(0.2, 3600),
     default=1.0,
     show_default=True,
-    help="Seconds between two looks; without --watch there are two.",
+    help="Seconds between two measurements; without --watch there are two.",
 )
 @click.option(
     "--metrics", "urls", multiple=True, metavar="URL", help="A driver's /metrics; default: those of this machine."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a look.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object each time.")
 @configured
 def status(
     config: Config, names: tuple[str, ...], watch: bool, every_s: float, urls: tuple[str, ...], as_json: bool
 ) -> ExitCode:
-    """Say how the pipelines NAME do, or all: one row each, the worst first, and below it what stands, why, and the fix.
+    """Show how the pipelines NAME, or all of them, are doing: one row each, the worst first, with what is wrong and the
+    fix below it.
 
     \b
-    halted          it ended by itself: look before a restart
-    stuck           a partition stands, or records wait and none is settled
-    no member       nobody runs it
-    not ready       a driver says so
-    unknown         its topics or its group can't be looked at
-    falling behind  what waits gets older (seen with --watch)
+    halted          it stopped by itself: look before you restart it
+    stuck           a partition is stuck, or records are waiting and none is settled
+    no member       nobody runs this pipeline
+    not ready       a driver says that it is not ready
+    unknown         its topics or its group can't be read
+    falling behind  what waits is getting older (seen with --watch)
     dead letters    more than 1 % of the outcomes of the last five minutes
     loading         its model is being loaded
-    behind          records wait for more than a minute, and are settled
+    behind          records have waited for more than a minute, and are being settled
     working, idle   nothing is late
 
     \b
-    members  how many run it, and how many partitions there are
-    behind   records that are not settled, and the age of the first of them
-    drain    how long settling them takes at the rate of now; ? while nothing is settled
+    members  how many processes run it, and how many partitions there are
+    behind   records that are not settled, and the age of the oldest
+    drain    how long settling them takes at the current rate; ? while nothing is settled
     dead     dead letters of the last minute, and their share of all outcomes
-    p99      from an event's timestamp to its result, in the last minute
+    p99      time from an event's timestamp to its result, in the last minute
 
-    What it tells comes from the brokers, from the reports of the last minute, and from the drivers of this machine
-    where they answer; it does without the latter two.
+    The figures come from the brokers, from the reports of the last minute, and from the drivers on this machine. The
+    last two may be missing.
 
-    The console judges by the same rules. The exit code is 0 where all are behind, working or idle, 9 where a pipeline
-    needs somebody, and 5 where the brokers do not answer. A URL of --metrics that does not answer is named.
+    The console judges by the same rules. The exit code is 0 if all pipelines are behind, working or idle, 9 if one
+    needs attention, and 5 if the brokers do not answer. A URL of --metrics that does not answer is named.
     """
     from rich.console import Console, Group
     from rich.live import Live

@@ -20,16 +20,16 @@ from streamer.errors import UsageError
 @click.option(
     "--from", "start", metavar="PLACE", help="Where to begin: earliest, latest, or -N for the last N of each partition."
 )
-@click.option("--max", "most", type=click.IntRange(1), help="Stop after so many records.")
+@click.option("--max", "most", type=click.IntRange(1), help="Stop after this many records.")
 @click.option(
-    "--until-end", is_flag=True, help="Stop at the end as it is at the start; then --from is earliest by default."
+    "--until-end", is_flag=True, help="Stop at the end of the topics as it is now; --from is then earliest by default."
 )
 @click.option(
     "--kind",
     type=click.Choice([each.value for each in Kind]),
     default="auto",
     show_default=True,
-    help="What the records are.",
+    help="Read the records as these.",
 )
 @click.option("--show-text", is_flag=True, help="Show the texts of dead letters too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
@@ -44,7 +44,7 @@ def tail(
     show_text: bool,
     as_json: bool,
 ) -> None:
-    """Read TOPICS as a subscriber does: committed records only, of all partitions, without a consumer group.
+    """Read TOPICS as a subscriber does: committed records of all partitions, without a consumer group.
 
     Follows the topics from their ends until interrupted, unless told otherwise.
     """

@@ -15,7 +15,9 @@ from streamer.errors import ExitCode
 if TYPE_CHECKING:
     from streamer.kafka.topics import Finding
 
-_pipeline = click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
+_pipeline = click.option(
+    "--pipeline", "names", multiple=True, metavar="NAME", help="Only this pipeline; may be repeated."
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -70,5 +72,5 @@ def _report(pipelines: list[str], created: list[str], findings: list[Finding], a
         kind = "warning: " if finding.warning else ""
         click.echo(f"{kind}{finding.topic}: {finding.problem}\n  fix: {finding.fix}")
     if not findings:
-        click.echo(f"OK: every topic of {', '.join(pipelines)} is as it must be")
+        click.echo(f"OK: every topic of {', '.join(pipelines)} is as it should be")
     return code

@@ -19,7 +19,7 @@ _NO_HOST: Final = re.compile(r"[\s;|]")
 """Signs of no host's name that people put between brokers: the client would take them for a part of the first name."""
 _LONGEST_TOPIC: Final = 249
 _NO_TOPICS: Final = (".", "..")
-_NO_TOPIC: Final = "Kafka refuses a topic of dots alone; name another"
+_NO_TOPIC: Final = "Kafka refuses a topic name of dots only; choose another"
 
 
 def cross_check(config: Config) -> Iterator[Problem]:
@@ -41,7 +41,7 @@ def cross_check(config: Config) -> Iterator[Problem]:
         yield (
             ("pipelines", ring[0]),
             f"its results or dead letters come back as its input ({' → '.join([*ring, ring[0]])}), so events go round"
-            " for ever; let one of these pipelines read or write another topic",
+            " forever; let one of these pipelines read or write another topic",
         )
     for (one, first), (other, second) in combinations(config.pipelines.items(), 2):
         if first.group == second.group:
@@ -60,7 +60,7 @@ def _server_problem(server: str) -> str:
     """What is wrong with one of the brokers to ask first."""
     host, colon, port = server.rpartition("://")[2].rpartition(":")
     if not server:
-        return "a comma has no broker beside it; write host:port, with commas between"
+        return "a comma has no broker next to it; write host:port, separated by commas"
     if sign := _NO_HOST.search(server):
         return f"{server} has {sign[0]!r} in it; write host:port, with commas between"
     if not colon or (port and server.endswith("]")):  # the client takes port 9092; an IPv6 address stands in brackets
@@ -120,7 +120,7 @@ def _check_pipeline(config: Config, pipeline: PipelineConfig) -> Iterator[tuple[
     if pipeline.slot in _NO_TOPICS:
         yield "slot", f"Kafka refuses {pipeline.slot} as the name of a member; name another"
     if pipeline.group != pipeline.group.strip():
-        yield "group", "it begins or ends with a space; take that out"
+        yield "group", "it begins or ends with a space; remove it"
     try:
         start_time_ms(pipeline.start)
     except ValueError:

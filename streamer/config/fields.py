@@ -24,7 +24,8 @@ class KafkaConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         str,
         Meta(
             min_length=1,
-            description="Brokers to ask first, host:port with commas between. Change it to your cluster's; two or three"
+            description="Brokers to ask first: host:port, separated by commas. Change it to your cluster's; two or"
+            " three"
             " brokers are enough, the rest are found.",
         ),
     ] = "localhost:9092"
@@ -39,8 +40,9 @@ class KafkaConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     strict_topics: Annotated[
         bool,
         Meta(
-            description="Do not start while the dead-letter topic takes no larger records than the input: a dead letter"
-            " that does not fit goes without its value, and can't be replayed. Set true where each must be replayable."
+            description="Do not start if the dead-letter topic takes no larger records than the input: a dead letter"
+            " that does not fit is written without its value, and can't be replayed. Set true if each must be"
+            " replayable."
         ),
     ] = False
 
@@ -50,7 +52,7 @@ class KafkaConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where answers are kept for the next time that the same input comes."""
+    """Where answers are kept, for when the same input comes again."""
 
     url: Annotated[
         str,
@@ -67,10 +69,10 @@ class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         str,
         Meta(
             description="A file of 32 or more characters, the key that proves who wrote a value in Redis; made if it"
-            ' does not exist. "" means streamer/cache.key in $XDG_STATE_HOME (~/.local/state). Name a copy of one file'
-            " on every host: replicas share answers with those who have the same key."
-            ' "none" does without, and believes any output that fits its task\'s schema: only where nobody else can'
-            " write to that Redis."
+            ' does not exist. "" means streamer/cache.key in $XDG_STATE_HOME (~/.local/state). Copy one file to every'
+            " host: replicas with the same key share answers."
+            ' "none" uses no key, and trusts any output that fits its task\'s schema: only if nobody else can write to'
+            " that Redis."
         ),
     ] = ""
     memory_mb: Annotated[
@@ -86,7 +88,7 @@ class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         Meta(
             ge=1,
             description="Seconds that an answer stays in Redis. Lower it when Redis runs full; answers never go stale,"
-            " since all that decides them is in every key.",
+            " since everything that decides them is part of the key.",
         ),
     ] = 86400
 
@@ -96,15 +98,15 @@ class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What streamer tells about itself."""
+    """What streamer reports about itself."""
 
     spans: Annotated[
         str,
         kind(f'{TOPIC_KIND}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
-            description='Topic for OTLP spans; "" turns tracing off. Change it to what the OpenTelemetry Collector'
-            " reads.",
+            description='Topic for OTLP spans; "" turns tracing off. Change it to the topic that the OpenTelemetry'
+            " Collector reads.",
         ),
     ] = "otlp_spans"
     reports: Annotated[
@@ -112,8 +114,8 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         kind(f'{TOPIC_KIND}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
-            description='Topic for reports, one a settle; "" turns them off. Change it'
-            " to keep fleets apart on one cluster.",
+            description='Topic for reports, one per settle; "" turns them off. Change it'
+            " to keep deployments apart on one cluster.",
         ),
     ] = "streamer.reports"
     http: Annotated[
@@ -129,15 +131,15 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         int,
         Meta(
             ge=0,
-            description="Spans of records a second, at most; the rest is only counted. A span costs 14 µs: raise it"
-            " when sampled records miss their spans and there is CPU to spare.",
+            description="The most spans of records per second; the rest are only counted. A span costs 14 µs: raise it"
+            " when sampled records lack their spans and there is CPU to spare.",
         ),
     ] = 500
     log_format: Annotated[
         Literal["auto", "console", "json"],
         Meta(
-            description="auto writes for people on a terminal and JSON lines elsewhere. Change it when a log collector"
-            " or a pager gets the wrong one."
+            description="auto writes for people on a terminal, and JSON lines elsewhere. Change it when a log collector"
+            " or a pager gets the wrong format."
         ),
     ] = "auto"
     log_level: Annotated[

@@ -28,12 +28,13 @@ class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "drifting_monitors",
         ],
         Meta(
-            description='What is measured; "" keeps the metric of the default rule of this name. Other rules need one.'
+            description='The metric that is measured; "" keeps that of the default rule of this name. Other rules'
+            " need one."
         ),
     ] = ""
     threshold: Annotated[
         float | None,
-        Meta(description="The rule is broken from this value on. Set it to the most that your users can bear."),
+        Meta(description="The rule is broken at this value and above. Set it to the most that your users tolerate."),
     ] = None
     recover: Annotated[
         float | None,
@@ -50,18 +51,19 @@ class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = None
     for_s: Annotated[
         Annotated[int, Meta(ge=0)] | None,
-        Meta(description="Seconds that the rule must be broken before it fires. Raise it to ride out bursts."),
+        Meta(description="Seconds that the rule must be broken before it fires. Raise it to tolerate bursts."),
     ] = None
     at_least: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(
-            description="With fewer records nothing is said: the state is `insufficient`, not `ok`. Raise it when few"
+            description="With fewer records there is no verdict: the state is `insufficient`, not `ok`. Raise it when"
+            " few"
             " records make a rule fire.",
         ),
     ] = None
     severity: Annotated[
         Literal["", "page", "ticket", "off"],
-        Meta(description='Whom it concerns: page wakes somebody, ticket waits for the morning. "off" drops the rule.'),
+        Meta(description='How urgent it is: page wakes somebody, ticket waits for the morning. "off" drops the rule.'),
     ] = ""
 
 
@@ -72,8 +74,8 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Topic,
         kind(TOPIC_KIND),
         Meta(
-            description="Topic for windows, states of rules, and snapshots; made where it is missing. Change it to keep"
-            " fleets apart on one cluster."
+            description="Topic for windows, states of rules, and snapshots; created if it is missing. Change it to keep"
+            " deployments apart on one cluster."
         ),
     ] = "streamer.health"
     feedback: Annotated[
@@ -81,8 +83,8 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         kind(f'{TOPIC_KIND}, or ""'),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,249}$",
-            description='Topic for feedback, what people say of results; "" joins none. What does not fit the schema'
-            " goes to {feedback}.dlq. Change it to what your labelling tool writes to.",
+            description='Topic for feedback, what people say about results; "" reads none. What does not fit the schema'
+            " goes to {feedback}.dlq. Change it to the topic that your labelling tool writes to.",
         ),
     ] = "streamer.feedback"
     horizon_s: Annotated[
@@ -99,7 +101,7 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Meta(
             pattern=r"^$|^.+:[0-9]{1,5}$",
             description='host:port of the app\'s pages and of its /metrics; "" turns them off. Change the port when two'
-            " run on one machine or beside seven pipelines or more, the host to 0.0.0.0 in a container.",
+            " run on one machine or beside seven or more pipelines; change the host to 0.0.0.0 in a container.",
         ),
     ] = "127.0.0.1:9470"
     false_alarms_per_month: Annotated[
@@ -114,7 +116,7 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     webhook: Annotated[
         str,
         Meta(
-            description='URL that gets a POST with JSON when a rule fires or ends; "" calls none. Set it where nothing'
+            description='URL that gets a POST with JSON when a rule fires or ends; "" calls none. Set it if nothing'
             " reads the metrics."
         ),
     ] = ""

@@ -129,7 +129,9 @@ class Layers:
                 self._made[path[:place]] = origin
             inner = node[part]
             if not isinstance(inner, dict):
-                self.problems.append(Refusal.of(origin, f"{part} is no table in {self.source}; remove one of the two"))
+                self.problems.append(
+                    Refusal.of(origin, f"{part} is not a table in {self.source}; remove one of the two")
+                )
                 return
             node = inner
         node[path[-1]] = _parsed(path, text)
@@ -205,7 +207,7 @@ class Layers:
                 continue
             given = table[name] if isinstance(table[name], list) else [table[name]]
             if any(isinstance(one, str) and one.endswith("\n") for one in given):  # which `$` of a pattern lets pass
-                self.problem((*path, name), "it ends with a line break; take that out")
+                self.problem((*path, name), "it ends with a line break; remove it")
                 continue
             try:
                 values[name] = msgspec.convert(table[name], field.type, strict=(*path, name) not in self._origins)
@@ -291,7 +293,7 @@ class Layers:
         except UnicodeDecodeError:
             self.problem(path, f"{shown} is not UTF-8; save it as UTF-8 text")
         except ValueError:  # a NUL is in the name
-            self.problem(path, "it is no name of a file; name a file that this user may read")
+            self.problem(path, "it is not a file name; name a file that this user may read")
         return ""
 
 

@@ -44,22 +44,22 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     text_field: Annotated[
         str,
         Meta(
-            description="Where the text stands in events of your own shape: a field of the JSON object, or a path such"
+            description="Where the text is in events of your own format: a field of the JSON object, or a path such"
             ' as body.message; "" means the format of docs/events.md. Set it to read a topic of any JSON; then only'
-            " fields that you name are read."
+            " the fields that you name are read."
         ),
     ] = ""
     text_pair_field: Annotated[
         str,
         Meta(
-            description="With text_field: where the second text stands, e.g. the context of a question. Set it for"
+            description="With text_field: where the second text is, e.g. the context of a question. Set it for"
             " tasks that take two texts."
         ),
     ] = ""
     id_field: Annotated[
         str,
         Meta(
-            description="With text_field: where the event's id stands, a string or an integer. Set it to find results"
+            description="With text_field: where the event's id is, a string or an integer. Set it to find results"
             ' by your own ids; with "" their id is topic/partition/offset.'
         ),
     ] = ""
@@ -67,21 +67,21 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         list[Annotated[str, Meta(min_length=1)]],
         Meta(
             description='With text_field: fields or paths that results carry as metadata, at most 8 KiB together; "*"'
-            " is all but the text. Name what readers of the results need."
+            " means all but the text. Name what readers of the results need."
         ),
     ] = []
     envelope: Annotated[
         Literal["none", "connect", "debezium"],
         Meta(
             description="With text_field: what the value is wrapped in. connect reads the payload that Kafka Connect's"
-            " JsonConverter writes beside a schema; debezium the row after a change, with or without a schema, and"
-            " skips deletes. Paths start in the payload or row. Set it where Connect writes the topic."
+            " JsonConverter writes beside a schema; debezium reads the row after a change, with or without a"
+            " schema, and skips deletes. Paths start in the payload or row. Set it if Connect writes the topic."
         ),
     ] = "none"
     output: Annotated[
         Topic,
         kind(TOPIC_KIND),
-        Meta(description="Topic for results, with as many partitions as the input. Change it at will."),
+        Meta(description="Topic for results, with as many partitions as the input. Any name will do."),
     ]
     dead_letter: Annotated[
         str,
@@ -119,9 +119,9 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     on_out_of_range: Annotated[
         Literal["stop", "earliest"],
         Meta(
-            description="What to do when the offset to read from is not there, as retention deleted it or the log ends"
-            " before it: stop with a message, or go on at the earliest record that is there. Set earliest if a gap is"
-            " acceptable, and so are repeated answers after a log was lost."
+            description="What to do when the offset to read from does not exist, because retention deleted it or the"
+            " log ends before it: stop with a message, or continue at the earliest record. Set earliest if gaps are"
+            " acceptable, and repeated answers after a log was lost."
         ),
     ] = "stop"
     on_overflow: Annotated[
@@ -136,9 +136,9 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     allow_downloads: Annotated[
         bool,
         Meta(
-            description="Fetch a model of the hub, org/name@REVISION, that is not in the hub's local cache: before the"
-            " workers start, once on a machine, safetensors, tokenizer and configuration files alone. Set true where"
-            " this machine may reach the hub, or a mirror that HF_ENDPOINT names."
+            description="Download a model of the hub, org/name@REVISION, that is not in the hub's local cache: once on"
+            " a machine, before the workers start, and only safetensors, tokenizer and configuration files. Set true"
+            " if this machine may reach the hub, or a mirror that HF_ENDPOINT names."
         ),
     ] = False
     dtype: Annotated[
@@ -151,8 +151,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     backend: Annotated[
         Literal["auto", "torch", "openvino"],
         Meta(
-            description="What runs the model. auto takes OpenVINO for encoders on a CPU where it is installed"
-            " (the extra cpu) and its numbers agree with torch's, else torch. Name one to have no other."
+            description="What runs the model. auto takes OpenVINO for encoders on a CPU if it is installed"
+            " (the extra cpu) and its numbers agree with torch's, else torch. Name one to rule out the other."
         ),
     ] = "auto"
     compile: Annotated[
@@ -175,7 +175,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             ge=0,
             le=256,
-            description="Processes that run the model; 0 takes one for each device, or for each share of the CPU. Raise"
+            description="Processes that run the model; 0 means one for each device, or for each share of the CPU. Raise"
             " it when a GPU idles between forward batches.",
         ),
     ] = 0
@@ -184,7 +184,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             ge=0,
             le=1024,
-            description="CPU threads of each worker; 0 leaves a core to the driver and the rest to the workers. Lower"
+            description="CPU threads of each worker; 0 leaves one core to the driver and the rest to the workers. Lower"
             " it when other programs share the machine.",
         ),
     ] = 0
@@ -227,15 +227,15 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             ge=1,
             le=100_000,
-            description="Records taken together, at most. Lower it for slow models when latency under load matters.",
+            description="The most records taken together. Lower it for slow models when latency under load matters.",
         ),
     ] = 8000
     batch_tokens: Annotated[
         int,
         Meta(
             ge=0,
-            description="Tokens in one forward batch, at most; 0 finds it out on the device. Lower it when others share"
-            " the GPU's memory.",
+            description="The most tokens in one forward batch; 0 finds out what the device takes. Lower it when others"
+            " share the GPU's memory.",
         ),
     ] = 0
     driver_affinity: Annotated[
@@ -256,8 +256,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     static_membership: Annotated[
         bool,
         Meta(
-            description="Keep a slot's partitions for it over a restart (back in under 1 s). Set false for fleets that"
-            " scale often: a member that leaves then gives its partitions away at once."
+            description="Keep a slot's partitions for it over a restart (back in under 1 s). Set false if you scale"
+            " often: a member that leaves then gives its partitions away at once."
         ),
     ] = True
     slot: Annotated[
@@ -265,8 +265,9 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         kind("letters, digits, . _ and -, 200 at most"),
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,200}$",
-            description='Stable name of this replica; "" means {hostname}-{n}, n the lowest that is free. Set it where'
-            " host names change with each restart: no two replicas may share one.",
+            description='Stable name of this replica; "" means {hostname}-{n}, where n is the lowest that is free.'
+            " Set it"
+            " if host names change with each restart: no two replicas may share one.",
         ),
     ] = ""
     hold_s: Annotated[
@@ -274,8 +275,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             gt=0,
             le=60,
-            description="Seconds that a full pipeline does not poll before it pauses its partitions, which drops what"
-            " was fetched ahead. Change it only after measuring.",
+            description="Seconds that a full pipeline waits before it pauses its partitions, which drops what was"
+            " fetched ahead. Change it only after measuring.",
         ),
     ] = 1.0
     revoke_deadline_s: Annotated[
@@ -300,10 +301,10 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             ge=3,
             le=100,
-            description="Whole processes that may die one after the other with the same record at the head of its"
-            " partition, all after the second with nothing else in flight, before the partition is held until somebody"
-            " runs `streamer dlq bury` or `release`. Lower it where restarts are slow and nobody kills processes by"
-            " hand.",
+            description="How many processes in a row may die with the same record at the head of its partition, from"
+            " the third on with nothing else in flight, before the partition is held until somebody runs"
+            " `streamer dlq bury` or `streamer dlq release`. Lower it if restarts are slow and nobody kills processes"
+            " by hand.",
         ),
     ] = 6
     breaker_share: Annotated[
@@ -311,15 +312,16 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             gt=0,
             le=1,
-            description="Halt when more than this share of the last `breaker_window` outcomes are data failures of the"
-            " model. Raise it where bad input is normal; 1 never halts.",
+            description="Halt when more than this share of the last `breaker_window` outcomes are records that the"
+            " model failed on. Raise it if bad input is normal; 1 never halts.",
         ),
     ] = 0.5
     breaker_window: Annotated[
         int,
         Meta(
             ge=200,
-            description="Outcomes the breaker looks back on. Lower it to halt sooner, raise it to ride out bursts.",
+            description="How many outcomes the breaker looks back on. Lower it to halt sooner; raise it to tolerate"
+            " bursts.",
         ),
     ] = 1000
     false_alarms_per_month: Annotated[
@@ -328,7 +330,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             ge=0,
             le=1000,
             description="False alarms about drift that the health app may raise of this pipeline in a month; 0 takes"
-            " health.false_alarms_per_month. Lower it where alarms disturb more than they help.",
+            " health.false_alarms_per_month. Lower it if alarms disturb more than they help.",
         ),
     ] = 0
     options: Annotated[

@@ -12,10 +12,10 @@ _WIDTH: Final = 120
 _LABELS: Final = 12
 _NEW_TOKENS: Final = ("max_new_tokens", 200, "tokens of an answer, where the event does not say")
 _OPTIONS: Final = {
-    "text-classification": ("top_k", 3, "the scores of so many labels, not of the likeliest alone"),
+    "text-classification": ("top_k", 3, "the scores of this many labels, not only of the likeliest"),
     "token-classification": ("aggregation", "first", "all tokens of a word get the label of its first"),
     "zero-shot-classification": ("candidate_labels", ["delivery", "praise"], "for events that name none"),
-    "question-answering": ("max_answer_tokens", 15, "no answer is longer"),
+    "question-answering": ("max_answer_tokens", 15, "the longest answer"),
     "fill-mask": ("top_k", 5, "candidates for each mask"),
     "embedding": ("precision", "int8", "vectors of a quarter of the size"),
     "scoring": ("per_token", True, "adds each token's own log-likelihood"),
@@ -23,7 +23,7 @@ _OPTIONS: Final = {
 }
 """The option that is asked for first, a value, and what it does."""
 _REJECT: Final = '"reject": dead letters'
-_WINDOW: Final = '"window": all is read'
+_WINDOW: Final = '"window": reads all of it'
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +65,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
             _line("model", self.model, self.model_note),
         ]
         if self.allow_downloads:
-            lines.append(_line("allow_downloads", True, "a run fetches it where the hub's local cache has it not"))
+            lines.append(_line("allow_downloads", True, "a run downloads it if the hub's local cache does not have it"))
         lines += [
             _line("input", [self.input], f"events such as {self.event}"),
             _line("output", self.output, "results"),

@@ -19,7 +19,7 @@ def url_problem(url: str) -> str | None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        return f"its port is no number from 1 to 65535, or its host is no name; {_FORMS}, and {_ESCAPE}"
+        return f"its port is not a number from 1 to 65535, or its host is not a name; {_FORMS}, and {_ESCAPE}"
     if parts.scheme not in ("redis", "rediss", "unix"):
         return f"no URL of Redis; {_FORMS}"
     if parts.fragment or "#" in url or "@" in parts.path + parts.query:
@@ -29,9 +29,9 @@ def url_problem(url: str) -> str | None:
     if not parts.hostname:
         return f"the host is missing; {_FORMS}"
     if port == 0:
-        return f"its port is no number from 1 to 65535; {_FORMS}"
+        return f"its port is not a number from 1 to 65535; {_FORMS}"
     if parts.path.strip("/") and not parts.path.strip("/").isdecimal():
-        return f"its database is no number; {_FORMS}"
+        return f"its database is not a number; {_FORMS}"
     return None
 
 

@@ -61,7 +61,7 @@ async def body_of(request: Request, kind: type[_Kind]) -> _Kind:
     except msgspec.ValidationError as error:
         raise RefusalError(HTTPStatus.BAD_REQUEST, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise RefusalError(HTTPStatus.BAD_REQUEST, "the body is no JSON") from None
+        raise RefusalError(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
 
 
 async def refused(_: Request, error: Exception) -> Response:

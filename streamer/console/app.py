@@ -88,7 +88,7 @@ class Console:
         one a browser."""
         await self._may_read(request)
         if len(self.streams) >= MAX_STREAMS:
-            why = f"{MAX_STREAMS} browsers follow this console: close one, or start another console"
+            why = f"{MAX_STREAMS} browsers are watching this console: close one, or start another console"
             raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, why)
         return StreamingResponse(self._ticks(), media_type="text/event-stream", headers=_STREAM)
 

@@ -57,7 +57,7 @@ class Wanted(_Which, frozen=True, rename={"addressee": "for"}):
     def check(self) -> None:
         """Raise UsageError for what does not go together."""
         if self.action == "edit" and (len(self.places) != 1 or self.value is None):
-            raise UsageError("an edit is of one dead letter: name its place and its new value")
+            raise UsageError("an edit changes one dead letter: name its place and its new value")
         if self.action != "edit" and self.value is not None:
             raise UsageError("only an edit has a value")
         if self.action == "discard" and not self.reason.strip():

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from streamer.config.pipeline import PipelineConfig
 from streamer.console.drivers import Driver
-from streamer.ops.judgement import DEAD_SHARE, LATE_S, Facts, Level, State, Verdict, judge, level_of, rank
+from streamer.ops.judgement import DEAD_SHARE, LATE_S, Level, PipelineInfo, State, Verdict, judge, level_of, rank
 from streamer.ops.lag import PipelineLag
 
 LAG_BAD_S: Final = 600.0  # as deploy/prometheus alerts
@@ -19,29 +19,29 @@ SHARE_BAD: Final = 0.1
 class Situation:
     """A pipeline, as it is known; `config` None where that is by its reports alone."""
 
-    facts: Facts
+    info: PipelineInfo
     config: PipelineConfig | None
     drivers: Sequence[Driver] = ()
 
 
 def rows_json(situations: Iterable[Situation], *, reached: bool, now_ms: int) -> list[dict[str, Any]]:
-    """A row for each pipeline, the one that needs somebody most first. Facts are of now while the brokers are
+    """A row for each pipeline, the one that needs somebody most first. PipelineInfo are of now while the brokers are
     `reached`, else of when they last answered, and `stale_s` says how old they are."""
     rows = []
     for each in situations:
-        facts = each.facts
-        verdict = judge(facts) if reached else Verdict(State.UNKNOWN)  # the page says why, once for all
-        stale_s = 0.0 if reached else max(now_ms - facts.now_ms, 0) / 1000
-        lag_s = facts.known_lag.seconds if facts.known_lag else None
-        rows.append((rank(verdict.state, lag_s, facts.name), _row(each, verdict) | {"stale_s": stale_s}))
+        info = each.info
+        verdict = judge(info) if reached else Verdict(State.UNKNOWN)  # the page says why, once for all
+        stale_s = 0.0 if reached else max(now_ms - info.now_ms, 0) / 1000
+        lag_s = info.known_lag.seconds if info.known_lag else None
+        rows.append((rank(verdict.state, lag_s, info.name), _row(each, verdict) | {"stale_s": stale_s}))
     return [row for _, row in sorted(rows, key=lambda one: one[0])]
 
 
 def pipeline_json(situation: Situation, *, reached: bool, since_ms: int, now_ms: int) -> dict[str, Any]:
     """One pipeline, with the points of its series from `since_ms` on."""
     (row,) = rows_json([situation], reached=reached, now_ms=now_ms)
-    config, facts = situation.config, situation.facts
-    series, lag = facts.series, facts.lag
+    config, info = situation.config, situation.info
+    series, lag = info.series, info.lag
     return row | {
         "task": series.task or (config.task if config else None),
         "model": None if series.model is None else {"name": series.model.name, "revision": series.model.revision},
@@ -50,7 +50,7 @@ def pipeline_json(situation: Situation, *, reached: bool, since_ms: int, now_ms:
         "lag": _lag_json(lag) if isinstance(lag, PipelineLag) else None,
         "lag_error": lag if isinstance(lag, str) else None,
         "drivers": [_driver_json(each) for each in situation.drivers],
-        "points": series.points(since_ms, facts.now_ms),
+        "points": series.points(since_ms, info.now_ms),
     }
 
 
@@ -71,12 +71,12 @@ def _level(value: float | None, warn: float, bad: float) -> Level:
 
 
 def _row(situation: Situation, verdict: Verdict) -> dict[str, Any]:
-    facts, known = situation.facts, situation.facts.known_lag
-    series, until_ms = facts.series, facts.now_ms
+    info, known = situation.info, situation.info.known_lag
+    series, until_ms = info.series, info.now_ms
     now = series.now(until_ms) or {}
     share = series.dead_share(until_ms)
     return {
-        "name": facts.name,
+        "name": info.name,
         "state": verdict.state,
         "level": level_of(verdict.state),
         "problems": [{"what": each.what, "fix": each.fix} for each in verdict.problems],
@@ -90,7 +90,7 @@ def _row(situation: Situation, verdict: Verdict) -> dict[str, Any]:
         "p50_ms": now.get("p50_ms"),
         "p99_ms": now.get("p99_ms"),
         "partitions": len(known.partitions) if known else None,
-        "members": facts.living,
+        "members": info.living,
         "silent_s": max((each.silent_s for each in situation.drivers), default=0.0),
     }
 

@@ -76,7 +76,7 @@ class Desk:
         log, there = self._looks.open()
         topics = [topic for topic in there if not places or topic in {each.topic for each in places if each}]
         if places and not topics:
-            raise UsageError("none of these places lies in a dead-letter topic of the configuration")
+            raise UsageError("none of these places is in a dead-letter topic of the configuration")
         order = make_order(
             wanted.action,
             topics,
@@ -145,7 +145,7 @@ class Desk:
         with self._lock:
             state = self._jobs.get(job)
             if state is None or state.state != "running":
-                raise UsageError(f"job {job} does not run in this console: stop it where it runs, e.g. by Ctrl-C there")
+                raise UsageError(f"job {job} is not running in this console: stop it where it runs, e.g. with Ctrl-C")
             state.cancelled_by = state.cancelled_by or by
             return state.document()
 
@@ -234,13 +234,13 @@ class Desk:
             state.state, state.error = "failed", str(error)
         except Exception as error:
             _log.error("job %s failed: %s", state.job, named(error))
-            state.state, state.error = "failed", f"a bug of ours: {named(error)}; what was moved stays moved"
+            state.state, state.error = "failed", f"a bug in streamer: {named(error)}; what was moved stays moved"
         state.ended_ms = now_ms()
         self._history.forget()
 
     def _ensure_idle(self) -> None:
         if self._thread is not None and self._thread.is_alive():
-            raise BusyError("another job is under way in this console: wait for its end, or cancel it")
+            raise BusyError("another job is running in this console: wait until it ends, or cancel it")
 
 
 def _more(wanted: Wanted) -> dict[str, Any]:

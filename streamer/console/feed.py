@@ -27,7 +27,7 @@ from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.reader import Reader
 from streamer.kafka.replay import TopicLog
 from streamer.ops.buckets import COLUMNS
-from streamer.ops.judgement import Facts
+from streamer.ops.judgement import PipelineInfo
 from streamer.ops.lag import LagWatch, PipelineLag, Tokens
 from streamer.ops.series import PipelineSeries
 from streamer.ops.status_watch import LAST_REPORTS
@@ -40,10 +40,10 @@ KEEP_MS: Final = 500  # so long an overview counts as the present one, however m
 RETRY_S: Final = 3.0
 NO_TOPIC_S: Final = 15.0
 CLOSE_S: Final = 2.0
-MAX_FACT_CHARS: Final = 200
+MAX_VALUE_CHARS: Final = 200
 
 _log = logging.getLogger(__name__)
-_decode_facts = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Feed:
@@ -146,8 +146,8 @@ class Feed:
             group = config.group if config else name
             answering = [each.replica for each in own if not each.silent_s]
             lag, members = self._lags.get(name), self._members.get(name)
-            facts = Facts(name, group, lag, members, answering, self._series[name], at_ms)
-            found.append(Situation(facts, config, own))
+            info = PipelineInfo(name, group, lag, members, answering, self._series[name], at_ms)
+            found.append(Situation(info, config, own))
         return found
 
     def _kafka_json(self, reached: bool, now_ms: int) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class Feed:
                 self._failed(source, str(error))
             except Exception as error:
                 _log.error("reading failed: %s", named(error))
-                self._failed(source, f"reading failed by a bug of ours: {named(error)}")
+                self._failed(source, f"reading failed by a bug in streamer: {named(error)}")
             self._stop.wait(RETRY_S)
 
     def _failed(self, source: Source, error: str) -> None:
@@ -205,7 +205,7 @@ class Feed:
                 slow += 1
                 if slow > 1:
                     raise
-                _log.warning("a look at the pipelines failed, and is repeated: %s", error)
+                _log.warning("reading the state of the pipelines failed, trying again: %s", error)
                 self._stop.wait(LOOK_S)
                 continue
             self._answered(self._offsets_source)
@@ -275,12 +275,12 @@ class Feed:
                             with self._lock:
                                 self._health.setdefault(word.pipeline, {})[word.rule] = f"{word.state}: {word.what}"
                         continue
-                    facts = read_own(_decode_facts, record.value())
-                    if facts is None:
+                    fields = read_own(_decode_fields, record.value())
+                    if fields is None:
                         continue
-                    name = (record.key() or b"").decode("utf-8", "replace") or str(facts.get("pipeline", ""))
+                    name = (record.key() or b"").decode("utf-8", "replace") or str(fields.get("pipeline", ""))
                     with self._lock:
-                        self._health[name] = {key: fact for key, fact in facts.items() if _is_short(fact)}
+                        self._health[name] = {key: value for key, value in fields.items() if _is_short(value)}
 
     def _until_stopped(self, records: Iterable[Record]) -> Iterable[Record]:
         for record in records:
@@ -289,8 +289,8 @@ class Feed:
             yield record
 
 
-def _is_short(fact: Any) -> bool:
-    return isinstance(fact, bool | int | float) or (isinstance(fact, str) and len(fact) <= MAX_FACT_CHARS)
+def _is_short(value: Any) -> bool:
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= MAX_VALUE_CHARS)
 
 
 def _now_ms() -> int:

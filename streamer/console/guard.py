@@ -59,7 +59,7 @@ class Guard:
             _log.error("a request failed: %s", named(error))
             if began:
                 raise ConnectionAbortedError from None
-            await error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"a bug of ours: {named(error)}")(
+            await error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"a bug in streamer: {named(error)}")(
                 scope, receive, guarded
             )
 

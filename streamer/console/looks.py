@@ -75,11 +75,11 @@ class Looks:
     def show(self, place: Place) -> dict[str, Any]:
         """One dead letter. Raises UsageError where there is none, or the topic is none of the configuration's."""
         if place.topic not in self.topics:
-            raise UsageError(f"{place.topic} is no dead-letter topic of the configuration")
+            raise UsageError(f"{place.topic} is not a dead-letter topic of the configuration")
         log = TopicLog(self._config.kafka, shapes_of(self._config))
         letter = letter_at(log, place)
         if letter is None:
-            raise UsageError(f"no record at {place}: it was deleted, or was never there")
+            raise UsageError(f"no record at {place}: it was deleted, or never existed")
         return whole_document(letter, read_closed(log).find(letter), show_text=self._show_text)
 
     def outcome(self, job: str) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class Changes:
                     Kind.TOPIC,
                     f"{topic}/{partition}",
                     f"read up to {reached:,}",
-                    f"read again from {first:,}: the topic was made anew, or the group's offset was reset",
+                    f"read again from {first:,}: the topic was recreated, or the group's offset was reset",
                 )
             known.reached[place] = last + 1
             known.lowest[place] = min(first, known.lowest.get(place, first))

@@ -208,7 +208,7 @@ class Codec:
             failure = diagnose(value)
             if failure.code.stage == "decode":
                 return failure
-            return _bad_cloudevent("not an object, or one of its strings is none")
+            return _bad_cloudevent("not an object, or one of its strings is not a string")
         if envelope.specversion != "1.0":
             return _bad_cloudevent('specversion is not "1.0"')
         if envelope.id is not None and not 1 <= len(envelope.id) <= MAX_ID_CHARS:
@@ -248,7 +248,7 @@ class Codec:
         return {_Format.TEXT: None, _Format.OTHER_JSON: _Format.JSON}.get(form, form) if form else None
 
     def _unknown_content_type(self, where: str) -> DataFailure:
-        fault = "is none of application/json, text/plain and application/cloudevents+json, in UTF-8"
+        fault = "is not application/json, text/plain or application/cloudevents+json, in UTF-8"
         if self._shape is not None:
             fault = f"does not name JSON in UTF-8, of which {self._shape.text.name} is to be read (text_field)"
         return DataFailure(Code.DECODE_CONTENT_TYPE, f"{where} {fault}.")

@@ -1,4 +1,4 @@
-"""Why partitions of an input stand, as who reads them sees it: what can't be read, and how people go on behind it."""
+"""Why partitions of an input are stuck, as their reader sees it: what can't be read, and how people go on behind it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def judge(
 
 
 def missing_input(topic: str) -> Standing:
-    """An input topic is not there any more."""
+    """An input topic no longer exists."""
     return Standing(
         (topic, -1),
         -1,
@@ -158,7 +158,7 @@ def _skip_words(key: TopicPartition, group: str, address: str) -> str:
     """How people go on behind what can't be read."""
     return (
         f"repair it on the broker (from another replica), or skip it: {offset_words(key, group, address)}, where N is "
-        "the offset behind the batch (kafka-dump-log.sh shows it)"
+        "the offset after the batch (kafka-dump-log.sh shows it)"
     )
 
 

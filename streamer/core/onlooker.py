@@ -76,7 +76,7 @@ def standing(view: View, now_ms: float, *, group: str, address: str) -> Iterator
             view.settled,
             Reason.OFFSET_BEYOND_END,
             f"the committed offset lies beyond the log, which has {view.earliest:,} to {view.high:,}: the topic was"
-            " made anew, cut, or is another cluster's copy",
+            " recreated or truncated, or is another cluster's copy",
             'set on_out_of_range = "earliest" to read all that is there, or'
             f" {reset} --to-offset N, where N is the first record that was not answered",
         )
@@ -118,7 +118,7 @@ def missing(inputs: Collection[str], written: Collection[str], partitions: Mappi
                 -1,
                 Reason.INPUT_MISSING,
                 "the input topic does not exist",
-                "make it (`streamer topics create --input-partitions N`), or correct `input`",
+                "create it (`streamer topics create --input-partitions N`), or correct `input`",
             )
     for topic in written:
         count = partitions.get(topic, most)
@@ -130,6 +130,6 @@ def missing(inputs: Collection[str], written: Collection[str], partitions: Mappi
                 (topic, count),
                 -1,
                 Reason.OUTPUT_MISSING,
-                f"it has {count} partitions, the input {most}: records of the others have nowhere to go",
+                f"it has {count} partitions, the input {most}: records of the other partitions have nowhere to go",
                 f"kafka-topics --alter --topic {topic} --partitions {most}",
             )

@@ -204,12 +204,12 @@ def _opened(row: _Level, where: str, envelope: Envelope) -> tuple[_Level, str] |
         return row, where
     operation = row.get("op")
     if operation is None:
-        return DataFailure(Code.VALIDATE_TYPE, f"{where}.op is missing: it is no change event of Debezium's.")
+        return DataFailure(Code.VALIDATE_TYPE, f"{where}.op is missing: this is not a change event of Debezium.")
     skipped = _NO_ROW.get(bytes(operation))
     if skipped is not None:
         return skipped
     if bytes(operation) not in _WITH_ROW:
-        return DataFailure(Code.VALIDATE_TYPE, f"{where}.op is none of c, u, r, d, t and m, which Debezium writes.")
+        return DataFailure(Code.VALIDATE_TYPE, f"{where}.op is not c, u, r, d, t or m, which Debezium writes.")
     return _inside(row, where, "after", "a change event of Debezium's", null_is_none=False)
 
 

@@ -47,7 +47,7 @@ class Standing:
         topic, number = self.partition
         where = f"{topic}/{number}" if number >= 0 else topic
         at = f" at offset {self.offset}" if self.offset >= 0 else ""
-        return f"{where} stands{at} ({self.reason}): {self.what}; {self.fix}"
+        return f"{where} is stuck{at} ({self.reason}): {self.what}; {self.fix}"
 
 
 @dataclass(slots=True)

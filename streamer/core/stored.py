@@ -27,10 +27,10 @@ SEAL_BYTES: Final = 16
 MAX_VALUE_BYTES: Final = 1 << 20
 """Larger values are neither written nor believed: a result must fit a Kafka message, 1 MB by default."""
 
-_FACTS: Final = struct.Struct(">BI")
+_HEADER: Final = struct.Struct(">BI")
 _VERSION: Final = bytes([VERSION])
 _SEALED_AT: Final = 1 + SEAL_BYTES
-_OUTPUT_AT: Final = _SEALED_AT + _FACTS.size
+_OUTPUT_AT: Final = _SEALED_AT + _HEADER.size
 _parse: Final = msgspec.json.Decoder().decode
 
 Parse = Callable[[bytes], object]
@@ -55,12 +55,12 @@ class Vault:
 
     def encode(self, entries: Iterable[tuple[bytes, Answer]]) -> list[tuple[bytes, bytes]]:
         """Each key with the value to store under it; answers too large for `MAX_VALUE_BYTES` are left out."""
-        copy, facts, limit = self._seal.copy, _FACTS.pack, MAX_VALUE_BYTES - _OUTPUT_AT
+        copy, header, limit = self._seal.copy, _HEADER.pack, MAX_VALUE_BYTES - _OUTPUT_AT
         encoded = []
         for key, answer in entries:
             output, measures = answer.output, answer.measures
             if len(measures) + len(output) <= limit:
-                sealed = facts(answer.truncated + 2 * len(measures), answer.tokens) + measures + output
+                sealed = header(answer.truncated + 2 * len(measures), answer.tokens) + measures + output
                 seal = copy()
                 seal.update(key + sealed)
                 encoded.append((key, _VERSION + seal.digest() + sealed))
@@ -69,7 +69,7 @@ class Vault:
     def decode(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[Answer | None]:
         """The answers stored under these keys, marked `cached`; None for no value and for anything that `encode` has
         not made for this very key with this secret. Raises ValueError when there are not as many values as keys."""
-        copy, facts, parse = self._seal.copy, _FACTS.unpack_from, self._parse
+        copy, header, parse = self._seal.copy, _HEADER.unpack_from, self._parse
         answers: list[Answer | None] = []
         for key, value in zip(keys, values, strict=True):
             answer = None
@@ -77,7 +77,7 @@ class Vault:
                 seal = copy()
                 seal.update(key + value[_SEALED_AT:])
                 if compare_digest(seal.digest(), value[1:_SEALED_AT]):
-                    flags, tokens = facts(value, _SEALED_AT)
+                    flags, tokens = header(value, _SEALED_AT)
                     output_at = _OUTPUT_AT + flags // 2
                     measures, output = value[_OUTPUT_AT:output_at], value[output_at:]
                     try:

@@ -61,7 +61,7 @@ class Tally:
             self.skipped - before.skipped,
         )
 
-    def facts(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """For a line of the log."""
         return {
             "results": self.results,

@@ -109,12 +109,12 @@ class Unanswered:
         if segment.planned == len(segment.records) or segment.outcomes[segment.planned] is not None:
             vain = pipeline.settling.in_vain
             tail = f", after {vain} that were rolled back" if vain else ""
-            return f"its answer waits to be settled{tail}", "look at the brokers, and at the settles in the log"
+            return f"its answer is waiting to be settled{tail}", "look at the brokers, and at the settles in the log"
         where = self._in_fleet(pipeline, segment, now, calm=not lost)
         if where is None:
             return None
-        tail = f"; {lost} workers were lost meanwhile" if lost else ""
-        return where + tail, "look at what the log says of the workers, and restart this process if that says nothing"
+        tail = f"; {lost} workers were lost in the meantime" if lost else ""
+        return where + tail, "look at what the log says of the workers, and restart this process if it says nothing"
 
     def _unread(
         self, pipeline: Pipeline, ahead: ReadState | None, wait: _Wait, now: float, *, blocked: bool
@@ -130,7 +130,7 @@ class Unanswered:
             return "nothing is taken, since what was taken before is not settled", fix
         if ahead.paused:
             return "the partition is paused", fix
-        return "it was asked for and did not come", f"look at the partition's leader, or {fix}"
+        return "it was requested and did not arrive", f"look at the partition's leader, or {fix}"
 
     def _computing(self, pipeline: Pipeline, now: float) -> bool:
         """Whether workers answer, or have time to."""
@@ -145,7 +145,7 @@ class Unanswered:
         fleet = pipeline.fleet
         flight = _flight_of(pipeline, segment)
         if flight is None:
-            return "nothing computes it"
+            return "no worker computes it"
         moving = calm and self._computing(pipeline, now)
         for worker in fleet.workers:
             if flight.number not in worker.held:
@@ -156,7 +156,7 @@ class Unanswered:
                 return f"worker {worker.number} computes it"
             return None if moving else f"it waits at worker {worker.number}"
         if flight in fleet.suspects:
-            return "it waits to be computed alone, as a worker was lost with it"
+            return "it waits to be computed alone, because a worker was lost with it"
         if flight not in fleet.waiting:
             return "it waits for the shared cache"
         if not fleet.ready_workers:

@@ -248,7 +248,7 @@ class Watch:
         def take(record: Record, now_ms: float) -> None:
             info = unwrap(record.headers() or [])
             if info is None:
-                raise DemoError(f"{record.topic()} holds a record that is no dead letter")
+                raise DemoError(f"{record.topic()} holds a record that is not a dead letter")
             place = Place(info.partition, info.offset)
             if self._is_ours(place):
                 seen.dead_letters += 1

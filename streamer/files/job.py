@@ -124,11 +124,11 @@ class Job:
         before = self.note.identity if self.note is not None else identity
         if names := sorted(name for name in identity if before.get(name) != identity[name]):
             raise UsageError(
-                f"{self._partials[0]} can't be continued, because {_changed(names)} since it was begun: --restart"
+                f"{self._partials[0]} can't be continued, because {_changed(names)} since it was started: --restart"
                 " starts over, or you can name another file with -o"
                 if not self.ended
-                else f"{self.output} was completed just now, but {_changed(names)} since it was begun: --restart starts"
-                " over, or you can name another file with -o"
+                else f"{self.output} was completed just now, but {_changed(names)} since it was started: --restart"
+                " starts over, or you can name another file with -o"
             )
         return identity
 

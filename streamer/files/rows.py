@@ -142,7 +142,7 @@ class Rows:
             if isinstance(error, OSError) and error.strerror:
                 raise DependencyError(f"{name} can't be read ({error.strerror})") from error
             raise DependencyError(
-                f"{name} can't be read to its end ({error}): it may be damaged, or not be there as a whole yet"
+                f"{name} can't be read to its end ({error}): it may be damaged, or not complete yet"
             ) from error
 
     def _rows_of(self, path: str) -> Iterator[list[Row]]:
@@ -170,7 +170,7 @@ class Rows:
 def _no_array(path: str, stream: BinaryIO) -> None:
     """Raises UsageError for a file that is one JSON array, which some programs call .json, too."""
     if ".json" in Path(path).suffixes and hasattr(stream, "peek") and stream.peek(64)[:64].lstrip().startswith(b"["):
-        raise UsageError(f"{path} is a JSON array, and not JSON lines: jq -c '.[]' makes lines of it")
+        raise UsageError(f"{path} is a JSON array, not JSON lines: jq -c '.[]' makes lines of it")
 
 
 def _unpacked(path: str, file: BinaryIO) -> BinaryIO:

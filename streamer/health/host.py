@@ -76,7 +76,7 @@ class Host:
         snapshot, standing, joined = known(self._drift, self._reports, self._config.health.feedback, _now_ms())
         if snapshot is not None and not self._keeper.restore(snapshot):
             self._metrics.failure("snapshot")
-            log.warning("the snapshot can't be read, all reports are read instead")
+            log.warning("the snapshot can't be read; reading all reports instead")
         if snapshot is not None:
             if snapshot.drift and not self._drift.drifts.restore(snapshot.drift):
                 self._metrics.failure("snapshot")
@@ -190,7 +190,7 @@ class Host:
             if not self._caught_up:
                 return
             self._metrics.caught_up(True)
-            log.info("all reports are folded", extra={"data": {"records": self._reading.taken[self._reports]}})
+            log.info("all reports are summed", extra={"data": {"records": self._reading.taken[self._reports]}})
         if time.monotonic() >= self._ask_at and (self._asking is None or self._asking.done()):
             self._ask_at = time.monotonic() + ASK_EVERY_S
             self._asking = asyncio.create_task(self._ask())
@@ -209,7 +209,9 @@ class Host:
             log.warning("the brokers could not be asked", extra={"data": {"error": type(error).__name__}})
             return
         if changed:
-            log.warning("a topic has changed, reading begins anew", extra={"data": {"topics": self._reading.topics}})
+            log.warning(
+                "a topic has changed: all of it is read again", extra={"data": {"topics": self._reading.topics}}
+            )
             self._rebuild = True
 
     async def _say(self, *, final: bool = False) -> None:
@@ -265,7 +267,7 @@ class Host:
         self._labels.refuse_again(letters)
         self._grades.say_again(grades)
         self._metrics.failure("publish")
-        log.warning("nothing can be written now, it is tried again", extra={"data": {"topic": self._topic}})
+        log.warning("nothing can be written now; trying again", extra={"data": {"topic": self._topic}})
 
     def _look(self, now_ms: int) -> list[StateWord]:
         for pipeline, newest_ms in self._keeper.newest_ms.items():
@@ -294,7 +296,7 @@ class Host:
         return Said(self._topic, word.key.encode(), encode(word))
 
     def _health_page(self) -> Page:
-        reasons = [] if self._caught_up else ["reports from before the start are still being folded"]
+        reasons = [] if self._caught_up else ["reports from before the start are still being summed"]
         return json_page({"ok": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 

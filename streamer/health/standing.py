@@ -19,7 +19,7 @@ BACK_MS = 15 * 60_000
 STALE_MS = 3 * 60_000
 
 
-class Standing(NamedTuple):
+class DriftStanding(NamedTuple):
     """The state of a pipeline's rule about drift, and what its monitors say, as far as it was said lately."""
 
     state: StateWord
@@ -29,7 +29,7 @@ class Standing(NamedTuple):
         """In a line; an app that is gone judges nothing."""
         at_ms = self.state.time_ms
         if now_ms - at_ms > STALE_MS:
-            return f"drift was judged at {clock(at_ms, now_ms)} for the last time: the health app does not run"
+            return f"drift was last judged at {clock(at_ms, now_ms)}: the health app is not running"
         return f"drift, {self.state.state}: {self.state.what.removeprefix(f'{self.state.pipeline}: ')}"
 
     def described(self, now_ms: int) -> dict[str, Any]:
@@ -43,18 +43,18 @@ class Standing(NamedTuple):
         }
 
 
-def standings(config: Config, now_ms: int) -> dict[str, Standing]:
+def standings(config: Config, now_ms: int) -> dict[str, DriftStanding]:
     """By pipeline; nothing of those that no app has judged in the last quarter of an hour, nor where the topic may not
     be read. Raises DependencyError."""
-    found: dict[str, Standing] = {}
+    found: dict[str, DriftStanding] = {}
     try:
         words = read_words(config.kafka, config.health.topic, now_ms - BACK_MS).values()
     except ConfigurationError as error:  # who only reads reports has no right to this topic
-        log.warning("how the health app judges drift can't be read: %s", error)
+        log.warning("what the health app says about drift can't be read: %s", error)
         return {}
     for word in words:
         if isinstance(word, StateWord) and word.metric == DRIFT:
-            found[word.pipeline] = Standing(word, [])
+            found[word.pipeline] = DriftStanding(word, [])
     for word in words:
         if isinstance(word, DriftWord) and word.pipeline in found:
             found[word.pipeline].monitors.append(word)

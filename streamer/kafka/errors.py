@@ -180,7 +180,7 @@ def start_error(
         kind, _, name = resource.partition(" ")
         flag = f"--{kind} {name}" if kind in ("topic", "group", "transactional-id") else "--cluster"
         return ConfigurationError(
-            f"{where} gives no right to {operation} {resource or 'the cluster'} ({inner.name()}); grant it with"
+            f"{where} denies the right to {operation} {resource or 'the cluster'} ({inner.name()}); grant it with"
             f" kafka-acls --add --allow-principal User:NAME --operation {operation} {flag}"
         )
     if code in _LOGIN:
@@ -194,10 +194,14 @@ def start_error(
             " in kafka.properties"
         )
     if code in MISSING:
-        return ConfigurationError(f"{where} has no {resource or 'such topic'}; make it with `streamer topics create`")
+        return ConfigurationError(
+            f"{where} has no {resource or 'such topic'}; create it (`streamer topics create`"
+            " creates those of the configuration)"
+        )
     if code == KafkaError.TOPIC_EXCEPTION and resource.startswith("topic "):
         return ConfigurationError(
-            f"{resource.removeprefix('topic ')!r} can be no topic: its name has letters, digits, . _ and -, 249 at most"
+            f"{resource.removeprefix('topic ')!r} can't be a topic: a topic's name has letters, digits, . _ and -,"
+            f" 249 at most"
         )
     if code in _UNREACHABLE:
         if silent := unreachable(address):

@@ -50,7 +50,8 @@ class LoadCopier(GroupCopier):
 
     prefix = ""
     taken_over = (
-        "another `streamer load` of this job ({}) runs now; what this one loaded stays loaded. Let the other one end"
+        "another `streamer load` of this job ({}) is running; what this one loaded stays loaded. Let the other one"
+        " finish"
     )
 
 

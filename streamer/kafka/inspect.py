@@ -13,9 +13,9 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # t
 
 from streamer.config.fields import Config, KafkaConfig
 from streamer.config.pipeline import PipelineConfig
-from streamer.core.facts import BrokerFacts, ClientTimes, GroupFacts, MemberFacts, RunningFacts, TopicFacts
 from streamer.core.members import output_of
 from streamer.core.record import TopicPartition
+from streamer.core.surroundings import BrokerInfo, ClientTimes, GroupInfo, MemberInfo, RunningInfo, TopicInfo
 from streamer.errors import StreamerError
 from streamer.kafka import topics as kafka_topics
 from streamer.kafka.announced import announced, silent
@@ -77,13 +77,13 @@ class ClusterInspector:
         self._admin = kafka_topics.connect(config.kafka, _CONNECT_S, reach=False)
         self._offsets = GroupOffsets(config.kafka, self._admin)
 
-    def broker(self) -> BrokerFacts:
+    def broker(self) -> BrokerInfo:
         """The cluster as a whole."""
         metadata = self._admin.list_topics("", timeout=REQUEST_S)
         nodes = sorted(metadata.brokers)
         quiet = silent(announced(metadata))
         settings = self._settings(ResourceType.BROKER, [str(nodes[0])]) if nodes and not quiet else {}
-        return BrokerFacts(
+        return BrokerInfo(
             address=self._kafka.bootstrap_servers,
             brokers=len(nodes),
             release=_release(self._kafka),
@@ -95,7 +95,7 @@ class ClusterInspector:
         """What `streamer topics check` finds."""
         return kafka_topics.check(self._admin, self._config, pipelines, operator=True)
 
-    def topics(self, names: Iterable[str]) -> dict[str, TopicFacts]:
+    def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
         """Those of these topics that exist and that we may describe."""
         wanted = sorted(set(names))
         described = self._admin.describe_topics(TopicCollection(wanted), request_timeout=REQUEST_S)
@@ -106,7 +106,7 @@ class ClusterInspector:
                 partitions = answer(described[name], REQUEST_S).partitions
             except KafkaException:
                 continue  # `problems` tells
-            found[name] = TopicFacts(
+            found[name] = TopicInfo(
                 name=name,
                 partitions=len(partitions),
                 replication=len(partitions[0].replicas),
@@ -116,7 +116,7 @@ class ClusterInspector:
             )
         return found
 
-    def group(self, pipeline: PipelineConfig, topics: Iterable[str]) -> GroupFacts:
+    def group(self, pipeline: PipelineConfig, topics: Iterable[str]) -> GroupInfo:
         """A pipeline's group, and where it has come in those of these topics that exist."""
         name = pipeline.group
         description = self._description(name)
@@ -124,11 +124,11 @@ class ClusterInspector:
         counts = self._offsets.counts([*pipeline.input, pipeline.output])
         inputs = [topic for topic in topics if counts.get(topic)]
         outputs = [(pipeline.output, number) for number in range(counts.get(pipeline.output, 0))]
-        return GroupFacts(
+        return GroupInfo(
             name=name,
             assignor=description.partition_assignor or "",
             members=tuple(
-                MemberFacts(
+                MemberInfo(
                     client=member.client_id or "",
                     host=(member.host or "").lstrip("/"),
                     slot=member.group_instance_id or "",
@@ -144,9 +144,9 @@ class ClusterInspector:
             newest_ms=self._offsets.newest_ms(view.partition for view in views),
         )
 
-    def running(self) -> list[RunningFacts]:
+    def running(self) -> list[RunningInfo]:
         """The pipelines that run on this cluster, as far as we may see. Of a large cluster the first `_MOST_GROUPS`."""
-        found: set[RunningFacts] = set()
+        found: set[RunningInfo] = set()
         try:
             listed = answer(self._admin.list_consumer_groups(states={ConsumerGroupState.STABLE}), REQUEST_S)
             names = sorted(each.group_id for each in listed.valid)[:_MOST_GROUPS]
@@ -160,7 +160,7 @@ class ClusterInspector:
                 continue
             outputs = {output_of(member.client_id or "") for member in description.members}
             topics = frozenset(topic for member in description.members for topic, _ in _partitions(member))
-            found |= {RunningFacts(name, topics, output) for output in outputs if output}
+            found |= {RunningInfo(name, topics, output) for output in outputs if output}
         return sorted(found, key=lambda one: (one.group, one.output))
 
     def _description(self, name: str) -> Any:

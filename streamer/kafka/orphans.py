@@ -149,10 +149,7 @@ class OrphanWatch:
 
     def _taken(self, member: Member) -> list[Standing]:
         who = f"{member.client} on {member.host}"
-        what = (
-            f"a member of group {self._group} ({who}) is not streamer's, and takes these records away: they get no"
-            " answer"
-        )
+        what = f"a member of group {self._group} ({who}) is not streamer's, and takes these records: they get no answer"
         fix = (
             "stop it, or set `group` to another name; what it has taken is read again after kafka-consumer-groups"
             f" --group {self._group} --reset-offsets"

@@ -115,7 +115,7 @@ class OutputTopics:
                         Refused.MISSING,
                         "UNKNOWN_TOPIC_OR_PART",
                         f"topic {topic} does not exist",
-                        "create it with `streamer topics create`",
+                        "create it (`streamer topics create` creates those of the configuration)",
                         letters,
                     )
                 )
@@ -168,7 +168,7 @@ class OutputTopics:
 
 _FIXES = {
     "INVALID_RECORD": "a compacted topic takes no record without a key: give the input keys, or set cleanup.policy"
-    " to delete; a broker that checks schemas logs what it misses",
+    " to delete; a broker that checks schemas logs what is missing",
     "INVALID_TIMESTAMP": "compare the clocks of this machine and of the brokers, or raise the topic's"
     " message.timestamp.before.max.ms and message.timestamp.after.max.ms",
     "MSG_SIZE_TOO_LARGE": "raise its max.message.bytes, or ask for a smaller output",

@@ -85,7 +85,7 @@ class TransactionalCopier:
 
     prefix = "streamer.dlq."
     taken_over = (
-        "another process moves dead letters of {} now; what this one moved stays moved. Let the other one end, then"
+        "another process is moving dead letters of {}; what this one moved stays moved. Let the other one finish, then"
         " start this job again if anything is left"
     )
 
@@ -170,5 +170,5 @@ class TransactionalCopier:
             )
         failure = start_error(error, address=self._address, operation="Write", resource=resource)
         if isinstance(failure, DependencyError):
-            return DependencyError(f"{failure}. Start the same job again: it goes on from what is written")
+            return DependencyError(f"{failure}. Start the same job again: it continues from what is written")
         return failure

@@ -186,7 +186,7 @@ class KafkaSink(ABC):
                 SinkFailed(
                     ExitCode.FENCED,
                     "another producer took this slot's transactional id again and again; do not restart this process. "
-                    "Two replicas may not share a slot: let it be chosen, or set slot to different names",
+                    "Two replicas may not share a slot: leave slot empty, or set it to different names",
                 )
             )
         except Exception:
@@ -261,10 +261,10 @@ class KafkaSink(ABC):
     def _client(self) -> Client:
         self._hear()
         if self._producers.cut_off:
-            log.info("the brokers were away: a new producer")
+            log.info("the brokers were away: starting a new producer")
             return Client.CUT_OFF
         if not self._producers.fits():
-            log.info("the topics take other sizes: a new producer")
+            log.info("the topics take other sizes now: starting a new producer")
             return Client.OTHER_SIZES
         return Client.FINE
 

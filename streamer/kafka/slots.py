@@ -151,7 +151,5 @@ def _what(error: OSError) -> str:
 
 
 def _unfit(path: str, what: str, fix: str = "") -> ConfigurationError:
-    fix = (
-        fix or f"look at what is there, then remove it: `streamer` creates it, with mode 0700, for user {os.geteuid()}"
-    )
+    fix = fix or f"look at what it is, then remove it: `streamer` creates it, with mode 0700, for user {os.geteuid()}"
     return ConfigurationError(f"{path} can't keep the lock of this replica's slot: {what}; {fix}")

@@ -301,7 +301,8 @@ def create_topics(admin: AdminClient, kafka: KafkaConfig, topics: list[NewTopic]
     while unknown := {name for name, info in describe(admin, kafka, unknown).items() if info is None}:
         if time.monotonic() > deadline:
             raise DependencyError(
-                f"Kafka at {kafka.bootstrap_servers} took the order to create {', '.join(sorted(unknown))} but does not"
+                f"Kafka at {kafka.bootstrap_servers} accepted the request to create {', '.join(sorted(unknown))} but"
+                f" does not"
                 f" know of it after {_CREATED_WITHIN_S:g} s; look at the brokers' logs"
             )
         time.sleep(0.05)

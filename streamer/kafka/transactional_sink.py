@@ -51,7 +51,7 @@ class TransactionalSink(KafkaSink):
             self._thread = threading.Thread(
                 target=self._run, args=(partial(self._resume, plan),), name="sink", daemon=True
             )
-        log.warning("the producer hangs: it is replaced")
+        log.warning("the producer hangs: replacing it")
         self._thread.start()
 
     def _resume(self, plan: Settle) -> None:

@@ -110,7 +110,9 @@ def up(parts: set[Part], ports: Mapping[Part, int], brokers: int) -> tuple[Backg
         before = recorded()
         if before is not None and all(before.answers(part) for part in before.ports):
             if not parts <= before.ports.keys() or ("kafka" in parts and brokers != before.brokers):
-                raise UsageError("a local stack of another shape runs: `streamer local down` first, then up again")
+                raise UsageError(
+                    "a local stack with other parts is running: `streamer local down` first, then up again"
+                )
             return before, False
         if before is not None:
             _end(before, keep_data=True)

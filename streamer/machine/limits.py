@@ -7,16 +7,16 @@ import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
-from streamer.core.facts import MachineFacts
+from streamer.core.surroundings import MachineInfo
 from streamer.machine.processors import usable_cores, usable_memory_bytes
 
 _ANSWER_S = 0.5
 
 
-def inspect(addresses: Iterable[str]) -> MachineFacts:
+def inspect(addresses: Iterable[str]) -> MachineInfo:
     """The machine; `addresses` (host:port) are those to be listened on."""
     taken = {address: _is_ours(address) for address in addresses if not _is_free(address)}
-    return MachineFacts(cores=usable_cores(), memory_bytes=usable_memory_bytes(), gpus=_gpus(), taken=taken)
+    return MachineInfo(cores=usable_cores(), memory_bytes=usable_memory_bytes(), gpus=_gpus(), taken=taken)
 
 
 def _gpus() -> int | None:

@@ -46,7 +46,7 @@ def _parts(found: Evaluation, versus: Versus | None, by: str) -> Iterator[str]:
     yield from _labels(quality)
     if quality.calibration is not None and quality.calibration.total:
         points = [Point(each.confidence, each.accuracy, each.count) for each in quality.calibration.table()]
-        note = "On the dashed line a model is right as often as it says; below it, it promises more than it keeps."
+        note = "On the dashed line a model is right as often as it says; below it, it is more confident than right."
         yield _section("Can its confidence be trusted?", f'{reliability(points)}<p class="quiet small">{note}</p>')
     slices = _slices("By length in characters", found, found.by_length.by_length())
     if found.by_field is not None:
@@ -84,7 +84,7 @@ def _labels(quality: Quality) -> Iterator[str]:
         if len(labels) <= MATRIX:
             names = confusion.labels()
             cells = [[confusion.cells.get(one, {}).get(other, 0) for other in names] for one in names]
-            note = "A row is what texts are, a column what they were called. Colours are shares of a row."
+            note = "Rows are true labels, columns what the model answered. Colours are shares of a row."
             content = f'{heat_map(names, cells)}<p class="quiet small">{note}</p>'
             yield _section("What is taken for what?", content, wide=len(labels) > 6)
         else:

@@ -1,5 +1,5 @@
-"""How a pipeline stands, and which of two needs somebody first: for `streamer status` and the console alike. Pure; None
-is what nobody knows."""
+"""The state of a pipeline, and which of two needs attention first: for `streamer status` and the console alike. Pure;
+None is what nobody knows."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class State(StrEnum):
     """The states of a pipeline, the one that needs somebody most first."""
 
     HALTED = "halted"  # it ended by itself, and a restart alone does not help
-    STUCK = "stuck"  # a partition stands, or records wait for half a minute and none was settled meanwhile
+    STUCK = "stuck"  # a partition is stuck, or records have waited for half a minute and none was settled in that time
     NO_MEMBER = "no member"  # nobody runs it
     NOT_READY = "not ready"  # a driver says so
-    UNKNOWN = "unknown"  # the brokers are away, a topic or a right is missing, or nothing tells of it
+    UNKNOWN = "unknown"  # the brokers are down, a topic or a right is missing, or nothing is known about it
     FALLING_BEHIND = "falling behind"  # the oldest record waits for more than a minute, and gets older
     DEAD_LETTERS = "dead letters"  # more than 1 % of the outcomes of the last five minutes
     LOADING = "loading"  # all its drivers load the model
@@ -53,7 +53,7 @@ def level_of(state: State) -> Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PipelineInfo:
     """What is known of a pipeline. `lag` is a text where it can't be told why, None where nobody has looked; `members`
     are the slots or ids of the group's, None where we may not see them; `replicas` are the drivers that answer now."""
 
@@ -95,33 +95,33 @@ class Verdict:
     problems: list[Problem] = field(default_factory=list)
 
 
-def judge(facts: Facts) -> Verdict:
+def judge(info: PipelineInfo) -> Verdict:
     """The state, see `State`: what ended comes first, then what stands, who is there, what drivers say, and what is
     late."""
-    lag, series = facts.known_lag, facts.series
-    unready = [each for each in facts.replicas if each.ready is False]
+    lag, series = info.known_lag, info.series
+    unready = [each for each in info.replicas if each.ready is False]
     reasons = list(dict.fromkeys(reason for each in unready for reason in each.reasons))
     said = [Problem(reason, "see the driver's log") for reason in reasons] or [
         Problem("a driver says that it is not ready", "see its log") for _ in unready[:1]
     ]
-    hidden = [Problem(facts.lag)] if isinstance(facts.lag, str) else []
+    hidden = [Problem(info.lag)] if isinstance(info.lag, str) else []
     stands = _standing(lag)
-    nobody = lag is not None and facts.living == 0  # else the group may only be hidden from us
+    nobody = lag is not None and info.living == 0  # else the group may only be hidden from us
     if down := [reason for reason in reasons if _DOWN in reason]:
         return Verdict(State.HALTED, [*(Problem(each, "see its log") for each in down), *stands, *hidden])
     if nobody and series.ended is not None and series.ended.exit_code == ExitCode.HALTED:
         what = f"it halted: {series.ended.reason}" if series.ended.reason else "it halted"
         return Verdict(State.HALTED, [Problem(what, "correct that, then start `streamer run` again"), *stands])
     if stands:
-        return Verdict(State.STUCK, [*stands, *([_nobody(facts)] if nobody and not unready else [])])
+        return Verdict(State.STUCK, [*stands, *([_nobody(info)] if nobody and not unready else [])])
     # Before it has a model, a driver is no member yet.
-    loads = bool(unready) and len(unready) == len(facts.replicas) and all(_LOADING in each.reasons for each in unready)
-    if loads and not facts.living:
+    loads = bool(unready) and len(unready) == len(info.replicas) and all(_LOADING in each.reasons for each in unready)
+    if loads and not info.living:
         what = f"its model is being loaded{_waits(lag, '; ')}"
         return Verdict(State.LOADING, [Problem(what), *hidden])
     if nobody and not unready:
-        return Verdict(State.NO_MEMBER, [_nobody(facts)])
-    stuck = _stuck(facts)
+        return Verdict(State.NO_MEMBER, [_nobody(info)])
+    stuck = _stuck(info)
     if stuck and not nobody:
         look = "look at the log of its drivers and at their /readyz, or run `streamer doctor`"
         return Verdict(State.STUCK, [Problem(stuck, look), *said])
@@ -129,22 +129,22 @@ def judge(facts: Facts) -> Verdict:
         return Verdict(State.LOADING if loads else State.NOT_READY, [*said, *hidden])
     if hidden:
         return Verdict(State.UNKNOWN, hidden)
-    return _at_work(facts, lag)
+    return _at_work(info, lag)
 
 
-def _at_work(facts: Facts, lag: PipelineLag | None) -> Verdict:
+def _at_work(info: PipelineInfo, lag: PipelineLag | None) -> Verdict:
     """The state of what neither stands nor lacks anything."""
-    series, settles = facts.series, facts.series.settled_lately(facts.now_ms)
+    series, settles = info.series, info.series.settled_lately(info.now_ms)
     late = lag is not None and lag.records and (lag.seconds is None or lag.seconds >= LATE_S)
     if lag is None and not settles:
-        return Verdict(State.UNKNOWN, [Problem("neither its reports nor its offsets tell of it")])
-    quiet = series.last_ms is None or facts.now_ms - series.last_ms >= STANDING_MS
+        return Verdict(State.UNKNOWN, [Problem("neither its reports nor its offsets say anything about it")])
+    quiet = series.last_ms is None or info.now_ms - series.last_ms >= STANDING_MS
     if _waits_long(lag) and lag is not None and not lag.rate_out and quiet:
-        return Verdict(State.UNKNOWN, [Problem(f"{_waits(lag)}, and nothing tells yet whether they are settled")])
+        return Verdict(State.UNKNOWN, [Problem(f"{_waits(lag)}, and it is not known yet whether they are settled")])
     if late and series.grows:
-        what = f"{_waits(lag)}, and it gets older: more comes in than is settled"
+        what = f"{_waits(lag)}, and it is getting older: more come in than are settled"
         return Verdict(State.FALLING_BEHIND, [Problem(what, "add replicas or workers, or look for a slow record")])
-    share = series.dead_share(facts.now_ms)
+    share = series.dead_share(info.now_ms)
     if share is not None and share > DEAD_SHARE:
         what = f"{share * 100:.1f} % of the outcomes of the last five minutes are dead letters"
         return Verdict(State.DEAD_LETTERS, [Problem(what, "look at their causes: `streamer dlq causes`")])
@@ -166,18 +166,18 @@ def _standing(lag: PipelineLag | None) -> list[Problem]:
     return [Problem(str(one).removesuffix(f"; {one.fix}"), one.fix) for one in stands]
 
 
-def _nobody(facts: Facts) -> Problem:
-    ended = facts.series.ended
+def _nobody(info: PipelineInfo) -> Problem:
+    ended = info.series.ended
     last = f"; the last one ended with exit code {ended.exit_code}: {ended.reason}" if ended is not None else ""
-    what = f"no member is in group {facts.group}{last}{_waits(facts.known_lag, '; ')}"
-    return Problem(what, f"start `streamer run --pipeline {facts.name}`")
+    what = f"no member is in group {info.group}{last}{_waits(info.known_lag, '; ')}"
+    return Problem(what, f"start `streamer run --pipeline {info.name}`")
 
 
 def _waits(lag: PipelineLag | None, before: str = "") -> str:
-    """As in "7 records wait, the oldest for 31.0 s"; "" where none does."""
+    """As in "7 records are waiting, the oldest for 31.0 s"; "" where none does."""
     if lag is None or not lag.records:
         return ""
-    wait = "record waits" if lag.records == 1 else "records wait"
+    wait = "record is waiting" if lag.records == 1 else "records are waiting"
     age = "" if lag.seconds is None else f", the oldest for {duration(lag.seconds)}"
     return f"{before}{lag.records:,} {wait}{age}"
 
@@ -187,17 +187,17 @@ def _waits_long(lag: PipelineLag | None) -> bool:
     return lag is not None and lag.records > 0 and (lag.seconds is None or lag.seconds * 1000 >= STANDING_MS)
 
 
-def _stuck(facts: Facts) -> str:
+def _stuck(info: PipelineInfo) -> str:
     """That records have waited for half a minute, and none was settled in that time; "" where that is not so, or nobody
     can say. What waits for less is on its way: after a quiet hour the last settle is an hour old, too."""
-    lag, series = facts.known_lag, facts.series
+    lag, series = info.known_lag, info.series
     if lag is None or lag.rate_out or not _waits_long(lag):
         return ""
-    if series.last_ms is not None and facts.now_ms - series.last_ms < STANDING_MS:
+    if series.last_ms is not None and info.now_ms - series.last_ms < STANDING_MS:
         return ""
     reported_ms, moved_ms = series.last_ms or series.known_ms, series.moved_ms
-    if series.known_ms is not None and reported_ms is not None and facts.now_ms - reported_ms >= STANDING_MS:
+    if series.known_ms is not None and reported_ms is not None and info.now_ms - reported_ms >= STANDING_MS:
         return f"{_waits(lag)}, and nothing is being settled"
-    if lag.rate_out == 0 and moved_ms is not None and facts.now_ms - moved_ms >= STANDING_MS:
+    if lag.rate_out == 0 and moved_ms is not None and info.now_ms - moved_ms >= STANDING_MS:
         return f"{_waits(lag)}, and the settled offsets do not move"
     return ""

@@ -149,11 +149,11 @@ class Load:
                 self._note(some)
             if self._digest.hexdigest() != position.digest:
                 raise UsageError(
-                    f"the first {rows:,} rows are not those that were loaded before: the files or options changed. Give"
-                    " the ones of before to go on, or --restart to load all rows again, as new records"
+                    f"the first {rows:,} rows are not those that were loaded before: the files or options changed. Use"
+                    " the earlier ones to continue, or --restart to load all rows again, as new records"
                 )
         elif self.errors is not None and self.errors.exists():
-            raise UsageError(f"{self.errors} is there already: name another file with --errors")
+            raise UsageError(f"{self.errors} exists already: name another file with --errors")
         self.before, self.failed = self.rows, position.failed
         if self.errors is not None:
             self._errors = self.errors.open("r+b" if self.errors.exists() else "w+b")
@@ -226,8 +226,8 @@ class Load:
         kind = "row" if self.kinds[row.file] in ("csv", "parquet") else "line"
         return (
             f"{self.files[row.file]}, {kind} {row.line}: {failure.code.value}: {failure.message} The rows before it"
-            f" ({rows:,}) are loaded. Correct this one and give the same command again, which goes on there; or pass"
-            " over such rows with --errors FILE"
+            f" ({rows:,}) are loaded. Correct this one and give the same command again to continue there; or skip"
+            " such rows with --errors FILE"
         )
 
     def _error_line(self, row: Row, failure: DataFailure) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from streamer.cache.secret import look_at
 from streamer.config.environment import strays
 from streamer.config.load import Config, Problem
-from streamer.core.facts import MachineFacts, ModelFacts
+from streamer.core.surroundings import MachineInfo, ModelInfo
 from streamer.errors import Refusal
 from streamer.inference.models.presence import model_problem
 from streamer.machine.limits import inspect
@@ -24,13 +24,13 @@ def problems(config: Config) -> Iterator[Problem]:
         text, ends, _ = look_at(config.cache.key_file)
         if ends:
             yield ("cache", "key_file"), text.removeprefix("cache.key_file: ")
-    facts = _machine(config)
+    info = _machine(config)
     for name, pipeline in config.pipelines.items():
-        for finding in machine.judge_model(name, pipeline, ModelFacts(), facts):
+        for finding in machine.judge_model(name, pipeline, ModelInfo(), info):
             yield ("pipelines", name, "device"), f"{finding.what}; {finding.fix}"
         if text := model_problem(pipeline.model, downloads=pipeline.allow_downloads):
             yield ("pipelines", name, "model"), text
-    for finding in _ports(config, facts):
+    for finding in _ports(config, info):
         if finding.severity is Severity.ERROR:
             yield ("telemetry", "http"), f"{finding.what}; {finding.fix}"
 
@@ -51,12 +51,12 @@ def remarks(config: Config, environ: Mapping[str, str]) -> Iterator[Refusal]:
             yield Refusal(finding.where, finding.what, finding.fix)
 
 
-def _machine(config: Config) -> MachineFacts:
+def _machine(config: Config) -> MachineInfo:
     return inspect(machine.addresses_of(config.telemetry.http, list(config.pipelines)).values())
 
 
-def _ports(config: Config, facts: MachineFacts) -> Iterator[Finding]:
-    return machine.judge(config, {}, {}, facts, machine.addresses_of(config.telemetry.http, list(config.pipelines)))
+def _ports(config: Config, info: MachineInfo) -> Iterator[Finding]:
+    return machine.judge(config, {}, {}, info, machine.addresses_of(config.telemetry.http, list(config.pipelines)))
 
 
 def _refused_property(config: Config) -> Problem | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamer.ops.judgement import Facts, State, judge, level_of, rank
+from streamer.ops.judgement import PipelineInfo, State, judge, level_of, rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,19 @@ def worst_first(found: Sequence[Status]) -> list[Status]:
     return sorted(found, key=lambda each: rank(each.state, each.lag_s, each.pipeline))
 
 
-def status_of(facts: Facts) -> Status:
+def status_of(info: PipelineInfo) -> Status:
     """All that there is to say of a pipeline; rates are those of two looks where no report tells."""
-    lag, series, verdict = facts.known_lag, facts.series, judge(facts)
-    lately, rate = series.lately(facts.now_ms), series.rate(facts.now_ms)
+    lag, series, verdict = info.known_lag, info.series, judge(info)
+    lately, rate = series.lately(info.now_ms), series.rate(info.now_ms)
     if lag is not None and rate is None:
         rate = lag.rate_out
-    running = next((each for each in facts.replicas if each.model), None)
+    running = next((each for each in info.replicas if each.model), None)
     told = series.model
     return Status(
-        facts.name,
+        info.name,
         verdict.state,
         [str(each) for each in verdict.problems],
-        members=facts.living,
+        members=info.living,
         partitions=len(lag.partitions) if lag else None,
         rate=rate if lag else None,
         lag_records=lag.records if lag else None,

@@ -14,7 +14,7 @@ from streamer.errors import ConfigurationError
 from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.reader import Reader
 from streamer.kafka.topics import connect, describe
-from streamer.ops.judgement import Facts
+from streamer.ops.judgement import PipelineInfo
 from streamer.ops.lag import LagWatch, PipelineLag, Tokens
 from streamer.ops.series import PipelineSeries
 from streamer.ops.status import Status, status_of, worst_first
@@ -80,7 +80,7 @@ class StatusWatch:
             self._series[name].note_lag(lag.records, lag.seconds, now_ms, lag.rate_out)
         except ConfigurationError as error:  # this pipeline's topic or right; the others have theirs
             lag = str(error)
-        return status_of(Facts(name, group, lag, members.get(group), own, self._series[name], now_ms))
+        return status_of(PipelineInfo(name, group, lag, members.get(group), own, self._series[name], now_ms))
 
 
 def _now_ms() -> int:

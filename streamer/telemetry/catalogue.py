@@ -51,9 +51,9 @@ RECORDS: Final = Metric(
 EVENT_LATENCY: Final = Metric(
     "streamer_event_latency_seconds",
     "histogram",
-    "From an input record's timestamp to its settling; a backlog counts in full.",
-    "Up together with streamer_lag_seconds: too little capacity, add workers or replicas. Up alone: see"
-    " streamer_head_of_line_seconds and streamer_settle_seconds.",
+    "Time from an input record's timestamp until it is settled; a backlog counts in full.",
+    "If it rises with streamer_lag_seconds, there is too little capacity: add workers or replicas. If it rises "
+    "alone, see streamer_head_of_line_seconds and streamer_settle_seconds.",
 )
 LAG_RECORDS: Final = Metric(
     "streamer_lag_records",
@@ -73,8 +73,8 @@ LAG_SECONDS: Final = Metric(
 DRAIN: Final = Metric(
     "streamer_drain_seconds",
     "gauge",
-    "How long settling what waits in the owned partitions takes at the pace of the last minute, arrivals not counted;"
-    " while nothing is settled, the age of the oldest record.",
+    "How long settling what is waiting in the owned partitions takes at the rate of the last minute, without new "
+    "arrivals; while nothing is settled, the age of the oldest record.",
     "Scale on this: its ratio to the drain time you want is the ratio of the replicas you need to those you have.",
 )
 HEAD_OF_LINE: Final = Metric(
@@ -87,36 +87,38 @@ IN_FLIGHT_BYTES: Final = Metric(
     "streamer_in_flight_bytes",
     "gauge",
     "Bytes of records taken and not settled.",
-    "Steadily at budget_mb is normal under a backlog. Raise budget_mb when workers idle meanwhile.",
+    "Constantly at budget_mb is normal under a backlog. Raise budget_mb if workers are idle at the same time.",
 )
 HELD: Final = Metric(
     "streamer_source_held",
     "gauge",
-    "1 while nothing is taken because the budget is full or workers are away, else 0.",
+    "1 while nothing is taken because the budget is full or workers are missing, else 0.",
     "1 for long without lag falling: look at streamer_workers_ready and streamer_settle_seconds.",
 )
 FORWARD: Final = Metric(
     "streamer_forward_seconds",
     "histogram",
     "Time of one forward batch in the model.",
-    "Up at equal tokens: the device is shared or throttled. Up with tokens: lower batch_tokens for latency.",
+    "If it rises at equal tokens, the device is shared or throttled. If it rises with tokens, lower batch_tokens "
+    "for latency.",
 )
 FORWARD_RECORDS: Final = Metric(
     "streamer_forward_records_total",
     "counter",
-    "Computations that forward batches ended; divided by the count of streamer_forward_seconds: the mean batch.",
+    "Computations that forward batches finished; divided by the count of streamer_forward_seconds, it is the mean"
+    " batch.",
     "Small batches under load: raise micro_batch_records or batch_tokens.",
 )
 FORWARD_PASSES: Final = Metric(
     "streamer_forward_passes_total",
     "counter",
-    "Model calls, bisection and splitting after out-of-memory included.",
-    "Many more than forward batches: records that raise (see the dead letters) or too high a batch_tokens.",
+    "Calls of the model, including those that halve a batch after an error or out of memory.",
+    "Many more than forward batches: records that raise (see the dead letters), or batch_tokens is too high.",
 )
 TOKENS: Final = Metric(
     "streamer_tokens_total",
     "counter",
-    "Tokens run: real ones of the texts, computed ones with the padding.",
+    "Tokens computed: real counts those of the texts, computed counts padding too.",
     "computed far above real: lengths differ much within a batch; raise micro_batch_records so that they sort better.",
     ("kind",),
     _each("real", "computed"),
@@ -124,10 +126,10 @@ TOKENS: Final = Metric(
 CACHE_LOOKUPS: Final = Metric(
     "streamer_cache_lookups_total",
     "counter",
-    "Keys looked up by tier (memory, shared) and outcome: hit, miss, rejected (a value not of ours: a miss),"
-    " unavailable (a miss without having heard from Redis).",
-    "unavailable: Redis is away or slow. rejected: something else writes under our prefix. Few hits: inputs do not"
-    ' repeat; set memory_mb = 0 and url = "".',
+    "Keys looked up by tier (memory, shared) and outcome: hit, miss, rejected (a value that we did not write: a "
+    "miss), unavailable (a miss because Redis did not answer).",
+    "unavailable: Redis is down or slow. rejected: something else writes under our prefix. Few hits: inputs do "
+    'not repeat; set memory_mb = 0 and url = "".',
     ("tier", "outcome"),
     (
         *(("memory", outcome) for outcome in ("hit", "miss")),
@@ -174,14 +176,15 @@ TRANSACTIONS: Final = Metric(
 SETTLE: Final = Metric(
     "streamer_settle_seconds",
     "histogram",
-    "From the start of a settle to its end.",
-    "Up: the brokers are slow or far; with min.insync.replicas, the slowest replica.",
+    "Time from the start of a settle to its end.",
+    "If it rises: the brokers are slow or far away; with min.insync.replicas, the slowest replica counts.",
 )
 REBALANCES: Final = Metric(
     "streamer_rebalances_total",
     "counter",
     "Assignments, revocations and losses of partitions.",
-    "lost: this process did not reach the group in time; look for a starved CPU. Many: members come and go.",
+    "lost: this process did not reach the group in time; look for a starved CPU. Many of any kind: members come "
+    "and go.",
     ("kind",),
     _each("assigned", "revoked", "lost"),
 )
@@ -196,8 +199,8 @@ SPANS: Final = Metric(
 OUT_OF_RANGE: Final = Metric(
     "streamer_out_of_range_records_total",
     "counter",
-    'Records that retention deleted before they were read, where on_out_of_range = "earliest" goes on after them.',
-    "Above 0: these have no outcome. Raise the input's retention.ms, or add workers or replicas.",
+    'Records that retention deleted before they were read, if on_out_of_range = "earliest" skips them.',
+    "Above 0: these records have no outcome. Raise the input's retention.ms, or add workers or replicas.",
 )
 STUCK: Final = Metric(
     "streamer_stuck_partitions",
@@ -210,20 +213,21 @@ STUCK: Final = Metric(
 UNSTUCK: Final = Metric(
     "streamer_unstuck_partitions_total",
     "counter",
-    "Partitions that gave nothing although there was something to read, until the client was told to seek again.",
-    "Again and again: a fault of the Kafka client; look for a newer version.",
+    "Partitions from which the client returned nothing although there was something to read, until it was told to"
+    " seek.",
+    "If it keeps rising: a bug in the Kafka client; look for a newer version.",
 )
 BAD_TRACEPARENTS: Final = Metric(
     "streamer_bad_traceparents_total",
     "counter",
-    "Records whose traceparent header is not valid; they are processed without a trace.",
-    "Tell the producers: their traces end where they write.",
+    "Records whose traceparent header is invalid; they are processed without a trace.",
+    "Tell the producers: their traces end at the topic.",
 )
 INFO: Final = Metric(
     "streamer_info",
     "gauge",
     "Always 1: what runs here.",
-    "More than one revision in a fleet: a deployment is under way, or is stuck.",
+    "More than one revision among replicas: a deployment is under way, or is stuck.",
     ("version", "slot", "model", "revision", "device"),
 )
 

@@ -39,12 +39,12 @@ class HealthMetrics:
         self._value = self._gauge("rule_value", "What a rule measures now.", ("pipeline", "rule"))
         self._drift = self._gauge(
             "monitor_drift",
-            "1 while a monitor says drift, 0 while it says ok; absent where there is too little to tell.",
+            "1 while a monitor says drift, 0 while it says ok; absent if there are too few records to tell.",
             ("pipeline", "revision", "monitor"),
         )
         self._accuracy = self._gauge(
             "estimated_accuracy",
-            "Share of right answers that the confidence of the last five minutes lets one expect; no label is asked.",
+            "Share of right answers that the confidence of the last five minutes suggests, without labels.",
             ("pipeline", "revision"),
         )
         self._quality = self._gauge(

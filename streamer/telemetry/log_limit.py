@@ -23,7 +23,7 @@ _THINGS: Final = frozenset(
         "signal", "slot", "task", "thread", "topic", "topics", "worker",
     }
 )  # fmt: skip
-"""Facts that name what a line is about. The others may differ from line to line of one cause."""
+"""Fields that name what a line is about. The others may differ from line to line of one cause."""
 _NUMBER: Final = re.compile(r"((?:[\[/]|partition |worker |broker )\d+)(?:/\d+)*|\d+")
 """The first group names a thing: `topic [3]`, `topic/3` without the offset behind it, `127.0.0.1:9092/1`."""
 
@@ -90,9 +90,9 @@ def _cause_of(record: logging.LogRecord) -> Hashable:
     except Exception:  # a library's log call whose arguments do not fit its text
         message = str(record.msg)
     data = getattr(record, "data", None)
-    facts = data if isinstance(data, Mapping) else {}
-    things = [(name, str(facts[name])) for name in sorted(_THINGS & facts.keys())]
-    reasons = [_without_numbers(str(facts[name])) for name in ("reason", "reasons", "error") if name in facts]
+    fields = data if isinstance(data, Mapping) else {}
+    things = [(name, str(fields[name])) for name in sorted(_THINGS & fields.keys())]
+    reasons = [_without_numbers(str(fields[name])) for name in ("reason", "reasons", "error") if name in fields]
     return record.name, record.levelno, _without_numbers(message[:500]), *things, *reasons
 
 

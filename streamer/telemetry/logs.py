@@ -1,7 +1,7 @@
 """Logs on stderr: lines for people or JSON lines for machines, without secrets and without event text.
 
-A log call names its facts as `extra={"data": {...}}`; beside them `"words"` may be a sentence, which people are told in
-the place of message and facts. Only the fields in `FIELDS` are written; of any other the name
+A log call names its fields as `extra={"data": {...}}`. With them `"words"` may be a sentence, which people are told in
+place of message and fields. Only the fields in `FIELDS` are written; of any other the name
 alone is, under `withheld`. Exceptions are written as class and places, without their message, which may quote an
 input; only our own errors' messages, made for users, are kept.
 """
@@ -175,7 +175,7 @@ class LimitedHandler(logging.Handler):
         self.write(self.format(record) + "\n")
 
     def _dropped_line(self, count: int) -> bytes:
-        message = "log lines were dropped here: whoever reads this log had stopped, or its disk was full"
+        message = "log lines were dropped here: the reader of this log had stopped, or its disk was full"
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (), None)
         record.data = {"count": count}
         return (self.format(record) + "\n").encode(errors="replace")
@@ -189,7 +189,7 @@ def _on_thread_exception(crash: threading.ExceptHookArgs) -> None:
 
 
 def data_of(record: logging.LogRecord, pipeline: str = "") -> dict[str, Any]:
-    """The facts of a log call that may be written, and the names of those that may not under `withheld`; how many
+    """The fields of a log call that may be written, and the names of those that may not under `withheld`; how many
     lines of the same cause were left out before it; and the pipeline, unless the call names one itself."""
     given = getattr(record, "data", None)
     if not isinstance(given, Mapping):
@@ -206,7 +206,7 @@ def data_of(record: logging.LogRecord, pipeline: str = "") -> dict[str, Any]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (ISO 8601, UTC), level, logger, message, then the facts."""
+    """One JSON object a line: time (ISO 8601, UTC), level, logger, message, then the fields."""
 
     def __init__(self, pipeline: str = "") -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """For people: the column, time, level, then the call's words, or its message with the facts as name=value; an
+    """For people: the column, time, level, then the call's words, or its message with the fields as name=value; an
     exception on lines below."""
 
     def __init__(self, column: str = "") -> None:
@@ -235,9 +235,9 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         words = _clean(str(getattr(record, "words", "")))
-        facts = "".join(f" {name}={_shown(value)}" for name, value in data_of(record).items())
+        fields = "".join(f" {name}={_shown(value)}" for name, value in data_of(record).items())
         clock = _time_of(record)[11:19]
-        line = f"{self._column}{clock} {record.levelname.lower():<7} {words or _message_of(record) + facts}"
+        line = f"{self._column}{clock} {record.levelname.lower():<7} {words or _message_of(record) + fields}"
         if record.exc_info and record.exc_info[1]:
             line += "".join(f"\n    {part}" for part in _exception(record.exc_info[1]))
         return line

@@ -105,7 +105,7 @@ def test_a_backfill_is_three_commands(place: Place) -> None:
     assert {letter["error"]["code"] for letter in letters} == {"validate.text"}
 
     assert "all rows were loaded before" in place("load", source, place.name, "--key-field", "customer")
-    assert "is there already" in place("save", f"{place.name}.out", out, code=2)
+    assert "exists already" in place("save", f"{place.name}.out", out, code=2)
     assert not list(place.folder.glob("*.partial"))
 
 

@@ -235,7 +235,7 @@ def test_a_dead_letter_is_found_edited_and_replayed(stage: Stage, dead_letters: 
         value.fill('{"text": "fine by now"}')
         dialog.get_by_role("textbox", name="Token").fill(TOKEN)
         dialog.get_by_role("button", name="Dry run").click()
-        expect(dialog).to_contain_text("it keeps its old value until its topic's retention takes it")
+        expect(dialog).to_contain_text("it keeps its old value until its topic's retention deletes it")
         page.screenshot(path=OUTPUT / "console-edit.png")
         dialog.get_by_role("button", name="Execute: move 1").click()
         job = page.locator(".jobs li").first

@@ -149,9 +149,8 @@ def _check_feedback(lab: Lab, app: App, critic: Critic, out: str) -> None:
 def _letters(lab: Lab, topic: str, least: int) -> Counter[bytes] | None:
     """The codes of dead letters, once all are there; a kill may write one twice."""
     with Reader(KafkaConfig(bootstrap_servers=lab.bootstrap_servers), [topic]) as reader:
-        found: Counter[bytes] = Counter(
-            dict(letter.headers() or [])["streamer.error.code"] for letter in reader.read_until_end()
-        )
+        headers = [dict(letter.headers() or []) for letter in reader.read_until_end()]
+    found = Counter(each["streamer.error.code"] or b"" for each in headers)
     return found if found.total() >= least else None
 
 

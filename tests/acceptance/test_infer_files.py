@@ -124,10 +124,10 @@ def test_another_model_or_other_rows_are_not_mixed_in(tmp_path: Path) -> None:
     assert process.returncode == 130, said
     assert "the same command continues" in said
     other = run(lines, "-o", out, "--option", "text_us=1")
-    assert other.returncode == 2 and "one of the options has changed since it was begun" in other.stderr
+    assert other.returncode == 2 and "one of the options has changed since it was started" in other.stderr
     lines.write_text("0\n")
     changed = run(lines, "-o", out, "--option", "text_us=1500")
-    assert changed.returncode == 2 and "one of them, has changed since it was begun" in changed.stderr
+    assert changed.returncode == 2 and "one of them, has changed since it was started" in changed.stderr
     anew = run(lines, "-o", out, "--restart")
     assert anew.returncode == 0, anew.stderr
     assert "1 row in" in anew.stderr

@@ -76,7 +76,7 @@ def test_the_commands_that_it_prints_give_the_first_result(folder: Path, kafka: 
         ["models/sentment", "models/sentiment", "", topic, "", ""],
     )
     assert code == 0, said
-    assert "is no directory" in said
+    assert "is not a directory" in said
     assert "task text-classification: config.json has the architecture BertForSequenceClassification" in said
     file = (folder / "streamer.toml").read_text()
     assert max(map(len, file.splitlines())) <= 120

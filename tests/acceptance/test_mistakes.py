@@ -88,7 +88,7 @@ QUICK: dict[str, Mistake] = {
     "a model of the hub without its commit": Mistake(
         [*CLASSIFY, "org/name", "events.jsonl"],
         ExitCode.CONFIGURATION,
-        ("no directory in {folder}", "org/name@REVISION"),
+        ("not a directory in {folder}", "org/name@REVISION"),
     ),
     "a model of the hub by its branch": Mistake(
         [*CLASSIFY, "org/name@main", "events.jsonl"],

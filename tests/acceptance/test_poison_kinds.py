@@ -92,5 +92,5 @@ def test_a_model_whose_probe_is_finite_at_each_start_and_not_later_halts() -> No
     """No text is to blame for ever, and the run ends."""
     code, out, errors = infer([{"text": f"t{number}"} for number in range(50)], "NanAlways", "options.fine=1")
     assert (code, out) == (6, []), errors
-    assert "workers get ready and end before they answer anything" in errors
+    assert "workers become ready and end before they answer anything" in errors
     assert "NaN or infinity for a known text" in errors

@@ -119,7 +119,7 @@ def test_a_cancelled_job_is_known_to_every_console_and_goes_on(
     (seen,) = jobs(other, name)
     assert (seen["state"], seen["total"], seen["action"]) == ("running", 8, "replay")
     assert 0 < seen["moved"] < 8
-    with pytest.raises(UsageError, match="does not run in this console"):
+    with pytest.raises(UsageError, match="is not running in this console"):
         other.cancel(f"slow-{name}", "bob")
     desk.cancel(f"slow-{name}", "bob")
     moved = ended(desk)["moved"]

@@ -168,7 +168,7 @@ def test_a_sound_set_up_passes(bed: Bed, capsys: pytest.CaptureFixture[str]) -> 
     assert (code, told["ok"], told["findings"]) == (ExitCode.DONE, True, [])
     about = {check["noun"]: check["about"] for check in told["checked"]}
     assert about["Kafka"].endswith("1 broker, 4.0 or later")
-    assert about["topics"] == "5 of 5 there"
+    assert about["topics"] == "5 of 5 exist"
     assert "ready on cpu" in about["model"]
     assert {"pipelines", "group", "Redis", "machine"} <= about.keys()
 

@@ -119,7 +119,7 @@ def test_init_and_inspect_download_when_they_may(
     [
         ((401, ""), ModelError, "without a token that may (401): set HF_TOKEN"),
         ((404, "RepoNotFound"), ModelError, "has no model acme/sentiment that this machine may see"),
-        ((404, "RevisionNotFound"), ModelError, "no such commit"),
+        ((404, "RevisionNotFound"), ModelError, "not that commit"),
         ((403, "GatedRepo"), ModelError, "it is gated: accept its terms at http"),
         ((503, ""), DependencyError, "answered 503"),
     ],

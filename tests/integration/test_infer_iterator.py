@@ -256,7 +256,7 @@ class Fails(Obedient):
 @pytest.mark.parametrize(
     ("fields", "kind", "words"),
     [
-        ({"model": "no/where", "task": "embedding"}, ModelError, "no/where' is no directory"),
+        ({"model": "no/where", "task": "embedding"}, ModelError, "no/where' is not a directory"),
         ({"model": Fails, "on_error": "yield"}, HaltedError, "this looks like a bad deployment"),
     ],
 )

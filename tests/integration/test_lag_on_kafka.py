@@ -145,7 +145,7 @@ group = "{topic}"
     assert main(["lag", "--config", str(path), "--every-s", "0.1"]) == ExitCode.DONE
     shown = capsys.readouterr().out
     assert "7 behind: stuck (output_missing)" in shown
-    assert f"{topic}.out stands (output_missing): the topic does not exist; run `streamer topics create`" in " ".join(
+    assert f"{topic}.out is stuck (output_missing): the topic does not exist; run `streamer topics create`" in " ".join(
         shown.split()
     )
 

@@ -40,14 +40,14 @@ def test_what_is_not_given_stands_until_it_is(kafka: Kafka, tmp_path: Path, monk
             wait_for(lambda: all(one.position == one.end for one in source.ahead().values()), "the ends")
             until = time.monotonic() + LIMIT_S + 2.0
             while time.monotonic() < until:
-                assert not [one for one in assembly.unready() if "stands" in one]
+                assert not [one for one in assembly.unready() if "is stuck" in one]
                 time.sleep(0.2)
             source.call(lambda consumer: consumer.pause(consumer.assignment())).result(10)
             later = event(10)
             producer.begin_transaction()
             producer.produce(lab.input, later.value, later.key, partition=0)
             producer.commit_transaction(30)
-            name = f"{lab.input}/0 stands at offset "
+            name = f"{lab.input}/0 is stuck at offset "
 
             def told() -> bool:
                 return any(one.startswith(name) and "(unknown)" in one for one in assembly.unready())

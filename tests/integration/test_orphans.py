@@ -183,7 +183,7 @@ def test_what_a_stranger_takes_away_stands(kafka: Kafka) -> None:
         wait_for(lambda: bool(watch.standing()), "the stranger")
         (one,) = watch.standing()
         assert (one.partition, one.reason) == ((topic, taken.partition), Reason.GROUP)
-        assert "is not streamer's, and takes these records away" in one.what
+        assert "is not streamer's, and takes these records" in one.what
         third.subscribe([topic])
 
         def joining() -> bool:

@@ -80,7 +80,7 @@ def test_a_transaction_left_open_on_the_input(lab: Lab, caplog: pytest.LogCaptur
     with running(lab, {}, until_end=True) as run:
         assert run.end() is ExitCode.DEPENDENCY
     words = last_words(caplog)
-    assert f"{lab.input}/0 stands at offset 5 (open_transaction)" in words
+    assert f"{lab.input}/0 is stuck at offset 5 (open_transaction)" in words
     assert f"abort --topic {lab.input} --partition 0 --start-offset 5" in words
     assert reader.places == 5
     with running(lab, {}) as run:
@@ -182,11 +182,11 @@ def test_a_batch_that_unpacks_past_the_limit(
         time.sleep(1.5)  # it was tried again meanwhile
         assert stands(run, Reason.UNREADABLE, lab.input) == one
         wait_for(lambda: gauge(run, "streamer_lag_records", lab.input) == 5, "the lag")
-    assert sum(f"{lab.input}/0 stands" in record.getMessage() for record in caplog.records) == 1
+    assert sum(f"{lab.input}/0 is stuck" in record.getMessage() for record in caplog.records) == 1
     assert not any("continues after an error" in record.getMessage() for record in caplog.records)
     with running(lab, {}, until_end=True) as run:
         assert run.end() is ExitCode.DEPENDENCY
-    assert f"{lab.input}/0 stands at offset 3 (unreadable)" in last_words(caplog)
+    assert f"{lab.input}/0 is stuck at offset 3 (unreadable)" in last_words(caplog)
     lab.properties = {}
     with running(lab, {}, until_end=True, model=NULL) as run:  # all is read once it may be unpacked
         assert run.end() is ExitCode.DONE
@@ -213,11 +213,14 @@ def test_a_group_that_does_not_let_us_in(lab: Lab, caplog: pytest.LogCaptureFixt
             assert run.end() is ExitCode.DEPENDENCY
     finally:
         other.close()
-    assert f"group {lab.group} does not let us in: a member of this group divides partitions" in last_words(caplog)
+    assert (
+        f"group {lab.group} does not let us in: a member of this group uses another partition assignor"
+        in last_words(caplog)
+    )
     lab.properties = {"session.timeout.ms": 3000, "heartbeat.interval.ms": 900}
     with running(lab, {}) as run:
         assert run.end() is ExitCode.CONFIGURATION
-    assert "the brokers do not take session.timeout.ms" in last_words(caplog)
+    assert "the brokers do not accept session.timeout.ms" in last_words(caplog)
 
 
 @pytest.mark.case(56)

@@ -292,16 +292,16 @@ class Picky(Letters):
     ("model", "fields", "kind", "words", "cause"),
     [
         (OBEDIENT + "s", {}, ModelError, "module tests.python_models has no class Obedients", None),
-        ("no/where", {"task": "embedding"}, ModelError, "no/where' is no directory", None),
+        ("no/where", {"task": "embedding"}, ModelError, "no/where' is not a directory", None),
         (Unmade, {}, ModelError, "RuntimeError: no weights", RuntimeError),
         (Wrong, {}, ModelError, "the model fails for its probe: LookupError", LookupError),
         (Picky, {}, HaltedError, "this looks like a bad deployment", LookupError),
         (OBEDIENT, {"lease": 3}, ConfigurationError, 'lease: unknown field; did you mean "lease_s"', None),
         (MICRO, {}, UsageError, "say what the model does with task=…, one of text-classification", None),
-        (3, {}, UsageError, "int is no model", None),
+        (3, {}, UsageError, "int is not a model", None),
         (OBEDIENT, {"workers": 3}, UsageError, 'must be "here" or "processes"', None),
         (Letters, {"workers": "processes"}, UsageError, "can't be handed to worker processes", None),
-        (OBEDIENT, {"pipeline": "a"}, UsageError, "names one of a configuration", None),
+        (OBEDIENT, {"pipeline": "a"}, UsageError, "names a pipeline of a configuration", None),
     ],
 )
 def test_what_can_not_run_says_why(

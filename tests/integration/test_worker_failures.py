@@ -269,7 +269,7 @@ def test_a_model_whose_first_probe_is_nan_halts() -> None:
         (WorkerSpec("test", "any", "python:tests.models:Unloadable"), "on the other disk"),
         (WorkerSpec("test", "any", "python:tests.models:Missing"), "no class Missing"),
         (WorkerSpec("test", "any", "python:tests.nowhere:Missing"), "can't be imported"),
-        (WorkerSpec("test", "any", "/no/such/model"), "no directory here"),
+        (WorkerSpec("test", "any", "/no/such/model"), "not a directory here"),
     ],
 )
 def test_a_model_that_cannot_be_served_says_why(spec: WorkerSpec, words: str) -> None:

@@ -97,7 +97,7 @@ def test_a_log_that_is_read_again() -> None:
     ranges = [said(1, first=500, last=599), said(2_000, first=600, last=650)]
     assert told(*ranges, said(2_001, first=651, last=660)) == []
     assert told(*ranges, said(2_001, first=0, last=9)) == [
-        "topic: in/0: read up to 651 → read again from 0: the topic was made anew, or the group's offset was reset"
+        "topic: in/0: read up to 651 → read again from 0: the topic was recreated, or the group's offset was reset"
     ]
     repeats = said(0, event=Event("started", {"guarantee": '"at_least_once"'}))
     assert told(repeats, *ranges, said(2_001, first=610, last=650)) == []

@@ -63,7 +63,7 @@ def test_an_open_task_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps(config | {"id2label": {"0": "LABEL_0"}}))
     assert main(["model", "inspect", str(directory)]) == ExitCode.USAGE
-    assert "say it with --task: rerank, text-classification" in capsys.readouterr().err
+    assert "name it with --task: rerank, text-classification" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

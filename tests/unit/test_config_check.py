@@ -198,7 +198,7 @@ def function(inputs): ...
         ("my_models:function", "is a function"),
         ("my_model:Good", "there is no module my_model"),
         ("a_package.other:Good", "there is no module a_package.other in "),
-        ("broken:Good", "broken.py is no Python, in line 1"),
+        ("broken:Good", "broken.py is not valid Python, in line 1"),
         ("json:JSONDecoder", ""),
     ],
 )

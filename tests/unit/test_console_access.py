@@ -203,7 +203,7 @@ def test_only_json_is_taken() -> None:
     form = ask(MAY_REPLAY, "/api/orders/execute", method="POST", content_type="text/plain", authorization=token)
     assert form.status == 415
     for body in (b"{", b'{"digest": "\xff"}'):
-        assert execute(MAY_REPLAY, body, authorization=token).error == "the body is no JSON"
+        assert execute(MAY_REPLAY, body, authorization=token).error == "the body is not JSON"
     assert execute(MAY_REPLAY, b'{"digest": "j", "more": 1}', authorization=token).status == 400
     assert execute(MAY_REPLAY, b'{"digest": "%s"}' % (b"x" * 700_000), authorization=token).status == 413
 
@@ -231,7 +231,7 @@ def test_beyond_this_machine_reading_takes_the_token_too(path: str) -> None:
 def test_only_dead_letter_topics_are_shown() -> None:
     """The console is no way into other topics."""
     assert ask(ONLY_READS, "/api/letters/in/0/0").status == 400
-    assert "no dead-letter topic" in ask(ONLY_READS, "/api/letters/in/0/0").error
+    assert "not a dead-letter topic" in ask(ONLY_READS, "/api/letters/in/0/0").error
 
 
 def test_the_options_must_go_together() -> None:

@@ -12,7 +12,7 @@ from streamer.console.board import Situation, lag_level, pipeline_json, rows_jso
 from streamer.console.drivers import FORGET_S, STALE_S, Drivers
 from streamer.core.standing import Reason, Standing
 from streamer.errors import UsageError
-from streamer.ops.judgement import STANDING_MS, Facts
+from streamer.ops.judgement import STANDING_MS, PipelineInfo
 from streamer.ops.lag import PartitionLag, PipelineLag
 from streamer.ops.series import PipelineSeries
 from streamer.telemetry.scrape import Replica, metrics_urls
@@ -42,7 +42,7 @@ def situation(
     if settled_ms is not None:
         series.add(report(settled_ms, 5, dead=dead), settled_ms)
     series.know(T - 10 * STANDING_MS)
-    return Situation(Facts(name, "g", lag, members, [], series, T), CONFIG)
+    return Situation(PipelineInfo(name, "g", lag, members, [], series, T), CONFIG)
 
 
 def test_what_stands_is_named() -> None:
@@ -50,7 +50,7 @@ def test_what_stands_is_named() -> None:
     known = situation(lag=replace(lag(4), standing=[OPEN, HELD]))
     (row,) = rows_json([known], reached=True, now_ms=T)
     assert row["problems"][1] == {
-        "what": "in/0 stands at offset 10 (open_transaction): a producer left one open",
+        "what": "in/0 is stuck at offset 10 (open_transaction): a producer left one open",
         "fix": "end it",
     }
     assert row["problems"][0]["fix"] == "look at them"

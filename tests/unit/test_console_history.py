@@ -105,9 +105,9 @@ def test_who_asks_is_answered_while_the_topics_are_read(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("wanted", "why"),
     [
-        (Wanted(action="edit", value="x"), "an edit is of one dead letter"),
-        (Wanted(action="edit", places=["t/0/1", "t/0/2"], value="x"), "an edit is of one dead letter"),
-        (Wanted(action="edit", places=["t/0/1"]), "an edit is of one dead letter"),
+        (Wanted(action="edit", value="x"), "an edit changes one dead letter"),
+        (Wanted(action="edit", places=["t/0/1", "t/0/2"], value="x"), "an edit changes one dead letter"),
+        (Wanted(action="edit", places=["t/0/1"]), "an edit changes one dead letter"),
         (Wanted(value="x"), "only an edit has a value"),
         (Wanted(action="discard", reason="  "), "say why"),
     ],

@@ -340,7 +340,7 @@ def test_a_second_job_is_refused_while_one_runs() -> None:
                 MemoryCopier(log, "in.dlq", [1], owner=log.owners["in.dlq"])
             )
             with pytest.raises(
-                RunningError, match=r"job first of me@here moves dead letters of in\.dlq since"
+                RunningError, match=r"job first of me@here has been moving dead letters of in\.dlq since"
             ) as error:
                 second.execute()
             refusals.append(error.value.exit_code)

@@ -40,8 +40,8 @@ def test_a_number_is_held_to_its_bound(flag: str, given: str, words: str) -> Non
         ("acuracy=1", "has no number 'acuracy'; did you mean accuracy?"),
         ("perplexity=1", "has no number 'perplexity'"),
         ("accuracy", "write NAME=VALUE"),
-        ("accuracy=high", "'high' is no finite number"),
-        ("accuracy=nan", "'nan' is no finite number"),
+        ("accuracy=high", "'high' is not a finite number"),
+        ("accuracy=nan", "'nan' is not a finite number"),
     ],
 )
 def test_what_can_not_be_asked_is_refused_before_the_run(given: str, words: str) -> None:

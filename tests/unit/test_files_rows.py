@@ -285,7 +285,7 @@ def test_what_is_wrong_with_a_file_is_said_before_a_model_is_loaded(tmp_path: Pa
     (tmp_path / "a.json").write_text('[{"text": "a"},\n {"text": "b"}]')
     (tmp_path / "a.csv").write_text("body,n,n\na,1,2\n")
     for name, fields, words in (
-        ("a.json", Fields(), r"a\.json is a JSON array, and not JSON lines"),
+        ("a.json", Fields(), r"a\.json is a JSON array, not JSON lines"),
         ("a.csv", Fields(), r"a\.csv has no column 'text' \(it has body, n, n\)"),
         ("a.csv", Fields("body", keep=("n",)), r"a\.csv has 2 columns 'n'"),
     ):

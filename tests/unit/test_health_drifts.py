@@ -18,7 +18,7 @@ from streamer.core.health.season import Season
 from streamer.core.health.words import DriftWord, decode, encode
 from streamer.errors import UsageError
 from streamer.health.baselines import calibrated, taken
-from streamer.health.standing import Standing
+from streamer.health.standing import DriftStanding
 from streamer.ops.evaluate_json import sums
 from tests.health_kit import NOW_MS, measured
 from tests.unit.drifting_kit import closed, drifting, fill, saved
@@ -276,6 +276,6 @@ def test_an_app_that_is_gone_judges_nothing() -> None:
     """In the terminal the last word of a dead app is not taken for how things stand."""
     told = Told(Measured(1, 500), "p: label moved")
     word = msgspec.structs.replace(judge(DEFAULTS["drift"], "p", told.measured, NOW_MS, None), what=told.what)
-    standing = Standing(word, [])
+    standing = DriftStanding(word, [])
     assert standing.sentence(NOW_MS + 60_000) == "drift, firing: label moved"
-    assert standing.sentence(NOW_MS + HOUR_MS).endswith("the health app does not run")
+    assert standing.sentence(NOW_MS + HOUR_MS).endswith("the health app is not running")

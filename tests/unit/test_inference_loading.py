@@ -229,19 +229,19 @@ BROKEN: dict[str, tuple[str, str, Break, tuple[str, ...]]] = {
         "classifier",
         "text-classification",
         write("config.json", "{'model_type': 'bert'}"),
-        ("model/config.json is no JSON: ",),
+        ("model/config.json is not JSON: ",),
     ),
     "config.json is a list": (
         "classifier",
         "text-classification",
         write("config.json", "[]"),
-        ("model/config.json is no JSON object but a list",),
+        ("model/config.json is not a JSON object but a list",),
     ),
     "generation_config.json is no JSON": (
         "gpt2",
         "text-generation",
         write("generation_config.json", '{"temperature": 0.5,}'),
-        ("model/generation_config.json is no JSON: ",),
+        ("model/generation_config.json is not JSON: ",),
     ),
     "weights under another name": (
         "classifier",
@@ -483,7 +483,7 @@ BROKEN: dict[str, tuple[str, str, Break, tuple[str, ...]]] = {
         "classifier",
         "text-classification",
         write("tokenizer.json", '{"version": "1.0", "mod'),
-        ("model/tokenizer.json is no JSON: ",),
+        ("model/tokenizer.json is not JSON: ",),
     ),
     "tokenizer.json of another format": (
         "classifier",

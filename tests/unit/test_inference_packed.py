@@ -250,7 +250,7 @@ def test_a_kernel_that_raises_costs_no_more_than_a_word(
     ("named", "words"),
     [
         ({"cu_seq_lens_q": None}, "where a sequence ends"),
-        ({"attention_mask": torch.ones(1, 1, 3, 3)}, "a mask of its own"),
+        ({"attention_mask": torch.ones(1, 1, 3, 3)}, "its own mask"),
         ({"is_causal": True}, "causal"),
         ({"is_causal": None}, "causal"),  # torch's own attention takes a module for causal unless it says no
         ({"softcap": 30.0}, "softcap"),

@@ -86,7 +86,7 @@ MALFORMED = [
     ("python:models/mine.py:Shout", "python:mine:Shout"),
     ("package:not_installed_anywhere/model", "not installed"),
     ("package:streamer/demo/no-such", "no directory 'demo/no-such'"),
-    ("/no/such/directory", "no directory here"),
+    ("/no/such/directory", "not a directory here"),
     ("/such/directory", "nor is /such; a model of the hub is named with its commit, as such/directory@REVISION"),
     ("acme/tiny", "acme/tiny@REVISION"),
     ("acme/tiny@main", "40 hex digits"),
@@ -96,7 +96,7 @@ MALFORMED = [
     (f"https://hub.example/acme/tiny/tree/{REVISION}", f"is named acme/tiny@{REVISION}"),
     ("https://hub.example/a/b/c/d?token=secret", "org/name@REVISION"),
     ("s3://bucket/model", "copy the files to a directory"),
-    ("hf:acme/tiny", "hf: is no kind of reference"),
+    ("hf:acme/tiny", "hf: is not a model reference"),
     ("models/tiny.gguf", "give the directory with config.json and *.safetensors, models"),
     ("model.safetensors", "give the directory with config.json"),
     ("model.onnx", "give the directory with config.json"),
@@ -138,7 +138,7 @@ def test_what_is_there_instead_of_a_directory_is_told(tmp_path: Path, monkeypatc
         str(tmp_path / "Sentiment" / "model.safetensors"): f"but a file: give the directory that holds it, {tmp_path}",
         str(tmp_path / "sentiment"): f"did you mean {tmp_path / 'Sentiment'}?",
         f"{tmp_path / 'Sentiment'} ": "begins or ends with a space",
-        "models": f"is no directory in {tmp_path}",
+        "models": f"is not a directory in {tmp_path}",
         "~nobody-of-this-name/model": "no such user",
     }
     for given, words in told.items():

@@ -1,4 +1,4 @@
-"""How a pipeline stands, of facts that are made by hand: `streamer status` and the console say the same."""
+"""The state of a pipeline, from values made by hand: `streamer status` and the console say the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamer.console.drivers import STALE_S, Driver
 from streamer.core.report import Event, Model, Report
 from streamer.core.standing import Reason, Standing
 from streamer.errors import ExitCode
-from streamer.ops.judgement import LATE_S, STANDING_MS, Facts, State, judge, level_of
+from streamer.ops.judgement import LATE_S, STANDING_MS, PipelineInfo, State, judge, level_of
 from streamer.ops.lag import PartitionLag, PipelineLag
 from streamer.ops.series import PipelineSeries
 from streamer.ops.status import status_of
@@ -71,7 +71,7 @@ def still(seconds: int) -> PipelineSeries:
 
 
 BLANK = series(known_ms=None)
-GOOD = Facts("p", "g", lag(), ["a"], [READY], BLANK, NOW_MS)
+GOOD = PipelineInfo("p", "g", lag(), ["a"], [READY], BLANK, NOW_MS)
 QUIET = series(known_ms=NOW_MS - STANDING_MS)
 
 
@@ -83,7 +83,7 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
         ({"members": None}, State.IDLE, ""),
         ({"lag": "topic in does not exist"}, State.UNKNOWN, "topic in does not exist"),
         ({"lag": "no right to Describe group g", "members": []}, State.UNKNOWN, "no right"),
-        ({"lag": None}, State.UNKNOWN, "neither its reports nor its offsets tell of it"),
+        ({"lag": None}, State.UNKNOWN, "neither its reports nor its offsets say anything about it"),
         ({"lag": None, "series": series(settled(3_000))}, State.WORKING, ""),
         # What ended by itself.
         ({"replicas": [DOWN]}, State.HALTED, "down for good"),
@@ -104,8 +104,8 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
         # Who is there.
         ({"members": [], "replicas": []}, State.NO_MEMBER, "start `streamer run --pipeline p`"),
         ({"members": []}, State.NO_MEMBER, "start `streamer run --pipeline p`"),
-        ({"members": [], "replicas": [], "lag": lag(7, 90.0)}, State.NO_MEMBER, "7 records wait"),
-        ({"members": [], "replicas": [], "lag": lag(1, 90.0)}, State.NO_MEMBER, "1 record waits"),
+        ({"members": [], "replicas": [], "lag": lag(7, 90.0)}, State.NO_MEMBER, "7 records are waiting"),
+        ({"members": [], "replicas": [], "lag": lag(1, 90.0)}, State.NO_MEMBER, "1 record is waiting"),
         ({"members": [], "replicas": [], "series": series(ended(5, "gone"))}, State.NO_MEMBER, "exit code 5: gone"),
         ({"replicas": [], "series": series(ended(0))}, State.NO_MEMBER, "ended with exit code 0: why"),
         # What drivers say.
@@ -122,14 +122,14 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
         ({"replicas": [MUTE]}, State.NOT_READY, "a driver says that it is not ready"),
         # Records that wait.
         ({"lag": lag(7, 10.0)}, State.WORKING, ""),
-        ({"lag": lag(7, 31.0)}, State.UNKNOWN, "7 records wait, the oldest for 31.0 s, and nothing tells yet"),
-        ({"lag": lag(7, 31.0), "series": still(29)}, State.UNKNOWN, "nothing tells yet"),
+        ({"lag": lag(7, 31.0)}, State.UNKNOWN, "7 records are waiting, the oldest for 31.0 s, and it is not known yet"),
+        ({"lag": lag(7, 31.0), "series": still(29)}, State.UNKNOWN, "it is not known yet"),
         ({"lag": lag(7, 31.0), "series": still(30)}, State.STUCK, "the settled offsets do not move"),
         ({"lag": lag(7, 31.0, 1.0), "series": still(30)}, State.WORKING, ""),
-        ({"lag": lag(7, None)}, State.UNKNOWN, "7 records wait"),
-        ({"lag": lag(7, None), "series": QUIET}, State.STUCK, "7 records wait"),
-        ({"lag": lag(7, 31.0, None)}, State.UNKNOWN, "7 records wait"),
-        ({"lag": lag(7, 61.0, None)}, State.UNKNOWN, "nothing tells yet whether they are settled"),
+        ({"lag": lag(7, None)}, State.UNKNOWN, "7 records are waiting"),
+        ({"lag": lag(7, None), "series": QUIET}, State.STUCK, "7 records are waiting"),
+        ({"lag": lag(7, 31.0, None)}, State.UNKNOWN, "7 records are waiting"),
+        ({"lag": lag(7, 61.0, None)}, State.UNKNOWN, "it is not known yet whether they are settled"),
         ({"lag": lag(7, 31.0, None), "series": QUIET}, State.STUCK, "nothing is being settled"),
         ({"lag": lag(7, 31.0, 0.5)}, State.WORKING, ""),
         ({"lag": lag(7, 61.0, 0.5)}, State.BEHIND, ""),
@@ -138,7 +138,7 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
         ({"lag": lag(7, 31.0), "series": series(settled(STANDING_MS))}, State.STUCK, "nothing is being settled"),
         ({"lag": lag(7, 31.0, 5.0), "series": series(settled(STANDING_MS))}, State.WORKING, ""),
         ({"lag": lag(1, 0.3), "series": series(settled(3_600_000))}, State.WORKING, ""),
-        ({"lag": lag(150, 150.0), "series": series(settled(3_000), grows=True)}, State.FALLING_BEHIND, "gets older"),
+        ({"lag": lag(150, 150.0), "series": series(settled(3_000), grows=True)}, State.FALLING_BEHIND, "getting older"),
         ({"lag": lag(4, 2.0), "series": series(settled(3_000), grows=True)}, State.WORKING, ""),
         ({"lag": lag(4, 2.0), "series": series(settled(3_000, 1))}, State.DEAD_LETTERS, "16.7 % of the outcomes"),
         ({"series": series(settled(280_000, 1))}, State.DEAD_LETTERS, "dlq causes"),
@@ -180,32 +180,32 @@ def test_all_that_can_come_together() -> None:
     said that nobody knows. Both commands show the same."""
     found = set()
     for each in itertools.product(LAGS, MEMBERS, DRIVERS, SERIES):
-        facts = Facts("p", "g", *each, NOW_MS)
-        verdict, known = judge(facts), facts.known_lag
-        state, reasons = verdict.state, [reason for driver in facts.replicas for reason in driver.reasons]
+        info = PipelineInfo("p", "g", *each, NOW_MS)
+        verdict, known = judge(info), info.known_lag
+        state, reasons = verdict.state, [reason for driver in info.replicas for reason in driver.reasons]
         found.add(state)
         well = level_of(state) == "ok"
         assert well is (not verdict.problems), each
-        status = status_of(facts)
-        (row,) = rows_json([Situation(facts, None)], reached=True, now_ms=NOW_MS)
+        status = status_of(info)
+        (row,) = rows_json([Situation(info, None)], reached=True, now_ms=NOW_MS)
         assert (status.state, status.is_well) == (row["state"], row["level"] == "ok") == (state, well), each
         assert status.why == [f"{one['what']}{'; ' if one['fix'] else ''}{one['fix']}" for one in row["problems"]]
-        if isinstance(facts.lag, str):
-            assert not well and any(facts.lag in one.what for one in verdict.problems), each
-        if any(driver.ready is False for driver in facts.replicas):
+        if isinstance(info.lag, str):
+            assert not well and any(info.lag in one.what for one in verdict.problems), each
+        if any(driver.ready is False for driver in info.replicas):
             assert not well and state not in (State.NO_MEMBER, State.UNKNOWN), each
         if any("down for good" in reason for reason in reasons):
             assert state is State.HALTED, each
         if known is not None and known.standing:
             assert state in (State.STUCK, State.HALTED) and len(verdict.problems) >= len(known.standing), each
-        if known is not None and facts.living == 0:
+        if known is not None and info.living == 0:
             assert not well, each
         if state is State.LOADING:
-            assert all("no worker is ready" in driver.reasons for driver in facts.replicas), each
+            assert all("no worker is ready" in driver.reasons for driver in info.replicas), each
         if state is State.IDLE:
             assert known is not None and not known.records, each
         if state is State.NO_MEMBER:
-            assert facts.members == [] or facts.series.ended is not None, each
+            assert info.members == [] or info.series.ended is not None, each
         if state is State.STUCK and known is not None and not known.standing:
             assert known.records and not known.rate_out and (known.seconds is None or known.seconds >= 30), each
         if state in (State.BEHIND, State.FALLING_BEHIND):
@@ -217,11 +217,11 @@ def test_all_that_can_come_together() -> None:
 def test_how_the_last_member_ended_is_told_until_one_starts(members: list[str], state: str) -> None:
     """A member that starts makes an end history."""
     told = ended(ExitCode.HALTED)
-    facts = replace(GOOD, replicas=[], members=members, lag=lag(4, 2.0), series=series(settled(15_000), told))
-    assert judge(facts).state == ("working" if members else "halted")
+    info = replace(GOOD, replicas=[], members=members, lag=lag(4, 2.0), series=series(settled(15_000), told))
+    assert judge(info).state == ("working" if members else "halted")
     told.event = Event("started")
-    facts.series.add(told, NOW_MS)
-    assert judge(facts).state == state
+    info.series.add(told, NOW_MS)
+    assert judge(info).state == state
 
 
 def test_a_driver_that_is_gone_is_not_asked_how_it_was() -> None:

@@ -178,15 +178,15 @@ def test_every_number_of_a_task_may_be_asked_for(task: str, tmp_path: Path) -> N
     ("task", "label", "words"),
     [
         ("text-classification", {"a": 1}, "row 2: the label in 'label' is neither a name nor a list of names"),
-        ("text-classification", "[a", "is no JSON list"),
-        ("token-classification", "PER", "is no JSON list"),
+        ("text-classification", "[a", "is not a JSON list"),
+        ("token-classification", "PER", "is not a JSON list"),
         ("token-classification", [{"start": 0, "end": 99, "label": "X"}], "span 0–99, and its text 23 characters"),
         ("token-classification", [{"start": 0, "end": 3}], 'neither {"start", "end", "label"} nor a BIO tag'),
         ("token-classification", ["O"], "has 1 tags, and its text 5 words"),
         ("question-answering", 5, "is neither a text nor a list of texts"),
         ("summarization", [], "is an empty list"),
-        ("similarity", "high", "is no finite number"),
-        ("similarity", True, "is no finite number"),
+        ("similarity", "high", "is not a finite number"),
+        ("similarity", True, "is not a finite number"),
     ],
 )
 def test_a_wrong_label_is_refused_by_file_and_row(task: str, label: Any, words: str, tmp_path: Path) -> None:
@@ -207,7 +207,9 @@ def test_labels_and_answers_that_can_not_be_compared(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"row 1: the label can't be compared: .* no field 'entities'"):
         judged("token-classification", [({"label": []}, {"label": "a"})], tmp_path / "f.jsonl")
     odd = {"label": "a", "scores": [{"name": "a"}]}
-    with pytest.raises(UsageError, match="row 1: the model's answer has not the fields of task text-classification"):
+    with pytest.raises(
+        UsageError, match="row 1: the model's answer does not have the fields of task text-classification"
+    ):
         judged("text-classification", [({"label": "a"}, odd)], tmp_path / "f.jsonl")
     with pytest.raises(UsageError, match=r"no label of the files \(1\) .* gives \(a, b, c\).* --map 1=LABEL"):
         judged("text-classification", [({"label": 1}, one_label("a"))], tmp_path / "f.jsonl")

@@ -199,7 +199,7 @@ def test_a_name_that_no_topic_can_have_is_no_outage() -> None:
     """A restart would not help: the name is what has to change."""
     error = start_error(KafkaError(KafkaError.TOPIC_EXCEPTION), address="broker:9092", resource="topic my topic")
     assert type(error) is ConfigurationError
-    assert str(error).startswith("'my topic' can be no topic: its name has letters")
+    assert str(error).startswith("'my topic' can't be a topic: a topic's name has letters")
 
 
 @pytest.mark.parametrize(

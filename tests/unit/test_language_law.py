@@ -230,7 +230,7 @@ def test_what_is_no_language_model_is_refused(tmp_path: Path, task: str) -> None
             if parameter.ndim == 2:
                 parameter.mul_(4)
     network.save_pretrained(path)
-    with pytest.raises(ModelError, match=r"no language model.*is_decoder is false"):
+    with pytest.raises(ModelError, match=r"not a language model.*is_decoder is false"):
         model_of(path, task)
     with pytest.raises(ModelError, match=r"is_encoder_decoder is true.*text2text-generation"):
         model_of(tiny_seq2seq(tmp_path / "bart", "bart"), task)

@@ -141,7 +141,7 @@ def test_bad_rows_go_to_errors_once(numbers: Path, dies: int) -> None:
         (9, "validate.empty_text"),
     ]
     assert (work.failed, work.empty) == (2, 2)
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         run(job(numbers, errors=errors), Topic())
 
 

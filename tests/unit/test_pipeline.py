@@ -425,7 +425,7 @@ class TestEnds:
         pipeline.handle(Tick(), 100.0)
         assert list(waiting(pipeline, ["in"], 120.0)) == []
         (one,) = waiting(pipeline, ["in"], 140.0)
-        assert str(one).startswith("in stands (model): no worker has been ready for 40 s; the model is still being")
+        assert str(one).startswith("in is stuck (model): no worker has been ready for 40 s; the model is still being")
 
     @pytest.mark.case(34)
     def test_a_model_that_changed_on_disk_stops_the_pipeline(self) -> None:

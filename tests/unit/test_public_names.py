@@ -24,14 +24,15 @@ KNOWN = {
     },
     "a model: the protocol of a loaded one, the one that a user writes, and its name in a report": {"Model"},
     "a frame between a worker and its parent, which nobody else sees": {
-        "Announcer", "Failed", "Order", "Said", "Start", "Started", "Stop", "Window",
+        "Announcer", "Failed", "Order", "Said", "Start", "Stop", "Window",
     },
     "of the pipeline, and of the console or the health app, which are programs of their own": {
-        "Driver", "Life", "Pace", "Place", "Refused", "State", "Taken", "Tally", "Verdict", "Watch", "Watchdog", "Work",
+        "Answer", "Driver", "Life", "Likelihood", "Pace", "Place", "Refused", "State", "Stretch", "Taken", "Tally",
+        "Unsettled", "Verdict", "Watch", "Watchdog", "Work",
     },
     "of dead letters, and of files or the input": {"Closed", "Job", "Kind", "Line", "Note", "Reason", "Row", "Target"},
     "what one part finds, counts or cannot take, each in its own terms": {
-        "Bin", "Ends", "Finding", "Histogram", "Refusal", "Tokens",
+        "Asked", "Bin", "Ends", "Finding", "Histogram", "Refusal", "Tokens", "TopicInfo",
     },
     "of two benchmarks": {"Event", "Measured", "Requests"},
 }  # fmt: skip

@@ -193,7 +193,7 @@ def test_until_end_ends_with_words_where_all_that_is_left_stands() -> None:
         broker.serve()
     (finish,) = kit.of(Finish)
     assert finish.exit_code is ExitCode.HALTED
-    assert "in/1 stands at offset 0 (output_missing): out refuses it (SOME_CODE); do this" in finish.message
+    assert "in/1 is stuck at offset 0 (output_missing): out refuses it (SOME_CODE); do this" in finish.message
 
 
 def test_until_end_ends_where_nothing_can_be_written() -> None:

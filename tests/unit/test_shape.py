@@ -127,8 +127,8 @@ def test_debezium(wrapped: bool) -> None:
         (change("u", {"id": 5}), f"{where}.after.text is missing"),
         (change("u", None), f"{where}.after is null, not an object"),
         (change("u", json.dumps({"text": SECRET})), f"{where}.after is a string, not an object, as the MongoDB"),
-        (change("x", {"text": SECRET}), f"{where}.op is none of c, u, r, d, t and m"),
-        (change(None, {"text": SECRET}), f"{where}.op is none of"),
+        (change("x", {"text": SECRET}), f"{where}.op is not c, u, r, d, t or m"),
+        (change(None, {"text": SECRET}), f"{where}.op is not c, u, r"),
     ):
         assert says in failure(value, **fields).message
     assert "$.op is missing" in failure({"text": SECRET}, **fields).message

@@ -43,7 +43,7 @@ def test_what_nobody_names_is_said_everywhere(caplog: pytest.LogCaptureFixture) 
             kit.now += 1.0
             reasons = look()
     assert len(reasons) == 1
-    assert reasons[0].startswith("in/0 stands at offset 5 (unknown): its next record has had no answer for ")
+    assert reasons[0].startswith("in/0 is stuck at offset 5 (unknown): its next record has had no answer for ")
     assert [record.data for record in caplog.records] == [  # type: ignore[attr-defined]
         {"topic": "in", "partition": 0, "offset": 5, "reason": "unknown"}
     ]

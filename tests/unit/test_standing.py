@@ -30,4 +30,4 @@ def test_every_reason_is_counted_also_those_that_nobody_has() -> None:
 
 
 def test_its_words_name_the_place_the_reason_and_the_fix() -> None:
-    assert str(OPEN) == ("in/0 stands at offset 7 (open_transaction): a producer left a transaction open; end it")
+    assert str(OPEN) == ("in/0 is stuck at offset 7 (open_transaction): a producer left a transaction open; end it")

@@ -1,4 +1,4 @@
-"""What is said of a pipeline, of facts that are made by hand."""
+"""What is said of a pipeline, from values made by hand."""
 
 from __future__ import annotations
 

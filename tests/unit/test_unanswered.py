@@ -82,7 +82,7 @@ def test_a_record_that_is_asked_for_and_does_not_come() -> None:
     assert not watch.wait(LIMIT_S)
     one = only(watch.wait(5))
     assert (one.offset, one.partition) == (5, FIRST)
-    assert "it was asked for and did not come" in str(one)
+    assert "it was requested and did not arrive" in str(one)
     watch.ahead[FIRST] = ReadState(9, 9)
     assert not watch.wait(5)
 
@@ -127,7 +127,7 @@ def test_a_record_whose_worker_was_lost_has_no_lease_to_hide_behind() -> None:
         if int(watch.kit.now) % 10 == 0:
             watch.kit.feed(WorkerLost(0), WorkerReady(0, CARD))
 
-    assert "workers were lost meanwhile" in str(only(watch.wait(LATE_S, round_and_round)))
+    assert "workers were lost in the meantime" in str(only(watch.wait(LATE_S, round_and_round)))
 
 
 def test_one_that_waits_behind_others_waits_for_its_turn() -> None:
@@ -162,7 +162,7 @@ def test_a_computation_that_was_forgotten() -> None:
     watch = Watch()
     watch.take("a")
     watch.kit.pipeline.flights.by_key.clear()
-    assert "nothing computes it" in str(only(watch.wait(LATE_S, watch.rule.computed)))
+    assert "no worker computes it" in str(only(watch.wait(LATE_S, watch.rule.computed)))
 
 
 @pytest.mark.case(94)
@@ -209,7 +209,7 @@ def test_one_that_is_starved_while_there_is_room_stands_although_others_move() -
         offset += 1
         watch.ahead[OTHER] = ReadState(offset, 1_000_000)
 
-    assert "did not come" in str(only(watch.wait(LATE_S, other_moves)))
+    assert "did not arrive" in str(only(watch.wait(LATE_S, other_moves)))
 
 
 def test_a_rebalance_starts_nothing_anew_and_hides_nothing() -> None:

@@ -16,27 +16,39 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--file", "files", is_flag=True, help="Whole files through `streamer infer`, on all cores, instead.")
-@click.option("--format", "formats", type=click.Choice(["jsonl", "parquet"]), multiple=True, help="Of --file.")
+@click.option("--file", "files", is_flag=True, help="Measure whole files through `streamer infer`, on all cores.")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(["jsonl", "parquet"]),
+    multiple=True,
+    help="The format of the files of --file.",
+)
 @click.option(
     "--texts",
     type=click.IntRange(0),
-    help="How many short ones, with fewer long ones; 0 measures none. Default: 256, and 20,000 mixed ones with --file.",
+    help="How many short texts, with fewer long ones; 0 for none. Default: 256, or 20,000 mixed texts with --file.",
 )
 @rounds()
-@click.option("--records", type=click.IntRange(0), default=4000, show_default=True, help="For single flight; 0 = not.")
+@click.option(
+    "--records",
+    type=click.IntRange(0),
+    default=4000,
+    show_default=True,
+    help="How many records to measure single flight with; 0 for none.",
+)
 @click.option(
     "--openvino-python",
     default="",
     metavar="PATH",
-    help="A Python with sentence-transformers[openvino], which needs an environment of its own: measured too.",
+    help="Also measure this Python's sentence-transformers[openvino], which needs an environment of its own.",
 )
 @click.option(
     "--dtype",
     "dtypes",
     type=click.Choice(["bfloat16", "float32"]),
     multiple=True,
-    help="May be repeated. Default: float32, and bfloat16 where the processor multiplies in it.",
+    help="Compute in this dtype; may be repeated. Default: float32, and bfloat16 where the processor supports it.",
 )
 @printed
 def inference(
@@ -49,8 +61,8 @@ def inference(
     dtypes: tuple[str, ...],
 ) -> list[Section]:
     """Measure tokens a second of a worker's model on one thread, against other ways to run it and the machine's limit,
-    and what it is worth to compute equal texts in flight once. With --file: texts a second from file to file, against
-    programs that hold the whole file in memory and sort it."""
+    and what is saved by computing equal texts in flight only once. With --file: texts a second from file to file,
+    against programs that hold the whole file in memory and sort it."""
     if files:
         from streamer.bench.files import file_speed
 
@@ -70,7 +82,7 @@ def inference(
 
 
 @click.command()
-@click.option("--requests", type=click.IntRange(16), default=128, show_default=True, help="Prompts.")
+@click.option("--requests", type=click.IntRange(16), default=128, show_default=True, help="How many prompts to send.")
 @rounds()
 @printed
 def generation(requests: int, rounds: int) -> list[Section]:
@@ -91,8 +103,10 @@ def report(rounds: int) -> list[Section]:
 
 
 @click.command()
-@click.option("--model", default="", metavar="REFERENCE", help="An encoder. Default: MiniLM.")
-@click.option("--shape", type=click.Choice(["minilm", "base", "large"]), help="Random weights of this shape instead.")
+@click.option("--model", default="", metavar="REFERENCE", help="The encoder to measure. Default: MiniLM.")
+@click.option(
+    "--shape", type=click.Choice(["minilm", "base", "large"]), help="Use random weights of this shape instead."
+)
 @click.option("--device", default="auto", show_default=True, help="Where it runs: auto, cpu or cuda:N.")
 @click.option("--dtype", default="auto", show_default=True, help="Precision: auto, float32, bfloat16 or float16.")
 @click.option(
@@ -100,13 +114,17 @@ def report(rounds: int) -> list[Section]:
     type=click.Choice(["auto", "torch", "openvino"]),
     default="auto",
     show_default=True,
-    help="What runs it.",
+    help="Which library runs the network.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the CPU.")
-@click.option("--batch-tokens", type=click.IntRange(0), default=0, help="In a forward batch. Default: the device's.")
-@click.option("--texts", type=click.IntRange(64), default=4000, show_default=True, help="A round.")
-@click.option("--tokens", type=click.IntRange(3), default=104, show_default=True, help="Of a text, in the mean.")
-@rounds(what="Rounds.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="How many CPU threads to use.")
+@click.option(
+    "--batch-tokens", type=click.IntRange(0), default=0, help="Tokens in a forward batch. Default: the device's."
+)
+@click.option("--texts", type=click.IntRange(64), default=4000, show_default=True, help="How many texts a round has.")
+@click.option(
+    "--tokens", type=click.IntRange(3), default=104, show_default=True, help="How many tokens a text has on average."
+)
+@rounds(what="How many rounds to run.")
 @printed
 def device(
     model: str,
@@ -136,11 +154,11 @@ def device(
 
 
 @click.command()
-@click.option("--seeds", type=click.IntRange(1), default=10_000, show_default=True, help="How many lives.")
-@click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="Begin with this.")
-@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Side by side.")
+@click.option("--seeds", type=click.IntRange(1), default=10_000, show_default=True, help="How many lives to simulate.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="The first seed.")
+@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="How many processes to use.")
 def simulate(seeds: int, first: int, processes: int) -> ExitCode:
-    """Simulate whole pipelines in memory, through lives full of faults; every law is checked at every step.
+    """Simulate whole pipelines in memory, through lives full of faults, and check every law at every step.
 
     A seed gives the same life every time: to see a failure again, run it alone with --first SEED --seeds 1. Exits 1
     when a seed broke a law.
@@ -164,12 +182,16 @@ def simulate(seeds: int, first: int, processes: int) -> ExitCode:
 
 
 @click.command()
-@click.option("--seeds", type=click.IntRange(0), default=100, show_default=True, help="Days in which nothing changes.")
-@click.option("--shifts", type=click.IntRange(0), default=20, show_default=True, help="Days with each kind of drift.")
-@click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="Begin with this.")
-@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Side by side.")
+@click.option(
+    "--seeds", type=click.IntRange(0), default=100, show_default=True, help="How many days in which nothing changes."
+)
+@click.option(
+    "--shifts", type=click.IntRange(0), default=20, show_default=True, help="How many days with each kind of drift."
+)
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="The first seed.")
+@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="How many processes to use.")
 @click.option("--wander", type=click.FloatRange(0), default=0.0, help="Let shares wander from hour to hour, too.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as_json: bool) -> ExitCode:
     """Count false alarms in simulated days without drift, and see whether ten kinds of drift are found and named.
 
@@ -185,23 +207,41 @@ def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as
 
 
 @click.command()
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Of faults.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Chooses order, victims and times.")
-@click.option("--events", type=click.IntRange(1), default=100_000, show_default=True, help="Unique events, at least.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="How long to inject faults.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="The seed that chooses order, victims and times.")
+@click.option(
+    "--events",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="How many unique events to send, at least.",
+)
 @click.option(
     "--model",
     type=click.Choice(["null", "MiniLM"]),
     default="null",
     show_default=True,
-    help="The model. null answers at once and dies of deadly records.",
+    help="The model. null answers at once, and is killed by deadly records.",
 )
-@click.option("--members", type=click.IntRange(2, 5), default=3, show_default=True, help="Of the consumer group.")
-@click.option("--only", multiple=True, metavar="KIND", help="Only this kind of fault; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+@click.option(
+    "--members",
+    type=click.IntRange(2, 5),
+    default=3,
+    show_default=True,
+    help="How many members the consumer group has.",
+)
+@click.option("--only", multiple=True, metavar="KIND", help="Inject only this kind of fault; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def chaos(
     minutes: float, seed: int, events: int, model: str, members: int, only: tuple[str, ...], as_json: bool
 ) -> ExitCode:
-    """Break brokers, members, workers, Redis and links of a real cluster, and name every anomaly a reader sees.
+    """Break brokers, members, workers, Redis and links of a real cluster, and name every anomaly that a reader sees.
 
     Starts three brokers and Redis of its own. Exits 1 when there is an anomaly.
     """

@@ -17,7 +17,7 @@ WIDTH = 160  # of tables where there is no terminal
 _Command = Callable[..., Any]
 
 
-def rounds(default: int = 3, what: str = "Rounds, interleaved.") -> Callable[[_Command], _Command]:
+def rounds(default: int = 3, what: str = "How many interleaved rounds to run.") -> Callable[[_Command], _Command]:
     """Adds --rounds."""
     return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True, help=what)
 
@@ -25,7 +25,7 @@ def rounds(default: int = 3, what: str = "Rounds, interleaved.") -> Callable[[_C
 def printed(command: _Command) -> _Command:
     """Adds --json, and prints the sections that the command returns."""
 
-    @click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+    @click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
     @functools.wraps(command)
     def wrapper(*args: Any, as_json: bool, **given: Any) -> None:
         show(command(*args, **given), as_json)

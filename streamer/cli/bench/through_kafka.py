@@ -16,12 +16,19 @@ PARTS = ("null", "cache", "spans", "minilm")
 
 
 @click.command()
-@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Only this part; may be repeated.")
-@click.option("--records", type=click.IntRange(1), default=300_000, show_default=True, help="Events in the backlog.")
-@rounds(5)
-@click.option("--texts", type=click.IntRange(64), default=8_000, show_default=True, help="Events for the model.")
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Run only this part; may be repeated.")
 @click.option(
-    "--raw-size", type=click.IntRange(0), default=0, help="The raw loop's micro-batch. Default: the best of four."
+    "--records", type=click.IntRange(1), default=300_000, show_default=True, help="How many events the backlog has."
+)
+@rounds(5)
+@click.option(
+    "--texts", type=click.IntRange(64), default=8_000, show_default=True, help="How many events the model gets."
+)
+@click.option(
+    "--raw-size",
+    type=click.IntRange(0),
+    default=0,
+    help="How many records the raw loop takes at once. Default: the best of four.",
 )
 @on_kafka(redis=lambda given: "cache" in (given["only"] or PARTS))
 def throughput(
@@ -42,12 +49,22 @@ def throughput(
 
 
 @click.command()
-@click.option("--events", type=click.IntRange(1), default=300, show_default=True, help="Single events each.")
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), default=20.0, show_default=True, help="Events per second."
+    "--events", type=click.IntRange(1), default=300, show_default=True, help="How many single events each side gets."
 )
-@click.option("--seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="At each share of capacity.")
-@click.option("--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="May be repeated.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="How many events a second to send.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="How long to run at each load."
+)
+@click.option(
+    "--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="Run only this; may be repeated."
+)
 @on_kafka()
 def latency(place: Bench, events: int, rate: float, seconds: float, only: tuple[str, ...]) -> list[Section]:
     """Measure milliseconds from producer to read_committed reader: single events, and with a model under load."""
@@ -63,8 +80,14 @@ def latency(place: Bench, events: int, rate: float, seconds: float, only: tuple[
 
 
 @click.command()
-@click.option("--model", "models", type=click.Choice(["builtin:null", "MiniLM"]), multiple=True, help="Default: both.")
-@rounds(what="Kills of each.")
+@click.option(
+    "--model",
+    "models",
+    type=click.Choice(["builtin:null", "MiniLM"]),
+    multiple=True,
+    help="Which model to serve. Default: both.",
+)
+@rounds(what="How often to kill each.")
 @on_kafka()
 def restart(place: Bench, models: tuple[str, ...], rounds: int) -> list[Section]:
     """Measure the seconds from a restart after kill -9 to the first new result."""
@@ -74,8 +97,12 @@ def restart(place: Bench, models: tuple[str, ...], rounds: int) -> list[Section]
 
 
 @click.command()
-@click.option("--records", type=click.IntRange(1), default=500_000, show_default=True, help="Events in the backlog.")
-@click.option("--seconds", type=click.FloatRange(1), default=40.0, show_default=True, help="To watch each, at most.")
+@click.option(
+    "--records", type=click.IntRange(1), default=500_000, show_default=True, help="How many events the backlog has."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=40.0, show_default=True, help="How long to watch each, at most."
+)
 @on_kafka(redis=lambda _: True)
 def memory(place: Bench, records: int, seconds: float) -> list[Section]:
     """Measure the driver's memory over a backlog: with a worker that can't keep up, and with the null model."""
@@ -85,22 +112,26 @@ def memory(place: Bench, records: int, seconds: float) -> list[Section]:
 
 
 @click.command()
-@click.option("--records", type=click.IntRange(100), default=100_000, show_default=True, help="Events in each backlog.")
+@click.option(
+    "--records", type=click.IntRange(100), default=100_000, show_default=True, help="How many events each backlog has."
+)
 @rounds()
 @on_kafka()
 def poison(place: Bench, records: int, rounds: int) -> list[Section]:
-    """Measure what 1 % of texts that make the model raise costs the others."""
+    """Measure what it costs the other texts when 1 % make the model raise."""
     from streamer.bench.poison import poison_cost
 
     return [poison_cost(place, records, rounds, progress)]
 
 
 @click.command()
-@click.option("--records", type=click.IntRange(100), default=1_000_000, show_default=True, help="Dead letters.")
+@click.option(
+    "--records", type=click.IntRange(100), default=1_000_000, show_default=True, help="How many dead letters to list."
+)
 @rounds()
 @on_kafka()
 def dlq(place: Bench, records: int, rounds: int) -> list[Section]:
-    """Measure how many dead letters a second `dlq list` filters, against the shortest such loop; and its memory."""
+    """Measure how many dead letters a second `dlq list` filters, against the shortest such loop, and its memory."""
     from streamer.bench.dlq import dead_letter_listing
 
     return [dead_letter_listing(place, records, rounds, progress)]

@@ -25,14 +25,14 @@ UNENDED = "runs, or was killed"
     metavar="TOPIC",
     help="Show jobs of this dead-letter topic only; may be repeated.",
 )
-@click.option("--max", "most", type=click.IntRange(1), help="Show only the last so many jobs.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--max", "most", type=click.IntRange(1), help="Show only the last N jobs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @configured
 def audit(config: Config, job: str | None, topics: tuple[str, ...], most: int | None, as_json: bool) -> None:
-    """Say who replayed, edited, discarded or reopened dead letters: a line for each start of a job, the oldest first.
+    """Show who replayed, edited, discarded or reopened dead letters: a line for each start of a job, the oldest first.
 
-    A line has its rate, the digest of its dry run, how many it moved in all its starts, and how it ended. Reads the
-    topic streamer.audit. Exits 2 when JOB is not there.
+    A line has the job's rate, the digest of its dry run, how many dead letters it moved in all its starts, and how it
+    ended. Reads the topic streamer.audit. Exits 2 when there is no such JOB.
     """
     from streamer.kafka.replay import TopicLog
     from streamer.ops.dlq.audits import Audits
@@ -56,7 +56,7 @@ def audit(config: Config, job: str | None, topics: tuple[str, ...], most: int | 
 def _line(began: str, audit: Audit, outcome: str) -> str:
     wanted = {name: value for name, value in audit.wanted.items() if value not in ({}, [], None)}
     topics = ",".join(map(str, wanted.pop("topics", ())))
-    rate = "as fast as it goes" if audit.rate_per_s is None else f"{audit.rate_per_s:g}/s"
+    rate = "as fast as possible" if audit.rate_per_s is None else f"{audit.rate_per_s:g}/s"
     return (
         f"{began}  {audit.action:<8} {audit.job}  by {audit.by}  {topics}  {audit.count:,} moved, {audit.refused:,}"
         f" stayed, {rate}  digest {audit.digest or '-'}  {outcome}  {json.dumps(wanted, ensure_ascii=False)}"

@@ -20,7 +20,7 @@ from streamer.errors import ExitCode, UsageError
 @click.command("export")
 @searching
 @click.option("--all", "with_closed", is_flag=True, help="Include those that were replayed or discarded.")
-@click.option("--max", "most", type=click.IntRange(1), help="Stop after so many dead letters.")
+@click.option("--max", "most", type=click.IntRange(1), help="Stop after this many dead letters.")
 def export(search: Search, with_closed: bool, most: int | None) -> int:
     """Write dead letters of TOPICS to standard output as JSON lines: place, time, key, headers and value.
 
@@ -62,7 +62,7 @@ def import_(config: Config, file: Path, to: str | None, keep_times: bool) -> int
         refuse_own_topics(config, topic, "--to" if to else f"{file}, line {number}: topic")
         if line.partition >= targets(topic).partitions:
             raise UsageError(
-                f"{file}, line {number}: topic {topic} has no partition {line.partition}; take another --to"
+                f"{file}, line {number}: topic {topic} has no partition {line.partition}; use another --to"
             )
         count += 1
     if not count:

@@ -71,7 +71,7 @@ def editing(log: Log, order: Order, source: Path | None) -> Iterator[Draft]:
     finally:
         if draft.keeps and source is None and path.exists() and path.read_bytes() != before:
             click.echo(
-                f"your changes are kept in {path}: `streamer dlq edit … --from {path}` goes on with them", err=True
+                f"your changes are kept in {path}: `streamer dlq edit … --from {path}` continues with them", err=True
             )
         else:
             shutil.rmtree(folder, ignore_errors=True)

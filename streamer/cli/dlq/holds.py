@@ -13,8 +13,10 @@ from streamer.config.load import Config
 from streamer.core.record import Record
 from streamer.errors import UsageError
 
-_pipeline = click.option("--pipeline", metavar="NAME", help="The pipeline that holds it, where several do.")
-_yes = click.option("--yes", is_flag=True, help="Do it without asking. Without this it is a dry run in scripts.")
+_pipeline = click.option("--pipeline", metavar="NAME", help="The pipeline that holds it, if several do.")
+_yes = click.option(
+    "--yes", is_flag=True, help="Do it without asking. Without this, it is a dry run where nobody can be asked."
+)
 
 
 @click.command()
@@ -23,11 +25,11 @@ _yes = click.option("--yes", is_flag=True, help="Do it without asking. Without t
 @_yes
 @configured
 def bury(config: Config, where: str, pipeline: str | None, yes: bool) -> None:
-    """Make the record at the head of a held partition a dead letter, so that the pipeline reads on after it.
+    """Make the record at the head of a held partition a dead letter, so that the pipeline continues after it.
 
-    A partition is held when crash_limit processes died one after the other while they worked on that record; /readyz,
-    the log, `streamer lag` and `streamer doctor` name it. Dead letter and offset are written in one transaction,
-    whether the pipeline runs or not; if it runs, it reads on within seconds.
+    A partition is held when crash_limit processes died in a row while working on that record; /readyz, the log,
+    `streamer lag` and `streamer doctor` name it. Dead letter and offset are written in one transaction, whether the
+    pipeline is running or not; if it is, it continues within seconds.
     """
     _end(config, where, pipeline, yes=yes, burying=True)
 
@@ -40,8 +42,8 @@ def bury(config: Config, where: str, pipeline: str | None, yes: bool) -> None:
 def release(config: Config, where: str, pipeline: str | None, yes: bool) -> None:
     """Read a held partition again from its head, e.g. with more memory or a model that was fixed.
 
-    Nothing is counted against the record any more; it is held again after crash_limit further deaths. A pipeline that
-    is running reads on within seconds.
+    The count of deaths starts again at zero: the partition is held again after crash_limit more. A pipeline that is
+    running continues within seconds.
     """
     _end(config, where, pipeline, yes=yes, burying=False)
 
@@ -57,7 +59,7 @@ def _end(config: Config, where: str, pipeline: str | None, *, yes: bool, burying
     log = TopicLog(config.kafka)
     head: Record | None = head_of(log, hold, offset) if burying else None
     at, deaths = f"{topic}/{number}/{hold.note.at}", len(hold.note.by)
-    click.echo(f"{at}: {deaths} processes of pipeline {hold.pipeline} died one after the other with it in their hands")
+    click.echo(f"{at}: {deaths} processes of pipeline {hold.pipeline} died in a row while working on it")
     if head is not None:
         click.echo(f"it becomes a dead letter in {hold.dead_letter}; group {hold.group} reads on from {offset + 1}")
     else:

@@ -21,13 +21,13 @@ from streamer.ops.dlq import documents
 
 MOST_SHOWN = 10
 _all = click.option("--all", "with_closed", is_flag=True, help="Include those that were replayed or discarded.")
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 
 
 @click.command("list")
 @searching
 @_all
-@click.option("--max", "most", type=click.IntRange(1), help="Stop after so many dead letters.")
+@click.option("--max", "most", type=click.IntRange(1), help="Stop after this many dead letters.")
 @_json
 def list_(search: Search, with_closed: bool, most: int | None, as_json: bool) -> None:
     """List dead letters of TOPICS, by default of all dead-letter topics of the configuration.
@@ -54,10 +54,10 @@ def list_(search: Search, with_closed: bool, most: int | None, as_json: bool) ->
 @_all
 @_json
 def causes(search: Search, with_closed: bool, as_json: bool) -> None:
-    """Say why there are dead letters: a line for each cause, the most frequent first.
+    """Show why there are dead letters: a line for each cause, the most frequent first.
 
-    A cause is a code, an exception and a message whose numbers and ids are left out. Take its FINGERPRINT to --cause
-    of the other commands.
+    A cause is a code, an exception and a message without its numbers and ids. Give its FINGERPRINT to --cause of the
+    other commands.
     """
     grouped = Causes()
     for letter in search.letters(with_closed=with_closed):
@@ -85,15 +85,15 @@ def causes(search: Search, with_closed: bool, as_json: bool) -> None:
     show_default=True,
     help="How to show the value.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @configured
 def show(
     config: Config, where: tuple[str, ...], selection: Selection, asked: dict[str, Any], form: str, as_json: bool
 ) -> None:
-    """Show a dead letter whole: why, where it came from, its headers, and its value as text, JSON or hex.
+    """Show all of a dead letter: its cause, where it came from, its headers, and its value as text, JSON or hex.
 
-    By its place, or by a filter, e.g. --key, --id or --trace: then at most ten, open or closed. Prints the text of
-    records: mind who watches.
+    Name it by its place, or by a filter such as --key, --id or --trace, which shows at most ten, open or closed. This
+    prints the texts of records.
     """
     from streamer.ops.dlq.find import letter_at
 
@@ -110,7 +110,7 @@ def show(
         wanted = place(where[0])
         found = letter_at(search.log, wanted)
         if found is None:
-            raise UsageError(f"no record at {wanted}: it was deleted, or was never there; see `streamer dlq list`")
+            raise UsageError(f"no record at {wanted}: it was deleted, or never existed; see `streamer dlq list`")
         letters = [found]
     for number, letter in enumerate(letters[:MOST_SHOWN]):
         state = search.closed.find(letter)

@@ -29,9 +29,9 @@ def replay(
 ) -> int:
     """Send dead letters of TOPICS back to the topic and partition that they came from. A dry run without --execute.
 
-    Each goes back as it was, with its key, headers and id, and is closed in the same transaction. The pipeline that
-    failed reads it again, others skip it. Exits 4 when some may not go, 2 when there are none, 7 while another job
-    moves dead letters of one of these topics. What became of them is told by `streamer dlq outcome JOB`.
+    Each goes back unchanged, with its key, headers and id, and is closed in the same transaction. The pipeline that
+    failed reads it again; others skip it. `streamer dlq outcome JOB` shows what became of them. Exits 4 when some can't
+    be sent, 2 when there are none, 7 while another job moves dead letters of one of these topics.
     """
     from streamer.ops.dlq.destinations import destinations
     from streamer.ops.dlq.models import current_models
@@ -52,7 +52,7 @@ def replay(
     "--from",
     "source",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file that was edited before and that this command kept: no editor is started.",
+    help="Use a file that this command kept after an earlier edit; no editor is started.",
 )
 def edit(
     asked: Asked,
@@ -66,9 +66,9 @@ def edit(
 ) -> int:
     """Replay dead letters of TOPICS after a change: a JSON merge patch, or in $EDITOR as JSON lines.
 
-    In the editor only values may change; a line that is taken out or left as it is stays a dead letter. Without
-    --execute it asks at the end on a terminal, and is a dry run elsewhere. Until the changes are moved their file is
-    kept.
+    Only values may change in the editor; a line that is removed or left unchanged stays a dead letter. Without
+    --execute it asks at the end on a terminal, and is a dry run elsewhere. The edited file is kept until the changes
+    are sent.
     """
     from streamer.ops.dlq.destinations import destinations
     from streamer.ops.dlq.edit import by_patch
@@ -99,7 +99,7 @@ def edit(
 def discard(asked: Asked, reason: str) -> int:
     """Close dead letters of TOPICS for good: they are not listed or replayed any more. A dry run without --execute.
 
-    The records stay in their topic until its retention takes them, and `streamer dlq reopen` opens them again.
+    The records stay in their topic until its retention deletes them; `streamer dlq reopen` opens them again.
     """
     order = signed("discard", asked, reason=reason)
     decide = Discard(order.signature, reason)
@@ -112,8 +112,8 @@ def discard(asked: Asked, reason: str) -> int:
 def reopen(asked: Asked, closed_by: str) -> int:
     """Open again what JOB closed in TOPICS, by a replay or a discard. A dry run without --execute.
 
-    It takes back the mark and nothing else: records that a replay sent stay where they were sent, and what became of
-    them stays, too. To replay them once more answers them twice, with the same ids.
+    It only removes the mark: records that a replay sent stay where they were sent, and so do their results. If you
+    replay them once more, they are answered twice, with the same ids.
     """
     order = signed("reopen", asked, reopens=closed_by)
     return carry_out(asked, order, Reopen(order.signature))

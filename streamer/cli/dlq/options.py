@@ -77,22 +77,22 @@ def searching(command: _Command) -> _Command:
 def selecting(command: _Command) -> _Command:
     """Adds the filter's options; hands over what they say as `selection`, and their words as `asked`."""
     options = (
-        click.option("--pipeline", "pipelines", multiple=True, metavar="NAME", help="Who gave up. This one and those"
-                     " below may be repeated: any of the values will do."),
-        click.option("--code", "codes", multiple=True, metavar="CODE", help="Its code, e.g. infer.exception."),
-        click.option("--class", "classes", multiple=True, metavar="CLASS", help="Its class, e.g. data."),
-        click.option("--cause", "causes", multiple=True, metavar="FINGERPRINT", help="As `dlq causes` names it."),
-        click.option("--origin-topic", "origin_topics", multiple=True, metavar="TOPIC", help="The record's topic."),
+        click.option("--pipeline", "pipelines", multiple=True, metavar="NAME", help="The pipeline that gave up. This"
+                     " option and those below may be repeated: one of the values must match."),
+        click.option("--code", "codes", multiple=True, metavar="CODE", help="The code, e.g. infer.exception."),
+        click.option("--class", "classes", multiple=True, metavar="CLASS", help="The class of the error, e.g. data."),
+        click.option("--cause", "causes", multiple=True, metavar="FINGERPRINT", help="The cause, from `dlq causes`."),
+        click.option("--origin-topic", "origin_topics", multiple=True, metavar="TOPIC", help="The topic it came from."),
         click.option("--origin-partition", "origin_partitions", multiple=True, type=click.IntRange(0), metavar="N",
-                     help="The record's partition."),
-        click.option("--origin-offsets", metavar="A-B", help="Offsets there, both included; A- has no end."),
-        click.option("--since", metavar="TIME", help="Dead-lettered since: a time (RFC 3339), or 2h, 7d ago."),
-        click.option("--until", metavar="TIME", help="Dead-lettered until, written like --since."),
+                     help="The partition it came from."),
+        click.option("--origin-offsets", metavar="A-B", help="The offsets there, both ends included."),
+        click.option("--since", metavar="TIME", help="Dead-lettered since this time: RFC 3339, 2h or 7d."),
+        click.option("--until", metavar="TIME", help="Dead-lettered until this time, written like --since."),
         click.option("--key", "keys", multiple=True, metavar="KEY", help="The record's key, as text."),
-        click.option("--id", "ids", multiple=True, metavar="ID", help="The event's id, or its result's."),
-        click.option("--trace", "traces", multiple=True, metavar="TRACE_ID", help="Its trace, 32 hexadecimal digits."),
-        click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header that it has."),
-        click.option("--attempts", metavar="N..M", help="How often it has failed: N, N.. or N..M."),
+        click.option("--id", "ids", multiple=True, metavar="ID", help="The id of the event, or of its result."),
+        click.option("--trace", "traces", multiple=True, metavar="TRACE_ID", help="The trace id, 32 hex digits."),
+        click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of the record."),
+        click.option("--attempts", metavar="N..M", help="How often the record has failed: N, N.. or N..M."),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)

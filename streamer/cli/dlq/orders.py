@@ -50,19 +50,19 @@ def moving(command: _Command) -> _Command:
 
     wrapped: _Command = wrapper
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print the survey as JSON."),
+        click.option("--json", "as_json", is_flag=True, help="Print what would be, or was, done as JSON."),
         click.option(
             "--job",
             metavar="NAME",
-            help="The job's name, to continue it after an interruption. Default: one is made up.",
+            help="The job's name; the same name continues it after an interruption. Default: a new one.",
         ),
-        click.option("--max", "most", type=click.IntRange(1), help="Take at most so many in this job."),
+        click.option("--max", "most", type=click.IntRange(1), help="Move at most this many in this job."),
         click.option(
             "--digest",
             metavar="HEX",
-            help="Do only what the dry run with this digest showed; otherwise nothing is written.",
+            help="Do exactly what the dry run with this digest showed, or nothing.",
         ),
-        click.option("--execute", is_flag=True, help="Do it. Without this nothing is written."),
+        click.option("--execute", is_flag=True, help="Do it. Without this, nothing is written."),
     ):
         wrapped = option(wrapped)
     return searching(wrapped)
@@ -76,24 +76,24 @@ def sending(command: _Command) -> _Command:
             type=click.IntRange(1),
             default=MAX_ATTEMPTS,
             show_default=True,
-            help="Leave out those that have failed so often.",
+            help="Leave out those that have failed this often.",
         ),
         click.option(
-            "--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as it goes."
+            "--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as possible."
         ),
         click.option(
             "--for",
             "addressee",
             default="",
             metavar="PIPELINE",
-            help="The pipeline that is to read them, e.g. after it was renamed. Default: the one that failed.",
+            help="The pipeline that should read them, e.g. after a rename. Default: the one that failed.",
         ),
         click.option("--to-dead-letters", is_flag=True, help="Allow --to to name a dead-letter topic."),
         click.option(
             "--to",
             default="",
             metavar="TOPIC",
-            help="Another topic than the one that each came from. Default: that one, if a pipeline of the configuration"
+            help="Send them to this topic. Default: the one that each came from, if a pipeline of the configuration"
             " reads it.",
         ),
     ):

@@ -17,7 +17,7 @@ from streamer.errors import ExitCode
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @configured
 def outcome(config: Config, job: str, as_json: bool) -> int:
-    """Say what became of the records that JOB sent: answered, failed again, or not read yet.
+    """Show what became of the records that JOB sent: answered, failed again, or not read yet.
 
     Reads what was written since the job began in the topics of the configuration's pipelines. Exits 4 when some failed
     again, 2 when there is no such job.

@@ -34,17 +34,15 @@ def print_survey(order: Order, found: Survey, *, as_json: bool, dry: bool) -> No
         click.echo(f"{found.closed:>9,}  were replayed or discarded before{mine}")
     for (pipeline, model), count in sorted(found.same_model.items()):
         what = f"{count:,} of them failed with {model}, which {pipeline} runs now: they may well fail again"
-        click.echo(plain(f"mind: {what}"))
+        click.echo(plain(f"note: {what}"))
     if found.scattered:
         names = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(found.scattered)[:5])
-        click.echo(
-            f"mind: dead letters of {names} lie on several partitions, so the order among them is kept only within each"
-        )
+        click.echo(f"note: dead letters of {names} are on several partitions, so their order is kept only within each")
     if dry:
         click.echo(f"digest {found.digest}: --execute --digest {found.digest} does this and nothing else")
         click.echo("dry run: nothing was written; add --execute to do it")
     elif found.total:
-        click.echo(f"job {order.signature.job}: after an interruption the same command with --job goes on", err=True)
+        click.echo(f"job {order.signature.job}: after an interruption, the same command with --job continues", err=True)
 
 
 @contextmanager

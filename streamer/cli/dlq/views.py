@@ -32,7 +32,7 @@ def letter_line(letter: DeadLetter, state: State | None) -> str:
 def whole(letter: DeadLetter, state: State | None, form: str) -> Iterator[str]:
     """A dead letter in all its parts."""
     reason = letter.reason
-    facts = {
+    fields = {
         "dead letter": letter.place,
         "written": time_text(letter.timestamp_ms),
         "by": reason.family.value,
@@ -50,9 +50,9 @@ def whole(letter: DeadLetter, state: State | None, form: str) -> Iterator[str]:
         "trace id": trace_id(letter),
         "key": _shown(letter.record.key()),
     }
-    for name, fact in facts.items():
-        if fact not in (None, ""):
-            yield plain(f"{name:<12} {fact}")
+    for name, field in fields.items():
+        if field not in (None, ""):
+            yield plain(f"{name:<12} {field}")
     if letter.headers is None:
         yield "headers      can't be read: a header's name is not UTF-8"
     for number, (name, value) in enumerate(letter.headers or ()):

@@ -20,7 +20,7 @@ from streamer.errors import UsageError
 if TYPE_CHECKING:
     from streamer.core.health.words import BaselineWord
 
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object for all.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group(short_help="Save and show what is usual for a model.")
@@ -28,7 +28,7 @@ def baseline() -> None:
     """Save what is usual for a model, and look at what was saved. The health app judges drift against it.
 
     A baseline belongs to one revision of a pipeline's model, and stays as it is until another one is saved. A new
-    revision needs one of its own: its answers may be others by right.
+    revision needs one of its own: its answers may rightly differ.
     """
 
 
@@ -36,7 +36,7 @@ def baseline() -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--since", metavar="TIME", default="7d", show_default=True, help="From when on: 7d, 24h, or a time.")
 @click.option("--until", metavar="TIME", help="Up to when, written like --since. Default: now.")
-@click.option("--revision", metavar="DIGEST", default="", help="Of which revision: the begin of its digest will do."
+@click.option("--revision", metavar="DIGEST", default="", help="Of which revision: the start of its digest is enough."
               " Default: the one that answered last.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Replace a baseline that this revision has.")
 @configured
@@ -52,15 +52,15 @@ def save(
 
     It is taken from the pipelines' reports (telemetry.reports) of a stretch of time in which all was well, a week at
     best: a shorter one has not seen every hour and day. It is written to the topic that health.topic names, where a
-    running health app finds it within seconds. Nothing is saved where too little was settled, or of several pipelines
-    where one of them has too little. What replaces a baseline keeps its calibration.
+    running health app finds it within seconds. Nothing is saved if too little was settled, for any one of the
+    pipelines. A baseline that replaces another keeps its calibration.
     """
     from streamer.core.health.fold import FIVE_MINUTES_MS, KEEP, Fold
     from streamer.health.baselines import known, taken, write
     from streamer.health.read import read_since
 
     if not config.telemetry.reports:
-        raise UsageError("the configuration has no topic for reports, which tell of models: set telemetry.reports")
+        raise UsageError("the configuration has no topic for reports, which describe the models: set telemetry.reports")
     if revision and len(names) != 1:
         raise UsageError("--revision is about one model: name its pipeline")
     now, now_ms = datetime.now(UTC), int(time.time() * 1000)
@@ -94,7 +94,7 @@ def save(
         if not word.baseline.covers_a_week:
             click.echo(
                 "  It covers less than a week: an hour of the day, or a day, that it has not seen may look like drift."
-                " Once the app knows the same hour of three days before, that has the last word."
+                " Once the app knows the same hour of three days before, it judges by that."
             )
 
 
@@ -156,7 +156,7 @@ def list_(config: Config, as_json: bool) -> None:
 
 @baseline.command(short_help="Show what is usual for a pipeline's model.")
 @click.argument("name", metavar="NAME")
-@click.option("--revision", metavar="DIGEST", default="", help="The begin of a revision's digest. Default: all.")
+@click.option("--revision", metavar="DIGEST", default="", help="The start of a revision's digest. Default: all.")
 @_json
 @configured
 def show(config: Config, name: str, revision: str, as_json: bool) -> None:

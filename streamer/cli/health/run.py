@@ -24,12 +24,13 @@ _LIBRARIES = ("faust", "mode", "aiokafka", "aiohttp")
 @click.command()
 @config_options
 def run(config_path: str | None, overrides: tuple[str, ...], verbose: bool) -> None:
-    """Watch the models of all pipelines that write reports, and say how they do.
+    """Watch the models of all pipelines that write reports.
 
-    Reads the reports of all pipelines, sums them to windows, judges the rules, and writes both to the topic that
-    health.topic names. Pages are at health.http: /healthz, /windows, /states, /feedback, /quality, /metrics.
+    Reads the reports of all pipelines, sums them into windows, evaluates the rules, and writes both to the topic that
+    health.topic names. Pages are at health.http: /healthz, /windows, /states, /drift, /feedback,
+    /quality, /metrics.
 
-    No pipeline depends on it, and it may be killed at any time: it reads again what it knew. Several may run: each sees
+    No pipeline depends on it, and it may be killed at any time: it continues where it was. Several may run: each sees
     everything. SIGTERM or Ctrl-C ends it.
     """
     stopping = Stopping()

@@ -25,7 +25,7 @@ from streamer.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from streamer.health.standing import Standing
+    from streamer.health.standing import DriftStanding
     from streamer.health.status import Course
 
 _LABELS, _LABEL_CHARS = 3, 16
@@ -33,7 +33,7 @@ _EDGES, _BETWEEN = 2, 2
 _LENGTHS = {"1m": MINUTE_MS, "5m": FIVE_MINUTES_MS, "1h": HOUR_MS, "1d": DAY_MS}
 
 
-@click.command(short_help="Say how the models did lately.")
+@click.command(short_help="Show how the models did lately.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
     "--since", metavar="TIME", default="1h", show_default=True, help="How far back to look: 30m, 24h, 7d, or a time."
@@ -44,24 +44,24 @@ _LENGTHS = {"1m": MINUTE_MS, "5m": FIVE_MINUTES_MS, "1h": HOUR_MS, "1d": DAY_MS}
 @click.option(
     "--against", metavar="TIME", help="Compare with the time from then to --since, e.g. 2d, and say what has changed."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for all.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @configured
 def status(config: Config, names: tuple[str, ...], since: str, window: str, against: str | None, as_json: bool) -> None:
-    """Say how the models of the pipelines NAME did lately, or of all: a sentence for each revision of a model, and a
-    row for each stretch of time. All rows are whole: the first one may start before --since.
+    """Show how the models of the pipelines NAME, or of all, did lately: a sentence for each revision of a model, and a
+    row for each stretch of time. Rows are never cut: the first one may start before --since.
 
     \b
-    results/s  records answered in a second
+    results/s  records answered per second
     dead       dead letters among all records
-    p50, p99   time from a record's timestamp to its result: half, and 99 of 100, took at most this
+    p50, p99   time from a record's timestamp to its result: half of them, and 99 of 100, took no longer
     LABEL      the share of each of the most frequent answers
-    conf       the mean score of the answers, exact to 0.025
-    tok/char   tokens per character: it changes with the language and the encoding of the texts
+    conf       the mean score of the answers, to within 0.025
+    tok/char   tokens per character, which changes with the language and encoding of the texts
     cached     results that came from memory or Redis
 
-    Columns are left out where there is no room for them, or where the reports say nothing of them. All of it is read
-    from the reports (telemetry.reports), as far back as that topic keeps them. Where the health app runs (streamer
-    health run), a line says how it judges drift.
+    Columns are left out if there is no room for them, or if the reports have no such figures. It reads the reports
+    (telemetry.reports), as far back as that topic keeps them. If the health app runs (streamer health run), a line
+    says how it judges drift.
     """
     from rich.console import Console
 
@@ -72,7 +72,7 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, agai
 
     topic = config.telemetry.reports
     if not topic:
-        raise UsageError("the configuration has no topic for reports, which tell of models: set telemetry.reports")
+        raise UsageError("the configuration has no topic for reports, from which this is read: set telemetry.reports")
     now_ms, length_ms = int(time.time() * 1000), _LENGTHS[window]
     since_ms = (time_ms("--since", since, datetime.now(UTC)) or 0) // length_ms * length_ms
     keep = {**KEEP, length_ms: max(KEEP[length_ms], (now_ms - since_ms) // length_ms + 2)}
@@ -198,7 +198,7 @@ def table(course: Course, now_ms: int, width: int) -> Table:
     return grid
 
 
-def _described(name: str, found: Sequence[Course], drift: Standing | None, now_ms: int) -> dict[str, Any]:
+def _described(name: str, found: Sequence[Course], drift: DriftStanding | None, now_ms: int) -> dict[str, Any]:
     from streamer.health.status import described, sentence
 
     return {

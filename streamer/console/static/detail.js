@@ -69,7 +69,7 @@ export class Detail {
           failed.replaceChildren(el("p", { class: "empty" }, sentence(failure.message)));
           return;
         }
-        if (failure.status) failed.replaceChildren(problem(failure, "It can't be told how this pipeline is"));
+        if (failure.status) failed.replaceChildren(problem(failure, "The state of this pipeline is unknown"));
       }
       await new Promise((done) => { setTimeout(done, TICK_MS); });
       while (document.hidden && this.card === card) await new Promise((done) => { setTimeout(done, TICK_MS); });

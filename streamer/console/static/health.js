@@ -16,7 +16,7 @@ export class Health {
     this.line.hidden = names.length > 0;
     setText(this.line, error === null ? "Looking for the topic streamer.health…"
       : error ? `No word on model health: ${error}.`
-        : "The topic streamer.health is there, and empty: the health app has said nothing yet.");
+        : "The topic streamer.health exists and is empty: the health app has written nothing yet.");
     const told = JSON.stringify(pipelines);
     if (told === this.told) return;
     this.told = told;

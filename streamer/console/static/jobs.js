@@ -58,7 +58,7 @@ export class Jobs {
     setText(this.summary, told.length ? `${plural(told.length, "job")}, ${told.filter((each) => each.state === "running").length || "none"} running; from the topics streamer.audit and streamer.dlq.state` : "");
     this.empty.hidden = told.length > 0;
     this.list.hidden = told.length === 0;
-    if (told.length === 0) this.empty.replaceChildren(...prose("Nobody has replayed, edited or discarded a dead letter yet. Begin under Dead letters, or with `streamer dlq replay`."));
+    if (told.length === 0) this.empty.replaceChildren(...prose("Nobody has replayed, edited or discarded a dead letter yet. Start under Dead letters, or with `streamer dlq replay`."));
     this.all.hidden = told.length <= this.most;
     setText(this.all, `Show all ${count(told.length)}`);
     const ended = [];

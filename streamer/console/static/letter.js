@@ -59,7 +59,7 @@ function actions(found, place, about, close) {
   const { value } = found;
   const editable = value?.text !== undefined && !value.cut;
   const why = found.state ? `It was ${found.state.state} already: \`streamer dlq reopen ${found.state.job}\` opens it again.`
-    : editable ? "" : about.shows_text ? "Its value is no text, or too long to edit here: use `streamer dlq edit`." : "To edit it, start the console with `--show-text`.";
+    : editable ? "" : about.shows_text ? "Its value is not text, or too long to edit here: use `streamer dlq edit`." : "To edit it, start the console with `--show-text`.";
   const button = (label, disabled, onclick) => el("button", { type: "button", disabled, onclick }, label);
   return el("div", { class: "tools end" }, why ? el("span", { class: "quiet" }, prose(why)) : null,
     button("Replay…", found.state, order("replay")), button("Edit and replay…", found.state || !editable, order("edit", { value: value?.text })),

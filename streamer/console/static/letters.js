@@ -34,7 +34,7 @@ export class DeadLetters {
     this.list = el("div", { "aria-busy": "false" });
     node.append(
       el("header", { class: "view" }, el("h2", {}, "Dead letters"), this.summary,
-        el("div", { class: "tools" }, el("button", { type: "button", onclick: () => this.look() }, "Look again"), this.replayAll, this.discardAll)),
+        el("div", { class: "tools" }, el("button", { type: "button", onclick: () => this.look() }, "Refresh"), this.replayAll, this.discardAll)),
       find, this.found, this.news, this.list);
     this.#chose(false);
   }
@@ -72,7 +72,7 @@ export class DeadLetters {
     const more = state.pipelines.some((each) => each.dead_share > 0 && (this.shares?.get(each.name) ?? 0) < each.dead_share);
     this.shares = new Map(state.pipelines.map((each) => [each.name, each.dead_share]));
     if (more && this.lookedMs && state.now_ms - this.lookedMs > 12_000) {
-      this.news.textContent = "There are new dead letters since this was read. Look again.";
+      this.news.textContent = "There are new dead letters since this was read. Refresh to see them.";
       this.news.hidden = false;
     }
   }

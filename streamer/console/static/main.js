@@ -137,9 +137,9 @@ function askForToken(wasWrong) {
     const input = el("input", { id, type: "password", autocomplete: "off", required: true });
     const form = el("form", {}, el("div", { class: "field" }, el("label", { for: id }, "Token"), input,
       el("small", {}, "The console was started with it. Kept in this page until it is closed.")),
-    wasWrong ? el("p", { class: "notice bad", role: "alert" }, "That was not its token.") : null, el("div", { class: "tools end" }, el("button", { type: "submit", class: "primary" }, "Go on")));
+    wasWrong ? el("p", { class: "notice bad", role: "alert" }, "That token is wrong.") : null, el("div", { class: "tools end" }, el("button", { type: "submit", class: "primary" }, "Go on")));
     const dialog = el("dialog", { "aria-label": "Token", oncancel: (event) => event.preventDefault() },
-      el("header", {}, el("h2", {}, "This console asks for its token")), form);
+      el("header", {}, el("h2", {}, "This console needs its token")), form);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       dialog.remove();

@@ -11,7 +11,7 @@ const KINDS = {
   },
   edit: {
     heading: "Edit and replay", execute: "Execute: move", does: (what) => `Change the value of ${what}, and send it back to the topic that it came from.`,
-    after: () => "The changed value will be written to the topic above with the old key, id and headers, and the pipeline answers it. The dead letter is closed; it keeps its old value until its topic's retention takes it.",
+    after: () => "The changed value will be written to the topic above with the old key, id and headers, and the pipeline answers it. The dead letter is closed; it keeps its old value until its topic's retention deletes it.",
   },
   discard: {
     heading: "Discard", execute: "Execute: discard", does: (what) => `Close ${what} for good, without an answer.`,
@@ -24,13 +24,13 @@ const KINDS = {
 export function openOrder({ action, about, what, value = "", job = "", settings = {}, ...chosen }) {
   const kind = KINDS[action];
   const single = chosen.places?.length === 1;
-  const rate = field("Records a second", { type: "number", min: "0.1", step: "any", placeholder: "as fast as it goes", value: settings.rate });
+  const rate = field("Records a second", { type: "number", min: "0.1", step: "any", placeholder: "as fast as possible", value: settings.rate });
   const most = field("At most", { type: "number", min: "1", step: "1", placeholder: "all", value: settings.most });
   const attempts = field("Leave those that failed", { type: "number", min: "1", step: "1", value: settings.max_attempts ?? 5 }, "times or more");
   const to = field("To another topic", { type: "text", placeholder: "where each came from", pattern: "[A-Za-z0-9._\\-]{1,249}", value: settings.to });
   const addressee = field("For another pipeline", { type: "text", placeholder: "the one that failed", value: settings.for }, "E.g. after it was renamed.");
   const name = field("Job", { type: "text", placeholder: "a name is made up", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]{0,99}", value: job },
-    "The name of a job that was stopped goes on with it.");
+    "The name of a job that was stopped continues it.");
   const reason = field("Why", { type: "text", required: true, maxlength: 500, value: settings.reason }, "Kept with each, and in the audit.");
   const text = field("Value", { tag: "textarea", rows: 12, spellcheck: "false", class: "mono" });
   text.input.value = value;
@@ -101,12 +101,12 @@ function survey(found, kind, spoils) {
   const rows = found.moves.map((move) => el("tr", {}, number(count(move.count)),
     el("td", { class: "mono" }, move.from), el("td", { class: "mono" }, move.to === null ? "closed" : `${move.to}/${move.partition}`)));
   const notes = [
-    spoils ? "The value was JSON, and is none any more." : null,
+    spoils ? "The value was JSON, and no longer is." : null,
     found.resumed ? `Job ${found.job} goes on: it moved ${count(found.closed_by_this_job)} before.` : null,
     ...found.refused.map((each) => `${plural(each.count, "stays", "stay")}: ${each.why} (e.g. ${each.example})`),
     ...found.same_model.map((each) => `${count(each.count)} of them failed with ${each.model.replace(/@(.{12}).*/, "@$1")}, which ${each.pipeline} runs now: they may well fail again.`),
     found.closed ? `${plural(found.closed, "was", "were")} replayed or discarded before.` : null,
-    found.order_lost_in.length ? `Dead letters of ${found.order_lost_in.slice(0, 5).join(", ")} lie on several partitions: their order is kept only within each.` : null,
+    found.order_lost_in.length ? `Dead letters of ${found.order_lost_in.slice(0, 5).join(", ")} are on several partitions: their order is kept only within each.` : null,
   ].filter(Boolean);
   const verb = found.action === "discard" ? "would be closed" : "would move";
   return [

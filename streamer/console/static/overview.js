@@ -1,4 +1,4 @@
-// All pipelines, a row each, in the order that the console tells: the one that needs somebody first.
+// All pipelines, a row each, in the order that the console tells: the one that needs attention first.
 
 import { el, prose, setText, svg } from "./dom.js";
 import { UNKNOWN, count, ms, percent, plural, rate, seconds } from "./format.js";
@@ -16,7 +16,7 @@ export class Overview {
     this.filter = el("input", { type: "search", autocomplete: "off", placeholder: "part of a name", "aria-label": "Show pipelines by name", hidden: true,
       oninput: () => this.#hide() });
     this.empty = el("p", { class: "empty" }, "Waiting for the first answer of the console.");
-    this.table = el("table", { class: "overview" }, el("caption", { class: "hidden" }, "Pipelines, the one that needs somebody first"),
+    this.table = el("table", { class: "overview" }, el("caption", { class: "hidden" }, "Pipelines, the one that needs attention first"),
       el("thead", {}, el("tr", {}, COLUMNS.map((text, index) => el("th", { scope: "col", class: index > 1 ? "number" : null }, text)))));
     this.holder = el("div", { class: "card list", hidden: true }, this.table);
     node.append(el("header", { class: "view" }, el("h2", {}, "Pipelines"), this.summary, this.filter), this.empty, this.holder);

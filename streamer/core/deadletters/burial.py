@@ -14,7 +14,7 @@ def buried(
     """The dead letter of a record that a person buried after so many processes died with it."""
     failure = DataFailure(
         Code.INFER_BURIED,
-        f"buried by hand: {deaths} processes died one after the other with this record in their hands",
+        f"buried by hand: {deaths} processes died in a row while working on this record",
         attempts=deaths,
     )
     return wrap(

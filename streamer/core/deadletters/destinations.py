@@ -55,7 +55,7 @@ class Destinations:
             return Address(topic, "")
         if readers is not None and reason.pipeline not in readers:
             return Refusal(
-                f"the pipeline that its headers name does not read {topic}, so that nobody would answer: if it was"
+                f"the pipeline that its headers name does not read {topic}, so nobody would answer: if it was"
                 " renamed, give --for PIPELINE"
             )
         return Address(topic, reason.pipeline)

@@ -96,7 +96,7 @@ class Replay:
             return UNCHANGED
         target = self.target(topic)
         if target is None:
-            return Refusal(f"topic {topic} is gone: make it again, or give --to TOPIC")
+            return Refusal(f"topic {topic} is gone: create it again, or give --to TOPIC")
         partition = reason.partition if reason.partition is not None else letter.record.partition()
         if partition >= target.partitions:
             if not self.destinations.to:

@@ -26,7 +26,7 @@ class EntityJudge:
         if isinstance(label, str):
             label = list_of(label)
         if not isinstance(label, list):
-            raise ValueError('is no list: neither of {"start", "end", "label"} nor of BIO tags')
+            raise ValueError('is not a list, neither of {"start", "end", "label"} nor of BIO tags')
         if label and all(isinstance(each, str) for each in label):
             if text is None:
                 raise ValueError("has tags for the words of a text that is not known here")

@@ -79,7 +79,7 @@ def read(value: bytes | None, written_ms: int) -> Said | Refused:
     try:
         feedback = _decode(value or b"")
     except (msgspec.ValidationError, UnicodeDecodeError):
-        return Refused("feedback.type", "a field is of another type; see schemas/feedback.json")
+        return Refused("feedback.type", "a field has the wrong type; see schemas/feedback.json")
     except (msgspec.DecodeError, RecursionError):
         return Refused("feedback.json", "not a JSON object; write one, see schemas/feedback.json")
     if sum(getattr(feedback, name) is not None for name in NAMES) != 1:
@@ -93,7 +93,7 @@ def read(value: bytes | None, written_ms: int) -> Said | Refused:
     except ValueError:
         time = None
     if time is None or time.tzinfo is None:
-        return Refused("feedback.time", "time is no RFC 3339 time with its offset, such as 2026-11-24T08:00:00Z")
+        return Refused("feedback.time", "time is not an RFC 3339 time with its offset, such as 2026-11-24T08:00:00Z")
     return Said(feedback, int(time.timestamp() * 1000))
 
 

@@ -22,7 +22,7 @@ class NumberJudge:
         """A number."""
         number = number_of(label)
         if number is None:
-            raise ValueError("is no finite number")
+            raise ValueError("is not a finite number")
         return number
 
     def hold(self, truth: float, output: Mapping[str, Any]) -> tuple[Number, Verdict]:

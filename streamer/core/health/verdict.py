@@ -49,4 +49,4 @@ def list_of(label: str) -> Any:
     try:
         return json.loads(label)
     except (ValueError, RecursionError):
-        raise ValueError("is no JSON list") from None
+        raise ValueError("is not a JSON list") from None

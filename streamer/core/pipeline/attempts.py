@@ -79,7 +79,7 @@ def standing_of(partition: TopicPartition, mark: Mark) -> Standing | None:
         partition,
         note.at,
         Reason.HELD,
-        f"{len(note.by)} processes died one after the other with this record in their hands",
+        f"{len(note.by)} processes died in a row while working on this record",
         f"make it a dead letter with `streamer dlq bury {where}/{note.at}`, or try it again with `streamer dlq release "
         f"{where}`",
     )

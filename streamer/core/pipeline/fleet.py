@@ -303,8 +303,8 @@ class Fleet:
         """Why to start workers no more, and the exit code; None while there is hope."""
         if self._in_vain >= IN_VAIN:
             return ExitCode.HALTED, (
-                "workers get ready and end before they answer anything, again and again; the last one ended: "
-                f"{self._last_words}. The model does not work here: see the log above, fix that, then start again"
+                "workers become ready and end before they answer anything, again and again; the last one ended: "
+                f"{self._last_words}. The model does not work here: see the log above, fix the cause, then start again"
             )
         if not self.ready_workers and min(worker.failed_starts for worker in self.workers) >= FAILED_STARTS:
             return ExitCode.DEPENDENCY, f"no worker could be started; the last one ended: {self._last_words}"

@@ -205,7 +205,7 @@ class Pipeline:
             # Nothing is published of it: all results of a run carry the first card's revision.
             self._finish(
                 ExitCode.DEPENDENCY,
-                f"what model {self.card.name} is read from changed while the pipeline ran (revision "
+                f"model {self.card.name} changed while the pipeline ran (revision "
                 f"{self.card.revision[:12]} became {fact.model.revision[:12]} when worker {fact.worker} started): "
                 "start it again to serve the new one",
             )

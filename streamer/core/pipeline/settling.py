@@ -21,8 +21,8 @@ SAID_AFTER_S: Final = 30.0
 END_PATIENCE_S: Final = 30.0
 VAIN_PATIENCE_S: Final = 300.0
 _LOOK_AT: Final = (
-    "look at the brokers (whether all run, replicas in sync against min.insync.replicas, disks), and at the way there:"
-    " it may be slow, or under a quota"
+    "look at the brokers (all running, enough replicas in sync for min.insync.replicas, disks not full), and at the"
+    " network: it may be slow, or limited by a quota"
 )
 
 
@@ -72,13 +72,13 @@ class Settling:
         if refused is not None:
             return (
                 f"more than {policy.share:.0%} of the last {policy.window} outcomes can't be published: this looks "
-                f"like a topic that is set up in another way, not like bad data. {refused.message} Nothing of the "
+                f"like a topic with the wrong settings, not like bad data. {refused.message} Nothing of the "
                 "stretch is settled. Pass it with --accept-dead-letters N where it is bad data"
             )
         return (
             f"more than {policy.share:.0%} of the last {policy.window} outcomes are "
             "failures of the model: this looks like a bad deployment, not bad data. Nothing of the stretch is "
-            "settled. Fix the model, or pass the stretch with --accept-dead-letters N"
+            "settled. Fix the model, or let these records pass with --accept-dead-letters N"
         )
 
     def settled(self, fact: Settled, now: float) -> tuple[Settle, frozenset[TopicPartition]]:
@@ -131,9 +131,11 @@ class Settling:
             found += self._slow(what, _LOOK_AT)
         elif (since := self.pace.slow_since) is not None and now - since > SAID_AFTER_S:
             most = (self.pace.most_bytes or 0) / 1_000_000
-            what = f"Kafka takes results slowly: a transaction of more than {most:.3f} MB does not come through in time"
+            what = (
+                f"Kafka accepts results slowly: a transaction of more than {most:.3f} MB does not come through in time"
+            )
             found += self._slow(
-                what, "raise the client's quota (kafka-configs --entity-type clients), or widen the way"
+                what, "raise the client's quota (kafka-configs --entity-type clients), or use a faster network"
             )
         return found
 

@@ -10,9 +10,9 @@ from streamer.core.pipeline.pipeline import Phase, Pipeline
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
 
-_FIX = "see the log for how workers end: the model, its device or this machine's memory and disks are at fault"
-_SLOW = "raise lease_s for a model that is so slow; one that hangs is killed then"
-_TRIED = "wait: it is answered, or becomes a dead letter; a lower lease_s makes that sooner"
+_FIX = "see the log for how workers end: the cause is the model, its device, or this machine's memory or disks"
+_SLOW = "raise lease_s if the model is this slow; if it hangs, it is killed when lease_s is over"
+_TRIED = "wait: it will be answered, or become a dead letter; a lower lease_s makes that sooner"
 
 
 def waiting(pipeline: Pipeline, topics: Iterable[str], now: float) -> Iterator[Standing]:

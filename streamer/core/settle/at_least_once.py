@@ -121,6 +121,6 @@ def _not_taken(key: TopicPartition, code: str) -> Refusal:
         Refused.COMMIT,
         code,
         f"the group's offset of it can't be committed ({code})",
-        "see that the topic is there and that the brokers take offsets, then restart the pipeline",
+        "make sure that the topic exists and that the brokers accept offsets, then restart the pipeline",
         None,
     )

@@ -27,7 +27,7 @@ _SEED: Final = 16
 _TIE_FLOAT32, _TIE_LOW = 1e-3, 0.25
 
 
-CHANGED_BY_COMPANY: Final = "%s answers otherwise in a padded batch than alone, as measured: %s share a pass"
+CHANGED_BY_COMPANY: Final = "%s gives other answers in a padded batch than alone, as measured: %s share a pass"
 
 
 def known_rows(texts: Rows, long: list[int], most: int) -> list[list[int]]:

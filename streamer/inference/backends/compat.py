@@ -20,7 +20,7 @@ _said: set[str] = set()
 def _gone(name: str, instead: str) -> None:
     if name not in _said:
         _said.add(name)
-        log.warning("%s is not there any more in this version: %s", name, instead)
+        log.warning("%s no longer exists in this version: %s", name, instead)
 
 
 # --- transformers 5.17 -----------------------------------------------------------------------------------------------

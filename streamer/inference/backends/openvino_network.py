@@ -152,7 +152,7 @@ def _open_kept(
         reason = "its numbers are too far from torch's"
     except Exception as error:  # of a damaged file, in the words of many libraries
         reason = type(error).__name__
-    log.warning("the converted model in %s is of no use (%s): it is converted again", folder, reason)
+    log.warning("the converted model in %s can't be used (%s): it is converted again", folder, reason)
     shutil.rmtree(folder, ignore_errors=True)
     return None
 

@@ -60,9 +60,9 @@ def attend_packed(
     longest of them. Raises `UnpackableError` for what only some other attention can do.
     """
     if cu_seq_lens_q is None or max_length_q is None:
-        raise UnpackableError("its attention is not told where a sequence ends")
+        raise UnpackableError("its attention does not know where a sequence ends")
     if attention_mask is not None:
-        raise UnpackableError("its attention has a mask of its own")
+        raise UnpackableError("its attention has its own mask")
     if getattr(module, "is_causal", True) if is_causal is None else is_causal:
         raise UnpackableError("its attention is causal")
     if query.shape != key.shape or query.shape != value.shape:

@@ -91,7 +91,7 @@ class PackedEncoder(torch.nn.Module):
         """(n, d)."""
         pooled: torch.Tensor = self.encoder.pooler(hidden)
         if pooled.ndim != 2:
-            raise UnpackableError("it pools in a way of its own")
+            raise UnpackableError("it pools in its own way")
         return pooled
 
 
@@ -144,5 +144,5 @@ def _numbering(encoder: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
         if number is not None:
             return partial(number, padding_idx=module.padding_idx)
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            raise UnpackableError("it numbers positions in a way of its own")
+            raise UnpackableError("it numbers positions in its own way")
     return None

@@ -141,7 +141,11 @@ class Ways(Passes):
             if not is_out_of_memory(error):
                 raise
             self.free_memory()
-            log.warning("%s has no memory for a text of %d tokens alone: give it more", self._spec.model, len(row.ids))
+            log.warning(
+                "%s has too little memory even for a single text of %d tokens: give it more",
+                self._spec.model,
+                len(row.ids),
+            )
             return []
         if length < len(row.ids):
             log.info("%s reads %d tokens, not %d", self._spec.model, length, len(row.ids))
@@ -186,7 +190,7 @@ class Ways(Passes):
                 off = known.distance(self._pass, sharing, exact(self.distance), alone=False)
                 if off <= FLOAT32_TOLERANCE:
                     return
-                reason = f"a padded row is {off:.3g} from itself alone"
+                reason = f"a padded row is {off:.3g} away from the same row alone"
             except Exception as error:
                 reason = f"a batch raises {type(error).__name__}: {error}"  # of known texts
             self._unshared = self._unshared or reason

@@ -152,8 +152,9 @@ class Autoregressive(ABC):
             if known < 2 or bool(((again - seen).abs() <= (_SEES_FLOAT32 if self.exact else _SEES_LOW)).all()):
                 continue
             raise ModelError(
-                f"{self.spec.model} is no language model, as task {self.spec.task} needs: what it says of a token "
-                f"hangs on the tokens behind it (config.json: {self._kind_words()})"
+                f"{self.spec.model} is not a language model, as task {self.spec.task} needs: what it predicts for a"
+                f" token "
+                f"depends on the tokens after it (config.json: {self._kind_words()})"
             )
 
     def free_memory(self) -> None:

@@ -59,11 +59,11 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
 }
 _REASONS: Final[dict[str, str]] = {
     "max_time": "an answer would depend on how fast the machine is",
-    "penalty_alpha": "contrastive search is no longer a part of transformers",
-    "dola_layers": "DoLa is no longer a part of transformers",
-    "num_beam_groups": "group beam search is no longer a part of transformers",
-    "constraints": "constrained beam search is no longer a part of transformers",
-    "force_words_ids": "constrained beam search is no longer a part of transformers",
+    "penalty_alpha": "contrastive search was removed from transformers",
+    "dola_layers": "DoLa was removed from transformers",
+    "num_beam_groups": "group beam search was removed from transformers",
+    "constraints": "constrained beam search was removed from transformers",
+    "force_words_ids": "constrained beam search was removed from transformers",
     "watermarking_config": "answers are not watermarked here",
     "guidance_scale": "it needs a second, unconditional pass for each token",
     "token_healing": "prompts are read as they are",

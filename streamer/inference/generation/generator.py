@@ -221,7 +221,7 @@ class Generator:
             call()
         except Exception as error:
             place = place_of(error)
-            message = f"continuous batching can't go on: {type(error).__name__} at {place}"
+            message = f"continuous batching can't continue: {type(error).__name__} at {place}"
             raise WorkerFailureError(FailureClass.DEVICE, message, suspects=list(self._running)) from None
 
 

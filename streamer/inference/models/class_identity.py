@@ -63,7 +63,7 @@ def identify(reference: str, kind: type[Any], made: object, reads: Reads, began_
     source = inspect.getmodule(kind)
     file = getattr(source, "__file__", None)
     if source is None or file is None:
-        raise ModelError(f"{reference}: the class has no file: write it into a module of its own")
+        raise ModelError(f"{reference}: the class has no file: put it into a module")
     home = Path(file).absolute().parent  # not resolved: files may be links from a store
     own = {name.partition(".")[0] for name in (reference.split(":")[1], kind.__module__)}
     code, whole = _code(own, home, reads.packages)

@@ -26,7 +26,7 @@ def class_problem(wanted: PythonClass) -> str:
     except (OSError, ValueError) as error:
         return f"{spec.origin} can't be read ({error}); let this user read it"
     except SyntaxError as error:
-        return f"{spec.origin} is no Python, in line {error.lineno} ({error.msg}); correct it there"
+        return f"{spec.origin} is not valid Python, in line {error.lineno} ({error.msg}); correct it there"
     return _class_problem(tree, wanted.name, reference, spec.origin)
 
 

@@ -75,7 +75,7 @@ def words(error: Exception, repository: str, revision: str) -> tuple[str, bool]:
         case GatedRepoError():
             return f"it is gated: accept its terms at {hub}/{repository}, then {login}", False
         case RevisionNotFoundError():
-            return f"{hub} has {repository}, but no such commit of it: copy the commit from its page", False
+            return f"{hub} has {repository}, but not that commit: copy the commit from its page", False
         case RepositoryNotFoundError():
             return (
                 f"{hub} has no model {repository} that this machine may see: correct the name; for a private one, "

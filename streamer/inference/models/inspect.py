@@ -171,7 +171,7 @@ def _warnings(path: Path, names: list[str], config: dict[str, Any], labels: tupl
     for patterns, why in (
         (RUNS_CODE, "formats that can run code when they are loaded"),
         (("*.py",), "the model's own code is never run"),
-        (_OTHER_FORMATS, "safetensors alone are loaded"),
+        (_OTHER_FORMATS, "only safetensors are loaded"),
         (("*.safetensors",), "they are not of the network that is loaded"),
     ):
         ignored = [name for name in others if any(fnmatch.fnmatch(Path(name).name, one) for one in patterns)]
@@ -181,6 +181,6 @@ def _warnings(path: Path, names: list[str], config: dict[str, Any], labels: tupl
     if config.get("auto_map"):
         yield "config.json has auto_map, which names code of the model's: it is never run"
     if not any(fnmatch.fnmatch(Path(name).name, pattern) for name in names for pattern in _TOKENIZERS):
-        yield "there is no tokenizer: save it beside the network (tokenizer.save_pretrained)"
+        yield "there is no tokenizer: save it next to the network (tokenizer.save_pretrained)"
     if len(labels) > 1 and all(label == f"LABEL_{number}" for number, label in enumerate(labels)):
         yield "labels are LABEL_0 and so on, and results will say so: name them in id2label of config.json"

@@ -40,7 +40,7 @@ def decode_object(data: bytes, where: str) -> dict[str, Any]:
     """A JSON object, read as transformers reads it: `NaN` and `Infinity` are numbers. Raises `ModelError`."""
     value = _decode(data, where)
     if not isinstance(value, dict):
-        raise ModelError(f"{where} is no JSON object but a {type(value).__name__}")
+        raise ModelError(f"{where} is not a JSON object but a {type(value).__name__}")
     return value
 
 
@@ -48,7 +48,7 @@ def _decode(data: bytes, where: str) -> Any:
     try:
         return json.loads(data.decode())
     except ValueError as error:  # of JSON, and of UTF-8
-        raise ModelError(f"{where} is no JSON: {error}") from None
+        raise ModelError(f"{where} is not JSON: {error}") from None
 
 
 def read_header(file: Path) -> dict[str, dict[str, Any]]:

@@ -162,7 +162,7 @@ def _too_much(key: str, known: set[str], resolved: str) -> str:
     if heads.is_adapter(key):
         return "of an adapter: merge it (merge_and_unload) and save the result"
     if heads.numbered_beyond(key, known):
-        return "and config.json has fewer layers (num_hidden_layers): one of them is of another model"
+        return "and config.json has fewer layers (num_hidden_layers): one of them belongs to another model"
     return f"which {resolved} has not: config.json or the weights are of another model"
 
 

@@ -75,7 +75,7 @@ def parse(reference: str) -> Located | PythonClass | Null | HubModel:
         raise ModelError(_no_url(reference, match["scheme"], match["rest"]))
     path = _expanded(reference)
     if not path.is_dir():
-        raise ModelError(f"model {reference!r} is no directory{_seen(reference, path)}")
+        raise ModelError(f"model {reference!r} is not a directory{_seen(reference, path)}")
     return Located(path.resolve(), path.resolve().name)
 
 
@@ -131,7 +131,7 @@ def _seen(reference: str, path: Path) -> str:
     if at and _COMMIT.fullmatch(revision) and "/" not in name:
         return f"; a model of the hub is named with its owner, org/{reference}"
     if match := _SCHEME.match(reference):
-        return f", and {match['scheme']}: is no kind of reference; a model is {_FORMS}"
+        return f", and {match['scheme']}: is not a model reference; a model is {_FORMS}"
     where = "here" if path.is_absolute() else f"in {Path.cwd()}"
     return f" {where}; a model is {_FORMS}"
 

@@ -104,7 +104,7 @@ def read_sentence_files(path: Path, kind: ModelType, route: str | None = None) -
     `ModelError` for what can't be done."""
     if not (path / MODULES_FILE).is_file():  # then the library reads none of its own files either
         if route is not None:
-            raise ModelError(f"option route is of models with a Router, and the model has no {MODULES_FILE}")
+            raise ModelError(f"option route is for models with a Router, and the model has no {MODULES_FILE}")
         return SentenceFiles(_default_modules(path), Layout(), {}, "", "cosine", None, None)
     settings = read(path, CONFIG_FILE, _Settings) if (path / CONFIG_FILE).is_file() else _Settings()
     if settings.model_type != kind:
@@ -113,7 +113,7 @@ def read_sentence_files(path: Path, kind: ModelType, route: str | None = None) -
         )
     entries = _entries(path)
     if route is not None and not any(CLASSES.get(entry.type) == "Router" for entry in entries):
-        raise ModelError(f"option route is of models with a Router, and {MODULES_FILE} names none")
+        raise ModelError(f"option route is for models with a Router, and {MODULES_FILE} names none")
     modules = tuple(
         module for entry in entries for module in _resolved(path, entry.type, entry.path, MODULES_FILE, route)
     )
@@ -216,7 +216,7 @@ def _route(router: _Router, file: str, task: str | None) -> str:
             one, modality = ast.literal_eval(key)
             mappings[one, modality] = target
         except (ValueError, SyntaxError, TypeError):
-            raise ModelError(f"{file} of the model: route_mappings has the key {key!r}, which is no pair") from None
+            raise ModelError(f"{file} of the model: route_mappings has the key {key!r}, which is not a pair") from None
     keys = [(task, "text"), (task, None), (None, "text"), (None, None)]
     mapped = next((mappings[key] for key in keys if key in mappings), None)
     default = router.parameters.default_route

@@ -54,7 +54,7 @@ class Chain(torch.nn.Module):
         first, *others = files.modules
         steps = [step for module in others if (step := _step(path, module, pooling)) is not None]
         if pooling is not None and sum(isinstance(step, TokenPooling) for step in steps) != 1:
-            raise ModelError("option pooling is of models with one Pooling, and modules.json has none or several")
+            raise ModelError("option pooling is for models with one Pooling, and modules.json has none or several")
         if normalize is not None and steps and _normalizes(steps[-1]):
             steps.pop()
         if normalize is False and any(map(_normalizes, steps)):

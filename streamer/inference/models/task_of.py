@@ -124,7 +124,7 @@ def label_names(config: dict[str, Any]) -> list[str]:
     try:
         return [str(names[key]) for key in sorted(names, key=int)]
     except ValueError:
-        raise ModelError("config.json of the model: id2label has a key that is no number") from None
+        raise ModelError("config.json of the model: id2label has a key that is not a number") from None
 
 
 def _tagged(path: Path) -> str:

@@ -103,7 +103,7 @@ def _refuse_renumbered(path: Path, tokenizer: Any) -> None:
             if found != number:
                 raise ModelError(
                     f"{path / file} gives the token {token!r} the id {number}, and in the vocabulary beside it it gets "
-                    f"{found}: one of the two is of another model"
+                    f"{found}: one of the two belongs to another model"
                 )
 
 
@@ -138,7 +138,7 @@ def _reason(path: Path, error: Exception) -> str:
             )
         return f"{path} has its tokenizer only as {other}, which can't be read ({words})"
     if (path / "vocab.json").is_file() and not (path / "merges.txt").is_file():
-        return f"{path} has no merges.txt, which its tokenizer reads beside vocab.json"
+        return f"{path} has no merges.txt, which its tokenizer needs as well as vocab.json"
     if not any(path.glob("vocab*")):
         return _absent(path, "", [])
     return f"the tokenizer in {path} can't be loaded without {_WHOLE} ({words})"

@@ -30,9 +30,9 @@ def about(text: str) -> msgspec.Meta:
 
 
 _SPECIAL: Final = about(
-    "What becomes of letters such as [SEP] or <|im_end|> in an event: control reads them as the tokenizer does, text"
-    " splits them like any letters, so that only templates make control tokens. Set text where events come from"
-    " strangers, control where their authors mean these tokens."
+    "What happens to text such as [SEP] or <|im_end|> in an event: control reads it as the tokenizer does, text"
+    " splits it like any other letters, so that only templates make control tokens. Set text if events come from"
+    " strangers, control if their authors mean these tokens."
 )
 
 
@@ -48,7 +48,7 @@ class ClassificationOptions(TextOptions, frozen=True, forbid_unknown_fields=True
     top_k: Annotated[
         int,
         msgspec.Meta(ge=1),
-        about("Above 1, results also have that many labels as `scores`, best first. Raise it to see the runners-up."),
+        about("Above 1, results also have this many labels as `scores`, best first. Raise it to see the runners-up."),
     ] = 1
     multi_label: Annotated[
         bool | None,
@@ -65,14 +65,14 @@ class TokenClassificationOptions(TextOptions, frozen=True, forbid_unknown_fields
     aggregation: Annotated[
         Aggregation,
         about(
-            "How tokens become entities: none gives every token's label, simple joins neighbours of the same label (B-"
-            " begins anew); first, average and max also make the tokens of a word agree first. Set one of these three"
-            " when words come out in pieces, none to do it yourself."
+            "How tokens become entities: none gives every token's label; simple joins neighbours of the same label (B-"
+            " begins a new one); first, average and max also make the tokens of a word agree. Set one of these three"
+            " when words come out in pieces; set none to do it yourself."
         ),
     ] = "simple"
     ignore: Annotated[
         tuple[str, ...],
-        about("Labels to leave out. Change it where the model's label for no entity is not O, or to drop more."),
+        about('Labels to leave out. Change it if the model\'s label for "no entity" is not O, or to drop more.'),
     ] = ("O",)
 
 
@@ -82,14 +82,14 @@ class VectorOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
     pooling: Annotated[
         Pooling | None,
         about(
-            "How the tokens' vectors become one. Where the model's files say nothing, it is the mean, or the last token"
+            "How the tokens' vectors become one. If the model's files do not say, it is the mean, or the last token"
             " for a language model. Set it for a model whose card names another."
         ),
     ] = None
     prompt: Annotated[
         str | None,
         about(
-            "Goes before every text. Set it for models that were trained with `query: ` and the like where their files"
+            "Put before every text. Set it for models that were trained with `query: ` and the like, if their files"
             ' do not say so; "" leaves out the prompt that they name.'
         ),
     ] = None
@@ -114,14 +114,15 @@ class EmbeddingOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
     normalize: Annotated[
         bool | None,
         about(
-            "Scale vectors to length 1. Where the model's files say nothing, vectors stay as they are. Set true where"
+            "Scale vectors to length 1. If the model's files do not say, vectors stay as they are. Set true if"
             " subscribers use the dot product as the cosine."
         ),
     ] = None
     dimensions: Annotated[
         Count | None,
         about(
-            "Keep only the first so many numbers, normalised again where the whole vector is. Set it to save space,"
+            "Keep only this many numbers, from the first; normalised again if the whole vector is. Set it to save"
+            " space,"
             " with a model that was trained for it (Matryoshka)."
         ),
     ] = None
@@ -140,12 +141,15 @@ class SimilarityOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
     candidate_prompt: Annotated[
         str | None,
         about(
-            "What `prompt` is for the text, for its candidates. Set both for models that tell queries from passages."
+            "A prompt for the candidates, as `prompt` is for the text. Set both for models that tell queries from"
+            " passages."
         ),
     ] = None
     candidate_prompt_name: Annotated[
         str | None,
-        about("What `prompt_name` is for the text, for its candidates. Set it in place of candidate_prompt."),
+        about(
+            "The name of the candidates' prompt, as `prompt_name` is the text's. Set it in place of candidate_prompt."
+        ),
     ] = None
 
 
@@ -155,13 +159,13 @@ class RerankOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
     activation: Annotated[
         Literal["sigmoid", "none"] | None,
         about(
-            "What makes a score of the model's number; where its files say nothing it is sigmoid. Set none for the"
+            "The function that makes a score of the model's number; sigmoid if its files do not say. Set none for the"
             " plain number, sigmoid for scores from 0 to 1."
         ),
     ] = None
     prompt: Annotated[
         str | None,
-        about("Goes before the text, not before its candidates. Set it where the model's card asks for one."),
+        about("Put before the text, not before its candidates. Set it if the model's card asks for one."),
     ] = None
     prompt_name: Annotated[
         str | None,
@@ -178,8 +182,8 @@ class ZeroShotOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
     hypothesis_template: Annotated[
         Template | None,
         about(
-            "The sentence that a label is put into, for events that name none; else `This example is {}.`, with an"
-            " embedding model the bare label. Write one in the events' language, or about their subject."
+            "The sentence that a label is put into, for events that name none. Default: `This example is {}.`, or the"
+            " bare label with an embedding model. Write one in the events' language, or about their subject."
         ),
     ] = None
     multi_label: Annotated[
@@ -188,8 +192,8 @@ class ZeroShotOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
     method: Annotated[
         Literal["inference", "embedding"] | None,
         about(
-            "Ask whether the text implies the sentence, or compare vectors; where none is given, inference if the model"
-            " has a head for it. Set it to keep to one of the two."
+            "Ask whether the text implies the sentence, or compare vectors. Default: inference if the model has a head"
+            " for it. Set it to choose one of the two."
         ),
     ] = None
 
@@ -201,7 +205,7 @@ class QuestionAnsweringOptions(TextOptions, frozen=True, forbid_unknown_fields=T
         int, msgspec.Meta(ge=1), about("Above 1, results also have that many answers. Raise it to see the runners-up.")
     ] = 1
     max_answer_tokens: Annotated[
-        int, msgspec.Meta(ge=1), about("No answer is longer. Raise it where answers are sentences, not names.")
+        int, msgspec.Meta(ge=1), about("The longest answer. Raise it if answers are sentences, not names.")
     ] = 15
     no_answer: Annotated[
         bool,
@@ -242,7 +246,7 @@ class Seq2SeqOptions(TextOptions, frozen=True, forbid_unknown_fields=True):
     prefix: Annotated[
         str | None,
         about(
-            "Goes before every text, and may hold control tokens. Set it for models that were trained with one, as T5"
+            "Put before every text; it may hold control tokens. Set it for models that were trained with one, as T5"
             " was with `summarize: `."
         ),
     ] = None

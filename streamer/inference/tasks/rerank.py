@@ -39,7 +39,7 @@ class Rerank(TorchModel):
         kinds = [module.kind for module in self.files.modules]
         if (path / MODULES_FILE).is_file() and kinds != ["Transformer"]:
             raise ModelError(
-                f"{MODULES_FILE} of the model names {', '.join(kinds)}: task rerank serves a Transformer alone"
+                f"{MODULES_FILE} of the model names {', '.join(kinds)}: task rerank serves only a Transformer"
             )
         return self.files.layout
 

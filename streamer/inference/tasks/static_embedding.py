@@ -72,7 +72,7 @@ def _vectors(weights: dict[str, torch.Tensor]) -> torch.Tensor:
     """(tokens, d) in fp32, from the names of either library; model2vec's may share rows and weigh tokens."""
     vectors = weights.get("embedding.weight", weights.get("embeddings"))
     if vectors is None or vectors.ndim != 2:
-        raise ModelError("model.safetensors of the model has no embedding.weight: it is no StaticEmbedding")
+        raise ModelError("model.safetensors of the model has no embedding.weight: it is not a StaticEmbedding")
     if "embedding.weight" in weights:
         return vectors.float()
     if "mapping" in weights:

@@ -221,7 +221,7 @@ class TextGeneration(Autoregressive):
         if options.max_new_tokens is None and files.max_new_tokens is None and files.max_length is not None:
             log.warning(
                 "%s writes up to %d tokens, the prompt's among them, where an event names no max_new_tokens "
-                "(generation_config.json: max_length); set option max_new_tokens to count the new ones alone",
+                "(generation_config.json: max_length); set option max_new_tokens to count only the new ones",
                 model,
                 files.max_length,
             )

@@ -165,7 +165,7 @@ def _encode_one(model: Model, work: Compute, on_error: OnError) -> Encoded | Dat
     try:
         return model.encode(work.texts, work.pairs, work.params)[0]
     except MemoryError:
-        message = "out of memory while one text alone was encoded: give the worker more memory"
+        message = "out of memory while a single text was encoded: give the worker more memory"
         raise WorkerFailureError(FailureClass.DEVICE, message, suspects=work.numbers) from None
     except BaseException as error:
         on_error(work.numbers, error)

@@ -205,7 +205,7 @@ class Forwarder:
                 self._hold(one.number, outcome)
                 return
         self._use(before)
-        message = "out of memory for one text alone: give the worker more memory or lower the model's maximum length"
+        message = "out of memory for a single text: give the worker more memory or lower the model's maximum length"
         raise WorkerFailureError(FailureClass.DEVICE, message, suspects=[one.number])
 
     def _shrink(self, batch: Batch) -> None:
@@ -282,7 +282,7 @@ class Forwarder:
 
     def _settle_single(self, suspect: Computation, failure: Failure) -> None:
         if failure.trouble is not Trouble.RAISED:
-            message = f"the device failed for one text alone ({failure.exception})"
+            message = f"the device failed for a single text ({failure.exception})"
             raise WorkerFailureError(FailureClass.DEVICE, message, suspects=[suspect.number])
         self._hold(suspect.number, failure)
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from streamer.core.facts import ModelFacts
 from streamer.core.pipeline.protocol import ForwardDone, Input, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
+from streamer.core.surroundings import ModelInfo
 from streamer.errors import DataFailure, ModelError
 from streamer.inference.models.reference import Located, resolve
 from streamer.inference.models.safety import digest, used_files
@@ -22,19 +22,19 @@ _CLOSE_S = 5.0
 _Fact = TypeVar("_Fact")
 
 
-def look_at_files(spec: WorkerSpec) -> ModelFacts:
+def look_at_files(spec: WorkerSpec) -> ModelInfo:
     """Whether the model is there and safe to load, and its digest; loads nothing of it."""
     try:
         located = resolve(spec.model)
         if not isinstance(located, Located):
-            return ModelFacts(name=spec.model)
-        return ModelFacts(name=located.name, revision=digest(located.path, used_files(located.path)))
+            return ModelInfo(name=spec.model)
+        return ModelInfo(name=located.name, revision=digest(located.path, used_files(located.path)))
     except (ModelError, OSError) as error:
-        return ModelFacts(failure=str(error))
+        return ModelInfo(failure=str(error))
 
 
 class Trial:
-    """A worker with the model loaded: `card` is what it says of it, `facts` what the load took."""
+    """A worker with the model loaded: `card` is what it says of it, `info` what the load took."""
 
     def __init__(self, pool: WorkerPool, posted: queue.SimpleQueue[Input], timeout_s: float) -> None:
         """Waits for the model. Raises `ModelError`."""
@@ -44,7 +44,7 @@ class Trial:
         fact = self._await(WorkerReady, "it was not loaded")
         self.card = fact.model
         took_s, memory = time.monotonic() - began, _resident_bytes(pool.pids.get(0))
-        self.facts = ModelFacts("", self.card.name, self.card.revision, self.card.device, took_s, memory)
+        self.info = ModelInfo("", self.card.name, self.card.revision, self.card.device, took_s, memory)
 
     def ask(self, text: str, pair: str | None = None, params: dict[str, Any] | None = None) -> Answer | DataFailure:
         """The answer to one event. Raises `ModelError` when the worker ends over it."""
@@ -75,13 +75,13 @@ def in_worker(spec: WorkerSpec, timeout_s: float) -> Iterator[Trial]:
         pool.close(_CLOSE_S)
 
 
-def try_in_worker(spec: WorkerSpec, timeout_s: float) -> ModelFacts:
+def try_in_worker(spec: WorkerSpec, timeout_s: float) -> ModelInfo:
     """Load the model in a worker and run its probe; what the worker takes of memory is measured then."""
     try:
         with in_worker(spec, timeout_s) as trial:
-            return trial.facts
+            return trial.info
     except ModelError as error:
-        return ModelFacts(failure=str(error))
+        return ModelInfo(failure=str(error))
 
 
 def _resident_bytes(pid: int | None) -> int:

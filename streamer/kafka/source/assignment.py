@@ -96,7 +96,9 @@ class Assignment:
     def on_lost(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         """They are somebody else's already."""
         keys = frozenset((one.topic, one.partition) for one in partitions)
-        words = f"lost {places(keys)}: the group gave them to another member, as this one was not heard of for too long"
+        words = (
+            f"lost {places(keys)}: the group gave them to another member, because this one had been silent for too long"
+        )
         log.warning("lost", extra={"data": {"partitions": sorted(keys)}, "words": words})
         self.perform(consumer, self.ours.lost(keys))
 
@@ -177,7 +179,8 @@ class Assignment:
         had = any(key in self.ours.starts for key in keys)
         log.log(
             logging.DEBUG if self._start == "earliest" and not had else logging.WARNING,
-            f'the group has no offset of these partitions, which are read from start = "{self._start}" on. If it had '
+            f'the group has no offsets for these partitions, so they are read from start = "{self._start}" on. If it'
+            f" had "
             "some, they expired (offsets.retention.minutes of the brokers) or were deleted",
             extra={"data": {"partitions": keys}},
         )

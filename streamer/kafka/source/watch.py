@@ -26,7 +26,7 @@ JOIN_S: Final = 60.0
 
 REFUSALS: Final = {
     KafkaError.INCONSISTENT_GROUP_PROTOCOL: (
-        "a member of this group divides partitions in another way",
+        "a member of this group uses another partition assignor",
         "stop the members that are not streamer's (kafka-consumer-groups.sh --describe --group {group} --members names "
         "them), or set `group` to another name",
     ),
@@ -35,7 +35,7 @@ REFUSALS: Final = {
         "run fewer replicas, or raise group.max.size on the brokers",
     ),
     KafkaError.INVALID_SESSION_TIMEOUT: (
-        "the brokers do not take session.timeout.ms",
+        "the brokers do not accept session.timeout.ms",
         "set it in kafka.properties between group.min.session.timeout.ms and group.max.session.timeout.ms of the "
         "brokers (6000 and 1800000 unless changed)",
     ),

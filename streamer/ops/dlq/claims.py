@@ -48,7 +48,7 @@ def ensure_free(
     if not first:
         return
     for topic, claim in first.items():
-        waiting(f"job {claim.job} of {claim.by} did not say that it ended on {topic}: looking whether it is alive")
+        waiting(f"job {claim.job} of {claim.by} did not say that it ended on {topic}: checking whether it is alive")
     deadline = clock() + LAPSE_S
     while clock() < deadline:
         sleep(_LOOK_S)
@@ -59,8 +59,8 @@ def ensure_free(
                 del first[topic]
             elif now != claim:
                 raise RunningError(
-                    f"job {now.job} of {now.by} moves dead letters of {topic} since {now.since}, and nothing was moved"
-                    " here: wait for its end, or stop it where it runs"
+                    f"job {now.job} of {now.by} has been moving dead letters of {topic} since {now.since}, so"
+                    " nothing was moved here: wait until it ends, or stop it where it runs"
                 )
         if not first:
             return

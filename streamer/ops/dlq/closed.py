@@ -227,7 +227,7 @@ def _prepare(file: Path) -> None:
     with suppress(FileNotFoundError):
         found = file.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
-            raise OSError(f"{file} is no file of this user's")
+            raise OSError(f"{file} is not a file of this user")
         os.utime(file)
         return
     with suppress(FileExistsError):

@@ -60,7 +60,7 @@ def find_hold(config: Config, groups: Groups, partition: TopicPartition, pipelin
     where = f"{partition[0]}/{partition[1]}"
     readers = [name for name, one in config.pipelines.items() if partition[0] in one.input and pipeline in (None, name)]
     if not readers:
-        who = f"{pipeline} is no pipeline that" if pipeline else "no pipeline of the configuration"
+        who = f"{pipeline} is not a pipeline that" if pipeline else "no pipeline of the configuration"
         raise UsageError(f"{who} reads {partition[0]}: name the configuration that the pipeline runs with")
     holds, offsets = [], []
     for name in readers:
@@ -86,7 +86,7 @@ def head_of(log: Log, hold: Hold, offset: int) -> Record:
     with log.scan(topic, starts={number: start}, ends={number: at + 1}) as scan:
         found = next((record for batch in scan.batches() for record in batch), None)
     if found is None or found.offset() != at:
-        raise UsageError(f"{where}/{at} is gone, e.g. by retention: `streamer dlq release {where}` reads on behind it")
+        raise UsageError(f"{where}/{at} is gone, e.g. by retention: `streamer dlq release {where}` continues after it")
     return found
 
 
@@ -104,7 +104,7 @@ def end_hold(log: Log, groups: Groups, hold: Hold, head: Record | None, time_ms:
     with groups.open(hold.group, limit_bytes) as copier:
         # Who opened a copier before us can write no more, so that what is read now stays until we have written.
         if groups.committed(hold.group, hold.partition) != hold.committed:
-            raise UsageError("somebody else has ended this hold meanwhile; nothing was written")
+            raise UsageError("somebody else has ended this hold in the meantime; nothing was written")
         outputs = []
         if head is not None:
             outputs.append(

@@ -145,7 +145,8 @@ class Targets:
         target = self.find(topic)
         if target is None:
             raise ConfigurationError(
-                f"there is no topic {topic} to write to, and nothing was moved; make it (`streamer topics create` makes"
+                f"there is no topic {topic} to write to, and nothing was moved; create it (`streamer topics create`"
+                f" makes"
                 " streamer's own), or send the records elsewhere with --to TOPIC"
             )
         return target
@@ -225,6 +226,6 @@ def known_job(closed: Closed, order: Order) -> Job | None:
         asked = msgspec.json.encode(job.wanted).decode()
         raise UsageError(
             f"job {job.job} was started by {job.by} at {job.time} as another order ({job.action} {asked});"
-            " repeat that one to go on with it, or take another --job"
+            " repeat that one to continue it, or use another --job"
         )
     return job

@@ -1,1 +1,1 @@
-"""Checks before a start. Adapters gather facts, rules make findings of them, `examine` asks one after the other."""
+"""Checks before a start. Adapters look around, rules make findings of it, `examine` asks one after the other."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamer.core.facts import CacheFacts
+from streamer.core.surroundings import CacheInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 _OLDEST = (6, 2)
@@ -13,7 +13,7 @@ _NOTHING_SHARED = "every look-up is a miss"
 _WHY = {
     "OOM": (
         "it is full, and its maxmemory-policy removes nothing",
-        "CONFIG SET maxmemory-policy allkeys-lru; raise maxmemory if answers then go too soon",
+        "CONFIG SET maxmemory-policy allkeys-lru; raise maxmemory if answers then disappear too soon",
     ),
     "READONLY": ("it is a replica", "name the primary in cache.url, or an address that follows it at a failover"),
     "MASTERDOWN": (
@@ -31,7 +31,7 @@ _WHY = {
 }
 
 
-def judge(cache: CacheFacts) -> Iterator[Finding]:
+def judge(cache: CacheInfo) -> Iterator[Finding]:
     """What is wrong with the shared cache."""
     if cache.key_problem:
         what, _, fix = cache.key_problem.rpartition("; ")
@@ -44,7 +44,7 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
         yield warning(
             "cache.key_exposed",
             "cache.key_file",
-            "every user of this machine may read it: who knows it can write answers that are believed",
+            "every user of this machine may read it: whoever knows it can write answers that are trusted",
             "chmod 600 FILE",
         )
     where = f"Redis at {cache.address}"
@@ -61,7 +61,7 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
             "cache.loading",
             where,
             f"it is loading its data: {_NOTHING_SHARED} until it has",
-            "wait; look-ups and stores go on by themselves",
+            "wait; look-ups and stores resume by themselves",
         )
         return
     if cache.failure:
@@ -69,7 +69,7 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
             "cache.unreachable",
             where,
             f"it does not answer ({cache.failure}): {_NOTHING_SHARED} until it does",
-            'start it, correct cache.url, or set it to "" to keep answers in memory alone',
+            'start it, correct cache.url, or set it to "" to keep answers only in memory',
         )
         return
     if cache.cluster:
@@ -77,7 +77,7 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
             "cache.cluster",
             where,
             f"it is a Redis Cluster, where the keys of a look-up lie in many slots: {_NOTHING_SHARED}",
-            "use a Redis of its own for streamer",
+            "give streamer a Redis of its own",
         )
     if cache.denied:
         yield warning(
@@ -89,7 +89,7 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
     if cache.unwritable:
         what, fix = _unwritable(cache)
         yield warning(
-            "cache.unwritable", where, f"it takes no keys ({cache.unwritable}): {what}; answers are not shared", fix
+            "cache.unwritable", where, f"it accepts no keys ({cache.unwritable}): {what}; answers are not shared", fix
         )
     if cache.max_bytes and cache.policy == "noeviction":
         yield warning(
@@ -110,13 +110,13 @@ def judge(cache: CacheFacts) -> Iterator[Finding]:
         yield warning("cache.old", where, f"it is Redis {cache.version}", "upgrade it to 6.2 or later")
 
 
-def _unwritable(cache: CacheFacts) -> tuple[str, str]:
+def _unwritable(cache: CacheInfo) -> tuple[str, str]:
     """Why a Redis that answers takes no keys, and what to do about it."""
     if cache.unwritable == "OOM" and cache.policy.startswith("allkeys"):
         return "its maxmemory is too small to hold any", "raise maxmemory"
     if cache.unwritable == "OOM" and cache.policy.startswith("volatile"):
         return (
             "it is full of keys without a time to live, which its maxmemory-policy keeps",
-            "use a Redis of its own for streamer, raise maxmemory, or CONFIG SET maxmemory-policy allkeys-lru",
+            "give streamer a Redis of its own, raise maxmemory, or CONFIG SET maxmemory-policy allkeys-lru",
         )
     return _WHY.get(cache.unwritable, ("it refuses them", "look at Redis' log"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from streamer.config.load import Config, PipelineConfig
-from streamer.core.facts import BrokerFacts, TopicFacts
+from streamer.core.surroundings import BrokerInfo, TopicInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 # KIP-447: settled offsets that wait for the transaction of the partition's last owner.
@@ -14,7 +14,7 @@ OLDEST = (2, 5)
 _SHORT_OFFSETS_MINUTES = 24 * 60
 
 
-def judge_brokers(broker: BrokerFacts, pipelines: dict[str, PipelineConfig]) -> Iterator[Finding]:
+def judge_brokers(broker: BrokerInfo, pipelines: dict[str, PipelineConfig]) -> Iterator[Finding]:
     """What is wrong with the brokers."""
     where = f"Kafka at {broker.address}"
     for address in broker.silent:
@@ -37,7 +37,7 @@ def judge_brokers(broker: BrokerFacts, pipelines: dict[str, PipelineConfig]) -> 
         yield warning(
             "broker.offsets_retention",
             where,
-            f"offsets.retention.minutes is {minutes}: a pipeline that is stopped for that long forgets where it was",
+            f"offsets.retention.minutes is {minutes}: a pipeline that is stopped for longer forgets its position",
             "raise it to 10080 (a week), the brokers' default",
         )
 
@@ -48,7 +48,7 @@ _SHORT_DEAD_LETTERS_MS = 72 * HOUR_MS
 
 
 def judge_topics(
-    config: Config, pipelines: list[str], topics: Mapping[str, TopicFacts], broker: BrokerFacts
+    config: Config, pipelines: list[str], topics: Mapping[str, TopicInfo], broker: BrokerInfo
 ) -> Iterator[Finding]:
     """What is wrong with the topics of these pipelines."""
     inputs = {topic for name in pipelines for topic in config.pipelines[name].input}
@@ -72,7 +72,7 @@ def judge_topics(
             yield from _dead_letters(topic, change)
 
 
-def _replicas(topic: TopicFacts, broker: BrokerFacts, change: str, *, written: bool) -> Iterator[Finding]:
+def _replicas(topic: TopicInfo, broker: BrokerInfo, change: str, *, written: bool) -> Iterator[Finding]:
     if topic.leaderless:
         yield error(
             "topic.leaderless",
@@ -106,7 +106,7 @@ def _replicas(topic: TopicFacts, broker: BrokerFacts, change: str, *, written: b
         )
 
 
-def _input_retention(topic: TopicFacts, change: str) -> Iterator[Finding]:
+def _input_retention(topic: TopicInfo, change: str) -> Iterator[Finding]:
     retention_ms = _number(topic, "retention.ms")
     if retention_ms is not None and 0 <= retention_ms < _SHORT_INPUT_MS and not _compacted(topic):
         yield warning(
@@ -117,7 +117,7 @@ def _input_retention(topic: TopicFacts, change: str) -> Iterator[Finding]:
         )
 
 
-def _dead_letters(topic: TopicFacts, change: str) -> Iterator[Finding]:
+def _dead_letters(topic: TopicInfo, change: str) -> Iterator[Finding]:
     if _compacted(topic):
         yield error(
             "topic.compacted",
@@ -130,15 +130,15 @@ def _dead_letters(topic: TopicFacts, change: str) -> Iterator[Finding]:
         yield warning(
             "topic.retention",
             topic.name,
-            f"retention.ms is {retention_ms:,}: dead letters go before a weekend is over",
+            f"retention.ms is {retention_ms:,}: dead letters are gone before a weekend is over",
             f"{change}retention.ms={336 * HOUR_MS} (two weeks)",
         )
 
 
-def _compacted(topic: TopicFacts) -> bool:
+def _compacted(topic: TopicInfo) -> bool:
     return "compact" in topic.settings.get("cleanup.policy", "").split(",")
 
 
-def _number(topic: TopicFacts, setting: str) -> int | None:
+def _number(topic: TopicInfo, setting: str) -> int | None:
     text = topic.settings.get(setting, "")
     return int(text) if text.removeprefix("-").isdigit() else None

@@ -1,4 +1,4 @@
-"""The examination: gather facts in the order of what depends on what, and judge them."""
+"""The examination: look around in the order of what depends on what, and judge them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from streamer.cache.inspect import inspect as inspect_cache
 from streamer.config.load import Config
 from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
-from streamer.core.facts import BrokerFacts, CacheFacts, GroupFacts, ModelFacts
 from streamer.core.members import client_of
+from streamer.core.surroundings import BrokerInfo, CacheInfo, GroupInfo, ModelInfo
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
 from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
 from streamer.machine.limits import inspect as inspect_machine
@@ -19,7 +19,7 @@ from streamer.ops.doctor.finding import Finding, error, warning
 
 Plan = Callable[[str], tuple[int, int]]
 """The workers of a pipeline, and the threads of each."""
-LookAtModel = Callable[[str], ModelFacts]
+LookAtModel = Callable[[str], ModelInfo]
 """What is known of a pipeline's model."""
 
 
@@ -45,17 +45,17 @@ def examine(config: Config, names: list[str], plan: Plan, model: LookAtModel, no
         else:
             yield Check("Redis", _about_cache(found), list(cache.judge(found)))
     addresses = machine.addresses_of(config.telemetry.http, names)
-    facts = inspect_machine(addresses.values())
+    info = inspect_machine(addresses.values())
     models = {}
     for name, pipeline in chosen.items():
-        absent = list(machine.judge_model(name, pipeline, ModelFacts(), facts))
-        found_model = ModelFacts() if absent else model(name)
+        absent = list(machine.judge_model(name, pipeline, ModelInfo(), info))
+        found_model = ModelInfo() if absent else model(name)
         models[name] = found_model
-        findings = absent or list(machine.judge_model(name, pipeline, found_model, facts))
+        findings = absent or list(machine.judge_model(name, pipeline, found_model, info))
         yield Check("model", f"{name}: {_about_model(pipeline.model, found_model)}", findings)
     plans = {name: plan(name) for name in names}
-    about = f"{facts.cores} cores, {facts.memory_bytes / 1e9:.1f} GB, {facts.gpus or 'no'} GPU"
-    yield Check("machine", about, list(machine.judge(config, plans, models, facts, addresses)))
+    about = f"{info.cores} cores, {info.memory_bytes / 1e9:.1f} GB, {info.gpus or 'no'} GPU"
+    yield Check("machine", about, list(machine.judge(config, plans, models, info, addresses)))
 
 
 def refused(failure: ConfigurationError) -> list[Finding]:
@@ -86,7 +86,7 @@ def _kafka(config: Config, names: list[str], now_ms: int) -> Iterator[Check]:
 
 
 def _topics_and_groups(
-    config: Config, names: list[str], now_ms: int, kafka: ClusterInspector, brokers: BrokerFacts
+    config: Config, names: list[str], now_ms: int, kafka: ClusterInspector, brokers: BrokerInfo
 ) -> Iterator[Check]:
     problems = kafka.problems(names)
     findings = []
@@ -101,7 +101,7 @@ def _topics_and_groups(
         if finding.code == "topic.compacted" and ("topic.cleanup", finding.where) in told:
             continue
         findings.append(finding)
-    yield Check("topics", f"{len(known)} of {len(set(wanted))} there", findings)
+    yield Check("topics", f"{len(known)} of {len(set(wanted))} exist", findings)
     running = kafka.running()
     for name in names:
         pipeline = config.pipelines[name]
@@ -142,7 +142,7 @@ def _told(code: str, where: str, message: str) -> Finding:
     return error(code, where, (what or fix).removeprefix(f"{where}: ").removeprefix(f"{where} "), fix)
 
 
-def _about_broker(found: BrokerFacts) -> str:
+def _about_broker(found: BrokerInfo) -> str:
     brokers = "1 broker" if found.brokers == 1 else f"{found.brokers} brokers"
     release = (
         "" if not found.release or found.release == (0, 0) else f", {found.release[0]}.{found.release[1]} or later"
@@ -150,17 +150,17 @@ def _about_broker(found: BrokerFacts) -> str:
     return f"{found.address}: {brokers}{release}"
 
 
-def _about_group(found: GroupFacts) -> str:
+def _about_group(found: GroupInfo) -> str:
     members = {0: "no member", 1: "1 member"}.get(len(found.members), f"{len(found.members)} members")
     work = sum(view.records > 0 for view in found.views)
     return f"{found.name}, {members}, {work} of {len(found.views)} partitions have work"
 
 
-def _about_cache(found: CacheFacts) -> str:
+def _about_cache(found: CacheInfo) -> str:
     return f"{found.address}{f': {found.version}, {found.policy}' if found.version else ''}"
 
 
-def _about_model(reference: str, found: ModelFacts) -> str:
+def _about_model(reference: str, found: ModelInfo) -> str:
     if found.failure or not found.name:
         return reference
     loaded = f", ready on {found.device} in {found.seconds:.1f} s, {found.worker_bytes / 1e6:,.0f} MB"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamer.config.load import PipelineConfig
-from streamer.core.facts import BrokerFacts, GroupFacts
 from streamer.core.members import CLIENT, output_of
+from streamer.core.surroundings import BrokerInfo, GroupInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 ASSIGNOR = "cooperative-sticky"
 
 
-def judge(group: GroupFacts, pipeline: PipelineConfig, client: str, broker: BrokerFacts) -> Iterator[Finding]:
+def judge(group: GroupInfo, pipeline: PipelineConfig, client: str, broker: BrokerInfo) -> Iterator[Finding]:
     """What is wrong with the group. `client` is the client.id that the pipeline's own members carry."""
     where = f"group {group.name}"
     if group.rights is not None and "Read" not in group.rights:
@@ -43,7 +43,7 @@ def judge(group: GroupFacts, pipeline: PipelineConfig, client: str, broker: Brok
         )
 
 
-def _members(group: GroupFacts, pipeline: PipelineConfig, client: str, where: str) -> Iterator[Finding]:
+def _members(group: GroupInfo, pipeline: PipelineConfig, client: str, where: str) -> Iterator[Finding]:
     if group.members and group.assignor not in ("", ASSIGNOR):
         yield error(
             "group.assignor",
@@ -75,13 +75,13 @@ def _members(group: GroupFacts, pipeline: PipelineConfig, client: str, where: st
             yield error(
                 "group.alien",
                 where,
-                f"a member ({who}) is not streamer's, and takes a part of the records away from it",
+                f"a member ({who}) is not streamer's, and takes a part of its records",
                 "stop it, or set `group` to another name",
             )
         if pipeline.slot and pipeline.static_membership and member.slot == pipeline.slot:
             yield error(
                 "group.slot",
                 where,
-                f"slot {pipeline.slot} is a member already ({who}): to start another one ends that one",
+                f"slot {pipeline.slot} is a member already ({who}): starting another one ends that one",
                 "stop it first, or give this replica another slot",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from streamer.config.load import Config, PipelineConfig
-from streamer.core.facts import MachineFacts, ModelFacts
+from streamer.core.surroundings import MachineInfo, ModelInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 # A driver without its budgets: Python, the Kafka client, and what it computes with.
@@ -16,8 +16,8 @@ _FULL = 0.8
 def judge(
     config: Config,
     plans: Mapping[str, tuple[int, int]],
-    models: Mapping[str, ModelFacts],
-    machine: MachineFacts,
+    models: Mapping[str, ModelInfo],
+    machine: MachineInfo,
     addresses: Mapping[str, str],
 ) -> Iterator[Finding]:
     """What this machine lacks. `plans` are workers and threads of each, `addresses` where each pipeline listens."""
@@ -27,8 +27,8 @@ def judge(
         yield warning(
             "machine.cores",
             "this machine",
-            f"workers and threads come to {threads} on {machine.cores} cores, and each driver wants one beside them:"
-            " threads that wait for one another at every barrier lose most of their speed",
+            f"workers and threads add up to {threads} on {machine.cores} cores, and each driver needs one more:"
+            " threads that wait for each other at every barrier lose most of their speed",
             "lower `workers` or `threads` (0 divides the cores)",
         )
     for name, address in addresses.items():
@@ -49,7 +49,7 @@ def addresses_of(http: str, names: list[str]) -> dict[str, str]:
 
 
 def _memory(
-    config: Config, plans: Mapping[str, tuple[int, int]], models: Mapping[str, ModelFacts], machine: MachineFacts
+    config: Config, plans: Mapping[str, tuple[int, int]], models: Mapping[str, ModelInfo], machine: MachineInfo
 ) -> Iterator[Finding]:
     drivers = sum(
         DRIVER_BYTES + (config.pipelines[name].budget_mb + config.cache.memory_mb) * 1_000_000 for name in plans
@@ -73,7 +73,7 @@ def _memory(
 _MEND = "correct `model`, `task` and `options` of the pipeline; `streamer infer` tries them without Kafka"
 
 
-def judge_model(name: str, pipeline: PipelineConfig, model: ModelFacts, machine: MachineFacts) -> Iterator[Finding]:
+def judge_model(name: str, pipeline: PipelineConfig, model: ModelInfo, machine: MachineInfo) -> Iterator[Finding]:
     """Whether the model can be served here."""
     where = f"pipeline {name}"
     if pipeline.device.startswith("cuda") and machine.gpus is not None:

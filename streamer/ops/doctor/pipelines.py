@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from streamer.config.load import PipelineConfig
-from streamer.core.facts import BrokerFacts, ClientTimes, RunningFacts
+from streamer.core.surroundings import BrokerInfo, ClientTimes, RunningInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 
@@ -24,7 +24,7 @@ def judge(pipelines: Mapping[str, PipelineConfig]) -> Iterator[Finding]:
             )
 
 
-def judge_running(name: str, pipeline: PipelineConfig, running: Sequence[RunningFacts]) -> Iterator[Finding]:
+def judge_running(name: str, pipeline: PipelineConfig, running: Sequence[RunningInfo]) -> Iterator[Finding]:
     """Rings with pipelines of other configurations, found by what their members say. Those of one configuration are
     refused with it."""
     ways = {topic: [f"pipeline {name}"] for topic in (pipeline.output, pipeline.dead_letter)}
@@ -36,7 +36,7 @@ def judge_running(name: str, pipeline: PipelineConfig, running: Sequence[Running
             yield error(
                 "pipelines.loop",
                 f"pipeline {name}",
-                f"its results or dead letters come back as its input ({ring}): events go round for ever",
+                f"its results or dead letters come back as its input ({ring}): events go round forever",
                 "let one of them read or write another topic",
             )
             return
@@ -50,7 +50,7 @@ _SHORT_TRANSACTION_MS = 5_000
 _LONG_TRANSACTION_MS = 60_000
 
 
-def judge_times(name: str, pipeline: PipelineConfig, times: ClientTimes, broker: BrokerFacts) -> Iterator[Finding]:
+def judge_times(name: str, pipeline: PipelineConfig, times: ClientTimes, broker: BrokerInfo) -> Iterator[Finding]:
     """What does not fit together."""
     where = f"pipeline {name}"
     properties = "in [kafka.properties]"
@@ -79,7 +79,7 @@ def judge_times(name: str, pipeline: PipelineConfig, times: ClientTimes, broker:
             "timing.poll",
             where,
             f"max.poll.interval.ms is {times.poll:,}, but giving partitions away may take revoke_deadline_s and hold_s:"
-            f" {waits_ms:,} ms without a poll, after which the member is thrown out",
+            f" {waits_ms:,} ms without a poll, after which the member is removed from the group",
             f"raise max.poll.interval.ms {properties} above that (300000 by default), or lower revoke_deadline_s",
         )
 
@@ -107,11 +107,11 @@ def _transaction(where: str, transaction_ms: int, most: int | None) -> Iterator[
         yield warning(
             "timing.transaction",
             where,
-            f"transaction.timeout.ms is {transaction_ms:,}: after a crash readers of the results wait for so long",
+            f"transaction.timeout.ms is {transaction_ms:,}: after a crash, readers of the results wait that long",
             fix,
         )
 
 
-def _bound(broker: BrokerFacts, setting: str) -> int | None:
+def _bound(broker: BrokerInfo, setting: str) -> int | None:
     text = broker.settings.get(setting, "")
     return int(text) if text.isdigit() else None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from streamer.config.load import PipelineConfig
-from streamer.core.facts import GroupFacts, TopicFacts
 from streamer.core.onlooker import View, standing
 from streamer.core.standing import Reason
+from streamer.core.surroundings import GroupInfo, TopicInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
 # A producer may take its time to commit; whoever reads behind it waits for so long.
@@ -15,7 +15,7 @@ _LONG_TRANSACTION_MS = 60_000
 
 
 def judge(
-    group: GroupFacts, pipeline: PipelineConfig, topics: Mapping[str, TopicFacts], now_ms: int, address: str
+    group: GroupInfo, pipeline: PipelineConfig, topics: Mapping[str, TopicInfo], now_ms: int, address: str
 ) -> Iterator[Finding]:
     """What is wrong with the records that this pipeline is to read."""
     for view in group.views:
@@ -32,9 +32,9 @@ def judge(
             yield warning(
                 "records.framed",
                 f"{view.partition[0]}/{view.partition[1]} at offset {view.start}",
-                "the next record starts with a zero byte, as the serializers of a schema registry frame it: that is no"
+                "the next record starts with a zero byte, as the serializers of a schema registry frame it: that is not"
                 " JSON, and becomes a dead letter (decode.json)",
-                "let its producer send plain JSON, with a serializer of strings or bytes",
+                "have its producer send plain JSON, with a serializer of strings or bytes",
             )
         if view.settled is not None and view.settled < view.earliest:
             yield _gone(view, pipeline)
@@ -62,11 +62,11 @@ def _gone(view: View, pipeline: PipelineConfig) -> Finding:
         f"{topic}/{number}",
         f"retention deleted {view.earliest - settled:,} offsets that were not settled (from {settled:,} to"
         f" {view.earliest:,})" + (": the pipeline will stop there" if stops else ": they are left out"),
-        'set on_out_of_range = "earliest" to go on without them' if stops else "raise the topic's retention.ms",
+        'set on_out_of_range = "earliest" to continue without them' if stops else "raise the topic's retention.ms",
     )
 
 
-def _expiring(view: View, topics: Mapping[str, TopicFacts], now_ms: int) -> Iterator[Finding]:
+def _expiring(view: View, topics: Mapping[str, TopicInfo], now_ms: int) -> Iterator[Finding]:
     topic, number = view.partition
     settings = topics[topic].settings if topic in topics else {}
     retention = settings.get("retention.ms", "")
@@ -83,7 +83,7 @@ def _expiring(view: View, topics: Mapping[str, TopicFacts], now_ms: int) -> Iter
         )
 
 
-def _no_offsets(group: GroupFacts, pipeline: PipelineConfig) -> Iterator[Finding]:
+def _no_offsets(group: GroupInfo, pipeline: PipelineConfig) -> Iterator[Finding]:
     """Of a group that nobody is in: one that runs may not have come so far yet."""
     unsettled = [view for view in group.views if view.settled is None and view.high > view.earliest]
     if not group.settled:
@@ -104,7 +104,7 @@ def _no_offsets(group: GroupFacts, pipeline: PipelineConfig) -> Iterator[Finding
             "group.no_offset",
             f"{topic}, partition {numbers}",
             "it has records and no committed offset, though the group has others: the partition is new, or its offset"
-            " expired (offsets.retention.minutes): a start does not go on from where the pipeline was",
+            " expired (offsets.retention.minutes): a start does not continue where the pipeline was",
             "if it is not new, set its offset with kafka-consumer-groups --reset-offsets before the pipeline starts",
         )
 
@@ -112,7 +112,7 @@ def _no_offsets(group: GroupFacts, pipeline: PipelineConfig) -> Iterator[Finding
 MOST_AHEAD_MS = 5_000
 
 
-def judge_clock(group: GroupFacts, now_ms: int) -> Iterator[Finding]:
+def judge_clock(group: GroupInfo, now_ms: int) -> Iterator[Finding]:
     """Whether records come from the future. No request of Kafka's returns a broker's clock, but no record may be newer
     than now: what is, was written by a clock that is ahead of ours. So ours is found when it is behind, not ahead."""
     for (topic, partition), newest_ms in group.newest_ms.items():
@@ -122,7 +122,8 @@ def judge_clock(group: GroupFacts, now_ms: int) -> Iterator[Finding]:
                 "clock.future",
                 f"{topic}/{partition}",
                 f"its newest timestamp is {ahead_ms / 1000:,.0f} s ahead of this machine's clock: latencies and lag"
-                " will read wrong, and retention keeps those records longer",
-                "set both clocks by NTP: this machine's, and that of the producer (with message.timestamp.type ="
+                " will be wrong, and retention keeps those records longer",
+                "synchronise both clocks with NTP: this machine's, and that of the producer (with"
+                " message.timestamp.type ="
                 " LogAppendTime: of the broker)",
             )

@@ -13,7 +13,7 @@ from streamer.core.record import TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerFacts:
+class BrokerInfo:
     """The cluster. `release` is the newest Kafka release that all its request versions prove, (0, 0) when older than
     any that streamer can use. `settings` are one broker's; `silent` are addresses that brokers announce and nobody
     answers at."""
@@ -26,7 +26,7 @@ class BrokerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class TopicFacts:
+class TopicInfo:
     """A topic. `in_sync` is the fewest replicas in sync of any partition; `leaderless` counts partitions."""
 
     name: str
@@ -38,7 +38,7 @@ class TopicFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class MemberFacts:
+class MemberInfo:
     """A member of a group now. `slot` is its group.instance.id."""
 
     client: str
@@ -48,14 +48,14 @@ class MemberFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupFacts:
+class GroupInfo:
     """A pipeline's group: its members, and where it has come, in all topics (`settled`) and in the pipeline's inputs
     (`views`). `owned` are the partitions that a member has, None while they move. `written` is how many offsets the
     pipeline's output topic has ever had."""
 
     name: str
     assignor: str = ""
-    members: tuple[MemberFacts, ...] = ()
+    members: tuple[MemberInfo, ...] = ()
     rights: frozenset[str] | None = None
     settled: Mapping[TopicPartition, int] = field(default_factory=dict)
     views: tuple[View, ...] = ()
@@ -65,7 +65,7 @@ class GroupFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class RunningFacts:
+class RunningInfo:
     """A pipeline that runs on this cluster, of whatever configuration: its group, what it reads and where its results
     go."""
 
@@ -85,7 +85,7 @@ class ClientTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheFacts:
+class CacheInfo:
     """Redis. `failure` says why it could not be asked at all, `denied` names commands that its user may not use,
     `unwritable` is Redis' word (OOM, READONLY …) for why a test key could not be written. `key_problem` says what
     is wrong with the file of the cache's key, with the fix behind a semicolon; `key_ends_start`, that it would end a
@@ -106,7 +106,7 @@ class CacheFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineFacts:
+class MachineInfo:
     """This machine, as far as this process may use it. `gpus` is None when nobody can tell. `taken` are the HTTP
     addresses that can't be listened on, with whether streamer itself listens there."""
 
@@ -117,7 +117,7 @@ class MachineFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
+class ModelInfo:
     """A pipeline's model: `failure` why it can't be served; what a worker with it takes, where one was started."""
 
     failure: str = ""
