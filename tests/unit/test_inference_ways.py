@@ -278,7 +278,7 @@ def test_memory_that_does_not_do_says_nothing_of_positions(
     monkeypatch.setattr(torch_model.TorchModel, "_pass", short_of_memory)
     model: Any = model_of(path, "text-classification")
     assert model.card.max_tokens == 400
-    assert "no memory for a text of 400 tokens" in caplog.text
+    assert "too little memory even for a single text of 400 tokens" in caplog.text
     assert not list((kept.root() / "agreed").glob("*"))
     monkeypatch.setattr(torch_model.TorchModel, "_pass", passing)
     assert longest_of_a_start(path, monkeypatch) == 400
