@@ -30,7 +30,7 @@ const health = new Health(find("health"));
 
 find("footer").append(`streamer ${about.version} · ${about.replay ? "may replay, with the token" : "only reads"}`
   + ` · ${about.shows_text ? "shows texts of events" : "shows no text of events"}`);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => detail.restyle());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { detail.restyle(); health.restyle(); });
 addEventListener("hashchange", route);
 history.scrollRestoration = "manual";
 route();
@@ -54,6 +54,7 @@ function route() {
   for (const dialog of document.querySelectorAll("dialog.letter, dialog.order")) dialog.close();
   detail.show(name);
   jobs.follow(shown === "jobs");
+  health.show(shown === "health", rest[0] ?? null);
   if (shown !== "dead-letters") return;
   const pipeline = new URLSearchParams(query).get("pipeline");
   if (pipeline !== null) letters.show(pipeline);
