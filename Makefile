@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test check chaos simulate browser promtool lock clean
+.PHONY: setup demo test test-fast check chaos simulate browser promtool lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -36,10 +36,16 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: $(READY)
 	@.venv/bin/streamer demo
 
-# Three files at a time, since much of the time is spent in waiting, for elections, time limits and loads; the longest
-# come first, as they stand in their folders.
+# Four files at a time on two cores, since of most that are under way two wait, for elections, time limits and loads,
+# while others compute: tests/conftest.py orders them so.
 test: $(READY) browser promtool
-	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not chaos and not every_way"
+	@.venv/bin/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not chaos and not every_way"
+
+# The unit tests that load no model: most faults of the core, the configuration and the commands show within a minute.
+LOADS_MODELS := ^ *(import|from) (torch|transformers)|tests\.models|_models import|(tasks|generation)_kit import
+test-fast: $(READY)
+	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow" --durations 5 \
+	  $$(grep --files-without-match -E '$(LOADS_MODELS)' tests/unit/test_*.py)
 
 # The console's tests drive a Chromium: Debian's where apt is at hand and we may, else Playwright's own.
 browser: $(READY)

@@ -37,6 +37,23 @@ class Source(Protocol):
         """Leave the group. Waits up to `timeout_s`."""
 
 
+class SoleSource:
+    """The calls of a `Source` that only one with rivals has to heed: what nobody else reads is never revoked or read
+    twice, and its records are never to blame."""
+
+    def done(self, batch: MicroBatch) -> None:
+        """Nobody asks how far it came."""
+
+    def release(self, epoch: int) -> None:
+        """Nothing was asked for."""
+
+    def rewind(self, partitions: frozenset[TopicPartition]) -> None:
+        """No plan is ever rolled back."""
+
+    def absolve(self) -> None:
+        """Nobody is blamed."""
+
+
 class Sink(Protocol):
     """Makes outcomes and offsets durable together; one plan at a time, in the order of the calls."""
 

@@ -11,10 +11,13 @@ import logging
 import os
 import signal
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.waiting_utils import wait_for_logs
 
@@ -23,7 +26,21 @@ from streamer.local.docker import engine_answers
 from streamer.local.jars import KAFKA_VERSION
 from streamer.local.ports import LOOPBACK, free_ports
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # with threads for each core they would wait for one another's
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Brokers of tests end before the optimising compiler has paid: without it they need half of the processor's time.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+# On a busy machine any example may take longer than a fifth of a second.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
 _CONTAINER_DEADLINE_S = 120
+
+# About what a test of these folders takes, and one that is marked as slow; others take a tenth of a second.
+_SECONDS = {"acceptance": 4.0, "integration": 1.6, "answers": 0.3}
+_SLOW_S = 15.0
+_WAITING = ("acceptance", "integration")
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +152,29 @@ def _logs_as_they_are_at_first() -> None:
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("streamer").setLevel(logging.NOTSET)
     logging.getLogger("streamer").propagate = True
+
+
+@pytest.hookimpl(trylast=True)  # after what is not wanted was left out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers that run side by side take files in this order. The tests of some folders wait for processes, elections
+    and time limits most of the time, those of others compute: of both kinds there is always one under way, until all is
+    done, so that no core idles while there is work, and none is fought for by three. Long files come first, so that
+    nobody waits for the last one."""
+    if not hasattr(config, "workerinput"):
+        return
+    files: dict[Path, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        files[item.path].append(item)
+    lengths_s = {path: sum(map(_seconds, own)) for path, own in files.items()}
+    done: dict[Path, float] = {}  # which part of its kind's time has passed when a file is begun
+    for waiting in (True, False):
+        kind = [path for path in files if (path.parent.name in _WAITING) is waiting]
+        passed_s, total_s = 0.0, sum(lengths_s[path] for path in kind)
+        for path in sorted(kind, key=lengths_s.__getitem__, reverse=True):
+            done[path] = passed_s / total_s
+            passed_s += lengths_s[path]
+    items[:] = [item for path in sorted(files, key=done.__getitem__) for item in files[path]]
+
+
+def _seconds(item: pytest.Item) -> float:
+    return _SLOW_S if item.get_closest_marker("slow") else _SECONDS.get(item.path.parent.name, 0.1)

@@ -41,7 +41,7 @@ def report(
         "ranges": [("in", partition, first, last)],
     }
     return Report(
-        version="v",
+        version="streamer.report.v2",
         pipeline=pipeline,
         task="text-classification",
         model=Model("m", revision),

@@ -118,7 +118,7 @@ class MadeFeed(Feed):
         ]
         lag = PipelineLag(name, name, partitions, 12.0, stands.get(trouble, []))
         self._lags[name] = lag
-        self._members[name] = 0 if trouble == "nobody" else 1 + number % 4
+        self._members[name] = [] if trouble == "nobody" else [str(one) for one in range(1 + number % 4)]
         series.note_lag(lag.records, lag.seconds, now_ms)
         if trouble != "nobody":
             url, slot = f"http://{name}", f"{name}-0"

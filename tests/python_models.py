@@ -77,3 +77,22 @@ class Obedient:
         if "HUGE" in words:
             return {"n": int(number), "padding": "x" * 300_000}
         return {"n": int(number)}
+
+
+class Counted:
+    """Answers with the label `LABELS[N % 3]` to a text that is the number N."""
+
+    version = "counted-1"
+    files: tuple[str, ...] = ()
+    probe = "0"
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        pass
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """See the class."""
+        numbers = [int(one.text) for one in inputs]
+        return [{"label": LABELS[number % 3], "score": (number % 97) / 97} for number in numbers]
+
+
+LABELS = ("anger", "fear", "joy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from streamer.app.fetch import fetch_model
+from streamer.app.parts import encoder_of
 from streamer.app.workers import pipeline_of
 from streamer.config.checks import cross_check
 from streamer.config.layers import Layers
@@ -28,8 +29,6 @@ from streamer.inference.tasks.families import TASKS
 NAME = "adhoc"
 CUSTOM = "custom"
 """The task of a class that names none."""
-
-
 CLOSE_S = 0.5
 """How long a worker has to end by itself: nobody is served by the batch that it is in."""
 
@@ -58,9 +57,9 @@ class Plan:
             fetch_model(self.pipeline)
             refuse_early(self.pipeline.model)
 
-    def encoder(self, limits: OutputLimits) -> partial[Encoder]:
+    def encoder(self, limits: OutputLimits) -> Callable[[ModelCard], Encoder]:
         """What makes the encoder of the pipeline's outcomes, once the model is known."""
-        return partial(_make_encoder, self, limits)
+        return partial(encoder_of, self.config, self.name, limits=limits)
 
 
 def plan_for(
@@ -128,15 +127,3 @@ def _model(what: object) -> tuple[str, object]:
 def without_servers(config: Config) -> Config:
     """The same, with answers kept in memory alone."""
     return msgspec.structs.replace(config, cache=msgspec.structs.replace(config.cache, url=""))
-
-
-def _make_encoder(plan: Plan, limits: OutputLimits, card: ModelCard) -> Encoder:
-    return Encoder(
-        pipeline=plan.name,
-        task=plan.pipeline.task,
-        card=card,
-        output_topic=plan.pipeline.output,
-        dead_letter_topic=plan.pipeline.dead_letter,
-        limits=limits,
-        by_key=plan.pipeline.partitioning == "key",
-    )

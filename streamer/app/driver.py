@@ -13,7 +13,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
 from streamer.core.pipeline.pipeline import Phase, Pipeline
 from streamer.core.pipeline.protocol import (
@@ -49,12 +48,17 @@ LEASE_SLACK_S = 10.0
 log = logging.getLogger(__name__)
 
 
-class Observer(Protocol):
+class Observer:
     """Who watches: spans, metrics, progress. Called from the loop, so it must be quick; it never raises."""
 
-    def micro_batch_done(self, batch: MicroBatch) -> None: ...
-    def facts(self, fact: Input) -> None: ...
-    def tick(self, pipeline: Pipeline, now: float) -> None: ...
+    def micro_batch_done(self, batch: MicroBatch) -> None:
+        """All of a micro-batch is durable or dropped."""
+
+    def facts(self, fact: Input) -> None:
+        """The core has taken this in."""
+
+    def tick(self, pipeline: Pipeline, now: float) -> None:
+        """Time has passed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,8 @@ class Judging:
             self._compare(Reached())
             return
         try:
-            verdict = self._judge.add(quality, labelled.truth, line["output"], b"%d" % self._row)
+            evidence, verdict = self._judge.hold(labelled.truth, line["output"])
+            quality.fits(evidence)
         except ValueError as error:
             self._rows.stop(UsageError(f"{labelled.place}: the label {error}"))
             return
@@ -102,6 +103,7 @@ class Judging:
             task = self.evaluation.task
             self._rows.stop(UsageError(f"{labelled.place}: the model's answer has not the fields of task {task}"))
             return
+        quality.count(evidence, b"%d" % self._row)
         for slices, group in groups:
             slices.add(group, verdict.value, verdict.weight)
         self._compare(Reached.of(verdict))
@@ -126,6 +128,7 @@ class Judging:
     def _strangers(self) -> None:
         """Where no label of the files is one that the model gives, all would count as wrong, and mean nothing."""
         quality = self.evaluation.quality
+        quality.labels = sorted(self._judge.known)
         labels = quality.by_label()
         true = [label for label, own in labels.items() if own.support]
         if not quality.labels or not true or quality.spans is not None or set(true) & set(quality.labels):

@@ -7,28 +7,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from functools import partial
 from types import FrameType
 
-from streamer.app.assemble import make_cache, policy_of
-from streamer.app.driver import Adapters, Driver
+from streamer.app.brokerless import brokerless, make_inbox
 from streamer.app.fetch import fetch_model
 from streamer.app.file_workers import on_all_cores
+from streamer.app.parts import encoder_of
 from streamer.app.workers import pipeline_of, worker_plan
 from streamer.config.load import Config
 from streamer.core.codec import Codec
-from streamer.core.encoder import Encoder, OutputLimits
-from streamer.core.pipeline.pipeline import Pipeline
-from streamer.core.pipeline.protocol import Input
 from streamer.core.shape import Shape
 from streamer.errors import ExitCode
 from streamer.files.rows import Rows
 from streamer.files.sink import LineSink, Target
 from streamer.files.source import LineSource
 from streamer.inference.models.presence import refuse_early
-from streamer.inference.parent.pool import WorkerPool
 
-NO_LIMIT_BYTES = 1 << 31
 WITHIN_S = 5.0
 
 
@@ -66,29 +61,10 @@ def infer(
     pipeline_config = pipeline_of(config, name)
     fetch_model(pipeline_config)
     refuse_early(pipeline_config.model)
-    inbox: SimpleQueue[Input] = SimpleQueue()
-    workers, spec = worker_plan(on_all_cores(pipeline_config, rows.total_bytes), name)
-    limits = OutputLimits(NO_LIMIT_BYTES, NO_LIMIT_BYTES)
-    sink = LineSink(
-        target,
-        lambda card: Encoder(
-            pipeline=name,
-            task=pipeline_config.task,
-            card=card,
-            output_topic="",
-            dead_letter_topic="",
-            limits=limits,
-        ),
-        inbox.put,
-        files,
-    )
-    adapters = Adapters(
-        LineSource(rows, inbox.put, pipeline_config.micro_batch_records, done),
-        sink,
-        WorkerPool(spec, workers, inbox.put),
-        make_cache(config, name, inbox.put),
-    )
-    driver = Driver(Pipeline(policy_of(config, name, workers), Codec(name, shape=shape)), inbox, adapters)
+    plan, inbox = worker_plan(on_all_cores(pipeline_config, rows.total_bytes), name), make_inbox(None)
+    source = LineSource(rows, inbox.put, pipeline_config.micro_batch_records, done)
+    sink = LineSink(target, partial(encoder_of, config, name), inbox.put, files)
+    driver = brokerless(config, name, Codec(name, shape=shape), plan, inbox, source, sink)
     interrupted = threading.Event()
 
     def on_signal(*_: int | FrameType | None) -> None:

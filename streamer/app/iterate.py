@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,25 +11,21 @@ from typing import Any, Literal, overload
 import msgspec
 
 from streamer.app.adhoc import CLOSE_S, Plan, plan_for
-from streamer.app.assemble import make_cache, policy_of
-from streamer.app.driver import Adapters, Driver
+from streamer.app.brokerless import brokerless, make_inbox
 from streamer.app.events import EPOCH, RawEvent, record_of, taken
 from streamer.app.outcomes import DeadLetter, DeadLetterError, Outcome, OutcomeSink, Result, ended
+from streamer.app.parts import NO_LIMITS
 from streamer.app.workers import worker_plan
-from streamer.core.encoder import OutputLimits
 from streamer.core.pipeline.flow import OPEN_PER_WORKER
-from streamer.core.pipeline.pipeline import Pipeline
-from streamer.core.pipeline.protocol import Assigned, EndReached, Finish, Input
-from streamer.core.record import MemoryRecord, MicroBatch, TopicPartition
+from streamer.core.pipeline.protocol import Assigned, EndReached, Finish
+from streamer.core.record import MemoryRecord, TopicPartition
 from streamer.errors import ExitCode, UsageError
-from streamer.inference.parent.pool import WorkerPool
-from streamer.inference.worker.in_process import InProcessWorkers, WorkingInbox
-from streamer.ports import Post
+from streamer.inference.worker.in_process import InProcessWorkers
+from streamer.ports import Post, SoleSource
 
 READ_AHEAD = 2 * OPEN_PER_WORKER
 """Events of each worker that are read and whose outcomes the caller has not taken yet, at most."""
 READ_AHEAD_BYTES = 64 << 20
-NO_LIMIT_BYTES = 1 << 31
 LEFT_BEHIND_S = 10.0
 MAX_WORKERS = 256
 
@@ -120,24 +115,14 @@ class _Run:
         plan.find_model()
         pipeline = msgspec.structs.replace(plan.pipeline, workers=workers or plan.pipeline.workers)
         count, spec = worker_plan(pipeline, plan.name)
-        policy = policy_of(plan.config, plan.name, count)
-        inbox: SimpleQueue[Input]
-        if plan.given is None:
-            inbox = SimpleQueue()
-            self._workers: WorkerPool | InProcessWorkers = WorkerPool(spec, count, inbox.put)
-        else:
-            self._workers = here = InProcessWorkers(spec, plan.given)
-            inbox = WorkingInbox(here.work)
-            here.attach(inbox.put)
-            policy = dataclasses.replace(policy, workers=1, lease_s=float("inf"), load_s=float("inf"))
-        self._source = IterableSource(events, (plan.pipeline.input[0], 0), inbox.put, READ_AHEAD * policy.workers)
-        limits = OutputLimits(NO_LIMIT_BYTES, NO_LIMIT_BYTES)
-        causes = self._workers.causes if isinstance(self._workers, InProcessWorkers) else None
-        sink = OutcomeSink(plan.encoder(limits), inbox.put, self._news.put, causes)
-        self._pipeline = Pipeline(policy, plan.codec)
-        cache = make_cache(plan.config, plan.name, inbox.put)
-        adapters = Adapters(self._source, sink, self._workers, cache)
-        self._driver = Driver(self._pipeline, inbox, adapters, close_s=CLOSE_S)
+        here = self._here = None if plan.given is None else InProcessWorkers(spec, plan.given)
+        inbox = make_inbox(here)
+        read_ahead = READ_AHEAD * (count if here is None else 1)
+        self._source = IterableSource(events, (plan.pipeline.input[0], 0), inbox.put, read_ahead)
+        sink = OutcomeSink(plan.encoder(NO_LIMITS), inbox.put, self._news.put, here.causes if here else None)
+        self._driver = brokerless(
+            plan.config, plan.name, plan.codec, (count, spec), inbox, self._source, sink, here=here, close_s=CLOSE_S
+        )
         self._thread = threading.Thread(target=self._drive, name="streamer-infer", daemon=True)
 
     def start(self) -> None:
@@ -155,8 +140,8 @@ class _Run:
         if isinstance(news, BaseException):
             raise news
         if news.exit_code is not ExitCode.DONE:
-            cause = self._workers.error if isinstance(self._workers, InProcessWorkers) else None
-            raise ended(news, loaded=self._pipeline.card is not None) from cause
+            cause = None if self._here is None else self._here.error
+            raise ended(news, loaded=self._driver.pipeline.card is not None) from cause
         if self._source.error is not None:
             raise self._source.error
 
@@ -173,7 +158,7 @@ class _Run:
             self._news.put(error)
 
 
-class IterableSource:
+class IterableSource(SoleSource):
     """`streamer.ports.Source` over an iterator: one thread reads it, another one hands over what has come meanwhile, so
     that an iterator that is slow holds nothing back.
 
@@ -211,18 +196,6 @@ class IterableSource:
         with self._changed:
             self._bytes -= self._sizes.popleft()
             self._changed.notify_all()
-
-    def done(self, batch: MicroBatch) -> None:
-        """Records are not handed over with care."""
-
-    def release(self, epoch: int) -> None:
-        """Nothing is ever revoked."""
-
-    def rewind(self, partitions: frozenset[TopicPartition]) -> None:
-        """Nothing is ever read twice."""
-
-    def absolve(self) -> None:
-        """Nobody is blamed."""
 
     def close(self, timeout_s: float) -> None:
         """Read no more; an iterator that blocks is left to itself."""

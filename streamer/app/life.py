@@ -12,10 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from streamer.app.driver import Observer
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input, ModelCard, WorkerReady
-from streamer.core.record import MicroBatch
-from streamer.core.report import Report
 from streamer.core.tally import Tally, Vitals, duration, lag_words, plural
 from streamer.errors import ExitCode
 
@@ -51,22 +50,23 @@ class Wait(NamedTuple):
 
 
 @dataclass(slots=True)
-class Life:
+class Life(Observer):
     """Tells what becomes of the pipeline `name`, which `began` then by the `clock`, or when this is made.
 
-    `waits` is what it waits for now; `behind` its lag in records and seconds. `show` shows people how it does, where
-    some look on, and None once it has ended; `on_ready` is told of the model once.
+    `tally` counts what is durable; `behind` is its lag in records and seconds, and `waits` what it waits for now.
+    `show` shows people how it does, where some look on, and None once it has ended; `on_ready` is told of the model
+    once.
     """
 
     name: str
+    workers: int
+    tally: Tally
+    behind: Callable[[], tuple[int, float]]
     show: Show | None = None
     waits: Callable[[], Wait | None] = lambda: None
-    behind: Callable[[], tuple[int, float]] = lambda: (0, 0.0)
     on_ready: Callable[[ModelCard], None] = lambda _: None
     clock: Callable[[], float] = time.monotonic
     began: float = 0.0
-    tally: Tally = field(default_factory=Tally)
-    _workers: int = 0
     _ready_at: float | None = None
     _said_ready: bool = False
     _waits_for: str = ""
@@ -80,31 +80,11 @@ class Life:
     def __post_init__(self) -> None:
         self.began = self.began or self.clock()
 
-    def loads(self, *, model: str, task: str, workers: int, device: str) -> None:
-        """The workers were started."""
-        self._workers = workers
-        on = "" if device == "auto" else f" on {device}"
-        _say(
-            "loading",
-            f"loading {model} for {task} in {plural(workers, 'worker')}{on}",
-            model=model,
-            task=task,
-            workers=workers,
-            device=device,
-        )
-
-    def settled(self, report: Report) -> None:
-        """A plan is durable."""
-        self.tally.add(report)
-
-    def micro_batch_done(self, batch: MicroBatch) -> None:
-        """What is settled counts, not what is taken."""
-
     def facts(self, fact: Input) -> None:
         """Hear of the model."""
         if isinstance(fact, WorkerReady):
             self._loaded(fact.model, self.clock())
-            if self._workers == 1:
+            if self.workers == 1:
                 self._say_ready(fact.model, 1, 1)
 
     def tick(self, pipeline: Pipeline, now: float) -> None:
@@ -214,6 +194,13 @@ class Life:
         if wait is not None:
             return Vitals(wait.what, now - self._waits_since)
         return Vitals("", 0.0, rate, *self.behind(), self.tally.dead_letters.total())
+
+
+def say_loading(model: str, task: str, workers: int, device: str) -> None:
+    """The workers were started."""
+    on = "" if device == "auto" else f" on {device}"
+    words = f"loading {model} for {task} in {plural(workers, 'worker')}{on}"
+    _say("loading", words, model=model, task=task, workers=workers, device=device)
 
 
 def _say(message: str, words: str, **facts: Any) -> None:

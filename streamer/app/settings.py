@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from streamer.config.load import Config, redacted
-from streamer.config.pipeline import PipelineConfig
+from streamer.config.pipeline import DEFAULTS
 
 MAX_CHARS: Final = 200
 DIGEST_CHARS: Final = 12
@@ -23,9 +23,8 @@ def digest_of(config: Config, name: str) -> str:
 def settings_of(config: Config, name: str) -> dict[str, str]:
     """Those that differ from the defaults, as JSON, secrets hidden and long ones cut."""
     shown = redacted(config)["pipelines"][name]
-    defaults = {field.encode_name: field.default for field in msgspec.structs.fields(PipelineConfig)}
     return {
         field: msgspec.json.encode(value, order="sorted").decode()[:MAX_CHARS]
         for field, value in shown.items()
-        if value not in ([], {}) and value != defaults.get(field, msgspec.NODEFAULT)
+        if value not in ([], {}) and value != DEFAULTS.get(field)
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from streamer.errors import ExitCode
+from streamer.machine.kernel import end_with_parent
 from streamer.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -220,9 +220,7 @@ def _pause(child: _Child, now: float) -> float:
 
 def end_with(supervisor: int) -> None:
     """In a child: get SIGTERM when the supervisor's process ends, however it ends (Linux)."""
-    pr_set_pdeathsig = 1
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != supervisor:  # it has ended already
         os.kill(os.getpid(), signal.SIGTERM)
 

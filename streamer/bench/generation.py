@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import os
-import queue
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from streamer.bench.baselines.generate_loop import BATCH, GenerateSettings
-from streamer.bench.bulk import planned_threads
-from streamer.bench.figures import Figure, Section, Target, fast_bfloat16, interleaved, median_ratio
+from streamer.bench.bulk import BulkWorker, planned_threads
+from streamer.bench.figures import Section, Target, compared, fast_bfloat16, interleaved
 from streamer.bench.program import BenchError
-from streamer.core.pipeline.protocol import ForwardDone, Input, ModelCard, Work, WorkerLost, WorkerReady
-from streamer.core.record import Answer
-from streamer.inference.parent.pool import WorkerPool
 from streamer.inference.spec import DType, WorkerSpec, worker_environment
 
 LIKE_BULK = Target(at_least=0.9)
@@ -33,8 +26,6 @@ MOST_NEW_TOKENS = 512
 PROMPT_TOKENS = (8, 120)
 SEED = 7
 _LIMIT_S = 1800.0
-
-_Fact = TypeVar("_Fact", bound=Input)
 
 
 class Requests(msgspec.Struct, frozen=True):
@@ -79,9 +70,10 @@ def generation_throughput(count: int, rounds: int, progress: Callable[[str], Non
             },
             progress,
         ).values()
+    names = "streamer tokens/s", "other tokens/s"
     figures = [
-        _figure("against transformers' continuous batching in bulk", ours, bulk, LIKE_BULK),
-        _figure(f"against padded batches of {BATCH} in arrival order", ours, static, BEFORE_STATIC),
+        compared("against transformers' continuous batching in bulk", ours, bulk, names, LIKE_BULK),
+        compared(f"against padded batches of {BATCH} in arrival order", ours, static, names, BEFORE_STATIC),
     ]
     notes = [
         f"{count} requests, {sum(requests.new_tokens):,} new tokens, at most {max(requests.new_tokens)} each; "
@@ -92,37 +84,11 @@ def generation_throughput(count: int, rounds: int, progress: Callable[[str], Non
 
 
 def _ours(spec: WorkerSpec, requests: Requests) -> float:
-    facts: queue.SimpleQueue[Input] = queue.SimpleQueue()
-    pool = WorkerPool(spec, 1, facts.put)
-    pool.start(0)
-    try:
-        card: ModelCard = _next(facts, WorkerReady).model
-        if card.dtype != spec.dtype:
-            raise BenchError(f"the worker runs in {card.dtype}, not in {spec.dtype}")
-        began = time.perf_counter()
+    with BulkWorker(spec=spec, limit_s=_LIMIT_S) as worker:
+        if worker.card.dtype != spec.dtype:
+            raise BenchError(f"the worker runs in {worker.card.dtype}, not in {spec.dtype}")
         params = [{"max_new_tokens": most} for most in requests.new_tokens]
-        pool.send(0, Work(list(range(len(params))), requests.prompts, None, list(params)))
-        done = 0
-        while done < len(params):
-            fact = _next(facts, ForwardDone)
-            if any(type(outcome) is not Answer for outcome in fact.outcomes):
-                raise BenchError("the model has no answer for a prompt")
-            done += len(fact.numbers)
-        return sum(requests.new_tokens) / (time.perf_counter() - began)
-    finally:
-        pool.close(2.0)
-
-
-def _next(facts: queue.SimpleQueue[Input], kind: type[_Fact]) -> _Fact:
-    while True:
-        try:
-            fact = facts.get(timeout=_LIMIT_S)
-        except queue.Empty:
-            raise BenchError(f"the worker said nothing for {_LIMIT_S:.0f} s") from None
-        if isinstance(fact, kind):
-            return fact
-        if isinstance(fact, WorkerLost):
-            raise BenchError(f"the worker is gone: {fact.message}")
+        return sum(requests.new_tokens) / worker.run(requests.prompts, params).whole_s
 
 
 def _program(settings: GenerateSettings, folder: Path) -> float:
@@ -141,9 +107,3 @@ def _program(settings: GenerateSettings, folder: Path) -> float:
         raise BenchError(f"the {settings.mode} baseline failed: {ended.stderr[-500:]}")
     last = ended.stdout.strip().rpartition("\n")[2]
     return float(msgspec.json.decode(last)["tokens_per_s"]) if last else 0.0
-
-
-def _figure(name: str, ours: list[float], theirs: list[float], target: Target) -> Figure:
-    ratio, ratios = median_ratio(ours, theirs)
-    columns = {"streamer tokens/s": statistics.median(ours), "other tokens/s": statistics.median(theirs)}
-    return Figure(name, ratio, "×", target, ratios, columns)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import statistics
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import msgspec
-
-from streamer.bench.baselines.settings import EncodeSettings
 from streamer.bench.bench import PIPELINE, Bench
 from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker, planned_threads
-from streamer.bench.figures import Figure, Section, Target, fast_bfloat16, interleaved, median_ratio
-from streamer.bench.program import Program
+from streamer.bench.figures import Section, Target, compared, fast_bfloat16, interleaved
 from streamer.bench.workload import Workload
 from streamer.inference.models.reference import Located, resolve
 from streamer.kafka.clients import reader_properties, writer_properties
@@ -43,9 +37,11 @@ def minilm_throughput(bench: Bench, records: int, rounds: int, progress: Callabl
         runs["MiniLM: written loop"] = partial(_written, bench, backlog, fewer, threads)
     ours, bulk, *written = interleaved(rounds, runs, progress).values()
     bench.delete(backlog)
-    figures = [_figure("worker in bulk", ours, bulk, THROUGH_KAFKA)]
+    names = "streamer texts/s", "other texts/s"
+    figures = [compared("against the worker in bulk", ours, bulk, names, THROUGH_KAFKA)]
     if written:
-        figures.append(_figure("written loop", ours, written[0], FAST if fast_bfloat16() else PLAIN))
+        target = FAST if fast_bfloat16() else PLAIN
+        figures.append(compared("against the written loop", ours, written[0], names, target))
     notes = [
         f"{records:,} texts of 24 tokens in the mean, {threads} thread(s); median ratio of {rounds} interleaved rounds",
         "worker in bulk: the same worker process, given all texts at once, results thrown away",
@@ -71,25 +67,15 @@ def _written(bench: Bench, backlog: str, records: int, threads: int) -> float:
     assert isinstance(model, Located)
     setup = bench.setup(input_topic=backlog)
     group = setup.config.pipelines[PIPELINE].group
-    settings = EncodeSettings(
-        consumer={**reader_properties(bench.kafka), "group.id": group, "enable.auto.commit": True},
-        producer=writer_properties(bench.kafka),
-        input=backlog,
-        output=setup.output,
-        model=str(model.path),
-        threads=threads,
-        batch_records=WRITTEN_BATCH,
-        records=records,
-    )
-    path = setup.path.with_suffix(".json")
-    path.write_bytes(msgspec.json.encode(settings))
-    command = [sys.executable, "-m", "streamer.bench.baselines.encode_loop", str(path)]
+    settings = {
+        "consumer": {**reader_properties(bench.kafka), "group.id": group, "enable.auto.commit": True},
+        "producer": writer_properties(bench.kafka),
+        "source": backlog,
+        "target": setup.output,
+        "path": str(model.path),
+        "threads": threads,
+        "batch_records": WRITTEN_BATCH,
+        "records": records,
+    }
     environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
-    program = Program(command, setup.path.with_suffix(".log"), environment)
-    return bench.measure(setup, program, records).records_per_s
-
-
-def _figure(other: str, ours: Sequence[float], theirs: Sequence[float], target: Target) -> Figure:
-    ratio, ratios = median_ratio(ours, theirs)
-    columns = {"streamer texts/s": statistics.median(ours), "other texts/s": statistics.median(theirs)}
-    return Figure(f"against the {other}", ratio, "×", target, ratios, columns)
+    return bench.measure(setup, bench.start_loop(setup, "encode_loop", settings, environment), records).records_per_s

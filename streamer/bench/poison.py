@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from functools import partial
 
-from streamer.bench.bench import PIPELINE, Bench, Measured
-from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
+from streamer.bench.bench import PIPELINE, Bench, Measured, rates
+from streamer.bench.figures import Figure, Section, Target, compared, interleaved
 from streamer.bench.workload import POISON_MARK, Workload
 from streamer.kafka.reader import Reader
 
@@ -31,15 +30,11 @@ def poison_cost(bench: Bench, records: int, rounds: int, progress: Callable[[str
         "poison: none": partial(_clean, bench, backlogs["without"], records),
     }
     ours, theirs = interleaved(rounds, runs, progress).values()
-    ratio, ratios = median_ratio([run.records_per_s for run in ours], [run.records_per_s for run in theirs])
-    columns = {
-        "records/s with": statistics.median([run.records_per_s for run in ours]),
-        "records/s without": statistics.median([run.records_per_s for run in theirs]),
-    }
+    names = "records/s with", "records/s without"
     return Section(
         f"{SHARE:.0%} poison among {records:,} events",
         [
-            Figure("throughput", ratio, "× without poison", None, ratios, columns),
+            compared("throughput", rates(ours), rates(theirs), names, unit="× without poison"),
             Figure("innocent records harmed", max(harmed), "records", NONE),
         ],
         (f"a model in Python that raises for the whole batch; {marked:,} records are poison; {rounds} rounds",),

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from streamer.errors import StreamerError
+from streamer.machine.kernel import end_with_parent
 
 _POLL_S = 0.01
 _LAST_LINES = 15
-_PR_SET_PDEATHSIG = 1
 
 
 class BenchError(StreamerError):
@@ -38,16 +35,14 @@ class Program:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | dict(environment or {}),
-                preexec_fn=_die_with_parent,
+                preexec_fn=end_with_parent,
             )
         self.pid = self._process.pid
 
     def __enter__(self) -> Program:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.kill()
 
     @property
@@ -100,9 +95,3 @@ class Program:
     @property
     def _name(self) -> str:
         return " ".join(map(str, self._process.args)) if isinstance(self._process.args, list) else self.log.stem
-
-
-def _die_with_parent() -> None:
-    """In the child: get SIGKILL when the benchmark's process ends, however it ends (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

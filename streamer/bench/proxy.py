@@ -9,7 +9,6 @@ import asyncio
 import struct
 import threading
 from collections.abc import Callable
-from types import TracebackType
 
 from streamer.local.ports import LOOPBACK
 
@@ -29,9 +28,7 @@ class Proxies:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import random
 import signal
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +14,7 @@ import msgspec
 
 from streamer.app.infer import infer
 from streamer.bench.bulk import MINILM, MINILM_TASK
-from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
+from streamer.bench.figures import Section, Target, compared, interleaved
 from streamer.bench.program import BenchError
 from streamer.bench.workload import Workload
 from streamer.config.load import load
@@ -37,11 +36,10 @@ def single_flight(records: int, rounds: int, progress: Callable[[str], None]) ->
         "distinct texts": partial(_rate, list(_texts(records, repeat=False))),
     }
     with_repeats, distinct = interleaved(rounds, turns, progress).values()
-    ratio, ratios = median_ratio(with_repeats, distinct)
-    columns = {"repeats texts/s": statistics.median(with_repeats), "distinct texts/s": statistics.median(distinct)}
+    names = "repeats texts/s", "distinct texts/s"
     return Section(
         "Single flight",
-        [Figure(f"{REPEATS:.0%} repeats / none", ratio, "×", WORTH, ratios, columns)],
+        [compared(f"{REPEATS:.0%} repeats / none", with_repeats, distinct, names, WORTH)],
         [
             f"{records:,} texts of 24 tokens in the mean, MiniLM, one worker, no cache; {rounds} interleaved rounds",
             f"a repeat is of one of the last {NEAR} texts; in the other run it has the same words in another order",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from streamer.bench.bench import Bench, Measured
-from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
+from streamer.bench.bench import Bench, Measured, rates
+from streamer.bench.figures import Figure, Section, Target, compared, interleaved
 from streamer.bench.workload import Workload
 
 RAW_SIZES = (1000, 2000, 5000, 10_000)
@@ -106,17 +106,9 @@ def _ours(bench: Bench, case: Case, backlog: str, records: int) -> Measured:
 
 
 def _figure(case: Case, ours: Sequence[Measured], theirs: Sequence[Measured]) -> Figure:
-    ratio, ratios = median_ratio([run.records_per_s for run in ours], [run.records_per_s for run in theirs])
-    return Figure(
-        case.name,
-        ratio,
-        "× raw loop",
-        case.target,
-        ratios,
-        {
-            "streamer records/s": statistics.median([run.records_per_s for run in ours]),
-            "raw records/s": statistics.median([run.records_per_s for run in theirs]),
-            "streamer CPU µs/record": statistics.median([run.cpu_us_per_record for run in ours]),
-            "raw CPU µs/record": statistics.median([run.cpu_us_per_record for run in theirs]),
-        },
-    )
+    found = compared(case.name, rates(ours), rates(theirs), ("streamer records/s", "raw records/s"), case.target)
+    cpu = {
+        f"{who} CPU µs/record": statistics.median([run.cpu_us_per_record for run in runs])
+        for who, runs in (("streamer", ours), ("raw", theirs))
+    }
+    return replace(found, unit="× raw loop", columns={**found.columns, **cpu})

@@ -13,7 +13,6 @@ import click
 import msgspec
 
 from streamer.cli.options import config_options, loaded, log_to_stderr
-from streamer.config.environment import SECTIONS
 from streamer.config.load import redacted
 from streamer.errors import ConfigurationError, ExitCode, Refusal, UsageError
 
@@ -67,7 +66,9 @@ def _told(refusal: Refusal) -> dict[str, str]:
 @click.option(
     "--options", "task", is_flag=False, flag_value="", metavar="[TASK]", help="Show the options of a task instead."
 )
-@click.option("--environment", is_flag=True, help="Show each field's environment variable instead.")
+@click.option(
+    "--environment", is_flag=True, help="Show the environment variable of each field that one can set instead."
+)
 @config_options
 def show(
     config_path: str | None,
@@ -83,11 +84,9 @@ def show(
         return
     log_to_stderr(verbose)
     if environment:
-        from streamer.config.reference import fields_of
+        from streamer.config.reference import settable
 
-        config = loaded(config_path, overrides)
-        rows = [field for section in SECTIONS for field in fields_of((section,))]
-        rows += [field for name in list(config.pipelines) or ["NAME"] for field in fields_of(("pipelines", name))]
+        rows = settable(loaded(config_path, overrides))
         if as_json:
             click.echo(_json({field.variable: field.key for field in rows}))
         else:

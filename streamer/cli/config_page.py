@@ -66,8 +66,7 @@ def _tables() -> Iterator[str]:
 
 def _field(field: Field) -> str:
     default = "must be given" if field.default is msgspec.NODEFAULT else f"default `{_value(field.default)}`"
-    name = field.key.rpartition(".")[2]
-    return f"- **`{name}`**: {field.kind}; {default}; `{field.variable}`<br>\n  {field.about}\n"
+    return f"- **`{field.name}`**: {field.kind}; {default}; `{field.variable}`<br>\n  {field.about}\n"
 
 
 def _tasks() -> Iterator[str]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.options import chosen_pipelines, config_options, loaded
-from streamer.config.load import Config
+from streamer.core.tally import plural
 from streamer.errors import ConfigurationError, ExitCode
 
 if TYPE_CHECKING:
+    from streamer.inference.spec import WorkerSpec
     from streamer.ops.doctor.examine import Check
-    from streamer.ops.doctor.ports import World
 
 _LOADED_WITHIN_S = 300.0
 _COLOURS = {"error": "red", "warning": "yellow"}
@@ -54,7 +54,7 @@ def doctor(
         found = [asdict(finding) for finding in findings]
         click.echo(json.dumps({"ok": not errors, "checked": checked, "findings": found}, ensure_ascii=False))
     elif findings:
-        click.echo(f"\n{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}")
+        click.echo(f"\n{plural(errors, 'error')}, {plural(len(findings) - errors, 'warning')}")
     else:
         click.echo("\nAll is well.")
     return ExitCode.CONFIGURATION if errors else ExitCode.DONE
@@ -63,6 +63,10 @@ def doctor(
 def _checks(
     config_path: str | None, overrides: tuple[str, ...], names: tuple[str, ...], load_models: bool
 ) -> Iterator[Check]:
+    from streamer.app.workers import worker_plan
+    from streamer.core.facts import ModelFacts
+    from streamer.inference.models.reference import is_absent
+    from streamer.inference.worker.trial import look_at_files, try_in_worker
     from streamer.ops.doctor.examine import Check, examine, refused
 
     try:
@@ -70,51 +74,27 @@ def _checks(
     except ConfigurationError as error:
         yield Check("configuration", config_path or "streamer.toml", refused(error))
         return
-    yield from examine(
-        config,
-        chosen := chosen_pipelines(config, names),
-        _world(config, len(chosen)),
-        int(time.time() * 1000),
-        load_models=load_models,
-    )
+    chosen = chosen_pipelines(config, names)
 
-
-def _world(config: Config, pipelines: int) -> World:
-    """The adapters that answer the doctor's questions."""
-    from streamer.app.workers import worker_plan
-    from streamer.cache.inspect import inspect as inspect_cache
-    from streamer.core.facts import ModelFacts
-    from streamer.inference.models.reference import is_absent
-    from streamer.inference.worker.trial import look_at_files, try_in_worker
-    from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
-    from streamer.machine.limits import inspect as inspect_machine
-    from streamer.ops.doctor.ports import World
+    def spec(name: str) -> tuple[int, WorkerSpec]:
+        return worker_plan(config.pipelines[name], name, len(chosen))
 
     def plan(name: str) -> tuple[int, int]:
-        workers, spec = worker_plan(config.pipelines[name], name, pipelines)
-        return workers, spec.threads
+        workers, own = spec(name)
+        return workers, own.threads
 
-    def model(name: str, load_it: bool) -> ModelFacts:
-        _, spec = worker_plan(config.pipelines[name], name, pipelines)
-        if config.pipelines[name].allow_downloads and is_absent(spec.model):
-            return ModelFacts(name=f"{spec.model}, which a run downloads")
-        facts = look_at_files(spec)
-        if facts.failure or not load_it:
+    def model(name: str) -> ModelFacts:
+        _, own = spec(name)
+        if config.pipelines[name].allow_downloads and is_absent(own.model):
+            return ModelFacts(name=f"{own.model}, which a run downloads")
+        facts = look_at_files(own)
+        if facts.failure or not load_models:
             return facts
         if sys.stderr.isatty():
             click.echo(f"  loading the model of {name} …", err=True)
-        return try_in_worker(spec, _LOADED_WITHIN_S)
+        return try_in_worker(own, _LOADED_WITHIN_S)
 
-    return World(
-        connect=ClusterInspector,
-        property_problem=property_problem,
-        client_times=client_times,
-        slot_is_held=slot_is_held,
-        cache=inspect_cache,
-        machine=inspect_machine,
-        plan=plan,
-        model=model,
-    )
+    yield from examine(config, chosen, plan, model, int(time.time() * 1000))
 
 
 def _shown(checks: Iterator[Check], *, quiet: bool) -> Iterator[Check]:
@@ -129,7 +109,3 @@ def _shown(checks: Iterator[Check], *, quiet: bool) -> Iterator[Check]:
         for finding in check.findings:
             label = click.style(finding.severity.value, fg=_COLOURS[finding.severity], bold=True)
             click.echo(f"    {label} {finding.code} · {finding.where}\n      {finding.what}\n      fix: {finding.fix}")
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -13,9 +13,10 @@ from rich.text import Text
 from streamer.core.health.confusion import Confusion
 from streamer.core.health.counts import Scores, macro, micro, weighted
 from streamer.core.health.evaluation import Evaluation, Versus
-from streamer.core.health.headline import count, headline, remarks, told_difference, told_example, verdict
+from streamer.core.health.headline import headline, remarks, told_difference, told_example, verdict
 from streamer.core.health.quality import Quality
 from streamer.core.health.slices import Slice
+from streamer.core.tally import plural
 
 LABELS: Final = 30
 """Rows of a table; the rest is in the page and in --json."""
@@ -32,7 +33,7 @@ def tell(console: Console, found: Evaluation, versus: Versus | None, by: str) ->
         if versus.f1 is not None and versus.f1 is not versus.difference:
             _line(console, f"{told_difference(versus.f1)}, by a paired bootstrap")
         if versus.left_out:
-            _line(console, f"{count(versus.left_out, 'row')} left out of the comparison: not both models answered")
+            _line(console, f"{plural(versus.left_out, 'row')} left out of the comparison: not both models answered")
     for table in tables(found, by):
         console.print()
         console.print(table)

@@ -13,12 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as LiveLine
 
+from streamer.cli.options import SAY_EVERY_S
 from streamer.files.rows import Rows
 
 if TYPE_CHECKING:
     from streamer.app.infer import Progress
-
-SAY_EVERY_S = 10.0
 
 
 def shown(rows: Rows, done: int) -> AbstractContextManager[Callable[[Progress], None]]:

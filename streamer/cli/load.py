@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer.cli.infer import existing_files
-from streamer.cli.options import configured, meaning
+from streamer.cli.options import SAY_EVERY_S, configured, meaning
 from streamer.config.load import Config
 from streamer.config.shapes import shape_of
 from streamer.core.shape import Shape
@@ -27,7 +27,6 @@ from streamer.files.rows import FORMATS, STDIN, Rows, format_of
 if TYPE_CHECKING:
     from streamer.ops.load import Load
 
-SAY_EVERY_S = 10.0
 _NO_LIMIT_BYTES = 1 << 40
 
 
@@ -88,8 +87,7 @@ def load(
     files are done, so read_committed readers see each row once. After a kill or an interrupt, the same command
     continues. A row that is not a valid event ends the load with exit code 4, unless --errors FILE takes such rows.
     """
-    from streamer.kafka.group_copier import Groups
-    from streamer.kafka.loading import LoadCopier
+    from streamer.kafka.group_copier import Groups, LoadCopier
     from streamer.kafka.topics import connect, require
     from streamer.ops.load import Load, Maker, job_name
 

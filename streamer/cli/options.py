@@ -18,6 +18,9 @@ from streamer.config.load import Config, Problem, load
 from streamer.config.pipeline import PipelineConfig
 from streamer.errors import ConfigurationError, UsageError
 
+SAY_EVERY_S = 10.0
+"""Between two lines of progress, where there is no terminal."""
+
 _Command = Callable[..., Any]
 
 

@@ -15,6 +15,7 @@ import msgspec
 from streamer.config.load import TelemetryConfig
 from streamer.core.deadletters.envelope import unwrap
 from streamer.core.encoder import RESULT_TYPE
+from streamer.core.foreign import read_own
 from streamer.core.headers import CE_TYPE
 from streamer.core.record import Record
 from streamer.core.report import Report
@@ -211,10 +212,11 @@ def _place(record: Record, kind: Kind) -> dict[str, Any]:
 
 
 def _decoded(record: Record, type_: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(record.value() or b"", type=type_)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise _UnreadableError from None
+    decode: Callable[[bytes], _T] = partial(msgspec.json.decode, type=type_)
+    found = read_own(decode, record.value())
+    if found is None:
+        raise _UnreadableError
+    return found
 
 
 def _value_text(record: Record) -> str | None:

@@ -61,7 +61,7 @@ def run(
     if supervisor:
         end_with(supervisor)
     from streamer.app.run import run_pipeline, serve_down
-    from streamer.app.workers import RunOptions
+    from streamer.app.start import RunOptions
     from streamer.telemetry.logs import configure, last_words, own_pipe
 
     config = loaded(config_path, overrides, check=model_of(names))

@@ -14,15 +14,13 @@ from typing import Any, BinaryIO
 
 import click
 
-from streamer.cli.options import configured, meaning
+from streamer.cli.options import SAY_EVERY_S, configured, meaning
 from streamer.config.load import Config
 from streamer.config.shapes import shapes_of
 from streamer.core.record_headers import headers_of
 from streamer.errors import ExitCode, UsageError
 from streamer.files.job import NOTE, PARTIAL, writable
 from streamer.files.rows import STDIN, output_format
-
-SAY_EVERY_S = 10.0
 
 
 @click.command()

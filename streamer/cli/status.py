@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from streamer.ops.status import Status
 
-_COLOURS = {"running": "green", "loading": "yellow", "not ready": "yellow"}
+_COLOURS = {"ok": "green", "warn": "yellow", "unknown": "yellow", "bad": "red"}
 _SHORT_DIGEST = 12
 _WIDE = 110
 
@@ -48,13 +48,16 @@ def status(
     """Say how the pipelines NAME do, or all: one row each, the worst first, and below it what stands, why, and the fix.
 
     \b
-    running    nobody has to do anything
-    loading    its model is being loaded
-    not ready  a driver says so
-    no member  nobody runs it
-    stuck      records wait, and are not answered
-    halted     it ended by itself: look before a restart
-    unknown    its topics or its group can't be looked at
+    halted          it ended by itself: look before a restart
+    stuck           a partition stands, or records wait and none is settled
+    no member       nobody runs it
+    not ready       a driver says so
+    unknown         its topics or its group can't be looked at
+    falling behind  what waits gets older (seen with --watch)
+    dead letters    more than 1 % of the outcomes of the last five minutes
+    loading         its model is being loaded
+    behind          records wait for more than a minute, and are settled
+    working, idle   nothing is late
 
     \b
     members  how many run it, and how many partitions there are
@@ -66,7 +69,8 @@ def status(
     What it tells comes from the brokers, from the reports of the last minute, and from the drivers of this machine
     where they answer; it does without the latter two.
 
-    The exit code is 0 where all run, 9 where a pipeline needs somebody, and 5 where the brokers do not answer.
+    The console judges by the same rules. The exit code is 0 where all are behind, working or idle, 9 where a pipeline
+    needs somebody, and 5 where the brokers do not answer. A URL of --metrics that does not answer is named.
     """
     from rich.console import Console, Group
     from rich.live import Live
@@ -93,12 +97,19 @@ def status(
             looks += 1
             if live is not None and found:
                 grid, lines = table(found, time.time() * 1000, wide=console.width >= _WIDE)
-                live.update(Group(grid, *lines), refresh=True)
+                live.update(Group(grid, *lines, *_named(urls, watching.silent)), refresh=True)
             elif found and looks > 1:  # the first look has no rates
                 _print(console, found, as_json)
+                for line in _named(urls, watching.silent):
+                    click.echo(f"streamer: {line}", err=True)
                 if not watch:
                     return ExitCode.DONE if all(each.is_well for each in found) else ExitCode.ATTENTION
             time.sleep(max(0.0, every_s - (time.monotonic() - began)))
+
+
+def _named(urls: tuple[str, ...], silent: dict[str, str]) -> list[str]:
+    """What is known of the drivers that do not answer, of those that were asked for by name."""
+    return [silent[url] for url in urls if url in silent]
 
 
 def _print(console: Console, found: list[Status], as_json: bool) -> None:
@@ -127,6 +138,8 @@ def table(found: list[Status], now_ms: float, *, wide: bool) -> tuple[Table, lis
     from rich.table import Table
     from rich.text import Text
 
+    from streamer.ops.judgement import level_of
+
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     grid.add_column("pipeline", no_wrap=True, min_width=8)
     grid.add_column("state", no_wrap=True, min_width=max(len(each.state) for each in found))
@@ -136,7 +149,7 @@ def table(found: list[Status], now_ms: float, *, wide: bool) -> tuple[Table, lis
         grid.add_column("model")
     lines = []
     for each in found:
-        colour = _COLOURS.get(each.state, "red")
+        colour = _COLOURS[level_of(each.state)]
         model = f"{each.model}@{each.revision[:_SHORT_DIGEST]}" if each.model else "-"
         grid.add_row(each.pipeline, Text(each.state, style=colour), *_figures(each, wide), *([model] if wide else []))
         lines += [Text.assemble((each.pipeline, "bold"), f": {why}", style=colour) for why in each.why]

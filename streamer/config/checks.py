@@ -11,12 +11,10 @@ from streamer.config.environment import spelling
 from streamer.config.fields import Config
 from streamer.config.health_checks import check_health
 from streamer.config.pipeline import PipelineConfig, start_time_ms
+from streamer.config.problems import LAST_PORT, Problem
 from streamer.config.properties import refusal
 from streamer.config.url import url_problem
 
-Problem = tuple[tuple[str, ...], str]
-
-_LAST_PORT: Final = 65535
 _NO_HOST: Final = re.compile(r"[\s;|]")
 """Signs of no host's name that people put between brokers: the client would take them for a part of the first name."""
 _LONGEST_TOPIC: Final = 249
@@ -67,8 +65,8 @@ def _server_problem(server: str) -> str:
         return f"{server} has {sign[0]!r} in it; write host:port, with commas between"
     if not colon or (port and server.endswith("]")):  # the client takes port 9092; an IPv6 address stands in brackets
         return ""
-    if not host or not port.isdecimal() or not 0 < int(port) <= _LAST_PORT:
-        return f"{server} is not host:port, with a port from 1 to {_LAST_PORT}; correct it"
+    if not host or not port.isdecimal() or not 0 < int(port) <= LAST_PORT:
+        return f"{server} is not host:port, with a port from 1 to {LAST_PORT}; correct it"
     return ""
 
 
@@ -81,11 +79,11 @@ def _check_telemetry(config: Config) -> Iterator[Problem]:
             yield ("telemetry", field), _NO_TOPIC
     port = int(telemetry.http.rpartition(":")[2] or 0)
     last = port + len(config.pipelines) - 1
-    if port > _LAST_PORT:
-        yield ("telemetry", "http"), f"there is no port {port}; write one up to {_LAST_PORT}, or 0 for any"
-    elif port and last > _LAST_PORT:
+    if port > LAST_PORT:
+        yield ("telemetry", "http"), f"there is no port {port}; write one up to {LAST_PORT}, or 0 for any"
+    elif port and last > LAST_PORT:
         text = (
-            f"{len(config.pipelines)} pipelines listen on the ports from {port} to {last}, and {_LAST_PORT} is the last"
+            f"{len(config.pipelines)} pipelines listen on the ports from {port} to {last}, and {LAST_PORT} is the last"
         )
         yield ("telemetry", "http"), f"{text}; write a lower one, or 0 for any"
 

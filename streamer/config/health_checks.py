@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
 
 from streamer.config.fields import Config
 from streamer.config.health import RULE_NAME
+from streamer.config.problems import LAST_PORT, Problem
 from streamer.core.health.rules import DEFAULTS
-
-Problem = tuple[tuple[str, ...], str]
-
-_LAST_PORT: Final = 65535
 
 
 def check_health(config: Config) -> Iterator[Problem]:
@@ -29,8 +25,8 @@ def check_health(config: Config) -> Iterator[Problem]:
     if health.feedback == health.topic:
         yield ("health", "feedback"), f"{health.topic} is what the app writes; name another topic"
     port = int(health.http.rpartition(":")[2] or 1)
-    if not 0 < port <= _LAST_PORT:
-        yield ("health", "http"), f'there is no port {port} to listen on; write one from 1 to {_LAST_PORT}, or ""'
+    if not 0 < port <= LAST_PORT:
+        yield ("health", "http"), f'there is no port {port} to listen on; write one from 1 to {LAST_PORT}, or ""'
     if health.webhook and not health.webhook.startswith(("http://", "https://")):
         field = "webhook_file" if health.webhook_file else "webhook"
         yield ("health", field), "it is no http:// or https:// URL; write one"

@@ -23,10 +23,11 @@ from typing import Any
 
 import msgspec
 
-from streamer.config.checks import Problem, cross_check
+from streamer.config.checks import cross_check
 from streamer.config.fields import CacheConfig, Config, KafkaConfig, TelemetryConfig
 from streamer.config.layers import LISTS, Layers
 from streamer.config.pipeline import PipelineConfig, start_time_ms
+from streamer.config.problems import Problem
 from streamer.config.properties import redacted
 from streamer.config.url import redacted_url
 from streamer.errors import ConfigurationError

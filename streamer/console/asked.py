@@ -17,34 +17,32 @@ _Time = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _FIELDS = ("causes", "codes", "pipelines")
 
 
-class Filter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which dead letters; empty and None do not narrow it. Times are milliseconds, both included. `text` is a key, an
-    event's id, a trace id, or the place of a dead letter or of where it came from."""
-
+class _Which(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     causes: list[str] = []
     codes: list[str] = []
     pipelines: list[str] = []
     since_ms: _Time | None = None
     until_ms: _Time | None = None
-    text: Annotated[str, msgspec.Meta(max_length=1_000)] = ""
-    closed: bool = False
 
     def selection(self) -> Selection:
-        """The same for the dead-letter tools, without the text."""
+        """The same for the dead-letter tools, as far as they know it."""
         fields = {name: getattr(self, name) for name in _FIELDS}
         return Selection(**fields, since_ms=self.since_ms, until_ms=self.until_ms)
 
 
-class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"addressee": "for"}):
+class Filter(_Which, frozen=True):
+    """Which dead letters; empty and None do not narrow it. Times are milliseconds, both included. `text` is a key, an
+    event's id, a trace id, or the place of a dead letter or of where it came from."""
+
+    text: Annotated[str, msgspec.Meta(max_length=1_000)] = ""
+    closed: bool = False
+
+
+class Wanted(_Which, frozen=True, rename={"addressee": "for"}):
     """An order as the page gives it. With `places` (TOPIC/PARTITION/OFFSET) these dead letters and no others are
     meant. An edit has one place, and its new `value`; a discard has a reason."""
 
     action: Literal["replay", "edit", "discard"] = "replay"
-    causes: list[str] = []
-    codes: list[str] = []
-    pipelines: list[str] = []
-    since_ms: _Time | None = None
-    until_ms: _Time | None = None
     places: list[str] = []
     value: str | None = None
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
@@ -64,11 +62,6 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"a
             raise UsageError("only an edit has a value")
         if self.action == "discard" and not self.reason.strip():
             raise UsageError("say why these dead letters are discarded: the reason is kept with each")
-
-    def selection(self) -> Selection:
-        """Which dead letters are meant, but for `places`."""
-        fields = {name: getattr(self, name) for name in _FIELDS}
-        return Selection(**fields, since_ms=self.since_ms, until_ms=self.until_ms)
 
     def words(self) -> dict[str, Any]:
         """The filter for the audit, as the command line would write it."""

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from streamer.config.pipeline import PipelineConfig
-from streamer.console.judgement import LEVELS, Driver, Situation, Verdict, judge, lag_level, rank, share_level
+from streamer.console.drivers import Driver
+from streamer.ops.judgement import DEAD_SHARE, LATE_S, Facts, Level, State, Verdict, judge, level_of, rank
 from streamer.ops.lag import PipelineLag
 
+LAG_BAD_S: Final = 600.0  # as deploy/prometheus alerts
+SHARE_BAD: Final = 0.1
 
-def rows_json(situations: Iterable[Situation], *, reached: bool, now_ms: int, until_ms: int) -> list[dict[str, Any]]:
-    """A row for each pipeline, the one that needs somebody most first. `until_ms` is now while the brokers are
-    `reached`, else when they last answered: the figures are of then, and `stale_s` says how old they are."""
-    stale_s = 0.0 if reached else max(now_ms - until_ms, 0) / 1000
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A pipeline, as it is known; `config` None where that is by its reports alone."""
+
+    facts: Facts
+    config: PipelineConfig | None
+    drivers: Sequence[Driver] = ()
+
+
+def rows_json(situations: Iterable[Situation], *, reached: bool, now_ms: int) -> list[dict[str, Any]]:
+    """A row for each pipeline, the one that needs somebody most first. Facts are of now while the brokers are
+    `reached`, else of when they last answered, and `stale_s` says how old they are."""
     rows = []
     for each in situations:
-        verdict = judge(each, reached=reached, now_ms=until_ms)
-        rows.append((rank(verdict, each.lag, each.name), _row(each, verdict, until_ms) | {"stale_s": stale_s}))
+        facts = each.facts
+        verdict = judge(facts) if reached else Verdict(State.UNKNOWN)  # the page says why, once for all
+        stale_s = 0.0 if reached else max(now_ms - facts.now_ms, 0) / 1000
+        lag_s = facts.known_lag.seconds if facts.known_lag else None
+        rows.append((rank(verdict.state, lag_s, facts.name), _row(each, verdict) | {"stale_s": stale_s}))
     return [row for _, row in sorted(rows, key=lambda one: one[0])]
 
 
-def pipeline_json(situation: Situation, *, reached: bool, since_ms: int, now_ms: int, until_ms: int) -> dict[str, Any]:
-    """One pipeline, with the points of its series from `since_ms` to `until_ms`."""
-    (row,) = rows_json([situation], reached=reached, now_ms=now_ms, until_ms=until_ms)
-    config, series, lag = situation.config, situation.series, situation.lag
+def pipeline_json(situation: Situation, *, reached: bool, since_ms: int, now_ms: int) -> dict[str, Any]:
+    """One pipeline, with the points of its series from `since_ms` on."""
+    (row,) = rows_json([situation], reached=reached, now_ms=now_ms)
+    config, facts = situation.config, situation.facts
+    series, lag = facts.series, facts.lag
     return row | {
         "task": series.task or (config.task if config else None),
         "model": None if series.model is None else {"name": series.model.name, "revision": series.model.revision},
@@ -33,19 +50,35 @@ def pipeline_json(situation: Situation, *, reached: bool, since_ms: int, now_ms:
         "lag": _lag_json(lag) if isinstance(lag, PipelineLag) else None,
         "lag_error": lag if isinstance(lag, str) else None,
         "drivers": [_driver_json(each) for each in situation.drivers],
-        "points": series.points(since_ms, until_ms),
+        "points": series.points(since_ms, facts.now_ms),
     }
 
 
-def _row(situation: Situation, verdict: Verdict, until_ms: int) -> dict[str, Any]:
-    series, lag = situation.series, situation.lag
-    known = lag if isinstance(lag, PipelineLag) else None
+def lag_level(seconds: float | None) -> Level:
+    """How bad it is to be so far behind."""
+    return _level(seconds, LATE_S, LAG_BAD_S)
+
+
+def share_level(share: float | None) -> Level:
+    """How bad it is that so many outcomes are dead letters."""
+    return _level(share, DEAD_SHARE, SHARE_BAD)
+
+
+def _level(value: float | None, warn: float, bad: float) -> Level:
+    if value is None:
+        return "unknown"
+    return "bad" if value > bad else "warn" if value > warn else "ok"
+
+
+def _row(situation: Situation, verdict: Verdict) -> dict[str, Any]:
+    facts, known = situation.facts, situation.facts.known_lag
+    series, until_ms = facts.series, facts.now_ms
     now = series.now(until_ms) or {}
     share = series.dead_share(until_ms)
     return {
-        "name": situation.name,
+        "name": facts.name,
         "state": verdict.state,
-        "level": LEVELS[verdict.state],
+        "level": level_of(verdict.state),
         "problems": [{"what": each.what, "fix": each.fix} for each in verdict.problems],
         "lag_records": known.records if known else None,
         "lag_s": known.seconds if known else None,
@@ -57,7 +90,7 @@ def _row(situation: Situation, verdict: Verdict, until_ms: int) -> dict[str, Any
         "p50_ms": now.get("p50_ms"),
         "p99_ms": now.get("p99_ms"),
         "partitions": len(known.partitions) if known else None,
-        "members": situation.members,
+        "members": facts.living,
         "silent_s": max((each.silent_s for each in situation.drivers), default=0.0),
     }
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
-from pathlib import Path
+from streamer.inference.worker.trouble import place_of
 
 
 def named(error: BaseException) -> str:
     """Its class, and where it came from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
+    return f"{type(error).__name__} at {place_of(error)}"

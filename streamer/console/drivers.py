@@ -9,13 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from streamer.console.judgement import Driver
-from streamer.errors import DependencyError
-from streamer.telemetry.scrape import Replica, scrape
+from streamer.telemetry.scrape import Replica, scraped
 
 LOOK_S: Final = 2.0
 STALE_S: Final = 8.0  # an answer that is older is shown as such
 FORGET_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What a driver said last, and how long ago; `forward_mean` is its records a forward batch."""
+
+    replica: Replica
+    forward_mean: float | None
+    silent_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -38,7 +45,7 @@ class Drivers:
         """Ask until `stop` is set."""
         with ThreadPoolExecutor(8, thread_name_prefix="console-scrape") as pool:
             while not stop.is_set():
-                for url, answer in zip(self.urls, pool.map(_try_scrape, self.urls), strict=True):
+                for url, answer in zip(self.urls, pool.map(scraped, self.urls), strict=True):
                     self.note(url, answer, time.monotonic())
                 stop.wait(LOOK_S)
 
@@ -73,10 +80,3 @@ class Drivers:
         """Why those that do not answer now do not, by URL."""
         with self._lock:
             return dict(self._silent)
-
-
-def _try_scrape(url: str) -> Replica | str:
-    try:
-        return scrape(url)
-    except DependencyError as error:
-        return str(error)

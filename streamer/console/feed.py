@@ -14,21 +14,23 @@ from typing import Any, Final
 import msgspec
 
 from streamer.config.load import Config
-from streamer.console.board import pipeline_json, rows_json
+from streamer.console.board import Situation, pipeline_json, rows_json
 from streamer.console.bugs import named
 from streamer.console.drivers import Drivers
 from streamer.console.health import Health
-from streamer.console.judgement import Situation
-from streamer.console.series import COLUMNS, PipelineSeries
 from streamer.console.source import Source
 from streamer.core.record import Record
-from streamer.core.report import Report
+from streamer.core.report import read
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
 from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.reader import Reader
+from streamer.ops.buckets import COLUMNS
+from streamer.ops.judgement import Facts
 from streamer.ops.lag import LagWatch, PipelineLag, Tokens
+from streamer.ops.series import PipelineSeries
+from streamer.ops.status_watch import LAST_REPORTS
 
-BACK_RECORDS: Final = 20_000  # how far back each partition of the reports is read, transaction markers counted
+MAX_STRANGERS: Final = 200  # pipelines that are known by their reports alone
 LOOK_S: Final = 2.0
 SELDOM_S: Final = 20.0
 MEMBERS_S: Final = 10.0  # groups change seldom; one without a member is looked at each time
@@ -37,7 +39,6 @@ RETRY_S: Final = 3.0
 CLOSE_S: Final = 2.0
 
 _log = logging.getLogger(__name__)
-_decode = msgspec.json.Decoder(Report).decode
 
 
 class Feed:
@@ -50,7 +51,7 @@ class Feed:
         self._series = {name: PipelineSeries() for name in config.pipelines}
         self._reading = 0
         self._lags: dict[str, PipelineLag | str] = {}
-        self._members: dict[str, int] = {}
+        self._members: dict[str, list[str]] = {}
         self._overview: tuple[int, bytes] = 0, b""
         self.health = Health(config)
         self._offsets_source, self._reports_source = Source(), Source()
@@ -104,9 +105,8 @@ class Feed:
             if series is None:
                 return None
             reached, until_ms = self._reached(now_ms)
-            told = pipeline_json(
-                self._situations([name])[0], reached=reached, since_ms=since_ms, now_ms=now_ms, until_ms=until_ms
-            )
+            (situation,) = self._situations([name], until_ms)
+            told = pipeline_json(situation, reached=reached, since_ms=since_ms, now_ms=now_ms)
             asked, silent = len(self._drivers.urls), self._drivers.silent
             return told | {
                 "now_ms": now_ms,
@@ -118,7 +118,7 @@ class Feed:
 
     def _overview_at(self, now_ms: int) -> dict[str, Any]:
         reached, until_ms = self._reached(now_ms)
-        rows = rows_json(self._situations(self._series), reached=reached, now_ms=now_ms, until_ms=until_ms)
+        rows = rows_json(self._situations(self._series, until_ms), reached=reached, now_ms=now_ms)
         return {
             "now_ms": now_ms,
             "kafka": self._kafka_json(reached, now_ms),
@@ -133,19 +133,17 @@ class Feed:
         reached = offsets.is_well(now_ms)
         return reached, now_ms if reached or not offsets.answered_ms else offsets.answered_ms
 
-    def _situations(self, names: Iterable[str]) -> list[Situation]:
+    def _situations(self, names: Iterable[str], at_ms: int) -> list[Situation]:
         drivers = self._drivers.by_pipeline(time.monotonic())
-        return [
-            Situation(
-                name,
-                self._config.pipelines.get(name),
-                self._series[name],
-                self._lags.get(name),
-                drivers.get(name, []),
-                self._members.get(name),
-            )
-            for name in names
-        ]
+        found = []
+        for name in names:
+            config, own = self._config.pipelines.get(name), drivers.get(name, [])
+            group = config.group if config else name
+            answering = [each.replica for each in own if not each.silent_s]
+            lag, members = self._lags.get(name), self._members.get(name)
+            facts = Facts(name, group, lag, members, answering, self._series[name], at_ms)
+            found.append(Situation(facts, config, own))
+        return found
 
     def _kafka_json(self, reached: bool, now_ms: int) -> dict[str, Any]:
         source, address = self._offsets_source, self._config.kafka.bootstrap_servers
@@ -187,7 +185,7 @@ class Feed:
         """Look at all pipelines by one batch of requests, as often as the brokers answer quickly."""
         offsets = GroupOffsets(self._config.kafka)
         watch = LagWatch(self._config, self._config.pipelines, offsets, Tokens())
-        members: dict[str, int] = {}
+        members: dict[str, list[str]] = {}
         members_due, slow = 0.0, 0
         while not self._stop.is_set():
             began = time.monotonic()
@@ -212,7 +210,7 @@ class Feed:
                 self._members = {name: members[group] for name, group in groups.items() if group in members}
                 for name, lag in lags.items():
                     if isinstance(lag, PipelineLag):
-                        self._series[name].note_lag(lag.records, lag.seconds, _now_ms())
+                        self._series[name].note_lag(lag.records, lag.seconds, _now_ms(), lag.rate_out)
             self._stop.wait(min(max(LOOK_S, 4 * (time.monotonic() - began)), SELDOM_S))
 
     def _look(self, watch: LagWatch) -> dict[str, PipelineLag | str]:
@@ -233,7 +231,7 @@ class Feed:
 
     def _read_reports(self) -> None:
         """Read all again after a failure: what was counted before it must not count twice."""
-        with Reader(self._config.kafka, [self._config.telemetry.reports], start=BACK_RECORDS) as reader:
+        with Reader(self._config.kafka, [self._config.telemetry.reports], start=LAST_REPORTS) as reader:
             with self._lock:
                 self._series = {name: PipelineSeries() for name in self._config.pipelines}
                 self._reading += 1
@@ -249,12 +247,12 @@ class Feed:
     def _fold(self, records: Iterable[Record]) -> None:
         now_ms = _now_ms()
         for record in records:
-            try:
-                report = _decode(record.value() or b"")
-            except (msgspec.MsgspecError, UnicodeDecodeError):  # another program's record
+            report = read(record.value())
+            if report is None:  # another program's record
                 continue
             with self._lock:
-                self._series.setdefault(report.pipeline, PipelineSeries()).add(report, now_ms)
+                if report.pipeline in self._series or len(self._series) < len(self._config.pipelines) + MAX_STRANGERS:
+                    self._series.setdefault(report.pipeline, PipelineSeries()).add(report, now_ms)
 
     def _follow_health(self) -> None:
         source = self.health.source

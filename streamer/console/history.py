@@ -6,21 +6,23 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from streamer.config.load import KafkaConfig
-from streamer.core.deadletters.audit import Audit
-from streamer.core.deadletters.state import Claim
+from streamer.core.deadletters.audit import AUDIT_TOPIC, Audit
+from streamer.core.deadletters.state import STATE_TOPIC, Claim
+from streamer.errors import DependencyError
 from streamer.kafka.replay import TopicLog
-from streamer.ops.dlq.audits import read_audits
+from streamer.ops.dlq.audits import Audits
 from streamer.ops.dlq.claims import LAPSE_S
 from streamer.ops.dlq.closed import Closed
 from streamer.ops.dlq.find import catch_up, read_closed_anew
 
 MAX_JOBS: Final = 200
 BUSY_S, QUIET_S = 1.0, 3.0  # how old what is told may be, while a job runs and else
+WAIT_S: Final = 5.0  # so long an answer is waited for
 PACE_S: Final = 20.0  # over how long the pace of a job is taken
 
 JobStatus = Literal["running", "done", "stopped", "silent"]
@@ -120,36 +122,60 @@ class History:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="console-history")
         self._log: TopicLog | None = None
         self._closed: Closed | None = None
+        self._audits = Audits()
         self._pace, self._life = Pace(), Life()
-        self._told: list[Start] = []
+        self._told: list[Start] | None = None
         self._told_s = float("-inf")
+        self._looking: Future[list[Start]] | None = None
+        self._looks = 0
 
     def starts(self) -> list[Start]:
-        """The starts of jobs, the newest first."""
+        """The starts of jobs, the newest first, as they were before while a look takes long. Raises DependencyError
+        where they are being read for the first time, and that takes long: all of the topics is read then."""
         with self._lock:
-            age_s = time.monotonic() - self._told_s
-            runs = any(each.state == "running" for each in self._told)
-            if age_s > (BUSY_S if runs else QUIET_S):
-                self._told = self._pool.submit(self._look).result()
-                self._told_s = time.monotonic()
-            return self._told
+            runs = any(each.state == "running" for each in self._told or ())
+            if self._looking is None and time.monotonic() - self._told_s > (BUSY_S if runs else QUIET_S):
+                self._looks += 1
+                self._looking = self._pool.submit(self._look, self._looks)
+            looking, told = self._looking, self._told
+        if looking is None:
+            return told or []
+        if not wait([looking], WAIT_S).done:
+            if told is None:
+                raise DependencyError(f"{AUDIT_TOPIC} and {STATE_TOPIC} are still being read; ask again in a while")
+            return told
+        return looking.result()
 
     def forget(self) -> None:
         """A job began or ended here: look again at the next question."""
-        self._told_s = float("-inf")
+        with self._lock:
+            self._looks += 1
+            self._told_s, self._looking = float("-inf"), None
 
     def close(self) -> None:
         """Let the thread go."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _look(self) -> list[Start]:
+    def _look(self, number: int) -> list[Start]:
+        found = None
+        try:
+            found = self._read()
+            return found
+        finally:
+            with self._lock:
+                if number == self._looks:  # else somebody wants a later one
+                    self._looking = None
+                    if found is not None:
+                        self._told, self._told_s = found, time.monotonic()
+
+    def _read(self) -> list[Start]:
         self._log = self._log or TopicLog(self._kafka)
         try:
             if self._closed is None:
                 self._closed = read_closed_anew(self._log)
             else:
                 catch_up(self._log, self._closed)
-            audits = read_audits(self._log)
+            audits = self._audits.read(self._log)
         except BaseException:
             self._log = self._closed = None
             raise

@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from streamer.core.record import TopicPartition
-from streamer.core.report import UNKNOWN, Event, Model
+from streamer.core.report import UNKNOWN, Event, Report
 from streamer.errors import ExitCode
 
 SHORT_DIGEST = 12
@@ -38,19 +38,6 @@ class Change(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.before} → {self.after}" if self.before else f"{self.subject}: {self.after}"
-
-
-class Said(msgspec.Struct):
-    """What of a report tells of changes; older ones do not say who wrote them."""
-
-    pipeline: str
-    time_ms: int
-    model: Model
-    ranges: list[tuple[str, int, int, int]] = []
-    member: str = ""
-    streamer: str = ""
-    config: str = ""
-    event: Event | None = None
 
 
 @dataclass(slots=True)
@@ -92,7 +79,7 @@ class Changes:
         self._since_ms = since_ms
         self._pipelines: dict[str, _Pipeline] = {}
 
-    def add(self, said: Said) -> None:
+    def add(self, said: Report) -> None:
         """Take a report in."""
         known = self._pipelines.setdefault(said.pipeline, _Pipeline())
         model = f"{said.model.name}@{said.model.revision[:SHORT_DIGEST]}"
@@ -105,12 +92,12 @@ class Changes:
         elif said.member:
             known.alive.setdefault(said.member, said.time_ms)
 
-    def _fact(self, said: Said, kind: Kind, fact: _Fact, value: str) -> None:
+    def _fact(self, said: Report, kind: Kind, fact: _Fact, value: str) -> None:
         before = fact.takes(said.member, value)
         if before:
             self._tell(said, kind, kind.value, before, value)
 
-    def _config(self, said: Said, known: _Pipeline) -> None:
+    def _config(self, said: Report, known: _Pipeline) -> None:
         settings = said.event.settings if said.event is not None and said.event.what == "started" else None
         before = known.config.takes(said.member, said.config)
         if before:
@@ -126,7 +113,7 @@ class Changes:
             time_ms = min(told.time_ms, said.time_ms)
             self.found[place] = msgspec.structs.replace(told, time_ms=time_ms, after=f"{told.after} ({differ})")
 
-    def _ranges(self, said: Said, known: _Pipeline) -> None:
+    def _ranges(self, said: Report, known: _Pipeline) -> None:
         repeats = "at_least_once" in (known.settings or {}).get("guarantee", "")
         for topic, partition, first, last in said.ranges:
             place = topic, partition
@@ -142,7 +129,7 @@ class Changes:
             known.reached[place] = last + 1
             known.lowest[place] = min(first, known.lowest.get(place, first))
 
-    def _event(self, said: Said, event: Event, known: _Pipeline) -> None:
+    def _event(self, said: Report, event: Event, known: _Pipeline) -> None:
         name = f"member {said.member}"
         if event.what == "started":
             first_ms = known.alive.get(said.member)
@@ -158,7 +145,7 @@ class Changes:
         after = f"{'halted' if halted else f'ended with exit code {event.exit_code}'}{why}"
         self._tell(said, Kind.HALT if halted else Kind.MEMBER, name, "", after)
 
-    def _tell(self, said: Said, kind: Kind, subject: str, before: str, after: str) -> None:
+    def _tell(self, said: Report, kind: Kind, subject: str, before: str, after: str) -> None:
         if said.time_ms >= self._since_ms:
             self.found.append(Change(said.time_ms, said.pipeline, kind, subject, before, after))
 

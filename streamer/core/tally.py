@@ -117,7 +117,7 @@ def counted(codes: Counter[str], what: str) -> str:
     return f"{plural(codes.total(), what)}{_named(codes)}"
 
 
-def plural(count: int, what: str) -> str:
+def plural(count: float, what: str) -> str:
     """`1 result`, `2 results`."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 

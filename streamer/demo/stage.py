@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from streamer.config.load import Config, load
@@ -20,12 +20,12 @@ from streamer.kafka.topics import connect, create
 from streamer.local import MissingPart, Stack, background, docker
 from streamer.local.jars import FETCHED_MB, jars_folder, kafka_jars
 from streamer.local.programs import find_java
+from streamer.machine.kernel import end_with_parent
 
 PARTITIONS = 4
 
 _STOP_DEADLINE_S = 45.0
 _LAST_LINES = 15
-_PR_SET_PDEATHSIG = 1
 
 _CONFIGURATION = """\
 # Two pipelines read the same tweets. Written by `streamer demo`; every other setting has its default, which
@@ -91,7 +91,7 @@ class Run:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,  # Ctrl-C is for us alone: we stop it, gracefully
-                preexec_fn=_end_with_parent,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),
             )
 
     def check(self) -> None:
@@ -161,9 +161,3 @@ def _start(keep: bool, cleanup: ExitStack, say: Callable[[str], None], note: Cal
     if started:
         cleanup.callback(background.down, keep_data=False)
     return left.bootstrap_servers or "", left.redis_url or ""
-
-
-def _end_with_parent() -> None:
-    """In the child: get SIGTERM when the demo's process ends, however it ends (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -14,7 +14,7 @@ import msgspec
 from streamer.config.load import Config
 from streamer.core.deadletters.envelope import unwrap
 from streamer.core.record import Record
-from streamer.core.report import Report
+from streamer.core.report import read
 from streamer.demo.pace import Course, Gauge, course
 from streamer.demo.script import Item, Script
 from streamer.demo.stage import DemoError
@@ -221,16 +221,16 @@ class Watch:
         self.inputs[Place(record.partition(), record.offset())] = self._items[record.value()]
 
     def _take_report(self, record: Record, _: float) -> None:
-        report = msgspec.json.decode(record.value() or b"", type=Report)
-        seen = self.seen.get(report.pipeline)
+        report = read(record.value())
+        seen = self.seen.get(report.pipeline) if report is not None else None
         if (
-            seen is not None
+            report is not None
+            and seen is not None
             and report.event is None
             and all(first >= self._first[topic, number] for topic, number, first, _ in report.ranges)
         ):
             seen.skipped.update(report.skipped)
-            others = sum(report.dead_letters.values()) + sum(report.skipped.values())
-            seen.settles.append(report.results + others)
+            seen.settles.append(report.records)
 
     def _result_taker(self, seen: Seen) -> Callable[[Record, float], None]:
         decoder = msgspec.json.Decoder(Result)

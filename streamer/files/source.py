@@ -7,20 +7,20 @@ import threading
 import time
 
 from streamer.core.pipeline.protocol import Assigned, EndReached, SourceFailed, Taken
-from streamer.core.record import MicroBatch, Segment, TopicPartition
+from streamer.core.record import MicroBatch, Segment
 from streamer.errors import StreamerError
 from streamer.files.line import PARTITION, TOPIC, Line
 from streamer.files.rows import Rows
-from streamer.ports import Post
+from streamer.ports import Post, SoleSource
 
 EPOCH = 1
 LINE_OVERHEAD_BYTES = 1024
 
 
-class LineSource:
+class LineSource(SoleSource):
     """`streamer.ports.Source` over `rows`, of which the first `done` are answered already."""
 
-    def __init__(self, rows: Rows, post: Post, micro_batch_records: int = 2000, done: int = 0) -> None:
+    def __init__(self, rows: Rows, post: Post, micro_batch_records: int, done: int = 0) -> None:
         self._rows = rows
         self._post = post
         self._most = micro_batch_records
@@ -40,18 +40,6 @@ class LineSource:
         with self._news:
             self._granted, self._granted_bytes = records, size_bytes
             self._news.notify()
-
-    def done(self, batch: MicroBatch) -> None:
-        """Lines are not handed over with care."""
-
-    def release(self, epoch: int) -> None:
-        """Nothing is ever revoked."""
-
-    def rewind(self, partitions: frozenset[TopicPartition]) -> None:
-        """Nothing is ever read twice: the sink does not fail halfway."""
-
-    def absolve(self) -> None:
-        """Nobody is blamed."""
 
     def close(self, timeout_s: float) -> None:
         """Stop reading; a read that blocks on a terminal ends with the process."""

@@ -64,10 +64,12 @@ class HealthApp(faust.App):
 
     logger = FAUST_LOG
     starts: dict[TP, int]
-    _held = False
 
     def _new_transport(self) -> ReadingTransport:
         return ReadingTransport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """Faust would make a folder for tables in the current one, which need not be writable."""
 
     def fetched(self, topic: str) -> int:
         """Records of a topic that were handed over to its agent."""
@@ -76,12 +78,9 @@ class HealthApp(faust.App):
 
     def hold(self, topic: str, held: bool) -> None:
         """Fetch a topic no further for now. An agent that waits instead would in the end hold up the other topics."""
-        places = {place for place in self.starts if place.topic == topic}
-        if held:
-            self.consumer.pause_partitions(places)
-        elif self._held:
-            self.consumer.resume_partitions(places)
-        self._held = held
+        consumer = self.consumer
+        if isinstance(consumer, ReadingConsumer):
+            consumer.hold(place for place in self.starts if held and place.topic == topic)
 
     def position(self, place: TopicPartition) -> int | None:
         """The offset that is fetched next; it has passed transactions' markers. None before the first fetch."""

@@ -11,10 +11,12 @@ from typing import Any, Final
 from streamer.config.load import Config
 from streamer.core.health.keeper import Keeper
 from streamer.core.health.rules import rules_of
-from streamer.core.health.words import MAX_SNAPSHOT_BYTES, SnapshotWord, StateWord, WindowKey, Word, encode
+from streamer.core.health.words import MAX_SNAPSHOT_BYTES, StateWord, WindowKey, Word, encode
 from streamer.errors import StreamerError
 from streamer.health.app import HealthApp, Message, Page, Work, check_port, make_app
 from streamer.health.drift import Change, Drift
+from streamer.health.grades import Grades
+from streamer.health.known import known
 from streamer.health.labels import Labels
 from streamer.health.pages import json_page, states_page, windows_page
 from streamer.health.publisher import Publisher, Said
@@ -52,6 +54,7 @@ class Host:
         self._watch = Watch([], {})
         self._drift = Drift(config, self._metrics)
         self._labels = Labels(config, self._metrics)
+        self._grades = Grades(self._labels, self._metrics)
         self._webhook = Webhook(health.webhook, lambda: self._metrics.failure("webhook")) if health.webhook else None
         self._silent_s: dict[str, float] = {}
         self._reading = Reading(config, self._keeper, self._labels)
@@ -70,15 +73,7 @@ class Host:
             own |= {topic: {"cleanup.policy": "delete"} for topic in (feedback, f"{feedback}.dlq")}
         for topic in make_topics(self._config.kafka, self._reports, own):
             log.info("created a topic", extra={"data": {"topic": topic}})
-        snapshot: SnapshotWord | None = None
-        standing: dict[str, StateWord] = {}
-        for key, word in self._drift.words():
-            if isinstance(word, SnapshotWord) and word.reports == self._reports:
-                snapshot = word
-            elif isinstance(word, StateWord):
-                standing[key] = word
-            else:
-                self._drift.take(key, word, _now_ms())
+        snapshot, standing, joined = known(self._drift, self._reports, self._config.health.feedback, _now_ms())
         if snapshot is not None and not self._keeper.restore(snapshot):
             self._metrics.failure("snapshot")
             log.warning("the snapshot can't be read, all reports are read instead")
@@ -87,6 +82,8 @@ class Host:
                 self._metrics.failure("snapshot")
                 log.warning("what the monitors had seen can't be read, the last two hours are judged again")
             self._labels.written = {int(partition): offset for partition, offset in snapshot.feedback.items()}
+        if joined is not None and self._labels.restore(joined[1]):
+            self._grades.saved(joined[0])
         changes = [(name, _given(rule)) for name, rule in self._config.health.rules.items()]
         rules = rules_of(changes)
         names = {rule.name for rule in rules}
@@ -156,7 +153,8 @@ class Host:
                 "/windows": lambda query: windows_page(self._keeper, query),
                 "/states": lambda query: states_page(self._watch.standing, query),
                 "/drift": lambda query: self._drift.page(self._keeper.fold, query),
-                "/feedback": lambda _: json_page(self._labels.page(self._keeper.fold)),
+                "/feedback": lambda _: self._grades.feedback_page(self._keeper.fold, _now_ms()),
+                "/quality": lambda query: self._grades.quality_page(self._keeper.fold, _now_ms(), query),
                 "/metrics": lambda _: Page(*self._metrics.page()),
             },
         )
@@ -230,18 +228,27 @@ class Host:
             self._look_at = now_s + LOOK_EVERY_S
             moves = await self._drift.look(self._keeper, now_ms)
             states = self._look(now_ms)
+        grades = self._grades.words(self._keeper.fold, now_s, now_ms, final=final) if self._caught_up else []
         letters, written = self._labels.refused() if self._caught_up else ([], self._labels.written)
-        records = [*letters, *map(self._said, windows), *map(self._said, states)]
+        # Of this moment, when all that was refused is among the letters.
+        memory = self._grades.memory(now_s, final=final) if self._caught_up else None
+        words: list[Word] = [*windows, *states, *grades]
+        records = [*letters, *map(self._said, words)]
         records += [Said(self._topic, key.encode(), None if word is None else encode(word)) for key, word in moves]
-        snapshot = None
+        snapshots: list[Said] = []
+        head = None
         if (self._unsaved or written != self._labels.written) and (final or now_s >= self._snapshot_at):
             self._snapshot_at = now_s + SNAPSHOT_EVERY_S
             self._unsaved = False
-            snapshot = self._snapshot(now_ms, written)
-        if not records and snapshot is None:
+            snapshots += filter(None, [self._snapshot(now_ms, written)])
+        if memory is not None:
+            parts, head = await asyncio.to_thread(self._grades.snapshot, memory, now_s, now_ms)
+            records += map(self._said, parts)
+            snapshots.append(self._said(head))
+        if not records and not snapshots:
             return
         try:
-            written_now = await asyncio.to_thread(self._publisher.publish, records, snapshot)
+            written_now = await asyncio.to_thread(self._publisher.publish, records, snapshots)
         except Exception as error:
             written_now = False
             log.warning("the producer failed", extra={"data": {"error": type(error).__name__}})
@@ -249,11 +256,14 @@ class Host:
             self._metrics.windows_written(len(windows))
             self._labels.written = written
             self._drift.written(moves)
+            if head is not None:
+                self._grades.saved(head)
             return
         self._unsaved = True
         self._keeper.say_again(keys)
         self._watch.say_again(states)
         self._labels.refuse_again(letters)
+        self._grades.say_again(grades)
         self._metrics.failure("publish")
         log.warning("nothing can be written now, it is tried again", extra={"data": {"topic": self._topic}})
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from streamer.config.load import Config
 from streamer.core.health.feedback import Place, Refused, place_of, read, refusal_headers
-from streamer.core.health.fold import DAY_MS, Fold
 from streamer.core.health.join import Absent, Joiner, Outcome, Result
+from streamer.core.health.memory import packed, unpacked
 from streamer.errors import StreamerError
 from streamer.health.app import Message
+from streamer.health.lanes import Lanes
 from streamer.health.publisher import Said
-from streamer.kafka.lookup import ResultLookUp
 from streamer.telemetry.health_metrics import HealthMetrics
 
 log = logging.getLogger(__name__)
@@ -28,18 +29,19 @@ FAILED_S: Final = 5.0
 
 
 class Labels:
-    """All feedback on the configured pipelines. `written` says by partition up to where refused messages are in the
-    dead-letter topic: those are not written again when the topic is read again."""
+    """All feedback on the configured pipelines. `upto` says by partition which message is new, `written` up to where
+    refused messages are in the dead-letter topic: those are not written again when the topic is read again. `unsaved`
+    says that a snapshot would hold something new."""
 
     def __init__(self, config: Config, metrics: HealthMetrics) -> None:
         self.topic = config.health.feedback
         self.joiner = Joiner(config.health.horizon_s)
         self.upto: dict[int, int] = {}
+        self.unsaved = False
+        self._again: dict[tuple[int, int], int] = {}
         self.written: dict[int, int] = {}
         self._config, self._metrics = config, metrics
-        # Results that went by key are on other partition numbers than their events.
-        found = {name: each for name, each in config.pipelines.items() if each.partitioning == "same"}
-        self._inputs: Mapping[str, list[str]] = {name: each.input for name, each in found.items()}
+        self._inputs: Mapping[str, list[str]] = {name: each.input for name, each in config.pipelines.items()}
         self._refused: list[Said] = []
 
     @property
@@ -49,7 +51,14 @@ class Labels:
 
     def take(self, message: Message) -> None:
         """Take one message."""
-        self.upto[message.partition] = message.offset + 1
+        attempts = None
+        if message.offset < self.upto.get(message.partition, 0):
+            attempts = self._again.pop((message.partition, message.offset), None)
+            if attempts is None:  # it had its outcome before the snapshot
+                return
+        else:
+            self.upto[message.partition] = message.offset + 1
+        self.unsaved = True
         said = read(message.value, message.time_ms)
         if isinstance(said, Refused):
             self._note("", self.joiner.count("", "refused"))
@@ -61,7 +70,41 @@ class Labels:
         if place is None:
             self._note("", self.joiner.count("", "unknown"))
             return
+        said = said._replace(at=(message.partition, message.offset))
+        if attempts is not None:
+            self.joiner.resume(place, said, _now_ms(), attempts)
+            return
         self._note(place.pipeline, self.joiner.take(place, said, _now_ms()))
+
+    def begin(self, partition: int, since: int, first: int, end: int) -> int:
+        """Where to read a partition from that has the offsets from `first` to `end`, where nothing is known of it from
+        `since` on."""
+        upto = self.upto.get(partition)
+        waiting = [offset for known, offset in self._again if known == partition]
+        if upto is not None and first <= upto <= end:
+            return max(first, min([upto, *waiting]))
+        for offset in waiting:  # of another log with this name
+            del self._again[partition, offset]
+        self.upto[partition] = since if upto is None else first
+        return self.upto[partition]
+
+    def memory(self) -> bytes:
+        """All that is known, to go on from."""
+        self.unsaved = False
+        return packed(self.upto, self.joiner.joined(self._again))
+
+    def restore(self, content: bytes) -> bool:
+        """Go on from there; False, and nothing changed, where it can't be read."""
+        found = unpacked(content)
+        if found is None:
+            return False
+        try:
+            self.joiner.restore(found.joined)
+        except msgspec.MsgspecError:
+            return False
+        self.upto = found.upto
+        self._again = {(each.partition, each.offset): each.attempts for each in found.joined.unsettled}
+        return True
 
     def refused(self) -> tuple[list[Said], dict[int, int]]:
         """The dead letters to write now, and up to where they are written then."""
@@ -75,57 +118,26 @@ class Labels:
     async def look_up(self) -> None:
         """Look results up for ever."""
         while True:
+            lanes = Lanes(self._config)
             try:
-                with ResultLookUp(self._config.kafka) as results:
-                    while True:
-                        await self._look_up(results)
+                while True:
+                    if places := self.joiner.wanted(_now_ms(), LOOK_UPS):
+                        await lanes.find(places, self._found)
+                    else:
+                        await asyncio.sleep(IDLE_S)
             except StreamerError as error:
                 self._metrics.failure("look_up")
                 log.warning("results can't be looked up", extra={"data": {"error": str(error)}})
             except Exception as error:  # nobody else would notice that this has ended
                 self._metrics.failure("look_up")
                 log.error("results can't be looked up", extra={"data": {"error": type(error).__name__}})
+            finally:
+                lanes.close()
             await asyncio.sleep(FAILED_S)
 
-    async def _look_up(self, results: ResultLookUp) -> None:
-        places = self.joiner.wanted(_now_ms(), LOOK_UPS)
-        grouped: dict[tuple[str, str, int], list[Place]] = defaultdict(list)
-        for place in places:
-            grouped[place[:3]].append(place)
-        failed: StreamerError | None = None
-        for (pipeline, topic, partition), together in grouped.items():
-            output, events = self._config.pipelines[pipeline].output, [place.offset for place in together]
-            found: list[Result | Absent]
-            try:
-                found = await asyncio.to_thread(results.find, output, partition, topic, events)
-            except StreamerError as error:  # of one topic or partition: those of others are found
-                failed = error
-                continue
-            for place, result in zip(together, found, strict=True):
-                self._note(pipeline, self.joiner.found(place, result, _now_ms()))
-        if failed is not None:
-            raise failed
-        if not places:
-            await asyncio.sleep(IDLE_S)
-
-    def page(self, fold: Fold) -> dict[str, Any]:
-        """What came of the feedback on each pipeline; "" is what names none."""
-        self.joiner.count_waiting()
-        since_ms = _now_ms() - self._config.health.horizon_s * 1000
-        pipelines = {}
-        for name, tally in sorted(self.joiner.tallies.items()):
-            results = sum(window.results for window in fold.windows(name, DAY_MS, since_ms - since_ms % DAY_MS))
-            pipelines[name] = {
-                "outcomes": tally.outcomes,
-                "waiting": tally.waiting,
-                "labels": tally.labels,
-                "agreed": tally.agreed,
-                "accuracy": tally.agreed / tally.labels if tally.labels else None,
-                "lag_p50_s": tally.lag(0.5),
-                "lag_p90_s": tally.lag(0.9),
-                "coverage": tally.places / results if results else None,
-            }
-        return {"horizon_s": self._config.health.horizon_s, "pipelines": pipelines}
+    def _found(self, place: Place, result: Result | Absent) -> None:
+        self._note(place.pipeline, self.joiner.found(place, result, _now_ms()))
+        self.unsaved = True
 
     def _note(self, pipeline: str, outcome: Outcome | None) -> None:
         if outcome is not None:

@@ -28,9 +28,9 @@ class Publisher:
         self._kafka = kafka
         self._writer: Writer | None = None
 
-    def publish(self, records: Sequence[Said], snapshot: Said | None = None) -> bool:
+    def publish(self, records: Sequence[Said], snapshots: Sequence[Said] = ()) -> bool:
         """Whether all of it was acknowledged. After a failure write the same again: keys make that harmless."""
-        return self._write(records) and (snapshot is None or self._write([snapshot]))
+        return self._write(records) and self._write(snapshots)
 
     def close(self) -> None:
         """Drop what is not acknowledged."""

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import msgspec
-
 from streamer.config.fields import KafkaConfig
 from streamer.core.health.fold import Fold
-from streamer.core.report import Report
+from streamer.core.report import read
 from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.scan import Scan
-
-_decode = msgspec.json.Decoder(Report).decode
-
-
-def report_of(value: bytes | None) -> Report | None:
-    """The report in a record, None where it is another program's."""
-    try:
-        return _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def read_since(kafka: KafkaConfig, topic: str, since_ms: int, fold: Fold, pipelines: Collection[str] = ()) -> set[str]:
@@ -37,7 +25,7 @@ def read_since(kafka: KafkaConfig, topic: str, since_ms: int, fold: Fold, pipeli
         scan.starts |= {partition: end for partition, end in scan.ends.items() if partition not in starts}
         for batch in scan.batches():
             for record in batch:
-                report = report_of(record.value())
+                report = read(record.value())
                 if report is None:
                     continue
                 found.add(report.pipeline)

@@ -38,8 +38,7 @@ class Reading:
         if self._labels.topic:
             since_ms = time.time_ns() // 1_000_000 - self._config.health.horizon_s * 1000
             for place, offset in places.since(self._labels.topic, since_ms).items():
-                known = self._labels.upto.get(place[1])
-                starts[place] = offset if known is None else _start(known, *bounds[place])
+                starts[place] = self._labels.begin(place[1], offset, *bounds[place])
         return starts
 
     def caught_up(self, app: HealthApp) -> bool:

@@ -36,6 +36,8 @@ class ReadingThread(AIOKafkaConsumerThread):
     logger = FAUST_LOG
     fetched: Counter[str] = Counter()
     """Records handed over to the agents since the start, by topic."""
+    held: frozenset[TP] = frozenset()
+    """Partitions of which nothing is handed over for now."""
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         self.fetched = Counter()
@@ -80,8 +82,9 @@ class ReadingThread(AIOKafkaConsumerThread):
         for place, offset in starts.items():
             self._ensure_consumer().seek(aiokafka.TopicPartition(*place), offset)
 
-    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
-        records = await super()._fetch_records(*args, **kwargs)
+    async def _fetch_records(self, consumer: Any, active_partitions: set[TP], *args: Any, **kwargs: Any) -> Any:
+        # Faust's own pause drops records that are fetched already.
+        records = await super()._fetch_records(consumer, active_partitions - self.held, *args, **kwargs)
         for place, found in records.items():
             self.fetched[place.topic] += len(found)
         return records
@@ -109,6 +112,10 @@ class ReadingConsumer(Consumer):
 
     def _new_consumer_thread(self) -> ReadingThread:
         return ReadingThread(self, loop=self.loop, beacon=self.beacon)
+
+    def hold(self, places: Iterable[TP]) -> None:
+        """Hand nothing over of these partitions for now, and of all others."""
+        cast("ReadingThread", self._thread).held = frozenset(places)
 
     @property
     def fetched(self) -> Counter[str]:

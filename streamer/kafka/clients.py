@@ -20,7 +20,7 @@ from streamer.config.properties import is_harmless, is_secret, property_text
 from streamer.config.url import HIDDEN
 from streamer.core.members import CLIENT, client_of
 from streamer.errors import ConfigurationError
-from streamer.kafka import topic_ids
+from streamer.kafka.source import topic_ids
 from streamer.machine.affinity import everywhere
 
 Properties = dict[str, Any]
@@ -213,6 +213,16 @@ def make_producer(properties: Properties, on_error: OnError | None = None) -> Pr
             return Producer(_with_callbacks(properties, on_error), logger=_log)
     except KafkaException as error:
         raise _refused(error, properties) from None
+
+
+def produce(producer: Producer, *record: Any, **options: Any) -> None:
+    """`Producer.produce`, which waits while the client's queue is full."""
+    while True:
+        try:
+            producer.produce(*record, **options)
+            return
+        except BufferError:
+            producer.poll(0.05)
 
 
 def make_admin(properties: Properties, on_error: OnError | None = None) -> AdminClient:

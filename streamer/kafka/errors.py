@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
+from streamer.core.obstacles import Damage
 from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
 from streamer.kafka.announced import unreachable
@@ -57,15 +58,13 @@ _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 # of one leaves OpenSSL's words too, but those pass.
 _TLS, _CUT = "SSL routines", "unexpected eof"
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._NO_OFFSET})
-UNREADABLE = frozenset(
-    {
-        KafkaError._BAD_MSG,
-        KafkaError._BAD_COMPRESSION,
-        KafkaError._UNDERFLOW,
-        KafkaError._NOT_IMPLEMENTED,
-        KafkaError.INVALID_MSG,
-    }
-)
+UNREADABLE = {
+    KafkaError._BAD_MSG: Damage.CHECKSUM,
+    KafkaError._BAD_COMPRESSION: Damage.PACKED,
+    KafkaError._UNDERFLOW: Damage.CHECKSUM,
+    KafkaError._NOT_IMPLEMENTED: Damage.FORMAT,
+    KafkaError.INVALID_MSG: Damage.CHECKSUM,
+}
 """What the client says of a batch that is damaged, or more than it unpacks. It asks for it again for ever."""
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 _BAD_TOPIC = frozenset(

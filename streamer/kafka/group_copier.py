@@ -44,6 +44,16 @@ class GroupCopier(TransactionalCopier):
         self._retry(lambda: self._producer.send_offsets_to_transaction(self._offsets, self._no_member, REQUEST_S))
 
 
+class LoadCopier(GroupCopier):
+    """Writes what `streamer load` loads and how far it is, both in one transaction, under a transactional id of the
+    group's name: of two loads of one job the later one ends the earlier one's."""
+
+    prefix = ""
+    taken_over = (
+        "another `streamer load` of this job ({}) runs now; what this one loaded stays loaded. Let the other one end"
+    )
+
+
 class Groups:
     """The groups of a cluster, as an onlooker sees them. Raises DependencyError or ConfigurationError."""
 

@@ -6,6 +6,7 @@ By the client's older requests: the newer ones take the process down when a brok
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from streamer.core.record import TopicPartition
 
 _STABLE = "Stable"
+_UUID = re.compile(r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
 class Member(NamedTuple):
@@ -25,6 +27,11 @@ class Member(NamedTuple):
     client: str
     host: str
     partitions: tuple[TopicPartition, ...]
+
+    @property
+    def slot(self) -> str:
+        """The slot of a static member, whose id brokers make of it and a UUID; of another, its client's name."""
+        return _UUID.sub("", self.name)
 
 
 class GroupView(NamedTuple):

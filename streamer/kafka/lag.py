@@ -22,7 +22,7 @@ from streamer.config.pipeline import start_time_ms
 from streamer.core.onlooker import OPEN_TRANSACTION_MS, View
 from streamer.core.record import TopicPartition
 from streamer.core.settle.calls import Act
-from streamer.kafka.coordinator import describe, when_loaded
+from streamer.kafka.coordinator import when_loaded
 from streamer.kafka.errors import act_on_consumer, answer, is_missing
 from streamer.kafka.group_view import look_at
 from streamer.kafka.heads import REQUEST_S, Head, explained, first_records
@@ -117,12 +117,12 @@ class GroupOffsets:
             for index in places
         ]
 
-    def members(self, groups: Iterable[str]) -> dict[str, int]:
-        """How many members each group has, of those groups that we may see; nothing where not every broker answers."""
-        found: dict[str, int] = {}
+    def members(self, groups: Iterable[str]) -> dict[str, list[str]]:
+        """Who is in each group, by slot, of those groups that we may see; nothing where not every broker answers."""
+        found: dict[str, list[str]] = {}
         for group in sorted(set(groups)):
             try:
-                found[group] = len(look_at(self._admin, group, REQUEST_S).members)
+                found[group] = [member.slot for member in look_at(self._admin, group, REQUEST_S).members]
             except KafkaException as error:
                 if act_on_consumer(error) is not Act.DENIED:
                     return {}
@@ -132,21 +132,6 @@ class GroupOffsets:
         """The offsets that the group has settled; of all partitions that it ever did when none are named."""
         found = self._committed(group, list(partitions))
         return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
-
-    def partitions_by_member(self, group: str) -> dict[str, int]:
-        """Who is in the group, and how many partitions each has."""
-        try:
-            description = describe(self._admin, group)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:  # of brokers from 4.0 on
-                return {}
-            raise explained(self._kafka, error, "Describe", f"group {group}") from None
-        return {
-            member.group_instance_id or member.member_id: (
-                len(member.assignment.topic_partitions) if member.assignment else 0
-            )
-            for member in description.members
-        }
 
     def earliest(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset that is still there."""

@@ -26,7 +26,7 @@ from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
 from streamer.errors import StreamerError
 from streamer.kafka.group_view import GroupView, Member, look_at
-from streamer.kafka.source import KafkaSource
+from streamer.kafka.source.source import KafkaSource
 from streamer.kafka.topics import connect
 
 LOOK_AFTER_S = 5.0
@@ -37,17 +37,11 @@ REQUEST_S = 10.0
 log = logging.getLogger(__name__)
 
 
-def find_orphans(kafka: KafkaConfig, group: str, topics: list[str]) -> frozenset[TopicPartition]:
-    """The partitions of `topics` that no member of a stable group has; empty while the group is not stable.
-
-    Raises StreamerError or KafkaException when the cluster does not answer.
-    """
-    return _orphans(connect(kafka), group, topics, lambda _: None)
-
-
-def _orphans(
-    admin: AdminClient, group: str, topics: list[str], tell: Callable[[GroupView], None]
+def find_orphans(
+    admin: AdminClient, group: str, topics: list[str], tell: Callable[[GroupView], None] = lambda _: None
 ) -> frozenset[TopicPartition]:
+    """The partitions of `topics` that no member of a stable group has; empty while the group is not stable. `tell` is
+    given what was seen. Raises StreamerError or KafkaException when the cluster does not answer."""
     view = look_at(admin, group, REQUEST_S)
     tell(view)
     if not view.stable:
@@ -132,7 +126,7 @@ class OrphanWatch:
             return frozenset()
         if self._admin is None:
             self._admin = connect(self._kafka)
-        return _orphans(self._admin, self._group, self._topics, self._tell)
+        return find_orphans(self._admin, self._group, self._topics, self._tell)
 
     def _tell(self, view: GroupView) -> None:
         """Name each topic that members of this group write to instead, once; note what strangers have."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import cast
+from typing import Self, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
@@ -21,7 +21,67 @@ _BATCH = 1000
 _RETRY_S = 0.1
 
 
-class Reader:
+class Onlooker:
+    """A consumer in no group, of committed records, that is told of the end of each partition."""
+
+    def __init__(self, kafka: KafkaConfig, timeout_s: float) -> None:
+        self._address = kafka.bootstrap_servers
+        self._timeout_s = timeout_s
+        self._consumer = make_consumer({**reader_properties(kafka), "enable.partition.eof": True})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._consumer.close()
+
+    def _partitions(self, topic: str) -> list[int]:
+        try:
+            metadata = self._consumer.list_topics(topic, timeout=self._timeout_s)
+        except KafkaException as error:
+            raise start_error(error, address=self._address, operation="Read", resource=f"topic {topic}") from None
+        if not learn(self._address, metadata):
+            raise silent_error(self._address, announced(metadata))
+        found = metadata.topics[topic]
+        if found.error is not None:
+            raise start_error(found.error, address=self._address, operation="Read", resource=f"topic {topic}")
+        return list(found.partitions)
+
+    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            left_s = max(deadline - time.monotonic(), _RETRY_S)
+            try:
+                low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=left_s)
+                return low, high
+            except KafkaException as error:
+                # A partition that was just made, or whose leader changes, has none for a moment.
+                if act_on_consumer(error) is not Act.RETRY or time.monotonic() > deadline:
+                    raise start_error(
+                        error, address=self._address, operation="Read", resource=f"topic {topic}"
+                    ) from None
+            time.sleep(_RETRY_S)
+
+    def _is_end(self, message: Message) -> bool:
+        """Whether what came in a record's place is a partition's end. Raises for what does not pass by itself."""
+        error = message.error()
+        assert error is not None
+        if error.code() == KafkaError._PARTITION_EOF:
+            return True
+        if error.code() in UNREADABLE:
+            raise unreadable_error(message, address=self._address)
+        if act_on_consumer(error) is not Act.RETRY:
+            raise start_error(error, address=self._address, operation="Read", resource=f"topic {message.topic()}")
+        return False
+
+
+class Reader(Onlooker):
     """All partitions of some topics, from a place on, as read_committed readers see them.
 
     `start` is `earliest`, `latest`, or a number n ≥ 0: the last n records of each partition (transaction markers count
@@ -32,25 +92,15 @@ class Reader:
     def __init__(
         self, kafka: KafkaConfig, topics: Iterable[str], *, start: str | int = "earliest", timeout_s: float = 10
     ) -> None:
-        self._address = kafka.bootstrap_servers
-        self._timeout_s = timeout_s
-        self._consumer = make_consumer({**reader_properties(kafka), "enable.partition.eof": True})
+        super().__init__(kafka, timeout_s)
         self._next: dict[tuple[str, int], int] = {}
         try:
             for topic in dict.fromkeys(topics):
                 self._place(topic, start)
             self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in self._next.items()])
         except BaseException:
-            self._consumer.close()
+            self.close()
             raise
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def partitions(self) -> list[tuple[str, int]]:
@@ -93,21 +143,8 @@ class Reader:
         """The offset after the last committed record of each partition."""
         return {partition: self._watermarks(*partition)[1] for partition in self._next}
 
-    def close(self) -> None:
-        """Stop reading."""
-        self._consumer.close()
-
     def _place(self, topic: str, start: str | int) -> None:
-        try:
-            metadata = self._consumer.list_topics(topic, timeout=self._timeout_s)
-        except KafkaException as error:
-            raise start_error(error, address=self._address, resource=f"topic {topic}") from None
-        if not learn(self._address, metadata):
-            raise silent_error(self._address, announced(metadata))
-        found = metadata.topics[topic]
-        if found.error is not None:
-            raise start_error(found.error, address=self._address, resource=f"topic {topic}")
-        for partition in found.partitions:
+        for partition in self._partitions(topic):
             low, high = self._watermarks(topic, partition)
             if start == "earliest":
                 offset = low
@@ -119,31 +156,13 @@ class Reader:
                 raise ConfigurationError(f"can't read from {start!r}; write earliest, latest or a number of records")
             self._next[topic, partition] = offset
 
-    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
-        deadline = time.monotonic() + self._timeout_s
-        while True:
-            left_s = max(deadline - time.monotonic(), _RETRY_S)
-            try:
-                low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=left_s)
-                return low, high
-            except KafkaException as error:
-                # A partition that was just made, or whose leader changes, has none for a moment.
-                if act_on_consumer(error) is not Act.RETRY or time.monotonic() > deadline:
-                    raise start_error(error, address=self._address, resource=f"topic {topic}") from None
-            time.sleep(_RETRY_S)
-
     def _is_record(self, message: Message) -> bool:
         """Moves on; False for the end of a partition. Raises for what does not pass by itself."""
-        error = message.error()
         place = (message.topic() or "", message.partition() or 0)
         offset = message.offset() or 0
-        if error is None:
+        if message.error() is None:
             self._next[place] = offset + 1
             return True
-        if error.code() == KafkaError._PARTITION_EOF:
+        if self._is_end(message):
             self._next[place] = offset
-        elif error.code() in UNREADABLE:
-            raise unreadable_error(message, address=self._address)
-        elif act_on_consumer(error) is not Act.RETRY:
-            raise start_error(error, address=self._address, operation="Read", resource=f"topic {message.topic()}")
         return False

@@ -15,7 +15,7 @@ from streamer.core.output import Output
 from streamer.core.settle.calls import Act
 from streamer.core.shape import Shape
 from streamer.errors import ConfigurationError, DependencyError, ExitCode, StreamerError
-from streamer.kafka.clients import MESSAGE_BYTES, make_producer, writer_properties
+from streamer.kafka.clients import MESSAGE_BYTES, make_producer, produce, writer_properties
 from streamer.kafka.errors import act_on_producer, answer, error_of, start_error
 from streamer.kafka.scan import Scan
 from streamer.kafka.topics import TopicInfo, connect, describe
@@ -141,12 +141,7 @@ class TransactionalCopier:
 
     def _produce(self, outputs: Sequence[Output]) -> None:
         for topic, partition, key, value, headers in outputs:
-            while True:
-                try:
-                    self._producer.produce(topic, value, key, partition, on_delivery=self._note, headers=list(headers))
-                    break
-                except BufferError:
-                    self._producer.poll(0.05)
+            produce(self._producer, topic, value, key, partition, on_delivery=self._note, headers=list(headers))
         self._producer.poll(0)
 
     def _note(self, error: KafkaError | None, message: Message) -> None:

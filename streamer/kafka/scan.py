@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import cast
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Message, TopicPartition
 
 from streamer.config.fields import KafkaConfig
 from streamer.core.record import Record
-from streamer.core.settle.calls import Act
 from streamer.errors import DependencyError
-from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import UNREADABLE, act_on_consumer, start_error, unreadable_error
+from streamer.kafka.reader import Onlooker
 
 BATCH_RECORDS = 1_000
 _WAIT_S = 0.1
 
 
-class Scan:
+class Scan(Onlooker):
     """All partitions of a topic. `starts` and `ends` are offsets by partition; by default from the earliest record to
     the end found now, which is where open transactions begin.
 
@@ -39,25 +36,16 @@ class Scan:
         ends: Mapping[int, int] | None = None,
         timeout_s: float = 10,
     ) -> None:
+        super().__init__(kafka, timeout_s)
         self._topic = topic
-        self._address = kafka.bootstrap_servers
-        self._timeout_s = timeout_s
-        self._consumer = make_consumer({**reader_properties(kafka), "enable.partition.eof": True})
         try:
-            low, high = self._watermarks()
+            marks = {each: self._watermarks(topic, each) for each in self._partitions(topic)}
         except BaseException:
-            self._consumer.close()
+            self.close()
             raise
+        low, high = ({each: mark[which] for each, mark in marks.items()} for which in (0, 1))
         self.ends = high if ends is None else {each: min(ends.get(each, 0), high[each]) for each in high}
         self.starts = {each: max(low[each], (starts or {}).get(each, 0)) for each in high}
-
-    def __enter__(self) -> Scan:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._consumer.close()
 
     @property
     def span(self) -> int:
@@ -97,27 +85,6 @@ class Scan:
     def _note_ends(self, messages: list[Message], left: dict[int, int]) -> None:
         """Take partitions whose end is reached out of `left`; raise for what does not pass by itself."""
         for message in messages:
-            error = message.error()
-            if error is None:
-                continue
-            if error.code() == KafkaError._PARTITION_EOF:
-                if (message.offset() or 0) >= left.get(message.partition() or 0, 0):
-                    left.pop(message.partition() or 0, None)
-            elif error.code() in UNREADABLE:
-                raise unreadable_error(message, address=self._address)
-            elif act_on_consumer(error) is not Act.RETRY:
-                raise start_error(error, address=self._address, operation="Read", resource=f"topic {self._topic}")
-
-    def _watermarks(self) -> tuple[dict[int, int], dict[int, int]]:
-        resource = f"topic {self._topic}"
-        try:
-            found = self._consumer.list_topics(self._topic, timeout=self._timeout_s).topics[self._topic]
-            if found.error is not None:
-                raise start_error(found.error, address=self._address, resource=resource)
-            marks = {
-                each: self._consumer.get_watermark_offsets(TopicPartition(self._topic, each), timeout=self._timeout_s)
-                for each in found.partitions
-            }
-        except KafkaException as error:
-            raise start_error(error, address=self._address, operation="Read", resource=resource) from None
-        return {each: low for each, (low, _) in marks.items()}, {each: high for each, (_, high) in marks.items()}
+            number = message.partition() or 0
+            if message.error() is not None and self._is_end(message) and (message.offset() or 0) >= left.get(number, 0):
+                left.pop(number, None)

@@ -38,9 +38,9 @@ from streamer.core.settle.calls import (
 from streamer.core.settle.exactly_once import ExactlyOnce
 from streamer.core.steps import perform
 from streamer.errors import ExitCode, StreamerError
-from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.errors import NOT_THERE, act_on_producer, error_of, start_error
 from streamer.kafka.output_topics import FRESH_S, LOOK_S, OutputTopics
+from streamer.kafka.producers import Producers
 from streamer.ports import Post
 
 if TYPE_CHECKING:
@@ -70,17 +70,28 @@ class Offsets(Protocol):
 
 class KafkaSink(ABC):
     """Implements `streamer.ports.Sink`: the thread and its queue, and the calls that both guarantees share. What is
-    called when is decided in `core.settle`."""
+    called when is decided in `core.settle`. The `source` need not be there before `open`."""
 
     _protocol: ExactlyOnce | AtLeastOnce
     _offsets: Offsets
-    _make_encoder: Callable[[ModelCard], PlanEncoder]
 
-    def __init__(self, producers: EarlyProducer, topics: OutputTopics, post: Post, address: str, *, group: str) -> None:
+    def __init__(
+        self,
+        producers: Producers,
+        topics: OutputTopics,
+        source: Future[Offsets],
+        make_encoder: Callable[[ModelCard], PlanEncoder],
+        post: Post,
+        address: str,
+        *,
+        group: str,
+    ) -> None:
         self.busy_since: float | None = None  # since when it is at one step of a plan
         self.plan_since: float | None = None  # since when it is at one plan, waits for brokers included
         self._producers = producers
         self._topics = topics
+        self._source = source
+        self._make_encoder = make_encoder
         self._post = post
         self._address = address
         self._group = group
@@ -98,18 +109,15 @@ class KafkaSink(ABC):
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
 
     def connect(self) -> None:
-        """Make the producer (and end what an earlier owner of this slot left open) on a thread of its own: a restart
-        need not wait for this after it has waited for the workers."""
+        """Once the topics are known make the producer, and end what an earlier owner of this slot left open, on a
+        thread of its own: a restart need not wait for this after it has waited for the workers."""
         threading.Thread(target=self._connect, name="sink-connect", daemon=True).start()
 
     def _connect(self) -> None:
         try:
-            self._producer = self._producers.make()
+            self._topics.ready.result()
+            self._producer = self._producers.make(self.on_delivery)
             self._begin(INIT_PATIENCE_S)
-            if not self._producers.fits():
-                self._drop_producer()
-                self._producer = self._producers.make()
-                self._begin(INIT_PATIENCE_S)
         except Exception as error:
             self._connected.set_exception(error)
         else:
@@ -120,15 +128,10 @@ class KafkaSink(ABC):
         """Whether the producer that `connect` makes is there, or what is wrong with it is known."""
         return self._connected.done()
 
-    def attach(self, offsets: Offsets, make_encoder: Callable[[ModelCard], PlanEncoder]) -> None:
-        """Give it what it needs to settle, before `open`; `connect` does without."""
-        self._offsets = offsets
-        self._make_encoder = make_encoder
-
     def open(self, card: ModelCard) -> None:
-        """Wait for the topics' limits and for the producer that `connect` makes; raises what is wrong with either."""
-        self._producers.await_limits()  # a login that is refused is told here, not after the producer's patience
+        """Wait for the topics and for the producer that `connect` makes; raises what is wrong with either."""
         self._connected.result()
+        self._offsets = self._source.result()
         self._post(self._limit())
         self._encoder = self._make_encoder(card)
         self._thread.start()
@@ -150,7 +153,7 @@ class KafkaSink(ABC):
         self._plans.put(plan)
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        """To be given to the producer; called for failures only (`delivery.report.only.error`)."""
+        """Called by the producer, for failures only (`delivery.report.only.error`)."""
         if error is None:
             return
         self._reports[error.code()] = error
@@ -233,7 +236,7 @@ class KafkaSink(ABC):
                     raise ClosingError
                 self.busy_since = time.monotonic()  # waiting for brokers is no standing still
                 self._drop_producer()
-                self._producer = self._producers.make()
+                self._producer = self._producers.make(self.on_delivery)
             case Call.OWNERSHIP:
                 return self._offsets.ownership
             case Call.REPORTS:

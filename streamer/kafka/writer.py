@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from streamer.config.fields import KafkaConfig
 from streamer.core.record import Headers
-from streamer.kafka.clients import make_producer, writer_properties
+from streamer.kafka.clients import make_producer, produce, writer_properties
 from streamer.kafka.errors import error_of
 
 
@@ -52,23 +52,11 @@ class Writer:
         timestamp_ms: int = 0,
     ) -> None:
         """Queue one record. Partition -1 is chosen by murmur2 of the key, at random without one; timestamp 0 is now."""
-        while True:
-            try:
-                self._producer.produce(
-                    topic,
-                    value,
-                    key,
-                    partition=partition,
-                    headers=[*headers] if headers else [],
-                    timestamp=timestamp_ms,
-                    on_delivery=self._count,
-                )
-                break
-            except BufferError:
-                self._producer.poll(0.1)
-            except KafkaException as error:  # refused before it was queued, e.g. larger than message.max.bytes
-                self._failed[error_of(error).name()] += 1
-                break
+        options = {"headers": [*headers] if headers else [], "timestamp": timestamp_ms, "on_delivery": self._count}
+        try:
+            produce(self._producer, topic, value, key, partition=partition, **options)
+        except KafkaException as error:  # refused before it was queued, e.g. larger than message.max.bytes
+            self._failed[error_of(error).name()] += 1
         self._written += 1
         if self._written % 1000 == 0:
             self._producer.poll(0)

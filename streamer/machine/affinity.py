@@ -4,6 +4,9 @@ Python runs one of them at a time, so that a second core gains them nothing: its
 fetches anew what the others have touched. On one core `builtin:null` moved 6 to 22 % more records (five pairs of runs,
 two cores, CPython 3.11). What needs no such lock keeps all cores: the Kafka client's threads and the workers, which are
 made `everywhere`, since a thread or process inherits the cores of the one that makes it.
+
+Only `streamer run` does this, in its own process, where the setting `driver_affinity` lets it. In a process that is
+somebody else's (a notebook, a test, a program that imports streamer) nothing here changes anything.
 """
 
 from __future__ import annotations
@@ -24,19 +27,28 @@ CONTENDED = 4
 core, which is worse than going from core to core. Alone there they wait half as long as they run, for one another."""
 APART_S = 60.0
 
+MEASURED_CORES = 2
+"""Where it was measured to pay. Nobody has measured what it does on more, and on one there is no choice."""
+
 _LAST_CORE = 36  # of what follows the name in /proc/PID/stat
-_allowed: frozenset[int] = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+_all_cores: frozenset[int] = frozenset()  # that we may use; empty while nothing of ours keeps to fewer
+
+
+def pays() -> bool:
+    """Whether a `OneCore` is worth having on this machine, as far as this process may use it."""
+    return hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) == MEASURED_CORES
 
 
 @contextmanager
 def everywhere() -> Iterator[None]:
-    """Let what the calling thread makes in here, threads and processes, run on all cores that we may use."""
-    if len(_allowed) < 2:
+    """Let what the calling thread makes in here, threads and processes, run on all cores that we may use, where a
+    `OneCore` has kept us from some."""
+    if not _all_cores:
         yield
         return
     mine = os.sched_getaffinity(0)
     with suppress(OSError):
-        os.sched_setaffinity(0, _allowed)
+        os.sched_setaffinity(0, _all_cores)
     try:
         yield
     finally:
@@ -75,7 +87,7 @@ class Gathering:
 
 class OneCore:
     """Keeps this process's Python threads together, or lets them go, as a `Gathering` decides; looks every
-    `CHECK_S`, on a thread of its own."""
+    `CHECK_S`, on a thread of its own. A process may have one."""
 
     def __init__(self) -> None:
         self._gathering = Gathering()
@@ -84,17 +96,18 @@ class OneCore:
         self._thread = threading.Thread(target=self._run, name="cores", daemon=True)
 
     def start(self) -> None:
-        """Begin to look, where there is a choice of cores."""
-        if len(_allowed) > 1:
-            self._thread.start()
+        """Begin to look."""
+        self._thread.start()
 
     def close(self) -> None:
         """Look no more, and let the threads go."""
+        global _all_cores
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join()
         if self._core is not None:
-            _place(_threads(), _allowed)
+            _place(_threads(), _all_cores)
+            _all_cores = frozenset()
 
     def _run(self) -> None:
         while not self._closing.wait(CHECK_S):
@@ -102,14 +115,30 @@ class OneCore:
 
     def check(self, now: float) -> None:
         """Decide and act."""
+        global _all_cores
         threads = _threads()
         before = self._gathering.together
         together = self._gathering.decide(now, time.process_time(), sum(map(_waited_s, threads)))
         if together and not before:
+            _all_cores = _all_cores or frozenset(os.sched_getaffinity(0))
             self._core = _core_of(threading.main_thread().native_id or 0)
         if self._core is not None:  # else never together yet: whoever placed these threads may have had a reason
             # Each time anew: threads come and go, and one may have been `everywhere` meanwhile.
-            _place(threads, {self._core} if together else _allowed)
+            _place(threads, {self._core} if together else _all_cores)
+
+
+@contextmanager
+def on_one_core(setting: str) -> Iterator[None]:
+    """Keep this process's threads together meanwhile, whenever that pays, as the setting `driver_affinity` lets it."""
+    if setting != "auto" or not pays():
+        yield
+        return
+    one_core = OneCore()
+    one_core.start()
+    try:
+        yield
+    finally:
+        one_core.close()
 
 
 def _threads() -> list[int]:

@@ -6,15 +6,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import msgspec
-
-from streamer.core.changes import Change, Changes, Said
+from streamer.core.changes import Change, Changes
 from streamer.core.record import TopicPartition
+from streamer.core.report import read
 
 BEFORE_RECORDS: Final = 1_000
 """Read of each partition before the time that is asked for, to know what was then; transaction markers count."""
-
-_decode = msgspec.json.Decoder(Said).decode
 
 
 class Offsets(Protocol):
@@ -54,13 +51,12 @@ def changes_of(values: Iterable[bytes | None], since_ms: int, pipelines: Collect
     """What changed of these pipelines, or of all; what is no report is passed over."""
     changes, reports, names = Changes(since_ms), 0, set()
     for value in values:
-        try:
-            said = _decode(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        report = read(value)
+        if report is None:
             continue
-        names.add(said.pipeline)
-        if pipelines and said.pipeline not in pipelines:
+        names.add(report.pipeline)
+        if pipelines and report.pipeline not in pipelines:
             continue
-        reports += said.time_ms >= since_ms
-        changes.add(said)
+        reports += report.time_ms >= since_ms
+        changes.add(report)
     return Found(sorted(changes.found, key=lambda change: change.time_ms), reports, frozenset(names))

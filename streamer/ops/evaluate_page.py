@@ -10,7 +10,6 @@ from streamer.core.health.confusion import Confusion
 from streamer.core.health.counts import macro, micro, weighted
 from streamer.core.health.evaluation import Evaluation, Versus
 from streamer.core.health.headline import (
-    count,
     headline,
     main_metrics,
     metric_words,
@@ -21,6 +20,7 @@ from streamer.core.health.headline import (
 )
 from streamer.core.health.quality import Quality
 from streamer.core.health.slices import Slice
+from streamer.core.tally import plural
 from streamer.ops.pictures import Bar, Point, bars, grid, heat_map, page, reliability
 
 MATRIX: Final = 24
@@ -68,7 +68,7 @@ def _versus(found: Evaluation, versus: Versus) -> str:
     if versus.f1 is not None and versus.f1 is not versus.difference:
         said.append(f"{told_difference(versus.f1)}, by a paired bootstrap")
     if versus.left_out:
-        said.append(f"{count(versus.left_out, 'row')} left out: not both models answered")
+        said.append(f"{plural(versus.left_out, 'row')} left out: not both models answered")
     first, second = main_metrics(found.quality), main_metrics(versus.second.quality)
     rows = [[metric_words(name), _number(first[name]), _number(second[name])] for name in first if name in second]
     told = "".join(f"<p>{escape(_capital(each))}.</p>" for each in said)

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import msgspec
-
 from streamer.config.load import Config
 from streamer.core.backlog import caught_up_s, drain_s
 from streamer.core.onlooker import View, missing, standing
 from streamer.core.record import TopicPartition
-from streamer.core.report import Report
+from streamer.core.report import read
 from streamer.core.standing import Standing
 
 
@@ -108,13 +106,11 @@ class Tokens:
 
     def add(self, value: bytes | None) -> None:
         """Count a report; what is none is passed over."""
-        try:
-            report = msgspec.json.decode(value or b"", type=Report)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        report = read(value)
+        if report is None:
             return
         tokens, records = self._seen.get(report.pipeline, (0, 0))
-        settled = report.results + sum(report.dead_letters.values()) + sum(report.skipped.values())
-        self._seen[report.pipeline] = (tokens + report.tokens, records + settled)
+        self._seen[report.pipeline] = (tokens + report.tokens, records + report.records)
 
     def per_record(self, pipeline: str) -> float | None:
         """The mean; None where no report tells."""

@@ -19,6 +19,7 @@ import msgspec
 
 from streamer.core.codec import Codec
 from streamer.core.diagnosis import no_object
+from streamer.core.foreign import read_own
 from streamer.core.output import Output, size_bytes
 from streamer.core.record import Segment, TopicPartition
 from streamer.core.shape import Shape
@@ -48,6 +49,9 @@ class Position(msgspec.Struct, frozen=True):
     digest: str
     failed: int = 0
     errors_bytes: int = 0
+
+
+_decode_position = msgspec.json.Decoder(Position).decode
 
 
 class Copier(Protocol):
@@ -89,10 +93,7 @@ class Maker:
         if not value:
             return DataFailure(Code.DECODE_EMPTY, "It is empty.")
         if self.events or self.key or not self.shapes:
-            try:
-                columns = msgspec.json.decode(value)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                columns = None
+            columns = read_own(msgspec.json.decode, value)
             if not isinstance(columns, dict):
                 return no_object(value)
             if self.key:
@@ -142,7 +143,8 @@ class Load:
         rows, metadata = mark
         position = Position("")
         if rows > 0:
-            position = _position(metadata)
+            # Somebody else's offset is none of ours: no digest fits it.
+            position = read_own(_decode_position, metadata.encode()) or position
             while self.rows < rows and (some := self.source.read(rows - self.rows, CHUNK_BYTES)):
                 self._note(some)
             if self._digest.hexdigest() != position.digest:
@@ -231,13 +233,6 @@ class Load:
     def _error_line(self, row: Row, failure: DataFailure) -> bytes:
         error = {"code": failure.code.value, "message": failure.message}
         return msgspec.json.encode({"file": self.files[row.file], "line": row.line, "error": error}) + b"\n"
-
-
-def _position(metadata: str) -> Position:
-    try:
-        return msgspec.json.decode(metadata, type=Position)
-    except msgspec.MsgspecError:
-        return Position("")  # somebody else's offset, which no digest fits
 
 
 def job_name(files: Sequence[str]) -> str:

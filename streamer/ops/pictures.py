@@ -97,7 +97,7 @@ class Point(NamedTuple):
 
     confidence: float
     accuracy: float
-    answers: int
+    answers: float
 
 
 def reliability(points: Sequence[Point]) -> str:
@@ -130,7 +130,7 @@ def reliability(points: Sequence[Point]) -> str:
     return _svg(left + size + 16, foot + 42, f"Reliability diagram, share right by confidence. {told}", "".join(parts))
 
 
-def heat_map(labels: Sequence[str], cells: Sequence[Sequence[int]]) -> str:
+def heat_map(labels: Sequence[str], cells: Sequence[Sequence[float]]) -> str:
     """A confusion matrix as a table, whose cells are coloured by their share of the row."""
     head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
     rows = []

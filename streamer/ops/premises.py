@@ -12,8 +12,7 @@ from streamer.core.facts import MachineFacts, ModelFacts
 from streamer.errors import Refusal
 from streamer.inference.models.presence import model_problem
 from streamer.machine.limits import inspect
-from streamer.ops.doctor import machine, model, pipelines
-from streamer.ops.doctor.examine import addresses_of
+from streamer.ops.doctor import machine, pipelines
 from streamer.ops.doctor.finding import Finding, Severity
 
 
@@ -27,7 +26,7 @@ def problems(config: Config) -> Iterator[Problem]:
             yield ("cache", "key_file"), text.removeprefix("cache.key_file: ")
     facts = _machine(config)
     for name, pipeline in config.pipelines.items():
-        for finding in model.judge(name, pipeline, ModelFacts(), facts):
+        for finding in machine.judge_model(name, pipeline, ModelFacts(), facts):
             yield ("pipelines", name, "device"), f"{finding.what}; {finding.fix}"
         if text := model_problem(pipeline.model, downloads=pipeline.allow_downloads):
             yield ("pipelines", name, "model"), text
@@ -53,11 +52,11 @@ def remarks(config: Config, environ: Mapping[str, str]) -> Iterator[Refusal]:
 
 
 def _machine(config: Config) -> MachineFacts:
-    return inspect(addresses_of(config.telemetry.http, list(config.pipelines)).values())
+    return inspect(machine.addresses_of(config.telemetry.http, list(config.pipelines)).values())
 
 
 def _ports(config: Config, facts: MachineFacts) -> Iterator[Finding]:
-    return machine.judge(config, {}, {}, facts, addresses_of(config.telemetry.http, list(config.pipelines)))
+    return machine.judge(config, {}, {}, facts, machine.addresses_of(config.telemetry.http, list(config.pipelines)))
 
 
 def _refused_property(config: Config) -> Problem | None:

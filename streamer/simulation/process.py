@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from random import Random
 
-from streamer.app.driver import Adapters, Driver
+from streamer.app.driver import Adapters, Driver, Observer
 from streamer.app.observe import Signals, unready
 from streamer.core.codec import Codec
 from streamer.core.deadletters.burial import buried
 from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.intake import RECORD_OVERHEAD_BYTES
 from streamer.core.output import Output
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, Stop, Taken, Tick
 from streamer.core.plan_encoder import PlanEncoder
-from streamer.core.record import Answer, MicroBatch, Record
-from streamer.core.standing import Reason
+from streamer.core.record import Answer, Record
 from streamer.errors import ExitCode
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, OUTPUT, Judge, Step
 from streamer.simulation.scenario import CRASH_LIMIT, Scenario
@@ -42,7 +41,7 @@ LEASE_S = 1.0
 STANDING_S = 30.0
 REVOKE_DEADLINE_S = 1.0
 SPANS_PER_S = 50  # fewer than there are sampled records
-RECORD_BYTES = 1100  # about what a record of the scenario takes of the budget
+RECORD_BYTES = RECORD_OVERHEAD_BYTES + 76  # about what a record of the scenario takes of the budget
 LIMITS = OutputLimits(1 << 20, 1 << 20)
 
 
@@ -82,7 +81,7 @@ class World:
         return int((self.wall_s + self.clock.now) * 1000)
 
 
-class Process:
+class Process(Observer):
     """A member of the group. Its inbox is fed by its adapters; each fact is one turn of its driver."""
 
     def __init__(self, world: World, slot: str) -> None:
@@ -145,7 +144,7 @@ class Process:
         )
         self.cache = MemoryCache(self.post, world.answers, clock)
         origins = (self.source.standing, self.sink.standing)
-        self.signals = Signals(self, origins, self.source.ahead, lambda one: self._note(str(one)))
+        self.signals = Signals(origins, self.source.ahead, lambda one: self._note(str(one)))
         self.driver = Driver(
             self.pipeline,
             SimpleQueue(),
@@ -234,16 +233,7 @@ class Process:
             and flow.ended_records == flow.taken_records
         )
 
-    # --- the driver's observer, and its gauge ------------------------------------------------------------------------
-
-    def facts(self, fact: Input) -> None:
-        """Nothing to learn: the world sees each turn."""
-
-    def micro_batch_done(self, batch: MicroBatch) -> None:
-        """Ended; `idle` looks whether all are."""
-
-    def stuck(self, partitions: Mapping[Reason, int]) -> None:
-        """`signals` has what it counts."""
+    # --- the driver's observer ----------------------------------------------------------------------------------------
 
     def tick(self, pipeline: Pipeline, now: float) -> None:
         """A driver that ticks is alive, whatever is broken around it."""

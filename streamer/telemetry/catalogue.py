@@ -1,7 +1,11 @@
-"""Every metric: what it means, in what unit, by which labels, and what to change when it moves."""
+"""Every metric of a pipeline, each defined once: `Metrics` makes the objects of it, and `page` the documentation.
+
+`python -m streamer.telemetry.catalogue > docs/metrics.md` after a change.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -13,296 +17,242 @@ from streamer.errors import Code
 LATENCY_BOUNDS_S: Final = tuple(round(10 ** (0.3 * step)) / 1000 for step in range(23))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One metric. `unit` is the base unit or "" for none; every metric has the label `pipeline` before `labels`.
-    `known` are the values of these that are known beforehand; with them, and without labels, a counter is there from
-    the first scrape on: a rate sees no rise from nothing to one."""
+    """One metric; each has the label `pipeline` before `labels`, and a histogram the bounds `LATENCY_BOUNDS_S`.
+    `change` says what to do when it moves. `known` are the values of the labels that are known beforehand; with them,
+    and without labels, a counter is there from the first scrape on: a rate sees no rise from nothing to one."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
-    unit: str
-    labels: tuple[str, ...]
     meaning: str
     change: str
-    bounds: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
     known: tuple[tuple[str, ...], ...] = ()
 
 
-RECORDS = Metric(
+def _each(*values: str) -> tuple[tuple[str, ...], ...]:
+    return tuple((value,) for value in values)
+
+
+RECORDS: Final = Metric(
     "streamer_records_total",
     "counter",
-    "records",
-    ("outcome", "code"),
     "Settled records by outcome (result, dead_letter, skipped) and code: a dead letter's cause, or why it was skipped.",
     "Dead letters grow: look at their code with `streamer dlq list`; decode and validate are the producers', infer is"
     " the model's, publish.too_large wants a larger max.message.bytes, publish.refused another output topic or keys.",
-    known=(
+    ("outcome", "code"),
+    (
         ("result", ""),
-        ("skipped", "tombstone"),
-        ("skipped", "replay"),
-        ("skipped", "delete"),
-        ("skipped", "truncate"),
-        ("skipped", "message"),
+        *(("skipped", reason) for reason in ("tombstone", "replay", "delete", "truncate", "message")),
         *(("dead_letter", code.value) for code in Code),
     ),
 )
-EVENT_LATENCY = Metric(
+EVENT_LATENCY: Final = Metric(
     "streamer_event_latency_seconds",
     "histogram",
-    "seconds",
-    (),
     "From an input record's timestamp to its settling; a backlog counts in full.",
     "Up together with streamer_lag_seconds: too little capacity, add workers or replicas. Up alone: see"
     " streamer_head_of_line_seconds and streamer_settle_seconds.",
-    LATENCY_BOUNDS_S,
 )
-LAG_RECORDS = Metric(
+LAG_RECORDS: Final = Metric(
     "streamer_lag_records",
     "gauge",
-    "records",
-    ("topic", "partition"),
     "Records of an owned partition after the last settled one. On a transactional input, 1 is the marker at its end.",
     "Alert on streamer_lag_seconds rather than on this.",
+    ("topic", "partition"),
 )
-LAG_SECONDS = Metric(
+LAG_SECONDS: Final = Metric(
     "streamer_lag_seconds",
     "gauge",
-    "seconds",
-    ("topic", "partition"),
     "Age of the oldest record of an owned partition that is not settled.",
     "Grows on all partitions: add workers, replicas or a faster dtype. Grows on one: a hot key, or a slow record ahead"
     " (streamer_head_of_line_seconds).",
+    ("topic", "partition"),
 )
-DRAIN = Metric(
+DRAIN: Final = Metric(
     "streamer_drain_seconds",
     "gauge",
-    "seconds",
-    (),
     "How long settling what waits in the owned partitions takes at the pace of the last minute, arrivals not counted;"
     " while nothing is settled, the age of the oldest record.",
     "Scale on this: its ratio to the drain time you want is the ratio of the replicas you need to those you have.",
 )
-HEAD_OF_LINE = Metric(
+HEAD_OF_LINE: Final = Metric(
     "streamer_head_of_line_seconds",
     "gauge",
-    "seconds",
-    (),
     "How long the longest-waiting unfinished record has been in flight.",
     "Near lease_s: the model hangs or forward batches are too large; lower batch_tokens or raise lease_s.",
 )
-IN_FLIGHT_BYTES = Metric(
+IN_FLIGHT_BYTES: Final = Metric(
     "streamer_in_flight_bytes",
     "gauge",
-    "bytes",
-    (),
     "Bytes of records taken and not settled.",
     "Steadily at budget_mb is normal under a backlog. Raise budget_mb when workers idle meanwhile.",
 )
-HELD = Metric(
+HELD: Final = Metric(
     "streamer_source_held",
     "gauge",
-    "",
-    (),
     "1 while nothing is taken because the budget is full or workers are away, else 0.",
     "1 for long without lag falling: look at streamer_workers_ready and streamer_settle_seconds.",
 )
-FORWARD = Metric(
+FORWARD: Final = Metric(
     "streamer_forward_seconds",
     "histogram",
-    "seconds",
-    (),
     "Time of one forward batch in the model.",
     "Up at equal tokens: the device is shared or throttled. Up with tokens: lower batch_tokens for latency.",
-    LATENCY_BOUNDS_S,
 )
-FORWARD_RECORDS = Metric(
+FORWARD_RECORDS: Final = Metric(
     "streamer_forward_records_total",
     "counter",
-    "records",
-    (),
     "Computations that forward batches ended; divided by the count of streamer_forward_seconds: the mean batch.",
     "Small batches under load: raise micro_batch_records or batch_tokens.",
 )
-FORWARD_PASSES = Metric(
+FORWARD_PASSES: Final = Metric(
     "streamer_forward_passes_total",
     "counter",
-    "passes",
-    (),
     "Model calls, bisection and splitting after out-of-memory included.",
     "Many more than forward batches: records that raise (see the dead letters) or too high a batch_tokens.",
 )
-TOKENS = Metric(
+TOKENS: Final = Metric(
     "streamer_tokens_total",
     "counter",
-    "tokens",
-    ("kind",),
     "Tokens run: real ones of the texts, computed ones with the padding.",
     "computed far above real: lengths differ much within a batch; raise micro_batch_records so that they sort better.",
-    known=(("real",), ("computed",)),
+    ("kind",),
+    _each("real", "computed"),
 )
-CACHE_LOOKUPS = Metric(
+CACHE_LOOKUPS: Final = Metric(
     "streamer_cache_lookups_total",
     "counter",
-    "keys",
-    ("tier", "outcome"),
     "Keys looked up by tier (memory, shared) and outcome: hit, miss, rejected (a value not of ours: a miss),"
     " unavailable (a miss without having heard from Redis).",
     "unavailable: Redis is away or slow. rejected: something else writes under our prefix. Few hits: inputs do not"
     ' repeat; set memory_mb = 0 and url = "".',
-    known=(
-        ("memory", "hit"),
-        ("memory", "miss"),
+    ("tier", "outcome"),
+    (
+        *(("memory", outcome) for outcome in ("hit", "miss")),
         *(("shared", outcome) for outcome in ("hit", "miss", "rejected", "unavailable")),
     ),
 )
-CACHE_STORES = Metric(
+CACHE_STORES: Final = Metric(
     "streamer_cache_stores_total",
     "counter",
-    "keys",
-    ("outcome",),
     "Keys given to the shared cache: stored, dropped (no room in the queue, stores suspended, too large), failed.",
     "dropped or failed: Redis is full, read-only or too slow; results do not suffer.",
-    known=(("stored",), ("dropped",), ("failed",)),
+    ("outcome",),
+    _each("stored", "dropped", "failed"),
 )
-CACHE_AVAILABLE = Metric(
+CACHE_AVAILABLE: Final = Metric(
     "streamer_cache_available",
     "gauge",
-    "",
-    (),
     "1 while the shared cache is asked, 0 while its circuit breaker is open.",
     "0: look at Redis; the log names the kind of error.",
 )
-WORKERS_READY = Metric(
+WORKERS_READY: Final = Metric(
     "streamer_workers_ready",
     "gauge",
-    "workers",
-    (),
     "Workers that have loaded the model and take work.",
     "Below `workers` for long: see streamer_worker_restarts_total and the log.",
     known=((),),
 )
-WORKER_RESTARTS = Metric(
+WORKER_RESTARTS: Final = Metric(
     "streamer_worker_restarts_total",
     "counter",
-    "restarts",
-    ("reason",),
     "Workers lost and started again: exit, killed, hung, device, code.",
     "killed with signal 9: out of memory, lower workers or batch_tokens. hung: raise lease_s or find the text.",
-    known=(("exit",), ("killed",), ("hung",), ("device",), ("code",)),
+    ("reason",),
+    _each("exit", "killed", "hung", "device", "code"),
 )
-TRANSACTIONS = Metric(
+TRANSACTIONS: Final = Metric(
     "streamer_transactions_total",
     "counter",
-    "transactions",
-    ("outcome",),
     "Settles by outcome: settled, or why not (ownership, abort, rebuild, refused, delivery, commit).",
     "ownership now and then is a rebalance. abort or rebuild again and again: the brokers are in trouble.",
-    known=(("settled",), ("ownership",), ("abort",), ("rebuild",), ("refused",), ("delivery",), ("commit",)),
+    ("outcome",),
+    _each("settled", "ownership", "abort", "rebuild", "refused", "delivery", "commit"),
 )
-SETTLE = Metric(
+SETTLE: Final = Metric(
     "streamer_settle_seconds",
     "histogram",
-    "seconds",
-    (),
     "From the start of a settle to its end.",
     "Up: the brokers are slow or far; with min.insync.replicas, the slowest replica.",
-    LATENCY_BOUNDS_S,
 )
-REBALANCES = Metric(
+REBALANCES: Final = Metric(
     "streamer_rebalances_total",
     "counter",
-    "events",
-    ("kind",),
     "Assignments, revocations and losses of partitions.",
     "lost: this process did not reach the group in time; look for a starved CPU. Many: members come and go.",
-    known=(("assigned",), ("revoked",), ("lost",)),
+    ("kind",),
+    _each("assigned", "revoked", "lost"),
 )
-SPANS = Metric(
+SPANS: Final = Metric(
     "streamer_spans_total",
     "counter",
-    "spans",
-    ("outcome",),
     "Spans sent, dropped (queue full, topic away) and capped (over max_spans_per_s).",
     "capped: sample less at the producers or raise max_spans_per_s. dropped: the spans topic or its brokers.",
-    known=(("sent",), ("dropped",), ("capped",)),
+    ("outcome",),
+    _each("sent", "dropped", "capped"),
 )
-OUT_OF_RANGE = Metric(
+OUT_OF_RANGE: Final = Metric(
     "streamer_out_of_range_records_total",
     "counter",
-    "records",
-    (),
     'Records that retention deleted before they were read, where on_out_of_range = "earliest" goes on after them.',
     "Above 0: these have no outcome. Raise the input's retention.ms, or add workers or replicas.",
 )
-STUCK = Metric(
+STUCK: Final = Metric(
     "streamer_stuck_partitions",
     "gauge",
-    "partitions",
-    ("reason",),
-    "Partitions with records that are not being answered, by why (`streamer/core/standing.py` lists the reasons).",
+    "Partitions with records that are not being answered, by reason.",
     "Above 0: /readyz and the log name topic, partition, offset and the fix.",
-    known=tuple((reason.value,) for reason in Reason),
+    ("reason",),
+    _each(*(reason.value for reason in Reason)),
 )
-UNSTUCK = Metric(
+UNSTUCK: Final = Metric(
     "streamer_unstuck_partitions_total",
     "counter",
-    "partitions",
-    (),
     "Partitions that gave nothing although there was something to read, until the client was told to seek again.",
     "Again and again: a fault of the Kafka client; look for a newer version.",
 )
-BAD_TRACEPARENTS = Metric(
+BAD_TRACEPARENTS: Final = Metric(
     "streamer_bad_traceparents_total",
     "counter",
-    "records",
-    (),
     "Records whose traceparent header is not valid; they are processed without a trace.",
     "Tell the producers: their traces end where they write.",
 )
-INFO = Metric(
+INFO: Final = Metric(
     "streamer_info",
     "gauge",
-    "",
-    ("version", "slot", "model", "revision", "device"),
     "Always 1: what runs here.",
     "More than one revision in a fleet: a deployment is under way, or is stuck.",
+    ("version", "slot", "model", "revision", "device"),
 )
 
-METRICS: Final = (
-    RECORDS,
-    EVENT_LATENCY,
-    LAG_RECORDS,
-    LAG_SECONDS,
-    DRAIN,
-    HEAD_OF_LINE,
-    IN_FLIGHT_BYTES,
-    HELD,
-    FORWARD,
-    FORWARD_RECORDS,
-    FORWARD_PASSES,
-    TOKENS,
-    CACHE_LOOKUPS,
-    CACHE_STORES,
-    CACHE_AVAILABLE,
-    WORKERS_READY,
-    WORKER_RESTARTS,
-    TRANSACTIONS,
-    SETTLE,
-    REBALANCES,
-    SPANS,
-    OUT_OF_RANGE,
-    STUCK,
-    UNSTUCK,
-    BAD_TRACEPARENTS,
-    INFO,
-)
+METRICS: Final = tuple(each for each in [*vars().values()] if isinstance(each, Metric))
+
+_HEAD: Final = """\
+# Metrics
+
+<!-- Generated: python -m streamer.telemetry.catalogue > docs/metrics.md -->
+
+Each pipeline serves these at `/metrics`, by default on http://127.0.0.1:9464/metrics (`telemetry.http`; with several
+pipelines each has the next port). Every metric has the label `pipeline`. Counters are 0 from the first scrape on, for
+each of the values that are listed here. `deploy/prometheus/` holds alerts on them, and `deploy/keda/` scales by one.
+"""
 
 
-def markdown_table() -> str:
-    """All metrics as a table for the documentation."""
-    rows = ["| metric | kind | labels | meaning | what to change when it moves |", "|---|---|---|---|---|"]
-    for metric in METRICS:
-        labels = ", ".join(("pipeline", *metric.labels))
-        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} | {metric.change} |")
-    return "\n".join(rows) + "\n"
+def page() -> str:
+    """The whole page: what each metric means, and what to do when it moves."""
+    return "".join((_HEAD, *map(_section, METRICS)))
+
+
+def _section(metric: Metric) -> str:
+    lines = [f"\n## `{metric.name}`\n", f"{metric.meaning}\n", f"- A {metric.kind}."]
+    for place, label in enumerate(metric.labels):
+        values = dict.fromkeys(known[place] for known in metric.known)
+        shown = ": " + ", ".join(f"`{value}`" if value else "empty" for value in values) if values else ""
+        lines.append(f"- Label `{label}`{shown}")
+    return "\n".join((*lines, f"- **When it moves:** {metric.change}\n"))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from streamer.core.health.words import QualityWord
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
@@ -45,6 +47,13 @@ class HealthMetrics:
             "Share of right answers that the confidence of the last five minutes lets one expect; no label is asked.",
             ("pipeline", "revision"),
         )
+        self._quality = self._gauge(
+            "quality",
+            "What labels say of results within the horizon: accuracy, f1_macro, …",
+            ("pipeline", "revision", "metric"),
+        )
+        self._labels = self._gauge("labels", "Results that have a label, within the horizon.", ("pipeline", "revision"))
+        self._coverage = self._gauge("label_coverage", "The share of results that have one.", ("pipeline", "revision"))
         for outcome in REPORTS:
             self._reports.labels(outcome)
         for what in FAILURES:
@@ -92,6 +101,19 @@ class HealthMetrics:
         self._accuracy.clear()
         for (pipeline, revision), value in accuracy.items():
             self._accuracy.labels(pipeline, revision).set(value)
+
+    def quality(self, words: Iterable[QualityWord]) -> None:
+        """What labels say of each revision; a label's own numbers are on the pages alone."""
+        for gauge in (self._quality, self._labels, self._coverage):
+            gauge.clear()
+        for word in words:
+            own = word.pipeline, word.revision
+            self._labels.labels(*own).set(word.labels)
+            if word.coverage is not None:
+                self._coverage.labels(*own).set(word.coverage)
+            for name, value in word.metrics.items():
+                if "." not in name:
+                    self._quality.labels(*own, name).set(value)
 
     def page(self) -> tuple[str, bytes]:
         """The content type and body of /metrics."""

@@ -24,15 +24,8 @@ REQUEST_TIMEOUT_S: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether all is well, and what is not: sentences without secrets, anybody who reaches the port reads them."""
-
-    ok: bool
-    reasons: tuple[str, ...] = ()
-
-
-Check = Callable[[], Verdict]
+Check = Callable[[], list[str]]
+"""Says what is not well, in sentences without secrets: anybody who reaches the port reads them. None is well."""
 
 
 class Server:
@@ -91,9 +84,9 @@ def _metrics(registry: CollectorRegistry) -> Callable[[str], _Page]:
 
 def _health(pipeline: str, check: Check) -> Callable[[str], _Page]:
     def page(_accept: str) -> _Page:
-        verdict = check()
-        status = HTTPStatus.OK if verdict.ok else HTTPStatus.SERVICE_UNAVAILABLE
-        return _json(status, {"ok": verdict.ok, "pipeline": pipeline, "reasons": verdict.reasons})
+        reasons = check()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+        return _json(status, {"ok": not reasons, "pipeline": pipeline, "reasons": reasons})
 
     return page
 

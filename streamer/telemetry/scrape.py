@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Final
@@ -78,6 +78,14 @@ def scrape(url: str) -> Replica:
     return replica
 
 
+def scraped(url: str) -> Replica | str:
+    """The same, or why there is none."""
+    try:
+        return scrape(url)
+    except DependencyError as error:
+        return str(error)
+
+
 def read_metrics(url: str, text: str) -> Replica:
     """A driver's metrics in Prometheus' text format. Raises ValueError for what is none."""
     replica = Replica(url)
@@ -102,34 +110,32 @@ def _get(url: str) -> str:
             return error.read(MAX_BYTES).decode()
 
 
+_FIELDS: Final[Mapping[str, tuple[str, Callable[[float], float]]]] = {
+    catalogue.WORKERS_READY.name: ("workers_ready", int),
+    catalogue.HELD.name: ("held", bool),
+    catalogue.IN_FLIGHT_BYTES.name: ("in_flight_bytes", int),
+    catalogue.HEAD_OF_LINE.name: ("head_of_line_s", float),
+    catalogue.CACHE_AVAILABLE.name: ("cache_available", bool),
+    catalogue.FORWARD_RECORDS.name: ("forward_records", int),
+    f"{catalogue.FORWARD.name}_count": ("forward_batches", int),
+    f"{catalogue.FORWARD.name}_sum": ("forward_s", float),
+}
+
+
 def _take(replica: Replica, name: str, labels: dict[str, str], value: float) -> None:
     replica.pipeline = labels.get("pipeline", replica.pipeline)
-    match name:
-        case catalogue.INFO.name:
-            for label in catalogue.INFO.labels:
-                setattr(replica, label, labels.get(label, ""))
-        case catalogue.WORKERS_READY.name:
-            replica.workers_ready = int(value)
-        case catalogue.WORKER_RESTARTS.name:
-            _count(replica.worker_restarts, (labels["reason"],), value)
-        case catalogue.HELD.name:
-            replica.held = bool(value)
-        case catalogue.IN_FLIGHT_BYTES.name:
-            replica.in_flight_bytes = int(value)
-        case catalogue.HEAD_OF_LINE.name:
-            replica.head_of_line_s = value
-        case catalogue.CACHE_AVAILABLE.name:
-            replica.cache_available = bool(value)
-        case catalogue.CACHE_LOOKUPS.name:
-            _count(replica.cache_lookups, (labels["tier"], labels["outcome"]), value)
-        case catalogue.LAG_SECONDS.name:
-            replica.lag_s = max(replica.lag_s or 0.0, value)
-        case catalogue.FORWARD_RECORDS.name:
-            replica.forward_records = int(value)
-        case "streamer_forward_seconds_count":
-            replica.forward_batches = int(value)
-        case "streamer_forward_seconds_sum":
-            replica.forward_s = value
+    if name in _FIELDS:
+        field, kind = _FIELDS[name]
+        setattr(replica, field, kind(value))
+    elif name == catalogue.INFO.name:
+        for label in catalogue.INFO.labels:
+            setattr(replica, label, labels.get(label, ""))
+    elif name == catalogue.WORKER_RESTARTS.name:
+        _count(replica.worker_restarts, (labels["reason"],), value)
+    elif name == catalogue.CACHE_LOOKUPS.name:
+        _count(replica.cache_lookups, (labels["tier"], labels["outcome"]), value)
+    elif name == catalogue.LAG_SECONDS.name:
+        replica.lag_s = max(replica.lag_s or 0.0, value)
 
 
 def _count(counts: dict[str, int], names: Iterable[str], value: float) -> None:

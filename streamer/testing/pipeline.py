@@ -6,28 +6,22 @@ import dataclasses
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from queue import SimpleQueue
 from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
 from streamer.app.adhoc import CLOSE_S, Plan, plan_for, without_servers
-from streamer.app.assemble import policy_of
-from streamer.app.driver import Adapters, Driver
+from streamer.app.brokerless import brokerless, make_inbox
 from streamer.app.events import EPOCH, record_of, taken
 from streamer.app.outcomes import DeadLetter, Outcome, OutcomeSink, Result, Skipped, ended
+from streamer.app.parts import NO_LIMITS
 from streamer.app.workers import worker_plan
-from streamer.cache.null import NullCache
-from streamer.core.encoder import OutputLimits
-from streamer.core.pipeline.pipeline import Pipeline
-from streamer.core.pipeline.protocol import Assigned, EndReached, Finish, Input
-from streamer.core.record import MemoryRecord, MicroBatch, TopicPartition
+from streamer.core.pipeline.protocol import Assigned, EndReached, Finish
+from streamer.core.record import MemoryRecord, TopicPartition
 from streamer.errors import ExitCode, UsageError
-from streamer.inference.parent.pool import WorkerPool
-from streamer.inference.worker.in_process import InProcessWorkers, WorkingInbox
-from streamer.ports import Post
+from streamer.inference.worker.in_process import InProcessWorkers
+from streamer.ports import Post, SoleSource
 
 # What a broker takes unless its topic says otherwise. A dead letter is always kept whole here.
 MESSAGE_BYTES = 1_048_588
-NO_LIMIT_BYTES = 1 << 31
 
 _SHOWN = 20
 _Kind = TypeVar("_Kind")
@@ -96,7 +90,7 @@ class LoadedPipeline:
         """See `run_pipeline`. Raises UsageError and ConfigurationError; the model is looked for later."""
         plan = plan_for(config_or_model, task=task, options=options, pipeline=pipeline, fields=fields)
         self._plan = dataclasses.replace(plan, config=without_servers(plan.config))
-        self._count, self._spec = worker_plan(self._plan.pipeline, plan.name)
+        self._workers = worker_plan(self._plan.pipeline, plan.name)
         if workers not in ("here", "processes"):
             raise UsageError(f'workers={workers!r}: it must be "here" or "processes"')
         if workers == "processes" and plan.given is not None:
@@ -104,7 +98,7 @@ class LoadedPipeline:
                 "a class or an instance can't be handed to worker processes: give its reference, python:MODULE:CLASS, "
                 "which they find in the working directory or on PYTHONPATH"
             )
-        self._here = InProcessWorkers(self._spec, plan.given) if workers == "here" else None
+        self._here = InProcessWorkers(self._workers[1], plan.given) if workers == "here" else None
         self._lock = threading.Lock()
         self._loaded = False
 
@@ -122,31 +116,17 @@ class LoadedPipeline:
         return Outcomes(found)
 
     def _drive(self, plan: Plan, records: list[MemoryRecord], found: list[Outcome]) -> Finish:
-        workers: InProcessWorkers | WorkerPool
-        inbox: SimpleQueue[Input]
         if not self._loaded:
             plan.find_model()
-        policy = policy_of(plan.config, plan.name, self._count)
-        if self._here is not None:
-            workers, inbox = self._here, WorkingInbox(self._here.work)
-            workers.attach(inbox.put)
-            # What runs here can't be killed, and somebody may have stopped it in a debugger.
-            policy = dataclasses.replace(policy, workers=1, lease_s=float("inf"), load_s=float("inf"))
-        else:
-            inbox = SimpleQueue()
-            workers = WorkerPool(self._spec, self._count, inbox.put)
-        sink = OutcomeSink(
-            plan.encoder(OutputLimits(MESSAGE_BYTES, NO_LIMIT_BYTES)),
-            inbox.put,
-            found.extend,
-            self._here.causes if self._here is not None else None,
-        )
+        here, inbox = self._here, make_inbox(self._here)
         source = ListSource(records, (plan.pipeline.input[0], 0), inbox.put)
-        pipeline = Pipeline(policy, plan.codec)
-        adapters = Adapters(source, sink, workers, NullCache(inbox.put))
-        driver = Driver(pipeline, inbox, adapters, close_s=CLOSE_S)
+        encoder = plan.encoder(dataclasses.replace(NO_LIMITS, result_bytes=MESSAGE_BYTES))
+        sink = OutcomeSink(encoder, inbox.put, found.extend, here.causes if here else None)
+        driver = brokerless(
+            plan.config, plan.name, plan.codec, self._workers, inbox, source, sink, here=here, close_s=CLOSE_S
+        )
         finish = driver.run_to_end()
-        self._loaded = pipeline.card is not None
+        self._loaded = driver.pipeline.card is not None
         return finish
 
 
@@ -180,7 +160,7 @@ def run_pipeline(
     return loaded.run(events)
 
 
-class ListSource:
+class ListSource(SoleSource):
     """`streamer.ports.Source` over records that are there, without a thread: what may be taken is taken at once."""
 
     def __init__(self, records: list[MemoryRecord], partition: TopicPartition, post: Post) -> None:
@@ -203,18 +183,6 @@ class ListSource:
         """Take as many; all are in memory already, so that bytes need no bound."""
         self._granted = records
         self._take()
-
-    def done(self, batch: MicroBatch) -> None:
-        """Records are not handed over with care."""
-
-    def release(self, epoch: int) -> None:
-        """Nothing is ever revoked."""
-
-    def rewind(self, partitions: frozenset[TopicPartition]) -> None:
-        """Nothing is ever read twice."""
-
-    def absolve(self) -> None:
-        """Nobody is blamed."""
 
     def close(self, timeout_s: float) -> None:
         """There is nothing to end."""

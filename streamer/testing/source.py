@@ -6,28 +6,30 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+from streamer.config.pipeline import DEFAULTS
+from streamer.core.intake import ByPartition, Intake, SourcePolicy
 from streamer.core.membership import LOOK_AT_HELD_S, Membership
+from streamer.core.obstacles import RETRY_S as UNREADABLE_S
+from streamer.core.obstacles import Damage, Ends, Unreadable, judge
+from streamer.core.outlook import Outlook
 from streamer.core.ownership import Ownership
 from streamer.core.pipeline.attempts import Attempts, Former
 from streamer.core.pipeline.protocol import SourceFailed, Taken
-from streamer.core.record import MemoryRecord, MicroBatch, Segment, TopicPartition
+from streamer.core.record import MicroBatch, TopicPartition
 from streamer.core.standing import Reason, Standing
 from streamer.core.unanswered import ReadState
 from streamer.errors import ExitCode
 from streamer.ports import Post
-from streamer.testing.assignment import RETRY_S, MemoryAssignment
-from streamer.testing.calls import Call, Calls
+from streamer.testing.assignment import RETRY_S, Call, Calls, MemoryAssignment
 from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
 from streamer.testing.group import NOBODY, Group, GroupMetadata
 from streamer.testing.log import MemoryLog
 from streamer.testing.log_error import LogError
 
-RECORD_OVERHEAD_BYTES = 1024
 JOIN_S = 0.05
 POLL_S = 0.004
 NETWORK_S = 0.01
 ORPHAN_S = 0.5
-STANDING_S = 30.0  # an obstacle of this age has a name
 
 Act = Callable[[], Generator[Wait, None, None]]
 
@@ -44,40 +46,37 @@ class MemorySource:
         clock: ManualClock,
         *,
         instance: str | None = None,
-        micro_batch_records: int = 2000,
-        revoke_deadline_s: float = 10.0,
+        micro_batch_records: int = DEFAULTS["micro_batch_records"],
+        revoke_deadline_s: float = DEFAULTS["revoke_deadline_s"],
         skip_out_of_range: bool = False,
         heals_orphans: bool = True,
-        crash_limit: int = 6,
+        crash_limit: int = DEFAULTS["crash_limit"],
         latency: Latency = exactly,
         wall_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self.ownership = Ownership(NOBODY)
         self.member: str | None = None
-        self.out_of_range_records = 0
         self.network_s = NETWORK_S  # how long the coordinator's word takes to us
         self._log = log
         self._group = group
-        self._topics = frozenset(topics)
         self._post = post
         self._clock = clock
         self._instance = instance
-        self._micro_batch_records = micro_batch_records
-        self._revoke_deadline_s = revoke_deadline_s
-        self._skip_out_of_range = skip_out_of_range
+        self._policy = policy = SourcePolicy(
+            list(topics),
+            micro_batch_records=micro_batch_records,
+            revoke_deadline_s=revoke_deadline_s,
+            skip_out_of_range=skip_out_of_range,
+            crash_limit=crash_limit,
+        )
         self._heals_orphans = heals_orphans
         self._latency = latency
         self._wall_ns = wall_ns
         self._attempts = Attempts(crash_limit)
         self._in_order = False
         self._generation = -1
-        self._stood: dict[tuple[TopicPartition, int, Reason], float] = {}
         self._joining = False
         self._assigned: frozenset[TopicPartition] = frozenset()
-        self._number = 0
-        self._done = 0
-        self._taken_records = 0
-        self._taken_bytes = 0
         self._granted = (0, 0)
         self._mail: deque[tuple[str, Act]] = deque()
         self._mail_at = 0.0
@@ -86,6 +85,9 @@ class MemorySource:
         self._task = Task(clock, self._run())
         self._attempts.started(Former(group.owners))
         self._ours = Membership(self._attempts, revoke_deadline_s=revoke_deadline_s)
+        self.intake = Intake(policy, self._ours, self._attempts)
+        self._outlook = Outlook(policy.stuck_s, policy.stand_s)
+        self._unreadable = Unreadable(policy.group, policy.address)
         self._assignment = MemoryAssignment(
             self._ours,
             log,
@@ -112,13 +114,7 @@ class MemorySource:
 
     def done(self, batch: MicroBatch) -> None:
         """All of this micro-batch is durable or dropped."""
-        self._done += 1
-        settled = {
-            (one.topic, one.partition): one.records[-1].offset() + 1
-            for one in batch.segments
-            if not one.dropped and self._ours.epochs.get((one.topic, one.partition)) == one.epoch
-        }
-        self._attempts.settled(settled, self._clock.now)
+        self.intake.done(batch)
         self._task.wake()
 
     def release(self, epoch: int) -> None:
@@ -156,29 +152,23 @@ class MemorySource:
         self._end()
 
     def standing(self) -> list[Standing]:
-        """The partitions that are ours and can't be read, and why."""
-        stood = {
-            (key, position, reason): self._stood.get((key, position, reason), self._clock.now)
-            for key, position in self._ours.reached.items()
-            if (reason := self._obstacle(key, position)) is not None
-        }
-        self._stood = stood
-        return [
-            Standing(key, position, reason, "it can't be read", "see to it")
-            for (key, position, reason), since in stood.items()
-            if self._clock.now - since >= STANDING_S
+        """The partitions that are ours and can't be read, and why. What there is to give is given at once, so that
+        nothing stands but for what lies in its way."""
+        log, policy = self._log, self._policy
+        ends = {key: Ends(log.last_stable_offset(key), log.end_offset(key)) for key in self._ours.reached}
+        highs = {key: each.high for key, each in ends.items()}
+        self._outlook.look(self._ours.reached, highs, frozenset(), self._clock.now)
+        found = [
+            judge(key, one, ends[key], group=policy.group, address=policy.address, stand_s=policy.stand_s)
+            for key, one in self._outlook.suspects.items()
         ]
-
-    def _obstacle(self, key: TopicPartition, position: int) -> Reason | None:
-        """What keeps us from reading on."""
-        end = self._log.end_offset(key)
-        if position > end:
-            return Reason.OFFSET_BEYOND_END
-        try:
-            self._log.read(key, position, 1)
-        except LogError as error:
-            return Reason.UNREADABLE if error.code == "_BAD_MSG" else None
-        return Reason.OPEN_TRANSACTION if position == self._log.last_stable_offset(key) < end else None
+        beyond = [
+            Standing(key, position, Reason.OFFSET_BEYOND_END, "the log ends before it", "see to it")
+            for key, position in self._ours.reached.items()
+            if position > highs[key]
+        ]
+        stand = [*filter(None, found), *self._unreadable.standing(), *self.intake.held(self._outlook.ahead)]
+        return [*beyond, *stand]
 
     def ahead(self) -> dict[TopicPartition, ReadState]:
         """What there is to read of the partitions that are ours."""
@@ -245,9 +235,10 @@ class MemorySource:
         yield self._latency(JOIN_S)
         yield from self._join()
         if self._instance is not None and self._heals_orphans:
-            self._clock.later(self._revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(frozenset()))
+            self._clock.later(self._policy.revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(frozenset()))
         while True:
             yield from self._calls.serve()
+            self.intake.note_settled(self._clock.now)
             yield from self._assignment.perform(self._ours.look_at_held())
             if self._attempts.held:
                 self._clock.later(LOOK_AT_HELD_S, self._task.wake)
@@ -263,6 +254,7 @@ class MemorySource:
                 yield None
 
     def _publish(self) -> None:
+        self._unreadable.keep(self._ours.epochs.keys())
         self.ownership = Ownership(self._metadata(), dict(self._ours.epochs))
 
     def _metadata(self) -> GroupMetadata:
@@ -300,7 +292,7 @@ class MemorySource:
             self._mail.append((self.member, self._join_anew))
             self._task.wake()
         elif orphans:
-            self._clock.later(self._revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(orphans))
+            self._clock.later(self._policy.revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(orphans))
 
     def _join_anew(self) -> Generator[Wait, None, None]:
         if self._assigned:
@@ -328,63 +320,58 @@ class MemorySource:
 
     def _take(self) -> Generator[Wait, None, bool]:
         """Take what is there, as far as the grant allows; returns whether anything was taken."""
-        attempts = self._attempts
-        most = self._micro_batch_records if attempts.most is None else min(attempts.most, self._micro_batch_records)
-        records = min(self._granted[0] - self._taken_records, most)
-        if records <= 0 or self._granted[1] <= self._taken_bytes:
+        intake, positions = self.intake, self._ours.reached
+        records = min(self._granted[0] - intake.records, intake.most)
+        if records <= 0 or self._granted[1] <= intake.size_bytes:
             return False
-        if attempts.most is not None and self._done < self._number:
-            return False
-        positions = self._ours.reached
-        found: dict[TopicPartition, list[MemoryRecord]] = {}
+        self._unreadable.retry(self._clock.now)
+        unasked = intake.waiting | self._unreadable.held
+        found: ByPartition = {}
         ends: dict[TopicPartition, int] = {}
         for key, position in list(positions.items()):
             if records <= 0:
                 break
-            if attempts.on_trial not in (None, key) or key in attempts.held:
+            if key in unasked:
                 continue
             try:
                 read, ends[key] = self._log.read(key, position, records)
-            except LogError:
-                if self._log.start_offset(key) > position:
-                    self._on_out_of_range(key, position)
-                continue  # what can't be read is held alone, until the log moves
+            except LogError as error:
+                yield from self._on_error(key, position, error)
+                continue
             if read:
                 records -= len(read)
-                found[key] = read
-        if unmarked := attempts.unmarked & found.keys():
-            yield from self._assignment.perform(self._ours.mark({key: found[key][0].offset() for key in unmarked}))
-            for key in unmarked & attempts.unmarked:
-                del found[key], ends[key]
-                self._clock.later(POLL_S, self._task.wake)
-        positions.update(ends)
+                found[key] = list(read)
+        self._unreadable.gave(found)
+        first = {key: len(read) for key, read in found.items()}
+        yield from self._assignment.perform(intake.keep(found, self._ours.epochs))
+        if first.keys() - found.keys():
+            self._clock.later(POLL_S, self._task.wake)
         if not found:
-            if attempts.most is not None and not unmarked:
-                attempts.waited(self._clock.now)
+            positions.update({key: end for key, end in ends.items() if key not in first})
+            if self._attempts.most is not None and not first:
+                intake.nothing_came(self._clock.now)
                 self._clock.later(RETRY_S, self._task.wake)
             return False
-        segments = [self._segment(key, read) for key, read in found.items()]
+        number = intake.records + 1
+        batch = intake.batch(found, number, number, self._wall_ns(), self._clock.now)
+        # Behind the markers that follow, too, unless something was given back.
+        positions.update({key: end for key, end in ends.items() if len(found.get(key, ())) == first.get(key, 0)})
         # The next micro-batch begins with another partition.
-        first = next(iter(positions))
-        positions[first] = positions.pop(first)
-        self._number += 1
-        batch = MicroBatch(self._number, segments, self._number, self._number, self._wall_ns(), self._clock.now)
+        head = next(iter(positions))
+        positions[head] = positions.pop(head)
         self._post(Taken(batch))
         return True
 
-    def _segment(self, key: TopicPartition, records: list[MemoryRecord]) -> Segment:
-        size_bytes = sum(len(one) + len(one.key() or b"") + RECORD_OVERHEAD_BYTES for one in records)
-        self._taken_records += len(records)
-        self._taken_bytes += size_bytes
-        return Segment(key[0], key[1], self._ours.epochs[key], list(records), size_bytes=size_bytes)
-
-    def _on_out_of_range(self, key: TopicPartition, position: int) -> None:
-        start = self._log.start_offset(key)
-        if not self._skip_out_of_range:
-            self._ours.reached.pop(key)
-            message = f"{key[0]}/{key[1]}: retention deleted {start - position} records before they were read"
-            self._post(SourceFailed(ExitCode.CONFIGURATION, message))
-            return
-        self.out_of_range_records += start - position
-        self._ours.reached[key] = start
-        self._task.wake()
+    def _on_error(self, key: TopicPartition, position: int, error: LogError) -> Generator[Wait, None, None]:
+        """What can't be read is held alone; what retention took is skipped, or ends the source. What is read from
+        beyond the log's end waits for the log."""
+        start, now = self._log.start_offset(key), self._clock.now
+        if error.code == "_BAD_MSG":
+            self._unreadable.hold(key, position, Damage.CHECKSUM, now)
+            self._clock.later(UNREADABLE_S, self._task.wake)
+        elif position < start:
+            steps = self.intake.out_of_range(key, position, start, self._log.end_offset(key))
+            if words := (yield from self._assignment.perform(steps)):
+                self._ours.reached.pop(key)
+                self._post(SourceFailed(ExitCode.CONFIGURATION, words))
+            self._task.wake()

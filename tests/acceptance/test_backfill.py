@@ -63,6 +63,7 @@ def place(tmp_path: Path, kafka: Kafka) -> Place:
     return Place(tmp_path, kafka)
 
 
+@pytest.mark.slow
 def test_a_backfill_is_three_commands(place: Place) -> None:
     """1,000 rows of a foreign shape in a keyed topic: each has one result with its own id, or one dead letter, in the
     order of its key; the same load again changes nothing."""

@@ -11,6 +11,7 @@ from tests.acceptance.harness import ROOT, Lab, event, wait_for
 from tests.integration.bad_header import write_bad_header
 
 
+@pytest.mark.slow
 @pytest.mark.case(26)
 def test_a_header_that_cant_be_read_costs_its_own_record_only(lab: Lab) -> None:
     """Among thousands, so that the interpreter has specialised its loops: one dead letter, `decode.utf8`, and all the

@@ -30,6 +30,7 @@ def _figures(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {figure["name"]: figure for section in found["sections"] for figure in section["figures"]}
 
 
+@pytest.mark.slow
 def test_throughput_compares_with_the_raw_loop_and_names_its_host(kafka: Kafka, redis: Redis) -> None:
     """Both programs handle the whole backlog, with and without cache and traces, and the host is described."""
     found = _bench(kafka, "throughput", "--redis", redis.url, *_SMALL)
@@ -72,6 +73,27 @@ def test_memory_watches_the_driver(kafka: Kafka, redis: Redis) -> None:
     figures = _figures(_bench(kafka, "memory", "--redis", redis.url, "--records", "20000", "--seconds", "5"))
     assert 10 < figures["slow worker, most"]["value"] < 1000
     assert figures["slow worker, growth"]["samples"] > 5
+
+
+def test_health_counts_every_label(kafka: Kafka) -> None:
+    """While results are written, and with the accuracy that was written."""
+    pytest.importorskip("faust", reason="needs the extra health")
+    small = (
+        "--results",
+        "8000",
+        "--results-per-s",
+        "2000",
+        "--labels",
+        "500",
+        "--labels-per-s",
+        "100",
+        "--seconds",
+        "1",
+    )
+    figures = _figures(_bench(kafka, "health", *small))
+    assert figures["labels at once"]["labels"] == 500
+    assert figures["delay, p95"]["labels"] == 100
+    assert 10 < figures["memory, most"]["value"] < 1000
 
 
 def test_poison_harms_no_innocent(kafka: Kafka) -> None:

@@ -15,8 +15,8 @@ import pytest
 from streamer.local import Stack
 from tests.acceptance.harness import Lab, Run, check, event, wait_for
 
-EVENTS = 30_000
-SESSION_TIMEOUT_S = 10
+EVENTS = 15_000
+SESSION_TIMEOUT_S = 3
 GROWTH_MB = 20
 ENDS_S = 1.0  # what ending a transaction takes at most, by far
 HTTP = ("--set", "telemetry.http=127.0.0.1:0")
@@ -24,8 +24,8 @@ HTTP = ("--set", "telemetry.http=127.0.0.1:0")
 
 @pytest.fixture
 def stack() -> Iterator[Stack]:
-    """A broker of this test's own, to be killed."""
-    with Stack.start(redis=False) as stack:
+    """A broker of this test's own, to be killed, which lets sessions be short."""
+    with Stack.start(redis=False, kafka_config={"group.min.session.timeout.ms": 500}) as stack:
         yield stack
 
 
@@ -44,6 +44,7 @@ def is_ready(run: Run) -> bool:
     return answers(run, "/readyz")
 
 
+@pytest.mark.slow
 @pytest.mark.case(10)
 @pytest.mark.promise(1, 2)
 def test_the_broker_dies_and_returns(stack: Stack, tmp_path: Path) -> None:
@@ -58,6 +59,7 @@ def test_the_broker_dies_and_returns(stack: Stack, tmp_path: Path) -> None:
         labs.append(Lab(stack.bootstrap_servers, folder))
     with labs[0], labs[1]:
         for lab in labs:
+            lab.properties = {"session.timeout.ms": 1_000 * SESSION_TIMEOUT_S, "heartbeat.interval.ms": 500}
             lab.topics()
             lab.produce(event(number) for number in range(EVENTS))
         readers = [lab.reader() for lab in labs]

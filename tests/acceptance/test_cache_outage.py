@@ -13,6 +13,7 @@ from tests.integration.redis_server import RedisServer
 TEXTS = 1_000
 
 
+@pytest.mark.slow
 @pytest.mark.case(32, 33)
 @pytest.mark.promise(6)
 def test_redis_dies_returns_and_lies(lab: Lab) -> None:

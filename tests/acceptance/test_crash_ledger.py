@@ -23,6 +23,7 @@ LIMIT = 3
 MOST_DEATHS = LIMIT + 5
 
 
+@pytest.mark.slow
 @pytest.mark.case(64, 65)
 @pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
 def test_a_record_that_kills_the_driver_is_held_and_can_be_buried(lab: Lab, guarantee: str) -> None:

@@ -37,6 +37,7 @@ def q_reader(lab: Lab) -> Iterator[Reader]:
     reader.close()
 
 
+@pytest.mark.slow
 def test_outage_and_replay(lab: Lab, q_reader: Reader) -> None:
     """500 of 5,000 events are dead-lettered by a bad version; their cause is named in one line; a replay at 200/s,
     killed halfway and started again, gives each id exactly one result in its partition's order; nothing moves twice,

@@ -8,9 +8,10 @@ import pytest
 
 from tests.acceptance.harness import Lab, Reader, Run, check, event, wait_for
 
-SESSION_TIMEOUT_S = 10
+SESSION_TIMEOUT_S = 6  # the least that a broker takes where nothing else is said
 
 
+@pytest.mark.slow
 @pytest.mark.case(7)
 @pytest.mark.promise(3)
 def test_a_member_joins_and_leaves(lab: Lab) -> None:
@@ -28,11 +29,13 @@ def test_a_member_joins_and_leaves(lab: Lab) -> None:
     _finish(lab, reader, first)
 
 
+@pytest.mark.slow
 @pytest.mark.promise(1)
 def test_a_member_dies_for_good(lab: Lab) -> None:
     """The partitions of a member that was killed and never returns are taken over, without loss or repeat."""
     lab.topics()
     lab.produce(event(number) for number in range(60_000))
+    lab.properties = {"session.timeout.ms": 1_000 * SESSION_TIMEOUT_S, "heartbeat.interval.ms": 1_500}
     config = lab.config(options={"text_us": 100})
     reader = lab.reader()
     first = lab.start(config)

@@ -112,6 +112,7 @@ def test_no_pipeline_outlives_its_supervisor(lab: Lab, kafka: Kafka) -> None:
         assert len(pids) == 2 and run.log.count('"message":"stopping"') == 2, run.log
 
 
+@pytest.mark.slow
 @pytest.mark.case(20)
 def test_the_breaker_halts_on_a_bad_stretch(lab: Lab) -> None:
     """When over half of a stretch fails the run halts with exit 6 and leaves the rest unsettled; with

@@ -49,6 +49,7 @@ def finish(lab: Lab, *runs: Run) -> None:
     assert not anomalies, str(anomalies)
 
 
+@pytest.mark.slow
 @pytest.mark.case(3)
 @pytest.mark.promise(1)
 def test_a_zombie_writes_nothing_and_joins_again(lab: Lab) -> None:

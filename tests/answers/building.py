@@ -56,10 +56,12 @@ ENTITIES: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Files:
-    """A model directory: its name, and what writes it into an empty folder."""
+    """A model directory: its name, and what writes it into an empty folder. Those of one `network` differ in what
+    stands before and after it; "" is one of its own."""
 
     name: str
     make: Callable[[Path], object]
+    network: str = ""
 
 
 def words_tokenizer(

@@ -156,15 +156,24 @@ def _shown(seen: list[Seen]) -> str:
 
 
 def ways(rows: list[Row], *, plain: bool = False, every: bool = False) -> list[Any]:
-    """Every row in float32 by every backend that may serve it; `plain` is torch alone, for rows whose network another
-    row has already; `every` is by every backend and dtype, without any such leave."""
+    """Every row in float32 by torch; by OpenVINO, which runs the network alone, the first row of each network and of
+    each task, or with `plain` none, where rows elsewhere have the networks. `every` is by every backend and dtype,
+    without any such leave."""
+    seen: set[str] = set()
+
+    def is_new(row: Row) -> bool:
+        own = {row.task, row.files.network or row.name}
+        new = not own <= seen
+        seen.update(own)
+        return new
+
     return [
         pytest.param(row, backend, dtype, id=f"{row.name}-{backend}-{dtype}")
         for row in rows
         if not row.refused or row.may_refuse
         for backend in (
             ("torch", "openvino")
-            if row.task in ENCODER_TASKS and (every or (row.openvino and not plain))
+            if row.task in ENCODER_TASKS and (every or (row.openvino and not plain and is_new(row)))
             else ("torch",)
         )
         for dtype in (("float32", "auto") if every else ("float32",))

@@ -53,7 +53,8 @@ _NLI: Final = ("contradiction", "neutral", "entailment")
 def pieces(architecture: str, head: str, **fields: Any) -> Files:
     """A network over pieces of words."""
     name = "-".join(filter(None, ("pieces", architecture, head[3:].lower(), *fields.get("labels", ())[:2])))
-    return Files(name, partial(tiny, architecture=architecture, head=head, max_tokens=_TINY_READS, **fields))
+    make = partial(tiny, architecture=architecture, head=head, max_tokens=_TINY_READS, **fields)
+    return Files(name, make, f"pieces-{architecture}")
 
 
 def whole(architecture: str, head: str, tokenizer: dict[str, Any] | None = None, **config: Any) -> Files:
@@ -64,7 +65,7 @@ def whole(architecture: str, head: str, tokenizer: dict[str, Any] | None = None,
         network(path, architecture, head, **config)
 
     name = "-".join(filter(None, (architecture, head[3:].lower(), *config.get("label2id", ()))))
-    return Files(name, make)
+    return Files(name, make, architecture)
 
 
 # Positions that are counted from the padding index on: 64 tokens take 65 rows of a table behind index 0.

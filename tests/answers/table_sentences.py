@@ -86,7 +86,7 @@ def saved(
         made.save(str(path), create_model_card=False)
         after(path)
 
-    return Files(f"st-{name}", make)
+    return Files(f"st-{name}", make, "bert" if raw is _bert else "")
 
 
 def modules_only(name: str, more: Modules, after: Callable[[Path], object] = lambda path: None) -> Files:

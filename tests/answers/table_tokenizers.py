@@ -71,7 +71,7 @@ def edited(name: str, head: str, change: Callable[[Path], object], **config: Any
         network(path, "bert", head, **{**BERT, **config})
         change(path)
 
-    return Files(name, make)
+    return Files(name, make, "bert")
 
 
 def _rewritten(path: Path, **fields: Any) -> None:

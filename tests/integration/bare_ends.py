@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -11,14 +12,15 @@ from typing import NamedTuple
 
 from streamer.config.load import load
 from streamer.core.encoder import Encoder
+from streamer.core.intake import SourcePolicy
 from streamer.core.pipeline.protocol import Assigned, Input, ModelCard, OutputLimit, Settle
 from streamer.core.plan_encoder import PlanEncoder
 from streamer.kafka.clients import consumer_properties, make_consumer, producer_properties
-from streamer.kafka.early_producer import EarlyProducer
 from streamer.kafka.output_topics import OutputTopics
+from streamer.kafka.producers import Producers
 from streamer.kafka.settled import held_by_transaction
-from streamer.kafka.source import KafkaSource
-from streamer.kafka.source_policy import SourcePolicy
+from streamer.kafka.sink import Offsets
+from streamer.kafka.source.source import KafkaSource
 from streamer.kafka.topics import check, connect
 from streamer.kafka.transactional_sink import TransactionalSink
 from tests.acceptance.harness import PIPELINE, Lab, wait_for
@@ -84,15 +86,18 @@ class Settling:
         self._source = source
         self._posted: SimpleQueue[Input] = SimpleQueue()
         self._plans = 0
+        reader: Future[Offsets] = Future()
+        reader.set_result(source)
         self.sink = TransactionalSink(
-            EarlyProducer(topics.ready, topics.sizes, properties),
+            Producers(topics.sizes, properties),
             topics,
+            reader,
+            lambda _: PlanEncoder(encoder),
             lambda fact: None if isinstance(fact, OutputLimit) else self._posted.put(fact),
             lab.bootstrap_servers,
             group=lab.group,
             transactional_id=f"{lab.group}.{SLOT}",
         )
-        self.sink.attach(source, lambda _: PlanEncoder(encoder))
         self.sink.connect()
 
     def open(self) -> None:

@@ -80,12 +80,12 @@ class Bed:
                 self._producer.flush()
                 self._producer.abort_transaction()
 
-    def write_raw(self, *values: bytes | None, topic: str = "", together: int = 1000) -> None:
+    def write_raw(self, *values: bytes | None, topic: str = "", together: int = 1000, to: int = -1) -> None:
         """Write records that are no reports, to the topic of reports unless another is named."""
         for index in range(0, len(values), together):
             self._producer.begin_transaction()
             for value in values[index : index + together]:
-                self._producer.produce(topic or self.reports, value)
+                self._producer.produce(topic or self.reports, value, partition=to)
             self._producer.commit_transaction()
 
     def truth(self) -> Fold:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from streamer.app.assemble import Assembly, assemble
-from streamer.app.outlet import open_outlet
-from streamer.app.workers import RunOptions, start_workers
+from streamer.app.assembly import Assembly
+from streamer.app.start import RunOptions, start
 from streamer.config.load import load
 from tests.acceptance.harness import PIPELINE, Lab
 
@@ -17,9 +16,7 @@ from tests.acceptance.harness import PIPELINE, Lab
 @contextmanager
 def running(lab: Lab, environment: dict[str, str] | None = None, **fields: Any) -> Iterator[Assembly]:
     """It runs until the block ends."""
-    config, options = load(lab.config(**fields), environment or {}), RunOptions()
-    started = start_workers(config, PIPELINE, options)
-    assembly = assemble(config, PIPELINE, options, started, open_outlet(config, PIPELINE, started))
+    assembly = start(load(lab.config(**fields), environment or {}), PIPELINE, RunOptions())
     driving = threading.Thread(target=assembly.driver.run)
     driving.start()
     try:

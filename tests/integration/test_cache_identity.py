@@ -95,6 +95,7 @@ def said(results: list[dict[str, Any]]) -> list[Any]:
     return [result["output"] for result in results]
 
 
+@pytest.mark.slow
 def test_no_model_answers_for_another(bed: Path, server: RedisServer) -> None:
     """All pairs of kinds, one after the other over the same texts, and then again with all of them in Redis."""
     labels = ("negative", "positive")

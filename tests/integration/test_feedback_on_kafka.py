@@ -13,8 +13,11 @@ from confluent_kafka import Producer
 
 from streamer.config.load import load
 from streamer.core.health.join import Absent, Result
+from streamer.core.health.realised import DAY_MS
+from streamer.core.health.words import QualityWord, decode
+from streamer.health.labels import MOST_FRESH
 from streamer.health.silence import Silence
-from streamer.kafka.lookup import ResultLookUp
+from streamer.kafka.lookup import ResultLookUp, Source
 from streamer.kafka.reader import Reader
 from tests.conftest import Kafka
 from tests.integration.health_reports import Bed
@@ -28,9 +31,9 @@ def bed(kafka: Kafka, tmp_path: Path) -> Bed:
     return Bed(kafka.bootstrap_servers, tmp_path)
 
 
-def result(topic: str, offset: int, label: str = "joy", timestamp_ms: int | None = None) -> bytes:
+def result(topic: str, offset: int, label: str = "joy", timestamp_ms: int | None = None, partition: int = 0) -> bytes:
     """A result as pipelines write it."""
-    source = {"topic": topic, "partition": 0, "offset": offset}
+    source: dict[str, Any] = {"topic": topic, "partition": partition, "offset": offset}
     source["timestamp_ms"] = timestamp_ms if timestamp_ms is not None else time.time_ns() // 1_000_000 - 60_000
     output = {"label": label, "score": 0.9}
     return json.dumps(
@@ -65,21 +68,44 @@ def test_results_are_found(bed: Bed) -> None:
     with Counted(bed.kafka) as look_up:
         for topic, known in there.items():
             wanted = sorted(seed.sample(range(max(known)), 25) + seed.sample(sorted(known), 25) + [max(known)])
-            for event, found in zip(wanted, look_up.find(output, 0, topic, wanted), strict=True):
+            for event, found in zip(wanted, look_up.find(output, 0, Source(topic, 0), wanted), strict=True):
                 if event in known:
                     assert isinstance(found, Result)
                     assert (found.source.topic, found.source.offset) == (topic, event)
                 else:
                     assert found == Absent(yet=False)
-            after = look_up.find(output, 0, topic, [max(known) + 1, max(known) + 900])
+            after = look_up.find(output, 0, Source(topic, 0), [max(known) + 1, max(known) + 900])
             assert after == [Absent(yet=True)] * 2
-        assert look_up.find(output, 0, "c", [1]) == [Absent(yet=True)]
+        assert look_up.find(output, 0, Source("c", 0), [1]) == [Absent(yet=True)]
     assert reads < 106 * 10
+
+
+def test_results_that_went_by_key_are_found(bed: Bed) -> None:
+    """Of two input partitions, in three output partitions; a dead letter is told from a result that is to come once
+    each partition has a later one."""
+    output = f"{bed.reports}.out"
+    bed.make(output, 3)
+    seed = random.Random(4)
+    there = {(partition, offset): seed.randrange(3) for partition in (0, 1) for offset in range(3_000) if offset % 50}
+    for partition in range(3):
+        mine = sorted((place for place, to in there.items() if to == partition), key=lambda place: place[1])
+        values = [result("a", offset, partition=source) for source, offset in mine]
+        bed.write_raw(*values, topic=output, to=partition)
+    with ResultLookUp(bed.kafka) as look_up:
+        for partition in (0, 1):
+            wanted = sorted({*seed.sample(range(2_900), 40), 50, 100, 2_999, 3_500})
+            found = look_up.find_by_key(output, Source("a", partition), wanted)
+            for event, each in zip(wanted, found, strict=True):
+                if (partition, event) in there:
+                    assert isinstance(each, Result)
+                    assert (each.source.partition, each.source.offset) == (partition, event)
+                else:
+                    assert each == Absent(yet=event == 3_500)
 
 
 def test_each_message_gets_its_outcome(bed: Bed) -> None:
     """Matched, early, late, twice, unknown, without a result, and of a wrong schema: then a dead letter. A restart
-    reads all of it again, and writes no dead letter twice."""
+    goes on from there, also after a kill -9: nothing is counted or looked up twice, nor is a dead letter written."""
     output, events = f"{bed.reports}.out", f"{bed.reports}.in"
     for topic in (output, events, bed.feedback):
         bed.make(topic, 1)
@@ -120,17 +146,39 @@ output = "{output}"
         bed.write_raw(result(events, 4), topic=output)
         page = app.wait_for("/feedback", lambda page: outcomes(page, "mood") == wanted)
         assert outcomes(page, "") == {"unknown": 1, "refused": 1}
-        mood = page["pipelines"]["mood"]
-        assert (mood["labels"], mood["agreed"], mood["waiting"]) == (3, 3, 0)
+        mood = page["pipelines"]["mood"]["revisions"]["r"]
+        assert (mood["labels"], mood["accuracy"], page["pipelines"]["mood"]["waiting"]) == (3, 1.0, 0)
         assert 60 <= mood["lag_p50_s"] < 600
+        say({"ce_id": f"mood/{events}/0/5"}, "fear")
+        wanted["early"] += 1
+        app.wait_for("/feedback", lambda page: outcomes(page, "mood") == wanted)
         app.process.terminate()
         assert app.process.wait(30) == 0
         app.start()
-        again = app.wait_for("/feedback", lambda page: sum(outcomes(page, "mood").values()) == 7)
-        assert outcomes(again, "mood") == {**wanted, "early": 0} or "early" not in outcomes(again, "mood")
+        again = app.wait_for("/feedback", lambda page: page["pipelines"].get("mood", {}).get("waiting") == 1)
+        assert outcomes(again, "mood") == wanted
+        assert outcomes(again, "") == {"unknown": 1, "refused": 1}
+        app.kill()
+        app.start()
+        say({"origin": [events, 0, 1]}, "joy")
+        bed.write_raw(result(events, 5), topic=output)
+        wanted |= {"matched": 4, "duplicate": 3}
+        app.wait_for("/feedback", lambda page: outcomes(page, "mood") == wanted)
+        page = app.wait_for("/quality?length_ms=86400000&pipeline=mood", lambda page: page["windows"])
+        (total,) = page["totals"]
+        assert total["confusion"] == {"joy": {"joy": 2, "fear": 1}, "fear": {"joy": 1}}
+        assert total["metrics"]["accuracy"] == 0.5
+        assert total["metrics"]["recall.joy"] == pytest.approx(2 / 3)
+        metrics = app.wait_for("/metrics", lambda text: 'streamer_health_labels{pipeline="mood",revision="r"}' in text)
+        assert metrics.count('outcome="duplicate",pipeline="mood"} 1.0') == 1, "the new one alone"
         app.wait_for("/healthz", lambda page: page["ok"])
         app.process.terminate()
         assert app.process.wait(30) == 0
+    with Reader(bed.kafka, [bed.health]) as reader:
+        words = [decode(record.value()) for record in reader.read_until_end()]
+    said = {word.key: word for word in words if isinstance(word, QualityWord) and word.length_ms == DAY_MS}
+    assert sum(word.labels for word in said.values()) == 4
+    assert sum(round(word.labels * word.metrics["accuracy"]) for word in said.values()) == 2
     with Reader(bed.kafka, [f"{bed.feedback}.dlq"]) as reader:
         (letter,) = reader.read_until_end()
     assert (letter.key(), letter.value()) == (b"key", b'{"id": "secret", "label": 7}')
@@ -138,6 +186,27 @@ output = "{output}"
     assert headers["streamer.error.code"] == b"feedback.type"
     assert "secret" not in app.log.read_text()
     assert "secret" not in str(headers)
+
+
+def test_more_feedback_than_can_be_looked_up_is_held_back_and_not_lost(bed: Bed) -> None:
+    """Its results are not there yet, and each is told so; those that are there are found."""
+    output, events = f"{bed.reports}.out", f"{bed.reports}.in"
+    for topic in (output, events, bed.feedback):
+        bed.make(topic, 1)
+    pipelines = f'''[pipelines.mood]
+task = "text-classification"
+model = "builtin:null"
+input = "{events}"
+output = "{output}"
+'''
+    bed.write_raw(*(result(events, offset) for offset in range(1_000)), topic=output)
+    records = 3 * MOST_FRESH
+    with bed.app(pipelines=pipelines) as app:
+        app.wait_for("/healthz", lambda page: page["ok"])
+        said = [json.dumps({"origin": [events, 0, offset], "label": "joy"}).encode() for offset in range(records)]
+        bed.write_raw(*said, topic=bed.feedback, together=records)
+        wanted = {"matched": 1_000, "early": records - 1_000}
+        app.wait_for("/feedback", lambda page: page["pipelines"].get("mood", {}).get("outcomes") == wanted)
 
 
 def test_silence_is_told_where_records_wait_only(bed: Bed) -> None:

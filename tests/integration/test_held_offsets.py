@@ -14,8 +14,8 @@ from streamer.config.load import load
 from streamer.core.pipeline.protocol import SinkFailed, SourceFailed
 from streamer.core.settle import exactly_once
 from streamer.errors import ExitCode
-from streamer.kafka import patience
 from streamer.kafka.lag import GroupOffsets
+from streamer.kafka.source import requests
 from tests.acceptance.harness import Lab, event, wait_for
 from tests.conftest import Kafka
 from tests.integration.bare_ends import Reading, reading, settling
@@ -55,7 +55,7 @@ def transaction(lab: Lab) -> Iterator[Producer]:
 
 @pytest.fixture
 def source(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading]:
-    monkeypatch.setattr(patience, "BROKER_S", 0.5)
+    monkeypatch.setattr(requests, "BROKER_S", 0.5)
     with reading(lab) as source:
         yield source
 
@@ -80,7 +80,7 @@ def test_one_that_does_not_end_ends_the_start_with_a_way_out(
     lab: Lab, transaction: Producer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """A restart may help, and the tool that fixes it is named."""
-    monkeypatch.setattr(patience, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(requests, "PATIENCE_S", 2.0)
     source: Reading = request.getfixturevalue("source")
     wait_for(lambda: source.posted, "the end")
     (failed,) = source.posted

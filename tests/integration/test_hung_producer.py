@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from streamer.core.pipeline.protocol import Settled, Unsettled
-from streamer.kafka import early_producer, transactional_sink
+from streamer.kafka import producers, transactional_sink
 from streamer.local import Stack
 from tests.acceptance.harness import Lab, wait_for
 from tests.conftest import Kafka
@@ -30,7 +30,7 @@ def hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
                 goes_on.wait()
             super().send_offsets_to_transaction(*args)
 
-    monkeypatch.setattr(early_producer, "make_producer", lambda properties, _: HangingProducer(properties))
+    monkeypatch.setattr(producers, "make_producer", lambda properties, _: HangingProducer(properties))
     yield goes_on
     goes_on.set()
 
@@ -57,6 +57,7 @@ def test_a_call_that_hangs_is_left_behind(
             assert lab.committed() == 7
 
 
+@pytest.mark.slow
 @pytest.mark.case(10)
 def test_a_producer_that_lost_all_brokers_is_not_used_again(tmp_path: Path) -> None:
     """Also where no plan was under way meanwhile."""

@@ -14,19 +14,19 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as Place
 
-from streamer.app import assemble as assemble_module
-from streamer.app import run
-from streamer.app.assemble import Assembly
+from streamer.app import assembly as assembly_module
+from streamer.app.assembly import Assembly
 from streamer.config.load import load
+from streamer.core.intake import SourcePolicy
 from streamer.core.membership import Membership
 from streamer.core.pipeline.attempts import Former
 from streamer.core.pipeline.protocol import Assigned, Input, SourceFailed, Taken
 from streamer.errors import ExitCode
-from streamer.kafka import assignment
+from streamer.kafka import former_owners
 from streamer.kafka.clients import consumer_properties, make_consumer
-from streamer.kafka.source import KafkaSource
-from streamer.kafka.source_policy import SourcePolicy
-from streamer.kafka.start import start_offsets
+from streamer.kafka.source import assignment
+from streamer.kafka.source.requests import start_offsets
+from streamer.kafka.source.source import KafkaSource
 from streamer.local import Stack
 from tests.acceptance.harness import PIPELINE, Lab, check, event, wait_for
 from tests.integration.group_offsets import settle
@@ -80,7 +80,7 @@ def test_a_forward_pass_longer_than_the_poll_interval(lab: Lab) -> None:
 def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     """A broker that is stopped under load, or while the source asks for offsets or notes an attempt, is no reason to
     restart: nothing of ours stands, at any time; and it all goes on by itself."""
-    monkeypatch.setattr(run, "STANDING_S", STANDING_S)
+    monkeypatch.setattr(assembly_module, "STANDING_S", STANDING_S)
     (broker,) = stack.kafka_processes
     struck = threading.Event()
 
@@ -102,7 +102,7 @@ def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pyte
         monkeypatch.setattr(assignment, "start_offsets", striking(start_offsets))
     if moment == "mark":  # it is noted who has the records where a former owner seems to have died
         former = Former({(lab.input, number): "gone" for number in range(lab.partitions)})
-        monkeypatch.setattr(assemble_module, "FormerOwners", lambda *_: lambda: former)
+        monkeypatch.setattr(former_owners, "FormerOwners", lambda *_: lambda: former)
         monkeypatch.setattr(Membership, "mark", striking(Membership.mark))
     lab.produce(event(number) for number in range(2_000))
     reader = lab.reader()
@@ -113,7 +113,7 @@ def test_an_outage_does_not_fail_livez(lab: Lab, stack: Stack, monkeypatch: pyte
             strike()
 
         def all_there() -> bool:
-            stood.extend(run.standing(assembly))
+            stood.extend(assembly.standing())
             return reader.places == 2_000
 
         wait_for(all_there, "all outcomes")

@@ -72,6 +72,7 @@ def _answers(redis_url: str | None) -> bool:
     return bool(Redis.from_url(redis_url).ping())
 
 
+@pytest.mark.slow
 def test_record_outlives_a_stop_and_a_kill(stack: Stack) -> None:
     """A broker that was stopped or killed comes back on its port with its records."""
     (broker,) = stack.kafka_processes

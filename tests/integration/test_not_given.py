@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from streamer.app import run
 from streamer.core import unanswered
 from tests.acceptance.harness import Lab, event, wait_for
 from tests.conftest import Kafka
@@ -17,6 +16,7 @@ from tests.integration.test_pipeline_faults import running
 LIMIT_S = 3.0  # 45 s in earnest
 
 
+@pytest.mark.slow
 @pytest.mark.case(92)
 def test_what_is_not_given_stands_until_it_is(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An input that is read up to the marker of its last transaction is ready for as long as nothing comes. When the
@@ -36,11 +36,11 @@ def test_what_is_not_given_stands_until_it_is(kafka: Kafka, tmp_path: Path, monk
         with running(lab, {}) as pipeline:
             assembly = pipeline.assembly
             source = assembly.source
-            wait_for(lambda: reader.count >= 10 and not run.unready(assembly), "all outcomes")
+            wait_for(lambda: reader.count >= 10 and not assembly.unready(), "all outcomes")
             wait_for(lambda: all(one.position == one.end for one in source.ahead().values()), "the ends")
             until = time.monotonic() + LIMIT_S + 2.0
             while time.monotonic() < until:
-                assert not [one for one in run.unready(assembly) if "stands" in one]
+                assert not [one for one in assembly.unready() if "stands" in one]
                 time.sleep(0.2)
             source.call(lambda consumer: consumer.pause(consumer.assignment())).result(10)
             later = event(10)
@@ -50,9 +50,9 @@ def test_what_is_not_given_stands_until_it_is(kafka: Kafka, tmp_path: Path, monk
             name = f"{lab.input}/0 stands at offset "
 
             def told() -> bool:
-                return any(one.startswith(name) and "(unknown)" in one for one in run.unready(assembly))
+                return any(one.startswith(name) and "(unknown)" in one for one in assembly.unready())
 
             wait_for(told, "its name in /readyz")
-            assert not run.standing(assembly)
+            assert not assembly.standing()
             source.call(lambda consumer: consumer.resume(consumer.assignment())).result(10)
-            wait_for(lambda: reader.count >= 11 and not run.unready(assembly), "all well")
+            wait_for(lambda: reader.count >= 11 and not assembly.unready(), "all well")

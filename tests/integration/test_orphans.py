@@ -18,13 +18,14 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from streamer.config.fields import KafkaConfig
 from streamer.config.pipeline import PipelineConfig
+from streamer.core.intake import SourcePolicy
 from streamer.core.pipeline.protocol import Assigned, Input, Revoking
 from streamer.core.standing import Reason
 from streamer.kafka.clients import consumer_properties, make_consumer
 from streamer.kafka.coordinator import describe
 from streamer.kafka.orphans import OrphanWatch, find_orphans
-from streamer.kafka.source import KafkaSource
-from streamer.kafka.source_policy import SourcePolicy
+from streamer.kafka.source.source import KafkaSource
+from streamer.kafka.topics import connect
 from tests.conftest import Kafka
 
 PARTITIONS = 3
@@ -102,7 +103,7 @@ def test_a_partition_that_nobody_owns_is_found_and_given_away(kafka: Kafka) -> N
         source = KafkaSource(lambda: make_consumer(properties), SourcePolicy(topics=[topic]), post)
         source.start()
         wait_for(lambda: any(isinstance(fact, Assigned) and fact.epochs for fact in posted), "the slot's return")
-        wait_for(lambda: len(find_orphans(config, group, [topic])) == 1, "the orphan")
+        wait_for(lambda: len(find_orphans(connect(config), group, [topic])) == 1, "the orphan")
         watch = OrphanWatch(source, config, group, [topic], after_s=0.5)
         watch.start()
         # Several stable looks: while partitions move, a stable group may have one that is under way.
@@ -150,6 +151,7 @@ def test_a_member_that_writes_elsewhere_is_named(kafka: Kafka, caplog: pytest.Lo
     assert caplog.text.count("writes its results") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.case(56)
 def test_what_a_stranger_takes_away_stands(kafka: Kafka) -> None:
     """A consumer of another program that joins at any time: its partitions get no answer, and it settles them. Also

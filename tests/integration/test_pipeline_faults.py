@@ -12,15 +12,14 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
-from streamer.app import assemble as assemble_module
-from streamer.app.assemble import Assembly, assemble
-from streamer.app.outlet import open_outlet
-from streamer.app.workers import RunOptions, start_workers
+from streamer.app.assembly import Assembly
+from streamer.app.start import RunOptions, start
 from streamer.config.load import load
 from streamer.core.membership import Membership
 from streamer.core.pipeline.attempts import Note
 from streamer.errors import ExitCode
-from streamer.kafka import assignment
+from streamer.kafka import clients
+from streamer.kafka.source import assignment
 from tests.acceptance.harness import PIPELINE, Given, Lab, Place, check, event, wait_for
 from tests.conftest import Kafka
 from tests.integration.group_offsets import settle
@@ -65,9 +64,7 @@ def running(lab: Lab, environment: dict[str, str], until_end: bool = False, **fi
     topics = {lab.input, lab.output, lab.dead_letter, lab.reports}
     wait_for(lambda: topics <= lab.admin.list_topics(timeout=5).topics.keys(), "the topics")
     config = load(lab.config(**fields), environment)
-    options = RunOptions(until_end=until_end)
-    started = start_workers(config, PIPELINE, options)
-    assembly = assemble(config, PIPELINE, options, started, open_outlet(config, PIPELINE, started))
+    assembly = start(config, PIPELINE, RunOptions(until_end=until_end))
     run = Running(assembly)
     try:
         yield run
@@ -119,9 +116,7 @@ def test_until_end_knows_what_it_gave_back(lab: Lab, monkeypatch: pytest.MonkeyP
     lab.produce(event(number) for number in range(20))
     died = Note(["one", "another", "a third"], until=10).write()
     settle(lab.bootstrap_servers, lab.group, [TopicPartition(lab.input, 0, 0, died)])
-    monkeypatch.setattr(
-        assemble_module, "make_consumer", lambda properties, ids: Patient(properties, logger=ids.logger)
-    )
+    monkeypatch.setattr(clients, "make_consumer", lambda properties, ids: Patient(properties, logger=ids.logger))
     reader = lab.reader()
     with running(lab, {}, until_end=True) as run:
         assert run.end() is ExitCode.DONE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
-from streamer.app import assemble as assemble_module
+from streamer.core import intake, obstacles
 from streamer.core.standing import Reason, Standing
 from streamer.errors import ExitCode
-from streamer.kafka import standstill, unreadable, until_end
+from streamer.kafka import orphans
+from streamer.kafka.source import cluster
 from tests.acceptance.harness import Lab, check, event, wait_for
 from tests.conftest import Kafka
 from tests.integration.group_offsets import settle
@@ -28,10 +28,9 @@ NULL = "builtin:null"
 @pytest.fixture
 def lab(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """What stands is looked into after half a second, and given up a second later."""
-    policy_of = assemble_module._source_policy
-    monkeypatch.setattr(assemble_module, "_source_policy", lambda *given: replace(policy_of(*given), stand_s=0.5))
-    monkeypatch.setattr(standstill, "LOOK_EVERY_S", 0.2)
-    monkeypatch.setattr(until_end, "GIVE_UP_S", 1.0)
+    monkeypatch.setattr(intake, "SourcePolicy", partial(intake.SourcePolicy, stand_s=0.5))
+    monkeypatch.setattr(cluster, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(obstacles, "GIVE_UP_S", 1.0)
     with Lab(kafka.bootstrap_servers, tmp_path) as lab:
         yield lab
 
@@ -154,7 +153,7 @@ def test_a_topic_that_is_made_anew_is_read_from_its_start(
         wait_for(lambda: lab.committed() == 50, "the offset")
     assert run.ended == [ExitCode.DONE]
     assert [outcome.place.offset for outcome in reader.outcomes[20:]] == list(range(50))
-    assert any("made anew" in one.getMessage() for one in caplog.records)
+    assert any("recreated" in one.getMessage() for one in caplog.records)
 
 
 @pytest.mark.case(46)
@@ -162,7 +161,7 @@ def test_a_batch_that_unpacks_past_the_limit(
     lab: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its partition is held alone and named, the other one goes on; it is tried again, with a line for all of it."""
-    monkeypatch.setattr(unreadable, "RETRY_S", 0.5)
+    monkeypatch.setattr(obstacles, "RETRY_S", 0.5)
     lab.topics(2)
     lab.properties = {"receive.message.max.bytes": 1_200_000, "fetch.max.bytes": 1_100_000}
     lab.produce(event(number) for number in range(6))
@@ -184,7 +183,7 @@ def test_a_batch_that_unpacks_past_the_limit(
         assert stands(run, Reason.UNREADABLE, lab.input) == one
         wait_for(lambda: gauge(run, "streamer_lag_records", lab.input) == 5, "the lag")
     assert sum(f"{lab.input}/0 stands" in record.getMessage() for record in caplog.records) == 1
-    assert not any("goes on after an error" in record.getMessage() for record in caplog.records)
+    assert not any("continues after an error" in record.getMessage() for record in caplog.records)
     with running(lab, {}, until_end=True) as run:
         assert run.end() is ExitCode.DEPENDENCY
     assert f"{lab.input}/0 stands at offset 3 (unreadable)" in last_words(caplog)
@@ -224,8 +223,7 @@ def test_a_group_that_does_not_let_us_in(lab: Lab, caplog: pytest.LogCaptureFixt
 @pytest.mark.case(56)
 def test_a_stranger_in_the_group(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The partition that it takes away stands, though lag is 0; the others go on."""
-    quick = partial(assemble_module.OrphanWatch, after_s=0.2, again_s=0.2)
-    monkeypatch.setattr(assemble_module, "OrphanWatch", quick)
+    monkeypatch.setattr(orphans, "OrphanWatch", partial(orphans.OrphanWatch, after_s=0.2, again_s=0.2))
     lab.topics(2)
     stranger = Consumer(
         {

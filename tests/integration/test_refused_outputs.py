@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from streamer.app.assemble import Assembly
+from streamer.app.assembly import Assembly
 from streamer.config.load import load
 from streamer.core.standing import Reason, Standing
 from streamer.errors import ConfigurationError

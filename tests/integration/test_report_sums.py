@@ -13,10 +13,7 @@ from typing import Any
 
 import pytest
 
-from streamer.app.assemble import assemble
-from streamer.app.life import Life
-from streamer.app.outlet import open_outlet
-from streamer.app.workers import RunOptions, start_workers
+from streamer.app.start import RunOptions, start
 from streamer.config.load import load
 from streamer.core.measures import share_bin
 from streamer.core.pipeline.protocol import Settle
@@ -69,9 +66,7 @@ def test_reports_add_up_to_what_a_reader_counts(lab: Lab, monkeypatch: pytest.Mo
     monkeypatch.setattr(TransactionalSink, "_send_offsets", broken)
     lab.topics(2)
     config = load(lab.config(MODEL, options={"top_k": 3}), {})
-    options, life = RunOptions(), Life(PIPELINE)
-    started = start_workers(config, PIPELINE, options)
-    assembly = assemble(config, PIPELINE, options, started, open_outlet(config, PIPELINE, started), life)
+    assembly = start(config, PIPELINE, RunOptions())
     ended: list[ExitCode] = []
     driver = threading.Thread(target=lambda: ended.append(assembly.driver.run()))
     driver.start()

@@ -32,9 +32,9 @@ class Asked:
         self._capfd = capfd
         self._arguments = arguments
 
-    def status(self) -> tuple[int, dict[str, Any]]:
+    def status(self, *arguments: str) -> tuple[int, dict[str, Any]]:
         """The exit code, and the only pipeline."""
-        code, out = self._ask("status", "--every-s", "0.3")
+        code, out = self._ask("status", "--every-s", "0.3", *arguments)
         (found,) = json.loads(out)["pipelines"]
         assert json.loads(out)["ok"] is found["ok"] is (code == 0)
         return code, found
@@ -50,7 +50,8 @@ class Asked:
     def _ask(self, command: str, *arguments: str) -> tuple[int, str]:
         self._capfd.readouterr()
         code = main([command, "--json", *arguments, *self._arguments])
-        return code, self._capfd.readouterr().out
+        out, self.err = self._capfd.readouterr()
+        return code, out
 
 
 def test_before_while_and_after_it_runs(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
@@ -68,9 +69,13 @@ def test_before_while_and_after_it_runs(lab: Lab, capfd: pytest.CaptureFixture[s
     reader, run = lab.reader(), lab.start(config)
     wait_for(lambda: reader.count == 11, "all outcomes", run=run)
     code, found = asked.status()
-    assert (code, found["state"], found["lag_records"]) == (0, "running", 0), found
+    # One record of eleven is a dead letter, which the console says as well.
+    assert (code, found["state"], found["lag_records"]) == (ExitCode.ATTENTION, "dead letters", 0), found
     assert (found["members"], found["partitions"], found["model"]) == (1, 2, "null")
     assert found["dead_letters"] == {"decode.json": 1} and found["p99_ms"] is not None and found["rate"] > 0
+    silent = f"http://{LOOPBACK}:{free_ports(1)[0]}/metrics"
+    asked.status("--metrics", silent)
+    assert f"streamer: {silent} does not answer with metrics" in asked.err
     assert run.stop() == 0
     lab.produce([event(1)])
     code, found = asked.status()

@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 
-from streamer.app.assemble import assemble
-from streamer.app.life import Life
-from streamer.app.outlet import open_outlet
-from streamer.app.workers import RunOptions, start_workers
+from streamer.app.start import RunOptions, start
 from streamer.config.load import load
 from streamer.core.pipeline.protocol import Settle
 from streamer.core.settle.calls import Act, Asked, Call, Failed, SendOffsets
@@ -61,9 +58,7 @@ def test_a_plan_counts_once_whatever_becomes_of_its_transaction(
     lab.topics(2)
     lab.telemetry["reports"] = ""
     config = load(lab.config(options={"cacheable": True}), {})
-    options, life = RunOptions(), Life(PIPELINE)
-    started = start_workers(config, PIPELINE, options)
-    assembly = assemble(config, PIPELINE, options, started, open_outlet(config, PIPELINE, started), life)
+    assembly = start(config, PIPELINE, RunOptions())
     ended: list[ExitCode] = []
     driver = threading.Thread(target=lambda: ended.append(assembly.driver.run()))
     driver.start()
@@ -79,7 +74,7 @@ def test_a_plan_counts_once_whatever_becomes_of_its_transaction(
     assert len(plans) > 3, "too few plans: this proved nothing"
     reader = lab.reader()
     wait_for(lambda: reader.count >= len(lab.given), "all outcomes")
-    found, tally = codes(reader.outcomes), life.tally
+    found, tally = codes(reader.outcomes), assembly.life.tally
     assert (tally.records, tally.results) == (len(lab.given), found.pop(""))
     assert tally.dead_letters == found == {"decode.json": 4}
     assert 0 < tally.cached < tally.results

@@ -7,6 +7,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from streamer.core.pipeline.protocol import ForwardDone, ForwardStarted, Work, WorkerLost
 from streamer.core.record import Answer
 from streamer.inference.spec import WorkerSpec
@@ -17,6 +19,7 @@ LONG, SHORT, DRAWN = 0, 1, 2
 LONG_TOKENS = 4000
 
 
+@pytest.mark.slow
 def test_a_worker_answers_short_texts_while_a_long_one_keeps_its_lease(tmp_path: Path) -> None:
     """What runs by continuous batching and what runs plainly are answered as they end. The long one is announced
     again and again, so that its lease is renewed, and is what the driver must suspect when the worker dies."""

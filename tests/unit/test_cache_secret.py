@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamer.app.assemble import make_cache
+from streamer.app.parts import make_cache
 from streamer.cache.secret import NoKeyError, key_path, look_at, secret_of
 from streamer.config.load import Config
 from streamer.core.pipeline.protocol import CacheAnswered

@@ -6,24 +6,26 @@ from typing import Any
 
 import msgspec
 
-from streamer.core.changes import Changes, Kind, Said
-from streamer.core.report import Event, Model
+from streamer.core.changes import Changes, Kind
+from streamer.core.report import Event, Model, Report
 from streamer.ops.changes import changes_of, records_back
+from tests.unit.test_tally import report
 
 SINCE_MS = 1_000
 
 
 def said(
     time_ms: int, revision: str = "r1", *, first: int | None = None, last: int = 0, pipeline: str = "p", **fields: Any
-) -> Said:
+) -> Report:
     ranges = [] if first is None else [("in", 0, first, last)]
-    return Said(pipeline, time_ms, Model("m", revision), ranges, **fields)
+    known = {"pipeline": pipeline, "time_ms": time_ms, "model": Model("m", revision), **fields}
+    return msgspec.structs.replace(report(ranges=ranges), **known)
 
 
-def told(*reports: Said) -> list[str]:
+def told(*reports: Report) -> list[str]:
     changes = Changes(SINCE_MS)
-    for report in reports:
-        changes.add(report)
+    for each in reports:
+        changes.add(each)
     return [f"{change.kind}: {change}" for change in changes.found]
 
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 MICRO = "package:streamer/demo/models/sentiment-micro"
 
 
+@pytest.mark.slow
 def test_a_model_is_described_and_answers(capfd: pytest.CaptureFixture[str]) -> None:
     """Loaded by a worker, as a run does it."""
     assert main(["model", "inspect", MICRO, "--json", "--set", "options.top_k=2", "--text", "a bad day"]) == 0

@@ -104,12 +104,12 @@ def test_every_text_comes_through_as_plain_text(text: str) -> None:
 
 
 def test_coverage_finds_nothing_at_first() -> None:
-    """The fuzzer starts, reads its seeds, and 20,000 inputs later nothing has raised."""
+    """The fuzzer starts, reads its seeds, and 5,000 inputs later nothing has raised."""
     pytest.importorskip("atheris")
-    command = [sys.executable, str(FUZZER), "-runs=20000", "-seed=1"]
+    command = [sys.executable, str(FUZZER), "-runs=5000", "-seed=1"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    assert "Done 20000 runs" in ran.stderr
+    assert "Done 5000 runs" in ran.stderr
 
 
 def _body(event: object) -> dict[str, Any]:

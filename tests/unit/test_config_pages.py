@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +14,9 @@ import pytest
 from streamer.cli import main
 from streamer.cli.config_page import page
 from streamer.config.environment import path_of
-from streamer.config.reference import fields_of
+from streamer.config.layers import LISTS, Layers
+from streamer.config.load import load
+from streamer.config.reference import Field, fields_of, settable
 from streamer.errors import Code, ExitCode
 from streamer.inference.tasks.option_values import options_of
 from streamer.inference.tasks.options import OPTIONS
@@ -30,8 +34,7 @@ def test_the_page_is_what_the_types_say() -> None:
 def test_each_variable_sets_its_field(table: tuple[str, ...]) -> None:
     """What is shown is what is read."""
     for field in fields_of(table):
-        if field.key != "kafka.properties":  # whose variables go on with a property's name
-            assert ".".join(path_of(field.variable, ["my-own"])) == field.key
+        assert ".".join(path_of(field.variable, ["my-own"])) == field.key.replace("NAME", "name")
 
 
 def rows(heading: str) -> dict[str, tuple[str, str]]:
@@ -96,3 +99,36 @@ def test_the_variables_of_ones_own_pipelines(tmp_path: Path, capsys: pytest.Capt
     file.write_text("")
     assert main(["config", "show", "--environment", "--json", "--config", str(file)]) == ExitCode.DONE
     assert json.loads(capsys.readouterr().out)["STREAMER_CACHE__URL"] == "cache.url"
+
+
+def test_each_variable_that_is_listed_sets_its_field(tmp_path: Path) -> None:
+    """A value goes in by the variable, and comes out under the key."""
+    file = tmp_path / "streamer.toml"
+    file.write_text(
+        "[pipelines.my-own]\ntask = 'text-classification'\nmodel = 'builtin:null'\ninput = 'a'\noutput = 'b'\n"
+        "[health.rules.late]\nmetric = 'silent_s'\nthreshold = 9\n"
+        "[health.rules.not-spelt]\nmetric = 'silent_s'\nthreshold = 9\n"
+    )
+    text = file.read_text()
+    listed = settable(load(file, {}, []))
+    keys = {field.key for field in listed}
+    assert {"kafka.properties.NAME", "pipelines.my-own.options.NAME", "health.rules.late.severity"} <= keys
+    assert not any("not-spelt" in key for key in keys) and not keys & {"health.rules", "kafka.properties"}
+    for field in listed:
+        given = _value_for(field)
+        layers = Layers(tomllib.loads(text), str(file), tmp_path)
+        layers.put_environment({field.variable: given})
+        layers.build()
+        assert not [each for each in layers.problems if not field.name.endswith("_file")], field
+        node: Any = layers.tree
+        for part in field.key.replace("NAME", "name").split("."):
+            node = node[part]
+        assert node == ([given] if field.name in LISTS else given), field
+
+
+def _value_for(field: Field) -> str:
+    if field.default is None:
+        return "60"
+    if field.default is msgspec.NODEFAULT or isinstance(field.default, dict | list):
+        return "b"
+    return str(field.default).lower()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 import pytest
 
 from streamer.config.load import load
@@ -15,6 +16,8 @@ from streamer.console.feed import Feed
 from streamer.console.source import SILENT_MS, Source
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.ops.lag import PipelineLag
+from tests.records import FakeRecord
+from tests.unit.test_tally import report
 
 PIPELINES = 25
 CONFIG = load(
@@ -54,8 +57,8 @@ def test_a_silence_is_one_only_while_an_answer_is_due() -> None:
 class Offsets:
     """No brokers: nobody is in any group."""
 
-    def members(self, groups: Iterable[str]) -> dict[str, int]:
-        return dict.fromkeys(groups, 0)
+    def members(self, groups: Iterable[str]) -> dict[str, list[str]]:
+        return {group: [] for group in groups}
 
 
 def gather(monkeypatch: pytest.MonkeyPatch, look: Callable[[list[str]], None]) -> Feed:
@@ -139,3 +142,15 @@ def test_an_overview_is_made_once_for_all_browsers() -> None:
     """Whoever asks within half a second gets the same bytes."""
     gathering = Feed(CONFIG, [])
     assert gathering.overview() is gathering.overview()
+
+
+def test_pipelines_that_only_reports_tell_of_are_bounded() -> None:
+    """Those of the configuration are always shown, and of others so many."""
+    gathering = Feed(CONFIG, [])
+    records = []
+    for number in range(3 * feed.MAX_STRANGERS):
+        told_of = report(results=1)
+        told_of.pipeline = f"stranger-{number}"
+        records.append(FakeRecord(msgspec.json.encode(told_of)))
+    gathering._fold(records)
+    assert len(told(gathering)["pipelines"]) == PIPELINES + feed.MAX_STRANGERS

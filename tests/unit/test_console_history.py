@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from streamer.config.fields import KafkaConfig
+from streamer.console import history
 from streamer.console.asked import Wanted, place_of
-from streamer.console.history import PACE_S, Life, Pace, starts
+from streamer.console.history import PACE_S, History, Life, Pace, Start, starts
 from streamer.core.deadletters.audit import Audit
 from streamer.core.deadletters.letter import Place
 from streamer.core.deadletters.state import Claim
-from streamer.errors import UsageError
+from streamer.errors import DependencyError, UsageError
 from streamer.ops.dlq.claims import LAPSE_S
 
 
@@ -66,6 +70,36 @@ def test_a_claim_lives_while_its_beat_grows() -> None:
     grown = beats | {"t": Claim("j", "ada", "12:00", 2)}
     assert life.look(grown, LAPSE_S) == {"j"}
     assert life.look({}, LAPSE_S + 1) == set()
+
+
+def test_who_asks_is_answered_while_the_topics_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first reading may take minutes: who asks meanwhile does not hang, nor does who begins a job."""
+    monkeypatch.setattr(history, "WAIT_S", 0.01)
+    read, reads = threading.Event(), iter(range(9))
+
+    def slowly(_: History) -> list[Start]:
+        assert read.wait(60)
+        return [Start(audit("ended", f"j{next(reads)}"), "12:00", "done", 1)]
+
+    monkeypatch.setattr(History, "_read", slowly)
+    asked = History(KafkaConfig())
+    try:
+        for _ in range(2):
+            with pytest.raises(DependencyError, match=r"streamer\.audit and streamer\.dlq\.state are still being read"):
+                asked.starts()
+        read.set()
+        monkeypatch.setattr(history, "WAIT_S", 60)
+        assert [each.audit.job for each in asked.starts()] == ["j0"]
+        read.clear()
+        asked.forget()
+        monkeypatch.setattr(history, "WAIT_S", 0.01)
+        assert [each.audit.job for each in asked.starts()] == ["j0"]
+        read.set()
+        monkeypatch.setattr(history, "WAIT_S", 60)
+        assert [each.audit.job for each in asked.starts()] == ["j1"]
+    finally:
+        read.set()
+        asked.close()
 
 
 @pytest.mark.parametrize(

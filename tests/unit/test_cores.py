@@ -9,7 +9,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamer.machine.affinity import APART_S, CONTENDED, Gathering, OneCore, everywhere
+from streamer.machine.affinity import (
+    APART_S,
+    CONTENDED,
+    MEASURED_CORES,
+    Gathering,
+    OneCore,
+    everywhere,
+    on_one_core,
+    pays,
+)
 
 choice_of_cores = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, on Linux"
@@ -84,3 +93,34 @@ def test_one_core_for_all_threads_and_all_cores_again(apart: None, end: str) -> 
     finally:
         done.set()
         other.join()
+
+
+@choice_of_cores
+def test_a_process_that_is_not_ours_keeps_its_cores(apart: None) -> None:
+    """Whoever imports streamer may have placed its threads, before or after: what is made in there is not moved."""
+    mine = {min(os.sched_getaffinity(0))}
+    os.sched_setaffinity(0, mine)
+    with everywhere():
+        assert os.sched_getaffinity(0) == mine
+
+
+def test_it_pays_where_it_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one core there is no choice, with many nobody knows, and macOS has no such call."""
+    for cores in (1, 2, 3, 16):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+        assert pays() is (cores == MEASURED_CORES)
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert not pays()
+
+
+@pytest.mark.parametrize(("setting", "cores", "looks"), [("auto", 2, True), ("auto", 16, False), ("off", 2, False)])
+def test_the_setting_decides(monkeypatch: pytest.MonkeyPatch, setting: str, cores: int, looks: bool) -> None:
+    """Nobody looks where it is off, or where nobody knows that it pays; and nobody does any more afterwards."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+
+    def looking() -> bool:
+        return any(thread.name == "cores" for thread in threading.enumerate())
+
+    with on_one_core(setting):
+        assert looking() is looks
+    assert not looking()

@@ -20,6 +20,7 @@ from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.record import Record
 from streamer.errors import Code, ConfigurationError, ExitCode, UsageError
+from streamer.ops.dlq.audits import Audits
 from streamer.ops.dlq.claims import LAPSE_S, Beat, RunningError
 from streamer.ops.dlq.find import find, letter_at, read_closed
 from streamer.ops.dlq.move import CHUNK_RECORDS, Mover
@@ -480,3 +481,20 @@ def test_without_a_state_topic_nothing_is_closed() -> None:
     log = log_with(ours(), targets=[])
     del log.topics[STATE_TOPIC]
     assert len(list(find(log, ["in.dlq"], Selection(), read_closed(log)))) == 1
+
+
+def test_the_audit_topic_is_read_on_from_where_it_was() -> None:
+    """Each look reads what is new; another program's record is passed over, a log that was made anew read anew."""
+    log = log_with(*(ours(number) for number in range(2)))
+    log.topics[AUDIT_TOPIC].append(FakeRecord(b"[" * 100_000, topic=AUDIT_TOPIC))
+    reader = Audits()
+    assert reader.read(log) == []
+    Bench(log, order("first", most=1)).execute()
+    assert [(last.job, last.event) for _, last in reader.read(log)] == [("first", "ended")]
+    _, began, ended = log.topics[AUDIT_TOPIC]
+    other = msgspec.structs.replace(msgspec.json.decode(began.value() or b"", type=Audit), job="never read")
+    log.topics[AUDIT_TOPIC][0] = FakeRecord(msgspec.json.encode(other), topic=AUDIT_TOPIC)
+    Bench(log, order("second", most=1)).execute()
+    assert sorted(last.job for _, last in reader.read(log)) == ["first", "second"]
+    log.topics[AUDIT_TOPIC] = [FakeRecord(ended.value(), topic=AUDIT_TOPIC)]
+    assert [(last.job, last.event) for _, last in reader.read(log)] == [("first", "ended")]

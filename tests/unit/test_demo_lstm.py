@@ -69,6 +69,7 @@ def test_its_answers_are_shared(served: Model) -> None:
     assert served.card.shared and len(bytes.fromhex(served.card.revision)) == 32
 
 
+@pytest.mark.slow
 def test_the_script_trains_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half the epochs on half the tweets already tells good from bad in the rest."""
     monkeypatch.setattr(train_lstm, "EPOCHS", 4)

@@ -20,7 +20,7 @@ from streamer.core.facts import (
 )
 from streamer.core.onlooker import View
 from streamer.kafka.inspect import release_of
-from streamer.ops.doctor import broker, cache, group, machine, model, pipelines, records, timing, topics
+from streamer.ops.doctor import cache, cluster, group, machine, pipelines, records
 from streamer.ops.doctor.finding import Finding, Severity
 
 PIPELINE = PipelineConfig(
@@ -48,13 +48,13 @@ def codes(findings: list[Finding]) -> list[str]:
 )
 def test_brokers(facts: BrokerFacts, expected: list[str]) -> None:
     """Announced addresses must answer, releases must know KIP-447, groups must be remembered."""
-    assert codes(list(broker.judge(facts, {"p": PIPELINE}))) == expected
+    assert codes(list(cluster.judge_brokers(facts, {"p": PIPELINE}))) == expected
 
 
 def test_an_old_broker_serves_at_least_once() -> None:
     """Transactions alone need the release."""
     modest = PipelineConfig(task="t", model="m", input=["in"], output="out", guarantee="at_least_once")
-    assert not list(broker.judge(replace(BROKER, release=(0, 0)), {"p": modest}))
+    assert not list(cluster.judge_brokers(replace(BROKER, release=(0, 0)), {"p": modest}))
 
 
 def test_releases_are_read_from_the_versions_of_requests() -> None:
@@ -79,7 +79,7 @@ def test_releases_are_read_from_the_versions_of_requests() -> None:
 )
 def test_replicas(facts: TopicFacts, expected: list[str]) -> None:
     """Of topics that are written, on a cluster of several brokers."""
-    found = topics.judge(Config(pipelines={"p": PIPELINE}), ["p"], {"out": facts}, BROKER)
+    found = cluster.judge_topics(Config(pipelines={"p": PIPELINE}), ["p"], {"out": facts}, BROKER)
     assert codes(list(found)) == expected
 
 
@@ -95,7 +95,7 @@ def test_replicas(facts: TopicFacts, expected: list[str]) -> None:
 )
 def test_times(times: ClientTimes, expected: list[str]) -> None:
     """Against one another and the pipeline's own deadlines."""
-    assert codes(list(timing.judge("p", PIPELINE, times, BROKER))) == expected
+    assert codes(list(pipelines.judge_times("p", PIPELINE, times, BROKER))) == expected
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_redis_that_takes_no_keys_is_told_why(facts: CacheFacts, advice: str) 
 @pytest.mark.parametrize(("gpus", "expected"), [(0, ["device.absent!"]), (1, ["device.absent!"]), (2, []), (None, [])])
 def test_the_gpu_asked_for_must_be_there(gpus: int | None, expected: list[str]) -> None:
     """By its number; where nobody can tell, the worker will."""
-    assert codes(list(model.judge("p", PIPELINE, ModelFacts(), MachineFacts(2, 1, gpus)))) == expected
+    assert codes(list(machine.judge_model("p", PIPELINE, ModelFacts(), MachineFacts(2, 1, gpus)))) == expected
 
 
 def test_workers_count_against_memory_as_measured() -> None:

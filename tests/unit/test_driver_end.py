@@ -5,10 +5,8 @@ from __future__ import annotations
 from queue import SimpleQueue
 from typing import Any
 
-from streamer.app.driver import Adapters, Driver
-from streamer.core.pipeline.pipeline import Pipeline
+from streamer.app.driver import Adapters, Driver, Observer
 from streamer.core.pipeline.protocol import Input, Settled, SourceFailed, Unsettled
-from streamer.core.record import MicroBatch
 from streamer.errors import ExitCode
 from tests.unit.pipeline_kit import Kit
 
@@ -31,19 +29,15 @@ class LateSink(Idle):
         self._inbox.put(Unsettled(8, "abort"))
 
 
-class Listener:
+class Listener(Observer):
     """Notes how plans ended."""
 
     def __init__(self) -> None:
         self.heard: list[Input] = []
 
-    def micro_batch_done(self, batch: MicroBatch) -> None: ...
-
     def facts(self, fact: Input) -> None:
         if isinstance(fact, Settled | Unsettled):
             self.heard.append(fact)
-
-    def tick(self, pipeline: Pipeline, now: float) -> None: ...
 
 
 def test_a_plan_that_ends_while_all_closes_is_heard_of() -> None:
@@ -51,7 +45,7 @@ def test_a_plan_that_ends_while_all_closes_is_heard_of() -> None:
     inbox: SimpleQueue[Input] = SimpleQueue()
     listener, idle = Listener(), Idle()
     inbox.put(SourceFailed(ExitCode.DEPENDENCY, "the group is gone"))
-    adapters = Adapters(idle, LateSink(inbox), idle, idle, (listener,))  # type: ignore[arg-type]
+    adapters = Adapters(idle, LateSink(inbox), idle, idle, (listener,))
     driver = Driver(Kit().pipeline, inbox, adapters)
     assert driver.run() is ExitCode.DEPENDENCY
     assert listener.heard == [Settled(7), Unsettled(8, "abort")] and driver.last_words == "the group is gone"

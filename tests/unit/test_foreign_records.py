@@ -14,7 +14,7 @@ from streamer.config.load import Config
 from streamer.core.health.feedback import Place
 from streamer.errors import DependencyError
 from streamer.kafka import lookup
-from streamer.kafka.lookup import _result
+from streamer.kafka.lookup import Source, _at
 from streamer.ops.changes import changes_of
 from streamer.ops.lag import Tokens
 
@@ -25,7 +25,7 @@ DEEP = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 @pytest.mark.parametrize(
     "read",
     [
-        lambda value: _result(1, value, "in"),
+        lambda value: _at(1, value or b"", Source("in", 0)),
         lambda value: Tokens().add(value),
         lambda value: changes_of([value], 0).changes or None,
     ],
@@ -41,7 +41,7 @@ def test_look_ups_go_on_after_any_error(monkeypatch: pytest.MonkeyPatch) -> None
     from streamer.health import labels
 
     made = Mock(side_effect=[ValueError("secret"), asyncio.CancelledError()])
-    monkeypatch.setattr(labels, "ResultLookUp", made)
+    monkeypatch.setattr(labels, "Lanes", made)
     monkeypatch.setattr(labels, "FAILED_S", 0.0)
     metrics = Mock()
     with pytest.raises(asyncio.CancelledError):
@@ -62,19 +62,27 @@ def test_a_look_up_ends_where_the_client_has_errors_alone(
     monkeypatch.setattr(lookup, "make_consumer", lambda _: consumer)
     monkeypatch.setattr(lookup, "PATIENCE_S", 0.1)
     with pytest.raises(DependencyError, match=words):
-        lookup.ResultLookUp(KafkaConfig()).read("out", 0, "in", 0, 10)
+        lookup.ResultLookUp(KafkaConfig()).read("out", 0, Source("in", 0), 0, 10)
 
 
-def test_a_partition_that_can_not_be_read_holds_up_no_other_one() -> None:
+def test_a_partition_that_can_not_be_read_holds_up_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong with it is said once the others' results are found."""
     pytest.importorskip("faust", reason="needs the extra health")
-    from streamer.health.labels import Labels
+    from streamer.health import lanes
 
-    labels = Labels(Config(pipelines={"p": Mock(partitioning="same", input=["in"], output="out")}), Mock())
+    def find(output: str, partition: int, source: Source, events: list[int]) -> list[str]:
+        if partition == 0:
+            raise DependencyError("damaged")
+        return ["it"]
+
+    monkeypatch.setattr(lanes, "ResultLookUp", lambda *_: Mock(find=find))
     places = [Place("p", "in", partition, 5) for partition in (0, 1)]
-    labels.joiner = Mock(**{"wanted.return_value": places, "found.return_value": "matched"})
-    results = Mock(**{"find.side_effect": [DependencyError("damaged"), ["it"]]})
+    found = []
+
+    async def look_up() -> None:
+        config = Config(pipelines={"p": Mock(partitioning="same", input=["in"], output="out")})
+        await lanes.Lanes(config).find(places, lambda place, result: found.append((place, result)))
+
     with pytest.raises(DependencyError, match="damaged"):
-        asyncio.run(labels._look_up(results))
-    ((place, found, _),) = (call.args for call in labels.joiner.found.call_args_list)
-    assert (place, found) == (places[1], "it")
+        asyncio.run(look_up())
+    assert found == [(places[1], "it")]

@@ -10,6 +10,7 @@ import pytest
 
 from streamer.core.health.feedback import Place, Refused, Said, place_of, read
 from streamer.core.health.join import Absent, Joiner, Result, Revision, Source
+from streamer.core.health.realised import DAY_MS, Grade
 
 INPUTS = {"mood": ["events", "a/b"], "topic": ["events"]}
 PLACE = Place("mood", "events", 0, 7)
@@ -45,6 +46,9 @@ def result(label: str = "joy", timestamp_ms: int = 0) -> Result:
         (b'{"id": "a", "ce_id": "b", "label": "joy"}', "feedback.place"),
         (b'{"id": "a"}', "feedback.verdict"),
         (b'{"id": "a", "label": "joy", "score": 1}', "feedback.verdict"),
+        (b'{"id": "a", "label": "%s"}' % (b"joy" * 100), "feedback.type"),
+        (b'{"id": "a", "label": "joy", "probability": 0}', "feedback.type"),
+        (b'{"id": "a", "entities": [{"start": 0, "label": "PER"}]}', "feedback.type"),
         (b'{"id": "a", "label": "joy", "time": "today"}', "feedback.time"),
         (b'{"id": "a", "label": "joy", "time": "2026-11-24T08:00:00"}', "feedback.time"),
     ],
@@ -88,13 +92,19 @@ def test_which_event_it_is_about(fields: dict[str, Any], place: Place | None) ->
     assert place_of(found.feedback, INPUTS) == place
 
 
+def day(joiner: Joiner) -> Grade:
+    """What came of the feedback on a day's results."""
+    (found,) = joiner.realised.grades("mood", DAY_MS)
+    return found
+
+
 def test_matched() -> None:
     joiner = Joiner(60)
     assert joiner.take(PLACE, said(5_000), 5_000) is None
     assert joiner.wanted(5_000, 10) == [PLACE]
     assert joiner.found(PLACE, result(), 5_000) == "matched"
-    tally = joiner.tally("mood")
-    assert (tally.labels, tally.agreed, tally.places, tally.lag(0.5)) == (1, 1, 1, 5)
+    found = day(joiner)
+    assert (found.places, found.unjudged, found.quality.metrics()["accuracy"], found.lags.keeps(0.5)) == (1, 0, 1.0, 5)
     assert joiner.fresh == 0
 
 
@@ -111,17 +121,17 @@ def test_the_last_by_time_wins(order: tuple[tuple[int, str], ...]) -> None:
         if at_once:
             outcomes[0] = joiner.found(PLACE, result("fear"), 0)
         assert sorted(map(str, outcomes)) == ["duplicate", "duplicate", "matched"]
-        tally = joiner.tally("mood")
-        assert (tally.labels, tally.agreed, tally.places) == (1, 1, 1)
+        found = day(joiner)
+        assert (found.places, found.quality.answered, found.quality.metrics()["accuracy"]) == (1, 1, 1.0)
 
 
 def test_early_feedback_waits_for_its_result() -> None:
     joiner = Joiner(60)
     joiner.take(PLACE, said(0), 0)
     assert joiner.found(PLACE, Absent(yet=True), 0) == "early"
-    assert joiner.wanted(4_999, 10) == []
-    assert joiner.wanted(5_000, 10) == [PLACE]
-    assert joiner.found(PLACE, Absent(yet=True), 5_000) is None
+    assert joiner.wanted(999, 10) == []
+    assert joiner.wanted(1_000, 10) == [PLACE]
+    assert joiner.found(PLACE, Absent(yet=True), 1_000) is None
     joiner.count_waiting()
     assert joiner.tally("mood").waiting == 1
     assert joiner.found(PLACE, result(), 15_000) == "matched"
@@ -140,22 +150,25 @@ def test_late_feedback() -> None:
     joiner = Joiner(60)
     joiner.take(PLACE, said(60_001), 60_001)
     assert joiner.found(PLACE, result(timestamp_ms=0), 60_001) == "late"
-    assert joiner.tally("mood").labels == 0
+    assert not joiner.realised.pipelines()
 
 
-def test_other_verdicts_are_no_labels() -> None:
+def test_what_can_not_be_compared_is_no_label() -> None:
+    """It is found, and counts in no number."""
     joiner = Joiner(60)
-    found = read(b'{"ce_id": "mood/events/0/7", "score": 0.5}', 0)
+    found = read(b'{"ce_id": "mood/events/0/7", "text": "joy"}', 0)
     assert isinstance(found, Said)
     joiner.take(PLACE, found, 0)
     assert joiner.found(PLACE, result(), 0) == "matched"
-    assert (joiner.tally("mood").labels, joiner.tally("mood").places) == (0, 1)
+    grade = day(joiner)
+    assert (grade.places, grade.unjudged, grade.quality.answered) == (1, 1, 0)
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    joiner = Joiner(60, max_seen=2)
+    joiner = Joiner(60, most=2)
     for offset in (1, 2, 3, 1):
         place = PLACE._replace(offset=offset)
         assert joiner.take(place, said(), 0) is None
         joiner.found(place, result(), 0)
     assert joiner.tally("mood").outcomes == {"matched": 4}
+    assert day(joiner).quality.answered == 4, "the sums of all that was forgotten are kept"

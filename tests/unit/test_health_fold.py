@@ -84,6 +84,7 @@ def test_any_order_any_split_any_repetition(reports: list[Report], chance: rando
                 )
 
 
+@pytest.mark.slow
 def test_300_000_reports_in_random_order_equal_the_truth() -> None:
     """Each ten times."""
     reached: Counter[int] = Counter()

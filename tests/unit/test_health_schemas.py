@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -11,19 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.health.alerts import judge
-from streamer.core.health.feedback import Feedback, Refused, read
+from streamer.core.health.feedback import Feedback, Place, Refused, Said, read
+from streamer.core.health.grades import told
+from streamer.core.health.join import Joiner, Result, Revision, Source
 from streamer.core.health.keeper import Keeper
+from streamer.core.health.memory import packed, split
+from streamer.core.health.realised import HOUR_MS
 from streamer.core.health.rules import DEFAULTS, Measured
-from streamer.core.health.words import (
-    BaselineWord,
-    DriftWord,
-    SnapshotWord,
-    StateWord,
-    WindowWord,
-    Word,
-    decode,
-    encode,
-)
+from streamer.core.health.words import Word, decode, encode
 from tests.integration.health_reports import report
 from tests.unit.drifting_kit import drifting
 from tests.unit.test_schemas import schema, validator
@@ -36,9 +31,17 @@ def words() -> list[Word]:
     snapshot = keeper.snapshot(120_000, {0: 7}, b"seen")
     state = judge(DEFAULTS["dead-letters"], "mood", Measured(0.2, 500), 120_000, None)
     nothing = judge(DEFAULTS["dead-letters"], "mood", Measured(None, 5), 120_000, None)
+    joiner, place = Joiner(60), Place("mood", "events", 0, 1)
+    said = read(b'{"ce_id": "mood/events/0/1", "label": "joy"}', 65_000)
+    assert isinstance(said, Said)
+    joiner.take(place, said, 65_000)
+    source = Source("events", 0, 1, 60_000)
+    joiner.found(place, Result("mood", Revision("abc123"), {"label": "joy", "score": 0.9}, source), 65_000)
+    grades = [told(grade, keeper.fold) for grade in joiner.realised.grades("mood", HOUR_MS)]
+    parts, head = split("streamer.feedback", 1, 70_000, packed({0: 2}, joiner.joined({})))
     drifts = drifting()
-    baselines = drifts.baselines.values()
-    return [*keeper.words(keeper.due(10**12)), state, nothing, *baselines, *drifts.words(["p"]).values(), snapshot]
+    said_of = [*drifts.baselines.values(), *drifts.words(["p"]).values(), *grades, *parts, head]
+    return [*keeper.words(keeper.due(10**12)), state, nothing, *said_of, snapshot]
 
 
 def test_what_is_written_fits() -> None:
@@ -48,16 +51,7 @@ def test_what_is_written_fits() -> None:
         assert json.loads(encode(decode(value))) == json.loads(value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("kind", "type_"),
-    [
-        ("window", WindowWord),
-        ("state", StateWord),
-        ("drift", DriftWord),
-        ("baseline", BaselineWord),
-        ("snapshot", SnapshotWord),
-    ],
-)
+@pytest.mark.parametrize(("kind", "type_"), [(type_.__struct_config__.tag, type_) for type_ in get_args(Word)])
 def test_the_fields_agree(kind: str, type_: type[msgspec.Struct]) -> None:
     body = schema("health")["$defs"][kind]
     assert set(body["properties"]) == {"kind", *(field.name for field in msgspec.structs.fields(type_))}
@@ -86,6 +80,9 @@ _VALUES: st.SearchStrategy[Any] = st.sampled_from(
         ["a", 0, -1],
         ["a", 0],
         {},
+        [{"start": 0, "end": 3, "label": "PER"}],
+        [{"start": 0, "end": 0, "label": "PER"}],
+        "a" * 300,
     ]
 )
 

@@ -20,8 +20,8 @@ def test_the_command_prints_what_was_asked() -> None:
 
 
 def test_days_without_drift_are_quiet() -> None:
-    """Ten mornings are allowed a twelfth of an alarm. Without the design effect they raise dozens."""
-    quiet = [quiet_day(seed, monthly=(1.0,), days=3, hours=6) for seed in range(10)]
+    """Four mornings are allowed a thirtieth of an alarm. Without the design effect they raise two dozen."""
+    quiet = [quiet_day(seed, monthly=(1.0,), days=3, hours=6) for seed in range(4)]
     assert sum(day.alarms[1.0] for day in quiet) == 0
 
 

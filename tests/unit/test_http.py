@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from streamer.errors import ConfigurationError
-from streamer.telemetry.http import Server, Verdict, start
+from streamer.telemetry.catalogue import WORKERS_READY
+from streamer.telemetry.http import Server, start
 from streamer.telemetry.metrics import Metrics
 
 
@@ -18,8 +19,8 @@ from streamer.telemetry.metrics import Metrics
 class State:
     """What the checks say."""
 
-    live: Verdict = field(default_factory=lambda: Verdict(True))
-    ready: Verdict = field(default_factory=lambda: Verdict(True))
+    live: list[str] = field(default_factory=list)
+    ready: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def state() -> State:
 @pytest.fixture
 def server(state: State) -> Iterator[Server]:
     metrics = Metrics("sentiment")
-    metrics.workers_ready(2)
+    metrics.set(WORKERS_READY, 2)
     server = start("127.0.0.1:0", metrics.registry, lambda: state.live, lambda: state.ready, "sentiment")
     yield server
     server.close()
@@ -64,7 +65,7 @@ def test_all_well_is_200(server: Server, path: str) -> None:
 
 def test_what_is_wrong_is_503_with_its_reasons(server: Server, state: State) -> None:
     """Each path has its own verdict; a broken dependency is not a reason to be killed."""
-    state.ready = Verdict(False, ("no partition is assigned", "Redis is away"))
+    state.ready = ["no partition is assigned", "Redis is away"]
     status, _, body = ask(server, "/readyz")
     assert status == 503
     assert json.loads(body) == {
@@ -73,17 +74,17 @@ def test_what_is_wrong_is_503_with_its_reasons(server: Server, state: State) -> 
         "reasons": ["no partition is assigned", "Redis is away"],
     }
     assert ask(server, "/livez")[0] == 200
-    state.live = Verdict(False, ("the source has not polled for 31 s",))
+    state.live = ["the source has not polled for 31 s"]
     assert ask(server, "/livez")[0] == 503
 
 
 def test_a_check_that_fails_is_500_and_quotes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """An error in a check is an error of that request alone."""
 
-    def broken() -> Verdict:
+    def broken() -> list[str]:
         raise RuntimeError("canary")
 
-    server = start("127.0.0.1:0", Metrics("p").registry, broken, lambda: Verdict(True))
+    server = start("127.0.0.1:0", Metrics("p").registry, broken, list)
     try:
         status, _, body = ask(server, "/livez")
         assert status == 500
@@ -139,11 +140,11 @@ def test_close_ends_the_threads_and_frees_the_port() -> None:
     """After close nothing of it is left, and the port can be taken again."""
     before = set(threading.enumerate())
     registry = Metrics("p").registry
-    server = start("127.0.0.1:0", registry, lambda: Verdict(True), lambda: Verdict(True))
+    server = start("127.0.0.1:0", registry, list, list)
     ask(server, "/livez")
     server.close()
     assert set(threading.enumerate()) <= before
-    again = start(server.address, registry, lambda: Verdict(True), lambda: Verdict(True))
+    again = start(server.address, registry, list, list)
     assert again.address == server.address
     again.close()
 
@@ -152,18 +153,18 @@ def test_close_ends_the_threads_and_frees_the_port() -> None:
 def test_a_wrong_address_is_a_configuration_error(address: str) -> None:
     """The message names the field."""
     with pytest.raises(ConfigurationError, match=r"telemetry\.http"):
-        start(address, Metrics("p").registry, lambda: Verdict(True), lambda: Verdict(True))
+        start(address, Metrics("p").registry, list, list)
 
 
 def test_a_port_in_use_is_a_configuration_error(server: Server) -> None:
     """The message says so and how to fix it."""
     with pytest.raises(ConfigurationError, match="choose another port"):
-        start(server.address, Metrics("p").registry, lambda: Verdict(True), lambda: Verdict(True))
+        start(server.address, Metrics("p").registry, list, list)
 
 
 def test_it_listens_on_ipv6_too() -> None:
     """A bracketed address is an IPv6 one."""
-    server = start("[::1]:0", Metrics("p").registry, lambda: Verdict(True), lambda: Verdict(True))
+    server = start("[::1]:0", Metrics("p").registry, list, list)
     try:
         assert server.address.startswith("[::1]:")
         assert ask(server, "/livez")[0] == 200

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from streamer.errors import ModelError
+from streamer.inference.backends.batch_check import sharing_of
 from streamer.inference.model import Sharing
 from streamer.inference.tasks.scoring import NO_PREDICTED_TOKEN
 from streamer.inference.tasks.text_generation import TextGeneration
@@ -237,3 +238,18 @@ def test_a_decoder_is_no_encoder_decoder(tmp_path: Path) -> None:
     """And is refused by the word of its configuration."""
     with pytest.raises(ModelError, match=r"is_encoder_decoder is false.*text-generation"):
         model_of(tiny_decoder(tmp_path, "gpt2"), "summarization")
+
+
+@pytest.mark.parametrize(("padding", "sharing"), [(0, Sharing.PADDED), (1, Sharing.EQUAL)])
+def test_a_check_that_memory_does_not_do_for_is_asked_of_shorter_rows(padding: int, sharing: Sharing) -> None:
+    """That a batch is too large for this device does not say that its rows answer otherwise in company."""
+    longest = 64
+
+    def numbers(rows: Any) -> list[torch.Tensor]:
+        width = max(map(len, rows))
+        if len(rows) > 1 and width > longest // 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [torch.tensor([float(sum(row) + padding * (width - len(row)))]) for row in rows]
+
+    rows = [list(range(length)) for length in (1, 3, 7, 20, longest)]
+    assert sharing_of(rows, numbers, exact=True) is sharing

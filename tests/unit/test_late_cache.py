@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import queue
-import sys
 import threading
 
 import pytest
 
 from streamer.cache.late import LateCache
-from streamer.cache.lean_import import without
 from streamer.core.pipeline.protocol import CacheAnswered, Input
 from streamer.core.record import Answer
 from streamer.errors import ConfigurationError
@@ -62,16 +59,3 @@ def test_what_its_making_raises_is_told_once_and_closing_does_not_wait() -> None
     cache.look_up(1, [b"a"])
     cache.close(5)
     assert told.empty()
-
-
-def test_an_import_may_do_without_what_it_would_use() -> None:
-    """And nobody else does, before or after."""
-    import colorsys  # loaded; `this` is not
-
-    sys.modules.pop("this", None)
-    with without("colorsys", "this"):
-        for name in ("colorsys", "this"):
-            with pytest.raises(ImportError):
-                importlib.import_module(name)
-    assert importlib.import_module("colorsys") is colorsys
-    assert "this" not in sys.modules

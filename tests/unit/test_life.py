@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from streamer.app.life import ENDS, Life, Wait
+from streamer.app.life import ENDS, Life, Wait, say_loading
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import Lost
 from streamer.core.pipeline.worker import State
-from streamer.core.tally import Vitals
+from streamer.core.tally import Tally, Vitals
 from streamer.errors import ExitCode
 from tests.unit.pipeline_kit import CARD, Kit
 from tests.unit.test_tally import report
@@ -26,7 +26,7 @@ class Told:
         self._caplog = caplog
         self.now = 100.0
         self.shown: list[Vitals | None] = []
-        self.life = Life("p", self.shown.append, clock=lambda: self.now)
+        self.life = Life("p", workers, Tally(), lambda: (0, 0.0), self.shown.append, clock=lambda: self.now)
         self.kit = Kit(Policy("p", workers=workers))
         self.kit.feed(Lost(frozenset({("in", 0), ("in", 1)})))
 
@@ -51,11 +51,11 @@ class Told:
 def test_a_healthy_minute(caplog: pytest.LogCaptureFixture) -> None:
     """Loading, ready, a line a minute, the end: each once, with its numbers."""
     told = Told(caplog)
-    told.life.loads(model="m", task="t", workers=2, device="auto")
+    say_loading("m", "t", 2, "auto")
     assert told.said() == ["loading m for t in 2 workers"]
     assert told.after(1) == ["ready after 50 ms: 1 worker on cpu, float32 by torch, revision r1"]
     told.life.behind = lambda: (1_200, 3.5)
-    told.life.settled(report(600, {"decode.json": 2}, cached=150))
+    told.life.tally.add(report(600, {"decode.json": 2}, cached=150))
     assert told.after(58) == []
     assert told.after(2) == ["10.0 results/s; 1,200 behind (3.5 s); 25% cached; dead letters: decode.json 2"]
     assert told.facts()["dead_letters"] == {"decode.json": 2} and told.facts()["lag_records"] == 1_200
@@ -102,7 +102,7 @@ def test_the_live_rate_is_that_of_the_last_seconds(caplog: pytest.LogCaptureFixt
     told = Told(caplog)
     told.after(1)
     for _ in range(10):
-        told.life.settled(report(100, {"decode.json": 1}))
+        told.life.tally.add(report(100, {"decode.json": 1}))
         told.after(1)
     shown = told.shown[-1]
     assert shown is not None and 80 <= shown.rate <= 120 and shown.dead_letters == 10

@@ -7,37 +7,34 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import streamer
-from streamer.app.observe import Follow, Meter, on_cache_event
+from streamer.app.meter import Meter, count_cache, show_stuck
 from streamer.cache.events import CacheEvent
-from streamer.core.pipeline.protocol import WorkerLost
+from streamer.core.pipeline.protocol import Assigned, ForwardDone, Lost, Settled, Unsettled, WorkerLost
 from streamer.core.report import BOUNDS
 from streamer.core.standing import Reason
 from streamer.errors import Code, FailureClass
-from streamer.telemetry.catalogue import LATENCY_BOUNDS_S, METRICS, TRANSACTIONS, markdown_table
+from streamer.telemetry import catalogue as of
 from streamer.telemetry.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+SIMPLE_GAUGES = [metric for metric in of.METRICS if metric.kind == "gauge" and not metric.labels]
 
 
 def used() -> Metrics:
-    """Metrics after one call of everything."""
+    """Metrics after one call for each."""
     metrics = Metrics("sentiment")
-    metrics.records({("result", ""): 990, ("dead_letter", "infer.nan"): 10})
-    metrics.event_latency([(0.004, 900), (0.126, 100)], 16.2)
-    metrics.lag("reviews", 0, 12, 0.5)
-    metrics.drain(30.5)
-    metrics.in_flight(1000, 0.25, held=True)
-    metrics.forward(0.05, 32, 3, 700, 720)
-    metrics.cache_lookups("memory", "hit", 5)
-    metrics.cache_stores("stored", 7)
-    metrics.cache_available(False)
-    metrics.workers_ready(2)
-    metrics.worker_restart("hung")
-    metrics.settled("settled", 0.004)
-    metrics.rebalance("assigned")
-    metrics.spans("capped", 3)
-    metrics.out_of_range(50)
-    metrics.unstuck(1)
-    metrics.bad_traceparents(4)
-    metrics.info("0.1.0", "host-0", "m", "ff", "cpu")
+    metrics.add(of.RECORDS, 990, "result", "")
+    metrics.add(of.RECORDS, 10, "dead_letter", "infer.nan")
+    metrics.observe_all(of.EVENT_LATENCY, [(0.004, 900), (0.126, 100)], 16.2)
+    metrics.set(of.LAG_RECORDS, 12, "reviews", "0")
+    metrics.set(of.LAG_SECONDS, 0.5, "reviews", "0")
+    for number, gauge in enumerate(SIMPLE_GAUGES, 1):
+        metrics.set(gauge, number)
+    metrics.observe(of.FORWARD, 0.05)
+    metrics.observe(of.SETTLE, 0.004)
+    metrics.add(of.TRANSACTIONS, 1, "settled")
+    metrics.total(of.UNSTUCK, 7)
+    metrics.only(of.INFO, "0.1.0", "host-0", "m", "ff", "cpu")
     return metrics
 
 
@@ -61,39 +58,43 @@ def test_what_was_counted_is_shown() -> None:
     assert value(metrics, "streamer_records_total", outcome="dead_letter", code="infer.nan") == 10
     assert value(metrics, "streamer_lag_records", topic="reviews", partition="0") == 12
     assert value(metrics, "streamer_lag_seconds", topic="reviews", partition="0") == 0.5
-    assert value(metrics, "streamer_drain_seconds") == 30.5
-    assert value(metrics, "streamer_in_flight_bytes") == 1000
-    assert value(metrics, "streamer_head_of_line_seconds") == 0.25
-    assert value(metrics, "streamer_source_held") == 1
-    assert value(metrics, "streamer_out_of_range_records_total") == 50
-    assert value(metrics, "streamer_unstuck_partitions_total") == 1
-    assert value(metrics, "streamer_bad_traceparents_total") == 4
+    assert [value(metrics, gauge.name) for gauge in SIMPLE_GAUGES] == list(range(1, len(SIMPLE_GAUGES) + 1))
+    assert value(metrics, "streamer_transactions_total", outcome="settled") == 1
+    assert value(metrics, "streamer_unstuck_partitions_total") == 7
+
+
+def test_a_forward_batch_and_a_settle_are_counted() -> None:
+    """What the driver hears of, by the metrics that it moves."""
+    metrics = Metrics("sentiment")
+    meter = Meter(metrics, "s", {}, dict, dict)
+    meter.facts(ForwardDone(0, [1, 2], [], seconds=0.05, passes=3, real_tokens=700, computed_tokens=720))
+    meter.facts(Settled(1, seconds=0.004))
+    meter.facts(Unsettled(2, "abort"))
+    meter.facts(Assigned({("reviews", 0): 1}))
     assert value(metrics, "streamer_tokens_total", kind="real") == 700
     assert value(metrics, "streamer_tokens_total", kind="computed") == 720
-    assert value(metrics, "streamer_forward_records_total") == 32
+    assert value(metrics, "streamer_forward_records_total") == 2
     assert value(metrics, "streamer_forward_passes_total") == 3
-    assert value(metrics, "streamer_cache_lookups_total", tier="memory", outcome="hit") == 5
-    assert value(metrics, "streamer_cache_stores_total", outcome="stored") == 7
-    assert value(metrics, "streamer_cache_available") == 0
-    assert value(metrics, "streamer_workers_ready") == 2
-    assert value(metrics, "streamer_worker_restarts_total", reason="hung") == 1
+    assert value(metrics, "streamer_forward_seconds_sum") == 0.05
+    assert value(metrics, "streamer_settle_seconds_count") == 2
     assert value(metrics, "streamer_transactions_total", outcome="settled") == 1
+    assert value(metrics, "streamer_transactions_total", outcome="abort") == 1
     assert value(metrics, "streamer_rebalances_total", kind="assigned") == 1
-    assert value(metrics, "streamer_spans_total", outcome="capped") == 3
 
 
 def test_a_fresh_process_has_all_that_it_may_count() -> None:
     """Counters are 0 from the first scrape on, since a rate sees no rise from nothing to one. What a process counts
     later makes no new series."""
     fresh = samples(Metrics("sentiment"))
-    counters = {metric.name for metric in METRICS if metric.kind == "counter"}
+    counters = {metric.name for metric in of.METRICS if metric.kind == "counter"}
     assert counters <= {name for name, _ in fresh}
     assert not any(fresh.values())
     metrics = used()
-    metrics.records(dict.fromkeys([("dead_letter", code) for code in Code], 1))
-    metrics.stuck(dict.fromkeys(Reason, 1))
+    for code in Code:
+        metrics.add(of.RECORDS, 1, "dead_letter", code)
+    show_stuck(metrics, dict.fromkeys(Reason, 1))
     for event in CacheEvent:
-        on_cache_event(metrics)(event, 1)
+        count_cache(metrics, event, 1)
     words = [WorkerLost(0, failure=one) for one in (FailureClass.DEVICE, FailureClass.CODE)]
     for lost in (WorkerLost(0), WorkerLost(0, signal=9), WorkerLost(0, hung=True), *words):
         Meter(metrics, "s", {}, dict, dict).facts(lost)
@@ -107,17 +108,17 @@ def test_every_end_of_a_settle_is_known() -> None:
     for path in (Path(streamer.__file__).parent / "core" / "settle").glob("*.py"):
         given |= set(re.findall(r'(?:Unsettled|_back)\(\s*(?:plan, began|[^,)]+),\s*"(\w+)"', path.read_text()))
     assert len(given) >= 5
-    assert {(reason,) for reason in given} <= set(TRANSACTIONS.known)
+    assert {(reason,) for reason in given} <= set(of.TRANSACTIONS.known)
 
 
 def test_histograms_take_many_at_once() -> None:
     """A value on a bound counts in that bucket; buckets are cumulated; sum and count are those of all."""
     metrics = Metrics("sentiment")
-    metrics.event_latency([(0.004, 900), (0.0041, 5), (9_999.0, 2)], 20_000.0)
-    metrics.event_latency([(0.001, 1)], 0.001)
+    metrics.observe_all(of.EVENT_LATENCY, [(0.004, 900), (0.0041, 5), (9_999.0, 2)], 20_000.0)
+    metrics.observe_all(of.EVENT_LATENCY, [(0.001, 1)], 0.001)
     buckets = [value(metrics, "streamer_event_latency_seconds_bucket", le=le) for le in ("0.001", "0.004", "0.008")]
     assert buckets == [1, 901, 906]
-    assert value(metrics, "streamer_event_latency_seconds_bucket", le=str(LATENCY_BOUNDS_S[-1])) == 906
+    assert value(metrics, "streamer_event_latency_seconds_bucket", le=str(of.LATENCY_BOUNDS_S[-1])) == 906
     assert value(metrics, "streamer_event_latency_seconds_bucket", le="+Inf") == 908
     assert value(metrics, "streamer_event_latency_seconds_count") == 908
     assert value(metrics, "streamer_event_latency_seconds_sum") == 20_000.001
@@ -134,22 +135,22 @@ def test_single_observations_count_once() -> None:
 
 def test_a_reports_histogram_fits_without_error() -> None:
     """Every latency bound is one of the reports' bounds, to the last digit."""
-    assert set(LATENCY_BOUNDS_S) <= {bound / 1000 for bound in BOUNDS}
-    assert list(LATENCY_BOUNDS_S) == sorted(LATENCY_BOUNDS_S)
+    assert set(of.LATENCY_BOUNDS_S) <= {bound / 1000 for bound in BOUNDS}
+    assert list(of.LATENCY_BOUNDS_S) == sorted(of.LATENCY_BOUNDS_S)
 
 
 def test_a_partition_given_away_has_no_lag() -> None:
     """Its gauges disappear; one that never had any is no error."""
     metrics = used()
-    metrics.no_lag("reviews", 0)
-    metrics.no_lag("reviews", 9)
+    for partition in (0, 9):
+        Meter(metrics, "s", {}, dict, dict).facts(Lost(frozenset({("reviews", partition)})))
     assert not any(name.startswith("streamer_lag") for name, _ in samples(metrics))
 
 
 def test_info_tells_the_present_only() -> None:
     """A new model replaces the old one's line."""
     metrics = used()
-    metrics.info("0.1.0", "host-0", "m", "ee", "cpu")
+    metrics.only(of.INFO, "0.1.0", "host-0", "m", "ee", "cpu")
     shown = [dict(labels)["revision"] for name, labels in samples(metrics) if name == "streamer_info"]
     assert shown == ["ee"]
 
@@ -161,32 +162,26 @@ def test_two_pipelines_in_one_process_do_not_meet() -> None:
     assert not any(sample == 990 for sample in samples(other).values())
 
 
-def test_the_catalogue_describes_exactly_what_is_exported() -> None:
-    """Every metric is exported with the labels that it is described with, and nothing else is."""
-    exported = {
-        (re.sub(r"_(bucket|count|sum|created)$", "", name), frozenset(dict(labels)) - {"pipeline", "le"})
-        for name, labels in samples(used())
-        if not name.endswith("_created")
-    }
-    assert exported == {(metric.name, frozenset(metric.labels)) for metric in METRICS}
+def test_what_is_exported_is_what_is_defined() -> None:
+    """Every metric has its family, with its meaning as the help that /metrics shows."""
+    helps = {family.name: family.documentation for family in Metrics("p").registry.collect()}
+    assert helps == {metric.name.removesuffix("_total"): metric.meaning for metric in of.METRICS}
 
 
 def test_names_follow_the_conventions_of_prometheus() -> None:
-    """Counters end in _total, units are base units, and every metric says what it means and what to change."""
-    for metric in METRICS:
+    """Counters end in _total, what is measured in base units, and every metric says what it means and what to do."""
+    for metric in of.METRICS:
         assert metric.name.startswith("streamer_")
         assert (metric.kind == "counter") == metric.name.endswith("_total")
-        assert bool(metric.bounds) == (metric.kind == "histogram")
-        if metric.unit in ("seconds", "bytes"):
-            assert metric.name.endswith(f"_{metric.unit}")
+        assert metric.kind != "histogram" or metric.name.endswith("_seconds")
         assert metric.meaning.endswith(".") and metric.change.endswith(".")
+        assert all(len(values) == len(metric.labels) for values in metric.known)
 
 
-def test_the_table_has_a_row_a_metric() -> None:
-    """The documentation's table is made from the same data."""
-    rows = markdown_table().splitlines()
-    assert len(rows) == 2 + len(METRICS)
-    assert all(row.count("|") == 6 for row in rows)
+def test_the_page_is_what_the_catalogue_says() -> None:
+    """`python -m streamer.telemetry.catalogue > docs/metrics.md` after a change."""
+    assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == of.page()
+    assert all(metric.name in of.page() for metric in of.METRICS)
 
 
 def test_there_are_no_series_of_creation_times() -> None:
@@ -195,20 +190,20 @@ def test_there_are_no_series_of_creation_times() -> None:
 
 
 def test_a_followed_total_is_counted_once() -> None:
-    """What is new since the last look is added."""
-    totals, added = iter([0, 3, 3, 5]), list[int]()
-    follow = Follow(lambda: next(totals), added.append)
-    for _ in range(4):
-        follow.look()
-    assert added == [0, 3, 0, 2]
+    """What is new since the last look is added, for each series by itself."""
+    metrics = Metrics("sentiment")
+    for total in (0, 3, 3, 5):
+        metrics.total(of.CACHE_LOOKUPS, total, "memory", "hit")
+        metrics.total(of.CACHE_LOOKUPS, 2 * total, "memory", "miss")
+    assert value(metrics, "streamer_cache_lookups_total", tier="memory", outcome="hit") == 5
+    assert value(metrics, "streamer_cache_lookups_total", tier="memory", outcome="miss") == 10
 
 
 def test_what_the_shared_cache_counts_is_shown() -> None:
     """Values that others wrote apart from misses: somebody may be forging answers."""
     metrics = Metrics("p")
-    count = on_cache_event(metrics)
     for number, event in enumerate(CacheEvent, 1):
-        count(event, number)
+        count_cache(metrics, event, number)
     shown = {
         (name, dict(labels).get("tier"), dict(labels)["outcome"]): value
         for (name, labels), value in samples(metrics).items()

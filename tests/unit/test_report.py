@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 
+import msgspec
 import pytest
 
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, MicroBatch, Outcome, Segment, Skipped, TextEvent
-from streamer.core.report import BOUNDS, Report, ReportBuilder
+from streamer.core.report import BOUNDS, VERSION, Report, ReportBuilder, read
 from streamer.errors import Code, DataFailure
 from tests.records import FakeRecord
 
@@ -144,3 +145,21 @@ def test_a_report_is_a_record() -> None:
     assert body["version"] == "streamer.report.v2"
     assert body["ranges"] == [["in", 0, 0, 0]]
     assert "labels" not in body
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, b"", b"no", b"{}", b'"\xff"', b"[" * 100_000, b'{"version":"streamer.report.v1","pipeline":"p"}'],
+    ids=["none", "empty", "text", "object", "bytes", "deep", "part"],
+)
+def test_what_is_no_report_is_none(value: bytes | None) -> None:
+    """Other programs may write to the topic, too; nothing of theirs ends who reads it."""
+    assert read(value) is None
+
+
+def test_only_versions_that_are_known_are_read() -> None:
+    """What a later version means by its fields nobody can say."""
+    told = report_of(run_of([Answer(b"{}")]))
+    for version, known in ((VERSION, True), ("streamer.report.v1", True), ("streamer.report.v3", False)):
+        written = msgspec.structs.replace(told, version=version)
+        assert (read(msgspec.json.encode(written)) == written) is known

@@ -6,31 +6,33 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from streamer.errors import DependencyError
-from streamer.telemetry.http import Verdict, start
+from streamer.telemetry import catalogue as of
+from streamer.telemetry.http import start
 from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.scrape import Replica, read_metrics, scrape
 
 
 def busy() -> Metrics:
     metrics = Metrics("p")
-    metrics.info("1.0", "host-0", "m", "abc", "cpu")
-    metrics.workers_ready(2)
-    metrics.worker_restart("killed")
-    metrics.worker_restart("killed")
-    metrics.in_flight(1_000, 0.5, held=True)
-    metrics.forward(0.1, 8, 1, 100, 120)
-    metrics.forward(0.1, 4, 1, 50, 60)
-    metrics.cache_lookups("memory", "hit", 7)
-    metrics.cache_available(False)
-    metrics.lag("in", 0, 5, 1.5)
-    metrics.lag("in", 1, 5, 2.5)
+    metrics.only(of.INFO, "1.0", "host-0", "m", "abc", "cpu")
+    metrics.set(of.WORKERS_READY, 2)
+    metrics.add(of.WORKER_RESTARTS, 2, "killed")
+    metrics.set(of.IN_FLIGHT_BYTES, 1_000)
+    metrics.set(of.HEAD_OF_LINE, 0.5)
+    metrics.set(of.HELD, True)
+    for records in (8, 4):
+        metrics.observe(of.FORWARD, 0.1)
+        metrics.add(of.FORWARD_RECORDS, records)
+    metrics.add(of.CACHE_LOOKUPS, 7, "memory", "hit")
+    metrics.set(of.CACHE_AVAILABLE, False)
+    metrics.set(of.LAG_SECONDS, 1.5, "in", "0")
+    metrics.set(of.LAG_SECONDS, 2.5, "in", "1")
     return metrics
 
 
 def test_a_driver_tells_of_itself() -> None:
     """Everything that the driver has set comes back, over /metrics and /readyz."""
-    verdict = Verdict(False, ("no partition is assigned",))
-    server = start("127.0.0.1:0", busy().registry, lambda: Verdict(True), lambda: verdict)
+    server = start("127.0.0.1:0", busy().registry, list, lambda: ["no partition is assigned"])
     try:
         url = f"http://{server.address}/metrics"
         assert scrape(url) == Replica(
@@ -69,7 +71,7 @@ def test_who_does_not_answer_is_named() -> None:
     """A closed port and a server of other things are errors that say which."""
     with pytest.raises(DependencyError, match=r"127\.0\.0\.1:1/metrics does not answer"):
         scrape("http://127.0.0.1:1/metrics")
-    server = start("127.0.0.1:0", CollectorRegistry(), lambda: Verdict(True), lambda: Verdict(True))
+    server = start("127.0.0.1:0", CollectorRegistry(), list, list)
     try:
         with pytest.raises(DependencyError, match="no metrics of streamer"):
             scrape(f"http://{server.address}/metrics")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 
+from streamer.app.meter import show_stuck
 from streamer.app.observe import Signals, unready
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
@@ -27,7 +29,7 @@ def test_what_nobody_names_is_said_everywhere(caplog: pytest.LogCaptureFixture) 
     """In /readyz, in the log once a minute and in the gauge; and nowhere once the record has its answer."""
     kit, metrics = Kit(), Metrics("p")
     ahead = dict(AHEAD)
-    signals = Signals(metrics, (), lambda: ahead)
+    signals = Signals((), lambda: ahead, show=partial(show_stuck, metrics))
 
     def look() -> list[str]:
         signals.tick(kit.pipeline, kit.now)
@@ -57,7 +59,7 @@ def test_who_knows_the_reason_is_believed(named: TopicPartition) -> None:
     """The partition, or its whole topic, has a reason: it does not stand for an unknown one beside that."""
     kit, metrics = Kit(), Metrics("p")
     known = Standing(named, 5, Reason.UNREADABLE, "a batch is damaged", "restore it")
-    signals = Signals(metrics, (lambda: [known],), lambda: AHEAD)
+    signals = Signals((lambda: [known],), lambda: AHEAD, show=partial(show_stuck, metrics))
     for _ in range(int(LIMIT_S) + 10):
         kit.now += 1.0
         signals.tick(kit.pipeline, kit.now)

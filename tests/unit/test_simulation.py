@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamer.cli.bench import bench
-from streamer.core import membership, ownership
+from streamer.core import intake, membership, obstacles, ownership
 from streamer.core.pipeline import attempts, conviction, fleet, flights, ledger, pipeline, refusals
 from streamer.core.settle import at_least_once, exactly_once
 from streamer.simulation.faults import FAULTS
@@ -23,7 +23,7 @@ from streamer.simulation.seeds import Summary, simulate
 from streamer.testing import source, transactional_sink
 from tests.unit.simulation_kit import first_failing, plant
 
-SEEDS = 300
+SEEDS = 150  # `make simulate` lives through thousands
 MUTANT_SEEDS = 200
 
 
@@ -33,6 +33,7 @@ def summary() -> Summary:
     return simulate(SEEDS)
 
 
+@pytest.mark.slow
 class TestSeeds:
     @pytest.mark.case(7, 8, 35, 37)
     @pytest.mark.promise(1, 3, 4, 12)
@@ -326,6 +327,36 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "self.epoch += 1",
         "self.epoch = 1",
     ),
+    "hands over what is not seen to be noted": (
+        intake.Intake,
+        "keep",
+        "for key in keys & attempts.unmarked:",
+        "for key in ():",
+    ),
+    "hands over the next suspects beside those in flight": (
+        intake.Intake,
+        "most",
+        "0 if self._done < self._number else min(few, usual)",
+        "min(few, usual)",
+    ),
+    "reads others while a record is on trial": (
+        intake.Intake,
+        "waiting",
+        "self._ours.epochs.keys() - {trial} if trial else ",
+        "",
+    ),
+    "never tells the crash ledger what is settled": (
+        intake.Intake,
+        "done",
+        "if not one.dropped:",
+        "if False:",
+    ),
+    "never tries again what could not be read": (
+        obstacles.Unreadable,
+        "retry",
+        "hold.held = False",
+        "pass",
+    ),
     "leaves an orphaned partition alone": (
         source.MemorySource,
         "_look_for_orphans",
@@ -336,6 +367,10 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
 
 
 LIKELY = {
+    "hands over the next suspects beside those in flight": 10,
+    "reads others while a record is on trial": 10,
+    "never tells the crash ledger what is settled": 10,
+    "never tries again what could not be read": 14,
     "ignores epochs at the sink": 52,
     "drops what came back when its late release comes": 38,
     "takes a process that died before its first settle for none": 41,

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka import Consumer
 
+from streamer.core.obstacles import GIVE_UP_S, GIVE_UP_UNSURE_S, Ends, UntilEnd, judge
+from streamer.core.outlook import Outlook, Suspect
 from streamer.core.standing import Reason, Standing
-from streamer.kafka.cluster_view import Ends
-from streamer.kafka.outlook import Outlook, Suspect
-from streamer.kafka.source_policy import SourcePolicy
-from streamer.kafka.standstill import judge
-from streamer.kafka.until_end import GIVE_UP_S, GIVE_UP_UNSURE_S, UntilEnd
 
 KEY = ("in", 3)
-POLICY = SourcePolicy(["in"], group="g", address="a:1")
 
 
 @pytest.mark.parametrize(
@@ -28,31 +23,19 @@ POLICY = SourcePolicy(["in"], group="g", address="a:1")
     ],
 )
 def test_why(suspect: Suspect, ends: Ends, reason: Reason | None, offset: int) -> None:
-    found = judge(KEY, suspect, ends, POLICY)
+    found = judge(KEY, suspect, ends, group="g", address="a:1", stand_s=20.0)
     assert (found and found.reason) == reason
     if found is not None:
         assert found.offset == offset
         assert "--bootstrap-server a:1" in found.fix
 
 
-class _Client(Consumer):
-    """Of one partition that stands at 5 of 9."""
-
-    def position(self, partitions):  # type: ignore[no-untyped-def,override]
-        partitions[0].offset = 5
-        return partitions
-
-    def get_watermark_offsets(self, partition, timeout=-1, cached=False):  # type: ignore[no-untyped-def,override]
-        return 0, 9
-
-
 def test_a_suspect_had_its_chance_only_while_it_was_asked() -> None:
     """A pause throws away what was fetched, and an empty queue before its end says nothing."""
-    client = _Client({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0})
     outlook = Outlook(stuck_s=1_000.0, stand_s=10.0)
 
     def look(now: float, *, paused: bool = False) -> dict[tuple[str, int], Suspect]:
-        outlook.look(client, {KEY: 1}, {KEY: 5}, {KEY} if paused else frozenset(), now, {})
+        outlook.look({KEY: 5}, {KEY: 9}, {KEY} if paused else frozenset(), now)
         return outlook.suspects
 
     assert look(1.0) == {}
@@ -64,7 +47,6 @@ def test_a_suspect_had_its_chance_only_while_it_was_asked() -> None:
     outlook.idle(25.0)
     assert look(27.0) == {KEY: Suspect(5, True)}
     assert outlook.ahead[KEY].since == 1.0
-    client.close()
 
 
 @pytest.mark.parametrize(

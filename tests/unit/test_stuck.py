@@ -6,10 +6,8 @@ import logging
 import threading
 
 import pytest
-from confluent_kafka import Consumer
 
-from streamer.kafka.outlook import Outlook
-from streamer.kafka.stuck import StuckWatch
+from streamer.core.outlook import StuckWatch
 from streamer.telemetry.stacks import StandingWatch
 
 KEY = ("in", 0)
@@ -110,18 +108,3 @@ def test_stacks_are_written_once_when_something_stands(caplog: pytest.LogCapture
     (places, _) = [data["places"] for data in said if data.get("thread") == "standing-thread"]
     assert any(place.endswith("in stand") for place in places)
     assert "c4n4ry" not in str(said)
-
-
-@pytest.mark.case(13)
-def test_a_seek_that_is_refused_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    """As amid a rebalance: here by a client that has no partition at all."""
-    consumer = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0})
-    outlook = Outlook(stuck_s=1.0, stand_s=1.0)
-    with caplog.at_level(logging.WARNING):
-        for now in (1.0, 3.0, 5.0, 7.0):
-            outlook.look(consumer, {KEY: 1}, {KEY: 0}, frozenset(), now, {})
-    consumer.close()
-    assert [record.getMessage() for record in caplog.records] == [
-        "a partition stands still and is sought anew",
-        "could not seek to an offset",
-    ] * 2

@@ -69,7 +69,7 @@ class TestSource:
     def test_deleted_records_are_skipped_and_counted_where_wanted(self) -> None:
         """It goes on with the first that is left."""
         facts, source = self.start(skip=True)
-        assert source.out_of_range_records == 2
+        assert source.intake.out_of_range_records == 2
         (batch,) = [fact.batch for fact in facts if isinstance(fact, Taken)]
         assert [record.offset() for record in batch.segments[0].records] == [3, 4]
 

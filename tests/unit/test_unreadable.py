@@ -11,15 +11,16 @@ import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from streamer.core import obstacles
+from streamer.core.intake import Intake, SourcePolicy
 from streamer.core.membership import Membership
 from streamer.core.pipeline.attempts import Attempts
 from streamer.core.pipeline.protocol import Input
 from streamer.core.standing import Reason
-from streamer.kafka import unreadable
-from streamer.kafka.assignment import Assignment
-from streamer.kafka.calls import Calls
-from streamer.kafka.read_errors import ReadErrors
-from streamer.kafka.source_policy import SourcePolicy
+from streamer.kafka.source.assignment import Assignment
+from streamer.kafka.source.calls import Calls, Pauses
+from streamer.kafka.source.messages import Messages
+from streamer.kafka.source.watch import Watch
 
 KEY = ("in", 0)
 
@@ -54,9 +55,10 @@ class Client:
         self.read_from += [one.offset for one in partitions]
 
 
-def reading(reached: int) -> tuple[ReadErrors, list[Input]]:
+def reading(reached: int) -> tuple[Messages, list[Input]]:
     posted: list[Input] = []
-    ours = Membership(Attempts(6), revoke_deadline_s=1.0)
+    attempts = Attempts(6)
+    ours = Membership(attempts, revoke_deadline_s=1.0)
     ours.epochs[KEY], ours.reached[KEY] = 1, reached
     assignment = Assignment(
         ours,
@@ -68,7 +70,10 @@ def reading(reached: int) -> tuple[ReadErrors, list[Input]]:
         held=lambda _: False,
         ends_of=lambda _: {},
     )
-    return ReadErrors(SourcePolicy(["in"], group="g", address="a:1"), assignment, Calls(), posted.append), posted
+    policy = SourcePolicy(["in"], group="g", address="a:1")
+    intake = Intake(policy, ours, attempts)
+    watch = Watch(policy, ours, intake, Pauses(ours.epochs), None)
+    return Messages(policy, intake, watch, assignment, Calls(), posted.append), posted
 
 
 @pytest.mark.case(46)
@@ -84,11 +89,11 @@ def test_what_follows_a_checksum_that_does_not_match_is_thrown_away() -> None:
         Message(8_473_013_702_730_252_357, KafkaError._NOT_IMPLEMENTED),
         Message(8_473_013_702_730_252_358, KafkaError._AUTO_OFFSET_RESET),
     ):
-        errors.on_message(client, message, {KEY: 1}, found)
+        errors._on_error(client, message, {KEY: 1}, found)
     assert [record.offset() for record in found[KEY]] == [90, 99]
     assert client.read_from == [100]
-    assert errors.unreadable.held == {KEY}
-    (one,) = errors.unreadable.standing()
+    assert errors._unreadable.held == {KEY}
+    (one,) = errors._unreadable.standing()
     assert (one.partition, one.offset, one.reason) == (KEY, 100, Reason.UNREADABLE)
     assert not posted
 
@@ -99,24 +104,24 @@ def test_within_a_batch_we_stand_at_our_own_offset(monkeypatch: pytest.MonkeyPat
     once it gives records."""
     errors, _ = reading(reached=150)
     client: Any = Client()
-    errors.on_message(client, Message(100, KafkaError._BAD_COMPRESSION), {KEY: 1}, {})
+    errors._on_error(client, Message(100, KafkaError._BAD_COMPRESSION), {KEY: 1}, {})
     assert client.read_from == [150]
-    assert [one.offset for one in errors.unreadable.standing()] == [150]
-    errors.unreadable.gave([KEY])  # of before
-    assert errors.unreadable.held == {KEY}
-    errors.unreadable.retry(float("inf"))
-    assert not errors.unreadable.held and errors.unreadable.standing()
-    errors.unreadable.gave([KEY])
-    assert not errors.unreadable.standing()
+    assert [one.offset for one in errors._unreadable.standing()] == [150]
+    errors._unreadable.gave([KEY])  # of before
+    assert errors._unreadable.held == {KEY}
+    errors._unreadable.retry(float("inf"))
+    assert not errors._unreadable.held and errors._unreadable.standing()
+    errors._unreadable.gave([KEY])
+    assert not errors._unreadable.standing()
 
 
 def test_one_that_is_no_longer_ours_is_forgotten() -> None:
     errors, _ = reading(reached=0)
     client: Any = Client()
-    errors.on_message(client, Message(0, KafkaError._BAD_MSG), {KEY: 1}, {})
-    errors.unreadable.keep({("in", 1): 2}.keys())
-    assert not errors.unreadable.standing()
-    assert unreadable.RETRY_S >= 30  # each try makes the client complain some twenty times
+    errors._on_error(client, Message(0, KafkaError._BAD_MSG), {KEY: 1}, {})
+    errors._unreadable.keep({("in", 1): 2}.keys())
+    assert not errors._unreadable.standing()
+    assert obstacles.RETRY_S >= 30  # each try makes the client complain some twenty times
 
 
 def test_errors_that_pass_are_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -124,8 +129,8 @@ def test_errors_that_pass_are_said_once_a_minute(caplog: pytest.LogCaptureFixtur
     errors, _ = reading(reached=0)
     client: Any = Client()
     for _ in range(1_000):
-        errors.on_message(client, Message(0, KafkaError._TRANSPORT), {KEY: 1}, {})
-    errors.on_message(client, Message(0, KafkaError._TIMED_OUT), {KEY: 1}, {})
+        errors._on_error(client, Message(0, KafkaError._TRANSPORT), {KEY: 1}, {})
+    errors._on_error(client, Message(0, KafkaError._TIMED_OUT), {KEY: 1}, {})
     assert len(caplog.records) == 2
     errors._say(KafkaError(KafkaError._TRANSPORT), KEY, float("inf"))
     assert caplog.records[-1].__dict__["data"] == {"error": "_TRANSPORT", "topic": "in", "partition": 0, "count": 1_000}

@@ -9,37 +9,42 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import torch
 from confluent_kafka import Consumer, Producer
 from sentence_transformers import SentenceTransformer
 
-from streamer.bench.baselines.settings import EncodeSettings
 
-
-def run(settings: EncodeSettings) -> None:
-    """Until `records` are done."""
-    torch.set_num_threads(settings.threads)
-    model = SentenceTransformer(settings.model, device="cpu")
-    consumer, producer = Consumer(settings.consumer), Producer(settings.producer)
-    consumer.subscribe([settings.input])
+def run(
+    consumer: dict[str, Any],
+    producer: dict[str, Any],
+    source: str,
+    target: str,
+    path: str,
+    threads: int,
+    batch_records: int,
+    records: int,
+) -> None:
+    """From the topic `source` to `target`, until `records` are done, a multiple of `batch_records`."""
+    torch.set_num_threads(threads)
+    model = SentenceTransformer(path, device="cpu")
+    reader, writer = Consumer(consumer), Producer(producer)
+    reader.subscribe([source])
     done = 0
-    while done < settings.records:
-        messages = [message for message in consumer.consume(settings.batch_records, 1.0) if message.error() is None]
+    while done < records:
+        messages = [message for message in reader.consume(batch_records, 1.0) if message.error() is None]
         if not messages:
             continue
         events = [json.loads(message.value() or b"") for message in messages]
-        vectors = model.encode(
-            [event["text"] for event in events], batch_size=settings.batch_records, normalize_embeddings=True
-        )
+        vectors = model.encode([event["text"] for event in events], batch_size=batch_records, normalize_embeddings=True)
         for message, event, vector in zip(messages, events, vectors, strict=True):
             value = json.dumps({"id": event["id"], "embedding": vector.tolist()}).encode()
-            producer.produce(settings.output, value, message.key())
-        producer.flush()
+            writer.produce(target, value, message.key())
+        writer.flush()
         done += len(messages)
-    consumer.close()
+    reader.close()
 
 
 if __name__ == "__main__":
-    run(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=EncodeSettings))
+    run(**json.loads(Path(sys.argv[1]).read_bytes()))

@@ -5,27 +5,26 @@ Same client properties and batches as `streamer dlq`, and nothing else: no filte
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
-import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
-from streamer.bench.baselines.settings import HeaderSettings
 
-
-def run(settings: HeaderSettings) -> None:
-    """Consume and read the headers, until `records` are done."""
-    consumer = Consumer(settings.consumer)
-    consumer.assign([TopicPartition(settings.topic, partition, 0) for partition in range(settings.partitions)])
+def run(consumer: dict[str, Any], topic: str, partitions: int, records: int, batch_records: int) -> None:
+    """Consume and read the headers, `batch_records` at a time, until `records` are done."""
+    client = Consumer(consumer)
+    client.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
     done = 0
-    while done < settings.records:
-        for message in consumer.consume(settings.batch_records, 0.1):
+    while done < records:
+        for message in client.consume(batch_records, 0.1):
             if message.error() is None:
                 message.headers()
                 done += 1
-    consumer.close()
+    client.close()
 
 
 if __name__ == "__main__":
-    run(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=HeaderSettings))
+    run(**json.loads(Path(sys.argv[1]).read_bytes()))

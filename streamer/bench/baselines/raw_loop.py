@@ -7,6 +7,7 @@ micro-batch, which suits a backlog; `first` polls for one record and takes what 
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from streamer.bench.baselines.settings import RawSettings
 from streamer.core.record import TextEvent
 
 FULL_WAIT_S = 0.1
@@ -49,13 +49,21 @@ class Result(msgspec.Struct, gc=False):
     source: Source
 
 
-def run(settings: RawSettings) -> None:
-    """Take, answer `{}`, settle, until `records` are done."""
-    consumer, producer = Consumer(settings.consumer), Producer(settings.producer)
-    producer.init_transactions()
-    consumer.subscribe([settings.input])
+def run(
+    consumer: dict[str, Any],
+    producer: dict[str, Any],
+    source: str,
+    target: str,
+    micro_batch_records: int,
+    records: int,
+    wait: str,
+) -> None:
+    """Take from the topic `source`, answer `{}`, settle, until `records` are done; 0 is never."""
+    reader, writer = Consumer(consumer), Producer(producer)
+    writer.init_transactions()
+    reader.subscribe([source])
     decode, encode = msgspec.json.Decoder(TextEvent).decode, msgspec.json.Encoder().encode
-    topic_in, topic_out, model = settings.input, settings.output, Model("null", "1")
+    model, bare_source = Model("null", "1"), source.encode()
     head, tail = (
         ("ce_specversion", b"1.0"),
         [
@@ -66,37 +74,37 @@ def run(settings: RawSettings) -> None:
         ],
     )
     done = 0
-    while not settings.records or done < settings.records:
-        messages = _take(consumer, settings)
+    while not records or done < records:
+        messages = _take(reader, micro_batch_records, wait)
         if not messages:
             continue
-        producer.begin_transaction()
+        writer.begin_transaction()
         offsets: dict[int, int] = {}
         for message in messages:
             event = decode(message.value())
             partition, offset = message.partition(), message.offset()
-            source = Source(topic_in, partition, offset, message.timestamp()[1])
-            value = encode(Result(str(event.id), "bench", "null", model, {}, False, False, source))
-            headers: Any = [head, ("ce_id", b"bench/%b/%d/%d" % (topic_in.encode(), partition, offset)), *tail]
-            producer.produce(topic_out, value, message.key(), partition, headers=headers)
+            place = Source(source, partition, offset, message.timestamp()[1])
+            value = encode(Result(str(event.id), "bench", "null", model, {}, False, False, place))
+            headers: Any = [head, ("ce_id", b"bench/%b/%d/%d" % (bare_source, partition, offset)), *tail]
+            writer.produce(target, value, message.key(), partition, headers=headers)
             offsets[partition] = offset + 1
-        producer.poll(0)
-        commits = [TopicPartition(topic_in, partition, offset) for partition, offset in offsets.items()]
-        producer.send_offsets_to_transaction(commits, consumer.consumer_group_metadata())
-        producer.commit_transaction()
+        writer.poll(0)
+        commits = [TopicPartition(source, partition, offset) for partition, offset in offsets.items()]
+        writer.send_offsets_to_transaction(commits, reader.consumer_group_metadata())
+        writer.commit_transaction()
         done += len(messages)
-    consumer.close()
+    reader.close()
 
 
-def _take(consumer: Consumer, settings: RawSettings) -> list[Any]:
+def _take(reader: Consumer, most: int, wait: str) -> list[Any]:
     messages: list[Message]
-    if settings.wait == "full":
-        messages = consumer.consume(settings.micro_batch_records, FULL_WAIT_S)
+    if wait == "full":
+        messages = reader.consume(most, FULL_WAIT_S)
     else:
-        first = consumer.poll(FULL_WAIT_S)
-        messages = [first, *consumer.consume(settings.micro_batch_records - 1, 0)] if first is not None else []
+        first = reader.poll(FULL_WAIT_S)
+        messages = [first, *reader.consume(most - 1, 0)] if first is not None else []
     return [message for message in messages if message.error() is None]
 
 
 if __name__ == "__main__":
-    run(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=RawSettings))
+    run(**json.loads(Path(sys.argv[1]).read_bytes()))

@@ -8,7 +8,6 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -20,7 +19,7 @@ from streamer.bench.program import BenchError
 from streamer.bench.workload import DEADLY_MARK
 from streamer.config.load import KafkaConfig
 from streamer.core.settle.calls import Act
-from streamer.kafka.clients import make_consumer, make_producer, reader_properties, writer_properties
+from streamer.kafka.clients import make_consumer, make_producer, produce, reader_properties, writer_properties
 from streamer.kafka.errors import act_on_consumer, start_error
 from streamer.kafka.reader import Reader
 
@@ -66,9 +65,7 @@ class EventWriter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._at_least = self._at_least or 0
         self._thread.join()
         self._producer.purge()
@@ -141,18 +138,8 @@ class EventWriter:
             if offset is not None:
                 self.last_offsets[partition] = max(offset, self.last_offsets[partition])
 
-        while True:
-            try:
-                self._producer.produce(
-                    self._topic,
-                    self._encode({"id": str(number), "text": text}),
-                    b"%d" % number,
-                    partition,
-                    on_delivery=delivered,
-                )
-                return
-            except BufferError:
-                self._producer.poll(0.1)
+        value = self._encode({"id": str(number), "text": text})
+        produce(self._producer, self._topic, value, b"%d" % number, partition, on_delivery=delivered)
 
 
 class Watcher:
@@ -177,9 +164,7 @@ class Watcher:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing = True
         self._thread.join()
         self._consumer.close()

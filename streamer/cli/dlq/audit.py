@@ -35,11 +35,11 @@ def audit(config: Config, job: str | None, topics: tuple[str, ...], most: int | 
     topic streamer.audit. Exits 2 when JOB is not there.
     """
     from streamer.kafka.replay import TopicLog
-    from streamer.ops.dlq.audits import read_audits
+    from streamer.ops.dlq.audits import Audits
 
     found = [
         (began, last)
-        for began, last in read_audits(TopicLog(config.kafka))
+        for began, last in Audits().read(TopicLog(config.kafka))
         if job in (None, last.job) and (not topics or set(topics) & set(last.wanted.get("topics", ())))
     ]
     if job is not None and not found:

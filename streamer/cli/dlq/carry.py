@@ -6,44 +6,27 @@ import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 from streamer.cli.dlq.look import nothing
-from streamer.cli.dlq.options import dead_letter_topics, selecting
+from streamer.cli.dlq.options import Search, searching
 from streamer.cli.options import configured
 from streamer.config.load import Config
-from streamer.config.shapes import shapes_of
 from streamer.core.deadletters.lines import Line, headers_from, line_of, read_line, to_bytes
-from streamer.core.deadletters.selection import Selection
 from streamer.errors import ExitCode, UsageError
 
 
 @click.command("export")
-@click.argument("topics", nargs=-1)
-@selecting
+@searching
 @click.option("--all", "with_closed", is_flag=True, help="Include those that were replayed or discarded.")
 @click.option("--max", "most", type=click.IntRange(1), help="Stop after so many dead letters.")
-@configured
-def export(
-    config: Config,
-    topics: tuple[str, ...],
-    selection: Selection,
-    asked: dict[str, Any],
-    with_closed: bool,
-    most: int | None,
-) -> int:
+def export(search: Search, with_closed: bool, most: int | None) -> int:
     """Write dead letters of TOPICS to standard output as JSON lines: place, time, key, headers and value.
 
     Bytes that are not UTF-8 are {"base64": "…"}. Exits 4 when the headers of some can't be read: these are left out.
     """
-    from streamer.kafka.replay import TopicLog
-    from streamer.ops.dlq.find import find, read_closed
-
-    names = dead_letter_topics(config, topics)
-    log = TopicLog(config.kafka, shapes_of(config))
-    letters = find(log, names, selection, None if with_closed else read_closed(log))
+    letters = search.letters(with_closed=with_closed)
     written = left_out = 0
     for letter in itertools.islice(letters, most):
         if letter.headers is None:
@@ -54,7 +37,7 @@ def export(
         written += 1
     sys.stdout.buffer.flush()
     if not written and not left_out:
-        nothing(names, asked)
+        nothing(search.topics, search.words)
     return ExitCode.SOME_FAILED if left_out else ExitCode.DONE
 
 

@@ -11,52 +11,34 @@ import click
 import msgspec
 
 from streamer.cli.dlq import views
-from streamer.cli.dlq.options import dead_letter_topics, place, selecting
+from streamer.cli.dlq.options import Search, dead_letter_topics, place, searching, selecting
 from streamer.cli.options import configured
 from streamer.config.load import Config
-from streamer.config.shapes import shapes_of
 from streamer.core.deadletters.causes import Causes
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import UsageError
 from streamer.ops.dlq import documents
 
 MOST_SHOWN = 10
-_topics = click.argument("topics", nargs=-1)
 _all = click.option("--all", "with_closed", is_flag=True, help="Include those that were replayed or discarded.")
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
 @click.command("list")
-@_topics
-@selecting
+@searching
 @_all
 @click.option("--max", "most", type=click.IntRange(1), help="Stop after so many dead letters.")
 @_json
-@configured
-def list_(
-    config: Config,
-    topics: tuple[str, ...],
-    selection: Selection,
-    asked: dict[str, Any],
-    with_closed: bool,
-    most: int | None,
-    as_json: bool,
-) -> None:
+def list_(search: Search, with_closed: bool, most: int | None, as_json: bool) -> None:
     """List dead letters of TOPICS, by default of all dead-letter topics of the configuration.
 
     Exits 2 when a filter was given and nothing matches.
     """
-    from streamer.kafka.replay import TopicLog
-    from streamer.ops.dlq.find import find, read_closed
-
-    names = dead_letter_topics(config, topics)
-    log = TopicLog(config.kafka, shapes_of(config))
-    closed = read_closed(log)
-    letters = find(log, names, selection, None if with_closed else closed)
+    letters = search.letters(with_closed=with_closed)
     shown = 0
     write = sys.stdout.write  # click.echo flushes each line, which would cost more than the search
     for shown, letter in enumerate(itertools.islice(letters, most), 1):
-        state = closed.find(letter) if with_closed else None
+        state = search.closed.find(letter) if with_closed else None
         if as_json:
             write(f"{msgspec.json.encode(documents.letter_json(letter, state)).decode()}\n")
             continue
@@ -64,35 +46,21 @@ def list_(
             write(f"{views.HEADING}\n")
         write(f"{views.letter_line(letter, state)}\n")
     if not shown:
-        nothing(names, asked)
+        nothing(search.topics, search.words)
 
 
 @click.command()
-@_topics
-@selecting
+@searching
 @_all
 @_json
-@configured
-def causes(
-    config: Config,
-    topics: tuple[str, ...],
-    selection: Selection,
-    asked: dict[str, Any],
-    with_closed: bool,
-    as_json: bool,
-) -> None:
+def causes(search: Search, with_closed: bool, as_json: bool) -> None:
     """Say why there are dead letters: a line for each cause, the most frequent first.
 
     A cause is a code, an exception and a message whose numbers and ids are left out. Take its FINGERPRINT to --cause
     of the other commands.
     """
-    from streamer.kafka.replay import TopicLog
-    from streamer.ops.dlq.find import find, read_closed
-
-    names = dead_letter_topics(config, topics)
-    log = TopicLog(config.kafka, shapes_of(config))
     grouped = Causes()
-    for letter in find(log, names, selection, None if with_closed else read_closed(log)):
+    for letter in search.letters(with_closed=with_closed):
         grouped.add(letter)
     found = grouped.by_count()
     times = [time_ms for cause in found for time_ms in (cause.first_ms, cause.last_ms) if time_ms >= 0]
@@ -103,7 +71,7 @@ def causes(
         else:
             click.echo(views.cause_line(cause, first_ms, last_ms))
     if not found:
-        nothing(names, asked)
+        nothing(search.topics, search.words)
 
 
 @click.command()
@@ -127,29 +95,25 @@ def show(
     By its place, or by a filter, e.g. --key, --id or --trace: then at most ten, open or closed. Prints the text of
     records: mind who watches.
     """
-    from streamer.kafka.replay import TopicLog
-    from streamer.ops.dlq.find import find, letter_at, read_closed
+    from streamer.ops.dlq.find import letter_at
 
+    search = Search(config, dead_letter_topics(config, where) if asked else [], selection, asked)
     if asked:
-        names = dead_letter_topics(config, where)
-        log = TopicLog(config.kafka, shapes_of(config))
-        letters = list(itertools.islice(find(log, names, selection, None), MOST_SHOWN + 1))
+        letters = list(itertools.islice(search.letters(with_closed=True), MOST_SHOWN + 1))
         if not letters:
-            nothing(names, asked)
+            nothing(search.topics, asked)
         if len(letters) > MOST_SHOWN:
             click.echo(f"more than {MOST_SHOWN} match: the first ones are shown; see `streamer dlq list`", err=True)
     else:
         if len(where) != 1:
             raise UsageError("write TOPIC/PARTITION/OFFSET, or a filter such as --key KEY, --id ID or --trace TRACE_ID")
         wanted = place(where[0])
-        log = TopicLog(config.kafka, shapes_of(config))
-        found = letter_at(log, wanted)
+        found = letter_at(search.log, wanted)
         if found is None:
             raise UsageError(f"no record at {wanted}: it was deleted, or was never there; see `streamer dlq list`")
         letters = [found]
-    closed = read_closed(log)
     for number, letter in enumerate(letters[:MOST_SHOWN]):
-        state = closed.find(letter)
+        state = search.closed.find(letter)
         if as_json:
             click.echo(json.dumps(documents.whole_json(letter, state), ensure_ascii=False))
             continue

@@ -11,35 +11,21 @@ from typing import Any
 import click
 
 from streamer.cli.dlq.editor import editing
-from streamer.cli.dlq.options import dead_letter_topics
-from streamer.cli.dlq.orders import carry_out, moving, sending, signed
-from streamer.cli.options import configured
-from streamer.config.load import Config
-from streamer.config.shapes import shapes_of
+from streamer.cli.dlq.orders import Asked, carry_out, moving, sending, signed
 from streamer.core.deadletters.replay import Decide, Discard, Reopen, Replay
-from streamer.core.deadletters.selection import Selection
 from streamer.errors import ExitCode, UsageError
 
 
 @click.command()
 @moving
 @sending
-@configured
 def replay(
-    config: Config,
-    topics: tuple[str, ...],
-    selection: Selection,
-    asked: dict[str, Any],
+    asked: Asked,
     to: str,
     to_dead_letters: bool,
     addressee: str,
     rate: float | None,
     max_attempts: int,
-    execute: bool,
-    digest: str | None,
-    most: int | None,
-    job: str | None,
-    as_json: bool,
 ) -> int:
     """Send dead letters of TOPICS back to the topic and partition that they came from. A dry run without --execute.
 
@@ -47,20 +33,15 @@ def replay(
     failed reads it again, others skip it. Exits 4 when some may not go, 2 when there are none, 7 while another job
     moves dead letters of one of these topics. What became of them is told by `streamer dlq outcome JOB`.
     """
-    from streamer.kafka.replay import TopicLog
     from streamer.ops.dlq.destinations import destinations
     from streamer.ops.dlq.models import current_models
-    from streamer.ops.dlq.survey import Targets
 
-    names = dead_letter_topics(config, topics)
-    places = destinations(config, names, to, addressee, to_dead_letters=to_dead_letters)
+    places = destinations(asked.config, asked.topics, to, addressee, to_dead_letters=to_dead_letters)
     more = {"to": to, "for": addressee, "max_attempts": max_attempts}
-    order = signed("replay", names, selection, asked, job, most, rate, **more)
-    log = TopicLog(config.kafka, shapes_of(config))
-    targets = Targets(log)
-    decide = Replay(order.signature, targets.find, places, max_attempts)
-    models = current_models(log, config.telemetry.reports)
-    return carry_out(config.kafka, log, order, decide, targets, execute, as_json, digest, models=models)
+    order = signed("replay", asked, rate, **more)
+    decide = Replay(order.signature, asked.targets.find, places, max_attempts)
+    models = current_models(asked.log, asked.config.telemetry.reports)
+    return carry_out(asked, order, decide, models=models)
 
 
 @click.command()
@@ -73,12 +54,8 @@ def replay(
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file that was edited before and that this command kept: no editor is started.",
 )
-@configured
 def edit(
-    config: Config,
-    topics: tuple[str, ...],
-    selection: Selection,
-    asked: dict[str, Any],
+    asked: Asked,
     to: str,
     to_dead_letters: bool,
     addressee: str,
@@ -86,11 +63,6 @@ def edit(
     max_attempts: int,
     patch: str | None,
     source: Path | None,
-    execute: bool,
-    digest: str | None,
-    most: int | None,
-    job: str | None,
-    as_json: bool,
 ) -> int:
     """Replay dead letters of TOPICS after a change: a JSON merge patch, or in $EDITOR as JSON lines.
 
@@ -98,92 +70,53 @@ def edit(
     --execute it asks at the end on a terminal, and is a dry run elsewhere. Until the changes are moved their file is
     kept.
     """
-    from streamer.kafka.replay import TopicLog
     from streamer.ops.dlq.destinations import destinations
     from streamer.ops.dlq.edit import by_patch
-    from streamer.ops.dlq.survey import Targets
 
-    names = dead_letter_topics(config, topics)
-    places = destinations(config, names, to, addressee, to_dead_letters=to_dead_letters)
+    places = destinations(asked.config, asked.topics, to, addressee, to_dead_letters=to_dead_letters)
     patched = None if patch is None else hashlib.sha256(patch.encode()).hexdigest()
     more = {"to": to, "for": addressee, "max_attempts": max_attempts, "patch_sha256": patched}
-    order = signed("edit", names, selection, asked, job, most, rate, **more)
+    order = signed("edit", asked, rate, **more)
     changed = None if patch is None else by_patch(_patch(patch))
-    log = TopicLog(config.kafka, shapes_of(config))
-    targets = Targets(log)
     if changed is not None:
-        decide: Decide = Replay(order.signature, targets.find, places, max_attempts, changed)
-        return carry_out(config.kafka, log, order, decide, targets, execute, as_json, digest)
-    with editing(log, order, source) as draft:
+        decide: Decide = Replay(order.signature, asked.targets.find, places, max_attempts, changed)
+        return carry_out(asked, order, decide)
+    with editing(asked.log, order, source) as draft:
         if not draft.values:
             click.echo("nothing was changed, so nothing was moved", err=True)
             return ExitCode.DONE
         values = draft.values
-        sends = Replay(order.signature, targets.find, places, max_attempts, lambda letter: values[letter.place])
-        ask = not execute and sys.stdin.isatty()
+        sends = Replay(order.signature, asked.targets.find, places, max_attempts, lambda letter: values[letter.place])
+        ask = not asked.execute and sys.stdin.isatty()
         decide = lambda letter: sends(letter) if letter.place in values else None  # noqa: E731
         moved = lambda: draft.discard()  # noqa: E731
-        return carry_out(config.kafka, log, order, decide, targets, execute, as_json, digest, ask=ask, moved=moved)
+        return carry_out(asked, order, decide, ask=ask, moved=moved)
 
 
 @click.command()
 @moving
 @click.option("--reason", required=True, help="Why they are closed; kept with each of them.")
-@configured
-def discard(
-    config: Config,
-    topics: tuple[str, ...],
-    selection: Selection,
-    asked: dict[str, Any],
-    reason: str,
-    execute: bool,
-    digest: str | None,
-    most: int | None,
-    job: str | None,
-    as_json: bool,
-) -> int:
+def discard(asked: Asked, reason: str) -> int:
     """Close dead letters of TOPICS for good: they are not listed or replayed any more. A dry run without --execute.
 
     The records stay in their topic until its retention takes them, and `streamer dlq reopen` opens them again.
     """
-    from streamer.kafka.replay import TopicLog
-    from streamer.ops.dlq.survey import Targets
-
-    names = dead_letter_topics(config, topics)
-    order = signed("discard", names, selection, asked, job, most, None, reason=reason)
-    log = TopicLog(config.kafka, shapes_of(config))
+    order = signed("discard", asked, reason=reason)
     decide = Discard(order.signature, reason)
-    return carry_out(config.kafka, log, order, decide, Targets(log), execute, as_json, digest)
+    return carry_out(asked, order, decide)
 
 
 @click.command()
 @click.argument("closed_by", metavar="JOB")
 @moving
-@configured
-def reopen(
-    config: Config,
-    closed_by: str,
-    topics: tuple[str, ...],
-    selection: Selection,
-    asked: dict[str, Any],
-    execute: bool,
-    digest: str | None,
-    most: int | None,
-    job: str | None,
-    as_json: bool,
-) -> int:
+def reopen(asked: Asked, closed_by: str) -> int:
     """Open again what JOB closed in TOPICS, by a replay or a discard. A dry run without --execute.
 
     It takes back the mark and nothing else: records that a replay sent stay where they were sent, and what became of
     them stays, too. To replay them once more answers them twice, with the same ids.
     """
-    from streamer.kafka.replay import TopicLog
-    from streamer.ops.dlq.survey import Targets
-
-    names = dead_letter_topics(config, topics)
-    order = signed("reopen", names, selection, asked, job, most, None, reopens=closed_by)
-    log = TopicLog(config.kafka, shapes_of(config))
-    return carry_out(config.kafka, log, order, Reopen(order.signature), Targets(log), execute, as_json, digest)
+    order = signed("reopen", asked, reopens=closed_by)
+    return carry_out(asked, order, Reopen(order.signature))
 
 
 def _patch(text: str) -> dict[str, Any]:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamer.cli.options import configured
 from streamer.config.load import Config
-from streamer.core.deadletters.letter import Place
+from streamer.config.shapes import shapes_of
+from streamer.core.deadletters.letter import DeadLetter, Place
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamer.kafka.replay import TopicLog
+    from streamer.ops.dlq.closed import Closed
 
 _Command = Callable[..., Any]
 _SETS = ("pipelines", "codes", "classes", "causes", "origin_topics", "origin_partitions", "ids", "traces")
@@ -21,6 +28,50 @@ _FILTER = (*_SETS, "origin_offsets", "since", "until", "keys", "headers", "attem
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _AGO = re.compile(r"([0-9]+)([smhd])")
 _RANGE = re.compile(r"([0-9]{1,19})(?:(?:-|\.\.)([0-9]{1,19})?)?")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which dead letters a command is about: of these topics those that are selected, in the operator's `words`."""
+
+    config: Config
+    topics: list[str]
+    selection: Selection
+    words: dict[str, Any]
+
+    @functools.cached_property
+    def log(self) -> TopicLog:
+        """The topics. Raises DependencyError when the brokers do not answer."""
+        from streamer.kafka.replay import TopicLog
+
+        return TopicLog(self.config.kafka, shapes_of(self.config))
+
+    @functools.cached_property
+    def closed(self) -> Closed:
+        """What was replayed or discarded."""
+        from streamer.ops.dlq.find import read_closed
+
+        return read_closed(self.log)
+
+    def letters(self, *, with_closed: bool = False) -> Iterator[DeadLetter]:
+        """Those that are meant; without `with_closed` the open ones."""
+        from streamer.ops.dlq.find import find
+
+        return find(self.log, self.topics, self.selection, None if with_closed else self.closed)
+
+
+def searching(command: _Command) -> _Command:
+    """Adds TOPICS, the filter's options and those of `configured`; hands over what they say as a `Search`, first."""
+
+    @functools.wraps(command)
+    def wrapper(config: Config, topics: tuple[str, ...], selection: Selection, asked: Any, **given: Any) -> Any:
+        return command(Search(config, dead_letter_topics(config, topics), selection, asked), **given)
+
+    # Options are listed in the order in which they are added, the last one first: those of `configured` come last.
+    own, wrapper.__dict__["__click_params__"] = wrapper.__dict__.get("__click_params__", []), []
+    whole = configured(wrapper)
+    whole.__dict__["__click_params__"] += own
+    return click.argument("topics", nargs=-1)(selecting(whole))
 
 
 def selecting(command: _Command) -> _Command:

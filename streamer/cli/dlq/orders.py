@@ -5,27 +5,50 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.cli.dlq.options import selecting
+from streamer.cli.dlq.options import Search, searching
 from streamer.cli.dlq.report import print_survey, progress
-from streamer.config.load import KafkaConfig
 from streamer.core.deadletters.replay import MAX_ATTEMPTS, Decide
-from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import JOB_NAME
 from streamer.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from streamer.ops.dlq.ports import Log
     from streamer.ops.dlq.survey import Order, Targets
 
 _Command = Callable[..., Any]
 
 
+@dataclass(frozen=True)
+class Asked(Search):
+    """What all commands that move dead letters are asked: which, and when to write."""
+
+    execute: bool
+    digest: str | None
+    most: int | None
+    job: str | None
+    as_json: bool
+
+    @functools.cached_property
+    def targets(self) -> Targets:
+        """Where dead letters may go."""
+        from streamer.ops.dlq.survey import Targets
+
+        return Targets(self.log)
+
+
 def moving(command: _Command) -> _Command:
-    """Adds what all three share: the filter, when to write, and the job."""
+    """Adds the options that say what `Asked` holds, and hands it over first."""
+
+    @functools.wraps(command)
+    def wrapper(search: Search, **given: Any) -> Any:
+        own = {name: given.pop(name) for name in ("execute", "digest", "most", "job", "as_json")}
+        return command(Asked(search.config, search.topics, search.selection, search.words, **own), **given)
+
+    wrapped: _Command = wrapper
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the survey as JSON."),
         click.option(
@@ -41,8 +64,8 @@ def moving(command: _Command) -> _Command:
         ),
         click.option("--execute", is_flag=True, help="Do it. Without this nothing is written."),
     ):
-        command = option(command)
-    return click.argument("topics", nargs=-1)(selecting(command))
+        wrapped = option(wrapped)
+    return searching(wrapped)
 
 
 def sending(command: _Command) -> _Command:
@@ -78,33 +101,19 @@ def sending(command: _Command) -> _Command:
     return command
 
 
-def signed(
-    action: str,
-    names: list[str],
-    selection: Selection,
-    asked: dict[str, Any],
-    job: str | None,
-    most: int | None,
-    rate: float | None,
-    **more: Any,
-) -> Order:
+def signed(action: str, asked: Asked, rate: float | None = None, **more: Any) -> Order:
     """The order, under a name that a job may have. Raises UsageError."""
     from streamer.ops.dlq.orders import make_order
 
-    if job is not None and re.fullmatch(JOB_NAME, job) is None:
-        raise UsageError(f"--job {job}: write 1 to 100 letters, digits, dots, dashes or underscores")
-    return make_order(action, names, selection, asked, job, most, rate, **more)
+    if asked.job is not None and re.fullmatch(JOB_NAME, asked.job) is None:
+        raise UsageError(f"--job {asked.job}: write 1 to 100 letters, digits, dots, dashes or underscores")
+    return make_order(action, asked.topics, asked.selection, asked.words, asked.job, asked.most, rate, **more)
 
 
 def carry_out(
-    kafka: KafkaConfig,
-    log: Log,
+    asked: Asked,
     order: Order,
     decide: Decide,
-    targets: Targets,
-    execute: bool,
-    as_json: bool,
-    digest: str | None,
     *,
     ask: bool = False,
     moved: Callable[[], None] = lambda: None,
@@ -115,6 +124,7 @@ def carry_out(
     from streamer.ops.dlq.move import Mover
     from streamer.ops.dlq.survey import survey
 
+    log, targets, execute, digest = asked.log, asked.targets, asked.execute, asked.digest
     if to := order.wanted.get("to"):
         targets(str(to))
     found = survey(log, order, decide, models=models)
@@ -125,7 +135,7 @@ def carry_out(
         if found.closed:
             raise UsageError(f"nothing is left: all {found.closed:,} in {where} were replayed or discarded before")
         raise UsageError(f"no dead letter in {where} matches, and nothing was moved; see `streamer dlq list`")
-    print_survey(order, found, as_json=as_json, dry=not execute)
+    print_survey(order, found, as_json=asked.as_json, dry=not execute)
     if digest is not None and digest != found.digest:
         raise UsageError(
             f"--digest {digest}: what would move is not what that dry run showed (it is {found.digest} now), so nothing"
@@ -140,7 +150,7 @@ def carry_out(
                 order,
                 decide,
                 targets,
-                functools.partial(TransactionalCopier, kafka),
+                functools.partial(TransactionalCopier, asked.config.kafka),
                 progress=report,
                 waiting=lambda text: click.echo(text, err=True),
             )

@@ -27,7 +27,7 @@ def run(config_path: str | None, overrides: tuple[str, ...], verbose: bool) -> N
     """Watch the models of all pipelines that write reports, and say how they do.
 
     Reads the reports of all pipelines, sums them to windows, judges the rules, and writes both to the topic that
-    health.topic names. Pages are at health.http: /healthz, /windows, /states, /feedback, /metrics.
+    health.topic names. Pages are at health.http: /healthz, /windows, /states, /feedback, /quality, /metrics.
 
     No pipeline depends on it, and it may be killed at any time: it reads again what it knew. Several may run: each sees
     everything. SIGTERM or Ctrl-C ends it.

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from streamer.core.foreign import read_own
 from streamer.core.output import Output
 
 AUDIT_TOPIC = "streamer.audit"
@@ -37,3 +38,11 @@ class Audit(msgspec.Struct, frozen=True, omit_defaults=True):
 def audit_output(audit: Audit) -> Output:
     """The record, keyed by the job."""
     return AUDIT_TOPIC, -1, audit.job.encode(), msgspec.json.encode(audit), []
+
+
+def read_audit(value: bytes | None) -> Audit | None:
+    """The audit in a record, None for anything else."""
+    return read_own(_decode, value)
+
+
+_decode = msgspec.json.Decoder(Audit).decode

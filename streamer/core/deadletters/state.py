@@ -110,6 +110,6 @@ def read_entry(key: bytes | None, value: bytes | None) -> Entry | None:
             return Entry(place[0], -1, -1, _decode_job(value))
         if name + "/" == CLAIM_PREFIX:
             return Entry(place[0], -1, -1, _decode_claim(value))
-    except (ValueError, IndexError, msgspec.MsgspecError):
+    except (ValueError, IndexError, msgspec.MsgspecError, RecursionError):
         pass
     return None

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streamer.core.health.counts import ratio
+from streamer.core.health.counts import Count, ratio
 from streamer.core.measures import share_bin
 from streamer.core.report import CONFIDENCE_BINS
 
 
-def _zeros() -> list[int]:
+def _zeros() -> list[Count]:
     return [0] * CONFIDENCE_BINS
 
 
@@ -25,7 +25,7 @@ class Bin(msgspec.Struct, frozen=True):
 
     low: float
     high: float
-    count: int
+    count: Count
     confidence: float
     accuracy: float
 
@@ -34,22 +34,22 @@ class Calibration(msgspec.Struct):
     """Sums over 20 equal bins of the confidence; the bins are those of reports: the lower edge belongs to a bin, and
     1.0 to the last one. `outside` counts scores that are no probability and stand in no bin."""
 
-    counts: list[int] = msgspec.field(default_factory=_zeros)
-    right: list[int] = msgspec.field(default_factory=_zeros)
+    counts: list[Count] = msgspec.field(default_factory=_zeros)
+    right: list[Count] = msgspec.field(default_factory=_zeros)
     confidence: list[float] = msgspec.field(default_factory=_zeros_of_floats)
     squares: float = 0.0
-    outside: int = 0
+    outside: Count = 0
 
-    def add(self, confidence: float, right: bool) -> None:
-        """Count an answer."""
+    def add(self, confidence: float, right: bool, weight: Count = 1) -> None:
+        """Count an answer `weight` times."""
         if not 0.0 <= confidence <= 1.0:
-            self.outside += 1
+            self.outside += weight
             return
         place = share_bin(confidence)
-        self.counts[place] += 1
-        self.right[place] += right
-        self.confidence[place] += confidence
-        self.squares += (confidence - right) ** 2
+        self.counts[place] += weight
+        self.right[place] += weight * right
+        self.confidence[place] += weight * confidence
+        self.squares += weight * (confidence - right) ** 2
 
     def merge(self, other: Calibration) -> Calibration:
         """New sums of both."""
@@ -62,7 +62,7 @@ class Calibration(msgspec.Struct):
         )
 
     @property
-    def total(self) -> int:
+    def total(self) -> Count:
         """How many answers stand in bins."""
         return sum(self.counts)
 

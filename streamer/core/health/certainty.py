@@ -20,7 +20,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def share_interval(part: int, whole: int) -> Interval:
+def share_interval(part: float, whole: float) -> Interval:
     """Wilson's interval of a share; all of [0, 1] where nothing was counted."""
     if not whole:
         return Interval(0.0, 1.0)

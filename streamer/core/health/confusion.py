@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from streamer.core.health.counts import Counts, ratio
+from streamer.core.health.counts import Count, Counts, ratio
 
 
 class Confusion(msgspec.Struct):
     """`cells[true label][predicted label]` counts texts. Sums of parts are the sum of the whole."""
 
-    cells: dict[str, dict[str, int]] = {}
+    cells: dict[str, dict[str, Count]] = {}
 
-    def add(self, truth: str, predicted: str, count: int = 1) -> None:
+    def add(self, truth: str, predicted: str, count: Count = 1) -> None:
         """Count texts whose label is `truth` and that were called `predicted`."""
         row = self.cells.setdefault(truth, {})
         row[predicted] = row.get(predicted, 0) + count
@@ -30,12 +30,12 @@ class Confusion(msgspec.Struct):
         return sorted({*self.cells, *(predicted for row in self.cells.values() for predicted in row)})
 
     @property
-    def total(self) -> int:
+    def total(self) -> Count:
         """How many texts were counted."""
         return sum(sum(row.values()) for row in self.cells.values())
 
     @property
-    def right(self) -> int:
+    def right(self) -> Count:
         """How many of them have their own label."""
         return sum(row.get(truth, 0) for truth, row in self.cells.items())
 
@@ -46,7 +46,7 @@ class Confusion(msgspec.Struct):
 
     def by_label(self) -> dict[str, Counts]:
         """What each label's precision, recall and F1 follow from."""
-        predicted: dict[str, int] = {}
+        predicted: dict[str, Count] = {}
         for row in self.cells.values():
             for label, count in row.items():
                 predicted[label] = predicted.get(label, 0) + count

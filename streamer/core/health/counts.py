@@ -7,8 +7,11 @@ scikit-learn's default.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+Count = int | float
+"""How many: whole unless texts were weighted."""
 
 
 def ratio(part: float, whole: float) -> float:
@@ -19,12 +22,12 @@ def ratio(part: float, whole: float) -> float:
 class Counts(NamedTuple):
     """True positives, false positives and false negatives of one label, or of several summed."""
 
-    tp: int = 0
-    fp: int = 0
-    fn: int = 0
+    tp: Count = 0
+    fp: Count = 0
+    fn: Count = 0
 
     @property
-    def support(self) -> int:
+    def support(self) -> Count:
         """How often the label is true."""
         return self.tp + self.fn
 
@@ -43,9 +46,9 @@ class Counts(NamedTuple):
         """The harmonic mean of precision and recall."""
         return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
-    def plus(self, other: Counts) -> Counts:
-        """The sum of both."""
-        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+    def plus(self, other: Counts, weight: Count = 1) -> Counts:
+        """The sum of both, where the other counts `weight` times."""
+        return Counts(self.tp + weight * other.tp, self.fp + weight * other.fp, self.fn + weight * other.fn)
 
 
 class Scores(NamedTuple):
@@ -80,7 +83,7 @@ def summed(each: Iterable[Counts]) -> Counts:
     return total
 
 
-def _mean(each: list[tuple[int, Counts]]) -> Scores:
+def _mean(each: Sequence[tuple[Count, Counts]]) -> Scores:
     weight = sum(one for one, _ in each)
     return Scores(
         ratio(math.fsum(one * counts.precision for one, counts in each), weight),

@@ -13,25 +13,37 @@ from streamer.core.headers import CONNECT_MESSAGE, CONNECT_OFFSET, CONNECT_PARTI
 from streamer.core.record import Headers
 
 NAMES: Final = ("id", "ce_id", "origin")
-VERDICTS: Final = ("label", "labels", "text", "score")
+VERDICTS: Final = ("label", "labels", "entities", "text", "score")
 _Text = Annotated[str, Meta(min_length=1)]
+_Label = Annotated[str, Meta(min_length=1, max_length=256)]
 _INT32_MAX: Final = 2**31 - 1
 _INT64_MAX: Final = 2**63 - 1
 _MOST_DIGITS: Final = len(str(_INT64_MAX))
 
 
+class Span(msgspec.Struct, frozen=True):
+    """An entity, in characters of its text."""
+
+    start: Annotated[int, Meta(ge=0)]
+    end: Annotated[int, Meta(ge=1)]
+    label: _Label
+
+
 class Feedback(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message of the feedback topic. One of `id`, `ce_id` and `origin` (topic, partition, offset of the event) says
-    which result it is about, one of `label`, `labels`, `text` and `score` what would have been right."""
+    which result it is about, one of `label`, `labels`, `entities`, `text` and `score` what would have been right.
+    `probability` is the chance with which that result was chosen to be labelled: it stands for 1 / `probability`."""
 
     id: _Text | None = None
     ce_id: _Text | None = None
     origin: tuple[_Text, Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]] | None = None
     pipeline: _Text | None = None
-    label: _Text | None = None
-    labels: list[_Text] | None = None
+    label: _Label | None = None
+    labels: list[_Label] | None = None
+    entities: list[Span] | None = None
     text: str | None = None
     score: float | None = None
+    probability: Annotated[float, Meta(ge=1e-6, le=1)] | None = None
     time: str | None = None
 
 
@@ -52,10 +64,11 @@ class Place(NamedTuple):
 
 
 class Said(NamedTuple):
-    """Feedback with the time that it was given, in ms."""
+    """Feedback with the time that it was given, in ms, and where it lies in the feedback topic."""
 
     feedback: Feedback
     time_ms: int
+    at: tuple[int, int] = (0, -1)
 
 
 _decode = msgspec.json.Decoder(Feedback).decode
@@ -98,7 +111,10 @@ def place_of(feedback: Feedback, inputs: Mapping[str, Sequence[str]]) -> Place |
     if event is None or event[1] > _INT32_MAX or event[2] > _INT64_MAX:  # clients raise OverflowError for larger ones
         return None
     readers = [name for name, topics in inputs.items() if event[0] in topics and pipeline in (None, name)]
-    return Place(readers[0], *event) if len(readers) == 1 else None
+    if len(readers) != 1:
+        return None
+    topics = inputs[readers[0]]
+    return Place(readers[0], topics[topics.index(event[0])], *event[1:])  # names that are in memory once
 
 
 def refusal_headers(refused: Refused, topic: str, partition: int, offset: int) -> Headers:

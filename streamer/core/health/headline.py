@@ -7,6 +7,7 @@ from typing import Final
 from streamer.core.health.certainty import Interval, share_interval
 from streamer.core.health.evaluation import Difference, Evaluation, Example, Versus
 from streamer.core.health.quality import Quality
+from streamer.core.tally import plural
 
 ENOUGH: Final = 10
 """Texts that a label needs to be called the weakest, if any label has as many."""
@@ -30,13 +31,13 @@ def remarks(evaluation: Evaluation) -> list[str]:
     found = []
     if quality.failed:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(quality.failed.items()))
-        text = f"{count(quality.without_answer, 'row')} got no answer ({codes}) and count in no other number"
+        text = f"{plural(quality.without_answer, 'row')} got no answer ({codes}) and count in no other number"
         if quality.confusion is not None:
             total = quality.confusion.total + quality.without_answer
             text += f"; counted as wrong, accuracy is {quality.confusion.right / total:.3f}"
         found.append(text)
     if evaluation.unlabelled:
-        found.append(f"{count(evaluation.unlabelled, 'row')} without a label left out")
+        found.append(f"{plural(evaluation.unlabelled, 'row')} without a label left out")
     if foreign := quality.foreign():
         each = ", ".join(
             f"{label} ({texts:,})" for label, texts in sorted(foreign.items(), key=lambda one: -one[1])[:8]
@@ -47,7 +48,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
     if quality.regression is not None and quality.regression.texts > quality.regression.limit:
         found.append(f"Spearman's correlation is that of a sample of {quality.regression.limit:,} texts")
     if quality.perplexity is not None and quality.perplexity.unscored:
-        found.append(f"{count(quality.perplexity.unscored, 'text')} with too few tokens to predict one")
+        found.append(f"{plural(quality.perplexity.unscored, 'text')} with too few tokens to predict one")
     return found
 
 
@@ -56,7 +57,7 @@ def verdict(first: Evaluation, versus: Versus) -> str:
     names = {"first": first.name, "second": versus.second.name}
     if names["first"] == names["second"]:
         names = {"first": "the first model", "second": "the second model"}
-    over = f"over {count(versus.texts, 'text')} that both answered"
+    over = f"over {plural(versus.texts, 'text')} that both answered"
     if not versus.texts:
         return "no text was answered by both models"
     told = told_difference(versus.difference)
@@ -104,13 +105,8 @@ def main_metrics(quality: Quality) -> dict[str, float]:
     }
 
 
-def count(number: int, noun: str) -> str:
-    """As in "1 text", "5,000 texts"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _main(quality: Quality) -> str:
-    over = f"over {count(quality.answered, 'text')}"
+    over = f"over {plural(quality.answered, 'text')}"
     metrics = {name: 0.0 if value is None else value for name, value in quality.metrics().items()}
     if quality.confusion is not None:
         interval = share_interval(quality.confusion.right, quality.confusion.total)
@@ -133,7 +129,7 @@ def _main(quality: Quality) -> str:
         ranks = "not defined" if rank is None else f"{rank:.3f}"
         return f"mean absolute error {quality.regression.mae:.3g}, rank correlation (Spearman) {ranks} {over}"
     assert quality.perplexity is not None
-    tokens = count(quality.perplexity.tokens, "token")
+    tokens = plural(quality.perplexity.tokens, "token")
     value = quality.perplexity.value
     return f"perplexity {'not defined' if value is None else f'{value:,.2f}'} {over} ({tokens})"
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter, OrderedDict
+from collections import Counter
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from streamer.core.health.feedback import Place, Said
-from streamer.core.report import BOUNDS, percentile
+from streamer.core.health.hearing import Hearing
+from streamer.core.health.realised import DAY_MS, MAX_KEPT, Kept, Realised
 
 Outcome = Literal["matched", "early", "late", "duplicate", "unknown", "no_result", "refused"]
 
-MAX_SEEN: Final = 200_000
-"""Places that are remembered, so that feedback on them is known as repeated: about 60 MB."""
 MAX_WAITING: Final = 50_000
-AGAIN_MS: Final = 5_000
+AGAIN_MS: Final = 1_000
 """After so long a result that was not there is looked up again; twice as long each time, up to a minute."""
 _LONGEST_MS: Final = 60_000
 
@@ -43,6 +43,7 @@ class Result(msgspec.Struct, frozen=True):
     model: Revision
     output: Any
     source: Source
+    task: str = ""
 
 
 class Absent(NamedTuple):
@@ -60,35 +61,37 @@ class Waiting(NamedTuple):
 
 
 class Tally(msgspec.Struct):
-    """What came of a pipeline's feedback. `waiting` are those whose result is not there yet. `agreed` counts the
-    matched labels that the model gave, of `labels` in all; a duplicate that is newer takes the place of what was said
-    before. `places` are the results that have feedback."""
+    """What came of a pipeline's feedback. `waiting` are those whose result is not there yet."""
 
     outcomes: dict[str, int] = {}
     waiting: int = 0
-    labels: int = 0
-    agreed: int = 0
-    places: int = 0
-    lag_s: dict[int, int] = {}
-    max_lag_s: int = 0
-
-    def lag(self, share: float) -> int | None:
-        """The time from event to label in seconds that this share of labels keeps, None without any."""
-        return percentile(self.lag_s, share, self.max_lag_s)
 
 
-class _Known(NamedTuple):
-    time_ms: int
-    agreed: bool | None
+class Unsettled(msgspec.Struct, array_like=True):
+    """Feedback that waits, as a snapshot has it: where it lies in the feedback topic, and how often its result was
+    looked for. What it says is read again."""
+
+    partition: int
+    offset: int
+    attempts: int
+
+
+class Joined(msgspec.Struct, array_like=True):
+    """All that a joiner knows."""
+
+    outcomes: dict[str, dict[str, int]]
+    realised: list[msgspec.Raw]
+    unsettled: list[Unsettled]
 
 
 class Joiner:
     """Takes feedback and what was found of its results. It has no clock."""
 
-    def __init__(self, horizon_s: int, max_seen: int = MAX_SEEN) -> None:
+    def __init__(self, horizon_s: int, most: int = MAX_KEPT) -> None:
+        self.horizon_s = horizon_s
         self._horizon_ms = horizon_s * 1000
-        self._max_seen = max_seen
-        self._seen: OrderedDict[Place, _Known] = OrderedDict()
+        self.realised = Realised(most)
+        self._hearing = Hearing()
         self._waiting: dict[Place, Waiting] = {}
         self.tallies: dict[str, Tally] = {}
         self.fresh = 0
@@ -107,7 +110,7 @@ class Joiner:
     def take(self, place: Place, said: Said, now_ms: int) -> Outcome | None:
         """New feedback; None where its result is to be looked up next. Of several on one event the last by its time
         counts, in whatever order they come; of one time the one that comes last."""
-        known, waits = self._seen.get(place), self._waiting.get(place)
+        known, waits = self.realised.known(place), self._waiting.get(place)
         if known is not None and said.time_ms < known.time_ms:
             return self.count(place.pipeline, "duplicate")
         if waits is not None:
@@ -118,10 +121,15 @@ class Joiner:
         self.fresh += 1
         return None
 
+    def resume(self, place: Place, said: Said, now_ms: int, attempts: int) -> None:
+        """Feedback that waited when the snapshot was taken, and is read again."""
+        self._waiting[place] = Waiting(said, now_ms, attempts)
+        self.fresh += attempts == 0
+
     def wanted(self, now_ms: int, limit: int) -> list[Place]:
         """The places whose results are to be looked up now, in order, `limit` at most."""
-        due = [place for place, waits in self._waiting.items() if waits.at_ms <= now_ms][:limit]
-        return sorted(due)
+        due = (place for place, waits in self._waiting.items() if waits.at_ms <= now_ms)
+        return sorted(islice(due, limit))
 
     def found(self, place: Place, result: Result | Absent, now_ms: int) -> Outcome | None:
         """What was found of a place; None for feedback that goes on waiting. Who is early is told so once, and gets an
@@ -136,10 +144,11 @@ class Joiner:
             pause_ms = min(AGAIN_MS * 2 ** min(waits.attempts, 8), _LONGEST_MS)
             self._waiting[place] = waits._replace(at_ms=now_ms + pause_ms, attempts=waits.attempts + 1)
             return None if waits.attempts else self.count(place.pipeline, "early")
-        lag_ms = waits.said.time_ms - result.source.timestamp_ms
-        if result.source.timestamp_ms >= 0 and lag_ms > self._horizon_ms:
+        event_ms = result.source.timestamp_ms
+        lag_ms = waits.said.time_ms - event_ms if event_ms >= 0 else None
+        if lag_ms is not None and lag_ms > self._horizon_ms:
             return self.count(place.pipeline, "late")
-        return self._match(place, waits.said, result, max(lag_ms, 0) if result.source.timestamp_ms >= 0 else None)
+        return self._match(place, waits.said, result, lag_ms, now_ms)
 
     def count_waiting(self) -> None:
         """Set how many wait, by pipeline."""
@@ -147,34 +156,34 @@ class Joiner:
         for pipeline in {*self.tallies, *waiting}:
             self.tally(pipeline).waiting = waiting[pipeline]
 
-    def _match(self, place: Place, said: Said, result: Result, lag_ms: int | None) -> Outcome:
-        tally = self.tally(place.pipeline)
-        agreed = _agreed(said, result)
-        known = self._seen.pop(place, None)
-        self._seen[place] = _Known(said.time_ms, agreed)
-        if len(self._seen) > self._max_seen:
-            self._seen.popitem(last=False)
-        if known is not None and known.agreed is not None:
-            tally.labels -= 1
-            tally.agreed -= known.agreed
-        if agreed is not None:
-            tally.labels += 1
-            tally.agreed += agreed
-        if known is not None:
-            return self.count(place.pipeline, "duplicate")
-        tally.places += 1
-        if lag_ms is not None:
-            lag_s = lag_ms // 1000
-            bound = BOUNDS[min(bisect_left(BOUNDS, lag_s), len(BOUNDS) - 1)]
-            tally.lag_s[bound] = tally.lag_s.get(bound, 0) + 1
-            tally.max_lag_s = max(tally.max_lag_s, lag_s)
-        return self.count(place.pipeline, "matched")
+    def forget(self, now_ms: int) -> None:
+        """Let go of results that are older than the horizon: no feedback on them counts any more."""
+        self.realised.forget(self.since_ms(now_ms))
 
+    def since_ms(self, now_ms: int) -> int:
+        """The day that is the first one within the horizon."""
+        return (now_ms - self._horizon_ms) // DAY_MS * DAY_MS
 
-def _agreed(said: Said, result: Result) -> bool | None:
-    """Whether the model gave the label that is right; None where one of the two has none."""
-    output = result.output
-    given = output.get("label") if isinstance(output, dict) else None
-    if said.feedback.label is None or not isinstance(given, str):
-        return None
-    return given == said.feedback.label
+    def joined(self, unread: Mapping[tuple[int, int], int]) -> Joined:
+        """All of it; `restore` goes on from there. `unread` is what waited before, by place, and is not resumed yet."""
+        outcomes = {name: tally.outcomes for name, tally in self.tallies.items()}
+        unsettled = [Unsettled(*waits.said.at, waits.attempts) for waits in self._waiting.values()]
+        unsettled += [Unsettled(*at, attempts) for at, attempts in unread.items()]
+        return Joined(outcomes, self.realised.saved(), unsettled)
+
+    def restore(self, joined: Joined) -> None:
+        """Go on from a snapshot; what waits is to be read again, and given to `resume`. Raises msgspec.MsgspecError,
+        and nothing has changed, where it is none."""
+        self.realised.restore(joined.realised)
+        self.tallies = {name: Tally(each) for name, each in joined.outcomes.items()}
+
+    def _match(self, place: Place, said: Said, result: Result, lag_ms: int | None, now_ms: int) -> Outcome:
+        revision = result.model.revision
+        event_ms = result.source.timestamp_ms
+        if not 0 <= event_ms <= now_ms:  # no time, or one of a clock that is wrong
+            event_ms = min(max(said.time_ms, 0), now_ms)
+        evidence = self._hearing.hold(place.pipeline, revision, result.task, said.feedback, result.output)
+        weight = 1 if said.feedback.probability in (None, 1) else 1 / said.feedback.probability
+        kept = Kept(said.time_ms, event_ms, revision, evidence, weight)
+        again = self.realised.put(place, kept, None if lag_ms is None else max(lag_ms, 0) // 1000)
+        return self.count(place.pipeline, "duplicate" if again else "matched")

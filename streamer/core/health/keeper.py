@@ -10,13 +10,10 @@ import msgspec
 
 from streamer.core.health.fold import LENGTHS, Fold
 from streamer.core.health.words import SnapshotWord, WindowKey, WindowWord
-from streamer.core.report import Report
+from streamer.core.report import read
 
-VERSIONS: Final = frozenset({"streamer.report.v1", "streamer.report.v2"})
 GRACE_MS: Final = 5_000
 """How long after its end a window is said first. What comes later is counted all the same: the window is said again."""
-
-_decode = msgspec.json.Decoder(Report).decode
 
 
 class Taken(Enum):
@@ -104,11 +101,8 @@ class Keeper:
         return True
 
     def _take(self, value: bytes | None) -> Taken:
-        try:
-            report = _decode(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return Taken.UNREADABLE
-        if report.version not in VERSIONS:
+        report = read(value)
+        if report is None:
             return Taken.UNREADABLE
         if report.event is not None:
             return Taken.EVENT

@@ -6,18 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from streamer.core.health.calibration import Calibration
-from streamer.core.health.confusion import Confusion
-from streamer.core.health.multilabel import MultiLabel
-from streamer.core.health.number_judge import judged_number, number_of
-from streamer.core.health.quality import Quality
+from streamer.core.health.evidence import Evidence, Number, One, Several
+from streamer.core.health.number_judge import held_number, number_of
 from streamer.core.health.verdict import Verdict, list_of
 
 
 class LabelJudge:
-    """text-classification and zero-shot-classification. The first label says which kind of answer is judged: a list is
-    for a model that gives any number of labels, a number one that gives a number, where it has no second label to
-    score. `names` are other names for labels of the file."""
+    """text-classification and zero-shot-classification. A label says which kind of answer is judged: a list is for a
+    model that gives any number of labels, a number one that gives a number, where it has no second label to score.
+    `names` are other names for labels of the file."""
 
     value_name = "accuracy"
     lower = False
@@ -26,9 +23,9 @@ class LabelJudge:
     def __init__(self, names: Mapping[str, str], threshold: float) -> None:
         self._names = names
         self._threshold = threshold
-        self._known: set[str] = set()
+        self.known: set[str] = set()
 
-    def read(self, label: Any, text: str) -> str | float | list[str]:
+    def read(self, label: Any, text: str | None) -> str | float | list[str]:
         """A name, a number, or a list of names; also as JSON in a string."""
         if isinstance(label, str) and label.lstrip().startswith("["):
             label = list_of(label)
@@ -49,58 +46,53 @@ class LabelJudge:
             raise ValueError("is neither a name nor a list of names")
         return self._names.get(str(label), str(label))
 
-    def add(self, quality: Quality, truth: Any, output: Mapping[str, Any], key: bytes) -> Verdict:
+    def hold(self, truth: Any, output: Mapping[str, Any]) -> tuple[Evidence, Verdict]:
         """One label, several, or a number."""
-        scores = _scores(output)
         if isinstance(truth, list):
-            _only(quality, "multilabel", "is a list, and those before it are not")
-            return self._several(quality, truth, scores)
-        number = number_of(truth)
-        if number is not None and len(scores) == 1 and "scores" not in output and str(truth) not in scores:
-            _only(quality, "regression", "is a number, and those before it are not")
-            self.value_name, self.lower = "mean absolute error", True
-            return judged_number(quality, number, next(iter(scores.values())), key)
-        _only(quality, "confusion", "is one name, and those before it are not")
-        return self._one(quality, str(truth), output, scores)
+            return self.several(truth, output)
+        if number_of(truth) is not None and _gives_a_number(output) and str(truth) not in _scores(output):
+            return self.number(truth, output)
+        return self.one(str(truth), output)
 
-    def _one(self, quality: Quality, truth: str, output: Mapping[str, Any], scores: dict[str, float]) -> Verdict:
-        quality.confusion = quality.confusion or Confusion()
-        quality.calibration = quality.calibration or Calibration()
+    def one(self, truth: str, output: Mapping[str, Any]) -> tuple[One, Verdict]:
+        """The one label that is right."""
+        scores = _scores(output)
         predicted = max(scores, key=scores.__getitem__) if "label" not in output else str(output["label"])
         if "scores" in output:  # else it names the best one alone
-            self._learn(quality, scores)
+            self._learn(scores)
         right, score = predicted == truth, scores.get(predicted, 0.0)
-        quality.confusion.add(truth, predicted)
-        quality.calibration.add(score, right)
-        quality.answered += 1
-        return Verdict(float(right), -1.0 if right else score, truth, predicted, 1.0, (truth, predicted), right)
+        cell, badness = (truth, predicted), -1.0 if right else score
+        return One(truth, predicted, score), Verdict(float(right), badness, truth, predicted, 1.0, cell, right)
 
-    def _several(self, quality: Quality, truth: list[str], scores: dict[str, float]) -> Verdict:
-        quality.multilabel = quality.multilabel or MultiLabel()
-        quality.calibration = quality.calibration or Calibration()
+    def number(self, truth: Any, output: Mapping[str, Any]) -> tuple[Number, Verdict]:
+        """The right number."""
+        number = number_of(truth)
+        if number is None or not _gives_a_number(output):
+            raise ValueError("is a number, and the model gives labels")
+        self.value_name, self.lower = "mean absolute error", True
+        return held_number(number, next(iter(_scores(output).values())))
+
+    def several(self, truth: list[str], output: Mapping[str, Any]) -> tuple[Several, Verdict]:
+        """All labels that are right, by name."""
+        scores = _scores(output)
         self.value_name = "all labels right"
-        self._learn(quality, scores)
+        self._learn(scores)
         predicted = sorted(label for label, score in scores.items() if score >= self._threshold)
-        quality.multilabel.add(truth, predicted, scores)
-        for label, score in scores.items():
-            quality.calibration.add(score, label in truth)
-        quality.answered += 1
         right = predicted == truth
         true, found = set(truth), set(predicted)
         sure = (scores.get(label, 0.0) if label in found else 1 - scores.get(label, 0.0) for label in true ^ found)
         worst = max(sure, default=-1.0)
         cell = len(true & found), len(found - true), len(true - found)
-        return Verdict(float(right), worst, ", ".join(truth), ", ".join(predicted), 1.0, cell, right)
+        verdict = Verdict(float(right), worst, ", ".join(truth), ", ".join(predicted), 1.0, cell, right)
+        return Several(truth, predicted, scores), verdict
 
-    def _learn(self, quality: Quality, scores: Mapping[str, float]) -> None:
-        if not self._known >= scores.keys():
-            self._known |= scores.keys()
-            quality.labels = sorted(self._known)
+    def _learn(self, scores: Mapping[str, float]) -> None:
+        if not self.known >= scores.keys():
+            self.known |= scores.keys()
 
 
-def _only(quality: Quality, part: str, words: str) -> None:
-    if any(getattr(quality, other) is not None for other in {"confusion", "multilabel", "regression"} - {part}):
-        raise ValueError(words)
+def _gives_a_number(output: Mapping[str, Any]) -> bool:
+    return "scores" not in output and len(_scores(output)) == 1
 
 
 def _scores(output: Mapping[str, Any]) -> dict[str, float]:

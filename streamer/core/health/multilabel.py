@@ -6,24 +6,26 @@ from collections.abc import Collection
 
 import msgspec
 
-from streamer.core.health.counts import Counts, ratio
+from streamer.core.health.counts import Count, Counts, ratio
 
 
 class MultiLabel(msgspec.Struct):
     """Sums over texts. `labels` are the counts of each label that is known, also of one that never occurs."""
 
     labels: dict[str, Counts] = {}
-    texts: int = 0
-    exact: int = 0
+    texts: Count = 0
+    exact: Count = 0
 
-    def add(self, truth: Collection[str], predicted: Collection[str], known: Collection[str] = ()) -> None:
-        """Count a text. `known` are labels that the model could have given."""
+    def add(
+        self, truth: Collection[str], predicted: Collection[str], known: Collection[str] = (), weight: Count = 1
+    ) -> None:
+        """Count a text `weight` times. `known` are labels that the model could have given."""
         true, found = frozenset(truth), frozenset(predicted)
-        self.texts += 1
-        self.exact += true == found
+        self.texts += weight
+        self.exact += weight * (true == found)
         for label in {*true, *found, *known}:
             own = Counts(label in true and label in found, label in found - true, label in true - found)
-            self.labels[label] = self.labels.get(label, Counts()).plus(own)
+            self.labels[label] = self.labels.get(label, Counts()).plus(own, weight)
 
     def merge(self, other: MultiLabel) -> MultiLabel:
         """New sums of both."""

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from streamer.core.health.perplexity import Perplexity
-from streamer.core.health.quality import Quality
-from streamer.core.health.regression import Regression
+from streamer.core.health.evidence import Likelihood, Number
 from streamer.core.health.verdict import Verdict
-
-EXACT_UP_TO: Final = 200_000
-"""Texts of which Spearman's correlation is exact; of more it is that of a uniform sample of so many."""
 
 
 class NumberJudge:
@@ -21,21 +16,22 @@ class NumberJudge:
     value_name = "mean absolute error"
     lower = True
     needs_label = True
+    known: frozenset[str] = frozenset()
 
-    def read(self, label: Any, text: str) -> float:
+    def read(self, label: Any, text: str | None) -> float:
         """A number."""
         number = number_of(label)
         if number is None:
             raise ValueError("is no finite number")
         return number
 
-    def add(self, quality: Quality, truth: float, output: Mapping[str, Any], key: bytes) -> Verdict:
+    def hold(self, truth: float, output: Mapping[str, Any]) -> tuple[Number, Verdict]:
         """By distance and rank."""
         if not isinstance(score := output.get("score"), int | float):
             raise ValueError(
                 "can't be compared: the model's answer has no field 'score'; give a text_pair, no candidates"
             )
-        return judged_number(quality, truth, float(score), key)
+        return held_number(truth, float(score))
 
 
 class ScoringJudge:
@@ -44,30 +40,26 @@ class ScoringJudge:
     value_name = "nats a token"
     lower = True
     needs_label = False
+    known: frozenset[str] = frozenset()
 
-    def read(self, label: Any, text: str) -> None:
+    def read(self, label: Any, text: str | None) -> None:
         """Nothing."""
 
-    def add(self, quality: Quality, truth: None, output: Mapping[str, Any], key: bytes) -> Verdict:
+    def hold(self, truth: None, output: Mapping[str, Any]) -> tuple[Likelihood, Verdict]:
         """By log-likelihood."""
         if "log_likelihood" not in output or not isinstance(tokens := output.get("tokens"), int):
             raise ValueError("can't be compared: the model's answer has no fields 'log_likelihood' and 'tokens'")
-        quality.perplexity = quality.perplexity or Perplexity()
-        quality.perplexity.add(output["log_likelihood"], tokens)
-        quality.answered += 1
-        if output["log_likelihood"] is None or not tokens:
-            return Verdict(0.0, 0.0, "", "", 0.0, right=True)
-        nats = -output["log_likelihood"] / tokens
-        return Verdict(nats, nats, "", f"{nats:.3f} nats a token", float(tokens))
+        evidence = Likelihood(output["log_likelihood"], tokens)
+        if evidence.log_likelihood is None or not tokens:
+            return evidence, Verdict(0.0, 0.0, "", "", 0.0, right=True)
+        nats = -evidence.log_likelihood / tokens
+        return evidence, Verdict(nats, nats, "", f"{nats:.3f} nats a token", float(tokens))
 
 
-def judged_number(quality: Quality, truth: float, predicted: float, key: bytes) -> Verdict:
-    """Count a number; `key` names its row."""
-    quality.regression = quality.regression or Regression(EXACT_UP_TO)
-    quality.regression.add(truth, predicted, key)
-    quality.answered += 1
+def held_number(truth: float, predicted: float) -> tuple[Number, Verdict]:
+    """A number beside the right one."""
     error = abs(predicted - truth)
-    return Verdict(error, error, f"{truth:g}", f"{predicted:g}")
+    return Number(truth, predicted), Verdict(error, error, f"{truth:g}", f"{predicted:g}")
 
 
 def number_of(label: Any) -> float | None:

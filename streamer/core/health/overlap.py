@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from streamer.core.health.counts import ratio
+from streamer.core.health.counts import Count, ratio
 
 _NO_PUNCTUATION: Final = str.maketrans("", "", string.punctuation)
 _ARTICLES: Final = re.compile(r"\b(a|an|the)\b")
@@ -26,23 +26,24 @@ class Overlap(msgspec.Struct):
     """Sums over texts that have references: those that match a reference, word F1, ROUGE-L, and the lengths in words of
     the texts and of the references they were held to."""
 
-    texts: int = 0
-    exact: int = 0
+    texts: Count = 0
+    exact: Count = 0
     word_f1: float = 0.0
     rouge_l: float = 0.0
-    words: int = 0
-    reference_words: int = 0
+    words: Count = 0
+    reference_words: Count = 0
 
     def merge(self, other: Overlap) -> Overlap:
         """New sums of both."""
-        return Overlap(
-            self.texts + other.texts,
-            self.exact + other.exact,
-            self.word_f1 + other.word_f1,
-            self.rouge_l + other.rouge_l,
-            self.words + other.words,
-            self.reference_words + other.reference_words,
-        )
+        merged = Overlap()
+        merged.include(self)
+        merged.include(other)
+        return merged
+
+    def include(self, other: Overlap, weight: Count = 1) -> None:
+        """Add sums, `weight` times."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + weight * getattr(other, name))
 
     def add_answer(self, answer: str, references: Sequence[str]) -> float:
         """Count an answer to a question, held to the reference it fits best; returns its word F1. No reference, or an

@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from streamer.core.health.counts import Count
+
 MOST_NATS: Final = 700.0
 """Of a token; a float holds no perplexity of many more."""
 
@@ -15,18 +17,18 @@ class Perplexity(msgspec.Struct):
     """Sums over texts: log-likelihood in nats, of as many predicted tokens. `unscored` texts are too short for one."""
 
     log_likelihood: float = 0.0
-    tokens: int = 0
-    texts: int = 0
-    unscored: int = 0
+    tokens: Count = 0
+    texts: Count = 0
+    unscored: Count = 0
 
-    def add(self, log_likelihood: float | None, tokens: int) -> None:
-        """Count a text."""
+    def add(self, log_likelihood: float | None, tokens: int, weight: Count = 1) -> None:
+        """Count a text `weight` times."""
         if log_likelihood is None or not tokens:
-            self.unscored += 1
+            self.unscored += weight
             return
-        self.log_likelihood += log_likelihood
-        self.tokens += tokens
-        self.texts += 1
+        self.log_likelihood += weight * log_likelihood
+        self.tokens += weight * tokens
+        self.texts += weight
 
     def merge(self, other: Perplexity) -> Perplexity:
         """New sums of both."""
@@ -43,7 +45,7 @@ class Perplexity(msgspec.Struct):
         return perplexity(self.log_likelihood, self.tokens)
 
 
-def perplexity(log_likelihood: float, tokens: int) -> float | None:
+def perplexity(log_likelihood: float, tokens: Count) -> float | None:
     """`exp(-log_likelihood / tokens)`; None where no token was predicted, and where it is too large for a number."""
     if not tokens or -log_likelihood / tokens > MOST_NATS:
         return None

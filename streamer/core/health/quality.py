@@ -9,7 +9,8 @@ import msgspec
 
 from streamer.core.health.calibration import Calibration
 from streamer.core.health.confusion import Confusion
-from streamer.core.health.counts import Counts, macro, micro, ratio, weighted
+from streamer.core.health.counts import Count, Counts, macro, micro, ratio, weighted
+from streamer.core.health.evidence import Answer, Entities, Evidence, Likelihood, Number, One, Several, Text
 from streamer.core.health.multilabel import MultiLabel
 from streamer.core.health.overlap import Overlap
 from streamer.core.health.perplexity import Perplexity
@@ -17,6 +18,9 @@ from streamer.core.health.regression import Regression
 from streamer.core.health.spans import Spans
 
 _AVERAGES: Final = {"micro": micro, "macro": macro, "weighted": weighted}
+EXACT_UP_TO: Final = 200_000
+"""Texts of which Spearman's correlation is exact; of more it is that of a uniform sample of so many."""
+
 _LOWER_IS_BETTER: Final = frozenset({"hamming_loss", "ece", "brier", "mae", "rmse", "perplexity"})
 
 
@@ -36,6 +40,45 @@ class Quality(msgspec.Struct):
     texts: Overlap | None = None
     regression: Regression | None = None
     perplexity: Perplexity | None = None
+
+    def count(self, evidence: Evidence, key: bytes, weight: Count = 1, pairs: int = EXACT_UP_TO) -> None:
+        """Count a text `weight` times; `key` names it, and of numbers a sample of `pairs` is kept."""
+        self.answered += 1
+        match evidence:
+            case One(truth, predicted, score):
+                self.confusion = self.confusion or Confusion()
+                self.calibration = self.calibration or Calibration()
+                self.confusion.add(truth, predicted, weight)
+                self.calibration.add(score, truth == predicted, weight)
+            case Several(truths, given, scores):
+                self.multilabel = self.multilabel or MultiLabel()
+                self.calibration = self.calibration or Calibration()
+                self.multilabel.add(truths, given, scores, weight)
+                for label, score in scores.items():
+                    self.calibration.add(score, label in truths, weight)
+            case Number(number, answer):
+                self.regression = self.regression or Regression(pairs)
+                self.regression.add(number, answer, key, weight)
+            case Entities(spans):
+                self.spans = self.spans or Spans()
+                self.spans.include(spans, weight)
+            case Answer(overlap):
+                self.answers = self.answers or Overlap()
+                self.answers.include(overlap, weight)
+            case Text(overlap):
+                self.texts = self.texts or Overlap()
+                self.texts.include(overlap, weight)
+            case Likelihood(log_likelihood, tokens):
+                self.perplexity = self.perplexity or Perplexity()
+                self.perplexity.add(log_likelihood, tokens, weight)
+
+    def fits(self, evidence: Evidence) -> None:
+        """Raises ValueError, with words that go on after "the label", where those before it were of another kind."""
+        for kind, part, words in _KINDS:
+            if isinstance(evidence, kind):
+                others = {other for _, other, _ in _KINDS} - {part}
+                if any(getattr(self, other) is not None for other in others):
+                    raise ValueError(f"is {words}, and those before it are not")
 
     def fail(self, code: str) -> None:
         """Count a text that got no answer."""
@@ -65,7 +108,7 @@ class Quality(msgspec.Struct):
                 return part.by_label()
         return {}
 
-    def foreign(self) -> dict[str, int]:
+    def foreign(self) -> dict[str, Count]:
         """Labels of the file that the model does not give, with how often each is true."""
         if not self.labels or self.spans is not None:
             return {}
@@ -107,6 +150,13 @@ class Quality(msgspec.Struct):
             found[f"recall.{label}"] = counts.recall
             found[f"f1.{label}"] = counts.f1
         return found
+
+
+_KINDS: Final = (
+    (One, "confusion", "one name"),
+    (Several, "multilabel", "a list"),
+    (Number, "regression", "a number"),
+)
 
 
 def lower_is_better(metric: str) -> bool:

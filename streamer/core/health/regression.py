@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from streamer.core.health.counts import ratio
+from streamer.core.health.counts import Count, ratio
 
 SAMPLE: Final = 10_000
 """Pairs that are kept for Spearman's correlation where nothing else is said."""
@@ -22,19 +22,19 @@ class Regression(msgspec.Struct):
     depend on order or split, so that samples merge like sums."""
 
     limit: int = SAMPLE
-    texts: int = 0
+    texts: Count = 0
     absolute: float = 0.0
     squares: float = 0.0
     signed: float = 0.0
     sample: list[tuple[int, float, float]] = []
 
-    def add(self, truth: float, predicted: float, key: bytes) -> None:
-        """Count a text; `key` names it, and differs from that of every other."""
+    def add(self, truth: float, predicted: float, key: bytes, weight: Count = 1) -> None:
+        """Count a text `weight` times, in the sample once; `key` names it, and differs from that of every other."""
         error = predicted - truth
-        self.texts += 1
-        self.absolute += abs(error)
-        self.squares += error * error
-        self.signed += error
+        self.texts += weight
+        self.absolute += weight * abs(error)
+        self.squares += weight * error * error
+        self.signed += weight * error
         # A heap whose first is the largest hash.
         number = -int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "big")
         self._keep((number, truth, predicted))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from streamer.core.health.counts import Counts, Scores, ratio, summed
+from streamer.core.health.counts import Count, Counts, Scores, ratio, summed
 
 
 class Entity(NamedTuple):
@@ -25,9 +25,9 @@ class Spans(msgspec.Struct):
     label that only overlap. An entity is in one pair at most."""
 
     labels: dict[str, Counts] = {}
-    overlaps: int = 0
-    texts: int = 0
-    exact: int = 0
+    overlaps: Count = 0
+    texts: Count = 0
+    exact: Count = 0
 
     def add(self, truth: Iterable[Entity], predicted: Iterable[Entity]) -> Counts:
         """Count a text; returns what it added, all labels together."""
@@ -48,11 +48,18 @@ class Spans(msgspec.Struct):
 
     def merge(self, other: Spans) -> Spans:
         """New sums of both."""
-        labels = {
-            label: Counts(*self.labels.get(label, ())).plus(Counts(*other.labels.get(label, ())))
-            for label in sorted({*self.labels, *other.labels})
-        }
-        return Spans(labels, self.overlaps + other.overlaps, self.texts + other.texts, self.exact + other.exact)
+        merged = Spans()
+        merged.include(self)
+        merged.include(other)
+        return merged
+
+    def include(self, other: Spans, weight: Count = 1) -> None:
+        """Add sums, `weight` times."""
+        for label, counts in other.labels.items():
+            self.labels[label] = self.labels.get(label, Counts()).plus(counts, weight)
+        self.overlaps += weight * other.overlaps
+        self.texts += weight * other.texts
+        self.exact += weight * other.exact
 
     def by_label(self) -> dict[str, Counts]:
         """What each label's precision, recall and F1 follow from."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from streamer.core.health.evidence import Answer, Text
 from streamer.core.health.overlap import Overlap
-from streamer.core.health.quality import Quality
 from streamer.core.health.verdict import SHOWN_CHARS, Verdict, list_of
 
 
@@ -16,19 +16,19 @@ class AnswerJudge:
     value_name = "word F1"
     lower = False
     needs_label = True
+    known: frozenset[str] = frozenset()
 
-    def read(self, label: Any, text: str) -> list[str]:
+    def read(self, label: Any, text: str | None) -> list[str]:
         """A text, a list of texts, or SQuAD's `{"text": [...]}`; empty where the text has no answer."""
         return _references(label["text"] if isinstance(label, dict) and "text" in label else label)
 
-    def add(self, quality: Quality, truth: list[str], output: Mapping[str, Any], key: bytes) -> Verdict:
+    def hold(self, truth: list[str], output: Mapping[str, Any]) -> tuple[Answer, Verdict]:
         """By exact match and words."""
         if not isinstance(answer := output.get("answer"), str):
             raise ValueError("can't be compared: the model's answer has no field 'answer'")
-        quality.answers = quality.answers or Overlap()
-        value = quality.answers.add_answer(answer, truth)
-        quality.answered += 1
-        return Verdict(value, -value, " | ".join(truth)[:SHOWN_CHARS], answer[:SHOWN_CHARS])
+        sums = Overlap()
+        value = sums.add_answer(answer, truth)
+        return Answer(sums), Verdict(value, -value, " | ".join(truth)[:SHOWN_CHARS], answer[:SHOWN_CHARS])
 
 
 class TextJudge:
@@ -37,21 +37,21 @@ class TextJudge:
     value_name = "ROUGE-L"
     lower = False
     needs_label = True
+    known: frozenset[str] = frozenset()
 
-    def read(self, label: Any, text: str) -> list[str]:
+    def read(self, label: Any, text: str | None) -> list[str]:
         """A reference, or a list of them."""
         if not (found := _references(label)):
             raise ValueError("is an empty list: a text is compared with at least one reference")
         return found
 
-    def add(self, quality: Quality, truth: list[str], output: Mapping[str, Any], key: bytes) -> Verdict:
+    def hold(self, truth: list[str], output: Mapping[str, Any]) -> tuple[Text, Verdict]:
         """By words."""
         if not isinstance(text := output.get("text"), str):
             raise ValueError("can't be compared: the model's answer has no field 'text'")
-        quality.texts = quality.texts or Overlap()
-        value = quality.texts.add_text(text, truth)
-        quality.answered += 1
-        return Verdict(value, -value, " | ".join(truth)[:SHOWN_CHARS], text[:SHOWN_CHARS])
+        sums = Overlap()
+        value = sums.add_text(text, truth)
+        return Text(sums), Verdict(value, -value, " | ".join(truth)[:SHOWN_CHARS], text[:SHOWN_CHARS])
 
 
 def _references(label: Any) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Final, NamedTuple, Protocol
 
-from streamer.core.health.quality import Quality
+from streamer.core.health.evidence import Evidence
 
 SHOWN_CHARS: Final = 500
 
@@ -31,12 +31,17 @@ class Judge(Protocol):
     lower: bool
     needs_label: bool
 
-    def read(self, label: Any, text: str) -> Any:
-        """A label as a file has it. Raises ValueError, with words that go on after "the label"."""
+    @property
+    def known(self) -> Set[str]:
+        """The labels that the model's answers have shown it to know."""
 
-    def add(self, quality: Quality, truth: Any, output: Mapping[str, Any], key: bytes) -> Verdict:
-        """Count an answer; `key` names its row. Raises ValueError, with words that go on after "the label", where both
-        can't be compared."""
+    def read(self, label: Any, text: str | None) -> Any:
+        """A label as a file has it; of a text that is not known, None. Raises ValueError, with words that go on after
+        "the label"."""
+
+    def hold(self, truth: Any, output: Mapping[str, Any]) -> tuple[Evidence, Verdict]:
+        """Hold an answer to its label. Raises ValueError, with words that go on after "the label", where both can't be
+        compared."""
 
 
 def list_of(label: str) -> Any:

@@ -10,8 +10,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from streamer.core.foreign import read_own
 from streamer.core.health.baseline import Baseline
-from streamer.core.health.calibration import Calibration
+from streamer.core.health.calibration import Bin, Calibration
+from streamer.core.health.counts import Count
 
 VERSION: Final = "streamer.health.v1"
 MAX_SNAPSHOT_BYTES: Final = 900_000
@@ -123,6 +125,64 @@ class BaselineWord(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="
         return f"{self.pipeline}/baseline/{self.revision}"
 
 
+class QualityWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="quality"):
+    """What feedback says of the results of a window of events: `labels` were held to their results, `unjudged` could
+    not be, and `coverage` is the share of all results that have any. Weighted numbers have no `interval`; of very many
+    labels there is no matrix. Said again when feedback has changed it."""
+
+    version: str = VERSION
+    pipeline: str
+    revision: str
+    start_ms: int
+    length_ms: int
+    labels: int
+    unjudged: int
+    results: int
+    coverage: float | None
+    lag_p50_s: int | None
+    lag_p90_s: int | None
+    metrics: dict[str, float]
+    accuracy_interval: tuple[float, float] | None
+    confusion: dict[str, dict[str, Count]] | None
+    reliability: list[Bin] | None
+
+    @property
+    def key(self) -> str:
+        """The record's key."""
+        return f"{self.pipeline}/quality/{self.revision}/{self.length_ms}/{self.start_ms}"
+
+
+class FeedbackWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="feedback"):
+    """What came of the feedback topic `topic` up to `time_ms`, which is in so many parts of this `generation`: it is
+    written when those are there."""
+
+    version: str = VERSION
+    topic: str
+    generation: int
+    parts: int
+    time_ms: int
+
+    @property
+    def key(self) -> str:
+        """The record's key."""
+        return f"feedback/{self.topic}"
+
+
+class PartWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="part"):
+    """A part of what a `FeedbackWord` names. Two generations are kept, the one that is whole and the next."""
+
+    version: str = VERSION
+    topic: str
+    generation: int
+    index: int
+    content: bytes
+
+    @property
+    def key(self) -> str:
+        """The record's key."""
+        return f"feedback/{self.topic}/{self.generation % 2}/{self.index}"
+
+
 class SnapshotWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="snapshot"):
     """The fold of the topic `reports`, which also knows up to where they were read: in one record, so that the two
     can't disagree. `pending` are windows that had changed and were not said yet. `feedback` says by partition up to
@@ -143,7 +203,7 @@ class SnapshotWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="snapshot
         return f"snapshot/{self.reports}"
 
 
-Word = WindowWord | StateWord | DriftWord | BaselineWord | SnapshotWord
+Word = WindowWord | StateWord | DriftWord | BaselineWord | QualityWord | FeedbackWord | PartWord | SnapshotWord
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Word).decode
@@ -156,8 +216,5 @@ def encode(word: Word) -> bytes:
 
 def decode(value: bytes | None) -> Word | None:
     """The word in a record; None for anything else, and for words of a version that is not ours."""
-    try:
-        word = _decode(value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    return word if word.version == VERSION else None
+    word = read_own(_decode, value)
+    return word if word is not None and word.version == VERSION else None

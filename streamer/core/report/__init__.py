@@ -11,6 +11,7 @@ from streamer.core.report.form import (
     Model,
     Origin,
     Report,
+    read,
 )
 from streamer.core.report.histogram import BOUNDS, Histogram, percentile
 from streamer.core.report.outputs import CONFIDENCE_BINS, MAX_LABELS
@@ -32,4 +33,5 @@ __all__ = [
     "ReportBuilder",
     "event_report",
     "percentile",
+    "read",
 ]

@@ -6,12 +6,14 @@ from typing import Literal
 
 import msgspec
 
+from streamer.core.foreign import read_own
 from streamer.core.headers import CONTENT_TYPE
 from streamer.core.output import Output
 from streamer.core.report.histogram import Histogram
 
 VERSION = "streamer.report.v2"
-"""Reports of `streamer.report.v1` are read, too: they lack what `Report` says."""
+VERSIONS = frozenset({"streamer.report.v1", VERSION})
+"""Those that are read. Reports of version 1 lack what `Report` says."""
 UNKNOWN = "unknown"
 """The revision of a model that could not be loaded."""
 
@@ -110,9 +112,21 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
     generation: Generated | None = None
     likelihood: Likelihood | None = None
 
+    @property
+    def records(self) -> int:
+        """Records that got their outcome."""
+        return self.results + sum(self.dead_letters.values()) + sum(self.skipped.values())
+
     def output(self, topic: str) -> Output:
         """The report as a record; the producer chooses the partition by the pipeline's name."""
         return topic, -1, self.pipeline.encode(), _encode(self), [(CONTENT_TYPE, b"application/json")]
 
 
+def read(value: bytes | None) -> Report | None:
+    """The report in a record; None for anything else, and for a report of a version that is not known."""
+    report = read_own(_decode, value)
+    return report if report is not None and report.version in VERSIONS else None
+
+
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Report).decode

@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 
 from streamer.inference.model import Sharing
+from streamer.inference.worker.trouble import is_out_of_memory
 
 Rows = Sequence[list[int]]
 Numbers = Callable[[Rows], list[torch.Tensor]]
@@ -58,11 +59,19 @@ def sharing_of(rows: Rows, numbers: Numbers, *, exact: bool) -> Sharing:
 
 
 def _agrees(rows: Rows, alone: Sequence[torch.Tensor], numbers: Numbers, exact: bool) -> bool:
+    """Where memory does not do for a batch, rows of half the length tell: that it is too large says nothing of it."""
     try:
         together = numbers(rows)
-    except (IndexError, RuntimeError, ValueError, TypeError):
-        return False
-    return all(close(one, other, exact=exact) for one, other in zip(together, alone, strict=True))
+    except (IndexError, RuntimeError, ValueError, TypeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            return False
+        most = max(map(len, rows)) // 2
+        if not most:
+            raise
+    else:
+        return all(close(one, other, exact=exact) for one, other in zip(together, alone, strict=True))
+    shorter = [row[:most] for row in rows]
+    return _agrees(shorter, [numbers([row])[0] for row in shorter], numbers, exact)
 
 
 def close(one: torch.Tensor, other: torch.Tensor, *, exact: bool) -> bool:

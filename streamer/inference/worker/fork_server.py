@@ -21,7 +21,8 @@ from typing import Final, NoReturn
 from streamer.errors import ExitCode
 from streamer.inference.parent.fork_orders import NOTICE, ORDER, Notice, Order, end_group
 from streamer.inference.tasks.families import import_family
-from streamer.inference.worker.worker import die_with, name_process, print_to_log, work
+from streamer.inference.worker.worker import die_with, print_to_log, work
+from streamer.machine.kernel import name_process
 
 NAME: Final = "streamer-forks"
 

@@ -6,7 +6,6 @@ outlives its driver: a thread watches the socket and ends the process at its end
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
@@ -40,6 +39,7 @@ from streamer.inference.worker.forwarder import (
     ignore,
 )
 from streamer.inference.worker.trouble import is_out_of_memory, place_of
+from streamer.machine.kernel import end_with_parent, name_process
 from streamer.machine.malloc import give_back, keep_freed
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,6 @@ WINDOW = 1024
 # So many may be encoded and wait, at some 40 bytes each.
 HELD_TOKENS = 1 << 21
 _FULL: Final = frozenset({ENOSPC, EDQUOT, ENOMEM, EMFILE, ENFILE})
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
 
 
 class Pool:
@@ -228,16 +226,9 @@ def load_model(start: Start, load: Callable[[WorkerSpec, int], Model] | None = N
         raise WorkerFailureError(kind, message, ExitCode.CONFIGURATION) from error
 
 
-def name_process(name: str) -> None:
-    """Tell the kernel what to call it: a forked process has its parent's command line."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())
-
-
 def die_with(parent: int) -> None:
     """Ask the kernel for SIGKILL when the thread that launched us ends: the second line behind the socket's end."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     if os.getppid() != parent:
         os._exit(ExitCode.DONE)
 

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from streamer.core.report import UNKNOWN, Model
+from streamer.core.report import UNKNOWN, Report, read
 from streamer.ops.dlq.ports import Log
 
 _LAST_REPORTS: Final = 200
-
-
-class _Said(msgspec.Struct):
-    pipeline: str
-    time_ms: int
-    model: Model
-
-
-_decode = msgspec.json.Decoder(_Said).decode
 
 
 def current_models(log: Log, reports: str) -> dict[str, str]:
@@ -28,15 +17,12 @@ def current_models(log: Log, reports: str) -> dict[str, str]:
     with log.scan(reports) as scan:
         starts = {partition: max(end - _LAST_REPORTS, 0) for partition, end in scan.ends.items()}
         ends = dict(scan.ends)
-    newest: dict[str, _Said] = {}
+    newest: dict[str, Report] = {}
     with log.scan(reports, starts=starts, ends=ends) as scan:
         for records in scan.batches():
             for record in records:
-                try:
-                    said = _decode(record.value() or b"")
-                except (msgspec.MsgspecError, UnicodeDecodeError):
-                    continue
-                if said.model.revision == UNKNOWN:
+                said = read(record.value())
+                if said is None or said.model.revision == UNKNOWN:
                     continue
                 if said.pipeline not in newest or newest[said.pipeline].time_ms <= said.time_ms:
                     newest[said.pipeline] = said

@@ -1,1 +1,1 @@
-"""Checks before a start. Adapters gather facts (`ports`), rules make findings of them, one file a noun."""
+"""Checks before a start. Adapters gather facts, rules make findings of them, `examine` asks one after the other."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from streamer.cache.inspect import inspect as inspect_cache
 from streamer.config.load import Config
 from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.facts import BrokerFacts, CacheFacts, GroupFacts, ModelFacts
 from streamer.core.members import client_of
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
-from streamer.ops.doctor import broker, cache, clock, group, machine, model, pipelines, records, timing, topics
+from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
+from streamer.machine.limits import inspect as inspect_machine
+from streamer.ops.doctor import cache, cluster, group, machine, pipelines, records
 from streamer.ops.doctor.finding import Finding, error, warning
-from streamer.ops.doctor.ports import Cluster, World
+
+Plan = Callable[[str], tuple[int, int]]
+"""The workers of a pipeline, and the threads of each."""
+LookAtModel = Callable[[str], ModelFacts]
+"""What is known of a pipeline's model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,36 +32,30 @@ class Check:
     findings: list[Finding] = field(default_factory=list)
 
 
-def examine(config: Config, names: list[str], world: World, now_ms: int, *, load_models: bool) -> Iterator[Check]:
+def examine(config: Config, names: list[str], plan: Plan, model: LookAtModel, now_ms: int) -> Iterator[Check]:
     """Look at everything that these pipelines need, cheap things first."""
     chosen = {name: config.pipelines[name] for name in names}
     yield Check("pipelines", ", ".join(names), list(pipelines.judge(config.pipelines)))
-    yield from _kafka(config, names, world, now_ms)
+    yield from _kafka(config, names, now_ms)
     if config.cache.url:
         try:
-            found = world.cache(config.cache)
+            found = inspect_cache(config.cache)
         except ConfigurationError as failure:
             yield Check("Redis", "cache.url", [_told("cache.url", "cache.url", str(failure))])
         else:
             yield Check("Redis", _about_cache(found), list(cache.judge(found)))
-    addresses = addresses_of(config.telemetry.http, names)
-    facts = world.machine(addresses.values())
+    addresses = machine.addresses_of(config.telemetry.http, names)
+    facts = inspect_machine(addresses.values())
     models = {}
     for name, pipeline in chosen.items():
-        absent = list(model.judge(name, pipeline, ModelFacts(), facts))
-        found_model = ModelFacts() if absent else world.model(name, load_models)
+        absent = list(machine.judge_model(name, pipeline, ModelFacts(), facts))
+        found_model = ModelFacts() if absent else model(name)
         models[name] = found_model
-        findings = absent or list(model.judge(name, pipeline, found_model, facts))
+        findings = absent or list(machine.judge_model(name, pipeline, found_model, facts))
         yield Check("model", f"{name}: {_about_model(pipeline.model, found_model)}", findings)
-    plans = {name: world.plan(name) for name in names}
+    plans = {name: plan(name) for name in names}
     about = f"{facts.cores} cores, {facts.memory_bytes / 1e9:.1f} GB, {facts.gpus or 'no'} GPU"
     yield Check("machine", about, list(machine.judge(config, plans, models, facts, addresses)))
-
-
-def addresses_of(http: str, names: list[str]) -> dict[str, str]:
-    """Where each pipeline will serve its metrics: one port after the other."""
-    host, _, port = http.rpartition(":")
-    return {name: f"{host}:{int(port) + number}" for number, name in enumerate(names)} if port not in ("", "0") else {}
 
 
 def refused(failure: ConfigurationError) -> list[Finding]:
@@ -63,50 +64,50 @@ def refused(failure: ConfigurationError) -> list[Finding]:
     return [_told("configuration.refused", "configuration", problem) for problem in problems]
 
 
-def _kafka(config: Config, names: list[str], world: World, now_ms: int) -> Iterator[Check]:
+def _kafka(config: Config, names: list[str], now_ms: int) -> Iterator[Check]:
     address = config.kafka.bootstrap_servers
-    if problem := world.property_problem(config.kafka):
+    if problem := property_problem(config.kafka):
         yield Check("Kafka", address, [_told("property.refused", "kafka.properties", problem)])
         return
     try:
-        cluster = world.connect(config)
-        found = cluster.broker()
+        kafka = ClusterInspector(config)
+        found = kafka.broker()
     except StreamerError as failure:
         yield Check("Kafka", address, [_failed(f"Kafka at {address}", failure)])
         return
     chosen = {name: config.pipelines[name] for name in names}
-    yield Check("Kafka", _about_broker(found), list(broker.judge(found, chosen)))
+    yield Check("Kafka", _about_broker(found), list(cluster.judge_brokers(found, chosen)))
     if found.silent:
         return  # whatever those brokers hold would be waited for
     try:
-        yield from _topics_and_groups(config, names, world, now_ms, cluster, found)
+        yield from _topics_and_groups(config, names, now_ms, kafka, found)
     except StreamerError as failure:
         yield Check("Kafka", address, [_failed(f"Kafka at {address}", failure)])
 
 
 def _topics_and_groups(
-    config: Config, names: list[str], world: World, now_ms: int, cluster: Cluster, brokers: BrokerFacts
+    config: Config, names: list[str], now_ms: int, kafka: ClusterInspector, brokers: BrokerFacts
 ) -> Iterator[Check]:
-    problems = cluster.problems(names)
+    problems = kafka.problems(names)
     findings = []
     for each in problems:
         optional = each.topic in (STATE_TOPIC, AUDIT_TOPIC) and each.code != "topic.cleanup"
         make = warning if optional or each.warning else error
         findings.append(make(each.code, each.topic, each.problem, each.fix))
     wanted = [topic for name in names for topic in _topics_of(config, name)]
-    known = cluster.topics(wanted)
+    known = kafka.topics(wanted)
     told = {(each.code, each.topic) for each in problems}
-    for finding in topics.judge(config, names, known, brokers):
+    for finding in cluster.judge_topics(config, names, known, brokers):
         if finding.code == "topic.compacted" and ("topic.cleanup", finding.where) in told:
             continue
         findings.append(finding)
     yield Check("topics", f"{len(known)} of {len(set(wanted))} there", findings)
-    running = cluster.running()
+    running = kafka.running()
     for name in names:
         pipeline = config.pipelines[name]
         inputs = [topic for topic in pipeline.input if topic in known]
-        findings = list(timing.judge(name, pipeline, world.client_times(config.kafka, pipeline), brokers))
-        if world.slot_is_held(pipeline):
+        findings = list(pipelines.judge_times(name, pipeline, client_times(config.kafka, pipeline), brokers))
+        if slot_is_held(pipeline):
             findings.append(
                 error(
                     "group.slot",
@@ -115,11 +116,11 @@ def _topics_and_groups(
                     "stop that one first, or give this replica another slot",
                 )
             )
-        found = cluster.group(pipeline, inputs)
+        found = kafka.group(pipeline, inputs)
         client = str(config.kafka.properties.get("client.id", client_of(pipeline.output)))
         findings += group.judge(found, pipeline, client, brokers)
         findings += records.judge(found, pipeline, known, now_ms, brokers.address)
-        findings += clock.judge(found, now_ms)
+        findings += records.judge_clock(found, now_ms)
         findings += pipelines.judge_running(name, pipeline, running)
         yield Check("group", f"{name}: {_about_group(found)}", findings)
 

@@ -1,10 +1,10 @@
-"""Rules on this machine: memory, cores, and the addresses to listen on."""
+"""Rules on this machine: memory, cores, the addresses to listen on, and whether it can serve a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from streamer.config.load import Config
+from streamer.config.load import Config, PipelineConfig
 from streamer.core.facts import MachineFacts, ModelFacts
 from streamer.ops.doctor.finding import Finding, error, warning
 
@@ -42,6 +42,12 @@ def judge(
             )
 
 
+def addresses_of(http: str, names: list[str]) -> dict[str, str]:
+    """Where each pipeline will serve its metrics: one port after the other."""
+    host, _, port = http.rpartition(":")
+    return {name: f"{host}:{int(port) + number}" for number, name in enumerate(names)} if port not in ("", "0") else {}
+
+
 def _memory(
     config: Config, plans: Mapping[str, tuple[int, int]], models: Mapping[str, ModelFacts], machine: MachineFacts
 ) -> Iterator[Finding]:
@@ -62,3 +68,24 @@ def _memory(
         + (": the kernel will kill one of them" if over else ", which leaves little"),
         "lower budget_mb, cache.memory_mb or workers, or raise the container's memory limit",
     )
+
+
+_MEND = "correct `model`, `task` and `options` of the pipeline; `streamer infer` tries them without Kafka"
+
+
+def judge_model(name: str, pipeline: PipelineConfig, model: ModelFacts, machine: MachineFacts) -> Iterator[Finding]:
+    """Whether the model can be served here."""
+    where = f"pipeline {name}"
+    if pipeline.device.startswith("cuda") and machine.gpus is not None:
+        number = int(pipeline.device.partition(":")[2] or 0)
+        if number >= machine.gpus:
+            has = f"there are {machine.gpus}" if machine.gpus else "there is none"
+            yield error(
+                "device.absent",
+                where,
+                f"device is {pipeline.device}, but of NVIDIA GPUs {has} here",
+                'set device = "auto", or give this machine or container the GPU (docker run --gpus all)',
+            )
+            return
+    if model.failure:
+        yield error("model.refused", where, model.failure, _MEND)

@@ -1,4 +1,4 @@
-"""Rules on what a group has not read: whether it is still there, can be read, and is known to be unread."""
+"""Rules on what a group has not read: is it there, can it be read, is it known to be unread, when was it written."""
 
 from __future__ import annotations
 
@@ -107,3 +107,22 @@ def _no_offsets(group: GroupFacts, pipeline: PipelineConfig) -> Iterator[Finding
             " expired (offsets.retention.minutes): a start does not go on from where the pipeline was",
             "if it is not new, set its offset with kafka-consumer-groups --reset-offsets before the pipeline starts",
         )
+
+
+MOST_AHEAD_MS = 5_000
+
+
+def judge_clock(group: GroupFacts, now_ms: int) -> Iterator[Finding]:
+    """Whether records come from the future. No request of Kafka's returns a broker's clock, but no record may be newer
+    than now: what is, was written by a clock that is ahead of ours. So ours is found when it is behind, not ahead."""
+    for (topic, partition), newest_ms in group.newest_ms.items():
+        ahead_ms = newest_ms - now_ms
+        if ahead_ms > MOST_AHEAD_MS:
+            yield warning(
+                "clock.future",
+                f"{topic}/{partition}",
+                f"its newest timestamp is {ahead_ms / 1000:,.0f} s ahead of this machine's clock: latencies and lag"
+                " will read wrong, and retention keeps those records longer",
+                "set both clocks by NTP: this machine's, and that of the producer (with message.timestamp.type ="
+                " LogAppendTime: of the broker)",
+            )

@@ -1,0 +1,219 @@
+"""Benchmarks without Kafka, and lives full of faults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer.cli.bench.shown import end_progress, printed, progress, rounds, show
+from streamer.errors import ExitCode
+
+if TYPE_CHECKING:
+    from streamer.bench.figures import Section
+
+
+@click.command()
+@click.option("--file", "files", is_flag=True, help="Whole files through `streamer infer`, on all cores, instead.")
+@click.option("--format", "formats", type=click.Choice(["jsonl", "parquet"]), multiple=True, help="Of --file.")
+@click.option(
+    "--texts",
+    type=click.IntRange(0),
+    help="How many short ones, with fewer long ones; 0 measures none. Default: 256, and 20,000 mixed ones with --file.",
+)
+@rounds()
+@click.option("--records", type=click.IntRange(0), default=4000, show_default=True, help="For single flight; 0 = not.")
+@click.option(
+    "--openvino-python",
+    default="",
+    metavar="PATH",
+    help="A Python with sentence-transformers[openvino], which needs an environment of its own: measured too.",
+)
+@click.option(
+    "--dtype",
+    "dtypes",
+    type=click.Choice(["bfloat16", "float32"]),
+    multiple=True,
+    help="May be repeated. Default: float32, and bfloat16 where the processor multiplies in it.",
+)
+@printed
+def inference(
+    files: bool,
+    formats: tuple[str, ...],
+    texts: int | None,
+    rounds: int,
+    records: int,
+    openvino_python: str,
+    dtypes: tuple[str, ...],
+) -> list[Section]:
+    """Measure tokens a second of a worker's model on one thread, against other ways to run it and the machine's limit,
+    and what it is worth to compute equal texts in flight once. With --file: texts a second from file to file, against
+    programs that hold the whole file in memory and sort it."""
+    if files:
+        from streamer.bench.files import file_speed
+
+        if texts == 0:
+            raise click.BadParameter("a file needs at least 1", param_hint="--texts")
+        return file_speed(texts or 20_000, rounds, formats or ("jsonl",), dtypes, progress)
+    texts = 256 if texts is None else texts
+    from streamer.bench.inference import inference_speed
+    from streamer.bench.single_flight import single_flight
+
+    # First, in a process that has neither torch nor a model in it yet.
+    sections = [single_flight(records, rounds, progress)] if records else []
+    if texts:
+        found = inference_speed(texts, rounds, progress, openvino_python=openvino_python, dtypes=dtypes)
+        sections = [*found, *sections]
+    return sections
+
+
+@click.command()
+@click.option("--requests", type=click.IntRange(16), default=128, show_default=True, help="Prompts.")
+@rounds()
+@printed
+def generation(requests: int, rounds: int) -> list[Section]:
+    """Measure new tokens a second with mixed lengths, against transformers' continuous batching and padded batches."""
+    from streamer.bench.generation import generation_throughput
+
+    return [generation_throughput(requests, rounds, progress)]
+
+
+@click.command()
+@rounds(9)
+@printed
+def report(rounds: int) -> list[Section]:
+    """Measure what a report costs a record, beside encoding the record's result. Needs no Kafka."""
+    from streamer.bench.reports import report_cost
+
+    return [report_cost(8_000, rounds, progress)]
+
+
+@click.command()
+@click.option("--model", default="", metavar="REFERENCE", help="An encoder. Default: MiniLM.")
+@click.option("--shape", type=click.Choice(["minilm", "base", "large"]), help="Random weights of this shape instead.")
+@click.option("--device", default="auto", show_default=True, help="Where it runs: auto, cpu or cuda:N.")
+@click.option("--dtype", default="auto", show_default=True, help="Precision: auto, float32, bfloat16 or float16.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs it.",
+)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the CPU.")
+@click.option("--batch-tokens", type=click.IntRange(0), default=0, help="In a forward batch. Default: the device's.")
+@click.option("--texts", type=click.IntRange(64), default=4000, show_default=True, help="A round.")
+@click.option("--tokens", type=click.IntRange(3), default=104, show_default=True, help="Of a text, in the mean.")
+@rounds(what="Rounds.")
+@printed
+def device(
+    model: str,
+    shape: str | None,
+    device: str,
+    dtype: str,
+    backend: str,
+    threads: int,
+    batch_tokens: int,
+    texts: int,
+    tokens: int,
+    rounds: int,
+) -> list[Section]:
+    """Measure tokens a second of one worker fed from memory, on a CPU or a GPU: no Kafka, and no weights needed."""
+    import tempfile
+
+    from streamer.bench.device import device_speed, quiet, random_encoder, spec_of
+
+    given = {"device": device, "dtype": dtype, "backend": backend, "threads": threads, "batch_tokens": batch_tokens}
+    with tempfile.TemporaryDirectory(prefix="streamer-bench-") as folder:
+        quiet(spec_of(model, **given))  # type: ignore[arg-type]
+        if shape:
+            os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"  # what is found out about random weights is worth nothing
+            model = str(random_encoder(Path(folder, shape), shape))
+        spec = spec_of(model, **given)  # type: ignore[arg-type]
+        return [device_speed(spec, texts, tokens, rounds, progress)]
+
+
+@click.command()
+@click.option("--seeds", type=click.IntRange(1), default=10_000, show_default=True, help="How many lives.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="Begin with this.")
+@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Side by side.")
+def simulate(seeds: int, first: int, processes: int) -> ExitCode:
+    """Simulate whole pipelines in memory, through lives full of faults; every law is checked at every step.
+
+    A seed gives the same life every time: to see a failure again, run it alone with --first SEED --seeds 1. Exits 1
+    when a seed broke a law.
+    """
+    from streamer.simulation.seeds import simulate as live_all
+
+    summary = live_all(seeds, first, processes, lambda so_far: progress(f"{so_far.seeds} of {seeds} seeds"))
+    end_progress()
+    click.echo(
+        f"{summary.seeds:,} seeds, {summary.seeds_per_s:.1f} a second; {summary.records:,} records, "
+        f"{summary.steps:,} steps, {summary.rebalances:,} rebalances, {summary.virtual_s / 3600:,.1f} simulated hours"
+    )
+    for kind, times in summary.faults.most_common():
+        click.echo(f"  {kind:<22} {times:>9,}  in {summary.seeds_with[kind] / summary.seeds:.0%} of the seeds")
+    if summary.first_failing is None:
+        click.echo("no seed broke a law")
+        return ExitCode.DONE
+    click.echo(f"{len(summary.violations)} seeds broke a law; the first is {summary.first_failing}")
+    click.echo(summary.violations[0])
+    return ExitCode.BUG
+
+
+@click.command()
+@click.option("--seeds", type=click.IntRange(0), default=100, show_default=True, help="Days in which nothing changes.")
+@click.option("--shifts", type=click.IntRange(0), default=20, show_default=True, help="Days with each kind of drift.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="Begin with this.")
+@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Side by side.")
+@click.option("--wander", type=click.FloatRange(0), default=0.0, help="Let shares wander from hour to hour, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as_json: bool) -> ExitCode:
+    """Count false alarms in simulated days without drift, and see whether ten kinds of drift are found and named.
+
+    Exits 1 when a target is missed.
+    """
+    from streamer.bench.drift import drift as watch_all
+
+    sections = watch_all(seeds, first, shifts, processes, wander, progress)
+    show(sections, as_json)
+    if any(figure.met is False for section in sections for figure in section.figures):
+        return ExitCode.BUG
+    return ExitCode.DONE
+
+
+@click.command()
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Of faults.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Chooses order, victims and times.")
+@click.option("--events", type=click.IntRange(1), default=100_000, show_default=True, help="Unique events, at least.")
+@click.option(
+    "--model",
+    type=click.Choice(["null", "MiniLM"]),
+    default="null",
+    show_default=True,
+    help="The model. null answers at once and dies of deadly records.",
+)
+@click.option("--members", type=click.IntRange(2, 5), default=3, show_default=True, help="Of the consumer group.")
+@click.option("--only", multiple=True, metavar="KIND", help="Only this kind of fault; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document with facts about the host.")
+def chaos(
+    minutes: float, seed: int, events: int, model: str, members: int, only: tuple[str, ...], as_json: bool
+) -> ExitCode:
+    """Break brokers, members, workers, Redis and links of a real cluster, and name every anomaly a reader sees.
+
+    Starts three brokers and Redis of its own. Exits 1 when there is an anomaly.
+    """
+    from streamer.bench.chaos.chaos import Plan, run
+    from streamer.bench.chaos.faults import FAULTS
+    from streamer.bench.chaos.report import sections
+
+    if unknown := set(only) - {fault.kind for fault in FAULTS}:
+        known = ", ".join(fault.kind for fault in FAULTS)
+        raise click.BadParameter(f"no such fault: {', '.join(sorted(unknown))}; known are {known}", param_hint="--only")
+    story = run(Plan(minutes, seed, events, model, members, only), progress)
+    show(sections(story), as_json)
+    if story.anomalous:
+        return ExitCode.BUG
+    return ExitCode.DONE

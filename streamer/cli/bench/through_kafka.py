@@ -1,0 +1,124 @@
+"""Benchmarks of whole pipelines on a Kafka."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer.cli.bench.shown import on_kafka, progress, rounds
+
+if TYPE_CHECKING:
+    from streamer.bench.bench import Bench
+    from streamer.bench.figures import Section
+
+PARTS = ("null", "cache", "spans", "minilm")
+
+
+@click.command()
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Only this part; may be repeated.")
+@click.option("--records", type=click.IntRange(1), default=300_000, show_default=True, help="Events in the backlog.")
+@rounds(5)
+@click.option("--texts", type=click.IntRange(64), default=8_000, show_default=True, help="Events for the model.")
+@click.option(
+    "--raw-size", type=click.IntRange(0), default=0, help="The raw loop's micro-batch. Default: the best of four."
+)
+@on_kafka(redis=lambda given: "cache" in (given["only"] or PARTS))
+def throughput(
+    place: Bench, only: tuple[str, ...], records: int, rounds: int, texts: int, raw_size: int
+) -> list[Section]:
+    """Measure records a second over a backlog: against the raw loop, with cache, with tracing, and with a model."""
+    from streamer.bench.minilm import minilm_throughput
+    from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput
+
+    parts = only or PARTS
+    cases = [
+        case for part, some in (("null", NULL), ("cache", CACHE), ("spans", SPANS)) if part in parts for case in some
+    ]
+    sections = [null_throughput(place, cases, records, rounds, raw_size, progress)] if cases else []
+    if "minilm" in parts:
+        sections.append(minilm_throughput(place, texts, rounds, progress))
+    return sections
+
+
+@click.command()
+@click.option("--events", type=click.IntRange(1), default=300, show_default=True, help="Single events each.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=20.0, show_default=True, help="Events per second."
+)
+@click.option("--seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="At each share of capacity.")
+@click.option("--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="May be repeated.")
+@on_kafka()
+def latency(place: Bench, events: int, rate: float, seconds: float, only: tuple[str, ...]) -> list[Section]:
+    """Measure milliseconds from producer to read_committed reader: single events, and with a model under load."""
+    from streamer.bench.latency import single_events, under_load
+
+    parts = only or ("null", "minilm", "load")
+    sections = []
+    if "null" in parts or "minilm" in parts:
+        sections.append(single_events(place, events, rate, model="minilm" in parts, progress=progress))
+    if "load" in parts:
+        sections.append(under_load(place, seconds, progress))
+    return sections
+
+
+@click.command()
+@click.option("--model", "models", type=click.Choice(["builtin:null", "MiniLM"]), multiple=True, help="Default: both.")
+@rounds(what="Kills of each.")
+@on_kafka()
+def restart(place: Bench, models: tuple[str, ...], rounds: int) -> list[Section]:
+    """Measure the seconds from a restart after kill -9 to the first new result."""
+    from streamer.bench.restart import MODELS, restarts
+
+    return [restarts(place, list(models or MODELS), rounds, progress)]
+
+
+@click.command()
+@click.option("--records", type=click.IntRange(1), default=500_000, show_default=True, help="Events in the backlog.")
+@click.option("--seconds", type=click.FloatRange(1), default=40.0, show_default=True, help="To watch each, at most.")
+@on_kafka(redis=lambda _: True)
+def memory(place: Bench, records: int, seconds: float) -> list[Section]:
+    """Measure the driver's memory over a backlog: with a worker that can't keep up, and with the null model."""
+    from streamer.bench.memory import driver_memory
+
+    return [driver_memory(place, records, seconds, progress)]
+
+
+@click.command()
+@click.option("--records", type=click.IntRange(100), default=100_000, show_default=True, help="Events in each backlog.")
+@rounds()
+@on_kafka()
+def poison(place: Bench, records: int, rounds: int) -> list[Section]:
+    """Measure what 1 % of texts that make the model raise costs the others."""
+    from streamer.bench.poison import poison_cost
+
+    return [poison_cost(place, records, rounds, progress)]
+
+
+@click.command()
+@click.option("--records", type=click.IntRange(100), default=1_000_000, show_default=True, help="Dead letters.")
+@rounds()
+@on_kafka()
+def dlq(place: Bench, records: int, rounds: int) -> list[Section]:
+    """Measure how many dead letters a second `dlq list` filters, against the shortest such loop; and its memory."""
+    from streamer.bench.dlq import dead_letter_listing
+
+    return [dead_letter_listing(place, records, rounds, progress)]
+
+
+@click.command()
+@click.option("--results", type=click.IntRange(1), default=200_000, show_default=True, help="Results to begin with.")
+@click.option(
+    "--results-per-s", type=click.FloatRange(1), default=20_000.0, show_default=True, help="Written meanwhile."
+)
+@click.option("--labels", type=click.IntRange(1), default=5_000, show_default=True, help="Written at once, first.")
+@click.option("--labels-per-s", type=click.FloatRange(1), default=500.0, show_default=True, help="Written after that.")
+@click.option("--seconds", type=click.FloatRange(1), default=8.0, show_default=True, help="For how long.")
+@on_kafka()
+def health(
+    place: Bench, results: int, results_per_s: float, labels: int, labels_per_s: float, seconds: float
+) -> list[Section]:
+    """Measure how fast the health app joins feedback with results, how soon a label counts, and its memory."""
+    from streamer.bench.health import feedback_speed
+
+    return [feedback_speed(place, results, results_per_s, labels, labels_per_s, seconds, progress)]
