@@ -46,7 +46,7 @@ class Health:
 
     def take(self, key: str, value: bytes | None, now_ms: int) -> None:
         """Know a record of the topic."""
-        if not self._view.wants(key, now_ms):
+        if not self._view.wants(key, len(value or b""), now_ms):
             return
         word = words.decode(value)
         if word is None and value is not None:  # another program's, or of a kind to come

@@ -29,7 +29,7 @@ def gathered(config: Config, names: Collection[str], now_ms: int) -> tuple[Healt
         with Reader(config.kafka, [topic]) as reader:
             for record in reader.read_until_end():
                 key, value = (record.key() or b"").decode(errors="replace"), record.value()
-                if not view.wants(key, now_ms):
+                if not view.wants(key, len(value or b""), now_ms):
                     continue
                 word = decode(value)
                 if word is not None or value is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 
+from streamer.core.health.graded import Graded
 from streamer.core.health.picture import Bars, Picture
 from streamer.core.tally import duration, plural
 from streamer.health.status import SHORT_DIGEST, percent
-from streamer.ops.pictures import page
+from streamer.ops.pictures import Point, grid, heat_map, page, reliability
 from streamer.ops.pictures_over_time import STYLE, Line, lines, sides, stacked, table
 
 _SIGNS = {"ok": "✓", "warn": "▲", "bad": "✖", "unknown": "?"}
@@ -35,6 +36,8 @@ _CHARTS: dict[str, tuple[str, Callable[[float], str], float]] = {
     "p99_ms": ("Latency, p99", _ms, 0.0),
     "chars": ("Text length, characters", _plain, 0.0),
     "estimated_accuracy": ("Accuracy, estimated without labels", percent, 1.0),
+    "realised": ("From feedback", _share, 0.0),
+    "coverage": ("Results with feedback", percent, 0.0),
 }
 
 
@@ -54,6 +57,7 @@ def _pipeline(one: Picture) -> Iterator[str]:
     yield from _course(one)
     yield from _answers(one)
     yield from _drift(one)
+    yield from _quality(one)
     yield from _rules(one)
     yield "</div>"
 
@@ -67,6 +71,8 @@ def _course(one: Picture) -> Iterator[str]:
             for place, each in enumerate(one.series)
             if _has(each.columns[name])
         ]
+        if name == "realised":
+            title = f"{_capital(next((each.metric for each in one.series if each.metric), ''))}, from feedback"
         if rows:
             yield f"<section>{lines(title, one.time_s, rows, told, top)}</section>"
     if one.series:
@@ -148,6 +154,43 @@ def _monitor(each: Bars) -> str:
         return head
     more = f'<p class="quiet small">{each.left_out:,} more are not shown.</p>' if each.left_out else ""
     return head + sides(name, each.kind, each.bars, percent) + more
+
+
+def _quality(one: Picture) -> Iterator[str]:
+    said = "" if one.quality else "<p>There is no feedback yet.</p>"
+    yield f'<section class="wide"><h2>Quality</h2>{said}{"".join(map(_days, one.quality))}</section>'
+    for each in one.quality:
+        if each.reliability:
+            points = [Point(bin_.confidence, bin_.accuracy, bin_.count) for bin_ in each.reliability]
+            head = f"<h3>Can the confidence of {each.revision[:SHORT_DIGEST]} be trusted?</h3>"
+            yield f"<section>{head}{reliability(points)}</section>"
+        if each.confusion:
+            names = sorted({*each.confusion, *(given for row in each.confusion.values() for given in row)})
+            cells = [[each.confusion.get(truth, {}).get(given, 0) for given in names] for truth in names]
+            wide = ' class="wide"' if len(names) > 6 else ""
+            yield f"<section{wide}><h3>What does {each.revision[:SHORT_DIGEST]} take for what?</h3>"
+            yield f'{heat_map(names, cells)}<p class="quiet small">A row is what texts are, a column what they were'
+            yield " called. Colours are shares of a row.</p></section>"
+
+
+def _days(each: Graded) -> str:
+    names = list(dict.fromkeys(name for day in each.days for name in day.metrics))
+    rows = [
+        [
+            _day(day.start_ms),
+            f"{day.labels:,}",
+            percent(day.coverage),
+            duration(day.lag_p50_s),
+            *(f"{day.metrics[name]:.3f}" if name in day.metrics else "–" for name in names),
+        ]
+        for day in each.days
+    ]
+    head = ["day (UTC)", "labels", "of all results", "label lag, half", *(_capital(name) for name in names)]
+    return f"<p>{each.revision[:SHORT_DIGEST]}: {plural(each.labels, 'label')}.</p>{grid(head, rows)}"
+
+
+def _day(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d")
 
 
 def _rules(one: Picture) -> Iterator[str]:

@@ -39,7 +39,7 @@ def test_model_health_is_seen_and_read(console: tuple[MadeFeed, str]) -> None:
             _is_read_by_keyboard(page)
             page.screenshot(path=OUTPUT / "console-health-wide.png", full_page=True)
         with opened(browser, f"{url}/pipeline-00", viewport=PHONE, color_scheme="dark") as page:
-            expect(page.locator("#health canvas")).to_have_count(9)
+            expect(page.locator("#health canvas")).to_have_count(10)
             page.get_by_role("radio", name="14 days").check()
             expect(page.get_by_text("Means of an hour")).to_be_visible()
             page.screenshot(path=OUTPUT / "console-health-phone.png", full_page=True)
@@ -66,7 +66,7 @@ def _is_read_by_keyboard(page: Page) -> None:
     page.locator("#health").get_by_role("link", name="pipeline-00").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#health .says")).to_contain_text(re.compile("Label complaint 12 % → 2. %"))
-    expect(page.locator("#health canvas")).to_have_count(9)
+    expect(page.locator("#health canvas")).to_have_count(10)
 
     plot = page.get_by_role("img", name="Shares of answers, 9d2f5a10")
     expect(plot).to_have_attribute("aria-label", re.compile(r"complaint 2\d %"))
@@ -74,6 +74,12 @@ def _is_read_by_keyboard(page: Page) -> None:
     for _ in range(4):
         page.keyboard.press("PageUp")
     expect(plot).to_have_attribute("aria-label", re.compile(r"complaint (9\.\d|1\d) %"))
+
+    matrix = page.get_by_role("table", name="Confusion matrix")
+    expect(matrix.get_by_role("row", name=re.compile("^praise")).locator("td.right")).to_have_text(re.compile(r"\d\d+"))
+    expect(page.get_by_role("img", name="Reliability diagram")).to_be_visible()
+    expect(page.get_by_text("900 results have feedback since")).to_be_visible()
+    expect(page.get_by_role("table", name="Quality by day").get_by_role("row")).to_have_count(3)
 
     label = page.locator('[data-monitor="label"]')
     row = label.get_by_role("row", name=re.compile("complaint"))

@@ -54,7 +54,9 @@ def test_the_page_says_it_first_and_shows_it_then() -> None:
     assert "script" not in read.tags
     assert re.search(r'class="says">Label complaint 12 % → 2\d % since \d\d:\d\d UTC, [\d,]+ texts; 1 more', page)
     assert "Nothing moved of 10 figures" in page
-    assert page.count('class="line s1"') == 2 * 7
+    assert page.count('class="line s1"') == 2 * 9
+    assert page.count("Reliability diagram") == page.count('class="heat"') == 2
+    assert page.count("900 labels") == 2
     assert page.count('class="area ') == 2 * 2 * 7
     assert re.search(
         r'aria-label="Confidence, mean over time; last: m@9d2f5a101111 0\.6\d, m@4be01c770000 0\.\d\d"', page

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS, MINUTE_MS
+from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, MINUTE_MS
 from streamer.core.health.picture import STALE_MS, Headline, headline, picture
 from streamer.core.health.view import KEEP, REVISIONS, HealthView
 from streamer.core.health.window import window_of
@@ -18,7 +18,7 @@ def seen(now_ms: int = NOW_MS, *, drifts: bool = True) -> HealthView:
     """What a page knows that has read the topic."""
     view = HealthView()
     for key, word in words("p", now_ms, drifts=drifts):
-        assert view.wants(key, now_ms)
+        assert view.wants(key, len(encode(word)), now_ms)
         view.take(key, decode(encode(word)))
     return view
 
@@ -95,16 +95,19 @@ def test_it_is_bounded() -> None:
     view = HealthView()
     old_ms = NOW_MS - 25 * HOUR_MS
     wanted = {
-        f"a/b/window/r/{FIVE_MINUTES_MS}/{NOW_MS}": True,
-        f"a/b/window/r/{FIVE_MINUTES_MS}/{old_ms}": False,
-        f"a/b/window/r/{HOUR_MS}/{old_ms}": True,
-        f"a/b/window/r/{MINUTE_MS}/{NOW_MS}": False,
-        "snapshot/streamer.reports": False,
-        "a/drift": True,
-        "a/window/baseline/r": True,
-        "a/drift/r/label": True,
+        (f"a/b/window/r/{FIVE_MINUTES_MS}/{NOW_MS}", 10**6): True,
+        (f"a/b/window/r/{FIVE_MINUTES_MS}/{old_ms}", 500): False,
+        (f"a/b/window/r/{HOUR_MS}/{old_ms}", 500): True,
+        (f"a/b/window/r/{MINUTE_MS}/{NOW_MS}", 500): False,
+        (f"a/quality/r/{HOUR_MS}/{old_ms}", 500): True,
+        (f"a/quality/r/{DAY_MS}/{NOW_MS - 8 * DAY_MS}", 500): False,
+        ("snapshot/streamer.reports", 10**5): False,
+        ("feedback/streamer.feedback/0/1", 10**5): False,
+        ("snapshot/drift", 500): True,
+        ("a/window/baseline/r", 10**5): True,
+        ("a/drift/r/label", 500): True,
     }
-    assert {key: view.wants(key, NOW_MS) for key in wanted} == wanted
+    assert {(key, size): view.wants(key, size, NOW_MS) for key, size in wanted} == wanted
     for at in range(KEEP[FIVE_MINUTES_MS] * REVISIONS + 10):
         view.add(window_of(report(NOW_MS + at * FIVE_MINUTES_MS), FIVE_MINUTES_MS))
     points = view.pipelines["p"].points[FIVE_MINUTES_MS]

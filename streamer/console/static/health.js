@@ -117,8 +117,10 @@ class Card {
     this.says = el("p", { class: "says" });
     this.course = new Course(name);
     this.parts = { drift: el("div"), quality: el("div"), rules: el("div") };
+    this.before = el("div", {}, el("h3", {}, "Quality"), this.course.grades);
     this.node = el("article", { class: "card pipeline health", "data-pipeline": name },
-      el("header", {}, el("h2", {}, name), this.state, this.heard), this.says, this.course.node, ...Object.values(this.parts));
+      el("header", {}, el("h2", {}, name), this.state, this.heard), this.says, this.course.node,
+      this.parts.drift, this.before, this.parts.quality, this.parts.rules);
   }
 
   update(picture) {
@@ -127,7 +129,7 @@ class Card {
     setText(this.heard, `as of ${moment(picture.heard_ms)}`);
     this.course.update(picture);
     this.#part("drift", [picture.drift, picture.baselines, picture.series.map((each) => each.revision)], () => drift(picture, this.name));
-    this.#part("quality", picture.quality, () => quality(picture));
+    this.#part("quality", picture.quality, () => quality(picture.quality));
     this.#part("rules", picture.rules, () => rules(picture.rules));
   }
 

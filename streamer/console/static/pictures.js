@@ -6,6 +6,7 @@ import { count, percent, short } from "./format.js";
 
 const MATRIX = 24;
 const SIDE = 10;
+const FEW = 10; // answers: a point of fewer is hollow, and the line leaves it out
 const LEGEND = [["before", "baseline"], ["after", "now"]];
 
 /** What a monitor says, with both histograms. */
@@ -78,12 +79,12 @@ export function reliability(bins) {
   const points = bins.flatMap((bin) => {
     const told = `confidence ${bin.confidence.toFixed(3)}, right ${bin.accuracy.toFixed(3)}, ${count(bin.count)} answers`;
     const high = Math.max(1, (36 * bin.count) / most);
-    return [svg("circle", { class: "point", cx: x(bin.confidence), cy: y(bin.accuracy), r: 4 }, svg("title", {}, told)),
+    return [svg("circle", { class: bin.count < FEW ? "point few" : "point", cx: x(bin.confidence), cy: y(bin.accuracy), r: 4 }, svg("title", {}, told)),
       svg("rect", { class: "soft", x: x(bin.confidence) - 5, y: foot - high, width: 10, height: high }, svg("title", {}, told))];
   });
-  return [svg("svg", { class: "picture", viewBox: `0 0 ${left + size + 14} ${foot + 36}`, role: "img", "aria-label": "Reliability diagram: the share of right answers by their confidence; the numbers are in the table below" },
+  return [svg("svg", { class: "picture square", viewBox: `0 0 ${left + size + 14} ${foot + 36}`, role: "img", "aria-label": "Reliability diagram: the share of right answers by their confidence; the numbers are in the table below" },
     grid, svg("line", { class: "ideal", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }),
-    svg("polyline", { class: "curve", points: bins.map((bin) => `${x(bin.confidence)},${y(bin.accuracy)}`).join(" ") }), points,
+    svg("polyline", { class: "curve", points: bins.filter((bin) => bin.count >= FEW).map((bin) => `${x(bin.confidence)},${y(bin.accuracy)}`).join(" ") }), points,
     svg("text", { x: left + size / 2, y: foot + 32, "text-anchor": "middle" }, "confidence"),
     svg("text", { transform: `translate(11 ${top + size / 2}) rotate(-90)`, "text-anchor": "middle" }, "share right")),
   lazily("As a table", () => table("Share of right answers by confidence", ["confidence", "#mean", "#right", "#answers"], bins.map((bin) => el("tr", {},

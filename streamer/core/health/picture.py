@@ -12,6 +12,9 @@ from typing import Final, Literal
 import msgspec
 
 from streamer.core.health.estimate import expected
+from streamer.core.health.fold import HOUR_MS
+from streamer.core.health.graded import Graded, graded
+from streamer.core.health.headline import metric_words
 from streamer.core.health.monitors import MONITORS
 from streamer.core.health.rules import DRIFT
 from streamer.core.health.view import KEEP, PipelineView, Point, Saved
@@ -42,13 +45,15 @@ class Headline(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """One revision over time: numbers by name, and the shares of its most frequent answers, the rest as ""."""
+    """One revision over time: numbers by name, and the shares of its most frequent answers, the rest as "". `metric`
+    names the number `realised`, what feedback says; "" without any."""
 
     revision: str
     model: str
     results: int
     columns: dict[str, list[float | None]]
     labels: dict[str, list[float | None]]
+    metric: str
 
 
 class Bars(msgspec.Struct, frozen=True):
@@ -83,6 +88,7 @@ class Picture(msgspec.Struct, kw_only=True):
     left_out: int
     rules: list[StateWord]
     drift: list[Bars]
+    quality: list[Graded]
     baselines: dict[str, Saved]
 
 
@@ -100,6 +106,7 @@ def picture(name: str, view: PipelineView, length_ms: int, now_ms: int) -> Pictu
         left_out=max(0, len(revisions) - MOST_REVISIONS),
         rules=[word for _, word in sorted(view.states.items())],
         drift=[_bars(word) for word in _ranked(view)],
+        quality=_quality(view),
         baselines={
             revision: msgspec.structs.replace(saved, calibration=None) for revision, saved in view.baselines.items()
         },
@@ -163,13 +170,27 @@ def _series(view: PipelineView, length_ms: int, revision: str, starts: Sequence[
     columns["estimated_accuracy"] = [
         None if point is None else _rounded(expected(point.confidence, calibration)) for point in points
     ]
+    hours = [view.hours.get((start_ms // HOUR_MS * HOUR_MS, revision)) for start_ms in starts]
+    metric = next((hour.metric for hour in reversed(hours) if hour is not None), "")
+    columns["realised"] = [None if hour is None or hour.metric != metric else _rounded(hour.value) for hour in hours]
+    columns["coverage"] = [None if hour is None else _rounded(hour.coverage) for hour in hours]
     return Series(
         revision=revision,
         model=told[-1].model if told else "",
         results=sum(point.results for point in told),
         columns=columns,
         labels=_labels(points),
+        metric=metric_words(metric) if metric else "",
     )
+
+
+def _quality(view: PipelineView) -> list[Graded]:
+    """The revisions that have feedback, the one with the newest first."""
+    newest: dict[str, int] = {}
+    for start_ms, revision in view.days:
+        newest[revision] = max(start_ms, newest.get(revision, 0))
+    ranked = sorted(newest, key=lambda revision: (-newest[revision], revision))
+    return [graded(each, [word for (_, own), word in view.days.items() if own == each]) for each in ranked]
 
 
 def _labels(points: Sequence[Point | None]) -> dict[str, list[float | None]]:

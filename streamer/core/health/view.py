@@ -14,15 +14,22 @@ import msgspec
 
 from streamer.core.health import figures
 from streamer.core.health.calibration import Calibration
-from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS
+from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS
+from streamer.core.health.graded import main_metric
 from streamer.core.health.window import Window
-from streamer.core.health.words import BaselineWord, DriftWord, StateWord, WindowWord, Word
+from streamer.core.health.words import BaselineWord, DriftWord, QualityWord, StateWord, WindowWord, Word
 
 KEEP: Final[Mapping[int, int]] = {FIVE_MINUTES_MS: 288, HOUR_MS: 336}
 """How many windows of each length are kept of a pipeline: a day and two weeks."""
 REVISIONS: Final = 4
 """Revisions that a window may have on average; with more, fewer windows are kept."""
 LABELS: Final = 50
+DAYS: Final = 7
+"""Days of quality that are kept, with their matrices."""
+MAX_PIPELINES: Final = 1_000
+LARGE_BYTES: Final = 20_000
+
+_KEPT: Final = {"window": KEEP, "quality": {HOUR_MS: KEEP[HOUR_MS], DAY_MS: DAYS}}
 
 
 class Point(NamedTuple):
@@ -40,6 +47,14 @@ class Point(NamedTuple):
     mean_confidence: float | None
 
 
+class Hour(NamedTuple):
+    """The quality of an hour: its main number by name, and the share of results that have a label."""
+
+    metric: str
+    value: float
+    coverage: float | None
+
+
 class Saved(msgspec.Struct, frozen=True):
     """A saved baseline, without what it has learned."""
 
@@ -53,12 +68,15 @@ class Saved(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class PipelineView:
-    """One pipeline. `points` are by length, then by start and revision; `baselines` by revision; the others by key."""
+    """One pipeline. `points` are by length, then by start and revision; so are the `hours` and `days` of its quality;
+    `baselines` are by revision, the others by key."""
 
     points: dict[int, dict[tuple[int, str], Point]] = field(default_factory=lambda: {each: {} for each in KEEP})
     states: dict[str, StateWord] = field(default_factory=dict)
     drifts: dict[str, DriftWord] = field(default_factory=dict)
     baselines: dict[str, Saved] = field(default_factory=dict)
+    hours: dict[tuple[int, str], Hour] = field(default_factory=dict)
+    days: dict[tuple[int, str], QualityWord] = field(default_factory=dict)
 
     @property
     def heard_ms(self) -> int:
@@ -82,15 +100,15 @@ class HealthView:
         self.pipelines: dict[str, PipelineView] = {}
 
     @staticmethod
-    def wants(key: str, now_ms: int) -> bool:
-        """Whether a record's key is worth decoding its value: most of the topic are windows that are not shown."""
-        if key.startswith("snapshot/"):
-            return False
+    def wants(key: str, size: int, now_ms: int) -> bool:
+        """Whether a record of this key, whose value has so many bytes, is worth decoding: most of the topic are windows
+        that are not shown, and snapshots."""
         parts = key.rsplit("/", 4)
-        if len(parts) < 5 or parts[1] != "window" or not (parts[3].isdecimal() and parts[4].isdecimal()):
-            return True
+        kept = _KEPT.get(parts[1]) if len(parts) == 5 else None
+        if kept is None or not (parts[3].isdecimal() and parts[4].isdecimal()):
+            return size < LARGE_BYTES or not key.startswith(("snapshot/", "feedback/"))
         length_ms, start_ms = int(parts[3]), int(parts[4])
-        return length_ms in KEEP and start_ms >= now_ms - KEEP[length_ms] * length_ms
+        return length_ms in kept and start_ms >= now_ms - kept[length_ms] * length_ms
 
     def take(self, key: str, word: Word | None) -> None:
         """Know a word; None takes back what stands at its key."""
@@ -105,6 +123,8 @@ class HealthView:
             self._of(word.pipeline).states[key] = word
         elif isinstance(word, DriftWord):
             self._of(word.pipeline).drifts[key] = word
+        elif isinstance(word, QualityWord):
+            self._grade(self._of(word.pipeline), word)
         elif isinstance(word, BaselineWord):
             known = word.baseline
             self._of(word.pipeline).baselines[word.revision] = Saved(
@@ -131,7 +151,20 @@ class HealthView:
             del points[min(points)]
 
     def _of(self, pipeline: str) -> PipelineView:
+        if pipeline not in self.pipelines and len(self.pipelines) >= MAX_PIPELINES:
+            return PipelineView()  # nobody sees it
         return self.pipelines.setdefault(pipeline, PipelineView())
+
+    def _grade(self, view: PipelineView, word: QualityWord) -> None:
+        key = word.start_ms, word.revision
+        if word.length_ms == DAY_MS:
+            view.days[key] = word
+            if len(view.days) > DAYS * REVISIONS:
+                del view.days[min(view.days)]
+        elif word.length_ms == HOUR_MS and (found := main_metric(word)) is not None:
+            view.hours[key] = Hour(*found, word.coverage)
+            if len(view.hours) > KEEP[HOUR_MS] * REVISIONS:
+                del view.hours[min(view.hours)]
 
     def _forget(self, key: str) -> None:
         for name, view in self.pipelines.items():
