@@ -61,11 +61,11 @@ def _is_empty(feed: MadeFeed, page: Page) -> None:
 def _is_read_by_keyboard(page: Page) -> None:
     lines = page.locator(".health-list li")
     expect(lines).to_have_count(2)
-    expect(lines.first).to_contain_text(re.compile(r"▲ drift.*pipeline-00.*Label complaint 12 % → 2\d % since", re.S))
+    expect(lines.first).to_contain_text(re.compile(r"▲ drift.*pipeline-00.*Label complaint 1\d % → 2\d % since", re.S))
     expect(lines.last).to_contain_text("Nothing moved of 10 figures")
     page.locator("#health").get_by_role("link", name="pipeline-00").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#health .says")).to_contain_text(re.compile("Label complaint 12 % → 2. %"))
+    expect(page.locator("#health .says")).to_contain_text(re.compile("Label complaint 1. % → 2. %"))
     expect(page.locator("#health canvas")).to_have_count(10)
 
     plot = page.get_by_role("img", name="Shares of answers, 9d2f5a10")
@@ -83,7 +83,7 @@ def _is_read_by_keyboard(page: Page) -> None:
 
     label = page.locator('[data-monitor="label"]')
     row = label.get_by_role("row", name=re.compile("complaint"))
-    expect(row.get_by_role("cell").nth(1)).to_have_text("12 %")
+    expect(row.get_by_role("cell").nth(1)).to_have_text(re.compile(r"1\d %"))
     expect(row.get_by_role("cell").nth(2)).to_have_text(re.compile(r"2\d %"))
     assert [float(bar.get_attribute("width") or 0) for bar in row.locator("rect").all()] == sorted(
         float(bar.get_attribute("width") or 0) for bar in row.locator("rect").all()
