@@ -59,6 +59,7 @@ def _is_empty(feed: MadeFeed, page: Page) -> None:
 
 
 def _is_read_by_keyboard(page: Page) -> None:
+    expect(page.locator("nav a[data-view=health]")).to_have_text("Model health ▲")
     lines = page.locator(".health-list li")
     expect(lines).to_have_count(2)
     expect(lines.first).to_contain_text(re.compile(r"▲ drift.*pipeline-00.*Label complaint 1\d % → 2\d % since", re.S))

@@ -9,7 +9,7 @@ import { Jobs } from "./jobs.js";
 import { showLetter } from "./letter.js";
 import { DeadLetters } from "./letters.js";
 import { states } from "./live.js";
-import { Overview } from "./overview.js";
+import { Overview, SIGNS } from "./overview.js";
 
 const SILENCE_MS = 8_000;
 const RETRY_MS = 2_000;
@@ -107,6 +107,8 @@ function show() {
       overview.update(state);
       letters.note(state);
       health.update(state.health);
+      const worst = ["bad", "warn"].find((level) => state.health.pipelines.some((each) => each.level === level));
+      setText(document.querySelector('nav a[data-view="health"]'), worst ? `${VIEWS.health} ${SIGNS[worst]}` : VIEWS.health);
     }
   }
   const [word, kind] = lost ? ["no connection", "lost"] : state?.kafka.reached ? ["live", "live"] : state?.kafka.reached === false ? ["brokers away", "lost"] : ["connecting", "connecting"];

@@ -28,7 +28,7 @@ function ratio(bars) {
 /** Categories: a row each, whose bars stand one above the other. */
 function rows(monitor, bars) {
   const most = Math.max(...bars.flatMap(([, before, after]) => [before, after]), 0.01);
-  return el("div", { class: "scroll tall" }, withClass("sides", table(`${monitor}: shares in the baseline and now`, [monitor.replaceAll("_", " "), "", "#baseline", "#now"],
+  return el("div", { class: "scroll tall", tabindex: "0" }, withClass("sides", table(`${monitor}: shares in the baseline and now`, [monitor.replaceAll("_", " "), "", "#baseline", "#now"],
     bars.map(([name, before, after]) => el("tr", {}, el("th", { scope: "row" }, name),
       el("td", { class: "pair" }, svg("svg", { class: "picture", viewBox: "0 0 100 18", preserveAspectRatio: "none", "aria-hidden": "true" },
         svg("rect", { class: "before", x: 0, y: 1, width: (100 * before) / most, height: 7 }), svg("rect", { class: "after", x: 0, y: 10, width: (100 * after) / most, height: 7 }))),
