@@ -13,6 +13,7 @@ from streamer.core.health import words
 from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS
 from streamer.core.health.picture import Picture, headline, picture
 from streamer.core.health.view import HealthView
+from streamer.core.record import Record
 from streamer.kafka.reader import Reader
 from streamer.kafka.replay import TopicLog
 
@@ -36,7 +37,8 @@ class Health:
             lines = [(name, headline(view, now_ms)) for name, view in self._view.pipelines.items()]
         lines.sort(key=lambda line: (_RANK[line[1].level], line[0]))
         pipelines = [{"name": name, "level": one.level, "state": one.state, "what": one.what} for name, one in lines]
-        return {"error": self.source.error, "topic": self._config.health.topic, "pipelines": pipelines}
+        own = self._config.health
+        return {"error": self.source.error, "topic": own.topic, "feedback": own.feedback, "pipelines": pipelines}
 
     def picture(self, name: str, length: str, now_ms: int) -> Picture | None:
         """One pipeline whole; None where nothing was said of it."""
@@ -46,13 +48,8 @@ class Health:
 
     def take(self, key: str, value: bytes | None, now_ms: int) -> None:
         """Know a record of the topic."""
-        if not self._view.wants(key, len(value or b""), now_ms):
-            return
-        word = words.decode(value)
-        if word is None and value is not None:  # another program's, or of a kind to come
-            return
         with self._lock:
-            self._view.take(key, word)
+            _take(self._view, key, value, now_ms)
 
     def follow(self, stop: threading.Event, failed: Callable[[str], None], answered: Callable[[], None]) -> None:
         """Read the topic from its beginning, and then what comes, until `stop`. Raises StreamerError."""
@@ -62,16 +59,28 @@ class Health:
             if stop.wait(NO_TOPIC_S):
                 return
         with Reader(self._config.kafka, [topic]) as reader:
-            with self._lock:
-                self._view = HealthView()
+            view = HealthView()  # nobody is to see what was said before the last word
             for record in reader.read_until_end():
-                self.take((record.key() or b"").decode(errors="replace"), record.value(), _now_ms())
+                _take(view, *_read(record), _now_ms())
                 if stop.is_set():
                     return
+            with self._lock:
+                self._view = view
             answered()
             while not stop.is_set():
                 for record in reader.poll(0.5):
-                    self.take((record.key() or b"").decode(errors="replace"), record.value(), _now_ms())
+                    self.take(*_read(record), _now_ms())
+
+
+def _read(record: Record) -> tuple[str, bytes | None]:
+    return (record.key() or b"").decode(errors="replace"), record.value()
+
+
+def _take(view: HealthView, key: str, value: bytes | None, now_ms: int) -> None:
+    if view.wants(key, len(value or b""), now_ms):
+        word = words.decode(value)
+        if word is not None or value is None:  # else another program's, or of a kind to come
+            view.take(key, word)
 
 
 def _now_ms() -> int:

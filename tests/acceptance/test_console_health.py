@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from streamer.local.ports import free_ports
 from tests.acceptance.browser import OUTPUT, PATIENCE_MS, chromium, opened
 from tests.made_console import LONG, MadeFeed, made_console
+from tests.made_health import NEW
 
 PHONE = {"width": 390, "height": 844}
 
@@ -26,7 +27,7 @@ def console() -> Iterator[tuple[MadeFeed, str]]:
 def test_model_health_is_seen_and_read(console: tuple[MadeFeed, str]) -> None:
     """Before the app has spoken the page says what to do. Then each pipeline has a line, the worst first; by keyboard
     one comes to its charts by revision, to both histograms of what drifts, to those of all others, and to tables. On a
-    phone nothing is wider than the screen."""
+    phone nothing is wider than the screen; a baseline that is missing is named with its command."""
     feed, url = console
     expect.set_options(timeout=PATIENCE_MS)
     OUTPUT.mkdir(exist_ok=True)
@@ -38,8 +39,12 @@ def test_model_health_is_seen_and_read(console: tuple[MadeFeed, str]) -> None:
             feed.speak(LONG, drifts=False)
             _is_read_by_keyboard(page)
             page.screenshot(path=OUTPUT / "console-health-wide.png", full_page=True)
+        feed.health.take(f"pipeline-00/baseline/{NEW}", None, 0)
         with opened(browser, f"{url}/pipeline-00", viewport=PHONE, color_scheme="dark") as page:
             expect(page.locator("#health canvas")).to_have_count(10)
+            expect(page.get_by_text("There is no baseline of m@9d2f5a101111")).to_contain_text(
+                "streamer health baseline save pipeline-00"
+            )
             page.get_by_role("radio", name="14 days").check()
             expect(page.get_by_text("Means of an hour")).to_be_visible()
             page.screenshot(path=OUTPUT / "console-health-phone.png", full_page=True)

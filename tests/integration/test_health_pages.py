@@ -31,7 +31,7 @@ def test_what_the_app_writes_is_shown(kafka: Kafka, tmp_path: Path) -> None:
     says, the console as it comes: windows, drift, quality, and that a baseline was taken back."""
     bed = Bed(kafka.bootstrap_servers, tmp_path)
     file, page = bed.config(1), tmp_path / "page.html"
-    assert "no pipeline has reported in the last day" in command(file, "--html", str(page))
+    assert "nothing was settled in the last day" in command(file, "--html", str(page))
     now_ms = time.time_ns() // 1_000_000
     bed.write(*(report("mood", 100 * at, 100, now_ms - at * MINUTE_MS) for at in range(20)), together=20)
     assert re.match("mood: can't tell; no baseline yet: it takes 1,000 results", command(file, "--html", str(page)))

@@ -48,7 +48,7 @@ def report(config: Config, names: tuple[str, ...], file: Path, window: str) -> N
     view, source = gathered(config, names, now_ms)
     shown = [name for name in sorted(view.pipelines) if not names or name in names]
     if not shown:
-        raise UsageError("no pipeline has reported in the last day: run one; does it run? streamer status")
+        raise UsageError("nothing was settled in the last day: does a pipeline run? streamer status")
     length_ms = {"5m": FIVE_MINUTES_MS, "1h": HOUR_MS}[window]
     pictures = [picture(name, view.pipelines[name], length_ms, now_ms) for name in shown]
     try:

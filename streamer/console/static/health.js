@@ -21,7 +21,7 @@ export class Health {
     this.shown = false;
     this.chosen = null;
     this.empty = el("p", { class: "empty" });
-    this.list = el("ul", { class: "card list health-list", hidden: true });
+    this.list = el("ul", { class: "card health-list", hidden: true });
     this.heading = el("h2", {}, "Model health");
     this.back = el("a", { href: "#/health", class: "back", hidden: true }, "← All pipelines");
     this.range = el("fieldset", { class: "segments", hidden: true, onchange: (event) => { this.length = event.target.value; this.next?.(); } },
@@ -41,7 +41,8 @@ export class Health {
   }
 
   /** Take in what the console tells. */
-  update({ error, topic, pipelines }) {
+  update({ error, topic, feedback, pipelines }) {
+    this.feedback = feedback;
     this.names = pipelines.map((each) => each.name);
     const texts = error === null ? [`Reading the topic ${topic} …`]
       : error ? [`No word on model health: ${error}. `, "Start it with `streamer health run`, beside the pipelines."]
@@ -93,7 +94,7 @@ export class Health {
       try {
         const told = await read(`api/health?name=${encodeURIComponent(card.name)}&length=${this.length}`);
         if (this.card !== card) return;
-        card.update(told);
+        card.update(told, this.feedback);
         if (!card.node.isConnected) this.one.replaceChildren(card.node);
         this.failed.replaceChildren();
       } catch (failure) {
@@ -123,13 +124,13 @@ class Card {
       this.parts.drift, this.before, this.parts.quality, this.parts.rules);
   }
 
-  update(picture) {
+  update(picture, feedback) {
     setState(this.state, picture.headline);
     setText(this.says, sentence(capital(picture.headline.what)));
     setText(this.heard, `as of ${moment(picture.heard_ms)}`);
     this.course.update(picture);
     this.#part("drift", [picture.drift, picture.baselines, picture.series.map((each) => each.revision)], () => drift(picture, this.name));
-    this.#part("quality", picture.quality, () => quality(picture.quality));
+    this.#part("quality", picture.quality, () => quality(picture.quality, feedback));
     this.#part("rules", picture.rules, () => rules(picture.rules));
   }
 

@@ -6,10 +6,10 @@ import { capital, confusion, reliability } from "./pictures.js";
 
 const SHARES = ["accuracy", "exact match"];
 
-/** What there is of each revision that has feedback. */
-export function quality(revisions) {
+/** What there is of each revision that has feedback, which comes from this topic. */
+export function quality(revisions, topic) {
   if (!revisions.length) {
-    return [el("p", { class: "quiet" }, ...prose("No feedback yet. To know how right the answers are, write what people say of them to the topic `streamer.feedback`: docs/health.md says how."))];
+    return [el("p", { class: "quiet" }, ...prose(`No feedback yet. To know how right the answers are, write what people say of them to the topic \`${topic}\`: docs/health.md says how.`))];
   }
   return revisions.flatMap((each) => one(each, revisions.length > 1));
 }
