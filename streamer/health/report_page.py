@@ -124,11 +124,13 @@ def _answers(one: Picture) -> Iterator[str]:
 
 def _drift(one: Picture) -> Iterator[str]:
     told = [
-        f"{revision[:SHORT_DIGEST]}: {plural(saved.records, 'result')} from {_clock(saved.since_ms)} to"
+        f"the baseline of {revision[:SHORT_DIGEST]}, {plural(saved.records, 'result')} from {_clock(saved.since_ms)} to"
         f" {_clock(saved.until_ms)}{'' if saved.covers_a_week else ', less than a week'}"
         for revision, saved in one.baselines.items()
     ]
-    held = f"Held against the baseline of {'; '.join(told)}." if told else "There is no baseline yet."
+    if any(each.against == "season" for each in one.drift):
+        told.append("the same hour of the days before")
+    held = f"Held against {'; '.join(told)}." if told else "There is no baseline yet."
     yield f'<section class="wide"><h2>Drift</h2><p class="quiet">{escape(held)}</p>'
     if newest := next((each for each in one.series[:1] if each.revision not in one.baselines), None):
         command = f"streamer health baseline save {one.pipeline}"

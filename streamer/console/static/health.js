@@ -153,7 +153,8 @@ function drift({ drift: monitors, baselines, series }, name) {
   const without = series.filter(({ revision, columns }) => !(revision in baselines) && columns.rate.slice(-LATELY).some((value) => value !== null));
   const hints = without.map(({ revision, model }) => el("p", { class: "quiet hint" },
     ...prose(`There is no baseline of ${model}@${revision.slice(0, 12)}. Once all is as usual, save one: \`streamer health baseline save ${name}\``)));
-  const saved = Object.entries(baselines).map(([revision, each]) => `${revision.slice(0, 12)}: ${count(each.records)} results up to ${moment(each.until_ms)}${each.covers_a_week ? "" : ", less than a week"}`);
+  const saved = Object.entries(baselines).map(([revision, each]) => `the baseline of ${revision.slice(0, 12)}, ${count(each.records)} results up to ${moment(each.until_ms)}${each.covers_a_week ? "" : ", less than a week"}`);
+  if (monitors.some((each) => each.against === "season")) saved.push("the same hour of the days before");
   const moved = monitors.filter((each) => each.state === "drift");
   const others = monitors.filter((each) => each.state !== "drift");
   const several = new Set(monitors.map((each) => each.revision)).size > 1;
@@ -161,7 +162,7 @@ function drift({ drift: monitors, baselines, series }, name) {
   const more = el("div", { class: "pictures" });
   const words = others.every((each) => each.state === "insufficient") ? "too few texts to tell" : "nothing has moved there";
   return [el("h3", {}, "Drift"),
-    saved.length ? el("p", { class: "quiet" }, `Held against the baseline of ${saved.join("; ")}.`) : null, ...hints,
+    saved.length ? el("p", { class: "quiet" }, `Held against ${saved.join("; ")}.`) : null, ...hints,
     moved.length ? el("div", { class: "pictures" }, moved.map(shown))
       : monitors.length ? el("p", {}, "No monitor says drift.") : null,
     others.length ? el("details", { class: "others", ontoggle: (event) => { if (event.target === event.currentTarget && event.target.open && !more.childElementCount) more.append(...others.map(shown)); } },

@@ -23,7 +23,8 @@ KEEP: Final[Mapping[int, int]] = {FIVE_MINUTES_MS: 288, HOUR_MS: 336}
 """How many windows of each length are kept of a pipeline: a day and two weeks."""
 REVISIONS: Final = 4
 """Revisions that a window may have on average; with more, fewer windows are kept."""
-LABELS: Final = 50
+LABELS: Final = 12
+"""Labels of a window that are kept by name."""
 DAYS: Final = 7
 """Days of quality that are kept, with their matrices."""
 MAX_PIPELINES: Final = 1_000
