@@ -21,10 +21,12 @@ from streamer.console.feed import Feed
 from streamer.console.front import Front
 from streamer.console.history import History
 from streamer.console.looks import Looks
+from streamer.core.health.words import encode
 from streamer.core.report import VERSION, Histogram, Model, Report
 from streamer.core.standing import Reason, Standing
 from streamer.ops.lag import PartitionLag, PipelineLag
 from streamer.telemetry.scrape import Replica
+from tests.made_health import words
 
 PARTITIONS = 50
 # By what is wrong with a pipeline; the rest is well. The longest name is as long as a team, a market and a purpose.
@@ -63,6 +65,13 @@ class MadeFeed(Feed):
     def start(self) -> None:
         """See the class."""
         threading.Thread(target=self._live, daemon=True).start()
+
+    def speak(self, pipeline: str, **how: bool) -> None:
+        """The health app says how a pipeline's models are; see tests.made_health."""
+        now_ms = time.time_ns() // 1_000_000
+        self.health.source.error = ""
+        for key, word in words(pipeline, now_ms, **how):
+            self.health.take(key, encode(word), now_ms)
 
     def fall_silent(self) -> None:
         """The brokers do not answer any more."""

@@ -25,7 +25,8 @@ def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
     """Start Kafka and Redis, run two models over real tweets and a dozen poison records, and check what comes out.
 
     The first records measure how much both pipelines can take. Live traffic at half of that shows their latency, and
-    all the rest at once their throughput. It ends by itself and leaves nothing behind. Exits 0 only if nothing was
+    all the rest at once their throughput. The last fifth is another mix of tweets, which the monitors of model health
+    are to notice; they need some 300 of them. It ends by itself and leaves nothing behind. Exits 0 only if nothing was
     lost, nothing came twice, and every poison record ended as it should.
     """
     from streamer.cli.records import Kind, show
@@ -66,6 +67,8 @@ def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
             lap("live")
             watch.play_burst(check)
             lap("burst")
+            watch.play_shift(check)
+            lap("other mix")
             display.step("Stopping, and reading what else there is")
             exit_code = run.stop()
             watch.finish()

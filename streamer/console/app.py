@@ -4,6 +4,7 @@ it goes by, and a cancellation ask for the token."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from streamer.console.desk import Desk
 from streamer.console.feed import Feed
 from streamer.console.front import Front
 from streamer.console.guard import Guard, json_answer
+from streamer.console.health import LENGTHS
 from streamer.console.looks import Looks
 from streamer.core.deadletters.letter import Place
 from streamer.errors import StreamerError
@@ -108,6 +110,18 @@ class Console:
         if found is None:
             why = f"There is no pipeline {name} in the configuration or in the reports"
             raise RefusalError(HTTPStatus.NOT_FOUND, why)
+        return json_answer(found)
+
+    async def health(self, request: Request) -> Response:
+        """The health of one pipeline's models, with windows of five minutes or of an hour."""
+        await self._may_read(request)
+        length = request.query_params.get("length", "5m")
+        if length not in LENGTHS:
+            raise RefusalError(HTTPStatus.BAD_REQUEST, f"length: write {' or '.join(LENGTHS)}")
+        name = request.query_params.get("name", "")
+        found = await run_in_threadpool(self.feed.health.picture, name, length, time.time_ns() // 1_000_000)
+        if found is None:
+            raise RefusalError(HTTPStatus.NOT_FOUND, f"The health app has said nothing of a pipeline {name}")
         return json_answer(found)
 
     async def causes(self, request: Request) -> Response:
@@ -219,6 +233,7 @@ def make_app(console: Console) -> Starlette:
         Route("/api/live", console.live),
         Route("/api/now", console.now),
         Route("/api/pipeline", console.pipeline),
+        Route("/api/health", console.health),
         Route("/api/causes", console.causes),
         Route("/api/letters", console.letters),
         Route("/api/jobs", console.jobs),

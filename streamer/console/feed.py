@@ -17,15 +17,13 @@ from streamer.config.load import Config
 from streamer.console.board import Situation, pipeline_json, rows_json
 from streamer.console.bugs import named
 from streamer.console.drivers import Drivers
+from streamer.console.health import Health
 from streamer.console.source import Source
-from streamer.core.foreign import read_own
-from streamer.core.health import words
 from streamer.core.record import Record
 from streamer.core.report import read
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
 from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.reader import Reader
-from streamer.kafka.replay import TopicLog
 from streamer.ops.buckets import COLUMNS
 from streamer.ops.judgement import PipelineInfo
 from streamer.ops.lag import LagWatch, PipelineLag, Tokens
@@ -38,12 +36,9 @@ SELDOM_S: Final = 20.0
 MEMBERS_S: Final = 10.0  # groups change seldom; one without a member is looked at each time
 KEEP_MS: Final = 500  # so long an overview counts as the present one, however many browsers ask
 RETRY_S: Final = 3.0
-NO_TOPIC_S: Final = 15.0
 CLOSE_S: Final = 2.0
-MAX_VALUE_CHARS: Final = 200
 
 _log = logging.getLogger(__name__)
-_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Feed:
@@ -58,12 +53,12 @@ class Feed:
         self._lags: dict[str, PipelineLag | str] = {}
         self._members: dict[str, list[str]] = {}
         self._overview: tuple[int, bytes] = 0, b""
-        self._health: dict[str, dict[str, Any]] = {}
-        self._offsets_source, self._reports_source, self._health_source = Source(), Source(), Source()
+        self.health = Health(config)
+        self._offsets_source, self._reports_source = Source(), Source()
         self._stop = threading.Event()
         jobs: list[tuple[str, Callable[[], None], Source]] = [
             ("offsets", self._watch_offsets, self._offsets_source),
-            ("health", self._read_health, self._health_source),
+            ("health", self._follow_health, self.health.source),
         ]
         if config.telemetry.reports:
             jobs.append(("reports", self._read_reports, self._reports_source))
@@ -128,7 +123,7 @@ class Feed:
             "now_ms": now_ms,
             "kafka": self._kafka_json(reached, now_ms),
             "reports": {"topic": self._config.telemetry.reports or None, "error": self._reports_source.error},
-            "health": {"error": self._health_source.error, "pipelines": self._health},
+            "health": self.health.overview(now_ms),
             "pipelines": rows,
         }
 
@@ -259,38 +254,15 @@ class Feed:
                 if report.pipeline in self._series or len(self._series) < len(self._config.pipelines) + MAX_STRANGERS:
                     self._series.setdefault(report.pipeline, PipelineSeries()).add(report, now_ms)
 
-    def _read_health(self) -> None:
-        """How each rule stands for each pipeline; of records of other programs, their numbers and short texts."""
-        log, topic = TopicLog(self._config.kafka), self._config.health.topic
-        while log.describe([topic])[topic] is None:
-            self._failed(self._health_source, f"there is no topic {topic}, the health app has not run here")
-            if self._stop.wait(NO_TOPIC_S):
-                return
-        with Reader(self._config.kafka, [topic], start=200) as reader:
-            self._answered(self._health_source)
-            while not self._stop.is_set():
-                for record in reader.poll(0.5):
-                    if (word := words.decode(record.value())) is not None:
-                        if isinstance(word, words.StateWord):
-                            with self._lock:
-                                self._health.setdefault(word.pipeline, {})[word.rule] = f"{word.state}: {word.what}"
-                        continue
-                    fields = read_own(_decode_fields, record.value())
-                    if fields is None:
-                        continue
-                    name = (record.key() or b"").decode("utf-8", "replace") or str(fields.get("pipeline", ""))
-                    with self._lock:
-                        self._health[name] = {key: value for key, value in fields.items() if _is_short(value)}
+    def _follow_health(self) -> None:
+        source = self.health.source
+        self.health.follow(self._stop, lambda error: self._failed(source, error), lambda: self._answered(source))
 
     def _until_stopped(self, records: Iterable[Record]) -> Iterable[Record]:
         for record in records:
             if self._stop.is_set():
                 return
             yield record
-
-
-def _is_short(value: Any) -> bool:
-    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= MAX_VALUE_CHARS)
 
 
 def _now_ms() -> int:

@@ -143,7 +143,7 @@ class Display:
         out.print(_figures(summary))
         out.print()
         out.print(_poison(summary))
-        for line in (*_examples(summary), "", *_verdict(summary), "", *_further(kept)):
+        for line in (*_examples(summary), "", *_health(summary), "", *_verdict(summary), "", *_further(kept)):
             out.print(line, highlight=False, soft_wrap=True)
 
     def _say(self, line: str) -> None:
@@ -240,6 +240,24 @@ def _examples(summary: Summary) -> Iterable[str]:
                 f"  [dim]the label is the sign of the people's score for {accuracy.share:.1%} of the"
                 f" {accuracy.events:,} tweets with a score of {accuracy.score:g} or more either way[/]"
             )
+
+
+def _health(summary: Summary) -> Iterable[str]:
+    yield "[bold]Is the model still right?[/]"
+    for name, pipeline in summary.pipelines.items():
+        if (health := pipeline.health) is None:
+            continue
+        shift = health.shift
+        yield (
+            f"  {name}: F1 {health.f1_macro:.2f} (macro) against people's labels of {health.texts:,} tweets; its"
+            f" confidence is off by {health.ece:.3f} on average (ECE)"
+        )
+        yield (
+            f"  [dim]planted: people find {shift.negative_after:.0%} of the last {shift.texts:,} tweets negative, and"
+            f" {shift.negative_before:.0%} of those before[/]"
+        )
+        mark, said = ("[green]✓[/]", "noticed") if shift.state == "drift" else ("[yellow]?[/]", "not noticed")
+        yield from (f"  {mark} {said}: {escape(what)}" for what in shift.what)
 
 
 def _verdict(summary: Summary) -> Iterable[str]:

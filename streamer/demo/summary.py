@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from streamer.demo.health import Health, health_of
 from streamer.demo.script import Item
-from streamer.demo.watch import Outcome, Place, Result, Seen, Watch, decode_output
+from streamer.demo.watch import CLEAR_SCORE, Outcome, Place, Result, Seen, Watch, decode_output
 
-CLEAR_SCORE = 1.0
 SKIPPED = "skipped"
 RESULT = "result"
 _NOTHING = "nothing"
@@ -103,6 +103,7 @@ class PipelineSummary(msgspec.Struct, frozen=True, kw_only=True):
     settles: Sizes
     example: Example
     accuracy: Accuracy | None = None
+    health: Health | None = None
 
 
 class PoisonSummary(msgspec.Struct, frozen=True):
@@ -226,6 +227,7 @@ def _pipeline(watch: Watch, name: str, spans: Sequence[dict[str, Any]]) -> Pipel
         settles=_sizes(seen.settles),
         example=_classified(results) if classifies else _embedded(results),
         accuracy=_accuracy([result for _, result in results]) if classifies else None,
+        health=health_of(watch, seen, results) if classifies else None,
     )
 
 

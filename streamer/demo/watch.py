@@ -14,13 +14,16 @@ import msgspec
 from streamer.config.load import Config
 from streamer.core.deadletters.envelope import unwrap
 from streamer.core.record import Record
-from streamer.core.report import read
+from streamer.core.report import Report, read
 from streamer.demo.pace import Course, Gauge, course
 from streamer.demo.script import Item, Script
 from streamer.demo.stage import DemoError
 from streamer.errors import DependencyError
 from streamer.kafka.reader import Reader
 from streamer.kafka.writer import Writer
+
+CLEAR_SCORE = 1.0
+"""People's mean score from which on, either way, the sentiment of a tweet counts as clear."""
 
 _STALL_S = 120.0
 _LEADERS_WITHIN_S = 15.0
@@ -79,6 +82,7 @@ class Seen:
     dead_letters: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     settles: list[int] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -134,7 +138,7 @@ class Watch:
     def measure(self, check: Callable[[], None]) -> None:
         """Find out how many records a second both pipelines answer, and plan the rest by it."""
         self.pace = "to measure the capacity"
-        first, records = self.sent, len(self.script.items)
+        first, records = self.sent, self.script.shift
         gauge = Gauge(records, time.monotonic())
 
         def measured() -> bool:
@@ -160,10 +164,17 @@ class Watch:
         self._until(lambda: self._all_done, check, _POLL_S)
 
     def play_burst(self, check: Callable[[], None]) -> None:
-        """Send everything else at once, and return when all of it has ended in every pipeline."""
+        """Send everything else of the usual mix at once, and return when all of it has ended in every pipeline."""
         self.pace = "the rest at once"
         self.burst_at_ms = time.time() * 1000
         self._burst(len(self.course.burst), check)
+        if failed := self._writer.flush().failed:
+            raise DemoError(f"Kafka did not take all records: {failed}")
+
+    def play_shift(self, check: Callable[[], None]) -> None:
+        """Send the other mix at once, and return when all of it has ended: no settle has something of both."""
+        self.pace = "another mix"
+        self._burst(len(self.script.items) - self.sent, check)
         if failed := self._writer.flush().failed:
             raise DemoError(f"Kafka did not take all records: {failed}")
 
@@ -231,6 +242,7 @@ class Watch:
         ):
             seen.skipped.update(report.skipped)
             seen.settles.append(report.records)
+            seen.reports.append(report)
 
     def _result_taker(self, seen: Seen) -> Callable[[Record, float], None]:
         decoder = msgspec.json.Decoder(Result)

@@ -50,6 +50,7 @@ svg text.value { fill: var(--text); }
 .track { fill: var(--track); } .bar { fill: var(--blue); } .soft { fill: var(--blue); opacity: .35; }
 .axis { stroke: var(--line); } .ideal { stroke: var(--muted); stroke-dasharray: 4 4; }
 .curve { stroke: var(--blue); stroke-width: 2; fill: none; } .dot { fill: var(--blue); }
+.dot.few { fill: none; stroke: var(--blue); }
 @media (max-width: 480px) { section { padding: 12px; } table { font-size: 13px; } th, td { padding: 4px 5px; } }
 blockquote { margin: 2px 0 14px; padding: 2px 0 2px 12px; border-left: 3px solid var(--line); white-space: pre-wrap; }
 """
@@ -64,6 +65,10 @@ def page(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n<body>\n{body}\n</body>\n</html>\n"
     )
+
+
+FEW: Final = 10
+"""Answers: a point of a reliability diagram that stands for fewer is hollow, and the line leaves it out."""
 
 
 class Bar(NamedTuple):
@@ -111,13 +116,14 @@ def reliability(points: Sequence[Point]) -> str:
         parts.append(f'<text x="{left + at:.0f}" y="{top + size + 68}" text-anchor="middle">{share:.1f}</text>')
     parts.append(f'<line class="ideal" x1="{left}" y1="{top + size}" x2="{left + size}" y2="{top}"/>')
     places = [(left + size * one.confidence, top + size * (1 - one.accuracy), one) for one in points]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, one in places if one.answers >= FEW)
     parts.append(f'<polyline class="curve" points="{path}"/>')
     largest = max((one.answers for one in points), default=1)
     foot = top + size + 50
     for x, y, one in places:
         told = f"confidence {one.confidence:.3f}, right {one.accuracy:.3f}, {one.answers:,} answers"
-        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{told}</title></circle>')
+        few = " few" if one.answers < FEW else ""
+        parts.append(f'<circle class="dot{few}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{told}</title></circle>')
         high = max(1.0, 40 * one.answers / largest)
         parts.append(f'<rect class="soft" x="{x - 5:.1f}" y="{foot - high:.1f}" width="10" height="{high:.1f}">')
         parts.append(f"<title>{told}</title></rect>")

@@ -110,7 +110,13 @@ def test_figures_are_those_of_a_run(played: dict[str, Any]) -> None:
     sentiment, embedding = (played["summary"]["pipelines"][name] for name in ("sentiment", "embedding"))
     assert sentiment["accuracy"]["share"] > 0.8
     assert sentiment["example"]["output"]["label"] in ("negative", "positive")
-    assert embedding["accuracy"] is None
+    assert embedding["accuracy"] is embedding["health"] is None
+    health = sentiment["health"]
+    assert health["f1_macro"] > 0.75
+    assert 0 <= health["ece"] < 0.2
+    assert health["shift"]["texts"] == EVENTS // 5
+    assert health["shift"]["state"] == "insufficient"  # 60 texts are too few, and that is said
+    assert "of the" in health["shift"]["what"][0]
     assert embedding["example"]["output"]["dimensions"] == 384
 
 

@@ -76,6 +76,11 @@ def test_a_demo_that_went_well_has_no_problems(watch: Any) -> None:
     assert found.problems == []
     assert found.pipelines["sentiment"].latency.p50_ms == 10
     assert all(one.as_expected for one in found.poison)
+    health = found.pipelines["sentiment"].health
+    assert health is not None
+    assert (health.shift.texts, health.shift.state) == (12, "insufficient")
+    assert health.shift.negative_after > health.shift.negative_before
+    assert found.pipelines["embedding"].health is None
 
 
 def test_a_lost_event_is_a_problem(watch: Any) -> None:
@@ -129,7 +134,7 @@ def test_a_repeat_with_another_answer_is_counted(watch: Any) -> None:
     """Repeats whose answer is not the first's byte for byte were computed again."""
     first, second = [place for place, item in watch.inputs.items() if item.poison is None][:2]
     watch.inputs[second] = Item(b"k", b" " + (watch.inputs[first].value or b""), [])
-    watch.script = SimpleNamespace(items=list(watch.inputs.values()), events=SCRIPT.events)
+    watch.script = SimpleNamespace(items=list(watch.inputs.values()), events=SCRIPT.events, shift=SCRIPT.shift)
     assert summary(watch).pipelines["sentiment"].repeats.different == 0
     (outcome,) = watch.seen["sentiment"].outcomes[second]
     other = msgspec.structs.replace(outcome.result, output=msgspec.Raw(b'{"label": "negative"}'))

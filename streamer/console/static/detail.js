@@ -37,7 +37,7 @@ export class Detail {
       RANGES.map(([value, label]) => el("label", {}, el("input", { type: "radio", name: "range", value, checked: value === this.range }), el("span", {}, label))));
     this.failed = el("div");
     this.node.replaceChildren(el("header", { class: "view" }, el("a", { href: "#/pipelines", class: "back" }, "← All pipelines"),
-      el("div", { class: "tools" }, el("a", { href: `#/dead-letters?pipeline=${encodeURIComponent(name)}` }, "Its dead letters"), choose, longer(this.about, name))),
+      el("div", { class: "tools" }, el("a", { href: `#/dead-letters?pipeline=${encodeURIComponent(name)}` }, "Its dead letters"), el("a", { href: `#/health/${encodeURIComponent(name)}` }, "Its model's health"), choose, longer(this.about, name))),
     this.failed, this.card.node);
     this.#follow(name);
   }

@@ -49,6 +49,7 @@ export function seconds(value) {
 
 /** A share of one as a percentage. */
 export function percent(value) {
+  if (value > 0 && value < 0.0005) return "<0.1 %";
   return known(value) ? `${(value * 100).toFixed(value > 0 && value < 0.1 ? 1 : 0)} %` : UNKNOWN;
 }
 
@@ -64,6 +65,11 @@ export function bytes(value) {
 /** The time of day here. */
 export function clock(timeMs) {
   return known(timeMs) ? new Date(timeMs).toLocaleTimeString("en-GB") : UNKNOWN;
+}
+
+/** The day here, without its year. */
+export function day(timeMs) {
+  return known(timeMs) ? new Date(timeMs).toLocaleDateString("en-GB", { day: "numeric", month: "short" }) : UNKNOWN;
 }
 
 /** Day and time here; today's without the day. */

@@ -9,7 +9,7 @@ import { Jobs } from "./jobs.js";
 import { showLetter } from "./letter.js";
 import { DeadLetters } from "./letters.js";
 import { states } from "./live.js";
-import { Overview } from "./overview.js";
+import { Overview, SIGNS } from "./overview.js";
 
 const SILENCE_MS = 8_000;
 const RETRY_MS = 2_000;
@@ -30,7 +30,7 @@ const health = new Health(find("health"));
 
 find("footer").append(`streamer ${about.version} · ${about.replay ? "may replay, with the token" : "only reads"}`
   + ` · ${about.shows_text ? "shows texts of events" : "shows no text of events"}`);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => detail.restyle());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { detail.restyle(); health.restyle(); });
 addEventListener("hashchange", route);
 history.scrollRestoration = "manual";
 route();
@@ -54,6 +54,7 @@ function route() {
   for (const dialog of document.querySelectorAll("dialog.letter, dialog.order")) dialog.close();
   detail.show(name);
   jobs.follow(shown === "jobs");
+  health.show(shown === "health", rest[0] ?? null);
   if (shown !== "dead-letters") return;
   const pipeline = new URLSearchParams(query).get("pipeline");
   if (pipeline !== null) letters.show(pipeline);
@@ -106,6 +107,8 @@ function show() {
       overview.update(state);
       letters.note(state);
       health.update(state.health);
+      const worst = ["bad", "warn"].find((level) => state.health.pipelines.some((each) => each.level === level));
+      setText(document.querySelector('nav a[data-view="health"]'), worst ? `${VIEWS.health} ${SIGNS[worst]}` : VIEWS.health);
     }
   }
   const [word, kind] = lost ? ["no connection", "lost"] : state?.kafka.reached ? ["live", "live"] : state?.kafka.reached === false ? ["brokers away", "lost"] : ["connecting", "connecting"];

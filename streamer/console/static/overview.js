@@ -3,7 +3,7 @@
 import { el, prose, setText, svg } from "./dom.js";
 import { UNKNOWN, count, ms, percent, plural, rate, seconds } from "./format.js";
 
-const SIGNS = { bad: "✖", warn: "▲", ok: "✓", unknown: "?" };
+export const SIGNS = { bad: "✖", warn: "▲", ok: "✓", unknown: "?" };
 const WORDS = { bad: "too high", warn: "high" };
 const COLUMNS = ["Pipeline", "State", "Time behind", "Records behind", "Results a second", "Dead letters, 5\u00a0min", "Latency p50 / p99", "Partitions / members"];
 const FILTER_FROM = 8;

@@ -1,0 +1,87 @@
+"""Model health on a real cluster, for who looks: the console follows the topic, and a page is written of it."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from streamer.cli.health import health
+from streamer.config.load import load
+from streamer.console.health import Health
+from streamer.core.health.words import BaselineWord, StateWord, encode
+from streamer.kafka.writer import Writer
+from tests.conftest import Kafka
+from tests.integration.health_reports import DEADLINE_S, MINUTE_MS, Bed, report
+from tests.made_health import NEW, words
+
+
+def command(config: Path, *arguments: str) -> str:
+    """What `streamer health report` prints, or why it writes nothing."""
+    ran = CliRunner().invoke(health, ["report", *arguments, "--config", str(config)])
+    return str(ran.exception) if ran.exception else ran.output
+
+
+def test_what_the_app_writes_is_shown(kafka: Kafka, tmp_path: Path) -> None:
+    """Before there is a topic the console says so, and a page is made of the reports. Then both show what the topic
+    says, the console as it comes: windows, drift, quality, and that a baseline was taken back."""
+    bed = Bed(kafka.bootstrap_servers, tmp_path)
+    file, page = bed.config(1), tmp_path / "page.html"
+    assert "nothing was settled in the last day" in command(file, "--html", str(page))
+    now_ms = time.time_ns() // 1_000_000
+    bed.write(*(report("mood", 100 * at, 100, now_ms - at * MINUTE_MS) for at in range(20)), together=20)
+    assert re.match("mood: can't tell; no baseline yet: it takes 1,000 results", command(file, "--html", str(page)))
+    assert f"From the topic {bed.reports}" in page.read_text()
+    assert "knows of a pipeline nobody; there are: mood" in command(file, "nobody", "--html", str(page))
+    assert "a folder that may be written to" in command(file, "--html", str(tmp_path / "none" / "page.html"))
+
+    shown = Health(load(file))
+    stop, errors, answered = threading.Event(), list[str](), threading.Event()
+    follower = threading.Thread(target=shown.follow, args=(stop, errors.append, answered.set), daemon=True)
+    missing = threading.Thread(target=shown.follow, args=(stop, errors.append, answered.set), daemon=True)
+    missing.start()
+    _wait(lambda: bool(errors))
+    assert errors == [f"there is no topic {bed.health}, the health app has not run here"]
+    bed.make(bed.health, 1)
+    said = list(words("mood", now_ms))
+    with Writer(bed.kafka) as writer:
+        for key, word in said[:-1]:
+            writer.write(bed.health, encode(word), key=key.encode())
+        writer.write(bed.health, b"of another program", key=b"mood/drift/x")
+        writer.flush()
+        follower.start()
+        try:
+            assert answered.wait(DEADLINE_S)
+            found = shown.picture("mood", "5m", now_ms)
+            assert found is not None
+            assert re.match(r"label complaint 1\d % → 2\d %", found.headline.what)
+            assert (len(found.series), found.quality[0].labels) == (2, 900)
+            (baseline,) = [key for key, word in said if isinstance(word, BaselineWord)]
+            writer.write(bed.health, None, key=baseline.encode())
+            key, word = said[-1]
+            assert isinstance(word, StateWord)
+            writer.write(bed.health, encode(word), key=key.encode())
+            writer.flush()
+            _wait(lambda: len(shown.picture("mood", "1h", now_ms).rules) == 3)  # type: ignore[union-attr]
+            found = shown.picture("mood", "1h", now_ms)
+            assert found is not None
+            assert NEW not in found.baselines
+            assert [line["name"] for line in shown.overview(now_ms)["pipelines"]] == ["mood"]
+        finally:
+            stop.set()
+            follower.join()
+            missing.join()
+    assert re.match(r"mood: drift; label complaint 1\d %", command(file, "mood", "--html", str(page)))
+    assert "There is no baseline yet." in page.read_text()
+    assert f"From the topic {bed.health}" in page.read_text()
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
