@@ -32,7 +32,8 @@ KNOWN = {
     },
     "of dead letters, and of files or the input": {"Closed", "Job", "Kind", "Line", "Note", "Reason", "Row", "Target"},
     "what one part finds, counts or cannot take, each in its own terms": {
-        "Asked", "Bin", "Ends", "Finding", "Histogram", "Refusal", "Tokens", "TopicInfo",
+        "Asked", "Bin", "Ends", "Finding", "Histogram", "Hour", "Point", "Refusal", "Saved", "Series", "Tokens",
+        "TopicInfo",
     },
     "of two benchmarks": {"Event", "Measured", "Requests"},
 }  # fmt: skip
