@@ -15,6 +15,7 @@ from streamer.cli.bench import bench
 from streamer.core import intake, membership, obstacles, ownership
 from streamer.core.pipeline import attempts, conviction, fleet, flights, ledger, pipeline, refusals
 from streamer.core.settle import at_least_once, exactly_once
+from streamer.errors import ExitCode
 from streamer.simulation.faults import FAULTS
 from streamer.simulation.judge import LAST_STEPS, ViolationError
 from streamer.simulation.life import live
@@ -71,8 +72,8 @@ class TestCommand:
     def test_it_ends_with_the_first_failing_seed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Exit code 1, the seed, and what came before."""
         monkeypatch.setattr(transactional_sink.MemorySink, "_outputs", lambda self, plan: [])
-        ran = CliRunner().invoke(bench, ["simulate", "--seeds", "20", "--processes", "1"])
-        assert ran.exit_code == 1
+        ran = CliRunner().invoke(bench, ["simulate", "--seeds", "20", "--processes", "1"], standalone_mode=False)
+        assert ran.return_value == ExitCode.BUG
         assert "seeds broke a law; the first is " in ran.output
         assert "law 1: " in ran.output
 
