@@ -108,6 +108,9 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
         ({"members": [], "replicas": [], "lag": lag(1, 90.0)}, State.NO_MEMBER, "1 record is waiting"),
         ({"members": [], "replicas": [], "series": series(ended(5, "gone"))}, State.NO_MEMBER, "exit code 5: gone"),
         ({"replicas": [], "series": series(ended(0))}, State.NO_MEMBER, "ended with exit code 0: why"),
+        # Its slot is another process's, which said that it started before this one heard of it.
+        ({"replicas": [], "series": series(ended(ExitCode.FENCED))}, State.IDLE, ""),
+        ({"members": [], "replicas": [], "series": series(ended(ExitCode.FENCED))}, State.NO_MEMBER, "exit code 7"),
         # What drivers say.
         ({"members": [], "replicas": [LOADING]}, State.LOADING, "is being loaded"),
         ({"members": None, "replicas": [LOADING], "lag": "no right"}, State.LOADING, "no right"),
