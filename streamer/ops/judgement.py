@@ -109,15 +109,15 @@ def judge(info: PipelineInfo) -> Verdict:
     nobody = lag is not None and info.living == 0  # else the group may only be hidden from us
     if down := [reason for reason in reasons if _DOWN in reason]:
         return Verdict(State.HALTED, [*(Problem(each, "see its log") for each in down), *stands, *hidden])
-    if nobody and series.ended is not None and series.ended.exit_code == ExitCode.HALTED:
+    # Before it has a model, a driver is no member yet.
+    loads = bool(unready) and len(unready) == len(info.replicas) and all(_LOADING in each.reasons for each in unready)
+    if nobody and not loads and series.ended is not None and series.ended.exit_code == ExitCode.HALTED:
         what = f"it halted: {series.ended.reason}" if series.ended.reason else "it halted"
         return Verdict(State.HALTED, [Problem(what, "correct that, then start `streamer run` again"), *stands])
     if stands:
         return Verdict(State.STUCK, [*stands, *([_nobody(info)] if nobody and not unready else [])])
-    # Before it has a model, a driver is no member yet.
-    loads = bool(unready) and len(unready) == len(info.replicas) and all(_LOADING in each.reasons for each in unready)
     if loads and not info.living:
-        what = f"its model is being loaded{_waits(lag, '; ')}"
+        what = f"its model is being loaded{_last(info)}{_waits(lag, '; ')}"
         return Verdict(State.LOADING, [Problem(what), *hidden])
     if nobody and not unready:
         return Verdict(State.NO_MEMBER, [_nobody(info)])
@@ -167,10 +167,14 @@ def _standing(lag: PipelineLag | None) -> list[Problem]:
 
 
 def _nobody(info: PipelineInfo) -> Problem:
-    ended = info.series.ended
-    last = f"; the last one ended with exit code {ended.exit_code}: {ended.reason}" if ended is not None else ""
-    what = f"no member is in group {info.group}{last}{_waits(info.known_lag, '; ')}"
+    what = f"no member is in group {info.group}{_last(info)}{_waits(info.known_lag, '; ')}"
     return Problem(what, f"start `streamer run --pipeline {info.name}`")
+
+
+def _last(info: PipelineInfo) -> str:
+    """How the last member ended; "" where one has started since, or nobody knows."""
+    ended = info.series.ended
+    return f"; the last member ended with exit code {ended.exit_code}: {ended.reason}" if ended is not None else ""
 
 
 def _waits(lag: PipelineLag | None, before: str = "") -> str:

@@ -96,6 +96,11 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
             "look at them",
         ),
         ({"members": ["b"], "series": series(ended(ExitCode.HALTED))}, State.IDLE, ""),
+        (  # It was started again, and says so once it has its model.
+            {"members": [], "series": series(ended(ExitCode.HALTED)), "replicas": [LOADING]},
+            State.LOADING,
+            "ended with exit code 6: why",
+        ),
         # What stands.
         ({"lag": lag(3, 1.0, 9.0, OPEN)}, State.STUCK, "abort it"),
         ({"lag": lag(3, 1.0, 9.0, HELD)}, State.STUCK, "look at them"),
