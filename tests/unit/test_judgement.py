@@ -85,6 +85,7 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
         ({"lag": "no right to Describe group g", "members": []}, State.UNKNOWN, "no right"),
         ({"lag": None}, State.UNKNOWN, "neither its reports nor its offsets say anything about it"),
         ({"lag": None, "series": series(settled(3_000))}, State.WORKING, ""),
+        ({"lag": None, "series": series(settled(30_000))}, State.UNKNOWN, "no report tells of records"),
         # What ended by itself.
         ({"replicas": [DOWN]}, State.HALTED, "down for good"),
         ({"replicas": [DOWN], "lag": "topic in does not exist"}, State.HALTED, "down for good"),
@@ -96,6 +97,19 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
             "look at them",
         ),
         ({"members": ["b"], "series": series(ended(ExitCode.HALTED))}, State.IDLE, ""),
+        # Nobody can see who is there: what was said last counts, unless a driver answers.
+        ({"members": None, "replicas": [], "series": series(ended(ExitCode.HALTED))}, State.HALTED, "it halted: why"),
+        ({"members": None, "series": series(ended(ExitCode.HALTED))}, State.IDLE, ""),
+        (
+            {"members": None, "replicas": [], "series": series(ended(ExitCode.HALTED)), "lag": None},
+            State.HALTED,
+            "it halted: why",
+        ),
+        (
+            {"members": [], "replicas": [], "series": series(ended(ExitCode.HALTED)), "lag": "topic in is gone"},
+            State.HALTED,
+            "topic in is gone",
+        ),
         (  # It was started again, and says so once it has its model.
             {"members": [], "series": series(ended(ExitCode.HALTED)), "replicas": [LOADING]},
             State.LOADING,
