@@ -182,8 +182,8 @@ class Intake:
         else:
             return (
                 f"{place}: group {group} has come to offset {position}, and the log ends at {end}: it was recreated, "
-                f'truncated, or is a mirror with its own offsets. Set on_out_of_range = "earliest" to read all that '
-                f"is there, from {low} on; or {offset_words(key, group, self._policy.address)}, where N is the next "
+                'truncated, or is a mirror with its own offsets. Set on_out_of_range = "earliest" to read all that is '
+                f"there, from {low} on; or {offset_words(key, group, self._policy.address)}, where N is the next "
                 "offset to read"
             )
         return ""

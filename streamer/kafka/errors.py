@@ -200,8 +200,8 @@ def start_error(
         )
     if code == KafkaError.TOPIC_EXCEPTION and resource.startswith("topic "):
         return ConfigurationError(
-            f"{resource.removeprefix('topic ')!r} can't be a topic: a topic's name has letters, digits, . _ and -,"
-            f" 249 at most"
+            f"{resource.removeprefix('topic ')!r} can't be a topic: a topic's name has letters, digits, . _ and -, 249"
+            " at most"
         )
     if code in _UNREACHABLE:
         if silent := unreachable(address):

@@ -302,8 +302,7 @@ def create_topics(admin: AdminClient, kafka: KafkaConfig, topics: list[NewTopic]
         if time.monotonic() > deadline:
             raise DependencyError(
                 f"Kafka at {kafka.bootstrap_servers} accepted the request to create {', '.join(sorted(unknown))} but"
-                f" does not"
-                f" know of it after {_CREATED_WITHIN_S:g} s; look at the brokers' logs"
+                f" does not know of it after {_CREATED_WITHIN_S:g} s; look at the brokers' logs"
             )
         time.sleep(0.05)
     return created

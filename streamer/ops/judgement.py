@@ -109,15 +109,17 @@ def judge(info: PipelineInfo) -> Verdict:
     nobody = lag is not None and info.living == 0  # else the group may only be hidden from us
     if down := [reason for reason in reasons if _DOWN in reason]:
         return Verdict(State.HALTED, [*(Problem(each, "see its log") for each in down), *stands, *hidden])
-    if nobody and series.ended is not None and series.ended.exit_code == ExitCode.HALTED:
-        what = f"it halted: {series.ended.reason}" if series.ended.reason else "it halted"
-        return Verdict(State.HALTED, [Problem(what, "correct that, then start `streamer run` again"), *stands])
-    if stands:
-        return Verdict(State.STUCK, [*stands, *([_nobody(info)] if nobody and not unready else [])])
     # Before it has a model, a driver is no member yet.
     loads = bool(unready) and len(unready) == len(info.replicas) and all(_LOADING in each.reasons for each in unready)
+    unseen = not info.living and not info.replicas  # as far as we may see: then the last word that there is counts
+    halted = series.ended if series.ended is not None and series.ended.exit_code == ExitCode.HALTED else None
+    if halted is not None and (nobody or unseen) and not loads:
+        what = f"it halted: {halted.reason}" if halted.reason else "it halted"
+        return Verdict(State.HALTED, [Problem(what, "correct that, then start `streamer run` again"), *stands, *hidden])
+    if stands:
+        return Verdict(State.STUCK, [*stands, *([_nobody(info)] if nobody and not unready else [])])
     if loads and not info.living:
-        what = f"its model is being loaded{_waits(lag, '; ')}"
+        what = f"its model is being loaded{_last(info)}{_waits(lag, '; ')}"
         return Verdict(State.LOADING, [Problem(what), *hidden])
     if nobody and not unready:
         return Verdict(State.NO_MEMBER, [_nobody(info)])
@@ -137,7 +139,10 @@ def _at_work(info: PipelineInfo, lag: PipelineLag | None) -> Verdict:
     series, settles = info.series, info.series.settled_lately(info.now_ms)
     late = lag is not None and lag.records and (lag.seconds is None or lag.seconds >= LATE_S)
     if lag is None and not settles:
-        return Verdict(State.UNKNOWN, [Problem("neither its reports nor its offsets say anything about it")])
+        what = "its offsets are not known, and no report tells of records in the last ten seconds"
+        if series.last_ms is None:
+            what = "neither its reports nor its offsets say anything about it"
+        return Verdict(State.UNKNOWN, [Problem(what)])
     quiet = series.last_ms is None or info.now_ms - series.last_ms >= STANDING_MS
     if _waits_long(lag) and lag is not None and not lag.rate_out and quiet:
         return Verdict(State.UNKNOWN, [Problem(f"{_waits(lag)}, and it is not known yet whether they are settled")])
@@ -167,10 +172,16 @@ def _standing(lag: PipelineLag | None) -> list[Problem]:
 
 
 def _nobody(info: PipelineInfo) -> Problem:
-    ended = info.series.ended
-    last = f"; the last one ended with exit code {ended.exit_code}: {ended.reason}" if ended is not None else ""
-    what = f"no member is in group {info.group}{last}{_waits(info.known_lag, '; ')}"
+    what = f"no member is in group {info.group}{_last(info)}{_waits(info.known_lag, '; ')}"
     return Problem(what, f"start `streamer run --pipeline {info.name}`")
+
+
+def _last(info: PipelineInfo) -> str:
+    """How the last member ended; "" where one has started since, or nobody knows."""
+    ended = info.series.ended
+    if ended is None:
+        return ""
+    return f"; the last member ended with exit code {ended.exit_code}{f': {ended.reason}' if ended.reason else ''}"
 
 
 def _waits(lag: PipelineLag | None, before: str = "") -> str:

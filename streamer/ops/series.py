@@ -14,6 +14,7 @@ from collections import deque
 from typing import Final
 
 from streamer.core.report import UNKNOWN, Event, Model, Report
+from streamer.errors import ExitCode
 from streamer.ops.buckets import Bucket, Point, Series
 
 FINE_MS, FINE_BUCKETS = 1_000, 900  # a quarter of an hour by the second
@@ -30,8 +31,8 @@ _MOST_GONE: Final = 1_000
 class PipelineSeries:
     """What the reports of one pipeline, and looks at its lag, add up to. `known_ms` is from when on a silence of the
     reports means that nothing was settled; `ended` is how the member ended that the last report is of; `gone` are the
-    slots of those that ended: brokers count a static member as one until its session times out. `moved_ms` is from when
-    on the settled offsets have not moved."""
+    slots of those that ended: brokers count a static member as one until its session times out. One that was fenced is
+    not among them: the slot is its successor's. `moved_ms` is from when on the settled offsets have not moved."""
 
     def __init__(self) -> None:
         self.task: str | None = None
@@ -57,7 +58,7 @@ class PipelineSeries:
             self.model = report.model
         self.gone.pop(report.member, None)
         self.ended = report.event if report.event is not None and report.event.what == "ended" else None
-        if self.ended is not None:
+        if self.ended is not None and self.ended.exit_code != ExitCode.FENCED:
             self.gone[report.member] = None
             if len(self.gone) > _MOST_GONE:
                 del self.gone[next(iter(self.gone))]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 
-from click.testing import CliRunner
+import pytest
 
 from streamer.bench.drift import power, quiet_day, shifted_day
 from streamer.bench.drift_stream import SHIFTS
-from streamer.cli.bench import bench
+from streamer.cli import main
 from streamer.core.health.drift import needed_of
 
 
-def test_the_command_prints_what_was_asked() -> None:
+def test_the_command_prints_what_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing was, in no time."""
-    result = CliRunner().invoke(bench, ["drift", "--seeds", "0", "--shifts", "0", "--json"])
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["sections"] == []
+    assert main(["bench", "drift", "--seeds", "0", "--shifts", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sections"] == []
 
 
 def test_days_without_drift_are_quiet() -> None:

@@ -85,6 +85,7 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
         ({"lag": "no right to Describe group g", "members": []}, State.UNKNOWN, "no right"),
         ({"lag": None}, State.UNKNOWN, "neither its reports nor its offsets say anything about it"),
         ({"lag": None, "series": series(settled(3_000))}, State.WORKING, ""),
+        ({"lag": None, "series": series(settled(30_000))}, State.UNKNOWN, "no report tells of records"),
         # What ended by itself.
         ({"replicas": [DOWN]}, State.HALTED, "down for good"),
         ({"replicas": [DOWN], "lag": "topic in does not exist"}, State.HALTED, "down for good"),
@@ -96,6 +97,24 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
             "look at them",
         ),
         ({"members": ["b"], "series": series(ended(ExitCode.HALTED))}, State.IDLE, ""),
+        # Nobody can see who is there: what was said last counts, unless a driver answers.
+        ({"members": None, "replicas": [], "series": series(ended(ExitCode.HALTED))}, State.HALTED, "it halted: why"),
+        ({"members": None, "series": series(ended(ExitCode.HALTED))}, State.IDLE, ""),
+        (
+            {"members": None, "replicas": [], "series": series(ended(ExitCode.HALTED)), "lag": None},
+            State.HALTED,
+            "it halted: why",
+        ),
+        (
+            {"members": [], "replicas": [], "series": series(ended(ExitCode.HALTED)), "lag": "topic in is gone"},
+            State.HALTED,
+            "topic in is gone",
+        ),
+        (  # It was started again, and says so once it has its model.
+            {"members": [], "series": series(ended(ExitCode.HALTED)), "replicas": [LOADING]},
+            State.LOADING,
+            "ended with exit code 6: why",
+        ),
         # What stands.
         ({"lag": lag(3, 1.0, 9.0, OPEN)}, State.STUCK, "abort it"),
         ({"lag": lag(3, 1.0, 9.0, HELD)}, State.STUCK, "look at them"),
@@ -108,6 +127,9 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
         ({"members": [], "replicas": [], "lag": lag(1, 90.0)}, State.NO_MEMBER, "1 record is waiting"),
         ({"members": [], "replicas": [], "series": series(ended(5, "gone"))}, State.NO_MEMBER, "exit code 5: gone"),
         ({"replicas": [], "series": series(ended(0))}, State.NO_MEMBER, "ended with exit code 0: why"),
+        # Its slot is another process's, which said that it started before this one heard of it.
+        ({"replicas": [], "series": series(ended(ExitCode.FENCED))}, State.IDLE, ""),
+        ({"members": [], "replicas": [], "series": series(ended(ExitCode.FENCED))}, State.NO_MEMBER, "exit code 7"),
         # What drivers say.
         ({"members": [], "replicas": [LOADING]}, State.LOADING, "is being loaded"),
         ({"members": None, "replicas": [LOADING], "lag": "no right"}, State.LOADING, "no right"),

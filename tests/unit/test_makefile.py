@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -47,3 +48,9 @@ def test_the_fast_tests_import_no_torch() -> None:
     code = "import sys\nfor name in sys.argv[1:]:\n __import__(name)\nprint('torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code, *fast], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ran.stdout == "False\n", ran.stderr[-2000:]
+
+
+def test_the_coverage_gate_names_files_that_exist() -> None:
+    """One that has moved would be held to nothing."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["report"]
+    assert [name for name in settings["include"] if not any(ROOT.glob(name))] == []

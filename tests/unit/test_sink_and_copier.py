@@ -24,7 +24,7 @@ def test_a_settle_that_is_rolled_back_says_why(caplog: pytest.LogCaptureFixture)
         yield from ()
         return Unsettled(1, "delivery", error="_MSG_TIMED_OUT")
 
-    sink = IdempotentSink(Mock(), Mock(), Mock(), "here:9092", group="g")
+    sink = IdempotentSink(Mock(), Mock(), Mock(), Mock(), Mock(), "here:9092", group="g")
     with caplog.at_level(logging.WARNING):
         sink._work(Mock(), steps())
     (line,) = caplog.records

@@ -13,16 +13,19 @@ def bench() -> None:
 
 
 for command in (
-    *(through_kafka.throughput, through_kafka.latency, through_kafka.restart, through_kafka.memory),
-    *(
-        through_kafka.poison,
-        through_kafka.dlq,
-        through_kafka.health,
-        alone.inference,
-        alone.generation,
-        alone.report,
-        alone.device,
-    ),
-    *(alone.simulate, alone.drift, alone.chaos),
+    through_kafka.throughput,
+    through_kafka.latency,
+    through_kafka.restart,
+    through_kafka.memory,
+    through_kafka.poison,
+    through_kafka.dlq,
+    through_kafka.health,
+    alone.inference,
+    alone.generation,
+    alone.report,
+    alone.device,
+    alone.simulate,
+    alone.drift,
+    alone.chaos,
 ):
     bench.add_command(command)

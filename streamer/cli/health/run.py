@@ -27,8 +27,8 @@ def run(config_path: str | None, overrides: tuple[str, ...], verbose: bool) -> N
     """Watch the models of all pipelines that write reports.
 
     Reads the reports of all pipelines, sums them into windows, evaluates the rules, and writes both to the topic that
-    health.topic names. Pages are at health.http: /healthz, /windows, /states, /drift, /feedback,
-    /quality, /metrics.
+    health.topic names. Pages are at health.http: /healthz, /windows, /states, /drift, /feedback, /quality,
+    /metrics.
 
     No pipeline depends on it, and it may be killed at any time: it continues where it was. Several may run: each sees
     everything. SIGTERM or Ctrl-C ends it.

@@ -179,9 +179,8 @@ class Assignment:
         had = any(key in self.ours.starts for key in keys)
         log.log(
             logging.DEBUG if self._start == "earliest" and not had else logging.WARNING,
-            f'the group has no offsets for these partitions, so they are read from start = "{self._start}" on. If it'
-            f" had "
-            "some, they expired (offsets.retention.minutes of the brokers) or were deleted",
+            f'the group has no offsets for these partitions, so they are read from start = "{self._start}" on. If it '
+            "had some, they expired (offsets.retention.minutes of the brokers) or were deleted",
             extra={"data": {"partitions": keys}},
         )
 

@@ -156,7 +156,7 @@ class Messages:
         if act_on_consumer(inner) is Act.FENCED:
             message = (
                 "another process joined the group under this slot and fenced this one; do not restart it. Two replicas "
-                "may not share a slot: let it be chosen, or set slot to different names"
+                "may not share a slot: leave slot empty, or set it to different names"
             )
             self._post(SourceFailed(ExitCode.FENCED, message))
             return

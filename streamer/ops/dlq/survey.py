@@ -146,8 +146,7 @@ class Targets:
         if target is None:
             raise ConfigurationError(
                 f"there is no topic {topic} to write to, and nothing was moved; create it (`streamer topics create`"
-                f" makes"
-                " streamer's own), or send the records elsewhere with --to TOPIC"
+                " makes streamer's own), or send the records elsewhere with --to TOPIC"
             )
         return target
 

@@ -92,8 +92,8 @@ def _no_offsets(group: GroupInfo, pipeline: PipelineConfig) -> Iterator[Finding]
                 "group.no_offsets",
                 f"group {group.name}",
                 f"it has no committed offset, though {pipeline.output} has had {group.written:,} results: its offsets"
-                f" expired (offsets.retention.minutes) or were deleted, or others write there. A"
-                f' start reads from start = "{pipeline.start}"',
+                " expired (offsets.retention.minutes) or were deleted, or others write there. A start reads from"
+                f' start = "{pipeline.start}"',
                 "if this pipeline wrote them, set its offsets with kafka-consumer-groups --reset-offsets before it"
                 " starts: it answers the same records again otherwise",
             )
@@ -124,6 +124,5 @@ def judge_clock(group: GroupInfo, now_ms: int) -> Iterator[Finding]:
                 f"its newest timestamp is {ahead_ms / 1000:,.0f} s ahead of this machine's clock: latencies and lag"
                 " will be wrong, and retention keeps those records longer",
                 "synchronise both clocks with NTP: this machine's, and that of the producer (with"
-                " message.timestamp.type ="
-                " LogAppendTime: of the broker)",
+                " message.timestamp.type = LogAppendTime: of the broker)",
             )
