@@ -119,8 +119,7 @@ def _model(what: object) -> tuple[str, object]:
     if not callable(getattr(kind, "predict", None)):
         raise UsageError(
             f"{kind.__qualname__} is not a model: give a reference, a class with a method predict(inputs), an"
-            f" instance of "
-            "one, or the path of a streamer.toml"
+            " instance of one, or the path of a streamer.toml"
         )
     return f"python:{kind.__module__}:{kind.__name__}", what
 

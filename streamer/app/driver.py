@@ -206,8 +206,7 @@ class Driver:
                     if self.pipeline.policy.shared_cache and command.model.cacheable and not command.model.shared:
                         log.warning(
                             "answers of %s are not shared through Redis, because it is not known which files its"
-                            " class reads. "
-                            "List them in its attribute `files` ([] for none) to share them",
+                            " class reads. List them in its attribute `files` ([] for none) to share them",
                             command.model.name,
                         )
                     if self._open_sink(command.model):

@@ -60,7 +60,7 @@ def run_pipeline(
                 last_words(SECOND_SIGNAL_WORDS_S)
             finally:
                 os._exit(ExitCode.SECOND_SIGNAL)
-        words = f"stopping because of {number.name} asks: finishing the work in progress within {within_s:g} s"
+        words = f"stopping because of {number.name}: finishing the work in progress within {within_s:g} s"
         log.info("stopping", extra={"data": {"signal": number.name, "within_s": within_s}, "words": words})
         if assembly is not None:
             assembly.driver.stop(within_s)

@@ -26,11 +26,11 @@ class LateCache:
 
     def look_up(self, lookup: int, keys: list[bytes]) -> None:
         """Ends in one `CacheAnswered` of the same number."""
-        self._made.add_done_callback(lambda made: made.result().look_up(lookup, keys))
+        self._pass(lambda cache: cache.look_up(lookup, keys))
 
     def store(self, entries: list[tuple[bytes, Answer]]) -> None:
         """Write in the background, or drop and count."""
-        self._made.add_done_callback(lambda made: made.result().store(entries))
+        self._pass(lambda cache: cache.store(entries))
 
     @property
     def available(self) -> bool:
@@ -42,6 +42,12 @@ class LateCache:
         self._thread.join(timeout_s)
         if self._made.done():
             self._made.result().close(timeout_s)
+
+    def _pass(self, call: Callable[[Cache], None]) -> None:
+        if self._made.done():  # by us, so that the caller gets what it raises: a future would log it and go on
+            call(self._made.result())
+        else:
+            self._made.add_done_callback(lambda made: call(made.result()))
 
     def _run(self) -> None:
         try:

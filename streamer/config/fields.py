@@ -25,8 +25,7 @@ class KafkaConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         Meta(
             min_length=1,
             description="Brokers to ask first: host:port, separated by commas. Change it to your cluster's; two or"
-            " three"
-            " brokers are enough, the rest are found.",
+            " three brokers are enough, the rest are found.",
         ),
     ] = "localhost:9092"
     properties: Annotated[

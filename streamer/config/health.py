@@ -57,8 +57,7 @@ class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Annotated[int, Meta(ge=1)] | None,
         Meta(
             description="With fewer records there is no verdict: the state is `insufficient`, not `ok`. Raise it when"
-            " few"
-            " records make a rule fire.",
+            " few records make a rule fire.",
         ),
     ] = None
     severity: Annotated[

@@ -266,8 +266,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,200}$",
             description='Stable name of this replica; "" means {hostname}-{n}, where n is the lowest that is free.'
-            " Set it"
-            " if host names change with each restart: no two replicas may share one.",
+            " Set it if host names change with each restart: no two replicas may share one.",
         ),
     ] = ""
     hold_s: Annotated[

@@ -63,3 +63,21 @@ def test_what_its_making_raises_is_told_once_and_closing_does_not_wait() -> None
     cache.look_up(1, [b"a"])
     cache.close(5)
     assert told.empty()
+
+
+def test_what_the_cache_raises_is_the_callers() -> None:
+    """Nobody would answer that look-up: who waits for it must not go on as if somebody did."""
+
+    class Broken(MemoryCache):
+        def look_up(self, lookup: int, keys: list[bytes]) -> None:
+            raise LookupError
+
+        def store(self, entries: list[tuple[bytes, Answer]]) -> None:
+            raise LookupError
+
+    cache = LateCache(lambda: Broken(lambda _: None, {}), fail)
+    cache.close(5)  # waits until it is made
+    with pytest.raises(LookupError):
+        cache.look_up(1, [b"a"])
+    with pytest.raises(LookupError):
+        cache.store([(b"a", ANSWER)])

@@ -153,8 +153,7 @@ class Autoregressive(ABC):
                 continue
             raise ModelError(
                 f"{self.spec.model} is not a language model, as task {self.spec.task} needs: what it predicts for a"
-                f" token "
-                f"depends on the tokens after it (config.json: {self._kind_words()})"
+                f" token depends on the tokens after it (config.json: {self._kind_words()})"
             )
 
     def free_memory(self) -> None:

@@ -122,8 +122,7 @@ class EmbeddingOptions(VectorOptions, frozen=True, forbid_unknown_fields=True):
         Count | None,
         about(
             "Keep only this many numbers, from the first; normalised again if the whole vector is. Set it to save"
-            " space,"
-            " with a model that was trained for it (Matryoshka)."
+            " space, with a model that was trained for it (Matryoshka)."
         ),
     ] = None
     precision: Annotated[
