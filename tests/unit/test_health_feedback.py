@@ -146,6 +146,20 @@ def test_feedback_whose_result_never_comes() -> None:
     assert joiner.wanted(10**9, 10) == []
 
 
+def test_what_can_not_be_looked_up_makes_way_for_others() -> None:
+    """However much of it there is: else a topic that can't be read would stop the feedback on all pipelines."""
+    joiner = Joiner(60)
+    unreadable = [PLACE._replace(pipeline="topic", offset=offset) for offset in range(3)]
+    for place in (*unreadable, PLACE):
+        joiner.take(place, said(0), 0)
+    assert joiner.wanted(0, 3) == unreadable
+    joiner.found(unreadable[0], result(), 0)  # of those looked up together one was found
+    joiner.put_off(unreadable, 0)
+    assert joiner.wanted(5_000, 3) == [PLACE]
+    assert joiner.wanted(30_000, 3) == [PLACE, *unreadable[1:]]
+    assert joiner.fresh == 3, "those that are put off were not looked up yet"
+
+
 def test_late_feedback() -> None:
     joiner = Joiner(60)
     joiner.take(PLACE, said(60_001), 60_001)
