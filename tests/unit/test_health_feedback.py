@@ -59,6 +59,22 @@ def test_what_is_refused(value: bytes | None, code: str) -> None:
     assert found.code == code
 
 
+def test_which_field_is_refused() -> None:
+    """By its name in the schema, and without its value."""
+    for value, field in (
+        (b'{"id": "a", "label": "joy", "probability": 7}', "probability"),
+        (b'{"origin": ["events", 0, -1], "label": "joy"}', "origin[2]"),
+        (b'{"id": "a", "labels": ["joy", ""]}', "labels[1]"),
+        (b'{"id": "a", "entities": [{"start": "secret"}]}', "entities[0].start"),
+    ):
+        found = read(value, 0)
+        assert isinstance(found, Refused)
+        assert found.message.startswith(f"{field} is of the wrong type"), found.message
+    found = read(b"[]", 0)
+    assert isinstance(found, Refused)
+    assert "no object" in found.message
+
+
 def test_when_it_was_said() -> None:
     assert said(5).time_ms == 5
     assert said(5, time="1970-01-01T01:00:01+01:00").time_ms == 1_000
