@@ -24,6 +24,10 @@ def check_health(config: Config) -> Iterator[Problem]:
             yield ("health", field), f"{topic} takes {taken[topic]}; name another topic"
     if health.feedback == health.topic:
         yield ("health", "feedback"), f"{health.topic} is what the app writes; name another topic"
+    letters = f"{health.feedback}.dlq"
+    if health.feedback and letters in {*taken, health.topic}:
+        use = taken.get(letters, "what the app finds")
+        yield ("health", "feedback"), f"what is refused goes to {letters}, which takes {use}; name another topic"
     port = int(health.http.rpartition(":")[2] or 1)
     if not 0 < port <= LAST_PORT:
         yield ("health", "http"), f'there is no port {port} to listen on; write one from 1 to {LAST_PORT}, or ""'
@@ -45,7 +49,14 @@ def check_health(config: Config) -> Iterator[Problem]:
                 yield path, "it needs a threshold"
         default = DEFAULTS[name].threshold if name in DEFAULTS else None
         threshold = default if rule.threshold is None else rule.threshold
-        if rule.recover is not None and threshold is not None and rule.recover > threshold:
+        metric = rule.metric or (DEFAULTS[name].metric if name in DEFAULTS else "")
+        if threshold is not None and threshold <= 0:
+            yield (*path, "threshold"), f"at {threshold:g} the rule would always be broken; write a number above 0"
+        if threshold is not None and threshold > 1 and metric.endswith("_share"):
+            yield (*path, "threshold"), f"{metric} is 1 at most, and not {threshold:g}; for 5 % write 0.05"
+        if rule.recover is not None and rule.recover <= 0:
+            yield (*path, "recover"), "no number is below it, so that the rule would fire for ever; write one above 0"
+        elif rule.recover is not None and threshold is not None and rule.recover > threshold:
             yield (*path, "recover"), f"{rule.recover:g} is above the threshold, {threshold:g}; write a lower one"
         if rule.over_s is not None and rule.over_s % 60:
             yield (*path, "over_s"), f"{rule.over_s} s is not a whole number of minutes; write a multiple of 60"

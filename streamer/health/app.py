@@ -93,7 +93,10 @@ def make_app(
 ) -> HealthApp:
     """An app that is to be started in the running event loop. Raises ConfigurationError."""
     servers = [server.strip().rpartition("://")[2] for server in kafka.bootstrap_servers.split(",")]
-    host, port = listen or ("127.0.0.1", 0)
+    # Without pages Faust keeps its own defaults: port 0 it refuses.
+    web: dict[str, Any] = {}
+    if listen is not None:
+        web = {"web_bind": listen[0], "web_host": listen[0], "web_port": listen[1]}
     app = HealthApp(
         client,
         broker=[f"kafka://{server}" for server in servers],
@@ -107,9 +110,7 @@ def make_app(
         stream_buffer_maxsize=_BUFFERED_EVENTS,
         stream_wait_empty=False,
         web_enabled=listen is not None,
-        web_bind=host,
-        web_host=host,
-        web_port=port,
+        **web,
         **_NO_PAGES,
         loop=asyncio.get_running_loop(),
     )

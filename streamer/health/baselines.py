@@ -29,7 +29,7 @@ def taken(fold: Fold, pipeline: str, since_ms: int, until_ms: int, now_ms: int, 
         if window.end_ms <= until_ms and window.results
     ]
     if not windows:
-        raise UsageError(f"{pipeline}: no result in that stretch of time, of which no baseline can be taken")
+        raise UsageError(f"{pipeline}: no result in that stretch of time; five minutes count once they are over")
     found = sorted({window.revision for window in windows if window.revision.startswith(revision)})
     if not found or (revision and len(found) > 1):
         there = ", ".join(sorted({window.revision for window in windows}))

@@ -119,6 +119,7 @@ class Labels:
         """Look results up for ever."""
         while True:
             lanes = Lanes(self._config)
+            places: list[Place] = []
             try:
                 while True:
                     if places := self.joiner.wanted(_now_ms(), LOOK_UPS):
@@ -133,6 +134,7 @@ class Labels:
                 log.error("results can't be looked up", extra={"data": {"error": type(error).__name__}})
             finally:
                 lanes.close()
+            self.joiner.put_off(places, _now_ms())
             await asyncio.sleep(FAILED_S)
 
     def _found(self, place: Place, result: Result | Absent) -> None:

@@ -120,13 +120,16 @@ class ResultLookUp:
     def find(self, output: str, partition: int, source: Source, events: Sequence[int]) -> list[Result | Absent]:
         """The results of events, by their offsets in an input partition, ascending, in an output partition.
 
-        Raises DependencyError when the cluster does not answer, ConfigurationError for a missing topic or right.
+        None has come yet in a partition that the topic does not have. Raises DependencyError when the cluster does not
+        answer, ConfigurationError for a missing topic or right.
         """
         with self._lock:
             try:
                 place = TopicPartition(output, partition)
                 low, high = self._consumer.get_watermark_offsets(place, timeout=self._timeout_s)
             except KafkaException as error:
+                if error.args[0].code() == KafkaError._UNKNOWN_PARTITION:
+                    return [Absent(yet=True) for _ in events]
                 raise start_error(error, address=self._address, resource=f"topic {output}") from None
             known = self._known.setdefault((output, partition, source), Landmarks())
             search = _Search(partial(self.read, output, partition, source), known, low, high)

@@ -77,6 +77,7 @@ def test_results_are_found(bed: Bed) -> None:
             after = look_up.find(output, 0, Source(topic, 0), [max(known) + 1, max(known) + 900])
             assert after == [Absent(yet=True)] * 2
         assert look_up.find(output, 0, Source("c", 0), [1]) == [Absent(yet=True)]
+        assert look_up.find(output, 9, Source("a", 9), [1, 2]) == [Absent(yet=True)] * 2, "there is no partition 9"
     assert reads < 106 * 10
 
 

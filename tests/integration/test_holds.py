@@ -113,6 +113,7 @@ def test_a_released_partition_is_read_again_from_its_head(lab: Lab) -> None:
         (2, Note("d"), "release", "0", (), "0 is not held: p reads on from 2"),
         (1, HELD, "bury", "1", (), "write TOPIC/PARTITION/OFFSET"),
         (1, HELD, "release", "x", (), "write TOPIC/PARTITION"),
+        (1, HELD, "release", "0/1", (), "write TOPIC/PARTITION without an offset"),
         (1, HELD, "release", "0", ("--pipeline", "q"), "q is not a pipeline that reads "),
         (5, Note("d", by=["a"], at=5, until=6, held=True), "bury", "0/5", (), "0/5 is gone"),
     ],

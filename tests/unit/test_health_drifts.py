@@ -180,7 +180,7 @@ def test_what_never_settled_is_not_judged() -> None:
     drifts = Drifts(lambda _: 1.0)
     drifts.look(Fold(), "p", NOW_MS)
     told = drifts.told("p")
-    assert told.measured.value is None and "nothing was settled" in told.what
+    assert told.measured.value is None and "no five minutes of the last two hours" in told.what
 
 
 def test_the_season_keeps_what_monitors_read() -> None:

@@ -59,6 +59,22 @@ def test_what_is_refused(value: bytes | None, code: str) -> None:
     assert found.code == code
 
 
+def test_which_field_is_refused() -> None:
+    """By its name in the schema, and without its value."""
+    for value, field in (
+        (b'{"id": "a", "label": "joy", "probability": 7}', "probability"),
+        (b'{"origin": ["events", 0, -1], "label": "joy"}', "origin[2]"),
+        (b'{"id": "a", "labels": ["joy", ""]}', "labels[1]"),
+        (b'{"id": "a", "entities": [{"start": "secret"}]}', "entities[0].start"),
+    ):
+        found = read(value, 0)
+        assert isinstance(found, Refused)
+        assert found.message.startswith(f"{field} is of the wrong type"), found.message
+    found = read(b"[]", 0)
+    assert isinstance(found, Refused)
+    assert "no object" in found.message
+
+
 def test_when_it_was_said() -> None:
     assert said(5).time_ms == 5
     assert said(5, time="1970-01-01T01:00:01+01:00").time_ms == 1_000
@@ -144,6 +160,20 @@ def test_feedback_whose_result_never_comes() -> None:
     joiner.take(PLACE, said(0), 0)
     assert joiner.found(PLACE, Absent(yet=False), 0) == "no_result"
     assert joiner.wanted(10**9, 10) == []
+
+
+def test_what_can_not_be_looked_up_makes_way_for_others() -> None:
+    """However much of it there is: else a topic that can't be read would stop the feedback on all pipelines."""
+    joiner = Joiner(60)
+    unreadable = [PLACE._replace(pipeline="topic", offset=offset) for offset in range(3)]
+    for place in (*unreadable, PLACE):
+        joiner.take(place, said(0), 0)
+    assert joiner.wanted(0, 3) == unreadable
+    joiner.found(unreadable[0], result(), 0)  # of those looked up together one was found
+    joiner.put_off(unreadable, 0)
+    assert joiner.wanted(5_000, 3) == [PLACE]
+    assert joiner.wanted(30_000, 3) == [PLACE, *unreadable[1:]]
+    assert joiner.fresh == 3, "those that are put off were not looked up yet"
 
 
 def test_late_feedback() -> None:

@@ -75,6 +75,6 @@ def _end(config: Config, where: str, pipeline: str | None, *, yes: bool, burying
 
 def _partition(text: str) -> tuple[str, int, int]:
     topic, _, number = text.rpartition("/")
-    if not topic or not number.isdecimal() or not number.isascii():
-        raise UsageError(f"{text}: write TOPIC/PARTITION, e.g. reviews/0")
+    if not topic or "/" in topic or not number.isdecimal() or not number.isascii():
+        raise UsageError(f"{text}: write TOPIC/PARTITION without an offset, e.g. reviews/0")
     return topic, int(number), -1

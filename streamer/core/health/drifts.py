@@ -86,7 +86,8 @@ class Drifts:
         """What the rule about drift is to know of a pipeline."""
         own = self.judged(pipeline)
         if not own:
-            return Told(Measured(None, 0), f"{pipeline}: nothing was settled in the last two hours to judge drift by")
+            text = "no five minutes of the last two hours that are over have a result to judge drift by"
+            return Told(Measured(None, 0), f"{pipeline}: {text}")
         findings = [finding for one in own for finding in one.findings]
         missing = [one for one in own if self.baseline(pipeline, one.revision) is None]
         parts = [_what(findings)] if findings else []

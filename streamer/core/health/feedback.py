@@ -78,8 +78,10 @@ def read(value: bytes | None, written_ms: int) -> Said | Refused:
     """The feedback in a record; where it names no time, it is of when the record was written."""
     try:
         feedback = _decode(value or b"")
-    except (msgspec.ValidationError, UnicodeDecodeError):
-        return Refused("feedback.type", "a field has the wrong type; see schemas/feedback.json")
+    except msgspec.ValidationError as error:
+        return Refused("feedback.type", f"{_field(error)}; see schemas/feedback.json")
+    except UnicodeDecodeError:
+        return Refused("feedback.type", "a text is not UTF-8; see schemas/feedback.json")
     except (msgspec.DecodeError, RecursionError):
         return Refused("feedback.json", "not a JSON object; write one, see schemas/feedback.json")
     if sum(getattr(feedback, name) is not None for name in NAMES) != 1:
@@ -126,6 +128,14 @@ def refusal_headers(refused: Refused, topic: str, partition: int, offset: int) -
         (CONNECT_PARTITION, b"%d" % partition),
         (CONNECT_OFFSET, b"%d" % offset),
     ]
+
+
+def _field(error: msgspec.ValidationError) -> str:
+    """What is wrong with which field; the names are those of the schema, and values are not quoted."""
+    _, _, path = str(error).partition(" - at `$.")
+    if not path:
+        return "a field is missing, or this is no object"
+    return f"{path.rstrip('`')} is of the wrong type, or out of its bounds"
 
 
 def _event(text: str) -> tuple[str, int, int] | None:

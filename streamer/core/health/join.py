@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
@@ -19,6 +19,8 @@ MAX_WAITING: Final = 50_000
 AGAIN_MS: Final = 1_000
 """After so long a result that was not there is looked up again; twice as long each time, up to a minute."""
 _LONGEST_MS: Final = 60_000
+FAILED_MS: Final = 30_000
+"""After so long a result whose topic could not be read is looked up again."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -149,6 +151,14 @@ class Joiner:
         if lag_ms is not None and lag_ms > self._horizon_ms:
             return self.count(place.pipeline, "late")
         return self._match(place, waits.said, result, lag_ms, now_ms)
+
+    def put_off(self, places: Iterable[Place], now_ms: int) -> None:
+        """Those of these places that were to be looked up by now could not be: they are to make way for others."""
+        for place in places:
+            waits = self._waiting.get(place)
+            if waits is not None and waits.at_ms <= now_ms:
+                del self._waiting[place]
+                self._waiting[place] = waits._replace(at_ms=now_ms + FAILED_MS)
 
     def count_waiting(self) -> None:
         """Set how many wait, by pipeline."""
