@@ -109,7 +109,7 @@ def test_the_same_hour_of_the_days_before_judges_too() -> None:
 
 
 def test_an_evening_that_is_like_any_other_is_no_drift() -> None:
-    """A baseline of a morning takes it for one; the same hour of the days before knows better."""
+    """Against a baseline of a morning it can't be told; the same hour of the days before knows better."""
     fold, drifts = fresh()
     for day in range(1, 5):
         fill(fold, NOW_MS - day * DAY_MS - HOUR_MS, 24, 0.4)
@@ -118,12 +118,28 @@ def test_an_evening_that_is_like_any_other_is_no_drift() -> None:
     word = taken(fold, "p", NOW_MS - 5 * HOUR_MS, NOW_MS - 2 * HOUR_MS, 1)
     drifts.baselines[word.key] = word
     drifts.look(fold, "p", LATER_MS)
-    assert states(drifts)["label"] == "drift", "without the season"
+    assert states(drifts)["label"] == "insufficient", "without the season"
     closed(drifts, fold)
     again = Drifts(lambda _: 1.0)
     again.baselines, again.season = drifts.baselines, drifts.season
     again.look(fold, "p", LATER_MS)
     assert states(again)["label"] == "ok"
+
+
+def test_a_move_against_a_few_hours_is_told_and_is_no_alarm() -> None:
+    """Whether it is the hour of the day can't be told: the rule is insufficient, and its sentence says what to do."""
+    fold, drifts = fresh()
+    fill(fold, NOW_MS - 5 * HOUR_MS, 54)
+    fill(fold, NOW_MS - HOUR_MS // 2, 6, 0.4)
+    word = taken(fold, "p", 0, NOW_MS - HOUR_MS, 1)
+    drifts.baselines[word.key] = word
+    drifts.look(fold, "p", LATER_MS)
+    assert states(drifts)["label"] == "insufficient" and states(drifts)["text_chars"] == "ok"
+    told = drifts.told("p")
+    assert told.measured.value is None
+    assert told.what.startswith("p: label positive 60 % → 40 % since 11:")
+    assert "that may be the hour of the day, as the baseline covers 4 h only" in told.what
+    assert told.what.endswith("a longer one tells: streamer health baseline save p --since 1d --replace")
 
 
 def test_a_restart_changes_nothing() -> None:

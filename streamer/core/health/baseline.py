@@ -130,6 +130,12 @@ class Baseline(msgspec.Struct):
         )
 
     @property
+    def covers_a_day(self) -> bool:
+        """Whether it has seen every hour of the day. A shorter one takes the evening for drift, and alarms without
+        end."""
+        return self.until_ms - self.since_ms >= DAY_MS - HOUR_MS
+
+    @property
     def covers_a_week(self) -> bool:
         """Whether the patterns of days and of a week are in its spread; a shorter one takes them for drift."""
         return self.until_ms - self.since_ms >= SEASON_DAYS * DAY_MS - HOUR_MS

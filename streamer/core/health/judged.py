@@ -11,12 +11,14 @@ from streamer.core.health.drift import Finding
 from streamer.core.health.watch import Watch, settled
 from streamer.core.health.window import Window
 from streamer.core.health.words import BaselineWord, DriftWord
+from streamer.core.tally import duration
 
 
 class Judged(msgspec.Struct):
     """One revision, up to `until_ms`. `saved_ms` is when its baseline was saved, 0 without one; `seasonal` are the
-    monitors whose finding comes from the same hour of the days before; `confidence` is that of the last window. It can
-    be encoded and decoded as it is."""
+    monitors whose finding comes from the same hour of the days before, and `unsure` those that have moved against a
+    baseline which does not know the day; `confidence` is that of the last window. It can be encoded and decoded as it
+    is."""
 
     pipeline: str
     revision: str
@@ -26,6 +28,7 @@ class Judged(msgspec.Struct):
     season: Watch = msgspec.field(default_factory=Watch)
     findings: list[Finding] = []
     seasonal: list[str] = []
+    unsure: list[str] = []
     has_season: bool = False
     confidence: list[int] | None = None
 
@@ -40,7 +43,22 @@ class Judged(msgspec.Struct):
         usual = self.season.look(window, season, budget) if season is not None else []
         self.findings = settled(said, usual, covers_a_week=frozen is not None and frozen.covers_a_week)
         self.seasonal = [one.monitor for one in self.findings if any(one is other for other in usual)]
+        self.unsure = []
+        if known is not None and not known.knows_the_day:
+            self._doubt(known.baseline)
         self.confidence = window.confidence
+
+    def _doubt(self, frozen: Baseline) -> None:
+        """Against hours of one day, every evening is a move. So it is drift only where the season says so, too."""
+        found = []
+        for one in self.findings:
+            if one.state == "drift" and one.monitor not in self.seasonal:
+                self.unsure.append(one.monitor)
+                covers = duration((frozen.until_ms - frozen.since_ms) / 1000)
+                what = f"{one.what}: that may be the hour of the day, as the baseline covers {covers} only"
+                one = msgspec.structs.replace(one, state="insufficient", what=what)
+            found.append(one)
+        self.findings = found
 
     def words(self) -> list[DriftWord]:
         """What each monitor says."""

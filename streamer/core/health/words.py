@@ -107,7 +107,8 @@ class DriftWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="drift"):
 
 class BaselineWord(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind", tag="baseline"):
     """The frozen baseline of a revision, of `records` results in windows of `length_ms`. `calibration` says how often
-    answers of a given confidence were right, where somebody has measured it."""
+    answers of a given confidence were right, where somebody has measured it. `steady` is what somebody says of the
+    traffic: that it is the same at all hours, so that less than a day tells what is usual."""
 
     version: str
     pipeline: str
@@ -118,6 +119,12 @@ class BaselineWord(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="
     records: int
     baseline: Baseline
     calibration: Calibration | None = None
+    steady: bool = False
+
+    @property
+    def knows_the_day(self) -> bool:
+        """Whether a move against it is more than the hour of the day."""
+        return self.steady or self.baseline.covers_a_day
 
     @property
     def key(self) -> str:
