@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from streamer.config.fields import Config
 from streamer.config.health import RULE_NAME
 from streamer.config.problems import LAST_PORT, Problem
-from streamer.core.health.rules import DEFAULTS
+from streamer.core.health.rules import DEFAULTS, LONGEST_S, QUALITY, falls
 
 
 def check_health(config: Config) -> Iterator[Problem]:
@@ -45,7 +45,13 @@ def check_health(config: Config) -> Iterator[Problem]:
                 yield path, "it needs a threshold"
         default = DEFAULTS[name].threshold if name in DEFAULTS else None
         threshold = default if rule.threshold is None else rule.threshold
-        if rule.recover is not None and threshold is not None and rule.recover > threshold:
-            yield (*path, "recover"), f"{rule.recover:g} is above the threshold, {threshold:g}; write a lower one"
+        metric = rule.metric or (DEFAULTS[name].metric if name in DEFAULTS else "")
+        if rule.recover is not None and threshold is not None:
+            if falls(metric) and rule.recover < threshold:
+                yield (*path, "recover"), f"{rule.recover:g} is below the threshold, {threshold:g}; write a higher one"
+            if not falls(metric) and rule.recover > threshold:
+                yield (*path, "recover"), f"{rule.recover:g} is above the threshold, {threshold:g}; write a lower one"
         if rule.over_s is not None and rule.over_s % 60:
             yield (*path, "over_s"), f"{rule.over_s} s are no whole minutes; write a multiple of 60"
+        if (rule.over_s or 0) > LONGEST_S and metric not in QUALITY:
+            yield (*path, "over_s"), f"{rule.over_s} s are more than a day, {LONGEST_S} s; only labels go back further"

@@ -20,6 +20,7 @@ from streamer.health.known import known
 from streamer.health.labels import Labels
 from streamer.health.pages import json_page, states_page, windows_page
 from streamer.health.publisher import Publisher, Said
+from streamer.health.rated import Rated
 from streamer.health.reading import Reading
 from streamer.health.silence import Silence
 from streamer.health.watch import Watch
@@ -55,6 +56,7 @@ class Host:
         self._drift = Drift(config, self._metrics)
         self._labels = Labels(config, self._metrics)
         self._grades = Grades(self._labels, self._metrics)
+        self._rated = Rated(self._labels, self._drift)
         self._webhook = Webhook(health.webhook, lambda: self._metrics.failure("webhook")) if health.webhook else None
         self._silent_s: dict[str, float] = {}
         self._reading = Reading(config, self._keeper, self._labels)
@@ -270,7 +272,13 @@ class Host:
     def _look(self, now_ms: int) -> list[StateWord]:
         for pipeline, newest_ms in self._keeper.newest_ms.items():
             self._metrics.newest_report(pipeline, newest_ms)
-        states, calls = self._watch.look(self._keeper, self._silent_s, self._drift.told, now_ms)
+        states, calls = self._watch.look(
+            self._keeper,
+            self._silent_s,
+            self._drift.told,
+            now_ms,
+            lambda rule, pipeline, firing: self._rated.told(rule, pipeline, now_ms, firing=firing),
+        )
         for word in self._watch.standing.values():
             firing = word.state == "firing"
             self._metrics.rule(word.pipeline, word.rule, word.severity, firing=firing, value=word.value)

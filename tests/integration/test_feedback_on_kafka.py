@@ -131,7 +131,8 @@ output = "{output}"
     def outcomes(page: dict[str, Any], pipeline: str) -> dict[str, int]:
         return page["pipelines"].get(pipeline, {}).get("outcomes", {})
 
-    with bed.app(pipelines=pipelines, health="") as app:
+    rule = '[health.rules.right]\nmetric = "accuracy"\nthreshold = 0.8\nat_least = 4'
+    with bed.app(pipelines=pipelines, health=rule) as app:
         say({"ce_id": f"mood/{events}/0/0"}, time="2026-01-02T00:00:00Z")
         say({"origin": [events, 0, 1]})
         say({"id": f"{events}/0/1"}, "fear")
@@ -169,6 +170,10 @@ output = "{output}"
         assert total["confusion"] == {"joy": {"joy": 2, "fear": 1}, "fear": {"joy": 1}}
         assert total["metrics"]["accuracy"] == 0.5
         assert total["metrics"]["recall.joy"] == pytest.approx(2 / 3)
+        states = app.wait_for("/states", lambda page: "mood: accuracy is 0.500; it fires" in str(page))["states"]
+        assert {"right": "firing", "accuracy-gap": "insufficient"}.items() <= {
+            state["rule"]: state["state"] for state in states if state["pipeline"] == "mood"
+        }.items()
         metrics = app.wait_for("/metrics", lambda text: 'streamer_health_labels{pipeline="mood",revision="r"}' in text)
         assert metrics.count('outcome="duplicate",pipeline="mood"} 1.0') == 1, "the new one alone"
         app.wait_for("/healthz", lambda page: page["ok"])

@@ -23,6 +23,11 @@ from streamer.errors import ConfigurationError
         ('[health.rules.mine]\nmetric = "mood"', 'health.rules.mine.metric: it must be one of "", "dead_letter_share"'),
         ("[health.rules.latency]\nover_s = 90", "health.rules.latency.over_s: 90 s are no whole minutes"),
         ("[health.rules.latency]\nrecover = 1e9", "health.rules.latency.recover: 1e+09 is above the threshold, 60000"),
+        ("[health.rules.latency]\nover_s = 172800", "health.rules.latency.over_s: 172800 s are more than a day"),
+        (
+            '[health.rules.right]\nmetric = "accuracy"\nthreshold = 0.8\nrecover = 0.7',
+            "health.rules.right.recover: 0.7 is below the threshold, 0.8",
+        ),
         ("[health.rules.window]\nover_s = 60", "health.rules.window: no name for a rule"),
         ('[health.rules."silent\\n"]\nover_s = 60', "no name for a rule"),
         ("[health.rules.latency]\nlimit = 60", "health.rules.latency.limit: unknown field"),
