@@ -13,10 +13,12 @@ from confluent_kafka import Producer
 
 from streamer.config.load import load
 from streamer.core.health.join import Absent, Result
+from streamer.core.health.memory import assembled
 from streamer.core.health.realised import DAY_MS
-from streamer.core.health.words import QualityWord, decode
+from streamer.core.health.words import FeedbackWord, PartWord, QualityWord, decode
 from streamer.health.labels import MOST_FRESH
 from streamer.health.silence import Silence
+from streamer.kafka.health_topics import read_words
 from streamer.kafka.lookup import ResultLookUp, Source
 from streamer.kafka.reader import Reader
 from tests.conftest import Kafka
@@ -181,6 +183,9 @@ output = "{output}"
         assert app.process.wait(30) == 0
     with Reader(bed.kafka, [bed.health]) as reader:
         words = [decode(record.value()) for record in reader.read_until_end()]
+    kept = read_words(bed.kafka, bed.health)
+    head, parts = kept[f"feedback/{bed.feedback}"], [word for word in kept.values() if isinstance(word, PartWord)]
+    assert isinstance(head, FeedbackWord) and assembled(head, parts) is not None
     said = {word.key: word for word in words if isinstance(word, QualityWord) and word.length_ms == DAY_MS}
     assert sum(word.labels for word in said.values()) == 4
     assert sum(round(word.labels * word.metrics["accuracy"]) for word in said.values()) == 2

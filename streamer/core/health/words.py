@@ -160,12 +160,12 @@ class QualityWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="quality")
 
 
 class FeedbackWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="feedback"):
-    """What came of the feedback topic `topic` up to `time_ms`, which is in so many parts of this `generation`: it is
-    written when those are there."""
+    """What came of the feedback topic `topic` up to `time_ms`, which is in so many parts of the snapshot with this id:
+    it is written when those are there."""
 
     version: str = VERSION
     topic: str
-    generation: int
+    snapshot: str
     parts: int
     time_ms: int
 
@@ -176,18 +176,20 @@ class FeedbackWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="feedback
 
 
 class PartWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="part"):
-    """A part of what a `FeedbackWord` names. Two generations are kept, the one that is whole and the next."""
+    """A part of what a `FeedbackWord` names, written at `time_ms`. It is taken back when another snapshot has replaced
+    its own."""
 
     version: str = VERSION
     topic: str
-    generation: int
+    snapshot: str
     index: int
+    time_ms: int
     content: bytes
 
     @property
     def key(self) -> str:
         """The record's key."""
-        return f"feedback/{self.topic}/{self.generation % 2}/{self.index}"
+        return f"feedback/{self.topic}/{self.snapshot}/{self.index}"
 
 
 class SnapshotWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="snapshot"):
