@@ -139,7 +139,22 @@ def test_a_move_against_a_few_hours_is_told_and_is_no_alarm() -> None:
     assert told.measured.value is None
     assert told.what.startswith("p: label positive 60 % → 40 % since 11:")
     assert "that may be the hour of the day, as the baseline covers 4 h only" in told.what
-    assert told.what.endswith("a longer one tells: streamer health baseline save p --since 1d --replace")
+    assert told.what.endswith("a longer one tells: streamer health baseline save p --replace")
+
+
+def test_an_hour_that_a_baseline_has_not_seen_is_no_drift() -> None:
+    """Two mornings are more than a day apart, and say nothing of noon, but something of the third morning."""
+    for noon, expected in ((True, "insufficient"), (False, "drift")):
+        fold, drifts = fresh()
+        now_ms = NOW_MS + 2 * DAY_MS - (0 if noon else 3 * HOUR_MS)
+        for day in range(2):
+            fill(fold, NOW_MS + day * DAY_MS - 5 * HOUR_MS, 36)
+        fill(fold, now_ms - HOUR_MS // 2, 6, 0.4)
+        word = taken(fold, "p", 0, NOW_MS + DAY_MS, 1)
+        drifts.baselines[word.key] = word
+        drifts.look(fold, "p", now_ms + 60_000)
+        assert states(drifts)["label"] == expected
+        assert ("as the baseline has not seen this hour" in drifts.told("p").what) == noon
 
 
 def test_a_restart_changes_nothing() -> None:

@@ -95,7 +95,7 @@ def save(
     write(config, words)
     for word in words:
         click.echo(f"saved: {_sentence(word)}")
-        if not word.knows_the_day:
+        if not word.steady and not word.baseline.covers_a_day:
             click.echo(
                 "  It covers less than a day: what moves may be the hour of the day, and is not called drift until the"
                 " app knows the same hour of three days before. Save a day or more (--since 1d) as soon as there is"

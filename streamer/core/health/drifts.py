@@ -100,7 +100,7 @@ class Drifts:
         ]
         drifting = sum(finding.state == "drift" for finding in findings)
         if unsure and not drifting:
-            parts.append(f"a longer one tells: streamer health baseline save {pipeline} --since 1d --replace")
+            parts.append(f"a longer one tells: streamer health baseline save {pipeline} --replace")
         told = drifting or (not unsure and any(finding.state != "insufficient" for finding in findings))
         records = max((finding.n for finding in findings), default=0)
         return Told(Measured(drifting if told else None, records), f"{pipeline}: {'; '.join(parts)}")

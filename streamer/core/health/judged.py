@@ -17,8 +17,8 @@ from streamer.core.tally import duration
 class Judged(msgspec.Struct):
     """One revision, up to `until_ms`. `saved_ms` is when its baseline was saved, 0 without one; `seasonal` are the
     monitors whose finding comes from the same hour of the days before, and `unsure` those that have moved against a
-    baseline which does not know the day; `confidence` is that of the last window. It can be encoded and decoded as it
-    is."""
+    baseline that has not seen this hour of the day; `confidence` is that of the last window. It can be encoded and
+    decoded as it is."""
 
     pipeline: str
     revision: str
@@ -44,18 +44,20 @@ class Judged(msgspec.Struct):
         self.findings = settled(said, usual, covers_a_week=frozen is not None and frozen.covers_a_week)
         self.seasonal = [one.monitor for one in self.findings if any(one is other for other in usual)]
         self.unsure = []
-        if known is not None and not known.knows_the_day:
+        if known is not None and not known.steady and not known.baseline.knows(window.start_ms):
             self._doubt(known.baseline)
         self.confidence = window.confidence
 
     def _doubt(self, frozen: Baseline) -> None:
-        """Against hours of one day, every evening is a move. So it is drift only where the season says so, too."""
+        """Against a few hours every evening is a move. So it is drift only where the season says so, too."""
+        why = "has not seen this hour"
+        if not frozen.covers_a_day:
+            why = f"covers {duration((frozen.until_ms - frozen.since_ms) / 1000)} only"
         found = []
         for one in self.findings:
             if one.state == "drift" and one.monitor not in self.seasonal:
                 self.unsure.append(one.monitor)
-                covers = duration((frozen.until_ms - frozen.since_ms) / 1000)
-                what = f"{one.what}: that may be the hour of the day, as the baseline covers {covers} only"
+                what = f"{one.what}: that may be the hour of the day, as the baseline {why}"
                 one = msgspec.structs.replace(one, state="insufficient", what=what)
             found.append(one)
         self.findings = found

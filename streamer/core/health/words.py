@@ -122,11 +122,6 @@ class BaselineWord(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="
     steady: bool = False
 
     @property
-    def knows_the_day(self) -> bool:
-        """Whether a move against it is more than the hour of the day."""
-        return self.steady or self.baseline.covers_a_day
-
-    @property
     def key(self) -> str:
         """The record's key."""
         return f"{self.pipeline}/baseline/{self.revision}"
