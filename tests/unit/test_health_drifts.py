@@ -157,6 +157,19 @@ def test_an_hour_that_a_baseline_has_not_seen_is_no_drift() -> None:
         assert ("as the baseline has not seen this hour" in drifts.told("p").what) == noon
 
 
+def test_drift_does_not_end_because_an_hour_is_a_new_one() -> None:
+    """It was raised at half past eleven, against two days of such mornings; at noon it goes on."""
+    fold, drifts = fresh()
+    for day in range(2):
+        fill(fold, NOW_MS + day * DAY_MS - 5 * HOUR_MS, 60)
+    fill(fold, NOW_MS + 2 * DAY_MS - HOUR_MS // 2, 12, 0.4)
+    word = taken(fold, "p", 0, NOW_MS + DAY_MS, 1)
+    drifts.baselines[word.key] = word
+    for after in range(1, 7):
+        drifts.look(fold, "p", LATER_MS + 2 * DAY_MS + after * FIVE_MINUTES_MS)
+        assert states(drifts)["label"] == "drift"
+
+
 def test_a_restart_changes_nothing() -> None:
     """Whether it comes before or after a window: from a snapshot, the same findings follow. No window counts twice."""
     fold, through = fresh()

@@ -3,6 +3,8 @@ and against the same hour of the days before."""
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import msgspec
 
 from streamer.core.health.baseline import Baseline
@@ -41,21 +43,23 @@ class Judged(msgspec.Struct):
         budget = Budget(monthly, len(leading.references) if leading is not None else 1, window.length_ms)
         said = self.frozen.look(window, frozen, budget) if frozen is not None else []
         usual = self.season.look(window, season, budget) if season is not None else []
+        raised = {one.monitor for one in self.findings if one.state == "drift"}
         self.findings = settled(said, usual, covers_a_week=frozen is not None and frozen.covers_a_week)
         self.seasonal = [one.monitor for one in self.findings if any(one is other for other in usual)]
         self.unsure = []
         if known is not None and not known.steady and not known.baseline.knows(window.start_ms):
-            self._doubt(known.baseline)
+            self._doubt(known.baseline, raised)
         self.confidence = window.confidence
 
-    def _doubt(self, frozen: Baseline) -> None:
-        """Against a few hours every evening is a move. So it is drift only where the season says so, too."""
+    def _doubt(self, frozen: Baseline, raised: Set[str]) -> None:
+        """Against a few hours every evening is a move. So it is drift only where the season says so, too. What was
+        raised in another hour stays until it is seen to be over."""
         why = "has not seen this hour"
         if not frozen.covers_a_day:
             why = f"covers {duration((frozen.until_ms - frozen.since_ms) / 1000)} only"
         found = []
         for one in self.findings:
-            if one.state == "drift" and one.monitor not in self.seasonal:
+            if one.state == "drift" and one.monitor not in {*self.seasonal, *raised}:
                 self.unsure.append(one.monitor)
                 what = f"{one.what}: that may be the hour of the day, as the baseline {why}"
                 one = msgspec.structs.replace(one, state="insufficient", what=what)
