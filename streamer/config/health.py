@@ -37,30 +37,30 @@ class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "mae",
         ],
         Meta(
-            description='What is measured; "" keeps the metric of the default rule of this name. Other rules need one.'
-            " Those from accuracy_gap on are what labels say."
+            description='The metric that is measured; "" keeps that of the default rule of this name. Other rules'
+            " need one. Those from accuracy_gap on are measured on labels."
         ),
     ] = ""
     threshold: Annotated[
         float | None,
         Meta(
-            description="The rule is broken from this value on; of what should be high, such as accuracy, below it. Set"
-            " it to the most, or the least, that your users can bear."
+            description="The rule is broken at this value and above; where high values are good, such as accuracy,"
+            " below it. Set it to the most, or the least, that your users tolerate."
         ),
     ] = None
     recover: Annotated[
         float | None,
         Meta(
             description="A firing rule ends below this value. Default: 0.8 of the threshold. Lower it when"
-            " a rule fires and ends again and again. Where low values are bad it ends from this value on, and what the"
-            " threshold lacks to 1 shrinks by a fifth."
+            " a rule fires and ends again and again. Where high values are good it ends at this value and above, by"
+            " default a fifth of the way from the threshold to 1."
         ),
     ] = None
     over_s: Annotated[
         Annotated[int, Meta(ge=60, le=604800)] | None,
         Meta(
-            description="Seconds that are measured together; whole minutes only, and more than a day only of labels,"
-            " whose default it is. Raise it where records are few, or labels come late.",
+            description="Seconds that are measured together; whole minutes only. Rules about labels measure a day by"
+            " default, and no others more. Raise it where records are few, or labels come late.",
         ),
     ] = None
     for_s: Annotated[
@@ -70,8 +70,8 @@ class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     at_least: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(
-            description="With fewer records, or labels, nothing is said: the state is `insufficient`, not `ok`. Raise"
-            " it when few records make a rule fire.",
+            description="With fewer records, or labels, there is no verdict: the state is `insufficient`, not `ok`."
+            " Raise it when few records make a rule fire.",
         ),
     ] = None
     severity: Annotated[

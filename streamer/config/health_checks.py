@@ -29,7 +29,7 @@ def check_health(config: Config) -> Iterator[Problem]:
         yield ("health", "http"), f'there is no port {port} to listen on; write one from 1 to {LAST_PORT}, or ""'
     if health.webhook and not health.webhook.startswith(("http://", "https://")):
         field = "webhook_file" if health.webhook_file else "webhook"
-        yield ("health", field), "it is no http:// or https:// URL; write one"
+        yield ("health", field), "it is not an http:// or https:// URL; write one"
     for name, rule in health.rules.items():
         path = ("health", "rules", name)
         if name == "window" or not re.fullmatch(RULE_NAME, name):
@@ -52,6 +52,9 @@ def check_health(config: Config) -> Iterator[Problem]:
             if not falls(metric) and rule.recover > threshold:
                 yield (*path, "recover"), f"{rule.recover:g} is above the threshold, {threshold:g}; write a lower one"
         if rule.over_s is not None and rule.over_s % 60:
-            yield (*path, "over_s"), f"{rule.over_s} s are no whole minutes; write a multiple of 60"
+            yield (*path, "over_s"), f"{rule.over_s} s is not a whole number of minutes; write a multiple of 60"
         if (rule.over_s or 0) > LONGEST_S and metric not in QUALITY:
-            yield (*path, "over_s"), f"{rule.over_s} s are more than a day, {LONGEST_S} s; only labels go back further"
+            yield (
+                (*path, "over_s"),
+                f"{rule.over_s} s is more than a day, {LONGEST_S} s; only rules about labels go back further",
+            )

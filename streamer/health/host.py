@@ -80,14 +80,14 @@ class Host:
         if (snapshot := found.snapshot) is not None:
             if not self._keeper.restore(snapshot):
                 self._metrics.failure("snapshot")
-                log.warning("the snapshot can't be read, all reports are read instead")
+                log.warning("the snapshot can't be read; reading all reports instead")
             if snapshot.drift and not self._drift.drifts.restore(snapshot.drift):
                 self._metrics.failure("snapshot")
                 log.warning("what the monitors had seen can't be read, the last two hours are judged again")
             self._labels.written = {int(partition): offset for partition, offset in snapshot.feedback.items()}
         if not self._memories.restore(found.feedback, found.parts, _now_ms()) and found.feedback is not None:
             self._metrics.failure("snapshot")
-            log.warning("what came of feedback can't be read, all feedback is read again")
+            log.warning("what came of feedback can't be read; reading all feedback again")
         self._alarms.restore(found.states)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -195,7 +195,7 @@ class Host:
             if not self._saying.caught_up:
                 return
             self._metrics.caught_up(True)
-            log.info("all reports are folded", extra={"data": {"records": self._reading.taken[self._reports]}})
+            log.info("all reports are summed", extra={"data": {"records": self._reading.taken[self._reports]}})
         if time.monotonic() >= self._ask_at and (self._asking is None or self._asking.done()):
             self._ask_at = time.monotonic() + ASK_EVERY_S
             self._asking = asyncio.create_task(self._ask())
@@ -214,11 +214,13 @@ class Host:
             log.warning("the brokers could not be asked", extra={"data": {"error": type(error).__name__}})
             return
         if changed:
-            log.warning("a topic has changed, reading begins anew", extra={"data": {"topics": self._reading.topics}})
+            log.warning(
+                "a topic has changed: all of it is read again", extra={"data": {"topics": self._reading.topics}}
+            )
             self._rebuild = True
 
     def _health_page(self) -> Page:
-        reasons = [] if self._saying.caught_up else ["reports from before the start are still being folded"]
+        reasons = [] if self._saying.caught_up else ["reports from before the start are still being summed"]
         return json_page({"ok": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 

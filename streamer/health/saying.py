@@ -90,7 +90,7 @@ class Saying:
             is_written = False
             log.warning("the producer failed", extra={"data": {"error": type(error).__name__}})
         if not is_written:
-            log.warning("nothing can be written now, it is tried again", extra={"data": {"topic": self._topic}})
+            log.warning("nothing can be written now; trying again", extra={"data": {"topic": self._topic}})
             self._give_back(batch)
             return
         self._metrics.windows_written(len(batch.windows))
