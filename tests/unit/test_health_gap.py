@@ -39,6 +39,10 @@ def known(draw: random.Random, count: int = 2_000) -> Calibration:
     return found
 
 
+def measured(counts: list[Any], right: list[Any]) -> Calibration:
+    return Calibration(counts, right)
+
+
 def told(quality: Quality, calibration: Calibration | None, rule: Rule = RULE, *, firing: bool = False) -> Told:
     calibrations = {"r1": calibration} if calibration is not None else {}
     return rated(rule, "mood", {"r1": quality}, calibrations, 1.0, firing=firing)
@@ -62,9 +66,9 @@ def test_harder_texts_and_chosen_ones_are_no_gap() -> None:
 
 def test_a_gap_that_may_be_chance_is_insufficient() -> None:
     """It is large enough, and 100 labels are too few to be sure of it."""
-    calibration = Calibration([100] * 20, [80] * 20, [8.0] * 20)
+    calibration = measured([100] * 20, [80] * 20)
     for right, firing, value in ((74, False, None), (60, False, 0.2), (64, False, None), (64, True, 0.16)):
-        calibrated = Calibration([0] * 19 + [100], [0] * 19 + [right])
+        calibrated = measured([0] * 19 + [100], [0] * 19 + [right])
         quality = Quality(100, confusion=labelled(random.Random(1), 1).confusion, calibration=calibrated)
         found = told(quality, calibration, firing=firing)
         assert found.measured.value == (value if value is None else pytest.approx(value)), (right, firing)
@@ -106,7 +110,7 @@ RIGHT = labelled(random.Random(1), 1)
         (labelled(random.Random(1), 99), None, "99 labels of results of the last 24 h, and it takes 100"),
         (labelled(random.Random(1), 100), None, "streamer health baseline calibrate mood"),
         (labelled(random.Random(1), 100, weight=10.5), known(random.Random(1)), "no accuracy is expected"),
-        (labelled(random.Random(1), 100), Calibration([5] + [0] * 19, [5] + [0] * 19), "no accuracy is expected"),
+        (labelled(random.Random(1), 100), measured([5] + [0] * 19, [5] + [0] * 19), "no accuracy is expected"),
         (Quality(100), known(random.Random(1)), "no accuracy is expected"),
     ],
 )

@@ -6,21 +6,19 @@ import json
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from streamer.bench.drift import USUAL_RECORDS, baseline_of, power, quiet_day, shifted_day
 from streamer.bench.drift_stream import A_DAY, SHIFTS, WINDOW_MS, Stream
-from streamer.cli.bench import bench
+from streamer.cli import main
 from streamer.core.health.drift import needed_of
 from streamer.core.health.judged import Judged
 from streamer.core.health.words import VERSION, BaselineWord
 
 
-def test_the_command_prints_what_was_asked() -> None:
+def test_the_command_prints_what_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing was, in no time."""
-    result = CliRunner().invoke(bench, ["drift", "--seeds", "0", "--shifts", "0", "--json"])
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["sections"] == []
+    assert main(["bench", "drift", "--seeds", "0", "--shifts", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sections"] == []
 
 
 def test_days_without_drift_are_quiet() -> None:
