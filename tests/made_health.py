@@ -31,7 +31,7 @@ HOURS = 20
 def words(pipeline: str, now_ms: int, *, drifts: bool = True, feedback: bool = True) -> Iterator[tuple[str, Word]]:
     """What stands on the topic, by key."""
     fold, judged = _fold(pipeline, now_ms, drifts=drifts), Drifts(lambda _: 1.0)
-    word = taken(fold, pipeline, now_ms - 10 * HOUR_MS, now_ms - 3 * HOUR_MS, now_ms - 2 * HOUR_MS)
+    word = taken(fold, pipeline, now_ms - 10 * HOUR_MS, now_ms - 3 * HOUR_MS, now_ms - 2 * HOUR_MS, steady=True)
     if feedback:
         counts: list[Count] = [4, 4, 6, 6, 8, 10, 12, 16, 20, 40, 60, 80, 90, 120, 160, 220, 300, 420, 600, 900]
         right: list[Count] = [round(count * (at + 1.5) / 22) for at, count in enumerate(counts)]

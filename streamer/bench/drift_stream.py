@@ -169,6 +169,11 @@ class Window:
     entropy: list[int] | None = None
     generation: None = None
 
+    @property
+    def end_ms(self) -> int:
+        """The first millisecond after it."""
+        return self.start_ms + self.length_ms
+
 
 class Stream:
     """A stream of `records` a window in the mean, by `tide` more or fewer in the course of a day. `wander` moves the

@@ -26,27 +26,41 @@ class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "latency_p99_ms",
             "silent_s",
             "drifting_monitors",
+            "accuracy_gap",
+            "accuracy",
+            "f1_macro",
+            "f1_micro",
+            "exact_match",
+            "word_f1",
+            "rouge_l",
+            "ece",
+            "mae",
         ],
         Meta(
             description='The metric that is measured; "" keeps that of the default rule of this name. Other rules'
-            " need one."
+            " need one. Those from accuracy_gap on are measured on labels."
         ),
     ] = ""
     threshold: Annotated[
         float | None,
-        Meta(description="The rule is broken at this value and above. Set it to the most that your users tolerate."),
+        Meta(
+            description="The rule is broken at this value and above; where high values are good, such as accuracy,"
+            " below it. Set it to the most, or the least, that your users tolerate."
+        ),
     ] = None
     recover: Annotated[
         float | None,
         Meta(
             description="A firing rule ends below this value. Default: 0.8 of the threshold. Lower it when"
-            " a rule fires and ends again and again."
+            " a rule fires and ends again and again. Where high values are good it ends at this value and above, by"
+            " default a fifth of the way from the threshold to 1."
         ),
     ] = None
     over_s: Annotated[
-        Annotated[int, Meta(ge=60, le=86400)] | None,
+        Annotated[int, Meta(ge=60, le=604800)] | None,
         Meta(
-            description="Seconds that are measured together; whole minutes only. Raise it where records are few.",
+            description="Seconds that are measured together; whole minutes only. Rules about labels measure a day by"
+            " default, and no others more. Raise it where records are few, or labels come late.",
         ),
     ] = None
     for_s: Annotated[
@@ -56,8 +70,8 @@ class HealthRuleConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     at_least: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(
-            description="With fewer records there is no verdict: the state is `insufficient`, not `ok`. Raise it when"
-            " few records make a rule fire.",
+            description="With fewer records, or labels, there is no verdict: the state is `insufficient`, not `ok`."
+            " Raise it when few records make a rule fire.",
         ),
     ] = None
     severity: Annotated[
@@ -126,8 +140,8 @@ class HealthConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rules: Annotated[
         dict[Annotated[str, Meta(pattern=RULE_NAME)], HealthRuleConfig],
         Meta(
-            description="Rules by name. One with the name of a default rule (dead-letters, latency, silent, drift)"
-            " changes that rule, any other is added."
+            description="Rules by name. One with the name of a default rule (dead-letters, latency, silent, drift,"
+            " accuracy-gap) changes that rule, any other is added."
         ),
     ] = {}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from streamer.config.fields import Config
 from streamer.config.health import RULE_NAME
 from streamer.config.problems import LAST_PORT, Problem
-from streamer.core.health.rules import DEFAULTS
+from streamer.core.health.rules import DEFAULTS, LONGEST_S, QUALITY, falls
 
 
 def check_health(config: Config) -> Iterator[Problem]:
@@ -50,13 +50,22 @@ def check_health(config: Config) -> Iterator[Problem]:
         default = DEFAULTS[name].threshold if name in DEFAULTS else None
         threshold = default if rule.threshold is None else rule.threshold
         metric = rule.metric or (DEFAULTS[name].metric if name in DEFAULTS else "")
-        if threshold is not None and threshold <= 0:
-            yield (*path, "threshold"), f"at {threshold:g} the rule would always be broken; write a number above 0"
-        if threshold is not None and threshold > 1 and metric.endswith("_share"):
-            yield (*path, "threshold"), f"{metric} is 1 at most, and not {threshold:g}; for 5 % write 0.05"
-        if rule.recover is not None and rule.recover <= 0:
+        if falls(metric):
+            if rule.recover is not None and threshold is not None and rule.recover < threshold:
+                yield (*path, "recover"), f"{rule.recover:g} is below the threshold, {threshold:g}; write a higher one"
+        elif rule.recover is not None and rule.recover <= 0:
             yield (*path, "recover"), "no number is below it, so that the rule would fire for ever; write one above 0"
         elif rule.recover is not None and threshold is not None and rule.recover > threshold:
             yield (*path, "recover"), f"{rule.recover:g} is above the threshold, {threshold:g}; write a lower one"
+        if threshold is not None and threshold <= 0:
+            what = "never" if falls(metric) else "always"
+            yield (*path, "threshold"), f"at {threshold:g} the rule would {what} be broken; write a number above 0"
+        if threshold is not None and threshold > 1 and (metric.endswith("_share") or falls(metric)):
+            yield (*path, "threshold"), f"{metric} is 1 at most, and not {threshold:g}; for 5 % write 0.05"
         if rule.over_s is not None and rule.over_s % 60:
             yield (*path, "over_s"), f"{rule.over_s} s is not a whole number of minutes; write a multiple of 60"
+        if (rule.over_s or 0) > LONGEST_S and metric not in QUALITY:
+            yield (
+                (*path, "over_s"),
+                f"{rule.over_s} s is more than a day, {LONGEST_S} s; only rules about labels go back further",
+            )

@@ -20,9 +20,12 @@ from streamer.kafka.writer import Writer
 FLUSH_S = 20.0
 
 
-def taken(fold: Fold, pipeline: str, since_ms: int, until_ms: int, now_ms: int, *, revision: str = "") -> BaselineWord:
+def taken(
+    fold: Fold, pipeline: str, since_ms: int, until_ms: int, now_ms: int, *, revision: str = "", steady: bool = False
+) -> BaselineWord:
     """The baseline of a pipeline's model in that stretch of time: of the revision whose digest begins so, by default of
-    the one that answered last. Raises UsageError where too little was settled, or no such revision answered."""
+    the one that answered last. `steady` says that its traffic is the same at all hours. Raises UsageError where too
+    little was settled, or no such revision answered."""
     windows = [
         window
         for window in fold.windows(pipeline, FIVE_MINUTES_MS, since_ms)
@@ -49,6 +52,7 @@ def taken(fold: Fold, pipeline: str, since_ms: int, until_ms: int, now_ms: int, 
         length_ms=FIVE_MINUTES_MS,
         records=results,
         baseline=baseline,
+        steady=steady,
     )
 
 
@@ -102,6 +106,7 @@ def about(word: BaselineWord) -> dict[str, Any]:
         "windows": word.baseline.windows,
         "records": word.records,
         "covers_a_week": word.baseline.covers_a_week,
+        "steady": word.steady,
         "monitors": list(word.baseline.references),
         "calibrated": word.calibration is not None,
     }

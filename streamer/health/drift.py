@@ -44,7 +44,7 @@ class Drift:
         self._followed: Followed | None = None
         self._said: dict[str, DriftWord] = {}
         self._old: set[str] = set()
-        self.drifts = Drifts(self._monthly)
+        self.drifts = Drifts(self.monthly)
         self.told: dict[str, Told] = {}
 
     def words(self) -> Iterator[tuple[str, Word | None]]:
@@ -132,7 +132,7 @@ class Drift:
             name: {
                 "drifting_monitors": told.measured.value,
                 "what": told.what,
-                "false_alarms_per_month": self._monthly(name),
+                "false_alarms_per_month": self.monthly(name),
                 "revisions": [self._described(one, fold) for one in self.drifts.judged(name)],
             }
             for name, told in sorted(self.told.items())
@@ -162,6 +162,7 @@ class Drift:
             "monitors": one.words(),
         }
 
-    def _monthly(self, pipeline: str) -> float:
+    def monthly(self, pipeline: str) -> float:
+        """How many false alarms a month a pipeline may raise."""
         own = self._config.pipelines.get(pipeline)
         return (own and own.false_alarms_per_month) or self._config.health.false_alarms_per_month

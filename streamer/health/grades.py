@@ -1,4 +1,4 @@
-"""What feedback says of models: as pages, as words for the topic, as metrics; and the snapshot of it."""
+"""What feedback says of models: as pages, as words for the topic, as metrics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from streamer.core.health.fold import Fold
 from streamer.core.health.grades import told
-from streamer.core.health.memory import split
 from streamer.core.health.realised import DAY_MS, HOUR_MS, LENGTHS
-from streamer.core.health.words import FeedbackWord, PartWord, QualityWord, WindowKey
+from streamer.core.health.words import QualityWord, WindowKey
 from streamer.health.app import Page
 from streamer.health.labels import Labels
 from streamer.health.pages import json_page
@@ -17,9 +16,6 @@ from streamer.telemetry.health_metrics import HealthMetrics
 
 SAY_EVERY_S: Final = 15.0
 COUNT_EVERY_S: Final = 60.0
-SAVE_EVERY_S: Final = 60.0
-SAVE_BYTES_PER_S: Final = 16_000
-"""A large snapshot is written less often: the topic must not grow faster than that."""
 MAX_WINDOWS: Final = 500
 
 
@@ -28,12 +24,7 @@ class Grades:
 
     def __init__(self, labels: Labels, metrics: HealthMetrics) -> None:
         self._labels, self._metrics = labels, metrics
-        self._say_at = self._save_at = self._count_at = 0.0
-        self._generation = 0
-
-    def saved(self, word: FeedbackWord) -> None:
-        """That snapshot is whole on the topic. Until then its parts are written in place of one another."""
-        self._generation = word.generation
+        self._say_at = self._count_at = 0.0
 
     def words(self, fold: Fold, now_s: float, now_ms: int, *, final: bool) -> list[QualityWord]:
         """The windows that have changed since they were said; they count as said from now on."""
@@ -51,23 +42,9 @@ class Grades:
 
     def say_again(self, words: Iterable[QualityWord]) -> None:
         """These could not be said after all."""
-        self._labels.unsaved = True
         for each in words:
             key = WindowKey(each.pipeline, each.revision, each.start_ms, each.length_ms)
             self._labels.joiner.realised.changed.add(key)
-
-    def memory(self, now_s: float, *, final: bool) -> bytes | None:
-        """What to write as a snapshot now, None where it is not time."""
-        if not self._labels.unsaved or (now_s < self._save_at and not final):
-            return None
-        return self._labels.memory()
-
-    def snapshot(self, memory: bytes, now_s: float, now_ms: int) -> tuple[list[PartWord], FeedbackWord]:
-        """The parts of a snapshot, and what to write when they are there."""
-        parts, word = split(self._labels.topic, self._generation + 1, now_ms, memory)
-        size = sum(len(part.content) for part in parts)
-        self._save_at = now_s + max(SAVE_EVERY_S, size / SAVE_BYTES_PER_S)
-        return parts, word
 
     def feedback_page(self, fold: Fold, now_ms: int) -> Page:
         """/feedback: what became of the feedback on each pipeline; "" is what names none."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from streamer.core.health.memory import assembled
 from streamer.core.health.words import FeedbackWord, PartWord, SnapshotWord, StateWord
 from streamer.health.drift import Drift
 
 
 class Known(NamedTuple):
-    """The newest snapshot of the reports; the last word on each rule, by its key; and what came of the feedback, with
-    its word, where that is whole."""
+    """The newest snapshot of the reports; the last word on each rule, by its key; and what came of the feedback: the
+    word that names its snapshot, and the parts of all snapshots by their keys."""
 
     snapshot: SnapshotWord | None
     states: dict[str, StateWord]
-    feedback: tuple[FeedbackWord, bytes] | None
+    feedback: FeedbackWord | None
+    parts: dict[str, PartWord]
 
 
 def known(drift: Drift, reports: str, feedback: str, now_ms: int) -> Known:
@@ -36,6 +36,7 @@ def known(drift: Drift, reports: str, feedback: str, now_ms: int) -> Known:
             case PartWord():
                 parts |= {key: word} if word.topic == feedback else {}
             case _:
+                if word is None:
+                    parts.pop(key, None)
                 drift.take(key, word, now_ms)
-    content = assembled(head, parts.values()) if head is not None else None
-    return Known(snapshot, states, (head, content) if head is not None and content is not None else None)
+    return Known(snapshot, states, head, parts)

@@ -72,7 +72,7 @@ class Labels:
             return
         said = said._replace(at=(message.partition, message.offset))
         if attempts is not None:
-            self.joiner.resume(place, said, _now_ms(), attempts)
+            self._note(place.pipeline, self.joiner.resume(place, said, _now_ms(), attempts))
             return
         self._note(place.pipeline, self.joiner.take(place, said, _now_ms()))
 
@@ -85,6 +85,8 @@ class Labels:
             return max(first, min([upto, *waiting]))
         for offset in waiting:  # of another log with this name
             del self._again[partition, offset]
+        if upto is not None:
+            self.written.pop(partition, None)
         self.upto[partition] = since if upto is None else first
         return self.upto[partition]
 

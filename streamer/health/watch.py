@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from streamer.core.health.alerts import judge, rings
 from streamer.core.health.drifts import Told
 from streamer.core.health.keeper import Keeper
-from streamer.core.health.rules import DRIFT, SILENT, Measured, Rule, measure
+from streamer.core.health.rules import DRIFT, QUALITY, SILENT, Measured, Rule, measure
 from streamer.core.health.words import StateWord
 
 MINUTE_MS = 60_000
@@ -26,21 +26,28 @@ class Watch:
         self._said_ms: dict[str, int] = {}
 
     def look(
-        self, keeper: Keeper, silent_s: Mapping[str, float], drift: Mapping[str, Told], now_ms: int
+        self,
+        keeper: Keeper,
+        silent_s: Mapping[str, float],
+        drift: Mapping[str, Told],
+        now_ms: int,
+        labels: Callable[[Rule, str, bool], Told | None] = lambda *_: None,
     ) -> tuple[list[StateWord], list[StateWord]]:
         """Judge all rules now. What is to be said on the topic, and of that what somebody is to be called for.
         `silent_s` says of configured pipelines for how long none of their waiting records was settled, `drift` how many
-        monitors say drift."""
+        monitors say drift, `labels` what a rule measures of a pipeline's labels, given whether it fires."""
         said, calls = [], []
         for pipeline in sorted({*keeper.pipelines, *silent_s}):
             for rule in self.rules:
+                before = self.standing.get(f"{pipeline}/{rule.name}")
                 told = drift.get(pipeline) if rule.metric == DRIFT else None
+                if rule.metric in QUALITY:
+                    told = labels(rule, pipeline, before is not None and before.state == "firing")
                 measured = told.measured if told else self._measure(rule, pipeline, keeper, silent_s, now_ms)
                 if measured is None:
                     continue
-                before = self.standing.get(f"{pipeline}/{rule.name}")
                 word = judge(rule, pipeline, measured, now_ms, before)
-                if told is not None:
+                if told is not None and told.what:
                     word = msgspec.structs.replace(word, what=told.what)
                 self.standing[word.key] = word
                 changed = before is None or before.state != word.state
@@ -59,7 +66,7 @@ class Watch:
     def _measure(
         self, rule: Rule, pipeline: str, keeper: Keeper, silent_s: Mapping[str, float], now_ms: int
     ) -> Measured | None:
-        if rule.metric == DRIFT:
+        if rule.metric == DRIFT or rule.metric in QUALITY:
             return None
         if rule.metric == SILENT:
             return Measured(silent_s[pipeline], 1) if pipeline in silent_s else None

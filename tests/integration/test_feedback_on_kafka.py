@@ -13,10 +13,12 @@ from confluent_kafka import Producer
 
 from streamer.config.load import load
 from streamer.core.health.join import Absent, Result
+from streamer.core.health.memory import assembled
 from streamer.core.health.realised import DAY_MS
-from streamer.core.health.words import QualityWord, decode
+from streamer.core.health.words import FeedbackWord, PartWord, QualityWord, decode
 from streamer.health.labels import MOST_FRESH
 from streamer.health.silence import Silence
+from streamer.kafka.health_topics import read_words
 from streamer.kafka.lookup import ResultLookUp, Source
 from streamer.kafka.reader import Reader
 from tests.conftest import Kafka
@@ -133,7 +135,8 @@ output = "{output}"
         found: dict[str, int] = page["pipelines"].get(pipeline, {}).get("outcomes", {})
         return found
 
-    with bed.app(pipelines=pipelines, health="") as app:
+    rule = '[health.rules.right]\nmetric = "accuracy"\nthreshold = 0.8\nat_least = 4'
+    with bed.app(pipelines=pipelines, health=rule) as app:
         say({"ce_id": f"mood/{events}/0/0"}, time="2026-01-02T00:00:00Z")
         say({"origin": [events, 0, 1]})
         say({"id": f"{events}/0/1"}, "fear")
@@ -171,6 +174,10 @@ output = "{output}"
         assert total["confusion"] == {"joy": {"joy": 2, "fear": 1}, "fear": {"joy": 1}}
         assert total["metrics"]["accuracy"] == 0.5
         assert total["metrics"]["recall.joy"] == pytest.approx(2 / 3)
+        states = app.wait_for("/states", lambda page: "mood: accuracy is 0.500; it fires" in str(page))["states"]
+        assert {"right": "firing", "accuracy-gap": "insufficient"}.items() <= {
+            state["rule"]: state["state"] for state in states if state["pipeline"] == "mood"
+        }.items()
         metrics = app.wait_for("/metrics", lambda text: 'streamer_health_labels{pipeline="mood",revision="r"}' in text)
         assert metrics.count('outcome="duplicate",pipeline="mood"} 1.0') == 1, "the new one alone"
         app.wait_for("/healthz", lambda page: page["ok"])
@@ -178,6 +185,9 @@ output = "{output}"
         assert app.process.wait(30) == 0
     with Reader(bed.kafka, [bed.health]) as reader:
         words = [decode(record.value()) for record in reader.read_until_end()]
+    kept = read_words(bed.kafka, bed.health)
+    head, parts = kept[f"feedback/{bed.feedback}"], [word for word in kept.values() if isinstance(word, PartWord)]
+    assert isinstance(head, FeedbackWord) and assembled(head, parts) is not None
     said = {word.key: word for word in words if isinstance(word, QualityWord) and word.length_ms == DAY_MS}
     assert sum(word.labels for word in said.values()) == 4
     assert sum(round(word.labels * word.metrics["accuracy"]) for word in said.values()) == 2

@@ -61,7 +61,7 @@ def test_labels_that_move_are_found_and_named(kafka: Kafka, tmp_path: Path) -> N
         config = bed.config(1)
         assert "no baseline yet" in command(config, "baseline", "list")
         assert "too little for a baseline" in command(config, "baseline", "save", "mood", "--since", "30m")
-        assert "saved: mood (model@abc123)" in command(config, "baseline", "save", "mood", "--until", until)
+        assert "saved: mood (model@abc123)" in command(config, "baseline", "save", "mood", "--steady", "--until", until)
         (tmp_path / "evaluation.json").write_text(json.dumps(EVALUATION))
         assert "calibrated by 200 labelled" in command(
             config, "baseline", "calibrate", "mood", f"{tmp_path}/evaluation.json"

@@ -44,8 +44,8 @@ def fill(
 
 
 def saved(fold: Fold, pipeline: str = "p", until_ms: int = NOW_MS - 2 * HOUR_MS, saved_ms: int = 1) -> BaselineWord:
-    """The baseline of all windows up to then."""
-    return taken(fold, pipeline, 0, until_ms, saved_ms)
+    """The baseline of all windows up to then; every hour is like any other."""
+    return taken(fold, pipeline, 0, until_ms, saved_ms, steady=True)
 
 
 def closed(drifts: Drifts, fold: Fold, pipeline: str = "p") -> None:

@@ -31,6 +31,11 @@ from streamer.errors import ConfigurationError
             '[health]\ntopic = "a.dlq"\nfeedback = "a"',
             "health.feedback: what is refused goes to a.dlq, which takes what",
         ),
+        ("[health.rules.latency]\nover_s = 172800", "health.rules.latency.over_s: 172800 s is more than a day"),
+        (
+            '[health.rules.right]\nmetric = "accuracy"\nthreshold = 0.8\nrecover = 0.7',
+            "health.rules.right.recover: 0.7 is below the threshold, 0.8",
+        ),
         ("[health.rules.window]\nover_s = 60", "health.rules.window: no name for a rule"),
         ('[health.rules."silent\\n"]\nover_s = 60', "no name for a rule"),
         ("[health.rules.latency]\nlimit = 60", "health.rules.latency.limit: unknown field"),

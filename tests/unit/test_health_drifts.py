@@ -109,7 +109,7 @@ def test_the_same_hour_of_the_days_before_judges_too() -> None:
 
 
 def test_an_evening_that_is_like_any_other_is_no_drift() -> None:
-    """A baseline of a morning takes it for one; the same hour of the days before knows better."""
+    """Against a baseline of a morning it can't be told; the same hour of the days before knows better."""
     fold, drifts = fresh()
     for day in range(1, 5):
         fill(fold, NOW_MS - day * DAY_MS - HOUR_MS, 24, 0.4)
@@ -118,12 +118,56 @@ def test_an_evening_that_is_like_any_other_is_no_drift() -> None:
     word = taken(fold, "p", NOW_MS - 5 * HOUR_MS, NOW_MS - 2 * HOUR_MS, 1)
     drifts.baselines[word.key] = word
     drifts.look(fold, "p", LATER_MS)
-    assert states(drifts)["label"] == "drift", "without the season"
+    assert states(drifts)["label"] == "insufficient", "without the season"
     closed(drifts, fold)
     again = Drifts(lambda _: 1.0)
     again.baselines, again.season = drifts.baselines, drifts.season
     again.look(fold, "p", LATER_MS)
     assert states(again)["label"] == "ok"
+
+
+def test_a_move_against_a_few_hours_is_told_and_is_no_alarm() -> None:
+    """Whether it is the hour of the day can't be told: the rule is insufficient, and its sentence says what to do."""
+    fold, drifts = fresh()
+    fill(fold, NOW_MS - 5 * HOUR_MS, 54)
+    fill(fold, NOW_MS - HOUR_MS // 2, 6, 0.4)
+    word = taken(fold, "p", 0, NOW_MS - HOUR_MS, 1)
+    drifts.baselines[word.key] = word
+    drifts.look(fold, "p", LATER_MS)
+    assert states(drifts)["label"] == "insufficient" and states(drifts)["text_chars"] == "ok"
+    told = drifts.told("p")
+    assert told.measured.value is None
+    assert told.what.startswith("p: label positive 60 % → 40 % since 11:")
+    assert "that may be the hour of the day, as the baseline covers 4 h only" in told.what
+    assert told.what.endswith("a longer one tells: streamer health baseline save p --replace")
+
+
+def test_an_hour_that_a_baseline_has_not_seen_is_no_drift() -> None:
+    """Two mornings are more than a day apart, and say nothing of noon, but something of the third morning."""
+    for noon, expected in ((True, "insufficient"), (False, "drift")):
+        fold, drifts = fresh()
+        now_ms = NOW_MS + 2 * DAY_MS - (0 if noon else 3 * HOUR_MS)
+        for day in range(2):
+            fill(fold, NOW_MS + day * DAY_MS - 5 * HOUR_MS, 36)
+        fill(fold, now_ms - HOUR_MS // 2, 6, 0.4)
+        word = taken(fold, "p", 0, NOW_MS + DAY_MS, 1)
+        drifts.baselines[word.key] = word
+        drifts.look(fold, "p", now_ms + 60_000)
+        assert states(drifts)["label"] == expected
+        assert ("as the baseline has not seen this hour" in drifts.told("p").what) == noon
+
+
+def test_drift_does_not_end_because_an_hour_is_a_new_one() -> None:
+    """It was raised at half past eleven, against two days of such mornings; at noon it goes on."""
+    fold, drifts = fresh()
+    for day in range(2):
+        fill(fold, NOW_MS + day * DAY_MS - 5 * HOUR_MS, 60)
+    fill(fold, NOW_MS + 2 * DAY_MS - HOUR_MS // 2, 12, 0.4)
+    word = taken(fold, "p", 0, NOW_MS + DAY_MS, 1)
+    drifts.baselines[word.key] = word
+    for after in range(1, 7):
+        drifts.look(fold, "p", LATER_MS + 2 * DAY_MS + after * FIVE_MINUTES_MS)
+        assert states(drifts)["label"] == "drift"
 
 
 def test_a_restart_changes_nothing() -> None:

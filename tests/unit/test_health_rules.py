@@ -95,12 +95,15 @@ def test_changes_of_the_configuration() -> None:
     rules = {
         rule.name: rule for rule in rules_of([("dead-letters", {"threshold": 0.5}), ("latency", {"severity": "off"})])
     }
-    assert set(rules) == {"dead-letters", "silent", "drift"}
+    assert set(rules) == {"dead-letters", "silent", "drift", "accuracy-gap"}
     assert (rules["dead-letters"].recover, rules["dead-letters"].for_s) == (0.4, SHARE.for_s)
     assert rules["silent"].metric == SILENT
     assert (rules["drift"].metric, rules["drift"].severity, rules["drift"].for_s) == (DRIFT, "ticket", 0)
     own = rules_of([("cut", {"metric": "truncated_share", "threshold": 0.5, "for_s": 0})])[-1]
     assert (own.name, own.severity, own.recover, own.for_s) == ("cut", "ticket", 0.4, 0)
+    own = rules_of([("right", {"metric": "accuracy", "threshold": 0.8})])[-1]
+    assert (own.recover, own.over_s, own.at_least) == (0.84, 86_400, 100)
+    assert rules_of([("off", {"metric": "ece", "threshold": 0.1})])[-1].recover == 0.08
 
 
 def test_drift_is_a_rule_like_any_other() -> None:

@@ -38,7 +38,7 @@ def words() -> list[Word]:
     source = Source("events", 0, 1, 60_000)
     joiner.found(place, Result("mood", Revision("abc123"), {"label": "joy", "score": 0.9}, source), 65_000)
     grades = [told(grade, keeper.fold) for grade in joiner.realised.grades("mood", HOUR_MS)]
-    parts, head = split("streamer.feedback", 1, 70_000, packed({0: 2}, joiner.joined({})))
+    parts, head = split("streamer.feedback", "a", 70_000, packed({0: 2}, joiner.joined({})))
     drifts = drifting()
     said_of: list[Word] = [*drifts.baselines.values(), *drifts.words(["p"]).values(), *grades, *parts, head]
     return [*keeper.words(keeper.due(10**12)), state, nothing, *said_of, snapshot]

@@ -91,4 +91,4 @@ def test_each_pipeline_has_its_own_budget() -> None:
         overrides += [f"pipelines.{name}.{key}={value}" for key, value in settings.items()]
     config = load(None, {}, overrides)
     drift = Drift(config, HealthMetrics())
-    assert [drift._monthly(name) for name in ("a", "b", "unknown")] == [0.1, 3.0, 3.0]
+    assert [drift.monthly(name) for name in ("a", "b", "unknown")] == [0.1, 3.0, 3.0]

@@ -38,6 +38,9 @@ def baseline() -> None:
 @click.option("--until", metavar="TIME", help="Up to when, written like --since. Default: now.")
 @click.option("--revision", metavar="DIGEST", default="", help="Of which revision: the start of its digest is enough."
               " Default: the one that answered last.")  # fmt: skip
+@click.option(
+    "--steady", is_flag=True, help="The traffic is the same at all hours: less than a day tells what is usual."
+)
 @click.option("--replace", is_flag=True, help="Replace a baseline that this revision has.")
 @configured
 def save(
@@ -46,6 +49,7 @@ def save(
     since: str,
     until: str | None,
     revision: str,
+    steady: bool,
     replace: bool,
 ) -> None:
     """Save what is usual for the models of the pipelines NAME, or of all.
@@ -77,7 +81,7 @@ def save(
     if not names and not there:
         raise UsageError(f"no pipeline has reported since {since}: run one, or name an earlier time with --since")
     words = [
-        taken(fold, name, since_ms, until_ms, now_ms, revision=revision)
+        taken(fold, name, since_ms, until_ms, now_ms, revision=revision, steady=steady)
         for name in dict.fromkeys(names or sorted(there))
     ]
     saved = known(config)
@@ -91,7 +95,13 @@ def save(
     write(config, words)
     for word in words:
         click.echo(f"saved: {_sentence(word)}")
-        if not word.baseline.covers_a_week:
+        if not word.steady and not word.baseline.covers_a_day:
+            click.echo(
+                "  It covers less than a day: what moves may be the hour of the day, and is not called drift until the"
+                " app knows the same hour of three days before. Save a day or more (--since 1d) as soon as there is"
+                " one, or save it with --steady if your traffic is the same at all hours."
+            )
+        elif not word.baseline.covers_a_week:
             click.echo(
                 "  It covers less than a week: an hour of the day, or a day, that it has not seen may look like drift."
                 " Once the app knows the same hour of three days before, it judges by that."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamer.core.health.rules import Measured, Rule
+from streamer.core.health.rules import QUALITY, Measured, Rule
 from streamer.core.health.words import VERSION, State, StateWord
 
 _UNITS = {"s": " s", "ms": " ms"}
@@ -45,8 +45,8 @@ def _state(rule: Rule, value: float | None, was: State | None, for_ms: int) -> S
     if value is None:
         return "insufficient"
     if was == "firing":
-        return "ok" if value < rule.recover else "firing"
-    if value < rule.threshold:
+        return "ok" if rule.is_over(value) else "firing"
+    if not rule.is_broken(value):
         return "ok"
     return "firing" if was == "pending" and for_ms >= rule.for_s * 1000 else "pending"
 
@@ -55,11 +55,15 @@ def _what(rule: Rule, pipeline: str, measured: Measured, state: State) -> str:
     if measured.value is None:
         return f"{pipeline}: {rule.metric} is not known, {measured.records} records in {rule.over_s} s are too few"
     limit = rule.recover if state == "firing" else rule.threshold
-    word = "it fires until it is below" if state == "firing" else "the threshold is"
+    word = "the threshold is"
+    if state == "firing":
+        word = "it fires until it has reached" if rule.falls else "it fires until it is below"
     return f"{pipeline}: {rule.metric} is {_text(rule, measured.value)}; {word} {_text(rule, limit)}"
 
 
 def _text(rule: Rule, value: float) -> str:
     if rule.metric.endswith("_share"):
         return f"{value:.1%}"
+    if rule.metric in QUALITY:
+        return f"{value:.3f}"
     return f"{value:.0f}{_UNITS.get(rule.metric.rpartition('_')[2], '')}"

@@ -91,7 +91,8 @@ class Reference(msgspec.Struct):
 
 class Baseline(msgspec.Struct):
     """What windows are held against. `revision` is empty where windows of several models stand behind it: then it
-    judges only what comes in. `references` have as many tables as the monitor reads."""
+    judges only what comes in. `references` have as many tables as the monitor reads. `hours` of the day (UTC) are those
+    that have a window."""
 
     pipeline: str
     revision: str
@@ -99,6 +100,7 @@ class Baseline(msgspec.Struct):
     until_ms: int
     windows: int
     references: dict[str, list[Reference]]
+    hours: list[int] = []
 
     @staticmethod
     def of(windows: Iterable[Measures]) -> Baseline | None:
@@ -127,7 +129,18 @@ class Baseline(msgspec.Struct):
             until_ms=last.start_ms + last.length_ms,
             windows=len(found),
             references=references,
+            hours=sorted({_hour(one.start_ms) for one in found}),
         )
+
+    @property
+    def covers_a_day(self) -> bool:
+        """Whether it has seen a day. A shorter one takes the evening for drift, and alarms without end."""
+        return self.until_ms - self.since_ms >= DAY_MS - HOUR_MS
+
+    def knows(self, start_ms: int) -> bool:
+        """Whether a move of a window that starts then is more than the hour of the day: it covers a week, or a day and
+        that hour."""
+        return self.covers_a_week or (self.covers_a_day and _hour(start_ms) in self.hours)
 
     @property
     def covers_a_week(self) -> bool:
@@ -142,6 +155,10 @@ class Baseline(msgspec.Struct):
     def decode(encoded: bytes) -> Baseline:
         """From JSON; raises msgspec.ValidationError for what is no baseline."""
         return msgspec.json.decode(encoded, type=Baseline)
+
+
+def _hour(time_ms: int) -> int:
+    return time_ms % DAY_MS // HOUR_MS
 
 
 def same_hour(windows: Iterable[W], now_ms: int) -> list[W]:

@@ -90,7 +90,8 @@ class Drifts:
             return Told(Measured(None, 0), f"{pipeline}: {text}")
         findings = [finding for one in own for finding in one.findings]
         missing = [one for one in own if self.baseline(pipeline, one.revision) is None]
-        parts = [_what(findings)] if findings else []
+        unsure = [finding for one in own for finding in one.findings if finding.monitor in one.unsure]
+        parts = [_what(findings, unsure)] if findings else []
         if not findings and not missing:
             parts.append("the baseline's monitors find nothing in what pipelines report")
         parts += [caveat for one in own if (caveat := self._caveat(one))]
@@ -98,8 +99,10 @@ class Drifts:
         parts += [
             f"accuracy is estimated at {accuracy:.1%}" for one in own if (accuracy := self.accuracy(one)) is not None
         ]
-        told = [finding for finding in findings if finding.state != "insufficient"]
-        drifting = sum(finding.state == "drift" for finding in told)
+        drifting = sum(finding.state == "drift" for finding in findings)
+        if unsure and not drifting:
+            parts.append(f"a longer one tells: streamer health baseline save {pipeline} --replace")
+        told = drifting or (not unsure and any(finding.state != "insufficient" for finding in findings))
         records = max((finding.n for finding in findings), default=0)
         return Told(Measured(drifting if told else None, records), f"{pipeline}: {'; '.join(parts)}")
 
@@ -157,11 +160,14 @@ def too_few(windows: int, results: int) -> str:
     )
 
 
-def _what(findings: list[Finding]) -> str:
+def _what(findings: list[Finding], unsure: list[Finding]) -> str:
     """What moved, or that nothing did, or that it can't be told."""
     if drifting := [finding.what for finding in findings if finding.state == "drift"]:
         more = f"; {len(drifting) - NAMED} more monitors drift" if len(drifting) > NAMED else ""
         return "; ".join(drifting[:NAMED]) + more
+    if unsure:
+        more = f"; {len(unsure) - NAMED} more monitors have moved" if len(unsure) > NAMED else ""
+        return "; ".join(finding.what for finding in unsure[:NAMED]) + more
     few = [finding for finding in findings if finding.state == "insufficient"]
     if len(few) == len(findings):
         best = max(few, key=lambda finding: finding.n / finding.n_min)

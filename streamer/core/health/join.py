@@ -123,10 +123,18 @@ class Joiner:
         self.fresh += 1
         return None
 
-    def resume(self, place: Place, said: Said, now_ms: int, attempts: int) -> None:
-        """Feedback that waited when the snapshot was taken, and is read again."""
+    def resume(self, place: Place, said: Said, now_ms: int, attempts: int) -> Outcome | None:
+        """Feedback that waited when the snapshot was taken, and is read again. What came since, in another partition,
+        may have been read before it: that is the duplicate of the two, as it would have been without the restart."""
+        known, waits = self.realised.known(place), self._waiting.pop(place, None)
+        if waits is not None:
+            self.fresh -= waits.attempts == 0
+            said = waits.said if waits.said.time_ms >= said.time_ms else said
+        elif known is not None and said.time_ms < known.time_ms:
+            return self.count(place.pipeline, "duplicate")
         self._waiting[place] = Waiting(said, now_ms, attempts)
         self.fresh += attempts == 0
+        return None if waits is None else self.count(place.pipeline, "duplicate")
 
     def wanted(self, now_ms: int, limit: int) -> list[Place]:
         """The places whose results are to be looked up now, in order, `limit` at most."""

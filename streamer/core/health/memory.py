@@ -42,19 +42,20 @@ def unpacked(content: bytes) -> Memory | None:
     return found if found.version == VERSION else None
 
 
-def split(topic: str, generation: int, time_ms: int, content: bytes) -> tuple[list[PartWord], FeedbackWord]:
+def split(topic: str, snapshot: str, time_ms: int, content: bytes) -> tuple[list[PartWord], FeedbackWord]:
     """The parts to write, and the word to write when they are there."""
     small = zlib.compress(content, level=1)
     pieces = [small[place : place + PART_BYTES] for place in range(0, len(small), PART_BYTES)]
     parts = [
-        PartWord(topic=topic, generation=generation, index=index, content=piece) for index, piece in enumerate(pieces)
+        PartWord(topic=topic, snapshot=snapshot, index=index, time_ms=time_ms, content=piece)
+        for index, piece in enumerate(pieces)
     ]
-    return parts, FeedbackWord(topic=topic, generation=generation, parts=len(parts), time_ms=time_ms)
+    return parts, FeedbackWord(topic=topic, snapshot=snapshot, parts=len(parts), time_ms=time_ms)
 
 
 def assembled(word: FeedbackWord, parts: Iterable[PartWord]) -> bytes | None:
     """What a word names, put together from whatever parts there are; None where one is missing."""
-    found = {part.index: part.content for part in parts if part.generation == word.generation}
+    found = {part.index: part.content for part in parts if part.snapshot == word.snapshot}
     if any(index not in found for index in range(word.parts)):
         return None
     return b"".join(found[index] for index in range(word.parts))

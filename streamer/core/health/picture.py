@@ -130,8 +130,10 @@ def headline(view: PipelineView, now_ms: int) -> Headline:
         bad = any(word.severity == "page" for word in firing)
         state = "firing" if len(said) > len(drifting[:1]) else "drift"
         return Headline("bad" if bad else "warn", state, "; ".join(said))
-    told = next((_plain(word) for word in view.states.values() if word.metric == DRIFT), "no monitor has looked yet")
-    judged = any(word.state == "ok" for word in view.drifts.values())
+    rule = next((word for word in view.states.values() if word.metric == DRIFT), None)
+    told = _plain(rule) if rule is not None else "no monitor has looked yet"
+    # The rule is insufficient, too, where a move is withheld that a short baseline does not allow to judge.
+    judged = any(word.state == "ok" for word in view.drifts.values()) and (rule is None or rule.state != "insufficient")
     return Headline("ok" if judged else "unknown", "ok" if judged else "can't tell", told)
 
 

@@ -18,9 +18,22 @@ DRIFT: Final = "drifting_monitors"
 """How many monitors say drift; that is no number of a window either."""
 
 
+GAP: Final = "accuracy_gap"
+"""How far the accuracy of labelled answers lies below what their confidence lets one expect."""
+
+QUALITY: Final = (GAP, "accuracy", "f1_macro", "f1_micro", "exact_match", "word_f1", "rouge_l", "ece", "mae")
+"""What labels say, by the names of `streamer evaluate`; at least so many labels are asked for, not records."""
+
+_LOW_IS_GOOD: Final = (GAP, "ece", "mae")
+
+LONGEST_S: Final = 86_400
+"""What windows tell goes back so far; rules about labels take as much by default."""
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """`name` fires when `metric`, measured over the last `over_s` seconds, is `threshold` or more for `for_s` seconds,
-    and ends below `recover`. Below `at_least` records nothing is said."""
+    and ends below `recover`; one that `falls` when it is below `threshold`, and it ends from `recover` on. Below
+    `at_least` records, or labels, nothing is said."""
 
     name: str
     metric: str
@@ -31,6 +44,19 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     at_least: int
     severity: Severity
 
+    @property
+    def falls(self) -> bool:
+        """Whether low values are the bad ones."""
+        return falls(self.metric)
+
+    def is_broken(self, value: float) -> bool:
+        """Whether it is to fire."""
+        return value < self.threshold if self.falls else value >= self.threshold
+
+    def is_over(self, value: float) -> bool:
+        """Whether it fires no longer, if it has."""
+        return value >= self.recover if self.falls else value < self.recover
+
 
 class Measured(NamedTuple):
     """A rule's number, None where there are too few records, and how many there were."""
@@ -39,7 +65,14 @@ class Measured(NamedTuple):
     records: int
 
 
-def _recover(threshold: float) -> float:
+def falls(metric: str) -> bool:
+    """Whether low values of it are the bad ones."""
+    return metric in QUALITY and metric not in _LOW_IS_GOOD
+
+
+def _recover(metric: str, threshold: float) -> float:
+    if falls(metric):  # what is missing to 1 shrinks by a fifth
+        return round((1 + threshold * 4) / 5, 12)
     return threshold * 4 / 5  # times 0.8 would make 0.04000000000000001 of 0.05
 
 
@@ -52,15 +85,16 @@ def _rule(
     at_least: int = 200,
     severity: Severity = "ticket",
 ) -> Rule:
-    """A rule over five minutes."""
+    """A rule over five minutes, or a day of labels."""
+    labels = metric in QUALITY
     return Rule(
         name=name,
         metric=metric,
         threshold=threshold,
-        recover=_recover(threshold),
-        over_s=300,
-        for_s=for_s,
-        at_least=at_least,
+        recover=_recover(metric, threshold),
+        over_s=LONGEST_S if labels else 300,
+        for_s=0 if labels else for_s,
+        at_least=100 if labels else at_least,
         severity=severity,
     )
 
@@ -72,6 +106,7 @@ DEFAULTS: Final[dict[str, Rule]] = {
         _rule("latency", "latency_p99_ms", 60_000, for_s=300, at_least=100),
         _rule("silent", SILENT, 300, for_s=0, at_least=1, severity="page"),
         _rule("drift", DRIFT, 1, for_s=0, at_least=1),
+        _rule("accuracy-gap", GAP, 0.05),
     )
 }
 """What holds without any configuration, by name."""
@@ -87,7 +122,7 @@ def rules_of(changes: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Rule]:
             continue
         known = rules.get(name) or _rule(name, change["metric"], change["threshold"])
         if "threshold" in change:
-            known = msgspec.structs.replace(known, recover=_recover(change["threshold"]))
+            known = msgspec.structs.replace(known, recover=_recover(known.metric, change["threshold"]))
         rules[name] = msgspec.structs.replace(known, **change)
     return list(rules.values())
 

@@ -107,7 +107,8 @@ class DriftWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="drift"):
 
 class BaselineWord(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind", tag="baseline"):
     """The frozen baseline of a revision, of `records` results in windows of `length_ms`. `calibration` says how often
-    answers of a given confidence were right, where somebody has measured it."""
+    answers of a given confidence were right, where somebody has measured it. `steady` is what somebody says of the
+    traffic: that it is the same at all hours, so that less than a day tells what is usual."""
 
     version: str
     pipeline: str
@@ -118,6 +119,7 @@ class BaselineWord(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="
     records: int
     baseline: Baseline
     calibration: Calibration | None = None
+    steady: bool = False
 
     @property
     def key(self) -> str:
@@ -153,12 +155,12 @@ class QualityWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="quality")
 
 
 class FeedbackWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="feedback"):
-    """What came of the feedback topic `topic` up to `time_ms`, which is in so many parts of this `generation`: it is
-    written when those are there."""
+    """What came of the feedback topic `topic` up to `time_ms`, which is in so many parts of the snapshot with this id:
+    it is written when those are there."""
 
     version: str = VERSION
     topic: str
-    generation: int
+    snapshot: str
     parts: int
     time_ms: int
 
@@ -169,18 +171,20 @@ class FeedbackWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="feedback
 
 
 class PartWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="part"):
-    """A part of what a `FeedbackWord` names. Two generations are kept, the one that is whole and the next."""
+    """A part of what a `FeedbackWord` names, written at `time_ms`. It is taken back when another snapshot has replaced
+    its own."""
 
     version: str = VERSION
     topic: str
-    generation: int
+    snapshot: str
     index: int
+    time_ms: int
     content: bytes
 
     @property
     def key(self) -> str:
         """The record's key."""
-        return f"feedback/{self.topic}/{self.generation % 2}/{self.index}"
+        return f"feedback/{self.topic}/{self.snapshot}/{self.index}"
 
 
 class SnapshotWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="snapshot"):
