@@ -88,6 +88,7 @@ def test_any_order_any_split_any_repetition(reports: list[Report], chance: rando
                 )
 
 
+@pytest.mark.promise(13)
 def test_reports_in_random_order_with_repeats_equal_the_truth() -> None:
     """Thrice as many as differ, over a day or more; what is expected is added up beside the fold, number by number."""
     chance, step_ms = random.Random(17), max(1, 40 * HOUR_MS // REPORTS)

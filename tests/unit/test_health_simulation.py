@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from streamer.bench.drift import power, quiet_day, shifted_day
@@ -19,12 +20,14 @@ def test_the_command_prints_what_was_asked() -> None:
     assert json.loads(result.stdout)["sections"] == []
 
 
+@pytest.mark.promise(13)
 def test_days_without_drift_are_quiet() -> None:
     """Four mornings are allowed a thirtieth of an alarm. Without the design effect they raise two dozen."""
     quiet = [quiet_day(seed, monthly=(1.0,), days=3, hours=6) for seed in range(4)]
     assert sum(day.alarms[1.0] for day in quiet) == 0
 
 
+@pytest.mark.promise(13)
 def test_each_kind_of_drift_is_found_within_two_windows_and_named() -> None:
     """In windows of 1,500 records, of which each micro-batch of 50 is alike."""
     found = shifted_day(1)
