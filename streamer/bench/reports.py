@@ -15,7 +15,7 @@ from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.measures import PROJECTION_BINS, PROJECTIONS, pack
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, Headers, MicroBatch, Record, Segment, TextEvent
-from streamer.core.report import ReportBuilder
+from streamer.core.report import Report, ReportBuilder
 
 TEXTS = ("What a fine day", "The delivery was late, and nobody answered", "Die Lieferung kam pünktlich", "Всё хорошо")
 NOW_MS = 1_700_000_000_000
@@ -75,6 +75,13 @@ def report_cost(records: int, rounds: int, progress: Callable[[str], None]) -> S
         list(_figures(records, rounds, progress)),
         (f"ratio: median of {rounds} interleaved rounds of CPU time; the record of the report included",),
     )
+
+
+def report_of(records: int) -> Report:
+    """A report on so many results of a classifier."""
+    report = ReportBuilder(pipeline="bench", task=_CARD.task, card=_CARD)
+    report.add(_run(KINDS[1], records), NOW_MS)
+    return report.build(NOW_MS)
 
 
 def _figures(records: int, rounds: int, progress: Callable[[str], None]) -> Iterator[Figure]:

@@ -76,7 +76,7 @@ def test_memory_watches_the_driver(kafka: Kafka, redis: Redis) -> None:
 
 
 def test_health_counts_every_label(kafka: Kafka) -> None:
-    """While results are written, and with the accuracy that was written."""
+    """While results are written, and with the accuracy that was written. A start sums all reports."""
     pytest.importorskip("faust", reason="needs the extra health")
     small = (
         "--results",
@@ -89,11 +89,14 @@ def test_health_counts_every_label(kafka: Kafka) -> None:
         "100",
         "--seconds",
         "1",
+        "--reports",
+        "50",
     )
     figures = _figures(_bench(kafka, "health", *small))
     assert figures["labels at once"]["labels"] == 500
     assert figures["delay, p95"]["labels"] == 100
     assert 10 < figures["memory, most"]["value"] < 1000
+    assert figures["until all reports are summed"]["reports"] == 100
 
 
 def test_poison_harms_no_innocent(kafka: Kafka) -> None:

@@ -75,6 +75,7 @@ class Critic(threading.Thread):
         self._producer.produce(self.topic, json.dumps(body))
 
 
+@pytest.mark.promise(13)
 def test_killed_again_and_again_its_numbers_are_those_of_a_plain_reader(lab: Lab) -> None:
     """Windows of all lengths, outcomes of feedback, and the confusion matrix."""
     lab.topics(2)

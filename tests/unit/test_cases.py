@@ -126,6 +126,7 @@ PROMISES = {
     10: "traces that OpenTelemetry's tools read",
     11: "a graceful stop repeats nothing; a crash is recovered from soon",
     12: "bounded memory at any lag",
+    13: "model health: each report counts once; drift is found, named, and raised for nothing within its budget",
 }
 
 

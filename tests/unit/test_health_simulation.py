@@ -21,6 +21,7 @@ def test_the_command_prints_what_was_asked(capsys: pytest.CaptureFixture[str]) -
     assert json.loads(capsys.readouterr().out)["sections"] == []
 
 
+@pytest.mark.promise(13)
 def test_days_without_drift_are_quiet() -> None:
     """Four mornings are allowed a thirtieth of an alarm. Without the design effect they raise two dozen."""
     quiet = [quiet_day(seed, monthly=(1.0,), days=3, hours=6) for seed in range(4)]
@@ -50,6 +51,7 @@ def test_a_baseline_of_a_morning_takes_no_evening_for_drift(hours: int, steady: 
     assert bool(doubted) == (hours == 5 and not steady)
 
 
+@pytest.mark.promise(13)
 def test_each_kind_of_drift_is_found_within_two_windows_and_named() -> None:
     """In windows of 1,500 records, of which each micro-batch of 50 is alike."""
     found = shifted_day(1)

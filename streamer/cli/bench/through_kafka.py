@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from streamer.bench.figures import Section
 
 PARTS = ("null", "cache", "spans", "minilm")
+HEALTH = ("feedback", "rebuild")
 
 
 @click.command()
@@ -138,6 +139,7 @@ def dlq(place: Bench, records: int, rounds: int) -> list[Section]:
 
 
 @click.command()
+@click.option("--only", type=click.Choice(HEALTH), multiple=True, help="Only this part; may be repeated.")
 @click.option("--results", type=click.IntRange(1), default=200_000, show_default=True, help="Results to begin with.")
 @click.option(
     "--results-per-s", type=click.FloatRange(1), default=20_000.0, show_default=True, help="Written meanwhile."
@@ -145,11 +147,30 @@ def dlq(place: Bench, records: int, rounds: int) -> list[Section]:
 @click.option("--labels", type=click.IntRange(1), default=5_000, show_default=True, help="Written at once, first.")
 @click.option("--labels-per-s", type=click.FloatRange(1), default=500.0, show_default=True, help="Written after that.")
 @click.option("--seconds", type=click.FloatRange(1), default=8.0, show_default=True, help="For how long.")
+@click.option(
+    "--reports", type=click.IntRange(1), default=7_200, show_default=True, help="Of each pipeline, to sum at a start."
+)
+@click.option("--pipelines", type=click.IntRange(1), default=2, show_default=True, help="That wrote those reports.")
 @on_kafka()
 def health(
-    place: Bench, results: int, results_per_s: float, labels: int, labels_per_s: float, seconds: float
+    place: Bench,
+    only: tuple[str, ...],
+    results: int,
+    results_per_s: float,
+    labels: int,
+    labels_per_s: float,
+    seconds: float,
+    reports: int,
+    pipelines: int,
 ) -> list[Section]:
-    """Measure how fast the health app joins feedback with results, how soon a label counts, and its memory."""
+    """Measure how fast the health app joins feedback with results, how soon a label counts, and its memory; and how
+    long a start takes that sums two hours of reports anew."""
     from streamer.bench.health import feedback_speed
+    from streamer.bench.rebuild import rebuild
 
-    return [feedback_speed(place, results, results_per_s, labels, labels_per_s, seconds, progress)]
+    parts, sections = only or HEALTH, []
+    if "feedback" in parts:
+        sections.append(feedback_speed(place, results, results_per_s, labels, labels_per_s, seconds, progress))
+    if "rebuild" in parts:
+        sections.append(rebuild(place, reports, pipelines, progress))
+    return sections

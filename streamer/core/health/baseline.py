@@ -1,14 +1,12 @@
 """Baselines: what a monitor's sums were when all was well, and how far windows of that time lay apart.
 
 Records are not independent. What comes together is alike, and an hour has its topic. So the spread between windows is
-measured, not assumed: once between single windows and again between groups of them. What grows with the group
-does not average out in a longer window either.
+measured, not assumed: of each bin, and of all bins in the direction in which they move together.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TypeVar
@@ -16,7 +14,9 @@ from typing import TypeVar
 import msgspec
 
 from streamer.core.health.gtest import smoothed
+from streamer.core.health.leading import Leading, independence
 from streamer.core.health.monitors import MONITORS, Binning, Kind, Measures, Sums
+from streamer.core.health.spread import COMMON, Row, Spread, dispersion, spreads_of
 
 W = TypeVar("W", bound=Measures)
 
@@ -24,35 +24,17 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 SEASON_DAYS = 7
 
-GROUPS = (1, 4, 12)
-"""How many windows make a group: a window, a third of an hour and an hour for windows of five minutes."""
-
 LEAST_WINDOWS = 10
 """Fewer windows do not tell how far they lie apart."""
 
-LEAST_GROUPS = 4
-
-COMMON = 50
-"""A bin with fewer records in the baseline says little about its own spread."""
-
 LEAST_SHARE: dict[Kind, float] = {"categories": 0.01, "histogram": 0.02}
-
-_DIGITS = 4
-
-
-class Spread(msgspec.Struct, array_like=True):
-    """How far `groups` groups of `records` records in the mean lay apart: by bin, the variance a record brings."""
-
-    records: float
-    groups: int
-    variance: list[float]
 
 
 class Reference(msgspec.Struct):
     """A monitor's sums in the baseline, the cut into bins that was taken from them, the records in each bin, and the
     spread for each size of group. `design_effect` is how often the variance within a window is that of independent
     records, over all common bins: 1 or more. `independence` is 1 where bins move each for itself, and the less the more
-    they move together."""
+    they move together; `leading` is the direction in which they do."""
 
     sums: Sums
     cut: Binning
@@ -60,6 +42,7 @@ class Reference(msgspec.Struct):
     spreads: list[Spread]
     design_effect: float = 1.0
     independence: float = 1.0
+    leading: Leading | None = None
 
     @property
     def ratio(self) -> float:
@@ -83,10 +66,18 @@ class Reference(msgspec.Struct):
             counts = cut.bins(total)
             rows = [(block, sums.records, cut.bins(sums)) for block, sums in read]
             expected = [count / total.records for count in counts]
-        spreads = [_spread(rows, size, expected, kind == "ratio") for size in GROUPS]
-        spreads = [spread for spread in spreads if spread.groups >= LEAST_GROUPS]
-        independence = 1.0 if kind == "ratio" else _independence(rows, expected, counts, spreads[0].variance)
-        return Reference(total, cut, counts, spreads, _design_effect(counts, spreads), independence)
+        spreads = spreads_of(rows, expected, is_ratio=kind == "ratio")
+        if kind == "ratio":
+            return Reference(total, cut, counts, spreads)
+        return Reference(
+            total,
+            cut,
+            counts,
+            spreads,
+            _design_effect(counts, spreads),
+            _independence(rows, expected, counts, spreads[0].variance),
+            Leading.of(rows, expected, counts, spreads),
+        )
 
 
 class Baseline(msgspec.Struct):
@@ -171,52 +162,6 @@ def same_hour(windows: Iterable[W], now_ms: int) -> list[W]:
     ]
 
 
-def _spread(
-    rows: Sequence[tuple[int, int, list[float]]], size: int, expected: Sequence[float], is_ratio: bool
-) -> Spread:
-    """The spread between groups of this many windows. A group may lack some of its windows, not most of them."""
-    grouped: defaultdict[int, list[tuple[int, list[float]]]] = defaultdict(list)
-    for block, records, row in rows:
-        grouped[block // size].append((records, row))
-    squares = [0.0] * len(expected)
-    groups = total = 0
-    for members in grouped.values():
-        records = sum(count for count, _ in members)
-        if 2 * len(members) < size or not records:
-            continue
-        groups += 1
-        total += records
-        sums = (
-            members[0][1] if size == 1 else [sum(column) for column in zip(*(row for _, row in members), strict=True)]
-        )
-        if is_ratio:
-            squares[0] += (sums[0] - expected[0] * sums[1]) ** 2 / records
-        else:
-            for at, share in enumerate(expected):
-                squares[at] += (sums[at] - share * records) ** 2 / records
-    free = max(groups - 1, 1)
-    return Spread(
-        round(total / max(groups, 1), 1), groups, [float(f"{square / free:.{_DIGITS}g}") for square in squares]
-    )
-
-
-def dispersion(spreads: Sequence[Spread], at: int, records: float, least: float) -> tuple[float, float]:
-    """The variance that a record brings to a window of so many records, and the degrees of freedom behind it (by
-    Welch and Satterthwaite). What windows next to each other share grows it with their size: the steepest growth
-    from single windows to groups counts, and behind it stand no more independent values than there are of the largest
-    groups."""
-    first = spreads[0]
-    slope = 0.0
-    for spread in spreads[1:]:
-        if spread.records > first.records:
-            slope = max(slope, (spread.variance[at] - first.variance[at]) / (spread.records - first.records))
-    variance = max(least, first.variance[at] + slope * (records - first.records))
-    if variance <= 0:
-        return 0.0, first.groups - 1
-    shared = min(1.0, slope * records / variance)
-    return variance, 1 / (shared**2 / (spreads[-1].groups - 1) + (1 - shared) ** 2 / (first.groups - 1))
-
-
 def _design_effect(counts: Sequence[float], spreads: Sequence[Spread]) -> float:
     effects = []
     for at, share in enumerate(smoothed(counts)):
@@ -227,18 +172,16 @@ def _design_effect(counts: Sequence[float], spreads: Sequence[Spread]) -> float:
 
 
 def _independence(
-    rows: Sequence[tuple[int, int, list[float]]],
+    rows: Sequence[Row],
     expected: Sequence[float],
     counts: Sequence[float],
     variance: Sequence[float],
 ) -> float:
-    """In how many directions windows move, for each bin (by Satterthwaite): from how the sum of all bins' squares
-    varies between them."""
+    """How far bins move each for itself, from how the sum of all their squares varies between windows."""
     common = [at for at, count in enumerate(counts) if count >= COMMON and variance[at]]
     sums = [
         sum((1 - expected[at]) * (row[at] - expected[at] * records) ** 2 / (records * variance[at]) for at in common)
         for _, records, row in rows
     ]
-    varies, mean = statistics.pvariance(sums), statistics.fmean(sums)
     most = sum(1 - expected[at] for at in common)
-    return round(min(1.0, 2 * mean**2 / varies / most), 3) if varies and most > 1 else 1.0
+    return independence(sums, most) if most > 1 else 1.0

@@ -23,7 +23,7 @@ class Budget(msgspec.Struct, frozen=True):
         The looks of a month share the budget. That each window of a row must show the move saves nothing here, since
         windows next to each other are not independent. A second baseline that looks, too, is not counted: where
         nothing but the hour of the day changes, floors leave more of the budget unused than it takes. Where shares also
-        wander at random from hour to hour, the budget does not hold (`streamer bench drift --wander`).
+        wander at random from hour to hour, `streamer bench drift --wander` says what becomes of the budget.
         """
         looks = MONTH_MS / self.window_ms
         return min(0.5, self.false_alarms_per_month / (max(self.monitors, 1) * looks))

@@ -14,11 +14,13 @@ from typing import Literal
 
 import msgspec
 
-from streamer.core.health.baseline import COMMON, Baseline, Reference, dispersion
+from streamer.core.health.baseline import Baseline, Reference
 from streamer.core.health.budget import Budget
 from streamer.core.health.gtest import f_tail, g_statistic, jensen_shannon, population_stability, smoothed
+from streamer.core.health.leading import LEAST_EXPECTED
 from streamer.core.health.monitors import MONITORS, Measures, Monitor, Sums
 from streamer.core.health.sentence import moved, sentence
+from streamer.core.health.spread import COMMON, dispersion
 
 State = Literal["ok", "insufficient", "drift"]
 
@@ -30,9 +32,6 @@ NEEDED_OF_TWO_BINS = 300
 NEEDED_GROWTH = 0.43
 """It takes so many independent records to see a PSI of 0.1 with three chances in four at one false alarm a month, and
 more with more bins, by this power of their number. `streamer bench drift` measures it."""
-
-LEAST_EXPECTED = 5.0
-"""Bins in which fewer are expected are tested one by one, and left out of the test of all together."""
 
 
 class Finding(msgspec.Struct, kw_only=True):
@@ -75,11 +74,24 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
+class Along:
+    """A move in the leading direction: its square over its variance, the degrees of freedom of that, how much of the
+    sum over all bins it brings, how much of that is usual, and how far bins move each for itself otherwise."""
+
+    g: float
+    freedom: float
+    part: float
+    usual: float
+    independence: float
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """All bins of one table, and how far they move each for itself."""
+    """All bins of one table, how far they move each for itself, and their move together."""
 
     bins: list[Bin]
     independence: float = 1.0
+    along: Along | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +136,7 @@ def compare(monitor: Monitor, tables: Sequence[Sums], references: Sequence[Refer
         effect = abs(sums.ratio - reference.ratio)
         floor = monitor.floor * (abs(reference.ratio) if monitor.relative else 1.0)
         return BaselineComparison(records, least, effect, floor or 1e-9, [Table([_ratio(sums, reference)])])
-    tests = [Table(_bins(sums, reference), reference.independence) for sums, reference in pairs]
+    tests = [_table(sums, reference) for sums, reference in pairs]
     psi = statistics.fmean(
         _excess_psi(sums, reference, table.bins) for (sums, reference), table in zip(pairs, tests, strict=True)
     )
@@ -203,8 +215,9 @@ def verdict(found: BaselineComparison, alpha: float) -> State:
 
 
 def _p(table: Table, scale: float) -> float:
-    """The smaller of two: the bin that stands out most, against as many bins, and all bins together. Bins may be
-    dispersed unlike one another, so that each statistic is divided by its own dispersion."""
+    """The smallest of three: the bin that stands out most, against as many bins; the move in the leading direction; and
+    all bins together, without that move. Bins may be dispersed unlike one another, so that each statistic is divided by
+    its own dispersion."""
     bins = table.bins
     single = min(f_tail(one.g * scale, 1, one.freedom) for one in bins)
     if len(bins) <= 2:
@@ -213,9 +226,40 @@ def _p(table: Table, scale: float) -> float:
     above = sum(1 - one.share for one in common)
     if len(common) < 2 or above <= 0:
         return min(1.0, single * len(bins))
-    together = sum((1 - one.share) * one.g for one in common) / above
+    together, tests = sum((1 - one.share) * one.g for one in common), [single * len(bins)]
+    directions = above * table.independence
+    if (along := table.along) is not None:
+        together, above = together - along.part, above - along.usual
+        directions = (sum(1 - one.share for one in common) - 1) * along.independence
+        tests.append(f_tail(along.g * scale, 1, along.freedom))
     below = statistics.median(one.freedom for one in common)
-    return min(1.0, 2 * min(single * len(bins), f_tail(together * scale, max(1.0, above * table.independence), below)))
+    tests.append(f_tail(max(0.0, together) / above * scale, max(1.0, directions), below))
+    return min(1.0, len(tests) * min(tests))
+
+
+def _table(sums: Sums, reference: Reference) -> Table:
+    bins = _bins(sums, reference)
+    return Table(bins, reference.independence, _along(sums, reference, bins))
+
+
+def _along(sums: Sums, reference: Reference, bins: Sequence[Bin]) -> Along | None:
+    leading, n, total = reference.leading, sums.records, reference.sums.records
+    if leading is None:
+        return None
+    before = [count / total for count in reference.bins]
+    shares = [count / n for count in reference.cut.bins(sums)]
+    apart = leading.apart(n, shares, before)
+    variance, freedom = leading.dispersion(n)
+    above = sum(1 - one.share for one in bins if one.expected >= LEAST_EXPECTED)
+    if apart is None or not variance:
+        return None
+    slowest = max(spread.variance[0] for spread in leading.spreads)
+    part = sum(
+        direction * math.copysign(math.sqrt((1 - one.share) * one.g), share - old)
+        for direction, one, share, old in zip(leading.direction, bins, shares, before, strict=True)
+    )
+    usual = min(leading.spreads[0].variance[0], above / 2)
+    return Along(apart**2 / (variance / n + slowest / total), freedom, part**2, usual, leading.independence)
 
 
 def _bins(sums: Sums, reference: Reference) -> list[Bin]:
