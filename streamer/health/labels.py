@@ -136,7 +136,8 @@ class Labels:
                 log.error("results can't be looked up", extra={"data": {"error": type(error).__name__}})
             finally:
                 lanes.close()
-            self.joiner.put_off(places, _now_ms())
+            for place, outcome in self.joiner.put_off(places, _now_ms()):
+                self._note(place.pipeline, outcome)
             await asyncio.sleep(FAILED_S)
 
     def _found(self, place: Place, result: Result | Absent) -> None:

@@ -170,10 +170,13 @@ def test_what_can_not_be_looked_up_makes_way_for_others() -> None:
         joiner.take(place, said(0), 0)
     assert joiner.wanted(0, 3) == unreadable
     joiner.found(unreadable[0], result(), 0)  # of those looked up together one was found
-    joiner.put_off(unreadable, 0)
+    assert joiner.put_off(unreadable, 0) == []
     assert joiner.wanted(5_000, 3) == [PLACE]
     assert joiner.wanted(30_000, 3) == [PLACE, *unreadable[1:]]
-    assert joiner.fresh == 3, "those that are put off were not looked up yet"
+    assert joiner.fresh == 1, "those that are put off do not hold up new feedback"
+    assert joiner.put_off(unreadable, 60_001) == [(place, "unknown") for place in unreadable[1:]]
+    joiner.found(PLACE, result(), 60_001)
+    assert joiner.fresh == 0 and joiner.wanted(10**9, 10) == []
 
 
 def test_late_feedback() -> None:

@@ -55,11 +55,18 @@ class Absent(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """Feedback whose result is to be looked up at `at_ms`, or later."""
+    """Feedback whose result is to be looked up at `at_ms`, or later. `put_off` says that it could not be looked up
+    before."""
 
     said: Said
     at_ms: int
     attempts: int = 0
+    put_off: bool = False
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has tried to look its result up."""
+        return self.attempts == 0 and not self.put_off
 
 
 class Tally(msgspec.Struct):
@@ -128,12 +135,12 @@ class Joiner:
         may have been read before it: that is the duplicate of the two, as it would have been without the restart."""
         known, waits = self.realised.known(place), self._waiting.pop(place, None)
         if waits is not None:
-            self.fresh -= waits.attempts == 0
+            self.fresh -= waits.fresh
             said = waits.said if waits.said.time_ms >= said.time_ms else said
         elif known is not None and said.time_ms < known.time_ms:
             return self.count(place.pipeline, "duplicate")
         self._waiting[place] = Waiting(said, now_ms, attempts)
-        self.fresh += attempts == 0
+        self.fresh += self._waiting[place].fresh
         return None if waits is None else self.count(place.pipeline, "duplicate")
 
     def wanted(self, now_ms: int, limit: int) -> list[Place]:
@@ -145,7 +152,7 @@ class Joiner:
         """What was found of a place; None for feedback that goes on waiting. Who is early is told so once, and gets an
         outcome later."""
         waits = self._waiting.pop(place)
-        self.fresh -= waits.attempts == 0
+        self.fresh -= waits.fresh
         if isinstance(result, Absent):
             if not result.yet:
                 return self.count(place.pipeline, "no_result")
@@ -160,13 +167,25 @@ class Joiner:
             return self.count(place.pipeline, "late")
         return self._match(place, waits.said, result, lag_ms, now_ms)
 
-    def put_off(self, places: Iterable[Place], now_ms: int) -> None:
-        """Those of these places that were to be looked up by now could not be: they are to make way for others."""
+    def put_off(self, places: Iterable[Place], now_ms: int) -> list[tuple[Place, Outcome]]:
+        """Those of these places that were to be looked up by now could not be: they are to make way for others, and for
+        new feedback as long as there is room for so much. Returns those that are given up, as the horizon is over."""
+        given_up: list[tuple[Place, Outcome]] = []
         for place in places:
             waits = self._waiting.get(place)
-            if waits is not None and waits.at_ms <= now_ms:
+            if waits is None or waits.at_ms > now_ms:
+                continue
+            if now_ms - waits.said.time_ms > self._horizon_ms:
+                self.fresh -= waits.fresh
                 del self._waiting[place]
-                self._waiting[place] = waits._replace(at_ms=now_ms + FAILED_MS)
+                given_up.append((place, self.count(place.pipeline, "unknown")))
+            else:
+                put_off = waits.put_off or len(self._waiting) < MAX_WAITING
+                later = waits._replace(at_ms=now_ms + FAILED_MS, put_off=put_off)
+                self.fresh -= waits.fresh and not later.fresh
+                del self._waiting[place]
+                self._waiting[place] = later
+        return given_up
 
     def count_waiting(self) -> None:
         """Set how many wait, by pipeline."""
