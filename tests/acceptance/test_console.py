@@ -289,7 +289,7 @@ def test_everything_is_reached_by_keyboard(stage: Stage, dead_letters: None) -> 
         expect(page.locator(".plot canvas").first).to_be_visible()
         page.locator(".skip").focus()
         reached: list[str] = []
-        for _ in range(13):
+        for _ in range(14):
             page.keyboard.press("Tab")
             name, outline = page.evaluate(
                 """() => {
@@ -303,7 +303,7 @@ def test_everything_is_reached_by_keyboard(stage: Stage, dead_letters: None) -> 
             assert outline != "none", name
         assert sum(name.startswith("A") for name in reached) >= 4
         assert "INPUT range" in reached
-        assert sum(name.endswith("plot") for name in reached) == 6
+        assert sum(name.endswith("plot") for name in reached) == 6, reached
         plot = page.locator(".plot").first
         plot.focus()
         page.keyboard.press("ArrowLeft")

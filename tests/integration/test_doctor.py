@@ -16,7 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
     AclOperation,
@@ -33,8 +33,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from streamer.cli import main
 from streamer.errors import ExitCode
+from streamer.kafka.coordinator import describe
+from streamer.kafka.errors import error_of
 from streamer.local import Stack
 from streamer.local.ports import LOOPBACK, free_ports
+from tests.acceptance.harness import wait_for
 from tests.integration.group_offsets import settle
 from tests.integration.redis_server import RedisServer
 
@@ -143,8 +146,19 @@ threads = 1
 """
         )
         assert main(["topics", "create", "--config", str(config), "--input-partitions", "2"]) == ExitCode.DONE
+        # A new cluster makes the topic of offsets for its first group, which takes longer than doctor waits where many
+        # tests begin at once.
+        wait_for(lambda: _has_a_coordinator(admin), "the first group's coordinator")
         plain_at, sasl_at, misled_at, closed_at = (f"{LOOPBACK}:{port}" for port in (plain, sasl, misled, closed))
         yield Bed(plain_at, sasl_at, misled_at, closed_at, admin, redis, config, folder, closing)
+
+
+def _has_a_coordinator(admin: AdminClient) -> bool:
+    try:
+        describe(admin, "doctor-first-group")
+    except KafkaException as error:
+        return error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND
+    return True
 
 
 @pytest.fixture
