@@ -209,17 +209,16 @@ class Membership:
         """Note in the committed offsets that records of these partitions are about to be handed over, from these on. To
         be called again for those that are not marked then: the note has to be seen.
 
-        Each look tells of the commit before it, since the coordinator answers in order; one that is not there was
+        The look tells of the commit before it, since the coordinator answers in order; one that is not there was
         refused, as amid a rebalance. A commit that waits for its answer can't be used: it has no time limit.
         """
         marks = self._attempts.marks(firsts)
+        yield from self._commit(marks, "an attempt", wait=False)
         try:
             found: Marks = yield Committed(sorted(marks), SEEN_S)
         except Failed:
             return
-        missing = {key: mark for key, mark in marks.items() if found[key] != mark}
-        yield from self._commit(missing, "an attempt", wait=False)
-        self._attempts.marked(marks.keys() - missing.keys())
+        self._attempts.marked(key for key, mark in marks.items() if found[key] == mark)
 
     def disown(self, keys: Iterable[TopicPartition]) -> Steps[None]:
         """These are not ours any more."""

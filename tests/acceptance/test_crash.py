@@ -15,7 +15,7 @@ from streamer.core.intake import RECORD_OVERHEAD_BYTES
 from streamer.kafka.clients import in_flight_bytes
 from tests.acceptance.harness import Given, Lab, Place, Reader, Run, check, event, wait_for
 
-EVENTS = 30_000
+EVENTS = 24_000
 DRIVER_KILLS = 5
 WORKER_KILLS = 5
 BUDGET_MB = 8
@@ -53,7 +53,7 @@ def test_at_least_once_through_kills_of_driver_and_worker(lab: Lab) -> None:
 
 
 def crash(lab: Lab, guarantee: str) -> Reader:
-    """Run 30,000 events through kills at random places of their way; returns the reader, at the end.
+    """Run 24,000 events through kills at random places of their way; returns the reader, at the end.
 
     Where there are transactions, every second kill of the driver waits for an open one: after the commit that brought
     the reader here there is often none.
@@ -65,7 +65,7 @@ def crash(lab: Lab, guarantee: str) -> Reader:
     moments = random.Random(7)
     run = lab.start(config)
     for kill in range(DRIVER_KILLS + WORKER_KILLS):
-        target = reader.count + moments.randint(500, 2_500)
+        target = reader.count + moments.randint(1_200, 2_200)
         _reach(reader, run, target)
         if kill % 2 == 0:
             _kill_worker(run)

@@ -156,15 +156,13 @@ def _shown(seen: list[Seen]) -> str:
 
 
 def ways(rows: list[Row], *, plain: bool = False, every: bool = False) -> list[Any]:
-    """Every row in float32 by torch; by OpenVINO, which runs the network alone, the first row of each network and of
-    each task, or with `plain` none, where rows elsewhere have the networks. `every` is by every backend and dtype,
-    without any such leave."""
+    """Every row in float32 by torch; by OpenVINO, which runs the network alone, the first row of each task, or with
+    `plain` none. `every` is by every backend and dtype."""
     seen: set[str] = set()
 
     def is_new(row: Row) -> bool:
-        own = {row.task, row.files.network or row.name}
-        new = not own <= seen
-        seen.update(own)
+        new = row.task not in seen
+        seen.add(row.task)
         return new
 
     return [

@@ -1,5 +1,5 @@
 """No batch changes an answer: by the ways that the tests beside this one leave out, which are dtype auto, and OpenVINO
-where another row has the network.
+where an earlier row has the task.
 
 `make test` does without; `pytest -m every_way` runs before a change lands.
 """

@@ -200,8 +200,8 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
     "notes nothing before it hands records over after a death": (
         membership.Membership,
         "mark",
-        "missing = {key: mark for key, mark in marks.items() if found[key] != mark}",
-        "missing = {}",
+        'yield from self._commit(marks, "an attempt", wait=False)',
+        "self._attempts.marked(marks.keys())",
     ),
     "takes a process that died before its first settle for none": (
         attempts.Attempts,
