@@ -179,6 +179,17 @@ class TestHandingOver:
             run.wait(lambda: len(run.taken()) == FEW + 10)
         assert run.taken() == list(range(FEW + 10))
 
+    def test_records_that_go_out_one_at_a_time_are_read_once(self) -> None:
+        """A seek for each would throw away what was fetched, and cost a tenth of a second."""
+        made = client(values(20))
+        made.offsets[A] = (0, Note(until=20, most=1).write())
+        with reading(made) as run:
+            for count in range(1, 21):
+                run.wait(lambda count=count: len(run.taken()) == count)  # type: ignore[misc]
+                run.settle()
+        assert run.taken() == list(range(20))
+        assert not did(made, "seek")
+
     def test_a_note_that_is_not_seen_to_be_committed_holds_its_records_back(self) -> None:
         """Refused, as amid a rebalance: they are sought back, and no other partition waits for them."""
         made = client(values(3), values(3))
