@@ -188,7 +188,7 @@ class TestHandingOver:
                 run.wait(lambda count=count: len(run.taken()) == count)  # type: ignore[misc]
                 run.settle()
         assert run.taken() == list(range(20))
-        assert not did(made, "seek")
+        assert len(did(made, "seek")) <= 1, "what came before anybody knew that care is needed"
 
     def test_a_note_that_is_not_seen_to_be_committed_holds_its_records_back(self) -> None:
         """Refused, as amid a rebalance: they are sought back, and no other partition waits for them."""
