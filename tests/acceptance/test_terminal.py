@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -35,15 +36,20 @@ class Terminal:
 
     def __init__(self, *command: str, columns: int = 200) -> None:
         self.written = b""
-        self.pid, self._descriptor = pty.fork()
-        if self.pid == 0:
-            try:
-                os.chdir(ROOT)
-                environment = {name: value for name, value in os.environ.items() if name != "CI"}
-                os.execvpe(command[0], command, {**environment, "TERM": "xterm"})
-            finally:
-                os._exit(127)
-        fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        self._descriptor, inside = pty.openpty()
+        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        environment = {name: value for name, value in os.environ.items() if name != "CI"}
+        # Not by pty.fork, whose child runs Python in a copy of a process with many threads.
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**environment, "TERM": "xterm"},
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            start_new_session=True,
+        )
+        os.close(inside)
 
     def read(self, until: str = "", timeout_s: float = 120) -> str:
         """What was written, once this is in it; all to the end without `until`."""
@@ -68,11 +74,14 @@ class Terminal:
 
     def end(self) -> int:
         """Press Ctrl-C, and read on to the end; returns the exit code."""
-        os.kill(self.pid, signal.SIGINT)
+        self._process.send_signal(signal.SIGINT)
         self.read()
-        _, status = os.waitpid(self.pid, 0)
+        return self.exit_code()
+
+    def exit_code(self) -> int:
+        """Of the program, once it has ended."""
         os.close(self._descriptor)
-        return os.waitstatus_to_exitcode(status)
+        return self._process.wait(30)
 
 
 def test_several_pipelines_on_a_terminal(lab: Lab) -> None:
@@ -113,6 +122,6 @@ def test_no_live_line_where_nobody_wants_one(lab: Lab, why: str, monkeypatch: py
     command.append(str(lab.config("builtin:null")))
     terminal = Terminal("env", *(["CI=true"] if why == "CI" else []), *command)
     text = terminal.read()
-    os.waitpid(terminal.pid, 0)
+    assert terminal.exit_code() == 0, text
     assert "\x1b" not in text
     assert ('"message":"ended"' if why == "json" else "took 1 record: 1 result, ") in text

@@ -374,16 +374,20 @@ LIKELY = {
     "never tells the crash ledger what is settled": 10,
     "never tries again what could not be read": 14,
     "ignores epochs at the sink": 52,
-    "drops what came back when its late release comes": 38,
+    "drops what came back when its late release comes": 83,
     "takes a process that died before its first settle for none": 41,
     "counts nobody as dead": 23,
     "never looks whether a hold has ended": 41,
-    "takes records of a blocked partition": 36,
+    "takes records of a blocked partition": 131,
     "takes what the group has moved past for its own": 141,
     "commits what it was told to abort": 141,
     "takes a commit that failed for done": 52,
     "gives an assignment no epoch of its own": 95,
-    "leaves an orphaned partition alone": 112,
+    "leaves an orphaned partition alone": 18,
+    "waits for ever for offsets that are withheld": 158,
+    "gives up at the first answer that does not come": 42,
+    "does not read a blocked partition again": 25,
+    "reads on where it was after a rewind": 25,
 }
 """Seeds that found these when they were last looked for."""
 
