@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,5 +45,8 @@ def _is_ours(address: str) -> bool:
     try:
         with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=_ANSWER_S) as page:
             return b"streamer_records_total" in page.read(100_000)
+    except urllib.error.HTTPError as error:  # holds its socket
+        error.close()
+        return False
     except (OSError, ValueError):
         return False

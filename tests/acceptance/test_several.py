@@ -75,7 +75,8 @@ def _not_ready(port: int) -> str:
         with urlopen(f"http://{LOOPBACK}:{port}/readyz", timeout=5):
             return ""
     except HTTPError as error:
-        return error.read().decode()
+        with error:
+            return error.read().decode()
     except OSError:
         return ""
 

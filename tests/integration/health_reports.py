@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,6 +153,9 @@ class App:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as answer:
                 body = answer.read()
+        except urllib.error.HTTPError as error:  # an OSError, too, that holds its socket
+            error.close()
+            return None
         except OSError:
             return None
         return json.loads(body) if path.partition("?")[0] != "/metrics" else body.decode()

@@ -47,7 +47,8 @@ def test_look_ups_go_on_after_any_error(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(labels, "FAILED_S", 0.0)
     metrics = Mock()
     found = labels.Labels(Config(), metrics)
-    monkeypatch.setattr(found, "joiner", Mock(**{"wanted.return_value": [Place("p", "in", 0, 5)], "put_off.return_value": []}))
+    waiting = {"wanted.return_value": [Place("p", "in", 0, 5)], "put_off.return_value": []}
+    monkeypatch.setattr(found, "joiner", Mock(**waiting))
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(found.look_up())
     assert made.call_count == 2
