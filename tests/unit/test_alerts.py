@@ -98,12 +98,18 @@ def test_they_fire_when_they_should() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+def silently_passed(rules: Path, tests: Path, folder: Path) -> set[str]:
+    """The alerts whose tests pass although no alert ever fires."""
+    changed = yaml.safe_load(rules.read_text())
+    alerts = [alert for group in changed["groups"] for alert in group["rules"]]
+    for alert in alerts:
+        alert["expr"] = "vector(1) > 2"
+    (folder / rules.name).write_text(yaml.safe_dump(changed))
+    shutil.copy(tests, folder)
+    said = run_promtool(folder / tests.name).stderr
+    return {alert["alert"] for alert in alerts if alert["alert"] not in said}
+
+
 def test_alerts_that_never_fire_are_found(tmp_path: Path) -> None:
     """The tests of the alerts can fail, for each of them."""
-    rules = yaml.safe_load(RULES.read_text())
-    for alert in rules["groups"][0]["rules"]:
-        alert["expr"] = "vector(1) > 2"
-    (tmp_path / RULES.name).write_text(yaml.safe_dump(rules))
-    shutil.copy(TESTS, tmp_path)
-    said = run_promtool(tmp_path / TESTS.name).stderr
-    assert not [name for name in NAMES if name not in said]
+    assert not silently_passed(RULES, TESTS, tmp_path)
