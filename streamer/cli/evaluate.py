@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from streamer.core.health.evaluation import Evaluation, Versus
     from streamer.files.labelled import LabelFields
 
-AGAINST = "against"
 EVERY_LABEL = 1 << 20
 
 
