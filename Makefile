@@ -115,9 +115,9 @@ docs: .venv/docs/.ready
 
 # After a change of pyproject.toml's dependencies.
 lock: $(READY)
-	@$(UV) pip compile pyproject.toml --quiet --generate-hashes --no-emit-index-url --python-version 3.11 \
+	@$(UV) pip compile pyproject.toml --quiet --extra inference --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --universal --custom-compile-command "make lock" -o requirements.txt
-	@$(UV) pip compile pyproject.toml --quiet --extra local --extra demo --extra cpu --extra console --extra parquet --extra health --group dev --generate-hashes \
+	@$(UV) pip compile pyproject.toml --quiet --extra local --extra demo --extra cpu --extra console --extra parquet --extra health --extra served --extra registry --extra scaler --extra otel --group dev --generate-hashes \
 	  --no-emit-index-url --python-version 3.11 --universal --custom-compile-command "make lock" \
 	  -c requirements.txt -o requirements-dev.txt
 	@$(UV) pip compile --group docs --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --universal \
