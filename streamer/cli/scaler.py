@@ -37,7 +37,7 @@ _pem = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.FloatRange(0.1, 60),
     default=2.0,
     show_default=True,
-    help="Seconds between two looks at a pipeline: so soon one without replicas is woken.",
+    help="Seconds between two looks at a pipeline. One without replicas is woken within this time.",
 )
 @click.option("--tls-cert", type=_pem, help="The server's certificate, PEM. Read again when it changes.")
 @click.option("--tls-key", type=_pem, help="The key of that certificate, PEM.")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from streamer.core.onlooker import View, standing
+from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason
+
+RATE_S: Final = 60.0
+"""What arrives is the mean of so long."""
 
 KEDAS_OWN: Final = frozenset({"scalerAddress", "enableTLS", "unsafeSsl", "tlsCertFile"})
 """What a trigger's metadata hold for KEDA itself, which passes them on."""
@@ -57,6 +62,23 @@ def backlog_of(views: Iterable[View], arriving: float, share: float = 1.0) -> Ba
             offsets += count
     records = max(offsets * share, 1.0) if offsets else 0.0
     return Backlog(partitions, records, max(arriving, 0.0) * share, stuck, opened)
+
+
+class Arrivals:
+    """How fast the ends of a pipeline's partitions move, over the last minute."""
+
+    def __init__(self) -> None:
+        self._ends: deque[tuple[float, dict[TopicPartition, int]]] = deque()
+
+    def rate(self, views: Iterable[View], now_s: float) -> float:
+        """Offsets a second that are added to partitions which do not stand still; 0 at the first look."""
+        ends = {view.partition: view.high for view in views if not is_stuck(view)}
+        self._ends.append((now_s, ends))
+        while len(self._ends) > 2 and now_s - self._ends[1][0] >= RATE_S:
+            self._ends.popleft()
+        since_s, before = self._ends[0]
+        added = sum(max(end - before[place], 0) for place, end in ends.items() if place in before)
+        return added / (now_s - since_s) if now_s > since_s else 0.0
 
 
 def is_stuck(view: View) -> bool:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from streamer.config.load import Config
 from streamer.core.capacity import Capacity
-from streamer.core.onlooker import View, missing
+from streamer.core.onlooker import missing
 from streamer.core.report import read
-from streamer.core.scaling import Backlog, Wish, backlog_of, is_stuck, replicas
-from streamer.errors import ConfigurationError
+from streamer.core.scaling import Arrivals, Backlog, Wish, backlog_of, replicas
+from streamer.errors import ConfigurationError, DependencyError, StreamerError
 from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.reader import Reader
-from streamer.kafka.topics import connect, describe
+from streamer.kafka.topics import connect
 
-RATE_S = 60.0
-"""What arrives is the mean of so long."""
 _LAST_REPORTS = 20_000
 _REPORTS_S = 10.0
+_CONNECT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +42,13 @@ class Seen:
 
 @dataclass(slots=True)
 class _Known:
-    """What is kept of a pipeline from look to look: where its partitions ended."""
+    """What is kept of a pipeline from look to look. Reports are read on another thread, which sets the last two."""
 
-    capacity: Capacity = field(default_factory=Capacity)
-    ends: deque[tuple[float, dict[tuple[str, int], int]]] = field(default_factory=deque)
+    arrivals: Arrivals = field(default_factory=Arrivals)
     quiet_since_s: float = -math.inf
-
-    def arriving(self, views: Iterable[View], now_s: float) -> float:
-        """Offsets that were added a second to partitions which do not stand still."""
-        ends = {view.partition: view.high for view in views if not is_stuck(view)}
-        self.ends.append((now_s, ends))
-        while len(self.ends) > 2 and now_s - self.ends[1][0] >= RATE_S:
-            self.ends.popleft()
-        since_s, before = self.ends[0]
-        added = sum(max(end - before[place], 0) for place, end in ends.items() if place in before)
-        return added / (now_s - since_s) if now_s > since_s else 0.0
+    capacity: Capacity = field(default_factory=Capacity)
+    records_per_s: float | None = None
+    share: float = 1.0
 
 
 class ScaleWatch:
@@ -68,39 +57,44 @@ class ScaleWatch:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._admin = connect(config.kafka, reach=False)  # this runs on while no broker answers
-        self._offsets = GroupOffsets(config.kafka, self._admin)
+        self._offsets: GroupOffsets | None = None
+        self._unreached: StreamerError = DependencyError("no broker was asked yet")
         self._known = {name: _Known() for name in config.pipelines}
         self._reports: Reader | None = None
 
-    def look(self, name: str, now_s: float | None = None) -> Seen:
+    def look(self, name: str) -> Seen:
         """A pipeline as it is now."""
         pipeline, known = self._config.pipelines[name], self._known[name]
+        if self._offsets is None:
+            raise self._unreached.with_traceback(None)
         counts = self._offsets.counts(pipeline.input)
         there = [topic for topic in pipeline.input if counts.get(topic) != 0]
         if not there:
             raise ConfigurationError("; ".join(str(each) for each in missing(pipeline.input, (), counts)))
         views = self._offsets.views(pipeline.group, there, pipeline.start)
-        now_s = time.monotonic() if now_s is None else now_s
-        arriving, capacity = known.arriving(views, now_s), known.capacity
-        found = backlog_of(views, arriving, capacity.share)
+        now_s = time.monotonic()
+        found = backlog_of(views, known.arrivals.rate(views, now_s), known.share)
         if found.records or found.stuck:
             known.quiet_since_s = now_s
-        return Seen(now_s, found, known.quiet_since_s, capacity.records_per_s)
+        return Seen(now_s, found, known.quiet_since_s, known.records_per_s)
 
     def read_reports(self) -> None:
-        """Learn from the reports that came since the last call; from the newest 20,000 of each partition at first."""
+        """Learn from the reports that came since the last call; from the newest 20,000 of each partition at first.
+        No look is tried before the brokers have answered here."""
+        if self._offsets is None:
+            try:
+                self._offsets = GroupOffsets(self._config.kafka, connect(self._config.kafka, _CONNECT_S))
+            except StreamerError as error:
+                self._unreached = error
+                raise
         topic = self._config.telemetry.reports
         if self._reports is None:
-            if not topic or not describe(self._admin, self._config.kafka, [topic])[topic]:
+            if not topic or not self._offsets.counts([topic]).get(topic):
                 return
             self._reports = Reader(self._config.kafka, [topic], start=_LAST_REPORTS)
         for record in self._reports.read_until_end(_REPORTS_S):
             report = read(record.value())
             if report is not None and report.pipeline in self._known:
                 self._known[report.pipeline].capacity.add(report)
-
-    def close(self) -> None:
-        """Let go of the reader of reports."""
-        if self._reports is not None:
-            self._reports.close()
+        for known in self._known.values():
+            known.records_per_s, known.share = known.capacity.records_per_s, known.capacity.share

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from streamer.core.capacity import WINDOW_MS, Capacity
 from streamer.core.onlooker import View
 from streamer.core.report import VERSION, Event, Histogram, Model, Report
-from streamer.core.scaling import Backlog, Wish, backlog_of, replicas, wish_of
+from streamer.core.scaling import RATE_S, Arrivals, Backlog, Wish, backlog_of, replicas, wish_of
 
 HELD = '{"by":["a","b","c"],"at":1,"held":true}'
 counts = st.floats(0, 1e15)
@@ -118,6 +118,21 @@ def test_offsets_that_are_no_records_are_not_counted() -> None:
     views = [View(("t", 0), 0, 1_000, 1_000, 0, first_ms=1)]
     assert backlog_of(views, 80.0, 0.25) == Backlog(1, 250.0, 20.0)
     assert backlog_of(views, 80.0, 1e-9).records == 1.0
+
+
+def test_what_arrives_is_the_mean_of_a_minute() -> None:
+    """A topic that is made anew begins again; a partition that stands still does not count, nor one that is new."""
+    arrivals = Arrivals()
+
+    def at(now_s: float, *ends: int, note: str = "") -> float:
+        views = [View(("t", number), 0, end, end, 0, 0, note, first_ms=1) for number, end in enumerate(ends)]
+        return arrivals.rate(views, now_s)
+
+    assert [at(0, 100), at(0, 100), at(10, 200), at(20, 200, 5_000)] == [0.0, 0.0, 10.0, 5.0]
+    assert at(RATE_S, 1_000, 5_000) == 900 / RATE_S
+    assert at(RATE_S + 20, 1_000, 5_000) == pytest.approx(800 / RATE_S, rel=0.2)
+    assert at(RATE_S + 30, 9_000, 9_000, note=HELD) == 0.0
+    assert at(3 * RATE_S, 3, 3) == 0.0
 
 
 def report(
