@@ -73,6 +73,7 @@ def scaler(
         raise UsageError("--tls-cert and --tls-key go together; give both")
     if client_ca is not None and tls_cert is None:
         raise UsageError("--client-ca needs TLS; give --tls-cert and --tls-key, too")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC writes its own lines, one for each handshake that fails
     try:
         from streamer.scaler.serve import Certificates, serve
     except ModuleNotFoundError as error:

@@ -253,7 +253,7 @@ def test_what_can_not_be_told_is_an_error_and_never_a_number(client: Client) -> 
 
 
 def test_without_an_answer_of_the_brokers_there_is_none(tmp_path: Path) -> None:
-    """The command starts all the same, and its calls fail, so that KEDA uses the fallback. It ends when it is told to."""
+    """The command starts all the same. Its calls fail, so that KEDA uses the fallback; it ends when it is told to."""
     pipeline = {"task": "t", "model": "builtin:null", "input": "a", "output": "b"}
     flags = [f"--set=pipelines.p.{key}={value}" for key, value in pipeline.items()]
     command = [sys.executable, "-m", "streamer", "scaler", "--port", "0", "--set=kafka.bootstrap_servers=127.0.0.1:1"]
