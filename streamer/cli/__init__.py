@@ -41,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "produce": "Write events to a topic, from a file or from standard input.",
     "run": "Run pipelines: events in, results and dead letters out.",
     "save": "Write results, dead letters or any topic to a file.",
+    "scaler": "Tell KEDA how many replicas each pipeline needs, over gRPC.",
     "status": "Show how each pipeline does, the worst first; the exit code says if all is well.",
     "tail": "Read results, dead letters, spans and reports.",
     "topics": "Check or create the topics that the configuration names.",

@@ -49,9 +49,7 @@ def lag(config: Config, names: tuple[str, ...], watch: bool, every_s: float, as_
     partition, a partition that is held.
 
     A running pipeline serves the same on /metrics: streamer_lag_records, streamer_lag_seconds and
-    streamer_drain_seconds. For KEDA, deploy/keda/scaledobject.yaml scales on two of these signals: its kafka trigger
-    reads the group's settled offsets from the brokers, so it also wakes a pipeline that has no replica; its prometheus
-    trigger reads streamer_drain_seconds, which does not depend on the length of records or the speed of the model.
+    streamer_drain_seconds. `streamer scaler` tells KEDA how many replicas to start.
     """
     from rich.console import Console
     from rich.live import Live

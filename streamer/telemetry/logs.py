@@ -33,13 +33,13 @@ LogFormat = Literal["auto", "console", "json"]
 
 FIELDS: Final = frozenset(
     {
-        "act", "address", "attempt", "attempts", "backend", "broker", "cached", "code", "count", "dead_letters",
-        "deadline_s", "device", "dtype", "epoch", "error", "errors", "exit_code", "facility", "field", "group", "index",
-        "job", "lag_records", "lag_s", "left_out", "limit", "limit_bytes", "model", "name", "of", "offset", "outcome",
-        "partition", "partitions", "passes", "pause_s", "pid", "pipeline", "pipelines", "places", "port", "rate",
-        "reason", "reasons", "records", "results", "revision", "seconds", "signal", "size_bytes", "skipped", "slot",
-        "state", "task", "thread", "tokens", "topic", "topics", "version", "waits_for", "within_s", "worker",
-        "workers",
+        "act", "address", "attempt", "attempts", "backend", "broker", "cached", "capacity", "code", "count",
+        "dead_letters", "deadline_s", "device", "dtype", "epoch", "error", "errors", "exit_code", "facility", "field",
+        "group", "index", "job", "lag_records", "lag_s", "left_out", "limit", "limit_bytes", "model", "name", "of",
+        "offset", "outcome", "partition", "partitions", "passes", "pause_s", "pid", "pipeline", "pipelines", "places",
+        "port", "rate", "reason", "reasons", "records", "replicas", "results", "revision", "seconds", "signal",
+        "size_bytes", "skipped", "slot", "state", "task", "thread", "tokens", "topic", "topics", "version", "waits_for",
+        "within_s", "worker", "workers",
     }
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "streamer"
 # Each layer may import the ones below it, and itself. Parts of one row are strangers to one another.
 LAYERS: list[set[str]] = [
     {"cli", "__main__"},
-    {"console", "health"},
+    {"console", "health", "scaler"},
     {"bench", "demo", "simulation"},
     {"testing"},
     {"app", "ops"},
@@ -43,6 +43,7 @@ OWNERS = {
     "uvicorn": {"console"},
     "faust": {"health"},
     "aiokafka": {"health"},
+    "grpc": {"scaler"},
 }
 # Beside the product: the training script makes a model that is shipped, `tail` reads the spans that others wrote, and
 # benchmarks time other people's loops.
