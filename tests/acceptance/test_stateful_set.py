@@ -7,6 +7,7 @@ import re
 import urllib.error
 import urllib.request
 from collections import defaultdict
+from itertools import pairwise
 
 import pytest
 
@@ -74,7 +75,7 @@ def longest_pause_s(outcomes: list[Outcome]) -> float:
     times: dict[int, list[float]] = defaultdict(list)
     for outcome in outcomes:
         times[outcome.place.partition].append(outcome.at)
-    return max(after - before for each in times.values() for before, after in zip(each, each[1:], strict=False))
+    return max(after - before for each in times.values() for before, after in pairwise(each))
 
 
 @pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])

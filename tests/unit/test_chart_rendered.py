@@ -136,7 +136,7 @@ def test_keda_has_the_fields_of_each_trigger(example: str) -> None:
     """Its definition would take any, and leave out what it does not know; an external scaler gets them all."""
     scalers = json.loads((DEFINITIONS / "scalers-schema.json").read_text())["scalers"]
     known = {scaler["type"]: {field["name"]: field for field in scaler["parameters"]} for scaler in scalers}
-    own = {"external-push": {"pipeline", "drain_s"}}
+    own = {"external-push": {"pipeline", "drain_s", "max_records"}}
     triggers = one(render(example), "ScaledObject")["spec"]["triggers"]
     for trigger in triggers:
         fields, metadata = known[trigger["type"]], trigger["metadata"]

@@ -46,7 +46,6 @@
   "output" $own.output
   "deadLetter" ($own.dead_letter | default (printf "%s.dlq" $own.output))
   "group" ($own.group | default (printf "streamer.%s" $name))
-  "start" ($own.start | default "earliest")
   "stopSeconds" (ceil (dig "stop_deadline_s" 25 $own) | int)
   "loadSeconds" (ceil (dig "load_s" 900 $own) | int)
   "brokers" (get $environment "STREAMER_KAFKA__BOOTSTRAP_SERVERS" | default $kafka.bootstrap_servers | default "localhost:9092")
