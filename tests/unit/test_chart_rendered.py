@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import yaml
 
 from streamer.cli import cli
 from streamer.config.load import load
+from streamer.kafka.topics import OPERATOR_TOPICS, TopicInfo, demands
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/streamer"
@@ -211,6 +213,18 @@ def test_a_gpu_is_asked_for_by_its_name() -> None:
     assert "gpu" not in template("minimal").stdout
 
 
+def test_the_console_asks_each_pod() -> None:
+    """By the names that the headless Service gives them, which its own network policy lets through."""
+    documents = render("minimal", "--set", "console.enabled=true,console.tokenSecret=token,replicas=2")
+    arguments = pod(documents, "Deployment", f"{RELEASE}-console")["containers"][0]["args"]
+    urls = [url for option, url in pairwise(arguments) if option == "--metrics"]
+    assert urls == [f"http://{RELEASE}-{n}.{RELEASE}.{NAMESPACE}.svc:9464/metrics" for n in range(2)]
+    assert one(documents, "StatefulSet")["spec"]["serviceName"] == RELEASE
+    assert one(documents, "Service")["spec"]["clusterIP"] == "None"
+    rules = one(documents, "NetworkPolicy", f"{RELEASE}-console")["spec"]["egress"]
+    assert {"port": 9464} in [port for rule in rules for port in rule["ports"]]
+
+
 def test_the_alerts_are_the_shipped_ones() -> None:
     """Those on the health app with it; that no driver is there is no fault where replicas go down to none."""
     rules = [each for each in render("everything") if each["kind"] == "PrometheusRule"]
@@ -224,6 +238,35 @@ def test_the_alerts_are_the_shipped_ones() -> None:
     assert {rule["alert"] for rule in shipped["streamer"][0]["rules"]} - left == {"StreamerDriverAbsent"}
 
 
+def test_strimzi_makes_what_the_pipeline_asks_of_its_topics(tmp_path: Path) -> None:
+    """Each topic that `streamer topics check` looks at, as it wants it, and the right to use it for the pipeline or the
+    operators; the transactional ids are the slots'."""
+    documents = render("everything")
+    path = tmp_path / "streamer.toml"
+    path.write_text(one(documents, "ConfigMap")["data"]["streamer.toml"])
+    config = load(path)
+    made = {each["spec"]["topicName"]: each["spec"] for each in documents if each["kind"] == "KafkaTopic"}
+    users = {
+        name: {
+            (acl["resource"]["type"], acl["resource"]["name"], acl["resource"]["patternType"]): acl["operations"]
+            for acl in one(documents, "KafkaUser", f"{RELEASE}-{name}")["spec"]["authorization"]["acls"]
+        }
+        for name in ("run", "ops", "health")
+    }
+    reviews = TopicInfo("reviews", 12, 3, 1_048_588, "delete", None)
+    for topic, demand in demands(config, config.pipelines, {"reviews": reviews}).items():
+        spec = made[topic]
+        settings = spec.get("config", {})
+        assert spec.get("partitions", 1) >= demand.partitions
+        assert int(settings.get("max.message.bytes", 0)) >= demand.max_message_bytes
+        assert settings.get("cleanup.policy", "") == demand.cleanup_policy
+        user = users["ops" if topic in OPERATOR_TOPICS else "run"]
+        assert demand.operation in user["topic", topic, "literal"]
+    assert users["run"]["group", "streamer.sentiment", "literal"] == ["Read", "Describe"]
+    assert "Write" in users["run"]["transactionalId", "streamer.sentiment.", "prefix"]
+    assert users["health"]["topic", "streamer.health", "literal"] == ["Read", "Write", "Create", "Describe"]
+
+
 @pytest.mark.parametrize(
     ("example", "arguments", "message"),
     [
@@ -231,6 +274,11 @@ def test_the_alerts_are_the_shipped_ones() -> None:
         ("minimal", "--set config=nonsense", "config: this is no TOML"),
         ("minimal", "--set image.repository=", "image.repository: name the registry"),
         ("minimal", "--set pipeline=other", "config has no pipeline other, only: sentiment"),
+        (
+            "minimal",
+            "--set env[0].name=STREAMER_KAFKA__BOOTSTRAP_SERVERS,env[0].value=localhost:9092",
+            "localhost:9092 is each pod itself",
+        ),
         ("minimal", "--set kind=Deployment", "which can't end the transaction"),
         ("minimal", "--set replica=3", "replica"),
         ("minimal", "--set replicas=3,inputPartitions=2", "there can't be 3, since the input has 2 partitions"),

@@ -35,6 +35,8 @@
 {{- if and (or .Values.autoscaling.enabled .Values.strimzi.enabled) (not .Values.inputPartitions) }}{{ fail "inputPartitions: give the number of the input's partitions: it is the most replicas that have work, and results need as many" }}{{ end -}}
 {{- $replicas := ternary .Values.autoscaling.maxReplicas .Values.replicas .Values.autoscaling.enabled | int -}}
 {{- if and .Values.inputPartitions (gt $replicas (int .Values.inputPartitions)) }}{{ fail (printf "replicas: there can't be %d, since the input has %v partitions: a pod without one does not become ready" $replicas .Values.inputPartitions) }}{{ end -}}
+{{- $brokers := get $environment "STREAMER_KAFKA__BOOTSTRAP_SERVERS" | default $kafka.bootstrap_servers | default "localhost:9092" -}}
+{{- if regexMatch "(^|,) *(localhost|127\\.|\\[::1\\])" $brokers }}{{ fail (printf "config: kafka.bootstrap_servers: %s is each pod itself. Write the brokers' addresses in the cluster, e.g. my-cluster-kafka-bootstrap.kafka:9092" $brokers) }}{{ end -}}
 {{- $input := ternary (list $own.input) $own.input (kindIs "string" $own.input) -}}
 {{- dict
   "name" $name
@@ -48,7 +50,7 @@
   "group" ($own.group | default (printf "streamer.%s" $name))
   "stopSeconds" (ceil (dig "stop_deadline_s" 25 $own) | int)
   "loadSeconds" (ceil (dig "load_s" 900 $own) | int)
-  "brokers" (get $environment "STREAMER_KAFKA__BOOTSTRAP_SERVERS" | default $kafka.bootstrap_servers | default "localhost:9092")
+  "brokers" $brokers
   "cacheUrl" (get $environment "STREAMER_CACHE__URL" | default $cache.url | default "")
   "port" (regexFind "[0-9]+$" $http | int)
   "healthPort" (regexFind "[0-9]+$" $healthHttp | int)
