@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser promtool lock clean
+.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser promtool chart lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -74,6 +74,26 @@ promtool: $(READY)
 	  rm -rf "$$folder"; test -x .venv/bin/promtool; } || \
 	  echo "no promtool: the alerts are not tried"
 
+# The chart in deploy/helm, rendered, and held to what Kubernetes, KEDA, Strimzi and the Prometheus operator take. The
+# first time Go compiles Helm and kube-score, which takes some three minutes.
+GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
+chart: .venv/chart/.ready
+	@.venv/bin/python -m pytest -q tests/unit/test_chart.py tests/unit/test_chart_rendered.py
+
+KEDA := github.com/kedacore/keda/v2@v2.20.2
+PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
+MODULE = $$($(GO) mod download -json $(1) | sed -n 's/^\t"Dir": "\(.*\)".*/\1/p')
+.venv/chart/.ready: Makefile | $(READY)
+	@$(GO) version >/dev/null || { echo "the chart is tried with tools that Go compiles: make chart GO=path/to/go"; exit 3; }
+	@mkdir -p .venv/chart && rm -f .venv/chart/*
+	@GOBIN=$(CURDIR)/.venv/bin $(GO) install helm.sh/helm/v3/cmd/helm@v3.22.0
+	@GOBIN=$(CURDIR)/.venv/bin $(GO) install github.com/zegl/kube-score/cmd/kube-score@v1.20.0
+	@keda=$(call MODULE,$(KEDA)) && cp $$keda/config/crd/bases/keda.sh_scaledobjects.yaml \
+	  $$keda/schema/generated/scalers-schema.json .venv/chart
+	@operator=$(call MODULE,$(PROMETHEUS_OPERATOR)) && for kind in prometheusrules servicemonitors; do \
+	  cp $$operator/example/prometheus-operator-crd/monitoring.coreos.com_$$kind.yaml .venv/chart || exit 1; done
+	@touch $@
+
 # Ten minutes of faults on three brokers; ten thousand simulated lives.
 chaos: $(READY)
 	@.venv/bin/streamer bench chaos --minutes $(or $(MINUTES),10)
@@ -89,7 +109,7 @@ check: $(READY)
 
 # Which branches of what pyproject.toml names the unit tests reach. Those that load models or start processes say little
 # of it and take long, as do the planted bugs of the simulation.
-SAYS_LITTLE := alerts architecture bench_* cases chaos* class_identity cli* codec_fuzz completion cores \
+SAYS_LITTLE := alerts architecture bench_* cases chaos* chart* class_identity cli* codec_fuzz completion cores \
   custom_values deadletters_closed deadletters_fuzz demo_* docs_links extras generation* health_simulation heap help \
   infer_* inference_* language_law late_cache local_* log_pipe machine_* makefile own_model_docs proxy readme scoring \
   sentence_transformers seq2seq tasks_* text_reader every_test_asserts

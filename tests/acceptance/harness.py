@@ -53,7 +53,7 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A result (`code` is "") or a dead letter, as a subscriber read it."""
+    """A result (`code` is "") or a dead letter, as a subscriber read it, at a time of `time.monotonic`."""
 
     code: str
     place: Place
@@ -61,6 +61,7 @@ class Outcome:
     value: bytes | None
     headers: dict[str, bytes]
     body: dict[str, Any]
+    at: float = 0.0
 
 
 # A new broker's first group waits for its coordinator.
@@ -246,7 +247,7 @@ class Reader:
             ce_id = f"{self._pipeline}/{body['source']['topic']}/{place.partition}/{place.offset}"
             assert headers["ce_id"].decode() == ce_id, "ce_id and source say different things"
         assert message.partition() == place.partition, "an outcome on another partition than its input"
-        return Outcome(code, place, message.key(), message.value(), headers, body)
+        return Outcome(code, place, message.key(), message.value(), headers, body, time.monotonic())
 
 
 @dataclass(slots=True)
@@ -495,12 +496,12 @@ class Lab:
             return False
 
         wait_for(run.assigned, "its partitions", run=run)
-        with self._flow():
+        with self.flow():
             wait_for(met, "an open transaction", run=run)
 
     @contextmanager
-    def _flow(self) -> Iterator[None]:
-        """Two thousand more events a second."""
+    def flow(self) -> Iterator[None]:
+        """Two thousand more events a second meanwhile."""
         enough = threading.Event()
 
         def events() -> Iterator[Given]:
