@@ -17,7 +17,7 @@ PROMETHEUS = ROOT / "deploy/prometheus/prometheus.yml"
 ALERTMANAGER = ROOT / "deploy/alertmanager/alertmanager.yml"
 COLLECTOR = ROOT / "deploy/otel/collector.yaml"
 BUILDER = ROOT / "deploy/otel/builder-config.yaml"
-PAGE = ROOT / "docs/telemetry.md"
+PAGE = ROOT / "docs/monitoring.md"
 
 
 def read(path: Path) -> Any:
@@ -91,7 +91,7 @@ def test_the_collector_is_built_of_what_its_file_uses() -> None:
 
 @pytest.mark.parametrize("additions", ["", "security"])
 def test_the_collector_takes_it(additions: str, tmp_path: Path) -> None:
-    """And with what docs/telemetry.md adds for TLS and SASL."""
+    """And with what docs/monitoring.md adds for TLS and SASL."""
     command = [program("otelcol", "far-end"), "validate", f"--config={COLLECTOR}"]
     if additions:
         (example,) = re.findall(r"```yaml\n(receivers:.*?)```", PAGE.read_text(), re.DOTALL)
