@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser promtool chart lock clean
+.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser promtool chart far-end has-go lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -63,28 +63,50 @@ browser: $(READY)
 	      { apt-get update -qq && apt-get install --yes -qq chromium >/dev/null; }; }; } || \
 	  .venv/bin/python -m playwright install chromium
 
-# The alerts' tests run Prometheus' promtool: Debian's, unpacked beside the interpreter where apt is at hand; they are
-# skipped where there is none. Nothing is installed, and no service started.
+# Prometheus, its promtool and Alertmanager's amtool, which the tests of deploy/ run: Debian's, unpacked beside the
+# interpreter where apt is at hand; these tests are skipped where there are none. Nothing is installed, and no service
+# started.
+PROMETHEUS := prometheus promtool amtool
 promtool: $(READY)
-	@test -x .venv/bin/promtool || command -v promtool >/dev/null || { command -v apt-get >/dev/null && \
-	  folder=$$(mktemp -d) && chmod 755 $$folder && echo "fetching promtool by apt-get" && (cd $$folder && \
-	    { apt-get download -qq prometheus >/dev/null 2>&1 || \
-	      { apt-get update -qq >/dev/null 2>&1 && apt-get download -qq prometheus >/dev/null 2>&1; }; } && \
-	    dpkg -x prometheus_*.deb .) && cp $$folder/usr/bin/promtool .venv/bin/; \
-	  rm -rf "$$folder"; test -x .venv/bin/promtool; } || \
-	  echo "no promtool: the alerts are not tried"
+	@PATH="$$PWD/.venv/bin:$$PATH"; for tool in $(PROMETHEUS); do command -v $$tool >/dev/null || missing=1; done; \
+	  test -z "$$missing" || { command -v apt-get >/dev/null && \
+	  folder=$$(mktemp -d) && chmod 755 $$folder && echo "fetching $(PROMETHEUS) by apt-get" && (cd $$folder && \
+	    { apt-get download -qq prometheus prometheus-alertmanager >/dev/null 2>&1 || { apt-get update -qq >/dev/null 2>&1 \
+	      && apt-get download -qq prometheus prometheus-alertmanager >/dev/null 2>&1; }; } && \
+	    for package in *.deb; do dpkg -x $$package .; done) && \
+	    (cd $$folder/usr/bin && cp $(PROMETHEUS) $(CURDIR)/.venv/bin/); \
+	  rm -rf "$$folder"; test -x .venv/bin/amtool; } || \
+	  echo "no Prometheus: the alerts are not tried"
+
+# Reads a span behind the OpenTelemetry Collector, a metric in Prometheus and an alert in Alertmanager. The first time it
+# compiles the Collector and Alertmanager from their Go modules, 4.5 minutes of one processor: Debian has no Collector,
+# and its Alertmanager does not start without files of its package in /usr/share.
+far-end: promtool .venv/bin/otelcol .venv/bin/alertmanager
+	@.venv/bin/python -m pytest -m every_way tests/acceptance/test_far_end.py
+
+BUILDER := go.opentelemetry.io/collector/cmd/builder@v0.165.0
+.venv/bin/otelcol: deploy/otel/builder-config.yaml | $(READY) has-go
+	@echo "compiling $@" && mkdir -p dist && nice $(GO) run $(BUILDER) --config $< >dist/otelcol.log 2>&1 || \
+	  { tail dist/otelcol.log; exit 1; }
+	@mv dist/otelcol/otelcol $@
+
+.venv/bin/alertmanager: | $(READY) has-go
+	@echo "compiling $@" && GOBIN=$(CURDIR)/.venv/bin CGO_ENABLED=0 nice \
+	  $(GO) install -trimpath -ldflags="-s -w" github.com/prometheus/alertmanager/cmd/alertmanager@v0.31.1
+
+GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
+has-go:
+	@$(GO) version >/dev/null || { echo "this compiles programs: install Go 1.26 or newer, or name it by GO=path/to/go"; exit 3; }
 
 # The chart in deploy/helm, rendered, and held to what Kubernetes, KEDA, Strimzi and the Prometheus operator take. The
 # first time Go compiles Helm and kube-score, which takes some three minutes.
-GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 chart: .venv/chart/.ready
 	@.venv/bin/python -m pytest -q tests/unit/test_chart.py tests/unit/test_chart_rendered.py
 
 KEDA := github.com/kedacore/keda/v2@v2.20.2
 PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
 MODULE = $$($(GO) mod download -json $(1) | sed -n 's/^\t"Dir": "\(.*\)".*/\1/p')
-.venv/chart/.ready: Makefile | $(READY)
-	@$(GO) version >/dev/null || { echo "the chart is tried with tools that Go compiles: make chart GO=path/to/go"; exit 3; }
+.venv/chart/.ready: Makefile | $(READY) has-go
 	@mkdir -p .venv/chart && rm -f .venv/chart/*
 	@GOBIN=$(CURDIR)/.venv/bin $(GO) install helm.sh/helm/v3/cmd/helm@v3.22.0
 	@GOBIN=$(CURDIR)/.venv/bin $(GO) install github.com/zegl/kube-score/cmd/kube-score@v1.20.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import yaml
 
 from streamer.cli import cli
 from streamer.telemetry.catalogue import METRICS
+from tests.programs import program, run_program
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
 RULES, TESTS = FOLDER / "streamer.rules.yml", FOLDER / "streamer.test.yml"
@@ -28,12 +28,6 @@ OF_THE_SCRAPE = {"instance", "job", "pipeline"}
 _SELECTOR = re.compile(r"\b(streamer_\w+|up|ALERTS)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'(\w+)(=~|=)"([^"]*)"')
 _COMMAND = re.compile(r"`streamer ([a-z ]+)[^`]*`")
-
-
-def promtool() -> str | None:
-    """`make test` puts it beside the interpreter where it can."""
-    beside = Path(sys.executable).with_name("promtool")
-    return str(beside) if beside.exists() else shutil.which("promtool")
 
 
 def check(expression: str) -> None:
@@ -85,10 +79,7 @@ def test_what_the_tests_feed_exists() -> None:
 
 
 def run_promtool(tests: Path) -> subprocess.CompletedProcess[str]:
-    tool = promtool()
-    if tool is None:
-        pytest.skip("there is no promtool: `make promtool` fetches it where apt is at hand")
-    return subprocess.run([tool, "test", "rules", tests.name], cwd=tests.parent, capture_output=True, text=True)
+    return run_program(program("promtool"), "test", "rules", tests.name, cwd=tests.parent)
 
 
 @pytest.mark.case(97)
