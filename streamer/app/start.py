@@ -7,13 +7,15 @@ all). That is for the time alone: nothing here has to be imported before anythin
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +23,10 @@ from streamer.app.failure import failure
 from streamer.app.fetch import fetch_model
 from streamer.app.workers import pipeline_of, worker_plan
 from streamer.config.load import Config, PipelineConfig
+from streamer.config.otel import Otel, read
+from streamer.config.url import redacted_url
 from streamer.core.pipeline.protocol import Input
+from streamer.errors import ConfigurationError
 from streamer.inference.models.presence import refuse_early
 from streamer.inference.parent.pool import WorkerPool
 from streamer.kafka.slots import Slot, take_slot
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from streamer.app.life import Show, Wait
     from streamer.app.tracer import Tracer
     from streamer.core.pipeline.pipeline import Pipeline
+    from streamer.core.pipeline.policy import Policy
     from streamer.core.pipeline.protocol import ModelCard
     from streamer.core.plan_encoder import PlanEncoder
     from streamer.core.report import Report
@@ -45,6 +51,8 @@ TRANSACTION_S = 5.0
 MODEL_S = 10.0
 GROUP_S = 5.0
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -57,7 +65,7 @@ class RunOptions:
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Start:
     """What all steps know."""
 
@@ -66,6 +74,14 @@ class Start:
     options: RunOptions
     inbox: SimpleQueue[Input]
     slot: Slot
+
+    @cached_property
+    def otel(self) -> Otel:
+        """What the `OTEL_*` variables say of spans; what of them is ignored is logged."""
+        otel, _, warnings = read(os.environ, self.config.telemetry)
+        for variable, text in warnings:
+            log.warning("environment variable %s: %s", variable, text)
+        return otel
 
     @property
     def pipeline(self) -> PipelineConfig:
@@ -245,7 +261,8 @@ def put_together(
     metrics = Metrics(name)
     cache = make_cache(config, name, post, partial(count_cache, metrics))
     codec = Codec(name, shape=shape_of(one.pipeline))
-    pipeline = Pipeline(policy_of(config, name, pool.count, one.options.accept_dead_letters), codec)
+    policy = policy_of(config, name, pool.count, one.options.accept_dead_letters)
+    pipeline = Pipeline(sampling(policy, one), codec)
     meter = Meter(
         metrics,
         one.slot.name,
@@ -269,7 +286,7 @@ def put_together(
     life = Life(name, pool.count, meter.tally, lambda: meter.behind, show, waits, announcer.started, began=began)
     observers: list[Observer] = [meter, watchdog, signals, life]
     closers: list[Callable[[float], None]] = [ends.strangers.close]
-    if config.telemetry.spans:
+    if one.otel.endpoint or (config.telemetry.spans and not one.otel.off):
         observers.append(make_tracer(one, metrics, closers))
     driver = Driver(pipeline, one.inbox, Adapters(source, sink, pool, cache, tuple(observers)))
     return Assembly(
@@ -294,19 +311,50 @@ def make_encoder(one: Start, topics: OutputTopics, reports: dict[int, Report], c
     )
 
 
+def sampling(policy: Policy, one: Start) -> Policy:
+    """The policy with what decides which traces are sampled, and no spans where they are turned off."""
+    on = one.otel.endpoint or (one.config.telemetry.spans and not one.otel.off)
+    most = one.config.telemetry.max_spans_per_s if on else 0
+    return replace(policy, max_spans_per_s=most, sampler=one.otel.sampler)
+
+
 def make_tracer(one: Start, metrics: Metrics, closers: list[Callable[[float], None]]) -> Tracer:
-    """What sends spans, by a producer of its own."""
+    """What sends spans: to the topic, by a producer of its own, to an OTLP endpoint, or to both. Raises
+    ConfigurationError where a certificate for that can't be used."""
     from streamer import __version__
     from streamer.app.tracer import Tracer
     from streamer.kafka.span_topic import SpanTopic
-    from streamer.telemetry.catalogue import SPANS
+    from streamer.telemetry.catalogue import OTLP_SPANS, SPANS
     from streamer.telemetry.otlp import OtlpEncoder  # brings protobuf, which takes a quarter second to import
-    from streamer.telemetry.spans import SpanExporter
+    from streamer.telemetry.otlp_http import OtlpHttp
+    from streamer.telemetry.spans import Send, SpanExporter
 
-    topic = SpanTopic(one.config.kafka, one.config.telemetry.spans)
-    encoder = OtlpEncoder(one.slot.name, __version__)
-    exporter = SpanExporter(topic.send, encoder, lambda outcome, spans: metrics.add(SPANS, spans, outcome))
-    closers += [exporter.close, topic.close]
+    outlets: list[Send] = []
+    closing: list[Callable[[float], None]] = []
+    if one.config.telemetry.spans:
+        topic = SpanTopic(one.config.kafka, one.config.telemetry.spans)
+        outlets.append(lambda message, _: topic.send(message))
+        closing.append(topic.close)
+    if one.otel.endpoint:
+        try:
+            http = OtlpHttp(one.otel, lambda outcome, spans: metrics.add(OTLP_SPANS, spans, outcome))
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise ConfigurationError(
+                f"OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE and _CLIENT_KEY can't be used ({why}); name"
+                " files in PEM, and a key without a password that belongs to its certificate"
+            ) from None
+        outlets.append(http.send)
+        closing.append(http.close)
+        log.info("spans are sent over HTTP", extra={"data": {"address": redacted_url(one.otel.endpoint)}})
+    encoder = OtlpEncoder(one.slot.name, __version__, one.otel.resource)
+
+    def send(message: bytes, spans: int) -> bool:
+        taken = [outlet(message, spans) for outlet in outlets]  # each, whatever the others say
+        return any(taken)
+
+    exporter = SpanExporter(send, encoder, lambda outcome, spans: metrics.add(SPANS, spans, outcome))
+    closers += [exporter.close, *closing]
     return Tracer(exporter, one.name, one.pipeline.group)
 
 

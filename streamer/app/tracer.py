@@ -28,6 +28,9 @@ class Tracer(Observer):
                 links += _links(segment)
             if segment.spans is not None and not segment.dropped:
                 records += _record_spans(segment, batch.taken_ns, end_ns)
+        if not batch.sampled:
+            self._exporter.offer(records)
+            return
         size = sum(len(segment.records) for segment in batch.segments)
         dropped = sum(len(segment.records) for segment in batch.segments if segment.dropped)
         span = MicroBatchSpan(

@@ -108,6 +108,15 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             " Collector reads.",
         ),
     ] = "otlp_spans"
+    otlp_endpoint: Annotated[
+        str,
+        kind('an HTTP URL, or ""'),
+        Meta(
+            description='URL that takes OTLP spans by POST, beside the topic: http://localhost:4318/v1/traces; ""'
+            " takes what OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT says. Set it where the"
+            " receiver reads no Kafka.",
+        ),
+    ] = ""
     reports: Annotated[
         str,
         kind(f'{TOPIC_KIND}, or ""'),

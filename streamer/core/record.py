@@ -210,6 +210,7 @@ class MicroBatch:
 
     The ids are drawn by the source, since nothing in the core is random. `taken_ns` is wall-clock time, `taken` of
     the monotonic clock. `unfinished` counts the segments that are neither durable nor dropped.
+    `sampled` says whether its own trace is.
     """
 
     number: int
@@ -219,3 +220,4 @@ class MicroBatch:
     taken_ns: int
     taken: float = 0.0
     unfinished: int = 0
+    sampled: bool = True

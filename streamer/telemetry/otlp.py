@@ -9,7 +9,7 @@ follow the messaging conventions of semantic conventions 1.42 (status: developme
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -32,17 +32,13 @@ _MASK64: Final = (1 << 64) - 1
 
 
 class OtlpEncoder:
-    """Encodes the spans of one process; `slot` is its stable identity, `version` that of the program."""
+    """Encodes the spans of one process; `slot` is its stable identity, `version` that of the program.
+    `resource` are attributes of the process beside these, or in their place."""
 
-    def __init__(self, slot: str, version: str) -> None:
-        resource = Resource(
-            attributes=[
-                _text("service.name", "streamer"),
-                _text("service.version", version),
-                _text("service.instance.id", slot),
-            ]
-        )
-        self._resource = ResourceSpans(resource=resource, schema_url=SCHEMA_URL).SerializeToString()
+    def __init__(self, slot: str, version: str, resource: Mapping[str, str] | None = None) -> None:
+        own = {"service.name": "streamer", "service.version": version, "service.instance.id": slot}
+        described = Resource(attributes=[_text(key, value) for key, value in {**own, **(resource or {})}.items()])
+        self._resource = ResourceSpans(resource=described, schema_url=SCHEMA_URL).SerializeToString()
         scope = InstrumentationScope(name="streamer", version=version)
         self._scope = ScopeSpans(scope=scope, schema_url=SCHEMA_URL).SerializeToString()
 

@@ -76,14 +76,19 @@ OnSpans = Callable[[str, int], None]
 """Called with `sent` or `dropped` and a number of spans, from the exporter's thread or the caller's."""
 
 
+Send = Callable[[bytes, int], bool]
+"""Gives a message with so many spans to the wire; whether it was taken."""
+
+
 class SpanExporter:
     """Sends spans from a thread of its own, once 512 wait or after a second.
 
-    `send` gives one message to the wire and says whether it was taken; it may block. Spans that find the queue full
+    `send` gives one message to the wire, with the number of spans in it, and says whether it was taken; it may block.
+    Spans that find the queue full
     (65,536 spans and links together) or that are not taken are dropped and counted. Nothing here raises.
     """
 
-    def __init__(self, send: Callable[[bytes], bool], encoder: Encoder, on_spans: OnSpans) -> None:
+    def __init__(self, send: Send, encoder: Encoder, on_spans: OnSpans) -> None:
         self._send = send
         self._encoder = encoder
         self._on_spans = on_spans
@@ -164,7 +169,7 @@ class SpanExporter:
         sent = 0
         try:
             for message, spans in self._encoder.encode(batch):
-                if self._send(message):
+                if self._send(message, spans):
                     sent += spans
         except Exception as error:  # telemetry never fails the job
             _log.warning("spans were not sent", extra={"data": {"error": type(error).__name__}})

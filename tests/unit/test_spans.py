@@ -202,7 +202,7 @@ class Wire:
         self.entered = threading.Event()
         self.counts = {"sent": 0, "dropped": 0}
 
-    def send(self, message: bytes) -> bool:
+    def send(self, message: bytes, spans: int) -> bool:
         self.entered.set()
         assert self.open.wait(10)
         if self.raises:

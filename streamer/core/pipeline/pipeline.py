@@ -179,6 +179,7 @@ class Pipeline:
                 fresh += self.answering.join(segment)
         if kept:
             self.flow.weigh_taken(sum(len(segment.records) for segment in kept), counted_bytes)
+        self.policy.sampler.decide(batch)
         if any(segment.traces is not None for segment in kept):
             self._mark_spans(batch, now)
         if fresh:
