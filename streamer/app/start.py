@@ -19,6 +19,8 @@ from functools import cached_property, partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec import structs
+
 from streamer.app.failure import failure
 from streamer.app.fetch import fetch_model
 from streamer.app.workers import pipeline_of, worker_plan
@@ -84,6 +86,11 @@ class Start:
         return otel
 
     @property
+    def traced(self) -> bool:
+        """Whether spans go anywhere."""
+        return bool(self.otel.endpoint or (self.config.telemetry.spans and not self.otel.off))
+
+    @property
     def pipeline(self) -> PipelineConfig:
         return self.config.pipelines[self.name]
 
@@ -129,7 +136,12 @@ def find_model(pipeline: PipelineConfig) -> None:
 
 def start_workers(one: Start) -> WorkerPool:
     """2. Start the workers, since a model's load takes longest, and a worker needs nothing but its orders."""
+    from streamer import __version__
+    from streamer.telemetry.spans import resource_of
+
     count, spec = worker_plan(one.pipeline, one.name, one.options.pipelines)
+    resource = resource_of(one.slot.name, __version__, one.otel.resource)
+    spec = structs.replace(spec, traced=one.traced, resource=resource)
     pool = WorkerPool(spec, count, one.inbox.put)
     pool.start_early()
     return pool
@@ -286,7 +298,7 @@ def put_together(
     life = Life(name, pool.count, meter.tally, lambda: meter.behind, show, waits, announcer.started, began=began)
     observers: list[Observer] = [meter, watchdog, signals, life]
     closers: list[Callable[[float], None]] = [ends.strangers.close]
-    if one.otel.endpoint or (config.telemetry.spans and not one.otel.off):
+    if one.traced:
         observers.append(make_tracer(one, metrics, closers))
     driver = Driver(pipeline, one.inbox, Adapters(source, sink, pool, cache, tuple(observers)))
     return Assembly(
@@ -313,9 +325,8 @@ def make_encoder(one: Start, topics: OutputTopics, reports: dict[int, Report], c
 
 def sampling(policy: Policy, one: Start) -> Policy:
     """The policy with what decides which traces are sampled, and no spans where they are turned off."""
-    on = one.otel.endpoint or (one.config.telemetry.spans and not one.otel.off)
-    most = one.config.telemetry.max_spans_per_s if on else 0
-    return replace(policy, max_spans_per_s=most, sampler=one.otel.sampler)
+    most = one.config.telemetry.max_spans_per_s if one.traced else 0
+    return replace(policy, max_spans_per_s=most, traced=one.traced, sampler=one.otel.sampler)
 
 
 def make_tracer(one: Start, metrics: Metrics, closers: list[Callable[[float], None]]) -> Tracer:

@@ -5,18 +5,40 @@ from __future__ import annotations
 import time
 
 from streamer.app.driver import Observer
+from streamer.core.pipeline.protocol import ForwardDone, Input
 from streamer.core.record import Answer, MicroBatch, Segment
 from streamer.errors import DataFailure
-from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, SpanExporter
+from streamer.telemetry.spans import EncodedSpans, ForwardSpan, Link, MicroBatchSpan, RecordSpan, SpanExporter
 
 
 class Tracer(Observer):
-    """Ends the spans of micro-batches, and of records whose producer sampled them."""
+    """Ends the spans of micro-batches, of records whose producer sampled them, and of forward batches."""
 
     def __init__(self, exporter: SpanExporter, pipeline: str, group: str) -> None:
         self._exporter = exporter
         self._pipeline = pipeline
         self._group = group
+
+    def facts(self, fact: Input) -> None:
+        """Give the spans of forward batches, and those of the model's own code, to the exporter."""
+        if type(fact) is not ForwardDone or not (fact.forwarded or fact.code_spans):
+            return
+        own = [
+            ForwardSpan(
+                one.parent,
+                one.span_id,
+                one.links,
+                one.start_ns,
+                one.end_ns,
+                self._pipeline,
+                fact.worker,
+                one.records,
+                one.tokens,
+                one.error,
+            )
+            for one in fact.forwarded
+        ]
+        self._exporter.offer([*own, *(EncodedSpans(each.message, each.spans) for each in fact.code_spans)])
 
     def micro_batch_done(self, batch: MicroBatch) -> None:
         """Give the micro-batch's spans to the exporter."""

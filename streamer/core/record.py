@@ -169,6 +169,7 @@ class Segment:
     plan under way.
     `size_bytes` is what the segment takes of the byte budget, as the source counts it. `dropped` marks a segment
     whose partition left us. `named` says that a record has headers beside a trace context, which may name its id.
+    `trace` are the ids of its micro-batch's trace and span (16 and 8 bytes), where those are sampled.
     """
 
     topic: str
@@ -185,6 +186,7 @@ class Segment:
     size_bytes: int = 0
     dropped: bool = False
     named: bool = False
+    trace: bytes = b""
 
     def part(self, first: int, last: int) -> Segment:
         """Its records `first` to `last - 1`, which all have outcomes, as a segment of their own. What they take of the

@@ -24,9 +24,17 @@ class TraceSampler:
         """Whether a trace that begins here is sampled."""
         return trace_id & _MASK64 < round(self.ratio * (1 << 64))
 
-    def decide(self, batch: MicroBatch) -> None:
-        """Note for a decoded micro-batch, and for its records' traces, what is sampled."""
+    def begin(self, batch: MicroBatch, *, traced: bool) -> None:
+        """Note whether a micro-batch's own trace is sampled; where forward batches are `traced`, which
+        one it is."""
         batch.sampled = self.takes(batch.trace_id)
+        if traced and batch.sampled:
+            ids = batch.trace_id.to_bytes(16, "big") + batch.span_id.to_bytes(8, "big")
+            for segment in batch.segments:
+                segment.trace = ids
+
+    def decide(self, batch: MicroBatch) -> None:
+        """Note for the traces of decoded records whether they are sampled, where their producers do not decide."""
         if self.parent_based:
             return
         for segment in batch.segments:

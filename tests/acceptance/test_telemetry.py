@@ -83,7 +83,7 @@ def test_spans_link_every_record_and_continue_sampled_traces(lab: Lab, monkeypat
     batches = [span for span in spans if not span.parent_span_id]
     linked = {int.from_bytes(link.trace_id, "big") for span in batches for link in span.links}
     assert linked == {*range(1, 41), 99}
-    records = [span for span in spans if span.parent_span_id]
+    records = [span for span in spans if "streamer.outcome" in attributes(span)]
     assert {int.from_bytes(span.parent_span_id, "big") for span in records} == {*range(1, 21), 99}
     (failed,) = [span for span in records if int.from_bytes(span.trace_id, "big") == 99]
     assert attributes(failed)["error.type"] == "decode.json"
@@ -101,6 +101,33 @@ def test_spans_link_every_record_and_continue_sampled_traces(lab: Lab, monkeypat
             assert not span.parent_span_id
             assert number == 41 or number in {int.from_bytes(link.trace_id, "big") for link in span.links}
         assert flags == "01"
+
+
+@pytest.mark.promise(10)
+def test_what_a_models_own_code_traces_stands_below_its_forward_batch(lab: Lab) -> None:
+    """A micro-batch, the forward batches that served it, and in them the spans of the class; an exception is told by
+    its class alone, since its words may quote a text."""
+    lab.topics(1)
+    spans_topic = f"{lab.name}.spans"
+    lab.create({spans_topic: {}}, 1)
+    lab.produce([*(event(number) for number in range(9)), Given(b"k", f'{{"text": "9 RAISE {CANARY}"}}'.encode(), [])])
+    config = lab.config(model="python:tests.traced_models:Traced")
+    run = lab.start(config, "--until-end", "--set", f"telemetry.spans={spans_topic}")
+    assert run.wait() == 0, run.log
+    spans = read_spans(lab, spans_topic)
+    by_id = {(span.trace_id, span.span_id): span for span in spans}
+    inner = [span for span in spans if span.name == "look up"]
+    assert sum(attributes(span)["texts"] for span in inner if not span.events) == 9
+    for span in inner:
+        forward = by_id[span.trace_id, span.parent_span_id]
+        assert forward.name == "forward"
+        assert forward.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano
+        assert attributes(forward)["streamer.records"] == attributes(span)["texts"]
+        assert bool(span.events) == ("error.type" in attributes(forward))
+        assert by_id[span.trace_id, forward.parent_span_id].name == f"process {lab.input}"
+    failed = next(span for span in inner if span.events)
+    assert attributes(failed.events[0])["exception.type"] == "ValueError"
+    assert CANARY.encode() not in b"".join(span.SerializeToString() for span in spans)
 
 
 @pytest.mark.case(36)

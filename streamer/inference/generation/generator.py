@@ -17,6 +17,7 @@ from streamer.core.record import Answer
 from streamer.errors import FailureClass
 from streamer.inference.channel import Done, Started
 from streamer.inference.model import Encoded, Model
+from streamer.inference.worker.forward_traces import ForwardTraces
 from streamer.inference.worker.forwarder import Computation, Forwarder, OnError, WorkerFailureError, ignore
 from streamer.inference.worker.trouble import place_of
 
@@ -116,12 +117,18 @@ class Generator:
     """The loop of a worker whose model streams."""
 
     def __init__(
-        self, model: StreamingModel, emit: Emit, pool: Window, batch_tokens: int = 0, on_error: OnError = ignore
+        self,
+        model: StreamingModel,
+        emit: Emit,
+        pool: Window,
+        batch_tokens: int = 0,
+        on_error: OnError = ignore,
+        traces: ForwardTraces | None = None,
     ) -> None:
         self._model = model
         self._pool = pool
         self._announcer = Announcer(emit)
-        self._forwarder = Forwarder(model, self._announcer.pass_on, batch_tokens, on_error)
+        self._forwarder = Forwarder(model, self._announcer.pass_on, batch_tokens, on_error, traces)
         self._backlog: deque[Computation] = deque()
         self._plain: list[Computation] = []
         self._suspects: Iterator[Computation] | None = None
