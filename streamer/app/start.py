@@ -333,7 +333,7 @@ def make_tracer(one: Start, metrics: Metrics, closers: list[Callable[[float], No
     """What sends spans: to the topic, by a producer of its own, to an OTLP endpoint, or to both. Raises
     ConfigurationError where a certificate for that can't be used."""
     from streamer import __version__
-    from streamer.app.tracer import Tracer
+    from streamer.app.tracer import Tracer, gen_ai
     from streamer.kafka.span_topic import SpanTopic
     from streamer.telemetry.catalogue import OTLP_SPANS, SPANS
     from streamer.telemetry.otlp import OtlpEncoder  # brings protobuf, which takes a quarter second to import
@@ -366,7 +366,8 @@ def make_tracer(one: Start, metrics: Metrics, closers: list[Callable[[float], No
 
     exporter = SpanExporter(send, encoder, lambda outcome, spans: metrics.add(SPANS, spans, outcome))
     closers += [exporter.close, *closing]
-    return Tracer(exporter, one.name, one.pipeline.group)
+    attributes = gen_ai(one.pipeline.task, one.pipeline.model) if one.config.telemetry.gen_ai else None
+    return Tracer(exporter, metrics, one.name, one.pipeline.group, attributes)
 
 
 def waits_for(one: Start, pipeline: Pipeline, ends: Ends) -> Wait | None:

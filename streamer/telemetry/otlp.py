@@ -137,6 +137,7 @@ def _forward_span(span: ForwardSpan) -> bytes:
         "streamer.worker": span.worker,
         "streamer.records": span.records,
         **({"streamer.tokens": span.tokens} if span.tokens else {}),
+        **({"streamer.output_tokens": span.output_tokens} if span.output_tokens else {}),
         **({"error.type": span.error} if span.error else {}),
         **span.attributes,
     }

@@ -77,8 +77,9 @@ class ForwardSpan(msgspec.Struct, frozen=True):
     worker: int
     records: int
     tokens: int
+    output_tokens: int = 0
     error: str = ""
-    attributes: dict[str, str | int] = {}
+    attributes: Mapping[str, str | int] = {}
 
 
 class EncodedSpans(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ traces = ForwardTraces(WorkerSpec("p", "t", "m", traced=True, resource={"service
 def forward(*computations, error=""):
     opened = traces.begin(computations)
     with trace.get_tracer("mine").start_as_current_span("inner") as span: pass
-    traces.end(opened, 3, error)
+    traces.end(opened, 3, error=error)
     return span
 """
 

@@ -92,7 +92,8 @@ class ForwardStarted(msgspec.Struct, frozen=True):
 
 class Forwarded(msgspec.Struct, frozen=True):
     """A pass of a forward batch, for its span. `parent` and `links` are the ids of a trace and a span (16 and 8 bytes),
-    those of the micro-batches that it served. `error` is the class of the exception that it raised."""
+    those of the micro-batches that it served. `tokens` are those of the texts, `output_tokens` what was generated.
+    `error` is the class of the exception that it raised."""
 
     parent: bytes
     span_id: bytes
@@ -101,6 +102,7 @@ class Forwarded(msgspec.Struct, frozen=True):
     end_ns: int
     records: int
     tokens: int
+    output_tokens: int = 0
     error: str = ""
 
 

@@ -61,17 +61,27 @@ class ForwardTraces:
             opened.token = self._code.attach(distinct[0][:16], opened.span_id)
         return opened
 
-    def end(self, opened: Opened | None, tokens: int, error: str = "") -> None:
+    def end(self, opened: Opened | None, tokens: int, output_tokens: int = 0, error: str = "") -> None:
         """It ended; `error` is the class of the exception that it raised."""
         if opened is None:
             return
         if self._code is not None and opened.token is not None:
             self._code.detach(opened.token)
         if opened.traces:
-            parent, *links = opened.traces
-            self._done.append(
-                Forwarded(parent, opened.span_id, links, opened.start_ns, time.time_ns(), opened.records, tokens, error)
-            )
+            self._note(opened, tokens, output_tokens, error)
+
+    def streamed(self, computation: OfMicroBatches, seconds: float, tokens: int, output_tokens: int) -> None:
+        """One that streamed, beside others that come and go, ended after so many seconds."""
+        if computation.traces:
+            start_ns = time.time_ns() - int(seconds * 1e9)
+            opened = Opened([trace for trace in computation.traces if trace], os.urandom(8), 1, start_ns)
+            self._note(opened, tokens, output_tokens)
+
+    def _note(self, opened: Opened, tokens: int, output_tokens: int, error: str = "") -> None:
+        parent, *links = opened.traces
+        end_ns = time.time_ns()
+        one = (parent, opened.span_id, links, opened.start_ns, end_ns, opened.records, tokens, output_tokens, error)
+        self._done.append(Forwarded(*one))
 
     def take(self) -> tuple[list[Forwarded], list[CodeSpans]]:
         """What ended since the last call, and the spans of the model's code."""

@@ -229,7 +229,11 @@ class Forwarder:
         self._seconds += time.perf_counter() - began
         if opened is not None:
             tokens = sum(computation.encoded.tokens for computation in batch)
-            self._traces.end(opened, tokens, outcome.exception if isinstance(outcome, Failure) else "")
+            if isinstance(outcome, Failure):
+                self._traces.end(opened, tokens, error=outcome.exception)
+            else:
+                told = sum(answer.tokens for answer in outcome if isinstance(answer, Answer))
+                self._traces.end(opened, tokens, max(told - tokens, 0))
         self._passes += 1
         if batch[0].encoded.tokens:
             self._computed_tokens += self.batching.computed(_sizes(batch))
