@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ OK: Final[tuple[int, dict[str, str], bytes]] = (200, {}, b"")
 class OtlpReceiver:
     """A server that answers with `script`, one entry a request, then with 200; an entry may be a function instead."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.script: list[Any] = []
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.connections = 0
@@ -46,14 +47,16 @@ class OtlpReceiver:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1/traces"
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server.server_address[1]}/v1/traces"
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
 
 @contextmanager
-def otlp_receiver() -> Iterator[OtlpReceiver]:
+def otlp_receiver(tls: ssl.SSLContext | None = None) -> Iterator[OtlpReceiver]:
     """One that runs meanwhile."""
-    receiver = OtlpReceiver()
+    receiver = OtlpReceiver(tls)
     try:
         yield receiver
     finally:

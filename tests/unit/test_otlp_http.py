@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from streamer.config.otel import Otel
 from streamer.telemetry.otlp import OtlpEncoder
 from streamer.telemetry.otlp_http import MAX_WAITING_BYTES, OtlpHttp
 from streamer.telemetry.spans import RecordSpan
+from tests.acceptance.certificates import make_certificates
 from tests.otlp_receiver import OK, OtlpReceiver, otlp_receiver
 
 SPAN = RecordSpan(5, 6, 7, 1, 2, "t", 0, 3, "result")
@@ -180,3 +183,26 @@ def test_nobody_listens() -> None:
     outlet.http.send(MESSAGE, 1)
     until(lambda: bool(outlet.pauses))
     assert outlet.ends_with(0.1, dropped=1)
+
+
+def test_tls_with_certificates_of_both_sides(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An authority that is named is trusted, and the client proves who it is; an unknown authority is not."""
+    files = make_certificates(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(files.authority))
+    tls.load_cert_chain(files.certificate, files.key)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    own = {"client_certificate": str(files.certificate), "client_key": str(files.key)}
+    with otlp_receiver(tls) as receiver:
+        outlet = Outlet(endpoint=receiver.url, certificate=str(files.authority), **own)
+        outlet.http.send(MESSAGE, 1)
+        assert outlet.ends_with(sent=1)
+        stranger = Outlet(endpoint=receiver.url, **own)
+        stranger.http.send(MESSAGE, 1)
+        until(lambda: bool(stranger.pauses))
+        assert stranger.ends_with(0.1, dropped=1)
+        assert [body for _, _, body in receiver.requests] == [MESSAGE]
+    assert "OTEL_EXPORTER_OTLP_CERTIFICATE" in str(
+        [record.data for record in caplog.records if hasattr(record, "data")]
+    )
+    with pytest.raises(OSError):
+        Outlet(endpoint=receiver.url, **{**own, "client_certificate": str(files.authority)})
