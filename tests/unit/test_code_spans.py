@@ -107,3 +107,16 @@ with trace.get_tracer("mine").start_as_current_span("inner", attributes={"fill":
 assert traces.take()[1] == []
 """)
     assert told.count("LOG") == 2
+
+
+def test_a_class_that_breaks_opentelemetry_still_answers() -> None:
+    """What goes wrong is said once, and no more is asked of it."""
+    told = said("""
+from opentelemetry import trace
+trace.NonRecordingSpan = None
+forward(Computation(PARENT))
+forward(Computation(PARENT))
+assert len(traces.take()[0]) == 2
+""")
+    assert told.count("LOG") == 1
+    assert "TypeError" in told

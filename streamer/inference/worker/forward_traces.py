@@ -3,21 +3,27 @@ below that of the forward batch."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
 from streamer.core.pipeline.protocol import CodeSpans, Forwarded
 from streamer.inference.spec import WorkerSpec
+from streamer.inference.worker.trouble import place_of
 
 if TYPE_CHECKING:
     from streamer.inference.worker.code_spans import CodeTracing
 
 _API = "opentelemetry.trace"
+_Result = TypeVar("_Result")
+
+log = logging.getLogger(__name__)
 
 
 class OfMicroBatches(Protocol):
@@ -49,16 +55,17 @@ class ForwardTraces:
 
     def begin(self, batch: Sequence[OfMicroBatches]) -> Opened | None:
         """A forward batch is about to run. The first of its computations says whether it is sampled."""
-        if self._own_code and self._code is None and _API in sys.modules:
-            self._trace_code()
+        if self._own_code and _API in sys.modules:
+            self._own_code = False
+            self._guarded(self._trace_code)
         if not batch[0].traces:
             if self._code is None:
                 return None
-            return Opened([], bytes(8), 0, 0, self._code.attach(b"", b""))
+            return Opened([], bytes(8), 0, 0, self._guarded(partial(self._code.attach, b"", b"")))
         distinct = list(dict.fromkeys([trace for computation in batch for trace in computation.traces if trace]))
         opened = Opened(distinct, os.urandom(8), len(batch), time.time_ns())
         if self._code is not None:
-            opened.token = self._code.attach(distinct[0][:16], opened.span_id)
+            opened.token = self._guarded(partial(self._code.attach, distinct[0][:16], opened.span_id))
         return opened
 
     def end(self, opened: Opened | None, tokens: int, output_tokens: int = 0, error: str = "") -> None:
@@ -66,7 +73,7 @@ class ForwardTraces:
         if opened is None:
             return
         if self._code is not None and opened.token is not None:
-            self._code.detach(opened.token)
+            self._guarded(partial(self._code.detach, opened.token))
         if opened.traces:
             self._note(opened, tokens, output_tokens, error)
 
@@ -86,11 +93,23 @@ class ForwardTraces:
     def take(self) -> tuple[list[Forwarded], list[CodeSpans]]:
         """What ended since the last call, and the spans of the model's code."""
         done, self._done = self._done, []
-        return done, self._code.take() if self._code is not None else []
+        code_spans: list[CodeSpans] = []
+        if self._code is not None:
+            code_spans = self._guarded(self._code.take) or []
+        return done, code_spans
+
+    def _guarded(self, call: Callable[[], _Result]) -> _Result | None:
+        """Telemetry never fails the job, whatever the class has done to OpenTelemetry."""
+        try:
+            return call()
+        except Exception as error:
+            self._code = None
+            name, place = type(error).__name__, place_of(error)
+            log.warning("spans of the model's code are recorded no more, after %s at %s", name, place)
+            return None
 
     def _trace_code(self) -> None:
         assert self._spec is not None
-        self._own_code = False
         from streamer.inference.worker.code_spans import tracing
 
         self._code = tracing(self._spec.resource)
