@@ -53,18 +53,8 @@ class OtlpHttp:
     `dropped`. Nothing here raises or blocks, but for the making of it: OSError where a certificate can't be used."""
 
     def __init__(self, otel: Otel, on_spans: OnSpans, pauses: Callable[[int], float] | None = None) -> None:
-        parts = urlsplit(otel.endpoint)
         self._address = redacted_url(otel.endpoint)
-        self._path = parts._replace(scheme="", netloc="", fragment="", path=parts.path or "/").geturl()
-        self._connection = _connection(otel)
-        self._headers = {
-            "User-Agent": f"streamer/{__version__}",
-            "Content-Type": "application/x-protobuf",
-            **otel.headers,
-        }
-        self._gzip = otel.gzip
-        if otel.gzip:
-            self._headers["Content-Encoding"] = "gzip"
+        self._receiver = _Receiver(otel)
         self._on_spans = on_spans
         self._pause_s = pauses or _pause_s
         self._failing = False
@@ -107,14 +97,14 @@ class OtlpHttp:
             with self._changed:
                 while not self._waiting:
                     if self._ends_at < float("inf"):
-                        self._connection.close()
+                        self._receiver.close()
                         return
                     self._changed.wait()
                 message, spans = self._waiting.popleft()
                 self._waiting_bytes -= len(message)
                 self._in_hand = spans
             try:
-                self._export(gzip.compress(message, 6, mtime=0) if self._gzip else message)
+                self._export(self._receiver.packed(message))
             except Exception as error:  # telemetry never fails the job
                 self._ended("dropped")
                 _log.warning("spans were not sent", extra={"data": {"error": type(error).__name__}})
@@ -123,7 +113,7 @@ class OtlpHttp:
         """Send one message, again and again where that may help."""
         began = time.monotonic()
         attempt = 0
-        while (answer := self._post(body)).problem:
+        while (answer := self._receiver.post(body)).problem:
             attempt += 1
             pause_s = self._pause_s(attempt) if answer.pause_s is None else answer.pause_s
             again_at = time.monotonic() + pause_s
@@ -159,7 +149,44 @@ class OtlpHttp:
         if rejected:
             self._on_spans("rejected", rejected)
 
-    def _post(self, body: bytes) -> _Answer:
+
+def problem_of(otel: Otel) -> str:
+    """Why the receiver at `otel.endpoint` does not take a request without spans, "" where it does."""
+    try:
+        receiver = _Receiver(otel)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    answer = receiver.post(receiver.packed(b""))
+    receiver.close()
+    return answer.problem
+
+
+class _Receiver:
+    """The way to the receiver: a connection that is kept, and opened anew where it was lost."""
+
+    def __init__(self, otel: Otel) -> None:
+        parts = urlsplit(otel.endpoint)
+        self._path = parts._replace(scheme="", netloc="", fragment="", path=parts.path or "/").geturl()
+        self._connection = _connection(otel)
+        self._headers = {
+            "User-Agent": f"streamer/{__version__}",
+            "Content-Type": "application/x-protobuf",
+            **otel.headers,
+        }
+        self._gzip = otel.gzip
+        if otel.gzip:
+            self._headers["Content-Encoding"] = "gzip"
+
+    def packed(self, message: bytes) -> bytes:
+        """The body of a request with this message."""
+        return gzip.compress(message, 6, mtime=0) if self._gzip else message
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def post(self, body: bytes) -> _Answer:
+        """Send one request. Raises nothing."""
         kept_alive = self._connection.sock is not None
         try:
             self._connection.request("POST", self._path, body, self._headers)

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from streamer.config.otel import Otel
 from streamer.telemetry.otlp import OtlpEncoder
-from streamer.telemetry.otlp_http import MAX_WAITING_BYTES, OtlpHttp
+from streamer.telemetry.otlp_http import MAX_WAITING_BYTES, OtlpHttp, problem_of
 from streamer.telemetry.spans import RecordSpan
 from tests.acceptance.certificates import make_certificates
 from tests.otlp_receiver import OK, OtlpReceiver, otlp_receiver
@@ -206,3 +206,12 @@ def test_tls_with_certificates_of_both_sides(tmp_path: Path, caplog: pytest.LogC
     )
     with pytest.raises(OSError):
         Outlet(endpoint=receiver.url, **{**own, "client_certificate": str(files.authority)})
+
+
+def test_a_receiver_can_be_asked_without_a_span(receiver: OtlpReceiver) -> None:
+    """Whether it takes requests here, with these headers."""
+    receiver.script = [OK, (401, {}, b"")]
+    assert problem_of(Otel(endpoint=receiver.url, headers={"api-key": "k"})) == ""
+    assert problem_of(Otel(endpoint=receiver.url)) == "HTTP 401"
+    assert problem_of(Otel(endpoint="http://127.0.0.1:9/")) == "ConnectionRefusedError"
+    assert [body for _, _, body in receiver.requests] == [b"", b""]
