@@ -26,9 +26,7 @@ from streamer.app.fetch import fetch_model
 from streamer.app.workers import pipeline_of, worker_plan
 from streamer.config.load import Config, PipelineConfig
 from streamer.config.otel import Otel, read
-from streamer.config.url import redacted_url
 from streamer.core.pipeline.protocol import Input
-from streamer.errors import ConfigurationError
 from streamer.inference.models.presence import refuse_early
 from streamer.inference.parent.pool import WorkerPool
 from streamer.kafka.slots import Slot, take_slot
@@ -36,9 +34,7 @@ from streamer.kafka.slots import Slot, take_slot
 if TYPE_CHECKING:
     from streamer.app.assembly import Assembly
     from streamer.app.life import Show, Wait
-    from streamer.app.tracer import Tracer
     from streamer.core.pipeline.pipeline import Pipeline
-    from streamer.core.pipeline.policy import Policy
     from streamer.core.pipeline.protocol import ModelCard
     from streamer.core.plan_encoder import PlanEncoder
     from streamer.core.report import Report
@@ -46,7 +42,6 @@ if TYPE_CHECKING:
     from streamer.kafka.output_topics import OutputTopics
     from streamer.kafka.sink import KafkaSink, Offsets
     from streamer.kafka.source.source import KafkaSource
-    from streamer.telemetry.metrics import Metrics
 
 BROKERS_S = 3.0
 TRANSACTION_S = 5.0
@@ -274,7 +269,9 @@ def put_together(
     cache = make_cache(config, name, post, partial(count_cache, metrics))
     codec = Codec(name, shape=shape_of(one.pipeline))
     policy = policy_of(config, name, pool.count, one.options.accept_dead_letters)
-    pipeline = Pipeline(sampling(policy, one), codec)
+    most_spans = config.telemetry.max_spans_per_s if one.traced else 0
+    policy = replace(policy, max_spans_per_s=most_spans, traced=one.traced, sampler=one.otel.sampler)
+    pipeline = Pipeline(policy, codec)
     meter = Meter(
         metrics,
         one.slot.name,
@@ -299,6 +296,8 @@ def put_together(
     observers: list[Observer] = [meter, watchdog, signals, life]
     closers: list[Callable[[float], None]] = [ends.strangers.close]
     if one.traced:
+        from streamer.app.outlets import make_tracer
+
         observers.append(make_tracer(one, metrics, closers))
     driver = Driver(pipeline, one.inbox, Adapters(source, sink, pool, cache, tuple(observers)))
     return Assembly(
@@ -321,53 +320,6 @@ def make_encoder(one: Start, topics: OutputTopics, reports: dict[int, Report], c
         reports_topic=config.telemetry.reports,
         on_report=reports.__setitem__,
     )
-
-
-def sampling(policy: Policy, one: Start) -> Policy:
-    """The policy with what decides which traces are sampled, and no spans where they are turned off."""
-    most = one.config.telemetry.max_spans_per_s if one.traced else 0
-    return replace(policy, max_spans_per_s=most, traced=one.traced, sampler=one.otel.sampler)
-
-
-def make_tracer(one: Start, metrics: Metrics, closers: list[Callable[[float], None]]) -> Tracer:
-    """What sends spans: to the topic, by a producer of its own, to an OTLP endpoint, or to both. Raises
-    ConfigurationError where a certificate for that can't be used."""
-    from streamer import __version__
-    from streamer.app.tracer import Tracer, gen_ai
-    from streamer.kafka.span_topic import SpanTopic
-    from streamer.telemetry.catalogue import OTLP_SPANS, SPANS
-    from streamer.telemetry.otlp import OtlpEncoder  # brings protobuf, which takes a quarter second to import
-    from streamer.telemetry.otlp_http import OtlpHttp
-    from streamer.telemetry.spans import Send, SpanExporter
-
-    outlets: list[Send] = []
-    closing: list[Callable[[float], None]] = []
-    if one.config.telemetry.spans:
-        topic = SpanTopic(one.config.kafka, one.config.telemetry.spans)
-        outlets.append(lambda message, _: topic.send(message))
-        closing.append(topic.close)
-    if one.otel.endpoint:
-        try:
-            http = OtlpHttp(one.otel, lambda outcome, spans: metrics.add(OTLP_SPANS, spans, outcome))
-        except OSError as error:
-            why = error.strerror or type(error).__name__
-            raise ConfigurationError(
-                f"OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE and _CLIENT_KEY can't be used ({why}); name"
-                " files in PEM, and a key without a password that belongs to its certificate"
-            ) from None
-        outlets.append(http.send)
-        closing.append(http.close)
-        log.info("spans are sent over HTTP", extra={"data": {"address": redacted_url(one.otel.endpoint)}})
-    encoder = OtlpEncoder(one.slot.name, __version__, one.otel.resource)
-
-    def send(message: bytes, spans: int) -> bool:
-        taken = [outlet(message, spans) for outlet in outlets]  # each, whatever the others say
-        return any(taken)
-
-    exporter = SpanExporter(send, encoder, lambda outcome, spans: metrics.add(SPANS, spans, outcome))
-    closers += [exporter.close, *closing]
-    attributes = gen_ai(one.pipeline.task, one.pipeline.model) if one.config.telemetry.gen_ai else None
-    return Tracer(exporter, metrics, one.name, one.pipeline.group, attributes)
 
 
 def waits_for(one: Start, pipeline: Pipeline, ends: Ends) -> Wait | None:
