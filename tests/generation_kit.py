@@ -36,6 +36,10 @@ def generation(path: Path, **options: Any) -> Iterator[TextGeneration]:
         model.close()
 
 
+TRACE = bytes(range(24))
+"""That of the micro-batch which all is generated for."""
+
+
 class Loop:
     """A worker's loop over a model. `said` holds all that it would put on the wire, in order."""
 
@@ -51,7 +55,9 @@ class Loop:
         """All at once; returns when all are answered."""
         encoded = self.model.encode(texts, None, params)
         self.outputs = {index: one for index, one in enumerate(encoded) if isinstance(one, DataFailure)}
-        computations = [Computation(index, one) for index, one in enumerate(encoded) if isinstance(one, Encoded)]
+        computations = [
+            Computation(index, one, [TRACE]) for index, one in enumerate(encoded) if isinstance(one, Encoded)
+        ]
         self._wanted = len(texts)
         if computations:
             if alone:

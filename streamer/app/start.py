@@ -7,20 +7,25 @@ all). That is for the time alone: nothing here has to be imported before anythin
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import structs
 
 from streamer.app.failure import failure
 from streamer.app.fetch import fetch_model
 from streamer.app.workers import pipeline_of, worker_plan
 from streamer.config.load import Config, PipelineConfig
+from streamer.config.otel import Otel, read
 from streamer.core.pipeline.protocol import Input
 from streamer.inference.models.presence import refuse_early
 from streamer.inference.parent.pool import WorkerPool
@@ -29,7 +34,6 @@ from streamer.kafka.slots import Slot, take_slot
 if TYPE_CHECKING:
     from streamer.app.assembly import Assembly
     from streamer.app.life import Show, Wait
-    from streamer.app.tracer import Tracer
     from streamer.core.pipeline.pipeline import Pipeline
     from streamer.core.pipeline.protocol import ModelCard
     from streamer.core.plan_encoder import PlanEncoder
@@ -38,12 +42,13 @@ if TYPE_CHECKING:
     from streamer.kafka.output_topics import OutputTopics
     from streamer.kafka.sink import KafkaSink, Offsets
     from streamer.kafka.source.source import KafkaSource
-    from streamer.telemetry.metrics import Metrics
 
 BROKERS_S = 3.0
 TRANSACTION_S = 5.0
 MODEL_S = 10.0
 GROUP_S = 5.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class RunOptions:
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Start:
     """What all steps know."""
 
@@ -66,6 +71,19 @@ class Start:
     options: RunOptions
     inbox: SimpleQueue[Input]
     slot: Slot
+
+    @cached_property
+    def otel(self) -> Otel:
+        """What the `OTEL_*` variables say of spans; what of them is ignored is logged."""
+        otel, _, warnings = read(os.environ, self.config.telemetry)
+        for variable, text in warnings:
+            log.warning("environment variable %s: %s", variable, text)
+        return otel
+
+    @property
+    def traced(self) -> bool:
+        """Whether spans go anywhere."""
+        return bool(self.otel.endpoint or (self.config.telemetry.spans and not self.otel.off))
 
     @property
     def pipeline(self) -> PipelineConfig:
@@ -113,7 +131,12 @@ def find_model(pipeline: PipelineConfig) -> None:
 
 def start_workers(one: Start) -> WorkerPool:
     """2. Start the workers, since a model's load takes longest, and a worker needs nothing but its orders."""
+    from streamer import __version__
+    from streamer.telemetry.spans import resource_of
+
     count, spec = worker_plan(one.pipeline, one.name, one.options.pipelines)
+    resource = resource_of(one.slot.name, __version__, one.otel.resource)
+    spec = structs.replace(spec, traced=one.traced, resource=resource)
     pool = WorkerPool(spec, count, one.inbox.put)
     pool.start_early()
     return pool
@@ -245,7 +268,10 @@ def put_together(
     metrics = Metrics(name)
     cache = make_cache(config, name, post, partial(count_cache, metrics))
     codec = Codec(name, shape=shape_of(one.pipeline))
-    pipeline = Pipeline(policy_of(config, name, pool.count, one.options.accept_dead_letters), codec)
+    policy = policy_of(config, name, pool.count, one.options.accept_dead_letters)
+    most_spans = config.telemetry.max_spans_per_s if one.traced else 0
+    policy = replace(policy, max_spans_per_s=most_spans, traced=one.traced, sampler=one.otel.sampler)
+    pipeline = Pipeline(policy, codec)
     meter = Meter(
         metrics,
         one.slot.name,
@@ -269,7 +295,9 @@ def put_together(
     life = Life(name, pool.count, meter.tally, lambda: meter.behind, show, waits, announcer.started, began=began)
     observers: list[Observer] = [meter, watchdog, signals, life]
     closers: list[Callable[[float], None]] = [ends.strangers.close]
-    if config.telemetry.spans:
+    if one.traced:
+        from streamer.app.outlets import make_tracer
+
         observers.append(make_tracer(one, metrics, closers))
     driver = Driver(pipeline, one.inbox, Adapters(source, sink, pool, cache, tuple(observers)))
     return Assembly(
@@ -292,22 +320,6 @@ def make_encoder(one: Start, topics: OutputTopics, reports: dict[int, Report], c
         reports_topic=config.telemetry.reports,
         on_report=reports.__setitem__,
     )
-
-
-def make_tracer(one: Start, metrics: Metrics, closers: list[Callable[[float], None]]) -> Tracer:
-    """What sends spans, by a producer of its own."""
-    from streamer import __version__
-    from streamer.app.tracer import Tracer
-    from streamer.kafka.span_topic import SpanTopic
-    from streamer.telemetry.catalogue import SPANS
-    from streamer.telemetry.otlp import OtlpEncoder  # brings protobuf, which takes a quarter second to import
-    from streamer.telemetry.spans import SpanExporter
-
-    topic = SpanTopic(one.config.kafka, one.config.telemetry.spans)
-    encoder = OtlpEncoder(one.slot.name, __version__)
-    exporter = SpanExporter(topic.send, encoder, lambda outcome, spans: metrics.add(SPANS, spans, outcome))
-    closers += [exporter.close, topic.close]
-    return Tracer(exporter, one.name, one.pipeline.group)
 
 
 def waits_for(one: Start, pipeline: Pipeline, ends: Ends) -> Wait | None:

@@ -78,7 +78,10 @@ def show(
     task: str | None,
     environment: bool,
 ) -> None:
-    """Print the configuration that file, environment and flags make, defaults included and secrets hidden."""
+    """Print the configuration that file, environment and flags make, defaults included and secrets hidden.
+
+    Variables of OpenTelemetry (OTEL_…) that are set and read stand at the end, as comments.
+    """
     if task is not None:
         _show_options(task, as_json)
         return
@@ -93,8 +96,16 @@ def show(
             width = max(len(field.variable) for field in rows)
             click.echo("\n".join(f"{field.variable:<{width}}  {field.key}" for field in rows))
         return
-    shown = redacted(loaded(config_path, overrides))
-    click.echo(_json(shown, indent=2) if as_json else "\n".join(toml_lines(shown)))
+    from streamer.config.otel import shown as shown_variables
+
+    shown, variables = redacted(loaded(config_path, overrides)), shown_variables(os.environ)
+    if as_json:
+        click.echo(_json(shown | ({"environment": variables} if variables else {}), indent=2))
+        return
+    click.echo("\n".join(toml_lines(shown)))
+    if variables:
+        click.echo("\n# Of the environment, read too:")
+        click.echo("\n".join(f"# {name}={value}" for name, value in variables.items()))
 
 
 def _show_options(task: str, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -10,6 +11,7 @@ import click
 from streamer.app.supervisor import Supervisor, end_with
 from streamer.cli.ending import told
 from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
+from streamer.config.load import Config, Problem
 from streamer.errors import ExitCode
 from streamer.stopping import Stopping
 
@@ -62,9 +64,14 @@ def run(
         end_with(supervisor)
     from streamer.app.run import run_pipeline, serve_down
     from streamer.app.start import RunOptions
+    from streamer.config.otel import read
     from streamer.telemetry.logs import configure, last_words, own_pipe
 
-    config = loaded(config_path, overrides, check=model_of(names))
+    def check(config: Config) -> Iterator[Problem]:
+        yield from model_of(names)(config)
+        yield from read(os.environ, config.telemetry).problems
+
+    config = loaded(config_path, overrides, check=check)
     chosen = chosen_pipelines(config, names)
     level = "debug" if verbose else config.telemetry.log_level
     column = ""

@@ -10,6 +10,7 @@ from typing import Final
 from streamer.config.environment import spelling
 from streamer.config.fields import Config
 from streamer.config.health_checks import check_health
+from streamer.config.otel import endpoint_problem
 from streamer.config.pipeline import PipelineConfig, start_time_ms
 from streamer.config.problems import LAST_PORT, Problem
 from streamer.config.properties import refusal
@@ -74,6 +75,8 @@ def _check_telemetry(config: Config) -> Iterator[Problem]:
     telemetry = config.telemetry
     if telemetry.spans and telemetry.spans == telemetry.reports:
         yield ("telemetry", "reports"), f"{telemetry.spans} takes the spans; name another topic"
+    if telemetry.otlp_endpoint and (problem := endpoint_problem(telemetry.otlp_endpoint)):
+        yield ("telemetry", "otlp_endpoint"), problem
     for field in ("spans", "reports"):
         if getattr(telemetry, field) in _NO_TOPICS:
             yield ("telemetry", field), _NO_TOPIC

@@ -108,6 +108,15 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             " Collector reads.",
         ),
     ] = "otlp_spans"
+    otlp_endpoint: Annotated[
+        str,
+        kind('an HTTP URL, or ""'),
+        Meta(
+            description='URL that takes OTLP spans by POST, beside the topic: http://localhost:4318/v1/traces; ""'
+            " takes what OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT says. Set it where the"
+            " receiver reads no Kafka.",
+        ),
+    ] = ""
     reports: Annotated[
         str,
         kind(f'{TOPIC_KIND}, or ""'),
@@ -134,6 +143,14 @@ class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             " when sampled records lack their spans and there is CPU to spare.",
         ),
     ] = 500
+    gen_ai: Annotated[
+        bool,
+        Meta(
+            description="Put the attributes gen_ai.* (OpenTelemetry's conventions for generative AI: operation, model,"
+            " tokens) on the spans of forward batches, where the task generates text or embeds. Set true for tools that"
+            " read them; the conventions may still change."
+        ),
+    ] = False
     log_format: Annotated[
         Literal["auto", "console", "json"],
         Meta(

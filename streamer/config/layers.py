@@ -86,7 +86,9 @@ class Layers:
             self._put(parts, text, f"--set {key}")
 
     def origin(self, path: KeyPath) -> str:
-        """`FILE: key.path`, or the variable or flag that set it."""
+        """`FILE: key.path`, or the variable or flag that set it. A variable of OpenTelemetry's stands for itself."""
+        if path[0].startswith("OTEL_"):
+            return f"{_VARIABLE}{path[0]}"
         for length in range(len(path), 0, -1):
             if path[:length] in self._origins:
                 return self._origins[path[:length]]

@@ -137,6 +137,7 @@ def redacted(config: Config) -> dict[str, Any]:
         name: value if is_harmless(name) else HIDDEN for name, value in config.kafka.properties.items()
     }
     shown["cache"]["url"] = "" if config.cache.url_file else redacted_url(config.cache.url)
+    shown["telemetry"]["otlp_endpoint"] = redacted_url(config.telemetry.otlp_endpoint)
     shown["health"]["webhook"] = HIDDEN if config.health.webhook else ""
     for pipeline in shown["pipelines"].values():
         pipeline["options"] = _without_secrets(pipeline["options"])

@@ -108,7 +108,7 @@ class Encoder:
         topic, head = self._output_topic, self._head
         target = -1 if self._by_key else partition
         source, type_, content_type = self._tail
-        batch_trace = trace = (TRACEPARENT, render(run.batch.trace_id, run.batch.span_id))
+        batch_trace = trace = (TRACEPARENT, render(run.batch.trace_id, run.batch.span_id, run.batch.sampled))
         outputs: list[Output] = []
         append = outputs.append
         chosen = slice(run.first, run.last)

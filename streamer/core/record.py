@@ -169,6 +169,7 @@ class Segment:
     plan under way.
     `size_bytes` is what the segment takes of the byte budget, as the source counts it. `dropped` marks a segment
     whose partition left us. `named` says that a record has headers beside a trace context, which may name its id.
+    `trace` are the ids of its micro-batch's trace and span (16 and 8 bytes), where those are sampled.
     """
 
     topic: str
@@ -185,6 +186,7 @@ class Segment:
     size_bytes: int = 0
     dropped: bool = False
     named: bool = False
+    trace: bytes = b""
 
     def part(self, first: int, last: int) -> Segment:
         """Its records `first` to `last - 1`, which all have outcomes, as a segment of their own. What they take of the
@@ -210,6 +212,7 @@ class MicroBatch:
 
     The ids are drawn by the source, since nothing in the core is random. `taken_ns` is wall-clock time, `taken` of
     the monotonic clock. `unfinished` counts the segments that are neither durable nor dropped.
+    `sampled` says whether its own trace is.
     """
 
     number: int
@@ -219,3 +222,4 @@ class MicroBatch:
     taken_ns: int
     taken: float = 0.0
     unfinished: int = 0
+    sampled: bool = True

@@ -268,7 +268,8 @@ def _throughput(watch: Watch, seen: Seen, inputs: list[tuple[Place, Item]]) -> T
 
 def _spans(topic: str, spans: Sequence[dict[str, Any]]) -> Spans | None:
     records = sum("streamer.outcome" in span["attributes"] for span in spans)
-    return Spans(topic, len(spans) - records, records) if spans else None
+    batches = sum("messaging.batch.message_count" in span["attributes"] for span in spans)
+    return Spans(topic, batches, records) if spans else None
 
 
 def _sizes(sizes: Sequence[int]) -> Sizes:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from streamer.core.pipeline.protocol import ModelCard
+from streamer.core.pipeline.protocol import CodeSpans, Forwarded, ModelCard
 from streamer.errors import DataFailure, ExitCode, FailureClass
 from streamer.inference.spec import WorkerSpec
 
@@ -33,6 +33,7 @@ class Compute(msgspec.Struct, frozen=True, tag=True):
     params: list[dict[str, Any] | None] | None = None
     alone: bool = False
     answer_bytes: int = 0
+    traces: list[bytes] = []
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -71,6 +72,8 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     seconds: float = 0.0
     passes: int = 0
     measures: list[bytes] = []
+    forwarded: list[Forwarded] = []
+    code_spans: list[CodeSpans] = []
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

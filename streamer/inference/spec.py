@@ -24,6 +24,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     torch's. `device` is `auto` (worker n takes GPU n modulo their number, else the CPU), `cpu` or `cuda:N`.
     `batch_tokens` bounds the tokens that a forward batch computes, 0 is the device's default. `options` are the task's
     own and are checked by its family. `max_text_bytes` refuses larger texts before tokenising, 0 does not.
+    `traced` lets spans of the model's own code come back, with the attributes `resource`.
     """
 
     pipeline: str
@@ -38,6 +39,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     options: dict[str, Any] = {}
     batch_tokens: int = 0
     max_text_bytes: int = 0
+    traced: bool = False
+    resource: dict[str, str] = {}
 
 
 def plan_threads(workers: int, threads: int, cores: int, pipelines: int = 1, gpus: int = 0) -> tuple[int, int]:

@@ -3,11 +3,13 @@ ports, the cache's key, and what the Kafka client says of its properties."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 
 from streamer.cache.secret import look_at
 from streamer.config.environment import strays
 from streamer.config.load import Config, Problem
+from streamer.config.otel import read
 from streamer.core.surroundings import MachineInfo, ModelInfo
 from streamer.errors import Refusal
 from streamer.inference.models.presence import model_problem
@@ -24,6 +26,7 @@ def problems(config: Config) -> Iterator[Problem]:
         text, ends, _ = look_at(config.cache.key_file)
         if ends:
             yield ("cache", "key_file"), text.removeprefix("cache.key_file: ")
+    yield from read(os.environ, config.telemetry).problems
     info = _machine(config)
     for name, pipeline in config.pipelines.items():
         for finding in machine.judge_model(name, pipeline, ModelInfo(), info):
@@ -44,6 +47,8 @@ def remarks(config: Config, environ: Mapping[str, str]) -> Iterator[Refusal]:
                 "nothing reads it",
                 "`streamer config show --environment` has the names that are read",
             )
+    for variable, text in read(environ, config.telemetry).warnings:
+        yield Refusal.of(f"environment variable {variable}", text)
     if not config.pipelines:
         yield Refusal("configuration", "it has no pipeline", "`streamer init` writes one, or name a file with --config")
     for finding in (*pipelines.judge(config.pipelines), *_ports(config, _machine(config))):

@@ -191,10 +191,21 @@ REBALANCES: Final = Metric(
 SPANS: Final = Metric(
     "streamer_spans_total",
     "counter",
-    "Spans sent, dropped (queue full, topic away) and capped (over max_spans_per_s).",
+    "Spans handed to the topic or the OTLP endpoint (sent), dropped (queue full, topic away) and capped (over"
+    " max_spans_per_s).",
     "capped: sample less at the producers or raise max_spans_per_s. dropped: the spans topic or its brokers.",
     ("outcome",),
     _each("sent", "dropped", "capped"),
+)
+OTLP_SPANS: Final = Metric(
+    "streamer_otlp_spans_total",
+    "counter",
+    "Spans for the OTLP endpoint over HTTP: sent, rejected by it, or dropped (no room in the queue of 16 MB, refused,"
+    " or not taken within a minute).",
+    "dropped: the log names the endpoint and what it answers; results do not suffer. rejected: the receiver's own log"
+    " says why.",
+    ("outcome",),
+    _each("sent", "rejected", "dropped"),
 )
 OUT_OF_RANGE: Final = Metric(
     "streamer_out_of_range_records_total",

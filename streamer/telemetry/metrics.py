@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -11,6 +12,7 @@ from math import inf
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from streamer.telemetry.catalogue import LATENCY_BOUNDS_S, METRICS, Metric
 
@@ -26,6 +28,13 @@ class Histogram(Collector):
         self._lock = threading.Lock()
         self._counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
         self._sum = 0.0
+        self._exemplars: dict[int, Exemplar] = {}
+
+    def exemplify(self, value: float, trace_id: int, span_id: int) -> None:
+        """Let the value's bucket name this trace, until there is a newer one."""
+        ids = {"trace_id": f"{trace_id:032x}", "span_id": f"{span_id:016x}"}
+        with self._lock:
+            self._exemplars[bisect_left(LATENCY_BOUNDS_S, value)] = Exemplar(ids, value, time.time())
 
     def add(self, counts: Iterable[tuple[float, int]], total: float) -> None:
         """Add observations as pairs of a value and how often it came, with the sum of all."""
@@ -37,13 +46,14 @@ class Histogram(Collector):
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """The cumulated buckets, as Prometheus wants them."""
         with self._lock:
-            counts, total = list(self._counts), self._sum
+            counts, total, exemplars = list(self._counts), self._sum, dict(self._exemplars)
         family = HistogramMetricFamily(self._metric.name, self._metric.meaning, labels=("pipeline",))
-        buckets: list[tuple[str, float]] = []
+        buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
         cumulated = 0
-        for bound, count in zip((*LATENCY_BOUNDS_S, inf), counts, strict=True):
+        for place, (bound, count) in enumerate(zip((*LATENCY_BOUNDS_S, inf), counts, strict=True)):
             cumulated += count
-            buckets.append(("+Inf" if bound == inf else repr(bound), float(cumulated)))
+            bucket = "+Inf" if bound == inf else repr(bound), float(cumulated)
+            buckets.append((*bucket, exemplars[place]) if place in exemplars else bucket)
         family.add_metric((self._pipeline,), buckets, total)
         yield family
 
@@ -103,6 +113,10 @@ class Metrics:
     def observe(self, histogram: Metric, value: float) -> None:
         """Add one observation."""
         self._histograms[histogram].add(((value, 1),), value)
+
+    def exemplify(self, histogram: Metric, value: float, trace_id: int, span_id: int) -> None:
+        """Name a trace with an observation like this one; told to those who ask for OpenMetrics."""
+        self._histograms[histogram].exemplify(value, trace_id, span_id)
 
     def observe_all(self, histogram: Metric, counts: Iterable[tuple[float, int]], total: float) -> None:
         """Add observations as pairs of a value and how often it came, with the sum of all."""

@@ -9,7 +9,7 @@ follow the messaging conventions of semantic conventions 1.42 (status: developme
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -18,7 +18,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Status
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
-from streamer.telemetry.spans import Link, MicroBatchSpan, RecordSpan, Span
+from streamer.telemetry.spans import EncodedSpans, ForwardSpan, Link, MicroBatchSpan, RecordSpan, Span, resource_of
 
 MAX_MESSAGE_BYTES: Final = 900_000
 MAX_LINKS: Final = 1_000
@@ -32,23 +32,19 @@ _MASK64: Final = (1 << 64) - 1
 
 
 class OtlpEncoder:
-    """Encodes the spans of one process; `slot` is its stable identity, `version` that of the program."""
+    """Encodes the spans of one process; `slot` is its stable identity, `version` that of the program.
+    `resource` are attributes of the process beside these, or in their place."""
 
-    def __init__(self, slot: str, version: str) -> None:
-        resource = Resource(
-            attributes=[
-                _text("service.name", "streamer"),
-                _text("service.version", version),
-                _text("service.instance.id", slot),
-            ]
-        )
-        self._resource = ResourceSpans(resource=resource, schema_url=SCHEMA_URL).SerializeToString()
+    def __init__(self, slot: str, version: str, resource: Mapping[str, str] | None = None) -> None:
+        attributes = resource_of(slot, version, resource or {})
+        described = Resource(attributes=[_text(key, value) for key, value in attributes.items()])
+        self._resource = ResourceSpans(resource=described, schema_url=SCHEMA_URL).SerializeToString()
         scope = InstrumentationScope(name="streamer", version=version)
         self._scope = ScopeSpans(scope=scope, schema_url=SCHEMA_URL).SerializeToString()
 
     def encode(self, spans: Sequence[Span]) -> list[tuple[bytes, int]]:
         """Requests of less than 900 kB, each with the number of given spans that end in it."""
-        requests: list[tuple[bytes, int]] = []
+        requests = [(span.message, span.count) for span in spans if isinstance(span, EncodedSpans)]
         parts: list[bytes] = []
         size_bytes = count = 0
         for part, is_last in self._parts(spans):
@@ -66,7 +62,9 @@ class OtlpEncoder:
         for span in spans:
             if isinstance(span, RecordSpan):
                 yield _field(2, _record_span(span)), True
-            else:
+            elif isinstance(span, ForwardSpan):
+                yield _field(2, _forward_span(span)), True
+            elif isinstance(span, MicroBatchSpan):
                 parts = max(1, -(-len(span.links) // MAX_LINKS))
                 for part in range(parts):
                     yield _field(2, _micro_batch_span(span, part, parts)), part == parts - 1
@@ -131,6 +129,35 @@ def _micro_batch_span(span: MicroBatchSpan, part: int, parts: int) -> bytes:
     links = span.links[part * MAX_LINKS : (part + 1) * MAX_LINKS]
     encoded: bytes = message.SerializeToString()
     return encoded + b"".join([_field(13, _link(link)) for link in links])
+
+
+def _forward_span(span: ForwardSpan) -> bytes:
+    attributes: dict[str, str | int] = {
+        "streamer.pipeline": span.pipeline,
+        "streamer.worker": span.worker,
+        "streamer.records": span.records,
+        **({"streamer.tokens": span.tokens} if span.tokens else {}),
+        **({"streamer.output_tokens": span.output_tokens} if span.output_tokens else {}),
+        **({"error.type": span.error} if span.error else {}),
+        **span.attributes,
+    }
+    encoded: bytes = SpanMessage(
+        trace_id=span.parent[:16],
+        span_id=span.span_id,
+        parent_span_id=span.parent[16:],
+        flags=_LOCAL_FLAGS,
+        name="forward",
+        kind=SpanMessage.SPAN_KIND_INTERNAL,
+        start_time_unix_nano=span.start_ns,
+        end_time_unix_nano=span.end_ns,
+        attributes=[_number(key, one) if isinstance(one, int) else _text(key, one) for key, one in attributes.items()],
+        links=[
+            SpanMessage.Link(trace_id=link[:16], span_id=link[16:], flags=_LOCAL_FLAGS)
+            for link in span.links[:MAX_LINKS]
+        ],
+        status=Status(code=Status.STATUS_CODE_ERROR, message=span.error) if span.error else None,
+    ).SerializeToString()
+    return encoded
 
 
 def part_span_id(span_id: int, part: int) -> int:

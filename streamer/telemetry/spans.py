@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 MAX_BATCH_SPANS: Final = 512
 MAX_DELAY_S: Final = 1.0
 MAX_WAITING: Final = 65_536
+_BYTES_A_SPAN: Final = 336
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,39 @@ class RecordSpan(msgspec.Struct, frozen=True):
     code: str = ""
 
 
-Span = MicroBatchSpan | RecordSpan
+class ForwardSpan(msgspec.Struct, frozen=True):
+    """One pass of a forward batch in a worker, child of the span of a micro-batch that it served, with links to those
+    of the others. `parent` and `links` are the ids of a trace and a span, as 16 and 8 bytes; `attributes` lie over
+    those that the encoder gives it."""
+
+    parent: bytes
+    span_id: bytes
+    links: Sequence[bytes]
+    start_ns: int
+    end_ns: int
+    pipeline: str
+    worker: int
+    records: int
+    tokens: int
+    output_tokens: int = 0
+    error: str = ""
+    attributes: Mapping[str, str | int] = {}
+
+
+class EncodedSpans(msgspec.Struct, frozen=True):
+    """So many spans that somebody else made, as an OTLP request."""
+
+    message: bytes
+    count: int
+
+
+Span = MicroBatchSpan | RecordSpan | ForwardSpan | EncodedSpans
+
+
+def resource_of(slot: str, version: str, more: Mapping[str, str]) -> dict[str, str]:
+    """What is told of the process with each span: its stable identity and the version of the program, unless `more`
+    says otherwise."""
+    return {"service.name": "streamer", "service.version": version, "service.instance.id": slot, **more}
 
 
 class Encoder(Protocol):
@@ -76,14 +109,19 @@ OnSpans = Callable[[str, int], None]
 """Called with `sent` or `dropped` and a number of spans, from the exporter's thread or the caller's."""
 
 
+Send = Callable[[bytes, int], bool]
+"""Gives a message with so many spans to the wire; whether it was taken."""
+
+
 class SpanExporter:
     """Sends spans from a thread of its own, once 512 wait or after a second.
 
-    `send` gives one message to the wire and says whether it was taken; it may block. Spans that find the queue full
+    `send` gives one message to the wire, with the number of spans in it, and says whether it was taken; it may block.
+    Spans that find the queue full
     (65,536 spans and links together) or that are not taken are dropped and counted. Nothing here raises.
     """
 
-    def __init__(self, send: Callable[[bytes], bool], encoder: Encoder, on_spans: OnSpans) -> None:
+    def __init__(self, send: Send, encoder: Encoder, on_spans: OnSpans) -> None:
         self._send = send
         self._encoder = encoder
         self._on_spans = on_spans
@@ -115,7 +153,7 @@ class SpanExporter:
                 if len(self._waiting) >= MAX_BATCH_SPANS:
                     self._lock.notify_all()
         if taken < len(spans):
-            self._on_spans("dropped", len(spans) - taken)
+            self._on_spans("dropped", _count(spans[taken:]))
 
     def flush(self, timeout_s: float) -> bool:
         """Send what waits now; whether all of it went out in time."""
@@ -132,7 +170,7 @@ class SpanExporter:
             self._lock.notify_all()
         self._thread.join(max(0.0, deadline - time.monotonic()))
         with self._lock:
-            dropped = len(self._waiting)
+            dropped = _count(self._waiting)
             self._waiting.clear()
         if dropped:
             self._on_spans("dropped", dropped)
@@ -164,15 +202,21 @@ class SpanExporter:
         sent = 0
         try:
             for message, spans in self._encoder.encode(batch):
-                if self._send(message):
+                if self._send(message, spans):
                     sent += spans
         except Exception as error:  # telemetry never fails the job
             _log.warning("spans were not sent", extra={"data": {"error": type(error).__name__}})
         if sent:
             self._on_spans("sent", sent)
-        if sent < len(batch):
-            self._on_spans("dropped", len(batch) - sent)
+        if sent < (total := _count(batch)):
+            self._on_spans("dropped", total - sent)
+
+
+def _count(spans: Iterable[Span]) -> int:
+    return sum(span.count if type(span) is EncodedSpans else 1 for span in spans)
 
 
 def _size(span: Span) -> int:
-    return 1 + len(span.links) if type(span) is MicroBatchSpan else 1
+    if isinstance(span, EncodedSpans):
+        return 1 + len(span.message) // _BYTES_A_SPAN
+    return 1 if isinstance(span, RecordSpan) else 1 + len(span.links)

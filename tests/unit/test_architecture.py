@@ -37,7 +37,7 @@ OWNERS = {
     "tokenizers": {"inference"},
     "safetensors": {"inference"},
     "redis": {"cache"},
-    "opentelemetry": {"telemetry"},
+    "opentelemetry": {"telemetry", "inference"},  # in a worker: the spans of a class's own code
     "prometheus_client": {"telemetry"},
     "starlette": {"console"},
     "uvicorn": {"console"},

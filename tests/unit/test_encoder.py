@@ -208,7 +208,12 @@ def test_a_record_with_a_span_carries_its_own_context() -> None:
     assert mark_spans(run.batch, 1) == (1, 1)
     contexts = [dict(output[4])["traceparent"] for output in encoder().encode(run, NOW_MS)]
     batch = render(0xABC, 0xDEF)
-    assert contexts == [batch, render(1, record_span_id(0xDEF, 0)), batch, batch]
+    own = render(1, record_span_id(0xDEF, 0))
+    assert contexts == [batch, own, batch, batch]
+    run.batch.sampled = False
+    batch = render(0xABC, 0xDEF, sampled=False)
+    contexts = [dict(output[4])["traceparent"] for output in encoder().encode(run, NOW_MS)]
+    assert contexts == [batch, own, batch, batch]
 
 
 def test_the_report_sees_what_was_published() -> None:

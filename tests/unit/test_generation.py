@@ -14,7 +14,7 @@ from streamer.inference.generation.continuous import Room
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.tasks.families import load
 from streamer.inference.tasks.text_generation import TextGeneration
-from tests.generation_kit import Loop, Output, Params, Plain, generation
+from tests.generation_kit import TRACE, Loop, Output, Params, Plain, generation
 from tests.language_models import DECODERS, tiny_decoder
 
 TEXTS = ["The film was good", "é 映画 🎬 naïve", "a", " ", "Two\nlines, and then some more of them, to be longer."]
@@ -150,6 +150,18 @@ def test_a_short_text_does_not_wait_for_a_long_one(loop: Loop) -> None:
     asked: list[Params] = [{"max_new_tokens": 100, **drawn}, {"max_new_tokens": 2, **drawn}, {"max_new_tokens": 40}]
     loop.run(["long", "short", "streams"], asked)
     assert loop.answered == [1, 2, 0]
+
+
+def test_what_streams_is_traced_one_by_one_and_the_rest_by_forward_batch(loop: Loop) -> None:
+    """Below the micro-batch's span, with the tokens that were read and generated."""
+    asked: list[Params] = [{"max_new_tokens": 20}, {"max_new_tokens": 2}, {"temperature": 1.0, "seed": 1}]
+    outputs: list[Any] = loop.run(["long", "short", "drawn"], asked)
+    traced = [one for message in loop.said if isinstance(message, Done) for one in message.forwarded]
+    assert {one.parent for one in traced} == {TRACE}
+    assert sum(one.records for one in traced) == len({one.span_id for one in traced}) == 3
+    assert sum(one.tokens for one in traced) == sum(output["prompt_tokens"] for output in outputs)
+    assert sum(one.output_tokens for one in traced) == sum(output["completion_tokens"] for output in outputs)
+    assert all(0 < one.start_ns < one.end_ns for one in traced)
 
 
 def test_all_that_is_under_way_stands_in_each_announcement(loop: Loop) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from prometheus_client.exposition import generate_latest
+from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import streamer
@@ -213,3 +213,18 @@ def test_what_the_shared_cache_counts_is_shown() -> None:
         CacheEvent.REJECTED
     )
     assert len(shown) >= len(CacheEvent)
+
+
+def test_the_latency_names_a_trace_where_openmetrics_is_asked_for() -> None:
+    """An exemplar in the bucket of its value, the newest; Prometheus' own text format has none."""
+    metrics = Metrics("p")
+    metrics.observe(of.EVENT_LATENCY, 0.2)
+    metrics.exemplify(of.EVENT_LATENCY, 0.24, 1, 2)
+    metrics.exemplify(of.EVENT_LATENCY, 0.2, 0xABC, 0xDEF)
+    encode, content_type = choose_encoder("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    (line,) = [line for line in encode(metrics.registry).decode().splitlines() if " # " in line]
+    assert line.startswith('streamer_event_latency_seconds_bucket{le="0.251",pipeline="p"} 1.0 # ')
+    assert f'{{span_id="{0xDEF:016x}",trace_id="{0xABC:032x}"}} 0.2 ' in line
+    plain = choose_encoder("text/plain")[0](metrics.registry).decode()
+    assert " # {" not in plain

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -9,9 +10,25 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from prometheus_client.exposition import choose_encoder
 
+from streamer.app.tracer import Tracer, gen_ai
+from streamer.core.pipeline.protocol import Forwarded
+from streamer.core.record import Answer, MemoryRecord, MicroBatch, Segment, TraceParent
+from streamer.core.traceparent import mark_spans
+from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.otlp import MAX_LINKS, OtlpEncoder, part_span_id
-from streamer.telemetry.spans import MAX_BATCH_SPANS, MAX_WAITING, Link, MicroBatchSpan, RecordSpan, SpanExporter
+from streamer.telemetry.spans import (
+    MAX_BATCH_SPANS,
+    MAX_WAITING,
+    EncodedSpans,
+    ForwardSpan,
+    Link,
+    MicroBatchSpan,
+    RecordSpan,
+    Span,
+    SpanExporter,
+)
 
 ENCODER = OtlpEncoder(slot="host-0", version="1.2.3")
 
@@ -53,7 +70,7 @@ def decoded(message: bytes) -> list[SpanMessage]:
     return list(scope_spans.spans)
 
 
-def spans_of(*spans: MicroBatchSpan | RecordSpan) -> list[SpanMessage]:
+def spans_of(*spans: Span) -> list[SpanMessage]:
     return [span for message, _ in ENCODER.encode(spans) for span in decoded(message)]
 
 
@@ -202,7 +219,7 @@ class Wire:
         self.entered = threading.Event()
         self.counts = {"sent": 0, "dropped": 0}
 
-    def send(self, message: bytes) -> bool:
+    def send(self, message: bytes, spans: int) -> bool:
         self.entered.set()
         assert self.open.wait(10)
         if self.raises:
@@ -297,3 +314,66 @@ def test_close_keeps_its_time_and_counts_the_rest(wire: Wire) -> None:
     wire.open.set()
     exporter.close(5)
     assert wire.counts == {"sent": MAX_BATCH_SPANS, "dropped": 3}
+
+
+def test_a_forward_span_is_a_child_with_links() -> None:
+    """Of the micro-batch's span, with what was computed; one that raised is an error. gen_ai attributes lie over it."""
+    parent, other = bytes(15) + b"\x05" + bytes(7) + b"\x06", bytes(15) + b"\x07" + bytes(7) + b"\x08"
+    attributes = gen_ai("text-generation", "some/model")
+    assert attributes is not None
+    one = Forwarded(parent, b"12345678", [other], 3, 9, 32, 700, 50, "ValueError")
+    gave = attributes(one)
+    (span,) = spans_of(ForwardSpan(parent, b"12345678", [other], 3, 9, "p", 1, 32, 700, 50, "ValueError", gave))
+    assert (span.trace_id, span.parent_span_id, span.span_id) == (parent[:16], parent[16:], b"12345678")
+    assert [(link.trace_id, link.span_id) for link in span.links] == [(other[:16], other[16:])]
+    assert (span.start_time_unix_nano, span.end_time_unix_nano, span.name) == (3, 9, "forward")
+    assert span.status.code == Status.STATUS_CODE_ERROR
+    assert facts(span.attributes) == {
+        "streamer.pipeline": "p",
+        "streamer.worker": 1,
+        "streamer.records": 32,
+        "streamer.tokens": 700,
+        "streamer.output_tokens": 50,
+        "error.type": "ValueError",
+        "gen_ai.operation.name": "text_completion",
+        "gen_ai.provider.name": "streamer",
+        "gen_ai.request.model": "some/model",
+        "gen_ai.usage.input_tokens": 700,
+        "gen_ai.usage.output_tokens": 50,
+    }
+    embeds = gen_ai("embedding", "m")
+    assert embeds is not None
+    assert embeds(one)["gen_ai.operation.name"] == "embeddings"
+    assert "gen_ai.usage.output_tokens" not in embeds(one)
+    assert gen_ai("text-classification", "m") is None
+
+
+def test_what_others_encoded_goes_out_as_it_is(wire: Wire) -> None:
+    """Each of its spans counts."""
+    ((message, _),) = ENCODER.encode([record_span(number=1), record_span(number=2)])
+    exporter = SpanExporter(wire.send, ENCODER, wire.count)
+    exporter.offer([EncodedSpans(message, 2), record_span(number=3)])
+    exporter.close(5)
+    assert len(wire.spans) == 3
+    assert wire.counts == {"sent": 3, "dropped": 0}
+
+
+def test_the_latency_names_a_record_that_is_traced(wire: Wire) -> None:
+    """The oldest sampled one of a micro-batch, else its first by the micro-batch's own trace; none where that is not
+    sampled either."""
+    now_ms = int(time.time() * 1000)
+
+    def named(sampled: bool, *, batch_sampled: bool = True) -> str:
+        metrics, exporter = Metrics("p"), SpanExporter(wire.send, ENCODER, wire.count)
+        records = [MemoryRecord("t", 0, offset, None, b"", [], now_ms - 60_000 + offset) for offset in range(3)]
+        traces = [None, TraceParent(0xA, 1, sampled), None]
+        segment = Segment("t", 0, 0, list(records), traces=traces, outcomes=[Answer(b"{}")] * 3)
+        batch = MicroBatch(1, [segment], 0xB, 2, time.time_ns(), sampled=batch_sampled)
+        mark_spans(batch, 9)
+        Tracer(exporter, metrics, "p", "g").micro_batch_done(batch)
+        exporter.close(5)
+        return choose_encoder("application/openmetrics-text; version=1.0.0")[0](metrics.registry).decode()
+
+    assert f'trace_id="{0xA:032x}"' in named(True)
+    assert f'trace_id="{0xB:032x}"' in named(False)
+    assert "trace_id" not in named(False, batch_sampled=False)

@@ -260,6 +260,7 @@ class Fleet:
             params if params.count(None) < nothing else None,
             alone,
             self.answer_bytes,
+            list(dict.fromkeys([flight.segment.trace for flight in flights])) if flights[0].segment.trace else [],
         )
         return Dispatch(worker.number, work)
 

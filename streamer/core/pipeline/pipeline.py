@@ -166,6 +166,7 @@ class Pipeline:
         if freed.records:
             self.flow.ended_records += freed.records
             self._freed(freed)
+        self.policy.sampler.begin(batch, traced=self.policy.traced)
         fresh: list[Flight] = []
         counted_bytes = 0
         for segment in kept:
@@ -186,6 +187,7 @@ class Pipeline:
 
     def _mark_spans(self, batch: MicroBatch, now: float) -> None:
         """Give the sampled records their own spans, as far as the cap allows."""
+        self.policy.sampler.decide(batch)
         traces = [trace for segment in batch.segments for trace in segment.traces or () if trace is not None]
         sampled = sum(trace.sampled for trace in traces)
         if sampled:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamer.core.pipeline.breaker import BreakerPolicy
+from streamer.core.trace_sampler import TraceSampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +25,6 @@ class Policy:
     shared_cache: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     max_spans_per_s: int = 500
+    traced: bool = False
+    sampler: TraceSampler = field(default_factory=TraceSampler)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

@@ -90,8 +90,32 @@ class ForwardStarted(msgspec.Struct, frozen=True):
     numbers: list[int]
 
 
+class Forwarded(msgspec.Struct, frozen=True):
+    """A pass of a forward batch, for its span. `parent` and `links` are the ids of a trace and a span (16 and 8 bytes),
+    those of the micro-batches that it served. `tokens` are those of the texts, `output_tokens` what was generated.
+    `error` is the class of the exception that it raised."""
+
+    parent: bytes
+    span_id: bytes
+    links: list[bytes]
+    start_ns: int
+    end_ns: int
+    records: int
+    tokens: int
+    output_tokens: int = 0
+    error: str = ""
+
+
+class CodeSpans(msgspec.Struct, frozen=True):
+    """So many spans that the model's own code made, as an OTLP request."""
+
+    message: bytes
+    spans: int
+
+
 class ForwardDone(msgspec.Struct, frozen=True):
-    """A forward batch ended: `outcomes` runs in parallel to `numbers`."""
+    """A forward batch ended: `outcomes` runs in parallel to `numbers`. `forwarded` and `code_spans` are what
+    there is to trace of it."""
 
     worker: int
     numbers: list[int]
@@ -100,6 +124,8 @@ class ForwardDone(msgspec.Struct, frozen=True):
     computed_tokens: int = 0
     seconds: float = 0.0
     passes: int = 1
+    forwarded: list[Forwarded] = []
+    code_spans: list[CodeSpans] = []
 
 
 class WorkerLost(msgspec.Struct, frozen=True):
@@ -268,7 +294,7 @@ class Work(msgspec.Struct, frozen=True):
     """Computations for one worker, as columns. `pairs` and `params` are None when no computation has any.
 
     `alone` marks suspects: each runs by itself, after the worker's probe passed. An answer larger than `answer_bytes`
-    (0: no limit) ends in the worker.
+    (0: no limit) ends in the worker. `traces` are those of the micro-batches that wait for them, as far as sampled.
     """
 
     numbers: list[int]
@@ -277,6 +303,7 @@ class Work(msgspec.Struct, frozen=True):
     params: list[dict[str, Any] | None] | None = None
     alone: bool = False
     answer_bytes: int = 0
+    traces: list[bytes] = []
 
 
 class Dispatch(msgspec.Struct, frozen=True):

@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
+from streamer.core.pipeline.protocol import Forwarded
 from streamer.core.record import Answer
 from streamer.errors import FailureClass
 from streamer.inference.channel import Done, Started
 from streamer.inference.model import Encoded, Model
+from streamer.inference.worker.forward_traces import ForwardTraces
 from streamer.inference.worker.forwarder import Computation, Forwarder, OnError, WorkerFailureError, ignore
 from streamer.inference.worker.trouble import place_of
 
@@ -116,12 +118,19 @@ class Generator:
     """The loop of a worker whose model streams."""
 
     def __init__(
-        self, model: StreamingModel, emit: Emit, pool: Window, batch_tokens: int = 0, on_error: OnError = ignore
+        self,
+        model: StreamingModel,
+        emit: Emit,
+        pool: Window,
+        batch_tokens: int = 0,
+        on_error: OnError = ignore,
+        traces: ForwardTraces | None = None,
     ) -> None:
         self._model = model
         self._pool = pool
         self._announcer = Announcer(emit)
-        self._forwarder = Forwarder(model, self._announcer.pass_on, batch_tokens, on_error)
+        self._traces = traces or ForwardTraces()
+        self._forwarder = Forwarder(model, self._announcer.pass_on, batch_tokens, on_error, self._traces)
         self._backlog: deque[Computation] = deque()
         self._plain: list[Computation] = []
         self._suspects: Iterator[Computation] | None = None
@@ -199,16 +208,19 @@ class Generator:
         ended: list[tuple[int, Answer | None]] = []
         self._guard(lambda: ended.extend(self._model.collect(timeout_s)))
         answered: list[tuple[int, Answer]] = []
-        began = time.perf_counter()
+        began = now = time.perf_counter()
         for number, answer in ended:
             computation = self._running.pop(number)
-            began = min(began, self._announcer.streaming.pop(number))
+            its_began = self._announcer.streaming.pop(number)
+            began = min(began, its_began)
             if answer is None:
                 self._plain.append(computation)
             else:
                 answered.append((number, answer))
+                tokens = computation.encoded.tokens
+                self._traces.streamed(computation, now - its_began, tokens, answer.tokens - tokens)
         if answered:
-            self._announcer.done(_done(answered, time.perf_counter() - began))
+            self._announcer.done(_done(answered, now - began, self._traces.take()[0]))
         steps = self._model.steps
         if steps != self._steps:
             self._steps = steps
@@ -225,7 +237,7 @@ class Generator:
             raise WorkerFailureError(FailureClass.DEVICE, message, suspects=list(self._running)) from None
 
 
-def _done(answered: Iterable[tuple[int, Answer]], seconds: float) -> Done:
+def _done(answered: Iterable[tuple[int, Answer]], seconds: float, forwarded: list[Forwarded]) -> Done:
     columns = list(answered)
     tokens = [answer.tokens for _, answer in columns]
     return Done(
@@ -239,4 +251,5 @@ def _done(answered: Iterable[tuple[int, Answer]], seconds: float) -> Done:
         seconds=seconds,
         passes=1,
         measures=[answer.measures for _, answer in columns],
+        forwarded=forwarded,
     )

@@ -58,7 +58,7 @@ class WorkerPool:
     def send(self, worker: int, work: Work) -> None:
         """Queue work; never blocks. Posts `ForwardStarted` and `ForwardDone` for it, or `WorkerLost`."""
         self._workers[worker].send(
-            Compute(work.numbers, work.texts, work.pairs, work.params, work.alone, work.answer_bytes)
+            Compute(work.numbers, work.texts, work.pairs, work.params, work.alone, work.answer_bytes, work.traces)
         )
 
     def kill(self, worker: int) -> None:

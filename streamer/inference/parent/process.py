@@ -206,4 +206,6 @@ def _forward_done(worker: int, done: Done) -> ForwardDone:
         computed_tokens=done.computed_tokens,
         seconds=done.seconds,
         passes=done.passes,
+        forwarded=done.forwarded,
+        code_spans=done.code_spans,
     )

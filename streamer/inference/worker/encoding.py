@@ -139,7 +139,8 @@ class Encoder:
                     failures={index: failure for index, (_, failure) in enumerate(failures)},
                 )
             )
-        return [Computation(number, one) for number, one in pairs if type(one) is not DataFailure]  # type: ignore[arg-type]
+        traces = work.traces
+        return [Computation(number, one, traces) for number, one in pairs if type(one) is not DataFailure]  # type: ignore[arg-type]
 
 
 def encode_work(
@@ -180,6 +181,7 @@ def _part(work: Compute, first: int, last: int) -> Compute:
         work.texts[part],
         None if work.pairs is None else work.pairs[part],
         None if work.params is None else work.params[part],
+        traces=work.traces,
     )
 
 

@@ -20,6 +20,7 @@ from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelErro
 from streamer.inference.channel import Done, Started
 from streamer.inference.model import Batching, Encoded, Model, NonFinite, cut
 from streamer.inference.worker.batch_record import HOPELESS_BATCHES, BatchRecord
+from streamer.inference.worker.forward_traces import ForwardTraces
 from streamer.inference.worker.memory_budget import MemoryBudget
 from streamer.inference.worker.trouble import Failure, Trouble, place_of, trouble_of
 
@@ -51,6 +52,7 @@ class Computation(msgspec.Struct, frozen=True, gc=False):
 
     number: int
     encoded: Encoded
+    traces: Sequence[bytes] = ()
 
 
 class ProbeError(WorkerFailureError):
@@ -88,8 +90,10 @@ class Forwarder:
         emit: Callable[[Started | Done], object],
         batch_tokens: int = 0,
         on_error: OnError = ignore,
+        traces: ForwardTraces | None = None,
     ) -> None:
         self._model = model
+        self._traces = traces or ForwardTraces()
         self._emit = emit
         self._on_error = on_error
         self._quotes = model.card.backend == "python"
@@ -219,9 +223,17 @@ class Forwarder:
     def _announced(self, batch: Batch) -> Sequence[Answer | NonFinite | DataFailure] | Failure:
         numbers = [computation.number for computation in batch]
         self._emit(Started(numbers))
+        opened = self._traces.begin(batch)
         began = time.perf_counter()
         outcome = self._attempt(numbers, [computation.encoded for computation in batch], quotes=self._quotes)
         self._seconds += time.perf_counter() - began
+        if opened is not None:
+            tokens = sum(computation.encoded.tokens for computation in batch)
+            if isinstance(outcome, Failure):
+                self._traces.end(opened, tokens, error=outcome.exception)
+            else:
+                told = sum(answer.tokens for answer in outcome if isinstance(answer, Answer))
+                self._traces.end(opened, tokens, max(told - tokens, 0))
         self._passes += 1
         if batch[0].encoded.tokens:
             self._computed_tokens += self.batching.computed(_sizes(batch))
@@ -330,6 +342,7 @@ class Forwarder:
         failures: dict[int, DataFailure],
         measures: list[bytes],
     ) -> None:
+        forwarded, code_spans = self._traces.take()
         self._emit(
             Done(
                 numbers=numbers,
@@ -342,6 +355,8 @@ class Forwarder:
                 seconds=self._seconds,
                 passes=self._passes,
                 measures=measures if any(measures) else [],
+                forwarded=forwarded,
+                code_spans=code_spans,
             )
         )
         self._passes = 0

@@ -30,6 +30,7 @@ from streamer.inference.model import Model
 from streamer.inference.spec import WORKER_NAME, WorkerSpec
 from streamer.inference.worker.answer_limit import WorkerChannel
 from streamer.inference.worker.encoding import Encoder
+from streamer.inference.worker.forward_traces import ForwardTraces
 from streamer.inference.worker.forwarder import (
     Computation,
     Forwarder,
@@ -180,7 +181,8 @@ def make_runner(
     model: Model, emit: Callable[[Started | Done], object], pool: Pool, spec: WorkerSpec, on_error: OnError = ignore
 ) -> Forwarder | Generator:
     """What runs the model, whose probe has passed. Raises `WorkerFailureError` where it does not."""
-    runner = _runner(model, emit, pool, spec.batch_tokens, on_error)
+    traces = ForwardTraces(spec, own_code=model.card.backend == "python")
+    runner = _runner(model, emit, pool, spec.batch_tokens, on_error, traces)
     try:
         runner.run_probe()
     except ProbeError as error:
@@ -194,16 +196,21 @@ def make_runner(
 
 
 def _runner(
-    model: Model, emit: Callable[[Started | Done], object], pool: Pool, batch_tokens: int, on_error: OnError
+    model: Model,
+    emit: Callable[[Started | Done], object],
+    pool: Pool,
+    batch_tokens: int,
+    on_error: OnError,
+    traces: ForwardTraces,
 ) -> Forwarder | Generator:
     """What suits the model: one whose answers take many steps renews its lease meanwhile."""
     if isinstance(model, StreamingModel):
-        return Generator(model, emit, pool, batch_tokens, on_error)
+        return Generator(model, emit, pool, batch_tokens, on_error, traces)
     if isinstance(model, SteppingModel):
         announcer = Announcer(emit)
         model.on_step = announcer.renew
-        return Forwarder(model, announcer.pass_on, batch_tokens, on_error)
-    return Forwarder(model, emit, batch_tokens, on_error)
+        return Forwarder(model, announcer.pass_on, batch_tokens, on_error, traces)
+    return Forwarder(model, emit, batch_tokens, on_error, traces)
 
 
 def load_model(start: Start, load: Callable[[WorkerSpec, int], Model] | None = None) -> Model:

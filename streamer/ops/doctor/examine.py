@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from streamer.cache.inspect import inspect as inspect_cache
 from streamer.config.load import Config
+from streamer.config.otel import read
+from streamer.config.url import redacted_url
 from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.members import client_of
@@ -16,6 +19,7 @@ from streamer.kafka.inspect import ClusterInspector, client_times, property_prob
 from streamer.machine.limits import inspect as inspect_machine
 from streamer.ops.doctor import cache, cluster, group, machine, pipelines, records
 from streamer.ops.doctor.finding import Finding, error, warning
+from streamer.telemetry.otlp_http import problem_of
 
 Plan = Callable[[str], tuple[int, int]]
 """The workers of a pipeline, and the threads of each."""
@@ -44,6 +48,7 @@ def examine(config: Config, names: list[str], plan: Plan, model: LookAtModel, no
             yield Check("Redis", "cache.url", [_told("cache.url", "cache.url", str(failure))])
         else:
             yield Check("Redis", _about_cache(found), list(cache.judge(found)))
+    yield from _outlet(config)
     addresses = machine.addresses_of(config.telemetry.http, names)
     info = inspect_machine(addresses.values())
     models = {}
@@ -56,6 +61,21 @@ def examine(config: Config, names: list[str], plan: Plan, model: LookAtModel, no
     plans = {name: plan(name) for name in names}
     about = f"{info.cores} cores, {info.memory_bytes / 1e9:.1f} GB, {info.gpus or 'no'} GPU"
     yield Check("machine", about, list(machine.judge(config, plans, models, info, addresses)))
+
+
+def _outlet(config: Config) -> Iterator[Check]:
+    """Where spans go over HTTP, if they do. A receiver that does not answer keeps no pipeline from running."""
+    otel, problems, _ = read(os.environ, config.telemetry)
+    found = [
+        _told("configuration.refused", f"environment variable {variable}", text) for (variable, *_), text in problems
+    ]
+    if not otel.endpoint and not found:
+        return
+    address = redacted_url(otel.endpoint)
+    if not found and (problem := problem_of(otel)):
+        fix = "start the receiver, or correct OTEL_EXPORTER_OTLP_ENDPOINT, its headers or certificates"
+        found.append(warning("otlp.refused", address, f"it takes no spans ({problem}): they are dropped", fix))
+    yield Check("OTLP", address or "OTEL_*", found)
 
 
 def refused(failure: ConfigurationError) -> list[Finding]:
