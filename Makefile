@@ -39,8 +39,10 @@ demo: $(READY)
 	@.venv/bin/streamer demo
 
 # Four files at a time on two cores, since of most that are under way two wait, for elections, time limits and loads,
-# while others compute: tests/conftest.py orders them so.
+# while others compute: tests/conftest.py orders them so. Compiled first, as in `setup`, for what has changed since then:
+# the tests start some thousand processes.
 test: $(READY) browser promtool
+	@.venv/bin/python -m compileall -q streamer tests
 	@.venv/bin/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not chaos and not every_way"
 
 # The unit tests that load no model: most faults of the core, the configuration and the commands show within a minute.

