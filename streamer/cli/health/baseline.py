@@ -202,7 +202,7 @@ def show(config: Config, name: str, revision: str, as_json: bool) -> None:
 
 
 def _monitors(word: BaselineWord) -> Iterator[tuple[str, str, str, str]]:
-    from streamer.core.health.drift import needed
+    from streamer.core.health.deviation import needed
     from streamer.core.health.monitors import MONITORS
     from streamer.core.health.sentence import usual
 
