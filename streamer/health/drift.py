@@ -131,6 +131,7 @@ class Drift:
         found = {
             name: {
                 "drifting_monitors": told.measured.value,
+                "insufficient_monitors": told.measured.unknown,
                 "what": told.what,
                 "false_alarms_per_month": self.monthly(name),
                 "revisions": [self._described(one, fold) for one in self.drifts.judged(name)],

@@ -6,17 +6,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamer.core.health.alerts import judge, rings
 from streamer.core.health.drifts import Told
 from streamer.core.health.fold import Fold
 from streamer.core.health.keeper import Keeper
 from streamer.core.health.rules import DEFAULTS, DRIFT, SILENT, Measured, measure, rules_of
-from streamer.core.health.words import StateWord
+from streamer.core.health.words import State, StateWord
 from streamer.health.watch import Watch
 from tests.integration.health_reports import MINUTE_MS, report
 
 SHARE = DEFAULTS["dead-letters"]
+STATES: tuple[State | None, ...] = (None, "ok", "pending", "firing", "insufficient")
 
 
 def judged(*values: tuple[float | None, int]) -> list[str]:
@@ -129,3 +132,16 @@ def test_drift_is_a_rule_like_any_other() -> None:
     ]
     watch.look(keeper, {}, {}, 0)
     assert watch.standing["mood/drift"].state == "insufficient", "not judged: the last word stands"
+
+
+@given(known=st.integers(0, 20), unknown=st.integers(0, 20), threshold=st.integers(1, 10), was=st.sampled_from(STATES))
+def test_what_is_not_known_is_never_ok(known: int, unknown: int, threshold: int, was: State | None) -> None:
+    """A rule is ok only if it holds however many of those that can't tell are broken."""
+    rule = msgspec.structs.replace(DEFAULTS["drift"], threshold=threshold, recover=0.8 * threshold)
+    first = judge(rule, "mood", Measured(0, 1), 0, None)
+    before = msgspec.structs.replace(first, state=was) if was is not None else None
+    word = judge(rule, "mood", Measured(known, 500, unknown), 1_000, before)
+    assert (word.state == "firing") >= (known >= threshold)
+    if word.state == "ok":
+        assert known + unknown < threshold
+    assert (word.value is None) == (word.state == "insufficient")

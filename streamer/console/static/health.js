@@ -160,7 +160,8 @@ function drift({ drift: monitors, baselines, series }, name) {
   const several = new Set(monitors.map((each) => each.revision)).size > 1;
   const shown = (each) => sides(several ? { ...each, what: `${each.revision.slice(0, 12)}: ${each.what}` } : each);
   const more = el("div", { class: "pictures" });
-  const words = others.every((each) => each.state === "insufficient") ? "too few texts to tell" : "nothing has moved there";
+  const few = others.filter((each) => each.state === "insufficient").length;
+  const words = few === others.length ? "too few texts to tell" : few ? `nothing has moved there, of ${few} too few texts to tell` : "nothing has moved there";
   return [el("h3", {}, "Drift"),
     saved.length ? el("p", { class: "quiet" }, `Held against ${saved.join("; ")}.`) : null, ...hints,
     moved.length ? el("div", { class: "pictures" }, moved.map(shown))

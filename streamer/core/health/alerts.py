@@ -11,12 +11,15 @@ _UNITS = {"s": " s", "ms": " ms"}
 def judge(rule: Rule, pipeline: str, measured: Measured, now_ms: int, before: StateWord | None) -> StateWord:
     """How the rule stands now, after how it stood `before`.
 
-    With too few records it is `insufficient`, whatever it was: of that time nothing is known. A broken rule is
+    With too few records it is `insufficient`, whatever it was: of that time nothing is known. So it is where what is
+    known does not break it, and what is not known might. A broken rule is
     `pending` until it was broken for `for_s`, then it fires, and it ends below `recover` only.
     """
     was: State | None = before.state if before is not None else None
     since_ms = before.since_ms if before is not None else now_ms
     state = _state(rule, measured.value, was, now_ms - since_ms)
+    if state == "ok" and measured.value is not None and rule.is_broken(measured.value + measured.unknown):
+        state = "insufficient"
     if state == "pending" and rule.for_s == 0:
         state = "firing"
     return StateWord(
@@ -30,7 +33,7 @@ def judge(rule: Rule, pipeline: str, measured: Measured, now_ms: int, before: St
         threshold=rule.threshold,
         severity=rule.severity,
         what=_what(rule, pipeline, measured, state),
-        value=measured.value,
+        value=None if state == "insufficient" else measured.value,
         records=measured.records,
     )
 

@@ -33,7 +33,8 @@ _decode = msgspec.json.Decoder(list[Judged]).decode
 
 
 class Told(NamedTuple):
-    """How a pipeline stands: how many monitors say drift, None where too little is known; and a sentence."""
+    """How a pipeline stands: how many monitors say drift, None where none does and some can't tell, and how many those
+    are; and a sentence."""
 
     measured: Measured
     what: str
@@ -102,9 +103,11 @@ class Drifts:
         drifting = sum(finding.state == "drift" for finding in findings)
         if unsure and not drifting:
             parts.append(f"a longer one tells: streamer health baseline save {pipeline} --replace")
-        told = drifting or (not unsure and any(finding.state != "insufficient" for finding in findings))
+        few = sum(finding.state == "insufficient" for finding in findings) + sum(not one.findings for one in own)
         records = max((finding.n for finding in findings), default=0)
-        return Told(Measured(drifting if told else None, records), f"{pipeline}: {'; '.join(parts)}")
+        return Told(
+            Measured(drifting if drifting or not few else None, records, few), f"{pipeline}: {'; '.join(parts)}"
+        )
 
     def snapshot(self) -> bytes:
         """What was judged so far, without the baselines and the windows of the week: those are on the topic."""
