@@ -105,9 +105,8 @@ class Drifts:
             parts.append(f"a longer one tells: streamer health baseline save {pipeline} --replace")
         few = sum(finding.state == "insufficient" for finding in findings) + sum(not one.findings for one in own)
         records = max((finding.n for finding in findings), default=0)
-        return Told(
-            Measured(drifting if drifting or not few else None, records, few), f"{pipeline}: {'; '.join(parts)}"
-        )
+        value = drifting if drifting or not few else None
+        return Told(Measured(value, records, few), f"{pipeline}: {'; '.join(parts)}")
 
     def snapshot(self) -> bytes:
         """What was judged so far, without the baselines and the windows of the week: those are on the topic."""
