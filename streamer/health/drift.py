@@ -127,18 +127,17 @@ class Drift:
 
     def page(self, fold: Fold, query: Mapping[str, str]) -> Page:
         """/drift?pipeline=NAME: how each pipeline stands, and of each revision in service what its monitors say."""
-        wanted = query.get("pipeline")
-        found = {
-            name: {
-                "drifting_monitors": told.measured.value,
-                "insufficient_monitors": told.measured.unknown,
-                "what": told.what,
-                "false_alarms_per_month": self.monthly(name),
-                "revisions": [self._described(one, fold) for one in self.drifts.judged(name)],
-            }
-            for name, told in sorted(self.told.items())
-            if wanted in (None, name)
-        }
+        wanted, found = query.get("pipeline"), {}
+        for name in sorted({*self.told, *self._config.pipelines}):
+            if wanted in (None, name):
+                told = self.told.get(name) or self.drifts.told(name)
+                found[name] = {
+                    "drifting_monitors": told.measured.value,
+                    "insufficient_monitors": told.measured.unknown,
+                    "what": told.what,
+                    "false_alarms_per_month": self.monthly(name),
+                    "revisions": [self._described(one, fold) for one in self.drifts.judged(name)],
+                }
         return json_page({"pipelines": found})
 
     def close(self) -> None:

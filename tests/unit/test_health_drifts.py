@@ -240,6 +240,12 @@ def test_what_never_settled_is_not_judged() -> None:
     drifts.look(Fold(), "p", NOW_MS)
     told = drifts.told("p")
     assert told.measured.value is None and "no five minutes of the last two hours" in told.what
+    assert "streamer health baseline save p" in told.what
+    fold = Fold()
+    fill(fold, NOW_MS - 5 * HOUR_MS, 24)
+    word = saved(fold)
+    drifts.baselines[word.key] = word
+    assert "streamer health baseline save" not in drifts.told("p").what
 
 
 def test_the_season_keeps_what_monitors_read() -> None:

@@ -88,6 +88,8 @@ class Drifts:
         own = self.judged(pipeline)
         if not own:
             text = "no five minutes of the last two hours that are over have a result to judge drift by"
+            if all(word.pipeline != pipeline for word in self.baselines.values()):
+                text += f"; {NO_BASELINE}; {to_save(pipeline)}"
             return Told(Measured(None, 0), f"{pipeline}: {text}")
         findings = [finding for one in own for finding in one.findings]
         missing = [one for one in own if self.baseline(pipeline, one.revision) is None]
@@ -145,13 +147,18 @@ class Drifts:
         windows, results = self.season.results(one.pipeline, one.revision)
         text = "judged by the same hour of the days before alone, no baseline yet" if one.has_season else NO_BASELINE
         if enough(windows, results):
-            return f"{text}; once all is as usual, save one: streamer health baseline save {one.pipeline}"
+            return f"{text}; {to_save(one.pipeline)}"
         return f"{text}: {too_few(windows, results)}"
 
 
 def enough(windows: int, results: int) -> bool:
     """Whether a baseline can be made of so many windows that have results, and of so many results."""
     return windows >= LEAST_WINDOWS and results >= LEAST_RESULTS
+
+
+def to_save(pipeline: str) -> str:
+    """How to save a baseline."""
+    return f"once all is as usual, save one: streamer health baseline save {pipeline}"
 
 
 def too_few(windows: int, results: int) -> str:
