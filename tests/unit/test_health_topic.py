@@ -97,8 +97,8 @@ def test_each_pipeline_has_its_own_budget() -> None:
 
 def test_before_anything_is_judged_the_page_says_how_to_save_a_baseline() -> None:
     """Of each configured pipeline, by its name, also where none has reported."""
-    settings = {"task": "text-classification", "input": ["in"], "output": "out", "model": "builtin:null"}
-    config = load(None, {}, [f"pipelines.mood.{name}={json.dumps(value)}" for name, value in settings.items()])
+    settings = {"task": "text-classification", "input": "in", "output": "out", "model": "builtin:null"}
+    config = load(None, {}, [f"pipelines.mood.{name}={value}" for name, value in settings.items()])
     page = json.loads(Drift(config, HealthMetrics()).page(Fold(), {}).body)
     assert "streamer health baseline save mood" in page["pipelines"]["mood"]["what"]
     assert page["pipelines"]["mood"]["drifting_monitors"] is None
