@@ -20,6 +20,7 @@ from streamer.core.health.keeper import Keeper
 from streamer.core.health.season import KEEP_MS
 from streamer.core.health.window import Window
 from streamer.core.health.words import BaselineWord, DriftWord, WindowWord, Word
+from streamer.errors import StreamerError
 from streamer.health.app import Page
 from streamer.health.baselines import about
 from streamer.health.pages import json_page
@@ -78,7 +79,8 @@ class Drift:
         except Exception as error:  # nothing else waits for it; the next call reads all of it again
             self.close()
             self._metrics.failure("look_up")
-            log.warning("baselines can't be read", extra={"data": {"error": type(error).__name__}})
+            why = str(error) if isinstance(error, StreamerError) else type(error).__name__
+            log.warning("baselines can't be read", extra={"data": {"error": why}})
             return []
 
     def closed(self, windows: Iterable[WindowWord]) -> None:
