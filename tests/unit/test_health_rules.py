@@ -145,3 +145,14 @@ def test_what_is_not_known_is_never_ok(known: int, unknown: int, threshold: int,
     if word.state == "ok":
         assert known + unknown < threshold
     assert (word.value is None) == (word.state == "insufficient")
+
+
+@given(threshold=st.integers(1, 100_000), short=st.floats(1e-6, 0.6), name=st.sampled_from(["silent", "latency"]))
+def test_a_number_that_is_below_the_threshold_is_not_said_to_be_it(threshold: int, short: float, name: str) -> None:
+    """59.7 s are not the 60 s from which on a rule is broken."""
+    rule = msgspec.structs.replace(DEFAULTS[name], threshold=threshold)
+    below, there = (judge(rule, "p", Measured(value, 500), 0, None) for value in (threshold - short, threshold))
+    assert below.state == "ok" and there.state != "ok"
+    is_, limit = below.what.removeprefix(f"p: {rule.metric} is ").split("; the threshold is ")
+    assert float(is_.split()[0]) < float(limit.split()[0])
+    assert there.what.count(f"{threshold} ") == 1 + (there.state == "pending")

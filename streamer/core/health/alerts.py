@@ -6,6 +6,7 @@ from streamer.core.health.rules import QUALITY, Measured, Rule
 from streamer.core.health.words import VERSION, State, StateWord
 
 _UNITS = {"s": " s", "ms": " ms"}
+_MOST_DIGITS = 12
 
 
 def judge(rule: Rule, pipeline: str, measured: Measured, now_ms: int, before: StateWord | None) -> StateWord:
@@ -61,12 +62,19 @@ def _what(rule: Rule, pipeline: str, measured: Measured, state: State) -> str:
     word = "the threshold is"
     if state == "firing":
         word = "it fires until it has reached" if rule.falls else "it fires until it is below"
-    return f"{pipeline}: {rule.metric} is {_text(rule, measured.value)}; {word} {_text(rule, limit)}"
+    value, shown = next(
+        (value, shown)
+        for digits in range(_MOST_DIGITS)
+        for value, shown in [(_text(rule, measured.value, digits), _text(rule, limit, digits))]
+        if value != shown or measured.value == limit or digits == _MOST_DIGITS - 1
+    )
+    return f"{pipeline}: {rule.metric} is {value}; {word} {shown}"
 
 
-def _text(rule: Rule, value: float) -> str:
+def _text(rule: Rule, value: float, more: int) -> str:
+    """With so many digits more than people need: else 59.7 s would be 60 s, and not below them."""
     if rule.metric.endswith("_share"):
-        return f"{value:.1%}"
+        return f"{value:.{1 + more}%}"
     if rule.metric in QUALITY:
-        return f"{value:.3f}"
-    return f"{value:.0f}{_UNITS.get(rule.metric.rpartition('_')[2], '')}"
+        return f"{value:.{3 + more}f}"
+    return f"{value:.{more}f}{_UNITS.get(rule.metric.rpartition('_')[2], '')}"
