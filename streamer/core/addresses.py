@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 _ANY: Final = frozenset({"0.0.0.0", "::"})
 
 
-class Listener(NamedTuple):
+class Endpoint(NamedTuple):
     """Who listens on `ports` ports of a host, from `port` on. `field` is the configuration's."""
 
     field: str
@@ -18,10 +18,10 @@ class Listener(NamedTuple):
     ports: int = 1
 
     @staticmethod
-    def of(field: str, address: str, ports: int = 1) -> Listener | None:
+    def of(field: str, address: str, ports: int = 1) -> Endpoint | None:
         """From host:port; None of nobody, and of who takes any port that is free."""
         host, _, port = address.rpartition(":")
-        return Listener(field, host, int(port), ports) if port.isdecimal() and int(port) and ports else None
+        return Endpoint(field, host, int(port), ports) if port.isdecimal() and int(port) and ports else None
 
     @property
     def addresses(self) -> str:
@@ -30,7 +30,7 @@ class Listener(NamedTuple):
         return f"{self.host}:{self.port}{last}"
 
 
-def clashes(listeners: Iterable[Listener]) -> Iterator[tuple[Listener, Listener, int]]:
+def clashes(listeners: Iterable[Endpoint]) -> Iterator[tuple[Endpoint, Endpoint, int]]:
     """Each pair that has an address in common, and the first port that is."""
     for one, other in combinations(listeners, 2):
         first = max(one.port, other.port)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from streamer.cache.secret import look_at
 from streamer.config.environment import strays
 from streamer.config.load import Config, Problem
-from streamer.core.addresses import Listener, clashes
+from streamer.core.addresses import Endpoint, clashes
 from streamer.core.surroundings import MachineInfo, ModelInfo
 from streamer.errors import Refusal
 from streamer.inference.models.presence import model_problem
@@ -56,8 +56,8 @@ def remarks(config: Config, environ: Mapping[str, str]) -> Iterator[Refusal]:
 def _clashes(config: Config) -> Iterator[Refusal]:
     """Services of one file that can't run at once on one machine; in containers of their own they can."""
     listeners = (
-        Listener.of("telemetry.http", config.telemetry.http, len(config.pipelines)),
-        Listener.of("health.http", config.health.http),
+        Endpoint.of("telemetry.http", config.telemetry.http, len(config.pipelines)),
+        Endpoint.of("health.http", config.health.http),
     )
     for one, other, port in clashes(filter(None, listeners)):
         yield Refusal(

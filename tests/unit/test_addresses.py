@@ -6,17 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.config.load import load
-from streamer.core.addresses import Listener, clashes
+from streamer.core.addresses import Endpoint, clashes
 from streamer.ops.premises import remarks
 
 HOSTS = ("127.0.0.1", "localhost", "0.0.0.0", "[::1]", "10.0.0.1")
 SAME = {"127.0.0.1": "loopback", "localhost": "loopback"}
 
-listeners = st.builds(Listener, st.just("a"), st.sampled_from(HOSTS), st.integers(1, 8), st.integers(1, 4))
+listeners = st.builds(Endpoint, st.just("a"), st.sampled_from(HOSTS), st.integers(1, 8), st.integers(1, 4))
 
 
 @given(one=listeners, other=listeners)
-def test_who_shares_an_address_clashes(one: Listener, other: Listener) -> None:
+def test_who_shares_an_address_clashes(one: Endpoint, other: Endpoint) -> None:
     """As a table of all addresses says, in either order."""
     shared = {*range(one.port, one.port + one.ports)} & {*range(other.port, other.port + other.ports)}
     hosts = {SAME.get(each.host, each.host) for each in (one, other)}
@@ -27,8 +27,8 @@ def test_who_shares_an_address_clashes(one: Listener, other: Listener) -> None:
 
 def test_any_free_port_and_none_clash_with_nothing() -> None:
     for address in ("", "127.0.0.1:0"):
-        assert Listener.of("a", address) is None
-    assert Listener.of("a", "127.0.0.1:80", 0) is None
+        assert Endpoint.of("a", address) is None
+    assert Endpoint.of("a", "127.0.0.1:80", 0) is None
 
 
 def told(*overrides: str) -> list[str]:

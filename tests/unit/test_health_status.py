@@ -171,6 +171,7 @@ def test_the_list_of_baselines_cuts_no_name() -> None:
     fill(fold, NOW_MS - 3 * HOUR_MS, 36)
     word = saved(fold, until_ms=NOW_MS)
     word.model, word.revision = "people/a-model-whose-name-is-longer-than-any-terminal-is-wide-english", "3f1c09a2b7d4"
+    word.saved_ms = NOW_MS
     console = Console(width=80)
     with console.capture() as capture:
         console.print(baselines([word], NOW_MS / 1000))

@@ -121,8 +121,8 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, agai
                 click.echo(f"  {plain(finding)}")
             console.print(table(course, now_ms, console.width))
         if drift is not None:
-            told = drift[name].sentence(now_ms) if name in drift else not_judged(name)
-            click.echo(f"{plain(name)}: {plain(told)}\n")
+            line = drift[name].sentence(now_ms) if name in drift else not_judged(name)
+            click.echo(f"{plain(name)}: {plain(line)}\n")
 
 
 class _Column(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -14,6 +14,7 @@ from streamer.core.health.estimate import expected
 from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS, Fold
 from streamer.core.health.judged import Judged
 from streamer.core.health.keeper import GRACE_MS
+from streamer.core.health.past import Past
 from streamer.core.health.rules import Measured
 from streamer.core.health.season import Season
 from streamer.core.health.window import Window
@@ -24,6 +25,7 @@ BACK_MS: Final = 2 * HOUR_MS
 """Of a revision that nothing is known of, the windows of so long are judged: in that time every monitor looks."""
 RETIRED_MS: Final = HOUR_MS // 2
 """A revision that settles nothing for so long while another one does is out of service."""
+REWIND_MS: Final = 60_000
 LEAST_RESULTS: Final = 1_000
 """A baseline of fewer says too little of what is usual."""
 NAMED: Final = 3
@@ -48,6 +50,8 @@ class Drifts:
         self.baselines: dict[str, BaselineWord] = {}
         self.season = Season()
         self._judged: dict[tuple[str, str], Judged] = {}
+        self._pasts: dict[tuple[str, str], Past] = {}
+        self._rewound_ms: dict[str, int] = {}
         self._monthly = monthly
 
     def baseline(self, pipeline: str, revision: str) -> BaselineWord | None:
@@ -64,8 +68,9 @@ class Drifts:
         return expected(one.confidence, known.calibration if known is not None else None)
 
     def look(self, fold: Fold, pipeline: str, now_ms: int) -> None:
-        """Judge the pipeline's windows that have closed since the last look. A window that a late report changes is not
-        judged again. A revision whose baseline is saved anew starts anew."""
+        """Judge the pipeline's windows that have closed since the last look. Where a late report has changed one that
+        was judged before, that and all later ones are judged again, at most once a minute: what is said is then as if
+        it had come in time. A revision whose baseline is saved anew starts anew."""
         windows = fold.windows(pipeline, FIVE_MINUTES_MS, now_ms - BACK_MS)
         windows = [window for window in windows if window.end_ms + GRACE_MS <= now_ms]
         lasts = {one.revision: one.until_ms for one in self.judged(pipeline)}
@@ -76,6 +81,10 @@ class Drifts:
             if newest_ms - last_ms >= RETIRED_MS:
                 self._judged.pop((pipeline, revision), None)
                 windows = [window for window in windows if window.revision != revision]
+                self._pasts.pop((pipeline, revision), None)
+        if now_ms - self._rewound_ms.get(pipeline, 0) >= REWIND_MS:
+            self._rewound_ms[pipeline] = now_ms
+            self._rewind(pipeline, windows, now_ms)
         for window in windows:
             self._judge(window)
 
@@ -123,6 +132,15 @@ class Drifts:
         self._judged = {(one.pipeline, one.revision): one for one in found}
         return True
 
+    def _rewind(self, pipeline: str, windows: Sequence[Window], now_ms: int) -> None:
+        for one in self.judged(pipeline):
+            key = pipeline, one.revision
+            if (past := self._pasts.get(key)) is not None:
+                past.forget(now_ms - BACK_MS)
+                before = past.rewound(window for window in windows if window.revision == one.revision)
+                if before is not None:
+                    self._judged[key] = before
+
     def _judge(self, window: Window) -> None:
         key = window.pipeline, window.revision
         known = self.baseline(*key)
@@ -130,7 +148,9 @@ class Drifts:
         one = self._judged.get(key)
         if one is None or one.saved_ms != saved_ms:
             one = self._judged[key] = Judged(*key, saved_ms)
+            self._pasts[key] = Past()
         if window.start_ms >= one.until_ms:
+            self._pasts.setdefault(key, Past()).keep(window, one)
             season = self.season.reference(window.pipeline, window.start_ms)
             one.look(window, known, season, self._monthly(window.pipeline))
 
