@@ -35,7 +35,8 @@ class NamedResults:
 
     def close(self) -> None:
         """Close the readers when what is being read is, without waiting for that."""
-        self._thread.submit(lambda: [reader.close() for reader in self._readers.values()])
+        for reader in self._readers.values():
+            self._thread.submit(reader.close)
         self._thread.shutdown(wait=False)
 
     def _read(self, pipeline: str, patience_s: float) -> tuple[list[tuple[str, Place]], bool]:
