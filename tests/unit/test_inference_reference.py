@@ -38,8 +38,7 @@ def test_a_package_reference_cannot_leave_its_package(tmp_path: Path, monkeypatc
 
 def test_a_hub_model_comes_from_the_local_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that the cache holds is served without a network."""
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     snapshot = tmp_path / "models--acme--tiny" / "snapshots" / REVISION
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
@@ -48,8 +47,7 @@ def test_a_hub_model_comes_from_the_local_cache(tmp_path: Path, monkeypatch: pyt
 
 def test_a_hub_model_that_is_not_cached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is downloaded unless it was asked for; the message has the ways to get it, and the cache."""
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="not in the local hub cache") as caught:
         resolve(f"acme/tiny@{REVISION}")
     for words in (f"`hf download acme/tiny --revision {REVISION}`", "allow_downloads = true", str(tmp_path)):
