@@ -60,8 +60,10 @@ def advice(error: BaseException) -> str:
 def _is_installed(library: str) -> bool:
     try:
         return importlib.util.find_spec(library) is not None
-    except (ImportError, ValueError):  # of a package that is not there; of a module without a spec
+    except ImportError:  # the package that it is in is not there
         return False
+    except ValueError:  # it is imported and has no spec, as faust
+        return True
 
 
 def install_command(extra: str) -> str:

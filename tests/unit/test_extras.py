@@ -7,6 +7,7 @@ import shlex
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -51,6 +52,13 @@ def test_the_name_and_the_extras_are_the_projects() -> None:
 def test_what_an_extra_is_looked_for_by_is_installed_with_it() -> None:
     """In the environment of the tests, which has them all; a name that is misspelt would be missing for ever."""
     assert {extra: absent(extra) for extra in LIBRARIES} == dict.fromkeys(LIBRARIES, ())
+
+
+def test_a_module_without_a_spec_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is imported, faust is one. None stands for a module that can't be imported."""
+    monkeypatch.setitem(sys.modules, "faust", ModuleType("faust"))
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # type: ignore[arg-type]
+    assert (absent("health"), absent("console")) == ((), ("uvicorn",))
 
 
 def test_advice_is_only_given_for_the_modules_of_extras() -> None:
