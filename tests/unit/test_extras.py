@@ -57,7 +57,7 @@ def test_what_an_extra_is_looked_for_by_is_installed_with_it() -> None:
 def test_a_module_without_a_spec_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it is imported, faust is one. None stands for a module that can't be imported."""
     monkeypatch.setitem(sys.modules, "faust", ModuleType("faust"))
-    monkeypatch.setitem(sys.modules, "uvicorn", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert (absent("health"), absent("console")) == ((), ("uvicorn",))
 
 
