@@ -157,15 +157,19 @@ docs: .venv/docs/.ready
 	@$(UV) pip install --quiet --python .venv/docs/bin/python --no-deps --require-hashes -r $<
 	@touch $@
 
-# After a change of pyproject.toml's dependencies.
+# After a change of pyproject.toml's dependencies. requirements.txt is what runs models, requirements-cpu.txt the same with
+# OpenVINO, requirements-ops.txt everything that goes without torch, and requirements-dev.txt all there is. What is in
+# several has one version.
+COMPILE = @$(UV) pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --universal \
+  --custom-compile-command "make lock"
 lock: $(READY)
-	@$(UV) pip compile pyproject.toml --quiet --extra inference --generate-hashes --no-emit-index-url --python-version 3.11 \
-	  --universal --custom-compile-command "make lock" -o requirements.txt
-	@$(UV) pip compile pyproject.toml --quiet --extra local --extra demo --extra cpu --extra console --extra parquet --extra health --extra served --extra registry --extra scaler --extra otel --group dev --generate-hashes \
-	  --no-emit-index-url --python-version 3.11 --universal --custom-compile-command "make lock" \
-	  -c requirements.txt -o requirements-dev.txt
-	@$(UV) pip compile --group docs --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --universal \
-	  --custom-compile-command "make lock" -o docs/site/requirements.txt
+	$(COMPILE) pyproject.toml --extra inference -o requirements.txt
+	$(COMPILE) pyproject.toml $(addprefix --extra ,served registry scaler otel console health parquet) \
+	  -c requirements.txt -o requirements-ops.txt
+	$(COMPILE) pyproject.toml --extra cpu -c requirements.txt -c requirements-ops.txt -o requirements-cpu.txt
+	$(COMPILE) pyproject.toml --extra all --group dev -c requirements-cpu.txt -c requirements-ops.txt \
+	  -o requirements-dev.txt
+	$(COMPILE) --group docs -o docs/site/requirements.txt
 
 clean:
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist

@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     DONE = 0
     BUG = 1
     USAGE = 2
-    CONFIGURATION = 3  # configuration, model or ACL: a restart does not help
+    CONFIGURATION = 3  # configuration, model, ACL or an extra that is missing: a restart does not help
     SOME_FAILED = 4  # `infer`, `evaluate`: some lines failed
     DEPENDENCY = 5  # absent at start, or the model changed since: a restart may help
     HALTED = 6  # by the breaker or a code failure: look before restarting
@@ -74,6 +74,12 @@ class ConfigurationError(StreamerError):
             return cls(str(refusals[0]), refusals)
         told = "".join(f"\n- {one}" for one in refusals)
         return cls(f"{len(refusals)} problems in the configuration:{told}", refusals)
+
+
+class MissingExtraError(StreamerError):
+    """A library of an extra is not installed; the message has the command that installs it."""
+
+    exit_code = ExitCode.CONFIGURATION
 
 
 class ModelError(StreamerError):

@@ -12,7 +12,7 @@ import click
 from streamer.cli.options import chosen_pipelines, configured
 from streamer.config.load import Config
 from streamer.errors import ExitCode, UsageError
-from streamer.extras import install_command
+from streamer.extras import require
 
 
 @click.command()
@@ -91,15 +91,9 @@ def console(
     """
     from streamer.console.access import TOKEN_VARIABLE, make_access, read_tokens
 
-    try:
-        from streamer.console.serve import serve
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
-            raise
-        raise UsageError(
-            f"the console needs {error.name}, which is not installed; install it with {install_command('console')}"
-        ) from None
+    require("the console", "console")
     from streamer.console.front import make_front
+    from streamer.console.serve import serve
     from streamer.telemetry.scrape import metrics_urls
 
     chosen_pipelines(config, ())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer.config.load import load
-from streamer.errors import ConfigurationError, DataFailure, ExitCode, ModelError, UsageError
+from streamer.errors import ConfigurationError, DataFailure, ExitCode, MissingExtraError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from streamer.inference.models.inspect import About
@@ -167,7 +167,7 @@ def _try(spec: WorkerSpec, about: About, text: str | None, found: _Found) -> int
                 found.say("revision", card.revision, f"{card.revision} (of the class's code and files)")
             found.say("asked", event, json.dumps(event, ensure_ascii=False))
             answer = trial.ask(event["text"], event.get("text_pair"), event.get("params"))
-    except ModelError as error:
+    except (MissingExtraError, ModelError) as error:
         return found.end("refused", str(error), error.exit_code)
     if isinstance(answer, DataFailure):
         return found.end("no answer", f"{answer.code.value}: {answer.message}", ExitCode.SOME_FAILED)

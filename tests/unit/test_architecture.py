@@ -23,7 +23,8 @@ LAYERS: list[set[str]] = [
     {"ports", "machine"},
     {"config"},
     {"core"},
-    {"errors", "model", "extras", "stopping", "stderr", "lazy"},
+    {"extras"},
+    {"errors", "model", "stopping", "stderr", "lazy"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Parts of these rows may import one another.

@@ -10,6 +10,7 @@ import click
 
 from streamer.cli.bench.shown import end_progress, printed, progress, rounds, show
 from streamer.errors import ExitCode
+from streamer.extras import require
 
 if TYPE_CHECKING:
     from streamer.bench.figures import Section
@@ -63,6 +64,7 @@ def inference(
     """Measure tokens a second of a worker's model on one thread, against other ways to run it and the machine's limit,
     and what is saved by computing equal texts in flight only once. With --file: texts a second from file to file,
     against programs that hold the whole file in memory and sort it."""
+    require("this benchmark", "inference", "demo")
     if files:
         from streamer.bench.files import file_speed
 
@@ -87,6 +89,7 @@ def inference(
 @printed
 def generation(requests: int, rounds: int) -> list[Section]:
     """Measure new tokens a second with mixed lengths, against transformers' continuous batching and padded batches."""
+    require("this benchmark", "inference")
     from streamer.bench.generation import generation_throughput
 
     return [generation_throughput(requests, rounds, progress)]
@@ -139,6 +142,7 @@ def device(
     rounds: int,
 ) -> list[Section]:
     """Measure tokens a second of one worker fed from memory, on a CPU or a GPU: no Kafka, and no weights needed."""
+    require("this benchmark", "inference", *(() if model or shape else ("demo",)))
     import tempfile
 
     from streamer.bench.device import device_speed, quiet, random_encoder, spec_of

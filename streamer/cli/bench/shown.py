@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamer.extras import require
+
 if TYPE_CHECKING:
     from streamer.bench.figures import Section
 
 WIDTH = 160  # of tables where there is no terminal
 _Command = Callable[..., Any]
+_Needs = Callable[[dict[str, Any]], bool]
 
 
 def rounds(default: int = 3, what: str = "How many interleaved rounds to run.") -> Callable[[_Command], _Command]:
@@ -33,9 +36,9 @@ def printed(command: _Command) -> _Command:
     return wrapper
 
 
-def on_kafka(redis: Callable[[dict[str, Any]], bool] = lambda _: False) -> Callable[[_Command], _Command]:
+def on_kafka(redis: _Needs = lambda _: False, minilm: _Needs = lambda _: False) -> Callable[[_Command], _Command]:
     """Adds where to run, hands over an open `Bench` first, and prints the sections that the command returns. `redis`
-    tells of the command's options whether it needs one."""
+    and `minilm` tell of the command's options whether it needs a Redis, or the demo's model and what runs it."""
 
     def decorate(command: _Command) -> _Command:
         @click.option(
@@ -47,6 +50,8 @@ def on_kafka(redis: Callable[[dict[str, Any]], bool] = lambda _: False) -> Calla
         def wrapper(bootstrap_servers: str, redis_url: str, **given: Any) -> list[Section]:
             from streamer.bench.bench import opened
 
+            if minilm(given):
+                require("this benchmark", "inference", "demo")
             with opened(bootstrap_servers, redis_url, redis=redis(given)) as place:
                 found: list[Section] = command(place, **given)
                 return found

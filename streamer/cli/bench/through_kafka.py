@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.bench.shown import on_kafka, progress, rounds
+from streamer.extras import require
 
 if TYPE_CHECKING:
     from streamer.bench.bench import Bench
@@ -31,7 +32,9 @@ HEALTH = ("feedback", "rebuild")
     default=0,
     help="How many records the raw loop takes at once. Default: the best of four.",
 )
-@on_kafka(redis=lambda given: "cache" in (given["only"] or PARTS))
+@on_kafka(
+    redis=lambda given: "cache" in (given["only"] or PARTS), minilm=lambda given: "minilm" in (given["only"] or PARTS)
+)
 def throughput(
     place: Bench, only: tuple[str, ...], records: int, rounds: int, texts: int, raw_size: int
 ) -> list[Section]:
@@ -66,7 +69,7 @@ def throughput(
 @click.option(
     "--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="Run only this; may be repeated."
 )
-@on_kafka()
+@on_kafka(minilm=lambda given: given["only"] != ("null",))
 def latency(place: Bench, events: int, rate: float, seconds: float, only: tuple[str, ...]) -> list[Section]:
     """Measure milliseconds from producer to read_committed reader: single events, and with a model under load."""
     from streamer.bench.latency import single_events, under_load
@@ -89,7 +92,7 @@ def latency(place: Bench, events: int, rate: float, seconds: float, only: tuple[
     help="Which model to serve. Default: both.",
 )
 @rounds(what="How often to kill each.")
-@on_kafka()
+@on_kafka(minilm=lambda given: given["models"] != ("builtin:null",))
 def restart(place: Bench, models: tuple[str, ...], rounds: int) -> list[Section]:
     """Measure the seconds from a restart after kill -9 to the first new result."""
     from streamer.bench.restart import MODELS, restarts
@@ -165,6 +168,7 @@ def health(
 ) -> list[Section]:
     """Measure how fast the health app joins feedback with results, how soon a label counts, and its memory; and how
     long a start takes that sums two hours of reports anew."""
+    require("this benchmark", "health")
     from streamer.bench.health import feedback_speed
     from streamer.bench.rebuild import rebuild
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 from collections.abc import Iterator
 from typing import Final
 
 from streamer.errors import ModelError
-from streamer.extras import install_command
+from streamer.extras import absent, install_command
 from streamer.inference.models.reference import Located, resolve
 from streamer.inference.models.safety import read_json
 from streamer.inference.spec import WorkerSpec
@@ -59,7 +58,7 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def has_openvino() -> bool:
     """Whether the extra `cpu` is there."""
-    return importlib.util.find_spec("openvino") is not None
+    return not absent("cpu")
 
 
 def without_openvino(spec: WorkerSpec, device: str, parameters: int) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
+from streamer.extras import advice
 from streamer.inference.backends.plain import answer_of
 from streamer.inference.model import CPU_BATCHING, Encoded, NonFinite, unknown_param
 from streamer.inference.models.class_identity import ClassIdentity, identify
@@ -110,7 +111,8 @@ def _import(module: str, name: str) -> type[Any]:
     try:
         kind = getattr(importlib.import_module(module), name)
     except ImportError as error:
-        raise ModelError(f"python:{module}:{name}: module {module} can't be imported: {error}") from error
+        why = advice(error) or error
+        raise ModelError(f"python:{module}:{name}: module {module} can't be imported: {why}") from error
     except AttributeError:
         raise ModelError(f"python:{module}:{name}: module {module} has no class {name}") from None
     if not (inspect.isclass(kind) and callable(getattr(kind, "predict", None))) or inspect.isabstract(kind):

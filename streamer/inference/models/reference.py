@@ -12,6 +12,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from streamer.errors import ModelError
+from streamer.extras import advice
 from streamer.inference.models import hub
 
 _HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
@@ -177,7 +178,8 @@ def _package(reference: str, rest: str) -> Located:
         raise ModelError(f"model {reference!r} must have the form package:NAME/SUBDIR, NAME a top-level module")
     found = _installed(package)
     if found is None or not found.submodule_search_locations:
-        raise ModelError(f"model {reference!r}: Python package {package} is not installed here")
+        why = advice(ModuleNotFoundError(name=package)) or f"Python package {package} is not installed here"
+        raise ModelError(f"model {reference!r}: {why}")
     root = Path(found.submodule_search_locations[0]).resolve()
     path = (root / folder).resolve()
     if not path.is_relative_to(root) or not path.is_dir():

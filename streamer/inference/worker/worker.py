@@ -24,6 +24,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from streamer.errors import ExitCode, FailureClass, ModelError
+from streamer.extras import advice
 from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Started, Stop, ToWorker
 from streamer.inference.generation.generator import Announcer, Generator, SteppingModel, StreamingModel
 from streamer.inference.model import Model
@@ -227,7 +228,8 @@ def load_model(start: Start, load: Callable[[WorkerSpec, int], Model] | None = N
     except ModelError as error:
         raise WorkerFailureError(FailureClass.CODE, str(error), error.exit_code) from None
     except BaseException as error:
-        message = f"model {start.spec.model} can't be loaded: {type(error).__name__}: {error}"
+        why = advice(error) or f"{type(error).__name__}: {error}"
+        message = f"model {start.spec.model} can't be loaded: {why}"
         full = is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in _FULL)
         kind = FailureClass.DEVICE if full else FailureClass.CODE
         raise WorkerFailureError(kind, message, ExitCode.CONFIGURATION) from error

@@ -17,7 +17,7 @@ from streamer.core.surroundings import BrokerInfo, CacheInfo, GroupInfo, ModelIn
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
 from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
 from streamer.machine.limits import inspect as inspect_machine
-from streamer.ops.doctor import cache, cluster, group, machine, pipelines, records
+from streamer.ops.doctor import cache, cluster, extras, group, machine, pipelines, records
 from streamer.ops.doctor.finding import Finding, error, warning
 from streamer.telemetry.otlp_http import problem_of
 
@@ -36,10 +36,14 @@ class Check:
     findings: list[Finding] = field(default_factory=list)
 
 
-def examine(config: Config, names: list[str], plan: Plan, model: LookAtModel, now_ms: int) -> Iterator[Check]:
-    """Look at everything that these pipelines need, cheap things first."""
+def examine(
+    config: Config, names: list[str], plan: Plan, model: LookAtModel, now_ms: int, *, runs_here: bool
+) -> Iterator[Check]:
+    """Look at everything that these pipelines need, cheap things first. `runs_here` is whether models are to be loaded
+    in this installation."""
     chosen = {name: config.pipelines[name] for name in names}
     yield Check("pipelines", ", ".join(names), list(pipelines.judge(config.pipelines)))
+    yield Check("extras", extras.about(), list(extras.judge(chosen, runs_here=runs_here)))
     yield from _kafka(config, names, now_ms)
     if config.cache.url:
         try:
