@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser promtool lock clean
+.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser promtool tini lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -40,7 +40,7 @@ demo: $(READY)
 
 # Four files at a time on two cores, since of most that are under way two wait, for elections, time limits and loads,
 # while others compute: tests/conftest.py orders them so.
-test: $(READY) browser promtool
+test: $(READY) browser promtool tini
 	@.venv/bin/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not chaos and not every_way"
 
 # The unit tests that load no model: most faults of the core, the configuration and the commands show within a minute.
@@ -73,6 +73,13 @@ promtool: $(READY)
 	    dpkg -x prometheus_*.deb .) && cp $$folder/usr/bin/promtool .venv/bin/; \
 	  rm -rf "$$folder"; test -x .venv/bin/promtool; } || \
 	  echo "no promtool: the alerts are not tried"
+
+# The images' first process, which a test starts; got as promtool is.
+tini: $(READY)
+	@test -x .venv/bin/tini || command -v tini >/dev/null || { command -v apt-get >/dev/null && folder=$$(mktemp -d) && \
+	  (cd $$folder && { apt-get download -qq tini || { apt-get update -qq && apt-get download -qq tini; }; } && \
+	    dpkg -x tini_*.deb .) >/dev/null 2>&1 && cp $$folder/usr/bin/tini .venv/bin/; \
+	  rm -rf "$$folder"; test -x .venv/bin/tini; } || echo "no tini: the images' first process is not tried"
 
 # Ten minutes of faults on three brokers; ten thousand simulated lives.
 chaos: $(READY)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import yaml
 
 from streamer.cli import cli
 from streamer.telemetry.catalogue import METRICS
+from tests.programs import program, run_program
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
 RULES, TESTS = FOLDER / "streamer.rules.yml", FOLDER / "streamer.test.yml"
@@ -28,12 +28,6 @@ OF_THE_SCRAPE = {"instance", "job", "pipeline"}
 _SELECTOR = re.compile(r"\b(streamer_\w+|up|ALERTS)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'(\w+)(=~|=)"([^"]*)"')
 _COMMAND = re.compile(r"`streamer ([a-z ]+)[^`]*`")
-
-
-def promtool() -> str | None:
-    """`make test` puts it beside the interpreter where it can."""
-    beside = Path(sys.executable).with_name("promtool")
-    return str(beside) if beside.exists() else shutil.which("promtool")
 
 
 def check(expression: str) -> None:
@@ -85,10 +79,7 @@ def test_what_the_tests_feed_exists() -> None:
 
 
 def run_promtool(tests: Path) -> subprocess.CompletedProcess[str]:
-    tool = promtool()
-    if tool is None:
-        pytest.skip("there is no promtool: `make promtool` fetches it where apt is at hand")
-    return subprocess.run([tool, "test", "rules", tests.name], cwd=tests.parent, capture_output=True, text=True)
+    return run_program(program("promtool"), "test", "rules", tests.name, cwd=tests.parent)
 
 
 @pytest.mark.case(97)
@@ -98,18 +89,23 @@ def test_they_fire_when_they_should() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def silently_passed(rules: Path, tests: Path, folder: Path) -> set[str]:
-    """The alerts whose tests pass although no alert ever fires."""
+NEVER_FIRES = {"expr": "vector(1) > 2"}
+NEVER_ENDS = {"keep_firing_for": "30d"}
+
+
+def silently_passed(rules: Path, tests: Path, folder: Path, fault: dict[str, str]) -> set[str]:
+    """The alerts whose tests pass although each of them has this fault."""
     changed = yaml.safe_load(rules.read_text())
     alerts = [alert for group in changed["groups"] for alert in group["rules"]]
     for alert in alerts:
-        alert["expr"] = "vector(1) > 2"
+        alert.update(fault)
     (folder / rules.name).write_text(yaml.safe_dump(changed))
     shutil.copy(tests, folder)
     said = run_promtool(folder / tests.name).stderr
     return {alert["alert"] for alert in alerts if alert["alert"] not in said}
 
 
-def test_alerts_that_never_fire_are_found(tmp_path: Path) -> None:
-    """The tests of the alerts can fail, for each of them."""
-    assert not silently_passed(RULES, TESTS, tmp_path)
+@pytest.mark.parametrize("fault", [NEVER_FIRES, NEVER_ENDS], ids=["never fires", "never ends"])
+def test_faults_of_alerts_are_found(tmp_path: Path, fault: dict[str, str]) -> None:
+    """The tests of the alerts can fail, for each of them: when it never fires, and when it never ends."""
+    assert not silently_passed(RULES, TESTS, tmp_path, fault)
