@@ -238,7 +238,18 @@ def dashboard() -> dict[str, Any]:
         "refresh": "30s",
         "time": {"from": "now-1h", "to": "now"},
         "links": [
-            {"type": "link", "title": "Runbook", "url": "${runbook}", "targetBlank": True, "tooltip": "What to do"}
+            {
+                "type": "link",
+                "title": "Runbook",
+                "tooltip": "What to do",
+                "url": "${runbook}",
+                "icon": "doc",
+                "targetBlank": True,
+                "asDropdown": False,
+                "includeVars": False,
+                "keepTime": False,
+                "tags": [],
+            }
         ],
         "templating": {"list": [*_variables()]},
         "panels": [*_laid_out()],
