@@ -28,19 +28,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if npm is None:
         pytest.skip("there is no npm")
     made = tmp_path_factory.mktemp("grafana")
+    (made / "package.json").write_text("{}")
     packages = (f"typescript@{TYPESCRIPT}", f"@grafana/schema@{GRAFANA}")
-    install = [
-        npm,
-        "install",
-        "--ignore-scripts",
-        "--no-audit",
-        "--no-fund",
-        "--no-package-lock",
-        "--prefix",
-        made,
-        *packages,
-    ]
-    subprocess.run(install, check=True, capture_output=True, timeout=300)
+    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock")
+    subprocess.run([npm, "install", *quiet, *packages], cwd=made, check=True, capture_output=True, timeout=300)
     return made
 
 
@@ -57,7 +48,7 @@ def constants(made: dict[str, Any]) -> Iterator[str]:
 def complaints(folder: Path, made: dict[str, Any]) -> str:
     """What the compiler says of a dashboard."""
     (folder / "dashboard.ts").write_text("\n".join(constants(made)))
-    compiler = [folder / "node_modules" / ".bin" / "tsc", "--noEmit", "--strict", "--skipLibCheck"]
+    compiler = [str(folder / "node_modules" / ".bin" / "tsc"), "--noEmit", "--strict", "--skipLibCheck"]
     options = ["--module", "esnext", "--moduleResolution", "bundler", "dashboard.ts"]
     return subprocess.run([*compiler, *options], cwd=folder, capture_output=True, text=True, timeout=300).stdout
 
