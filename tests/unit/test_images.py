@@ -15,8 +15,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from streamer.config.fields import TelemetryConfig
+from streamer.telemetry.http import start
 from tests.programs import program
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +92,19 @@ def test_nobody_is_root_and_health_is_asked_where_it_is_served() -> None:
         (target,) = [text for text in targets if re.match(rf"\S+ AS {name}\n", text)]
         assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", target, re.MULTILINE), name
     assert f"http://{TelemetryConfig().http}/readyz" in DOCKERFILE.read_text()
+
+
+@pytest.mark.parametrize("reasons", [[], ["no worker is ready"]], ids=["ready", "not ready"])
+def test_the_engine_is_told_whether_it_serves(reasons: list[str]) -> None:
+    """The image's question after its health, put to the pages of a driver."""
+    (command,) = (json.loads(line.partition(" CMD ")[2]) for line in instructions("HEALTHCHECK"))
+    server = start("127.0.0.1:0", CollectorRegistry(), lambda: [], lambda: reasons)
+    try:
+        words = [word.replace(TelemetryConfig().http, server.address) for word in command[1:]]
+        ran = subprocess.run([sys.executable, *words], capture_output=True, timeout=60)
+    finally:
+        server.close()
+    assert command[0] == "python" and (ran.returncode == 0) == (not reasons), ran.stderr
 
 
 @pytest.fixture
