@@ -98,7 +98,7 @@ def test_nobody_is_root_and_health_is_asked_where_it_is_served() -> None:
 def test_the_engine_is_told_whether_it_serves(reasons: list[str]) -> None:
     """The image's question after its health, put to the pages of a driver."""
     (command,) = (json.loads(line.partition(" CMD ")[2]) for line in instructions("HEALTHCHECK"))
-    server = start("127.0.0.1:0", CollectorRegistry(), lambda: [], lambda: reasons)
+    server = start("127.0.0.1:0", CollectorRegistry(), list, lambda: reasons)
     try:
         words = [word.replace(TelemetryConfig().http, server.address) for word in command[1:]]
         ran = subprocess.run([sys.executable, *words], capture_output=True, timeout=60)
