@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser promtool chart far-end has-go lock clean
+.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser programs chart far-end has-go lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -41,7 +41,7 @@ demo: $(READY)
 # Four files at a time on two cores, since of most that are under way two wait, for elections, time limits and loads,
 # while others compute: tests/conftest.py orders them so. Compiled first, as in `setup`, for what has changed since then:
 # the tests start some thousand processes.
-test: $(READY) browser promtool
+test: $(READY) browser programs
 	@.venv/bin/python -m compileall -q streamer tests
 	@.venv/bin/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not chaos and not every_way"
 
@@ -65,25 +65,26 @@ browser: $(READY)
 	      { apt-get update -qq && apt-get install --yes -qq chromium >/dev/null; }; }; } || \
 	  .venv/bin/python -m playwright install chromium
 
-# Prometheus, its promtool and Alertmanager's amtool, which the tests of deploy/ run: Debian's, unpacked beside the
-# interpreter where apt is at hand; these tests are skipped where there are none. Nothing is installed, and no service
-# started.
-PROMETHEUS := prometheus promtool amtool
-promtool: $(READY)
-	@PATH="$$PWD/.venv/bin:$$PATH"; for tool in $(PROMETHEUS); do command -v $$tool >/dev/null || missing=1; done; \
+# Prometheus, its promtool and Alertmanager's amtool, which the tests of deploy/ run, and the images' first process:
+# Debian's, unpacked beside the interpreter where apt is at hand; these tests are skipped where there are none. Nothing is
+# installed, and no service started.
+PROGRAMS := prometheus promtool amtool tini
+PACKAGES := prometheus prometheus-alertmanager tini
+programs: $(READY)
+	@PATH="$$PWD/.venv/bin:$$PATH"; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
 	  test -z "$$missing" || { command -v apt-get >/dev/null && \
-	  folder=$$(mktemp -d) && chmod 755 $$folder && echo "fetching $(PROMETHEUS) by apt-get" && (cd $$folder && \
-	    { apt-get download -qq prometheus prometheus-alertmanager >/dev/null 2>&1 || { apt-get update -qq >/dev/null 2>&1 \
-	      && apt-get download -qq prometheus prometheus-alertmanager >/dev/null 2>&1; }; } && \
+	  folder=$$(mktemp -d) && chmod 755 $$folder && echo "fetching $(PROGRAMS) by apt-get" && (cd $$folder && \
+	    { apt-get download -qq $(PACKAGES) >/dev/null 2>&1 || { apt-get update -qq >/dev/null 2>&1 && \
+	      apt-get download -qq $(PACKAGES) >/dev/null 2>&1; }; } && \
 	    for package in *.deb; do dpkg -x $$package .; done) && \
-	    (cd $$folder/usr/bin && cp $(PROMETHEUS) $(CURDIR)/.venv/bin/); \
+	    (cd $$folder/usr/bin && cp $(PROGRAMS) $(CURDIR)/.venv/bin/); \
 	  rm -rf "$$folder"; test -x .venv/bin/amtool; } || \
-	  echo "no Prometheus: the alerts are not tried"
+	  echo "not all of $(PROGRAMS) are here: their tests are skipped"
 
 # Reads a span behind the OpenTelemetry Collector, a metric in Prometheus and an alert in Alertmanager. The first time it
 # compiles the Collector and Alertmanager from their Go modules, 4.5 minutes of one processor: Debian has no Collector,
 # and its Alertmanager does not start without files of its package in /usr/share.
-far-end: promtool .venv/bin/otelcol .venv/bin/alertmanager
+far-end: programs .venv/bin/otelcol .venv/bin/alertmanager
 	@.venv/bin/python -m pytest -m every_way tests/acceptance/test_far_end.py
 
 BUILDER := go.opentelemetry.io/collector/cmd/builder@v0.165.0

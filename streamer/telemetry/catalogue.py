@@ -251,7 +251,8 @@ _HEAD: Final = """\
 
 Each pipeline serves these at `/metrics`, by default on http://127.0.0.1:9464/metrics (`telemetry.http`; with several
 pipelines each has the next port). Every metric has the label `pipeline`. Counters are 0 from the first scrape on, for
-each of the values that are listed here. `deploy/prometheus/` holds alerts on them, and `deploy/keda/` scales by one.
+each of the values that are listed here. `deploy/prometheus/` holds alerts on them, `deploy/grafana/` a dashboard, and
+`deploy/keda/` scales by one.
 """
 
 
