@@ -137,7 +137,7 @@ check: $(READY)
 SAYS_LITTLE := alerts architecture bench_* cases chaos* chart* class_identity cli* codec_fuzz completion cores \
   custom_values deadletters_closed deadletters_fuzz demo_* docs_links extras generation* health_simulation heap help \
   infer_* inference_* language_law late_cache local_* log_pipe machine_* makefile own_model_docs proxy readme scoring \
-  sentence_transformers seq2seq tasks_* text_reader every_test_asserts
+  sentence_transformers seq2seq tasks_* text_reader every_test_asserts without_extras compose images dashboards far_end_files
 coverage: $(READY)
 	@.venv/bin/python -m coverage run -m pytest -q --durations=0 --durations-min=5 \
 	  -k "not (planted or 300_000 or any_order_any_split or gigabyte)" \

@@ -13,7 +13,7 @@ import click
 from streamer.cli.ending import told
 from streamer.cli.options import chosen_pipelines, config_options, loaded
 from streamer.errors import ExitCode, UsageError
-from streamer.extras import install_command
+from streamer.extras import require
 from streamer.stopping import Stopping
 
 _log = logging.getLogger("streamer.scaler")
@@ -74,14 +74,9 @@ def scaler(
     if client_ca is not None and tls_cert is None:
         raise UsageError("--client-ca needs TLS; give --tls-cert and --tls-key, too")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC writes its own lines, one for each handshake that fails
-    try:
-        from streamer.scaler.serve import Certificates, serve
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("grpc", "google"):
-            raise
-        raise UsageError(
-            f"the scaler needs {error.name}, which is not installed; install it with {install_command('scaler')}"
-        ) from None
+    require("the scaler", "scaler")
+    from streamer.scaler.serve import Certificates, serve
+
     configure(config.telemetry.log_format, "debug" if verbose else config.telemetry.log_level)
     certificates = Certificates(tls_cert, tls_key, client_ca) if tls_cert and tls_key else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -29,17 +28,6 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path, capsys: pyt
     assert "--client-ca needs TLS; give --tls-cert and --tls-key, too" in capsys.readouterr().err
     assert main(["scaler"]) == ExitCode.USAGE
     assert "the configuration has no pipeline" in capsys.readouterr().err
-
-
-def test_without_grpc_it_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It is an extra."""
-    monkeypatch.delitem(sys.modules, "streamer.scaler.serve", raising=False)
-    monkeypatch.setitem(sys.modules, "grpc", None)
-    assert main(["scaler", *PIPELINE]) == ExitCode.USAGE
-    told = capsys.readouterr().err
-    assert "the scaler needs grpc, which is not installed; install it with " in told and "[scaler]" in told
 
 
 def test_the_example_asks_for_what_the_scaler_serves() -> None:

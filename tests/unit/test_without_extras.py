@@ -102,6 +102,7 @@ def test_a_command_names_the_extra_that_it_needs(folder: Path) -> None:
         "demo": "demo",
         "console": "console",
         "health run": "health",
+        "scaler": "scaler",
         "bench inference": "demo",
         "bench generation": "inference",
         "bench device": "demo",
