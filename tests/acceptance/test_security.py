@@ -116,7 +116,8 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
         Listener(name, [port], [port]) for name, port in zip(("SECURE", "TOKENS", "MUTUAL"), ports, strict=True)
     ]
     with Stack.start(redis=False, kafka_config=config, listeners=listeners) as stack:
-        yield Secure(stack.bootstrap_servers, *(f"{LOOPBACK}:{port}" for port in ports), certificates)
+        secret, token, mutual = (f"{LOOPBACK}:{port}" for port in ports)
+        yield Secure(stack.bootstrap_servers, secret, token, mutual, certificates)
 
 
 def rights_of(lab: Lab) -> dict[str, Right]:
