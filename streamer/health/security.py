@@ -61,7 +61,7 @@ def credentials_of(kafka: KafkaConfig) -> CredentialsT | None:
     )
 
 
-class _Provider(AbstractTokenProvider):
+class _Provider(AbstractTokenProvider):  # type: ignore[misc]
     """Tokens of the user's function, for each connection: brokers end one when its token expires."""
 
     def __init__(self, name: str, config: str) -> None:
