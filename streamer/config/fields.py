@@ -67,8 +67,10 @@ class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     url: Annotated[
         str,
         Meta(
-            description='Redis that all replicas share: redis://, rediss:// or unix:// URL. "" keeps answers in the'
-            " driver's memory only. Set it when more than one replica sees the same texts."
+            description="Redis that all replicas share: redis://HOST:PORT/DATABASE (rediss:// for TLS), unix:///PATH,"
+            " redis+sentinel://HOST:PORT,HOST:PORT/NAME/DATABASE for the primary that sentinels call NAME, or"
+            ' redis+cluster://HOST:PORT,HOST:PORT. "" keeps answers in the driver\'s memory only. Set it when more than'
+            " one replica sees the same texts."
         ),
     ] = ""
     url_file: Annotated[
