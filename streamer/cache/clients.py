@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from streamer.config.url import Several, several_of
+from streamer.config.url import RedisHosts, several_of
 from streamer.errors import ConfigurationError
 
 CONNECT_TIMEOUT_S: Final = 0.2
@@ -34,7 +34,7 @@ def client_of(url: str, timeout_s: float) -> Redis:
     return client
 
 
-def cluster_of(several: Several, timeout_s: float) -> RedisCluster:
+def cluster_of(several: RedisHosts, timeout_s: float) -> RedisCluster:
     """A client of a cluster, which asks for its layout at once. Raises what the library does, too."""
     nodes = [ClusterNode(host, port) for host, port in several.hosts]  # type: ignore[no-untyped-call]
     # A second attempt follows what a server says of a key that has moved.
@@ -82,7 +82,7 @@ def _of_one(url: str, timeout_s: float) -> Redis:
         ) from None
 
 
-def _options(several: Several, timeout_s: float) -> dict[str, Any]:
+def _options(several: RedisHosts, timeout_s: float) -> dict[str, Any]:
     """What the URL says besides the hosts, as the clients' arguments."""
     _of_one(several.one, timeout_s)
     given = {**_limits(timeout_s), **parse_url(several.one)}  # type: ignore[no-untyped-call]

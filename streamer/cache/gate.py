@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from streamer.cache.links import Link
+from streamer.cache.links import RedisLink
 from streamer.core.circuit import Circuit, CircuitState
 
 _log = logging.getLogger(__name__)
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 class Gate:
     """A circuit with its link: tells the log when use is suspended and resumed, and by what kind of error."""
 
-    def __init__(self, link: Link, use: str) -> None:
+    def __init__(self, link: RedisLink, use: str) -> None:
         self.link = link
         self.circuit = Circuit()
         self._use = use

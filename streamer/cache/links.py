@@ -11,7 +11,7 @@ from redis.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from streamer.cache.clients import address_of, check, client_of, cluster_of
-from streamer.config.url import Several, several_of
+from streamer.config.url import RedisHosts, several_of
 from streamer.core.fingerprint import KEY_BYTES
 from streamer.core.stored import Vault
 
@@ -21,7 +21,7 @@ _SILENCE: Final = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n"
 _SPEECH: Final = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n"
 
 
-class Link(Protocol):
+class RedisLink(Protocol):
     """A way to Redis. Calls raise whatever the library, the server or the wire come up with."""
 
     address: str
@@ -37,7 +37,7 @@ class Link(Protocol):
         """Cut the connections; a call under way in another thread ends with an error. Raises nothing."""
 
 
-def link_of(url: str, timeout_s: float, vault: Vault) -> Link:
+def link_of(url: str, timeout_s: float, vault: Vault) -> RedisLink:
     """The way to the servers of `url`; connects to nothing yet. Raises ConfigurationError when the URL is none."""
     check(url)
     several = several_of(url)
@@ -115,7 +115,7 @@ class ClusterLink:
     """A cluster. Keys lie in many slots, which no command crosses: each is asked with one of its own, those of a server
     sent together."""
 
-    def __init__(self, several: Several, address: str, timeout_s: float, vault: Vault) -> None:
+    def __init__(self, several: RedisHosts, address: str, timeout_s: float, vault: Vault) -> None:
         self.address = address
         self._several = several
         self._timeout_s = timeout_s

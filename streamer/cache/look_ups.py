@@ -11,7 +11,7 @@ from typing import Final
 from streamer.cache.clients import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from streamer.cache.events import CacheEvent, OnEvent
 from streamer.cache.gate import Gate
-from streamer.cache.links import Link
+from streamer.cache.links import RedisLink
 from streamer.core.circuit import CircuitState
 from streamer.core.fingerprint import KEY_BYTES
 from streamer.core.pipeline.protocol import CacheAnswered
@@ -32,7 +32,7 @@ class _LookUp:
 class LookUps:
     """Two threads: one asks Redis, the other answers for it when the time is up (and hangs up on it)."""
 
-    def __init__(self, link: Link, vault: Vault, post: Post, timeout_s: float, on_event: OnEvent) -> None:
+    def __init__(self, link: RedisLink, vault: Vault, post: Post, timeout_s: float, on_event: OnEvent) -> None:
         self._gate = Gate(link, "look-ups")
         self.circuit = self._gate.circuit
         self._vault = vault

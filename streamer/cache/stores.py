@@ -11,7 +11,7 @@ from typing import Final
 from streamer.cache.clients import CONNECT_TIMEOUT_S
 from streamer.cache.events import CacheEvent, OnEvent
 from streamer.cache.gate import Gate
-from streamer.cache.links import Link
+from streamer.cache.links import RedisLink
 from streamer.core.record import Answer
 from streamer.core.stored import Vault
 
@@ -24,7 +24,7 @@ MAX_CHUNK_BYTES: Final = 4 << 20
 class Stores:
     """One thread that writes; it never holds anybody up."""
 
-    def __init__(self, link: Link, vault: Vault, ttl_s: int, on_event: OnEvent) -> None:
+    def __init__(self, link: RedisLink, vault: Vault, ttl_s: int, on_event: OnEvent) -> None:
         self._gate = Gate(link, "stores")
         self._vault = vault
         self._ttl_s = ttl_s

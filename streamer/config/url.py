@@ -21,7 +21,7 @@ _ESCAPE: Final = "write / # ? @ % in a user or password as %2F %23 %3F %40 %25"
 
 
 @dataclass(frozen=True, slots=True)
-class Several:
+class RedisHosts:
     """A URL of several servers: its `kind` is sentinel or cluster. `one` is the URL of one server that has the rest of
     what it says: login, database, options. `name` is what the sentinels call the primary, and `login` is for them."""
 
@@ -32,7 +32,7 @@ class Several:
     login: Mapping[str, str] = field(repr=False)
 
 
-def several_of(url: str) -> Several | None:
+def several_of(url: str) -> RedisHosts | None:
     """The parts of a URL of several servers, without fault by `url_problem`; None for another."""
     scheme, _, rest = url.partition("://")
     base, _, kind = scheme.partition("+")
@@ -47,7 +47,7 @@ def several_of(url: str) -> Several | None:
     options = dict(parse_qsl(query))
     theirs = {option: options.pop(f"sentinel_{option}") for option in _LOGIN if f"sentinel_{option}" in options}
     one = f"{base}://{login}{at}host/{database.strip('/')}?{urlencode(options)}"
-    return Several(kind, hosts, name, one, theirs)
+    return RedisHosts(kind, hosts, name, one, theirs)
 
 
 def url_problem(url: str) -> str | None:

@@ -84,7 +84,8 @@ def judge(cache: CacheInfo) -> Iterator[Finding]:
             "cache.rights",
             where,
             f"its user may not use {', '.join(cache.denied)}",
-            "ACL SETUSER NAME ~streamer:2:* +mget +setex +client|reply; in a cluster +get +setex +cluster|slots +command",
+            "ACL SETUSER NAME ~streamer:2:* +mget +setex +client|reply"
+            " (in a cluster +get +setex +cluster|slots +command)",
         )
     if cache.unwritable:
         what, fix = _unwritable(cache)
