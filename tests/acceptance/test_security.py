@@ -214,6 +214,7 @@ def test_a_missing_right_is_named(secure: Secure, tmp_path: Path) -> None:
             assert operation.name.title() in run.log, f"{name}: {run.log}"
             assert of in run.log, f"{name}: {run.log}"
             assert words in run.log, f"{name}: {run.log}"
+            assert ("at_least_once" in run.log) == (name == "use transactions"), f"{name}: {run.log}"
             assert CANARY not in run.log
 
 
