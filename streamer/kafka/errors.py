@@ -189,7 +189,7 @@ def start_error(
     if code in _LOGIN:
         return ConfigurationError(
             f"{where} refuses the login ({text}); correct sasl.mechanism, sasl.username and sasl.password"
-            " in kafka.properties"
+            " in kafka.properties, or the token that kafka.oauth_callback gives"
         )
     if code == KafkaError._SSL or (code in _UNREACHABLE and _TLS in text and _CUT not in text):
         return ConfigurationError(

@@ -10,9 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.connection import SSLConnection
+from redis.sentinel import SentinelManagedSSLConnection
 
+from streamer.cache.clients import client_of
 from streamer.cache.events import CacheEvent
 from streamer.cache.inspect import inspect
 from streamer.cache.links import prefix_of
@@ -24,7 +28,9 @@ from streamer.core.stored import Vault
 from streamer.errors import ConfigurationError
 from streamer.local.ports import LOOPBACK, free_ports
 from streamer.local.programs import find_redis_server
+from tests.acceptance.certificates import make_certificates
 from tests.acceptance.harness import wait_for
+from tests.acceptance.tls_proxy import TlsProxy
 from tests.integration.redis_server import RedisServer
 
 VAULT = Vault(b"of these tests")
@@ -62,8 +68,14 @@ class User:
 
 
 @pytest.fixture
-def users() -> Iterator[Callable[[str], User]]:
-    made: list[User] = []
+def closing() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def users(closing: ExitStack) -> Iterator[Callable[[str], User]]:
+    made: list[User] = []  # closed before the servers are
 
     def make(url: str) -> User:
         made.append(User(url))
@@ -72,12 +84,6 @@ def users() -> Iterator[Callable[[str], User]]:
     yield make
     for user in made:
         user.cache.close(1)
-
-
-@pytest.fixture
-def closing() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def new_keys(count: int = 40) -> list[bytes]:
@@ -136,15 +142,24 @@ def test_a_failover_of_sentinels(
     assert "canary" not in caplog.text and "sentinels" not in caplog.text
 
 
+def cluster_server() -> RedisServer:
+    """One that is not started. The cluster's own port, 10,000 further up, is none that the system gives to outgoing
+    connections."""
+    server = RedisServer("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", password="pw")
+    server.port = next(port for port in free_ports(20) if port < 22_000)
+    return server
+
+
+def state_of(server: RedisServer) -> dict[str, Any]:
+    """CLUSTER INFO."""
+    told = server.command("CLUSTER", "INFO")
+    return told if isinstance(told, dict) else dict(line.split(":") for line in told.decode().split("\r\n") if line)
+
+
 def cluster(closing: ExitStack) -> list[RedisServer]:
     """Three servers with a third of the slots each."""
-    servers = [
-        RedisServer("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", password="pw") for _ in range(3)
-    ]
-    # Of the cluster's own ports, 10,000 further up, none may be one that the system gives to outgoing connections.
-    ports = iter([port for port in free_ports(60) if port < 22_000])
+    servers = [cluster_server() for _ in range(3)]
     for server in servers:
-        server.port = next(ports)
         closing.enter_context(server)
     share = SLOTS // 3 + 1
     for number, server in enumerate(servers):
@@ -153,10 +168,7 @@ def cluster(closing: ExitStack) -> list[RedisServer]:
         server.command("CLUSTER", "MEET", LOOPBACK, servers[0].port)
 
     def agreed(server: RedisServer) -> bool:
-        info = server.client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
-        found = (
-            info if isinstance(info, dict) else dict(line.split(":") for line in info.decode().split("\r\n") if line)
-        )
+        found = state_of(server)
         return bool(found["cluster_state"] == "ok" and found["cluster_known_nodes"] == "3")
 
     wait_for(lambda: all(map(agreed, servers)), "the cluster's agreement", 30)
@@ -193,6 +205,36 @@ def test_a_cluster(users: Callable[[str], User], closing: ExitStack) -> None:
 
 def _full(key: bytes) -> bytes:
     return prefix_of(VAULT) + key
+
+
+def test_tls_to_a_cluster(users: Callable[[str], User], closing: ExitStack, tmp_path: Path) -> None:
+    """Of one server, behind what adds TLS and announces itself; a certificate that nobody vouches for is refused."""
+    certificates = make_certificates(tmp_path)
+    server = cluster_server()
+    proxy = closing.enter_context(TlsProxy(server.port, certificates))
+    server.options = (*server.options, "--cluster-announce-port", str(proxy.port))
+    closing.enter_context(server)
+    server.command("CLUSTER", "ADDSLOTS", *range(SLOTS))
+    wait_for(lambda: state_of(server)["cluster_state"] == "ok", "the cluster", 20)
+    url = f"rediss+cluster://:pw@{LOOPBACK}:{proxy.port}"
+    user = users(f"{url}?ssl_ca_certs={certificates.authority}")
+    wait_for(lambda: user.keeps(*new_keys()), "answers", 20)
+    assert users(url).find(*new_keys(1)) == [None]
+    assert int(server.command("DBSIZE")) > 0
+
+
+def test_tls_to_sentinels_and_to_what_they_name() -> None:
+    """Both by the same certificates, each with its own login."""
+    client = client_of("rediss+sentinel://u:p@a,b/main/2?sentinel_password=s&ssl_ca_certs=/ca.pem", 0.1)
+    pool: Any = client.connection_pool
+    options = pool.connection_kwargs
+    assert pool.connection_class is SentinelManagedSSLConnection
+    assert (options["username"], options["password"], options["db"]) == ("u", "p", 2)
+    theirs = pool.sentinel_manager.sentinels[1].connection_pool
+    assert theirs.connection_class is SSLConnection
+    assert (theirs.connection_kwargs["host"], theirs.connection_kwargs["port"]) == ("b", 26379)
+    assert (theirs.connection_kwargs["password"], theirs.connection_kwargs["username"]) == ("s", None)
+    assert options["ssl_ca_certs"] == theirs.connection_kwargs["ssl_ca_certs"] == "/ca.pem"
 
 
 @pytest.mark.parametrize("kind", ["sentinel://127.0.0.1:1/main", "cluster://127.0.0.1:1"])

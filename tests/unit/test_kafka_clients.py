@@ -195,6 +195,24 @@ def test_errors_at_start_say_what_where_and_how_to_mend(
     assert all(word in str(error) for word in [*words, "broker:9092"])
 
 
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, ConfigurationError),
+        (KafkaError._TIMED_OUT, DependencyError),
+        (KafkaError.COORDINATOR_NOT_AVAILABLE, DependencyError),
+        (KafkaError.UNSUPPORTED_VERSION, DependencyError),
+    ],
+)
+def test_a_cluster_without_transactions_is_told_what_to_write(code: int, kind: type[Exception]) -> None:
+    """However it says so; and nobody else is."""
+    error = start_error(KafkaError(code), address="b:1", operation="Write", resource="transactional-id g.0")
+    assert type(error) is kind
+    assert str(error).endswith('or, where the cluster has none, write guarantee = "at_least_once" for the pipeline')
+    other = start_error(KafkaError(code), address="b:1", operation="Read", resource="topic t")
+    assert "at_least_once" not in str(other)
+
+
 def test_a_name_that_no_topic_can_have_is_no_outage() -> None:
     """A restart would not help: the name is what has to change."""
     error = start_error(KafkaError(KafkaError.TOPIC_EXCEPTION), address="broker:9092", resource="topic my topic")
