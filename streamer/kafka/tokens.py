@@ -54,7 +54,7 @@ class Tokens:
                 found = token_of(self._function(config), self._now())
             except Exception as error:
                 self._failing = True
-                _log.warning("no login token: kafka.oauth_callback %s; it is asked again", _why(error))
+                _log.warning("no login token from kafka.oauth_callback: it %s; it is asked again", _why(error))
                 if self._last is not None and self._now() < self._last[1]:
                     return self._last
                 raise
@@ -110,7 +110,7 @@ def _why(error: Exception) -> str:
     """What went wrong and where. The message stays out unless it is ours: it may quote a secret."""
     if isinstance(error, _NoTokenError):
         return str(error)
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frame = traceback.extract_tb(error.__traceback__)[:2][-1]  # in the function, whatever it calls
     return f"raised {type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
 
 
@@ -124,7 +124,9 @@ def tokens(name: str) -> Tokens:
     try:
         function = getattr(importlib.import_module(module), attribute)
     except AttributeError:
-        raise ConfigurationError(f"kafka.oauth_callback: module {module} has no function {attribute}") from None
+        raise ConfigurationError(
+            f"kafka.oauth_callback: module {module} has no function {attribute}; name one that it has"
+        ) from None
     except Exception as error:
         why = str(error) if isinstance(error, ImportError) else type(error).__name__  # others may quote a secret
         raise ConfigurationError(
@@ -132,5 +134,5 @@ def tokens(name: str) -> Tokens:
             " install it"
         ) from None
     if not callable(function):
-        raise ConfigurationError(f"kafka.oauth_callback: {name} is no function")
+        raise ConfigurationError(f"kafka.oauth_callback: {name} is no function; name one")
     return Tokens(function)

@@ -29,7 +29,7 @@ class Issuer:
         self.calls.append(config)
         if self.fails:
             self.fails -= 1
-            raise RuntimeError("s3cret")
+            Path("s3cret").read_text()  # in the standard library: what is named is the line here
         return f"token {len(self.calls)}", self.now + 100
 
     def tokens(self) -> Tokens:
@@ -60,12 +60,12 @@ def test_a_failure_costs_nothing_while_the_last_token_is_valid(caplog: pytest.Lo
     issuer.now, issuer.fails = NOW + 80, 2
     assert made("")[0] == "token 1"
     issuer.now = NOW + 101
-    with pytest.raises(RuntimeError):
+    with pytest.raises(FileNotFoundError):
         made("")
     assert made("")[0] == "token 4"
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 3 and said[0].startswith(
-        "no login token: kafka.oauth_callback raised RuntimeError at test_tokens.py:"
+        "no login token from kafka.oauth_callback: it raised FileNotFoundError at test_tokens.py:"
     )
     assert said[2] == "kafka.oauth_callback gives login tokens again"
     assert "s3cret" not in caplog.text
@@ -79,7 +79,7 @@ def test_a_client_waits_for_its_first_token_and_then_says_why_there_is_none() ->
     assert len(issuer.calls) == 3
     issuer = Issuer()
     issuer.fails = 9
-    with pytest.raises(DependencyError, match=r"^kafka.oauth_callback raised RuntimeError at .*; correct"):
+    with pytest.raises(DependencyError, match=r"^kafka.oauth_callback raised FileNotFoundError at .*; correct"):
         issuer.tokens().ready("")
     assert len(issuer.calls) == 4
 
