@@ -110,7 +110,8 @@ def _why(error: Exception) -> str:
     """What went wrong and where. The message stays out unless it is ours: it may quote a secret."""
     if isinstance(error, _NoTokenError):
         return str(error)
-    frame = traceback.extract_tb(error.__traceback__)[:2][-1]  # in the function, whatever it calls
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((frame for frame in frames if frame.filename != __file__), frames[-1])  # in the function
     return f"raised {type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
 
 

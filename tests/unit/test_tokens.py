@@ -79,7 +79,9 @@ def test_a_client_waits_for_its_first_token_and_then_says_why_there_is_none() ->
     assert len(issuer.calls) == 3
     issuer = Issuer()
     issuer.fails = 9
-    with pytest.raises(DependencyError, match=r"^kafka.oauth_callback raised FileNotFoundError at .*; correct"):
+    with pytest.raises(
+        DependencyError, match=r"^kafka.oauth_callback raised FileNotFoundError at test_tokens.py:.*; correct"
+    ):
         issuer.tokens().ready("")
     assert len(issuer.calls) == 4
 
