@@ -28,7 +28,9 @@ def test_each_configuration_is_one(shown: str, tmp_path: Path, monkeypatch: pyte
     shown = re.sub(r"/run/secrets/[\w-]+", str(secret), shown)
     shown = re.sub(r"/etc/kafka/([\w.]+)", lambda match: str(files[match[1]]), shown)
     (path := tmp_path / "streamer.toml").write_text(shown)
-    check_properties(load(path, {}).kafka)
+    kafka = load(path, {}).kafka
+    check_properties(kafka)
+    assert kafka.properties
     tokens.cache_clear()
 
 

