@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser programs chart far-end has-go lock clean
+.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser clients programs chart far-end has-go lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -55,6 +55,10 @@ test-fast: $(READY)
 # of all that they need.
 test-pythons: $(READY)
 	@.ci/test-pythons $(or $(PYTHONS),3.12 3.13 3.14)
+
+# The programs of docs/clients.md, built by Maven and npm and run beside a pipeline; says what is missing to do so.
+clients: $(READY)
+	@.venv/bin/python -m pytest -q --durations=0 tests/acceptance/test_clients.py
 
 # The console's tests drive a Chromium: Debian's where apt is at hand and we may, else Playwright's own.
 browser: $(READY)

@@ -8,12 +8,12 @@ from itertools import combinations
 from typing import Final
 
 from streamer.config.environment import spelling
-from streamer.config.fields import Config
+from streamer.config.fields import Config, KafkaConfig
 from streamer.config.health_checks import check_health
 from streamer.config.otel import endpoint_problem
 from streamer.config.pipeline import PipelineConfig, start_time_ms
 from streamer.config.problems import LAST_PORT, Problem
-from streamer.config.properties import refusal
+from streamer.config.properties import property_text, refusal
 from streamer.config.url import url_problem
 
 _NO_HOST: Final = re.compile(r"[\s;|]")
@@ -31,6 +31,7 @@ def cross_check(config: Config) -> Iterator[Problem]:
     for name, value in config.kafka.properties.items():
         if reason := refusal(name, value):
             yield ("kafka", "properties", name), reason
+    yield from _check_tokens(config.kafka)
     if config.cache.url and (text := url_problem(config.cache.url)):
         yield ("cache", "url_file" if config.cache.url_file else "url"), text
     yield from _check_telemetry(config)
@@ -69,6 +70,23 @@ def _server_problem(server: str) -> str:
     if not host or not port.isdecimal() or not 0 < int(port) <= LAST_PORT:
         return f"{server} is not host:port, with a port from 1 to {LAST_PORT}; correct it"
     return ""
+
+
+def _check_tokens(kafka: KafkaConfig) -> Iterator[Problem]:
+    """Tokens come from one place, if the login is by token, and from none else."""
+    given = {name: property_text(value) for name, value in kafka.properties.items()}
+    name = "sasl.mechanisms" if "sasl.mechanisms" in given else "sasl.mechanism"
+    by_token = given.get(name) == "OAUTHBEARER"
+    by_client = given.get("sasl.oauthbearer.method", "").lower() == "oidc"
+    if kafka.oauth_callback and not by_token:
+        text = "it is for logins with tokens only"
+        yield ("kafka", "oauth_callback"), f'{text}; write sasl.mechanism = "OAUTHBEARER" in kafka.properties'
+    elif kafka.oauth_callback and by_client:
+        text = "kafka.properties has sasl.oauthbearer.method = oidc, by which the client gets tokens itself"
+        yield ("kafka", "oauth_callback"), f"{text}; remove one of the two"
+    elif by_token and not (kafka.oauth_callback or by_client):
+        text = "nothing says where tokens come from; name a function as kafka.oauth_callback, or let the client ask"
+        yield ("kafka", "properties", name), f'{text} a token endpoint, with sasl.oauthbearer.method = "oidc"'
 
 
 def _check_telemetry(config: Config) -> Iterator[Problem]:

@@ -36,6 +36,17 @@ class KafkaConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             " (group.id, isolation.level …) is refused."
         ),
     ] = {}
+    oauth_callback: Annotated[
+        str,
+        kind('module:function, or ""'),
+        Meta(
+            pattern=r"^$|^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+            description="A Python function that gives login tokens for SASL OAUTHBEARER, as module:function; found in"
+            " the directory that the program is started in, or installed. It is called with the property"
+            " sasl.oauthbearer.config and returns (token, expiry in seconds since 1970). Set it where the client's own"
+            " OIDC (sasl.oauthbearer.method) does not fit, e.g. for MSK IAM.",
+        ),
+    ] = ""
     strict_topics: Annotated[
         bool,
         Meta(
@@ -56,8 +67,10 @@ class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     url: Annotated[
         str,
         Meta(
-            description='Redis that all replicas share: redis://, rediss:// or unix:// URL. "" keeps answers in the'
-            " driver's memory only. Set it when more than one replica sees the same texts."
+            description="Redis that all replicas share: redis://HOST:PORT/DATABASE (rediss:// for TLS), unix:///PATH,"
+            " redis+sentinel://HOST:PORT,HOST:PORT/NAME/DATABASE for the primary that sentinels call NAME, or"
+            ' redis+cluster://HOST:PORT,HOST:PORT. "" keeps answers in the driver\'s memory only. Set it when more than'
+            " one replica sees the same texts."
         ),
     ] = ""
     url_file: Annotated[

@@ -176,17 +176,20 @@ def start_error(
     code = inner.code()
     text = inner.str().partition(" (after ")[0]
     where = f"Kafka at {address}"
+    instead = ""
+    if resource.startswith("transactional-id "):  # some clusters that speak Kafka have no transactions
+        instead = '; or, where the cluster has none, write guarantee = "at_least_once" for the pipeline'
     if code in _DENIED:
         kind, _, name = resource.partition(" ")
         flag = f"--{kind} {name}" if kind in ("topic", "group", "transactional-id") else "--cluster"
         return ConfigurationError(
             f"{where} denies the right to {operation} {resource or 'the cluster'} ({inner.name()}); grant it with"
-            f" kafka-acls --add --allow-principal User:NAME --operation {operation} {flag}"
+            f" kafka-acls --add --allow-principal User:NAME --operation {operation} {flag}{instead}"
         )
     if code in _LOGIN:
         return ConfigurationError(
             f"{where} refuses the login ({text}); correct sasl.mechanism, sasl.username and sasl.password"
-            " in kafka.properties"
+            " in kafka.properties, or the token that kafka.oauth_callback gives"
         )
     if code == KafkaError._SSL or (code in _UNREACHABLE and _TLS in text and _CUT not in text):
         return ConfigurationError(
@@ -206,10 +209,15 @@ def start_error(
     if code in _UNREACHABLE:
         if silent := unreachable(address):
             return silent_error(address, silent)
+        if instead:
+            return DependencyError(
+                f"{where} lets no transaction begin ({inner.name()}: {text}); see that its brokers run and could create"
+                f" __transaction_state (transaction.state.log.replication.factor){instead}"
+            )
         return DependencyError(
             f"{where} does not answer ({inner.name()}: {text}); start it, or correct kafka.bootstrap_servers"
         )
-    return DependencyError(f"{where} answers {inner.name()} ({text}) to {operation} {resource}".rstrip())
+    return DependencyError(f"{where} answers {inner.name()} ({text}) to {operation} {resource}".rstrip() + instead)
 
 
 def silent_error(address: str, silent: Sequence[str]) -> DependencyError:

@@ -87,5 +87,7 @@ def _refused_property(config: Config) -> Problem | None:
     text = property_problem(config.kafka)
     if not text:
         return None
+    if text.startswith("kafka.oauth_callback: "):
+        return ("kafka", "oauth_callback"), text.removeprefix("kafka.oauth_callback: ")
     named = next((name for name in config.kafka.properties if f'"{name}"' in text), None)
     return ("kafka", "properties", *([named] if named else [])), text.removeprefix("kafka.properties: ")

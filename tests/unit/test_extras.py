@@ -15,7 +15,7 @@ from streamer import extras
 from streamer.extras import DISTRIBUTION, LIBRARIES, absent, advice, install_command
 
 ROOT = Path(__file__).parents[2]
-OTHERS = {"sentencepiece", "tiktoken", "peft", "openvino"}
+OTHERS = {"confluent-kafka", "sentencepiece", "tiktoken", "peft", "openvino"}
 ADVICE = re.compile(r"pip install ((?:--?[\w-]+ )*)['\"]?([A-Za-z{][\w.{}-]*)")
 
 
