@@ -41,6 +41,21 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             description="Topics to read; a single name needs no list. Change it to read other topics.",
         ),
     ]
+    input_format: Annotated[
+        Literal["json", "avro", "protobuf", "json-schema"],
+        Meta(
+            description="How values are written: json, or what a serializer of the schema registry writes, whose fields"
+            " are then read like JSON. Set it to read a topic in Avro, Protobuf or JSON Schema; it needs"
+            " schema_registry.url."
+        ),
+    ] = "json"
+    input_subject: Annotated[
+        str,
+        Meta(
+            description='Subject of the values in the schema registry; "" means {topic}-value. Set it where the'
+            " producer names subjects in another way."
+        ),
+    ] = ""
     text_field: Annotated[
         str,
         Meta(

@@ -137,6 +137,7 @@ def redacted(config: Config) -> dict[str, Any]:
         name: value if is_harmless(name) else HIDDEN for name, value in config.kafka.properties.items()
     }
     shown["cache"]["url"] = "" if config.cache.url_file else redacted_url(config.cache.url)
+    shown["schema_registry"]["password"] = HIDDEN if config.schema_registry.password else ""
     shown["health"]["webhook"] = HIDDEN if config.health.webhook else ""
     for pipeline in shown["pipelines"].values():
         pipeline["options"] = _without_secrets(pipeline["options"])
