@@ -61,6 +61,7 @@ class RegistrySchemas:
         pipeline: PipelineConfig,
         post: Callable[[Input], None] = lambda _: None,
         make_client: Callable[[SchemaRegistryConfig], Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         _require(pipeline.input_format)
         self.outage: Outage | None = None
@@ -68,6 +69,7 @@ class RegistrySchemas:
         self._format = pipeline.input_format
         self._subject = pipeline.input_subject
         self._post = post
+        self._clock = clock
         self._make_client = make_client or _client
         self._known: dict[SchemaName, Read | _Refused] = {}
         self._wanted: SimpleQueue[list[SchemaName] | None] = SimpleQueue()
@@ -80,7 +82,7 @@ class RegistrySchemas:
     def knows(self, name: SchemaName) -> bool:
         """Whether it is known, or was found not to be there a short while ago."""
         found = self._known.get(name)
-        return found is not None and (not isinstance(found, _Refused) or time.monotonic() < found.until)
+        return found is not None and (not isinstance(found, _Refused) or self._clock() < found.until)
 
     def open(self, value: bytes, headers: Headers | None, topic: str) -> bytes | DataFailure:
         """The value as JSON, or why it can't be opened."""
@@ -111,12 +113,14 @@ class RegistrySchemas:
             for key, offset in pipeline.seals.partitions.items():
                 yield Standing(key, offset, Reason.SCHEMA_REGISTRY, *outage)
 
-    def close(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float = 0.0) -> None:
         """End the thread; a request that is under way is left to its timeout."""
         self._closed.set()
         self._wanted.put(None)
         if self._thread is not None:
             self._thread.join(timeout_s)
+        if self._parts is not None and not (self._thread and self._thread.is_alive()):
+            self._parts[0].close()
 
     # --- on its own thread, or in a command that may wait ----------------------------------------------------------
 
@@ -201,7 +205,7 @@ class RegistrySchemas:
             for one in refused[: MOST_REFUSED // 2]:
                 del self._known[one]
         failure = DataFailure(Code.DECODE_SCHEMA, message)
-        self._known[name] = _Refused(failure, time.monotonic() + REFUSED_S)
+        self._known[name] = _Refused(failure, self._clock() + REFUSED_S)
 
     def _client(self) -> tuple[Any, Format]:
         from streamer.kafka.schema_readers import format_of

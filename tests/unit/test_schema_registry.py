@@ -1,0 +1,248 @@
+"""Events in the formats of a schema registry: what is read, what is refused, and what waits while it is away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, header_schema_id_serializer
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+from confluent_kafka.schema_registry.schema_registry_client import Rule, RuleKind, RuleMode, RuleSet, SchemaReference
+
+from streamer.config.load import PipelineConfig
+from streamer.config.registry import SchemaRegistryConfig
+from streamer.config.shapes import shape_of
+from streamer.core.codec import Codec
+from streamer.core.record import Headers, Outcome, Segment, TextEvent
+from streamer.errors import Code, DataFailure, DependencyError
+from streamer.kafka import schemas as adapter
+from streamer.kafka.schemas import RegistrySchemas
+from tests.records import FakeRecord
+from tests.schema_registry import TICKET, SchemaServer, avro, json_schema, protobuf, schema_server
+
+SECRET = "hunter2"
+EVENT = {"id": 7, "text": "It does not start", "price": Decimal("1.50"), "metadata": {"lang": "en"}}
+
+
+@pytest.fixture
+def mock() -> SchemaRegistryClient:
+    """The registry that the client's package brings for tests."""
+    return SchemaRegistryClient.new_client({"url": "mock://"})
+
+
+@pytest.fixture
+def server() -> Iterator[SchemaServer]:
+    with schema_server() as server:
+        yield server
+
+
+class Reader:
+    """Reads values as a pipeline with these fields would, once it has learned their schemas."""
+
+    def __init__(self, client: Any, input_format: Any, **fields: Any) -> None:
+        self.pipeline = PipelineConfig(
+            task="t", model="m", input=["in"], output="out", input_format=input_format, **fields
+        )
+        self.now = 100.0
+        config = SchemaRegistryConfig(url="http://registry")
+        self.schemas = RegistrySchemas(config, self.pipeline, make_client=lambda _: client, clock=lambda: self.now)
+
+    def read(self, value: bytes, headers: Headers | None = None) -> TextEvent | Outcome | None:
+        codec = Codec("p", shape=shape_of(self.pipeline), schemas=self.schemas)
+        segment = Segment("in", 0, 1, [FakeRecord(value, headers=headers)])
+        for name in codec.unknown(segment):
+            self.schemas.learn_now(name)
+        assert codec.unknown(segment) == []
+        codec.decode(segment)
+        return segment.events[0] or segment.outcomes[0]
+
+    def failure(self, value: bytes, headers: Headers | None = None) -> DataFailure:
+        found = self.read(value, headers)
+        assert isinstance(found, DataFailure), found
+        assert SECRET not in found.message
+        return found
+
+
+def metadata_of(event: object) -> Any:
+    assert isinstance(event, TextEvent)
+    return event.metadata and json.loads(bytes(event.metadata))
+
+
+@pytest.mark.parametrize("in_headers", [False, True])
+def test_avro_is_read_like_json(mock: SchemaRegistryClient, in_headers: bool) -> None:
+    """Our own fields, or those that are named, with the schema's id before the data or in a header."""
+    form: dict[str, Any] = {"schema.id.serializer": header_schema_id_serializer} if in_headers else {}
+    value, headers = avro(mock, EVENT, "in", **form)
+    assert bool(headers) == in_headers
+    event = Reader(mock, "avro").read(value, headers)
+    assert isinstance(event, TextEvent)
+    assert (event.text, event.id, metadata_of(event)) == ("It does not start", 7, {"lang": "en"})
+    shaped = Reader(mock, "avro", text_field="metadata.lang", id_field="text", keep=["price"])
+    event = shaped.read(value, headers)
+    assert isinstance(event, TextEvent)
+    assert (event.text, event.id, metadata_of(event)) == ("en", "It does not start", {"price": "1.50"})
+    assert Reader(mock, "avro", text_field="id").failure(value, headers).message == "$.id is a number, not a string."
+
+
+def test_json_schema_and_protobuf(mock: SchemaRegistryClient) -> None:
+    """JSON keeps its bytes; of Protobuf the message that the record names is read, with unset fields."""
+    value = json_schema(mock, {"id": 7, "text": "a"}, "in")
+    assert Reader(mock, "json-schema").read(value) == TextEvent("a", 7)
+    kept = value[:5] + b'{"text": "a", "n": 1.10}'
+    assert bytes(Reader(mock, "json-schema", text_field="text", keep=["n"]).read(kept).metadata) == b'{"n":1.10}'  # type: ignore
+    value = protobuf(mock, {"id": 7, "text": "a"}, "in")
+    assert Reader(mock, "protobuf").read(value) == TextEvent("a", "7")
+    assert Reader(mock, "protobuf").failure(protobuf(mock, {"id": 7}, "in")).code is Code.VALIDATE_EMPTY_TEXT
+    assert Reader(mock, "protobuf", text_field="lang").failure(value).code is Code.VALIDATE_EMPTY_TEXT
+
+
+def test_what_does_not_fit_becomes_a_dead_letter(mock: SchemaRegistryClient) -> None:
+    """It says what is wrong, and quotes nothing."""
+    good, _ = avro(mock, EVENT, "in")
+    other = json_schema(mock, {"text": "a"}, "in")
+    by_proto = protobuf(mock, {"text": "a"}, "in")
+    reader = Reader(mock, "avro")
+    for value, part in (
+        (json.dumps({"text": SECRET}).encode(), "names no schema"),
+        (b"\0\0\0\0\1", "names no schema"),
+        (b"\0\0\0\x03\xe7" + SECRET.encode(), "has no schema 999"),
+        (good[:9], "can't be read as avro"),
+        (other, "Its schema 2 is json-schema; the pipeline's input_format is avro"),
+    ):
+        found = reader.failure(value)
+        assert (found.code, part in found.message) == (Code.DECODE_SCHEMA, True), found
+    assert "names no schema" not in reader.failure(good, [("__value_schema_id", SECRET.encode())]).message
+    broken = Reader(mock, "json-schema").failure(other[:5] + json.dumps({"text": [SECRET]}).encode())
+    assert "breaks its schema at properties/text/type" in broken.message
+    assert Reader(mock, "json-schema").failure(other[:5] + SECRET.encode()).exception == "DecodeError"
+    for value in (by_proto[:5] + b"\x02\x63" + SECRET.encode(), by_proto[:-1], by_proto[:5] + b"\xff" * 9):
+        assert Reader(mock, "protobuf").failure(value).code is Code.DECODE_SCHEMA
+
+
+def test_rules_that_can_not_be_run_let_no_text_pass(mock: SchemaRegistryClient) -> None:
+    """A field that a rule decrypts is not read as it is."""
+    rule = Rule(
+        "decrypt", None, RuleKind.TRANSFORM, RuleMode.WRITEREAD, "ENCRYPT", ["PII"], None, None, None, None, False
+    )
+    schema = Schema(json.dumps(TICKET), "AVRO", [], None, RuleSet(None, [rule]))
+    number = mock.register_schema("in-value", schema)
+    value, _ = avro(mock, EVENT, "in")
+    assert Reader(mock, "avro").failure(b"\0" + number.to_bytes(4) + value[5:]).code is Code.DECODE_SCHEMA
+
+
+def test_a_schema_that_refers_to_others(server: SchemaServer) -> None:
+    """All are fetched before the first record is read; afterwards nothing is asked any more."""
+    client = server.client()
+    lang = {"type": "record", "name": "Lang", "fields": [{"name": "code", "type": "string"}]}
+    client.register_schema("lang", Schema(json.dumps(lang), "AVRO"))
+    refers = {
+        "type": "record",
+        "name": "Post",
+        "fields": [{"name": "text", "type": "string"}, {"name": "lang", "type": "Lang"}],
+    }
+    number = client.register_schema(
+        "in-value", Schema(json.dumps(refers), "AVRO", [SchemaReference("Lang", "lang", 1)])
+    )
+    reader = Reader(server.client(), "avro", text_field="text", keep=["lang.code"])
+    value = b"\0" + number.to_bytes(4) + b"\x02a\x04en"
+    event = reader.read(value)
+    assert metadata_of(event) == {"lang.code": "en"}
+    server.asked.clear()
+    assert reader.read(value) == reader.read(value)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("status", [0, 500, 429, 401])
+def test_while_the_registry_gives_nothing_nothing_is_known(server: SchemaServer, status: int) -> None:
+    """It is no fault of the record, whose schema is asked for until it comes."""
+    value, _ = avro(server.client(), EVENT, "in")
+    client = server.client()
+    server.status = status
+    with pytest.raises(DependencyError):
+        Reader(client, "avro").read(value)
+    server.status = None
+    assert isinstance(Reader(client, "avro").read(value), TextEvent)
+
+
+def test_a_page_that_is_no_registry_makes_no_dead_letters(server: SchemaServer) -> None:
+    """Nor does a lack of rights: a wrong address must not bury a topic."""
+    value, _ = avro(server.client(), EVENT, "in")
+    wrong = server.client("/elsewhere")
+    with pytest.raises(DependencyError, match="is no schema registry"):
+        Reader(wrong, "avro").read(value)
+    with pytest.raises(DependencyError, match="does not let us in"):
+        Reader(server.client(), "avro", input_subject="forbidden-value").read(value)
+
+
+def test_the_configuration_reaches_the_client(server: SchemaServer) -> None:
+    """Its user and password; and an outage tells neither."""
+    server.login = f"me:{SECRET}"
+    value, _ = avro(server.client(), EVENT, "in")
+    pipeline = PipelineConfig(task="t", model="m", input=["in"], output="out", input_format="avro")
+    name = ("in", value[:5])
+    right = SchemaRegistryConfig(url=server.url, user="me", password=SECRET)
+    wrong = SchemaRegistryConfig(url=server.url, user="me", password=f"x{SECRET}")
+    with closing(RegistrySchemas(right, pipeline)) as schemas:
+        schemas.learn_now(name)
+    with closing(RegistrySchemas(wrong, pipeline)) as schemas, pytest.raises(DependencyError) as caught:
+        schemas.learn_now(name)
+    assert "HTTP 401" in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_schema_that_was_not_there_is_asked_for_again(
+    mock: SchemaRegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a minute; until then its records become dead letters at no cost. The oldest are forgotten."""
+    reader = Reader(mock, "avro")
+    value = b"\0\0\0\0\1" + b"\x0e\x22It does not start\0\x02\x96"
+    assert reader.failure(value).code is Code.DECODE_SCHEMA
+    avro(mock, EVENT, "in")
+    assert reader.failure(value).code is Code.DECODE_SCHEMA
+    reader.now += 2 * adapter.REFUSED_S
+    assert isinstance(reader.read(value), TextEvent)
+    monkeypatch.setattr(adapter, "MOST_REFUSED", 4)
+    for number in range(2, 12):
+        reader.failure(b"\0" + number.to_bytes(4) + b"x")
+    assert len(reader.schemas._known) <= 5
+    assert isinstance(reader.read(value), TextEvent)
+
+
+def _error(call: Callable[[], object]) -> tuple[int, bool]:
+    with pytest.raises(SchemaRegistryError) as caught:
+        call()
+    return caught.value.http_status_code, caught.value.error_code in range(40400, 40500)
+
+
+def test_the_server_of_these_tests_answers_as_the_client_for_tests_does(
+    mock: SchemaRegistryClient, server: SchemaServer
+) -> None:
+    """What producers and we ask: schemas by id, GUID and version, and what is not there."""
+
+    def seen(client: SchemaRegistryClient) -> list[object]:
+        client.clear_caches()  # type: ignore[no-untyped-call]
+        first, second = Schema('"string"', "AVRO"), Schema('{"type": "object"}', "JSON")
+        third, fourth = Schema('"long"', "AVRO"), Schema('{"type": "array"}', "JSON")
+        ids = [client.register_schema(subject, one) for subject, one in (("a", first), ("a", second), ("b", third))]
+        found = client.register_schema_full_response("b", fourth)
+        client.clear_caches()  # type: ignore[no-untyped-call]
+        return [
+            ids,
+            (found.schema_id, found.version),
+            client.get_schema(ids[0], "a", None),
+            client.get_schema(ids[1], "a", "serialized"),
+            client.get_schema_by_guid(str(found.guid)),
+            client.get_version("a", 2, True).schema,
+            client.get_latest_version("b").version,
+            client.lookup_schema("a", first).version,
+            _error(lambda: client.get_schema(99, "a")),
+            _error(lambda: client.get_schema_by_guid("0" * 32)),
+            _error(lambda: client.get_version("a", 9)),
+            _error(lambda: client.lookup_schema("c", first)),
+        ]
+
+    assert seen(server.client()) == seen(mock)
