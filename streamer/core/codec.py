@@ -45,6 +45,19 @@ HEADER_OVERHEAD_BYTES = 250
 """What a header takes in memory beside its bytes, once it is read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """How events are read whose values a schema registry's serializers wrote: what opens them, and the shape of what is
+    in them, None for our own format."""
+
+    schemas: Schemas
+    shape: Shape | None = None
+
+
+Reading = Shape | Framed
+"""How events are read that are not JSON of our own format."""
+
+
 class _Format(Enum):
     JSON = auto()
     TEXT = auto()
