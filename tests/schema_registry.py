@@ -99,7 +99,7 @@ class SchemaServer:
         for client in self._clients:
             client.close()
 
-    def answer(self, method: str, path: list[str], body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def answer(self, method: str, path: list[str], body: dict[str, Any]) -> tuple[int, Any]:
         """Status and body."""
         known = [one for one in self.schemas if one["subject"] == path[1]] if path[0] == "subjects" else self.schemas
         match method, path:
@@ -112,6 +112,8 @@ class SchemaServer:
                     same = [{**body, **made}]
                     self.schemas += same
                 found = same
+            case "GET", ["schemas", "types"]:
+                return 200, ["AVRO", "JSON", "PROTOBUF"]
             case "GET", ["schemas", "ids", number]:
                 found = [one for one in known if str(one["id"]) == number]
             case "GET", ["schemas", "guids", guid]:

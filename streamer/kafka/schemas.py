@@ -129,6 +129,14 @@ class RegistrySchemas:
         if not self.knows(name) and (outage := self._ask(name)) is not None:
             raise DependencyError(f"{outage.what}; {outage.fix}")
 
+    def reach(self) -> Outage | None:
+        """Ask the registry for what any user may know; returns why it does not answer."""
+        try:
+            self._client()[0].get_schema_types()
+        except Exception as error:
+            return self._told(error)
+        return None
+
     def _run(self) -> None:
         while (names := self._wanted.get()) is not None:
             for name in names:

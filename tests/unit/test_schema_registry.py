@@ -13,16 +13,22 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, header
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.schema_registry.schema_registry_client import Rule, RuleKind, RuleMode, RuleSet, SchemaReference
 
-from streamer.config.load import PipelineConfig
+from streamer.config.load import Config, PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
 from streamer.config.shapes import shape_of
-from streamer.core.codec import Codec
+from streamer.core.codec import Codec, Framed
+from streamer.core.deadletters.replay import Move
+from streamer.core.deadletters.selection import Selection
+from streamer.core.deadletters.selector import Selector
 from streamer.core.record import Headers, Outcome, Segment, TextEvent
 from streamer.errors import Code, DataFailure, DependencyError
 from streamer.kafka import schemas as adapter
 from streamer.kafka.schemas import RegistrySchemas
+from streamer.ops.doctor.examine import _registry
 from tests.records import FakeRecord
 from tests.schema_registry import TICKET, SchemaServer, avro, json_schema, protobuf, schema_server
+from tests.unit.deadletters_kit import ours
+from tests.unit.test_deadletters_replay import policy
 
 SECRET = "hunter2"
 EVENT = {"id": 7, "text": "It does not start", "price": Decimal("1.50"), "metadata": {"lang": "en"}}
@@ -191,6 +197,9 @@ def test_the_configuration_reaches_the_client(server: SchemaServer) -> None:
     with closing(RegistrySchemas(wrong, pipeline)) as schemas, pytest.raises(DependencyError) as caught:
         schemas.learn_now(name)
     assert "HTTP 401" in str(caught.value)
+    assert [check.findings for check in _registry(Config(schema_registry=right), {"p": pipeline})] == [[]]
+    (check,) = _registry(Config(schema_registry=wrong), {"p": pipeline})
+    assert [(one.code, "HTTP 401" in one.what) for one in check.findings] == [("registry.unreachable", True)]
     assert SECRET not in str(caught.value)
 
 
@@ -210,6 +219,30 @@ def test_a_schema_that_was_not_there_is_asked_for_again(
         reader.failure(b"\0" + number.to_bytes(4) + b"x")
     assert len(reader.schemas._known) <= 5
     assert isinstance(reader.read(value), TextEvent)
+
+
+@pytest.mark.parametrize(
+    ("value", "fields", "expected"),
+    [
+        (EVENT, {}, "7"),
+        (EVENT, {"text_field": "text", "id_field": "metadata.lang"}, "en"),
+        ({**EVENT, "text": ""}, {}, "7"),
+        ({**EVENT, "text": ""}, {"text_field": "text", "id_field": "metadata.lang"}, "en"),
+    ],
+)
+def test_a_replay_keeps_the_id_and_the_bytes(
+    mock: SchemaRegistryClient, value: dict[str, Any], fields: dict[str, Any], expected: str
+) -> None:
+    """That its first result had or would have had, also where the rest is no event."""
+    reader = Reader(mock, "avro", **fields)
+    written, _ = avro(mock, value, "in")
+    reader.schemas.learn_now(("in", written[:5]))
+    reading = Framed(reader.schemas, shape_of(reader.pipeline))
+    (letter,) = Selector(Selection(), readings={"p": reading}).pick([ours(value=written)])
+    decision = policy()(letter)
+    assert isinstance(decision, Move)
+    (_, _, _, again, headers), *_ = decision.outputs
+    assert (again, dict(headers)["streamer.replay.id"]) == (written, expected.encode())
 
 
 def _error(call: Callable[[], object]) -> tuple[int, bool]:
