@@ -241,7 +241,7 @@ class RegistrySchemas:
             )
         what = f"HTTP {status}" if status else type(error).__name__
         return Outage(
-            f"the schema registry at {url} does not give the schema ({what})",
+            f"the schema registry at {url} gives no schemas ({what})",
             "look at the registry, the network and [schema_registry]; it is asked again until it answers",
         )
 
