@@ -302,8 +302,13 @@ def make_encoder(one: Start, topics: OutputTopics, reports: dict[int, Report], c
 
     config, name = one.config, one.name
     origin = origin_of(config, name, one.slot.name)
+    seal = None
+    if one.pipeline.output_format != "json":
+        from streamer.kafka.result_registry import register
+
+        seal = register(config.schema_registry, one.pipeline)
     return PlanEncoder(
-        encoder_of(config, name, card, topics.limits(), topics.limits),
+        encoder_of(config, name, card, topics.limits(), topics.limits, seal),
         new_report=partial(ReportBuilder, pipeline=name, task=one.pipeline.task, card=card, origin=origin),
         reports_topic=config.telemetry.reports,
         on_report=reports.__setitem__,

@@ -92,7 +92,9 @@ def check_registry(registry: SchemaRegistryConfig) -> Iterator[tuple[str, str]]:
 
 def check_format(registry: SchemaRegistryConfig, pipeline: PipelineConfig) -> Iterator[tuple[str, str]]:
     """What of a pipeline does not go with the registry."""
-    if pipeline.input_format != "json" and not registry.url:
-        yield "input_format", f"{pipeline.input_format} needs a schema registry; set schema_registry.url"
-    if pipeline.input_format == "json" and pipeline.input_subject:
-        yield "input_subject", "plain JSON has no subject; set input_format, or remove it"
+    for side in ("input", "output"):
+        named = getattr(pipeline, f"{side}_format")
+        if named != "json" and not registry.url:
+            yield f"{side}_format", f"{named} needs a schema registry; set schema_registry.url"
+        if named == "json" and getattr(pipeline, f"{side}_subject"):
+            yield f"{side}_subject", f"plain JSON has no subject; set {side}_format, or remove it"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, dual_schema_id_deserializer
@@ -23,9 +23,6 @@ from streamer.core.record import Headers
 
 Read = Callable[[bytes, Headers | None, str], bytes]
 """The JSON of a value with these headers, from this topic. Raises whatever is wrong with it."""
-
-TYPES: Final = {"avro": "AVRO", "protobuf": "PROTOBUF", "json-schema": "JSON"}
-"""What the registry calls our formats."""
 
 _encode = msgspec.json.encode
 

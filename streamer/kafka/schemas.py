@@ -30,6 +30,8 @@ LONGEST_PAUSE_S: Final = 10.0
 REFUSED_S: Final = 60.0
 """So long a schema that is not there is not asked for again."""
 MOST_REFUSED: Final = 10_000
+TYPES: Final = {"avro": "AVRO", "protobuf": "PROTOBUF", "json-schema": "JSON"}
+"""What a registry calls our formats."""
 _NO_SUCH: Final = range(40400, 40500)
 """What a registry says with HTTP 404 of a schema, a subject or a version that it lacks; else it is no registry."""
 
@@ -63,14 +65,14 @@ class RegistrySchemas:
         make_client: Callable[[SchemaRegistryConfig], Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        _require(pipeline.input_format)
+        require(pipeline.input_format)
         self.outage: Outage | None = None
         self._config = config
         self._format = pipeline.input_format
         self._subject = pipeline.input_subject
         self._post = post
         self._clock = clock
-        self._make_client = make_client or _client
+        self._make_client = make_client or connect_registry
         self._known: dict[SchemaName, Read | _Refused] = {}
         self._wanted: SimpleQueue[list[SchemaName] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -119,8 +121,8 @@ class RegistrySchemas:
         self._wanted.put(None)
         if self._thread is not None:
             self._thread.join(timeout_s)
-        if self._parts is not None and not (self._thread and self._thread.is_alive()):
-            self._parts[0].close()
+        if not (self._thread and self._thread.is_alive()):
+            self.disconnect()
 
     # --- on its own thread, or in a command that may wait ----------------------------------------------------------
 
@@ -129,12 +131,18 @@ class RegistrySchemas:
         if not self.knows(name) and (outage := self._ask(name)) is not None:
             raise DependencyError(f"{outage.what}; {outage.fix}")
 
+    def disconnect(self) -> None:
+        """Close the client's connections; what is known stays."""
+        if self._parts is not None:
+            self._parts[0].close()
+            self._parts = None
+
     def reach(self) -> Outage | None:
         """Ask the registry for what any user may know; returns why it does not answer."""
         try:
             self._client()[0].get_schema_types()
         except Exception as error:
-            return self._told(error)
+            return outage_of(error, self._config.url)
         return None
 
     def _run(self) -> None:
@@ -157,12 +165,12 @@ class RegistrySchemas:
             schema, number = self._schema(topic, given)
         except SchemaRegistryError as error:
             if error.http_status_code != 404 or error.error_code not in _NO_SUCH:
-                return self._told(error)
+                return outage_of(error, self._config.url)
             self._refuse(name, f"The schema registry has no {_title(given)}, or lacks a schema that it refers to.")
         except _NoNameError:
             self._refuse(name, f"What stands in the header for a schema's id is none: {len(given)} bytes.")
         except Exception as error:
-            return self._told(error)
+            return outage_of(error, self._config.url)
         else:
             self._keep(name, schema, number)
         return None
@@ -195,8 +203,6 @@ class RegistrySchemas:
         return schema, title
 
     def _keep(self, name: SchemaName, schema: Schema, title: str) -> None:
-        from streamer.kafka.schema_readers import TYPES
-
         kind = schema.schema_type or "AVRO"
         if kind != TYPES[self._format]:
             ours = next((ours for ours, theirs in TYPES.items() if theirs == kind), kind)
@@ -226,43 +232,43 @@ class RegistrySchemas:
     def _subject_of(self, topic: str) -> str:
         return self._subject or f"{topic}-value"
 
-    def _told(self, error: Exception) -> Outage:
-        """In words that hold nothing of the answer."""
-        status = getattr(error, "http_status_code", None)
-        url = self._config.url
-        if status in (401, 403):
-            return Outage(
-                f"the schema registry at {url} does not let us in (HTTP {status})",
-                "correct user and password of [schema_registry], or have this user allowed to read the subject",
-            )
-        if status == 404:
-            return Outage(
-                f"what answers at {url} is no schema registry (HTTP 404)", "correct schema_registry.url, then restart"
-            )
-        what = f"HTTP {status}" if status else type(error).__name__
+
+def outage_of(error: Exception, url: str) -> Outage:
+    """In words that hold nothing of the answer."""
+    status = getattr(error, "http_status_code", None)
+    if status in (401, 403):
         return Outage(
-            f"the schema registry at {url} gives no schemas ({what})",
-            "look at the registry, the network and [schema_registry]; it is asked again until it answers",
+            f"the schema registry at {url} does not let us in (HTTP {status})",
+            "correct user and password of [schema_registry], or have this user allowed to read the subject",
         )
+    if status == 404:
+        return Outage(
+            f"what answers at {url} is no schema registry (HTTP 404)", "correct schema_registry.url, then restart"
+        )
+    what = f"HTTP {status}" if status else type(error).__name__
+    return Outage(
+        f"the schema registry at {url} gives no schemas ({what})",
+        "look at the registry, the network and [schema_registry]; it is asked again until it answers",
+    )
 
 
 class _NoNameError(Exception):
     """What stands for a schema's id is none."""
 
 
-def _require(input_format: str) -> None:
-    needed = {"avro": ["fastavro"], "protobuf": ["google.protobuf"], "json-schema": ["jsonschema"]}[input_format]
+def require(format_: str) -> None:
+    needed = {"avro": ["fastavro"], "protobuf": ["google.protobuf"], "json-schema": ["jsonschema"]}[format_]
     from importlib.util import find_spec
 
     for library in ("authlib", "cachetools", *needed):
         if find_spec(library.partition(".")[0]) is None:
             raise ConfigurationError(
-                f"input_format = {input_format!r} needs {library}, which is not installed; install it with"
+                f"the format {format_} needs {library}, which is not installed; install it with"
                 f" {install_command('registry')}"
             )
 
 
-def _client(config: SchemaRegistryConfig) -> Any:
+def connect_registry(config: SchemaRegistryConfig) -> Any:
     """confluent-kafka's client. It does not try again by itself: its caller does, and says so."""
     from confluent_kafka.schema_registry import SchemaRegistryClient
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ _REFUSED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 @dataclass(slots=True)
 class Lines:
     """Makes the lines, one a record, and counts what they are. `readings` say how pipelines read events.
+    `plain` makes JSON of a topic's result, whatever its format.
     With `show_text` dead letters carry the record's value.
 
     `unreadable` are the places of results that are none, whose bytes are saved as they are.
@@ -33,6 +34,7 @@ class Lines:
 
     readings: Mapping[str, Reading]
     show_text: bool
+    plain: Callable[[str, bytes], bytes] = lambda _, value: value
     results: int = 0
     dead_letters: int = 0
     others: int = 0
@@ -48,7 +50,7 @@ class Lines:
         if dict(headers).get(CE_TYPE) == RESULT_TYPE.encode():
             try:
                 # On one line, whatever white space a producer wrote in its metadata; all else as it is.
-                line = msgspec.json.format(record.value() or b"", indent=-1)
+                line = msgspec.json.format(self.plain(record.topic(), record.value() or b""), indent=-1)
                 msgspec.json.decode(line, type=_Result)
             except _REFUSED:
                 self.unreadable.append(Place(record.topic(), record.partition(), record.offset()))

@@ -20,7 +20,7 @@ from streamer.core.deadletters.letter import DeadLetter
 from streamer.core.deadletters.state import STATE_TOPIC, State, state_record
 from streamer.core.diagnosis import MAX_ID_CHARS
 from streamer.core.output import Output, size_bytes
-from streamer.core.record import BareRecord, Headers, Record, Segment
+from streamer.core.record import Headers, ReadRecord, Segment
 from streamer.errors import DataFailure
 
 MAX_ATTEMPTS = 5
@@ -195,7 +195,7 @@ def event_id(letter: DeadLetter) -> str:
 def _id_inside(letter: DeadLetter, headers: Headers, value: bytes | None) -> str | None:
     """The id in the value, as the codec reads it; also where the rest of the value is no event."""
     topic = letter.reason.topic or letter.place.topic
-    segment = Segment(topic, letter.place.partition, 0, [_AsRead(letter.record, headers, value)])
+    segment = Segment(topic, letter.place.partition, 0, [ReadRecord(letter.record, headers, value)])
     reading = letter.reading
     shape, schemas = (reading.shape, reading.schemas) if isinstance(reading, Framed) else (reading, None)
     codec = Codec("", shape=shape, schemas=schemas)
@@ -229,19 +229,3 @@ def _state_output(letter: DeadLetter, state: State) -> Output:
 
 class _WithId(msgspec.Struct):
     id: str | int
-
-
-class _AsRead(BareRecord):
-    """A dead letter as the record that it was, for the codec."""
-
-    __slots__ = ("_headers", "_value")
-
-    def __init__(self, record: Record, headers: Headers, value: bytes | None) -> None:
-        super().__init__(record)
-        self._headers, self._value = headers, value
-
-    def value(self) -> bytes | None:
-        return self._value
-
-    def headers(self) -> Headers | None:
-        return self._headers
