@@ -38,11 +38,11 @@ def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any
                 subject, text
             )
         except SchemaRegistryError as error:
-            if refusal := _refusal(error, subject, pipeline):
+            if refusal := _refusal(error, subject, pipeline, config.url):
                 raise ConfigurationError(refusal) from None
-            raise DependencyError("; ".join(outage_of(error, config.url))) from None
+            raise _away(error, config, subject) from None
         except Exception as error:
-            raise DependencyError("; ".join(outage_of(error, config.url))) from None
+            raise _away(error, config, subject) from None
     frame = b"\0" + made.schema_id.to_bytes(4)
     check = check_of(task)
     if not avro:
@@ -55,13 +55,23 @@ def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any
         check(value)
         file = BytesIO()
         file.write(frame)
-        schemaless_writer(file, parsed, to_avro(task, value))
+        try:
+            schemaless_writer(file, parsed, to_avro(task, value))
+        except Exception:  # whatever it meets in what a model says: a number that is no long, half a surrogate pair
+            raise ValueError("a value has no form in Avro") from None
         return file.getvalue()
 
     return seal
 
 
-def _refusal(error: Any, subject: str, pipeline: PipelineConfig) -> str:
+def _away(error: Exception, config: SchemaRegistryConfig, subject: str) -> DependencyError:
+    what, fix = outage_of(error, config.url)
+    return DependencyError(
+        f"{what}, so that the schema of the results can't be had as {subject}; {fix}, and start again"
+    )
+
+
+def _refusal(error: Any, subject: str, pipeline: PipelineConfig, url: str) -> str:
     """Why a restart does not help, "" where it may."""
     if error.http_status_code == 409:
         return (
@@ -76,5 +86,5 @@ def _refusal(error: Any, subject: str, pipeline: PipelineConfig) -> str:
             " register it: run this pipeline once with auto_register = true, as a user who may"
         )
     if error.http_status_code in (401, 403):
-        return "; ".join(outage_of(error, ""))
+        return "; ".join(outage_of(error, url))
     return ""

@@ -113,7 +113,7 @@ class RegistrySchemas:
         outage = self.outage
         if outage is not None:
             for key, offset in pipeline.seals.partitions.items():
-                yield Standing(key, offset, Reason.SCHEMA_REGISTRY, *outage)
+                yield Standing(key, offset, Reason.SCHEMA_REGISTRY, f"{outage.what}, and is asked again", outage.fix)
 
     def close(self, timeout_s: float = 0.0) -> None:
         """End the thread; a request that is under way is left to its timeout."""
@@ -248,7 +248,7 @@ def outage_of(error: Exception, url: str) -> Outage:
     what = f"HTTP {status}" if status else type(error).__name__
     return Outage(
         f"the schema registry at {url} gives no schemas ({what})",
-        "look at the registry, the network and [schema_registry]; it is asked again until it answers",
+        "look at the registry, the network and [schema_registry]",
     )
 
 

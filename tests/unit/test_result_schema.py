@@ -114,6 +114,8 @@ def test_subscribers_read_what_is_registered(server: SchemaServer) -> None:
     assert record[0] == "dlq"
     assert isinstance(outcome, DataFailure)
     assert outcome.code is Code.PUBLISH_REFUSED
+    record, outcome = written(register(config, pipeline_of("avro")), b'{"label":"joy","score":1,"windows":%d}' % 2**70)
+    assert isinstance(outcome, DataFailure)
     plain = pipeline_of("json-schema", output_subject="other")
     record, _ = written(register(config, plain), b'{"label":"joy","score":1}')
     assert json.loads(record[3][5:])["output"] == {"label": "joy", "score": 1}

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
+import msgspec
+
 from streamer.cache.inspect import inspect as inspect_cache
 from streamer.config.load import Config, PipelineConfig
 from streamer.core.deadletters.audit import AUDIT_TOPIC
@@ -162,7 +164,12 @@ def _registry(config: Config, pipelines: Mapping[str, PipelineConfig]) -> Iterat
     """What opens the values of those that are not plain JSON, tried once for each format."""
     from streamer.kafka.schemas import RegistrySchemas
 
-    formats = {pipeline.input_format: pipeline for pipeline in pipelines.values() if pipeline.input_format != "json"}
+    formats = {
+        name: msgspec.structs.replace(pipeline, input_format=name)
+        for pipeline in pipelines.values()
+        for name in (pipeline.input_format, pipeline.output_format)
+        if name != "json"
+    }
     for name, pipeline in formats.items():
         findings = []
         try:
