@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 import uuid
 from collections.abc import Iterator
@@ -128,7 +129,7 @@ class SchemaServer:
 
 
 @contextmanager
-def schema_server() -> Iterator[SchemaServer]:
+def schema_server(tls: ssl.SSLContext | None = None) -> Iterator[SchemaServer]:
     """One on a port of its own."""
     server = SchemaServer()
 
@@ -163,7 +164,9 @@ def schema_server() -> Iterator[SchemaServer]:
 
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.daemon_threads = True
-    server.url = f"http://127.0.0.1:{listening.server_port}"
+    if tls is not None:
+        listening.socket = tls.wrap_socket(listening.socket, server_side=True)
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{listening.server_port}"
     thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -94,6 +94,11 @@ def load(
     from streamer.ops.load import Load, Maker, job_name
 
     topic, shapes = _target(config, target)
+    if any(topic in one.input and one.input_format != "json" for one in config.pipelines.values()):
+        raise UsageError(
+            f"{topic} is read in a format of the schema registry (input_format), and load writes JSON: have a producer"
+            " with the registry's serializer write it, or run the model over the files with `streamer infer --pipeline`"
+        )
     fields = Fields(text_field, id_field, keep, whole=True)
     if whole and fields.named:
         raise UsageError("--whole writes rows as they are: leave out --text-field, --id-field and --keep")
@@ -107,11 +112,6 @@ def load(
     if "compact" in (info.cleanup_policy or "") and not key_field:
         raise UsageError(f"{topic} is compacted and takes no record without a key: name one with --key-field")
     limit = info.max_message_bytes or _NO_LIMIT_BYTES
-    if any(topic in one.input and one.input_format != "json" for one in config.pipelines.values()):
-        raise UsageError(
-            f"{topic} is read in a format of the schema registry (input_format), and load writes JSON: have a producer"
-            " with the registry's serializer write it, or run the model over the files with `streamer infer --pipeline`"
-        )
     if fields.named and shapes and None not in shapes:
         raise UsageError(
             f"{topic} is read as JSON of another shape (text_field), not as events: leave out --text-field, --id-field"

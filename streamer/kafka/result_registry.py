@@ -22,7 +22,7 @@ def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any
     Raises ConfigurationError where the schema is not there and may not be registered, or the subject has others that
     it does not go with; DependencyError where the registry does not answer.
     """
-    require(pipeline.output_format)
+    require(config, pipeline.output_format)
     from confluent_kafka.schema_registry import Schema
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 

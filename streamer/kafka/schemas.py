@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from io import BytesIO
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -35,8 +36,6 @@ TYPES: Final = {"avro": "AVRO", "protobuf": "PROTOBUF", "json-schema": "JSON"}
 _NO_SUCH: Final = range(40400, 40500)
 """What a registry says with HTTP 404 of a schema, a subject or a version that it lacks; else it is no registry."""
 
-log = logging.getLogger(__name__)
-
 
 class Outage(NamedTuple):
     """Why the registry gives no schema: what it says, and how to fix it."""
@@ -65,7 +64,7 @@ class RegistrySchemas:
         make_client: Callable[[SchemaRegistryConfig], Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        require(pipeline.input_format)
+        require(config, pipeline.input_format)
         self.outage: Outage | None = None
         self._config = config
         self._format = pipeline.input_format
@@ -256,15 +255,24 @@ class _NoNameError(Exception):
     """What stands for a schema's id is none."""
 
 
-def require(format_: str) -> None:
-    needed = {"avro": ["fastavro"], "protobuf": ["google.protobuf"], "json-schema": ["jsonschema"]}[format_]
-    from importlib.util import find_spec
-
-    for library in ("authlib", "cachetools", *needed):
-        if find_spec(library.partition(".")[0]) is None:
+def require(config: SchemaRegistryConfig, format_: str) -> None:
+    """Raises ConfigurationError where a library or a file is not there."""
+    needed = {"avro": "fastavro", "protobuf": "google.type", "json-schema": "jsonschema"}[format_]
+    for library in ("authlib", "cachetools", needed):
+        try:
+            found = find_spec(library)
+        except ModuleNotFoundError:  # not even what it is a part of
+            found = None
+        if found is None:
             raise ConfigurationError(
                 f"the format {format_} needs {library}, which is not installed; install it with"
                 f" {install_command('registry')}"
+            )
+    for field in ("ca_file", "certificate_file", "key_file"):
+        file = getattr(config, field)
+        if file and not os.access(file, os.R_OK):
+            raise ConfigurationError(
+                f"schema_registry.{field}: {file} can't be read; name a PEM file that this user may read"
             )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, header
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.schema_registry.schema_registry_client import Rule, RuleKind, RuleMode, RuleSet, SchemaReference
 
-from streamer.config.load import Config, PipelineConfig
+from streamer.cli import main
+from streamer.config.load import Config, PipelineConfig, load, redacted
 from streamer.config.registry import SchemaRegistryConfig
 from streamer.config.shapes import shape_of
 from streamer.core.codec import Codec, Framed
@@ -21,10 +24,11 @@ from streamer.core.deadletters.replay import Move
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.selector import Selector
 from streamer.core.record import Headers, Outcome, Segment, TextEvent
-from streamer.errors import Code, DataFailure, DependencyError
+from streamer.errors import Code, ConfigurationError, DataFailure, DependencyError, ExitCode
 from streamer.kafka import schemas as adapter
 from streamer.kafka.schemas import RegistrySchemas
 from streamer.ops.doctor.examine import _registry
+from tests.acceptance.certificates import make_certificates
 from tests.records import FakeRecord
 from tests.schema_registry import TICKET, SchemaServer, avro, json_schema, protobuf, schema_server
 from tests.unit.deadletters_kit import ours
@@ -201,6 +205,73 @@ def test_the_configuration_reaches_the_client(server: SchemaServer) -> None:
     (check,) = _registry(Config(schema_registry=wrong), {"p": pipeline})
     assert [(one.code, "HTTP 401" in one.what) for one in check.findings] == [("registry.unreachable", True)]
     assert SECRET not in str(caught.value)
+
+
+def test_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
+    """The registry's is checked, and ours is shown; a file that is not there is told before the start."""
+    files = make_certificates(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(files.authority))
+    tls.load_cert_chain(files.certificate, files.key)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    pipeline = PipelineConfig(task="t", model="m", input=["in"], output="out", input_format="avro")
+    with schema_server(tls) as server:
+        server.schemas.append({"subject": "in-value", "version": 1, "id": 1, "guid": "", "schema": json.dumps(TICKET)})
+        ours: dict[str, Any] = {"certificate_file": str(files.certificate), "key_file": str(files.key)}
+        whole = SchemaRegistryConfig(url=server.url, ca_file=str(files.authority), **ours)
+        with closing(RegistrySchemas(whole, pipeline)) as schemas:
+            schemas.learn_now(("in", b"\0\0\0\0\1"))
+        for fields in (dict[str, Any](ca_file=str(files.authority)), ours):
+            part = SchemaRegistryConfig(url=server.url, **fields)
+            with closing(RegistrySchemas(part, pipeline)) as schemas, pytest.raises(DependencyError):
+                schemas.learn_now(("in", b"\0\0\0\0\1"))
+    with pytest.raises(ConfigurationError, match=r"schema_registry.ca_file: /nowhere can't be read"):
+        RegistrySchemas(SchemaRegistryConfig(url="https://r", ca_file="/nowhere"), pipeline)
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it."""
+    monkeypatch.setattr(adapter, "find_spec", lambda name: None if name == "fastavro" else name)
+    pipeline = PipelineConfig(task="t", model="m", input=["in"], output="out", input_format="avro")
+    with pytest.raises(ConfigurationError, match=r"avro needs fastavro, which is not installed.*\[registry\]"):
+        RegistrySchemas(SchemaRegistryConfig(), pipeline)
+
+
+def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
+    """By its field, and without a word of the password."""
+    file = tmp_path / "streamer.toml"
+    needed = 'task = "t"\nmodel = "builtin:null"\ninput = "in"\noutput = "out"\n'
+    for registry, fields, words in (
+        ("", 'input_format = "avro"', "pipelines.p.input_format: avro needs a schema registry"),
+        ("", 'output_format = "avro"', "pipelines.p.output_format: avro needs a schema registry"),
+        ("", 'input_subject = "s"', "pipelines.p.input_subject: plain JSON has no subject"),
+        (f'url = "http://me:{SECRET}@r"', "", "schema_registry.url: it holds a user or a password"),
+        ('url = "redis://r"', "", "schema_registry.url: no URL of a schema registry"),
+        ('url = "http://r"\nuser = "me"', "", "schema_registry.password: user and password go together"),
+        (f'password = "{SECRET}"\npassword_file = "x"', "", "keep one of the two"),
+        ('key_file = "x"', "", "schema_registry.key_file: a key goes with a certificate"),
+    ):
+        file.write_text(f"[schema_registry]\n{registry}\n[pipelines.p]\n{needed}{fields}\n")
+        with pytest.raises(ConfigurationError) as caught:
+            load(file)
+        assert words in str(caught.value)
+        assert SECRET not in str(caught.value)
+    (tmp_path / "password").write_text(f"{SECRET}\n")
+    file.write_text(
+        '[schema_registry]\nurl = "http://r"\nuser = "me"\npassword_file = "password"\nca_file = "ca.pem"\n'
+    )
+    config = load(file)
+    assert (config.schema_registry.password, config.schema_registry.ca_file) == (SECRET, str(tmp_path / "ca.pem"))
+    assert SECRET not in repr(config) + json.dumps(redacted(config))
+
+
+def test_load_writes_no_json_where_another_format_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each record would become a dead letter."""
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    settings = {"task": "t", "model": "builtin:null", "input": "in", "output": "out", "input_format": "avro"}
+    flags = [f"--set=pipelines.p.{name}={value}" for name, value in settings.items()]
+    command = ["load", str(tmp_path / "rows.jsonl"), "in", *flags, "--set=schema_registry.url=http://127.0.0.1:1"]
+    assert main(command) == ExitCode.USAGE
+    assert "input_format" in capsys.readouterr().err
 
 
 def test_a_schema_that_was_not_there_is_asked_for_again(
