@@ -13,11 +13,14 @@ from streamer.core.pipeline.protocol import (
     LearnSchemas,
     Lost,
     MicroBatchDone,
+    Release,
+    Revoking,
     SchemasLearned,
     Settled,
+    Stop,
 )
 from streamer.core.record import Headers, Record
-from streamer.errors import Code, DataFailure
+from streamer.errors import Code, DataFailure, ExitCode
 from tests.records import FakeRecord
 from tests.unit.pipeline_kit import Kit, event, segment, taken
 
@@ -104,6 +107,17 @@ def test_a_partition_that_leaves_takes_along_what_waits() -> None:
     kit.feed(Settled(kit.settles()[-1].settle))
     assert len(kit.of(MicroBatchDone)) == 1
     assert kit.pipeline.flow.ended_records == 4
+
+
+def test_a_partition_is_given_away_and_a_stop_ends_while_records_wait() -> None:
+    """Neither waits for a registry."""
+    kit = SealedKit()
+    kit.feed(taken(1, segment([framed("a", 2)]), segment([framed("b", 2)], partition=1)))
+    kit.feed(Revoking(7, frozenset({("in", 0)})))
+    assert [one.epoch for one in kit.of(Release)] == [7]
+    assert kit.pipeline.seals.partitions == {("in", 1): 0}
+    kit.feed(Stop(kit.now + 10))
+    assert [one.exit_code for one in kit.of(Finish)] == [ExitCode.DONE]
 
 
 def test_a_run_to_the_end_waits_for_the_schema() -> None:
