@@ -77,10 +77,12 @@ def protobuf(client: Any, event: dict[str, Any], topic: str) -> bytes:
 @dataclass
 class SchemaServer:
     """`url` is where it answers. While it has a `status`, that is what it answers to all, 0 to say nothing at all.
-    `asked` are the paths of its requests; with a `login` it wants user and password."""
+    `serialises` says whether it knows that form of Protobuf schemas. `asked` are the paths of its requests; with a
+    `login` it wants user and password."""
 
     url: str = ""
     status: int | None = None
+    serialises: bool = True
     login: str = ""
     asked: list[str] = field(default_factory=list)
     schemas: list[dict[str, Any]] = field(default_factory=list)
@@ -149,6 +151,8 @@ def schema_server(tls: ssl.SSLContext | None = None) -> Iterator[SchemaServer]:
                 status, found = 401, {"error_code": 401, "message": "Unauthorized"}
             if server.status is not None:
                 status, found = server.status, {"error_code": server.status * 100, "message": "away"}
+            if self.cannot_serialise(parts.query):
+                status, found = 500, {"error_code": 0, "message": "Syntax error"}
             if parse_qs(parts.query).get("subject") == ["forbidden-value"]:
                 status, found = 403, {"error_code": 40301, "message": "User is denied operation Read on subject"}
             told = json.dumps(found).encode()
@@ -158,6 +162,9 @@ def schema_server(tls: ssl.SSLContext | None = None) -> Iterator[SchemaServer]:
             self.wfile.write(told)
 
         do_GET = do_POST = _answer  # noqa: N815
+
+        def cannot_serialise(self, query: str) -> bool:
+            return not server.serialises and "format=serialized" in query
 
         def log_message(self, *_: Any) -> None:
             """Nothing."""

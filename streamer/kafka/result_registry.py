@@ -12,7 +12,7 @@ from streamer.config.pipeline import PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
 from streamer.core.result_schema import avro_schema_of, check_of, json_schema_of, to_avro
 from streamer.errors import ConfigurationError, DependencyError
-from streamer.kafka.schemas import TYPES, connect_registry, outage_of, require
+from streamer.kafka.registry_client import TYPES, connect_registry, outage_of, require
 
 
 def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any = None) -> Callable[[bytes], bytes]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from io import BytesIO
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -18,8 +17,8 @@ from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input, SchemasLearned
 from streamer.core.record import Headers
 from streamer.core.standing import Reason, Standing
-from streamer.errors import Code, ConfigurationError, DataFailure, DependencyError
-from streamer.extras import install_command
+from streamer.errors import Code, DataFailure, DependencyError
+from streamer.kafka.registry_client import TYPES, Outage, connect_registry, outage_of, require
 
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import Schema
@@ -31,17 +30,8 @@ LONGEST_PAUSE_S: Final = 10.0
 REFUSED_S: Final = 60.0
 """So long a schema that is not there is not asked for again."""
 MOST_REFUSED: Final = 10_000
-TYPES: Final = {"avro": "AVRO", "protobuf": "PROTOBUF", "json-schema": "JSON"}
-"""What a registry calls our formats."""
 _NO_SUCH: Final = range(40400, 40500)
 """What a registry says with HTTP 404 of a schema, a subject or a version that it lacks; else it is no registry."""
-
-
-class Outage(NamedTuple):
-    """Why the registry gives no schema: what it says, and how to fix it."""
-
-    what: str
-    fix: str
 
 
 class _Refused(NamedTuple):
@@ -187,7 +177,7 @@ class RegistrySchemas:
             raise _NoNameError from None
         subject = self._subject_of(topic)
         if named.id is not None:
-            schema, title = client.get_schema(named.id, subject, form.wire), f"schema {named.id}"
+            schema, title = self._by_id(named.id, subject), f"schema {named.id}"
         else:
             schema, title = client.get_schema_by_guid(str(named.guid), form.wire), f"schema {named.guid}"
         references, seen = list(schema.references or ()), set()
@@ -200,6 +190,25 @@ class RegistrySchemas:
                 )
                 references += client.get_version(*arguments).schema.references or ()
         return schema, title
+
+    def _by_id(self, number: int, subject: str) -> Schema:
+        """A registry that can't serialise a Protobuf schema (Apicurio) may hold it serialised, as Python's producers
+        register it."""
+        from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+        client, form = self._client()
+        try:
+            schema: Schema = client.get_schema(number, subject, form.wire)
+        except SchemaRegistryError as error:
+            if form.wire is None or error.http_status_code < 500:
+                raise
+            schema = client.get_schema(number, subject)
+            try:
+                b64decode(schema.schema_str or "", validate=True)
+            except ValueError:
+                client.clear_caches()  # it would give this one for the other form
+                raise error from None
+        return schema
 
     def _keep(self, name: SchemaName, schema: Schema, title: str) -> None:
         kind = schema.schema_type or "AVRO"
@@ -232,63 +241,8 @@ class RegistrySchemas:
         return self._subject or f"{topic}-value"
 
 
-def outage_of(error: Exception, url: str) -> Outage:
-    """In words that hold nothing of the answer."""
-    status = getattr(error, "http_status_code", None)
-    if status in (401, 403):
-        return Outage(
-            f"the schema registry at {url} does not let us in (HTTP {status})",
-            "correct user and password of [schema_registry], or have this user allowed to read the subject",
-        )
-    if status == 404:
-        return Outage(
-            f"what answers at {url} is no schema registry (HTTP 404)", "correct schema_registry.url, then restart"
-        )
-    what = f"HTTP {status}" if status else type(error).__name__
-    return Outage(
-        f"the schema registry at {url} gives no schemas ({what})",
-        "look at the registry, the network and [schema_registry]",
-    )
-
-
 class _NoNameError(Exception):
     """What stands for a schema's id is none."""
-
-
-def require(config: SchemaRegistryConfig, format_: str) -> None:
-    """Raises ConfigurationError where a library or a file is not there."""
-    needed = {"avro": "fastavro", "protobuf": "google.type", "json-schema": "jsonschema"}[format_]
-    for library in ("authlib", "cachetools", needed):
-        try:
-            found = find_spec(library)
-        except ModuleNotFoundError:  # not even what it is a part of
-            found = None
-        if found is None:
-            raise ConfigurationError(
-                f"the format {format_} needs {library}, which is not installed; install it with"
-                f" {install_command('registry')}"
-            )
-    for field in ("ca_file", "certificate_file", "key_file"):
-        file = getattr(config, field)
-        if file and not os.access(file, os.R_OK):
-            raise ConfigurationError(
-                f"schema_registry.{field}: {file} can't be read; name a PEM file that this user may read"
-            )
-
-
-def connect_registry(config: SchemaRegistryConfig) -> Any:
-    """confluent-kafka's client. It does not try again by itself: its caller does, and says so."""
-    from confluent_kafka.schema_registry import SchemaRegistryClient
-
-    conf: dict[str, Any] = {"url": config.url, "timeout": config.timeout_s, "max.retries": 0}
-    if config.user:
-        conf["basic.auth.user.info"] = f"{config.user}:{config.password}"
-    files = {
-        "ssl.ca.location": config.ca_file,
-        "ssl.certificate.location": config.certificate_file,
-        "ssl.key.location": config.key_file,
-    }
-    return SchemaRegistryClient(conf | {name: file for name, file in files.items() if file})
 
 
 def _title(given: bytes) -> str:

@@ -25,6 +25,7 @@ from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.selector import Selector
 from streamer.core.record import Headers, Outcome, Segment, TextEvent
 from streamer.errors import Code, ConfigurationError, DataFailure, DependencyError, ExitCode
+from streamer.kafka import registry_client
 from streamer.kafka import schemas as adapter
 from streamer.kafka.schemas import RegistrySchemas
 from streamer.ops.doctor.examine import _registry
@@ -166,6 +167,22 @@ def test_a_schema_that_refers_to_others(server: SchemaServer) -> None:
     assert server.asked == []
 
 
+def test_a_registry_that_serialises_no_protobuf(server: SchemaServer) -> None:
+    """As Apicurio: what Python's producers register is serialised already; the text of a .proto file waits for one that
+    does."""
+    value = protobuf(server.client(), {"id": 7, "text": "a"}, "in")
+    server.serialises = False
+    client = server.client()
+    assert Reader(client, "protobuf").read(value) == TextEvent("a", "7")
+    whole, server.schemas[0]["schema"] = server.schemas[0]["schema"], 'syntax = "proto3"; message Ticket {}'
+    client = server.client()
+    for _ in range(2):
+        with pytest.raises(DependencyError, match="HTTP 500"):
+            Reader(client, "protobuf").read(value)
+    server.serialises, server.schemas[0]["schema"] = True, whole
+    assert Reader(client, "protobuf").read(value) == TextEvent("a", "7")
+
+
 @pytest.mark.parametrize("status", [0, 500, 429, 401])
 def test_while_the_registry_gives_nothing_nothing_is_known(server: SchemaServer, status: int) -> None:
     """It is no fault of the record, whose schema is asked for until it comes."""
@@ -230,7 +247,7 @@ def test_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
 
 def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it."""
-    monkeypatch.setattr(adapter, "find_spec", lambda name: None if name == "fastavro" else name)
+    monkeypatch.setattr(registry_client, "find_spec", lambda name: None if name == "fastavro" else name)
     pipeline = PipelineConfig(task="t", model="m", input=["in"], output="out", input_format="avro")
     with pytest.raises(ConfigurationError, match=r"avro needs fastavro, which is not installed.*\[registry\]"):
         RegistrySchemas(SchemaRegistryConfig(), pipeline)
