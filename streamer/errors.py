@@ -129,6 +129,7 @@ class Code(StrEnum):
     DECODE_JSON = "decode.json"
     DECODE_CLOUDEVENT = "decode.cloudevent"
     DECODE_CONTENT_TYPE = "decode.content_type"
+    DECODE_SCHEMA = "decode.schema"
     VALIDATE_TYPE = "validate.type"
     VALIDATE_TEXT = "validate.text"
     VALIDATE_EMPTY_TEXT = "validate.empty_text"

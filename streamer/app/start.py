@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from streamer.core.report import Report
     from streamer.kafka.orphans import OrphanWatch
     from streamer.kafka.output_topics import OutputTopics
+    from streamer.kafka.schemas import RegistrySchemas
     from streamer.kafka.sink import KafkaSink, Offsets
     from streamer.kafka.source.source import KafkaSource
 
@@ -267,7 +268,8 @@ def put_together(
     say_loading(one.pipeline.model, one.pipeline.task, pool.count, one.pipeline.device)
     metrics = Metrics(name)
     cache = make_cache(config, name, post, partial(count_cache, metrics))
-    codec = Codec(name, shape=shape_of(one.pipeline))
+    schemas = make_schemas(one)
+    codec = Codec(name, shape=shape_of(one.pipeline), schemas=schemas)
     policy = policy_of(config, name, pool.count, one.options.accept_dead_letters)
     most_spans = config.telemetry.max_spans_per_s if one.traced else 0
     policy = replace(policy, max_spans_per_s=most_spans, traced=one.traced, sampler=one.otel.sampler)
@@ -288,7 +290,8 @@ def put_together(
     watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, post)
     model_waits = lambda: waiting(pipeline, one.pipeline.input, time.monotonic())  # noqa: E731
     settling = lambda: pipeline.settling.standing(time.monotonic())  # noqa: E731
-    origins = (source.standing, settling, model_waits, ends.strangers.standing)
+    schema_waits = lambda: schemas.standing(pipeline) if schemas else ()  # noqa: E731
+    origins = (source.standing, settling, model_waits, schema_waits, ends.strangers.standing)
     signals = Signals(origins, source.ahead, show=partial(show_stuck, metrics))
     announcer = Announcer(config, name, one.slot.name)
     waits = partial(waits_for, one, pipeline, ends)
@@ -299,10 +302,23 @@ def put_together(
         from streamer.app.outlets import make_tracer
 
         observers.append(make_tracer(one, metrics, closers))
-    driver = Driver(pipeline, one.inbox, Adapters(source, sink, pool, cache, tuple(observers)))
+    adapters = Adapters(source, sink, pool, cache, tuple(observers))
+    if schemas is not None:
+        adapters = replace(adapters, learn=schemas.learn)
+        closers.append(schemas.close)
+    driver = Driver(pipeline, one.inbox, adapters)
     return Assembly(
         driver, pipeline, source, sink, one.slot, metrics, watchdog, signals, life, announcer, tuple(closers)
     )
+
+
+def make_schemas(one: Start) -> RegistrySchemas | None:
+    """What opens values by the schemas of a registry; None for plain JSON."""
+    if one.pipeline.input_format == "json":
+        return None
+    from streamer.kafka.schemas import RegistrySchemas
+
+    return RegistrySchemas(one.config.schema_registry, one.pipeline, one.inbox.put)
 
 
 def make_encoder(one: Start, topics: OutputTopics, reports: dict[int, Report], card: ModelCard) -> PlanEncoder:
@@ -314,8 +330,13 @@ def make_encoder(one: Start, topics: OutputTopics, reports: dict[int, Report], c
 
     config, name = one.config, one.name
     origin = origin_of(config, name, one.slot.name)
+    seal = None
+    if one.pipeline.output_format != "json":
+        from streamer.kafka.result_registry import register
+
+        seal = register(config.schema_registry, one.pipeline)
     return PlanEncoder(
-        encoder_of(config, name, card, topics.limits(), topics.limits),
+        encoder_of(config, name, card, topics.limits(), topics.limits, seal),
         new_report=partial(ReportBuilder, pipeline=name, task=one.pipeline.task, card=card, origin=origin),
         reports_topic=config.telemetry.reports,
         on_report=reports.__setitem__,

@@ -94,6 +94,11 @@ def load(
     from streamer.ops.load import Load, Maker, job_name
 
     topic, shapes = _target(config, target)
+    if any(topic in one.input and one.input_format != "json" for one in config.pipelines.values()):
+        raise UsageError(
+            f"{topic} is read in a format of the schema registry (input_format), and load writes JSON: have a producer"
+            " with the registry's serializer write it, or run the model over the files with `streamer infer --pipeline`"
+        )
     fields = Fields(text_field, id_field, keep, whole=True)
     if whole and fields.named:
         raise UsageError("--whole writes rows as they are: leave out --text-field, --id-field and --keep")

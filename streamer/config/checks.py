@@ -14,6 +14,7 @@ from streamer.config.otel import endpoint_problem
 from streamer.config.pipeline import PipelineConfig, start_time_ms
 from streamer.config.problems import LAST_PORT, Problem
 from streamer.config.properties import property_text, refusal
+from streamer.config.registry import check_format, check_registry
 from streamer.config.url import url_problem
 
 _NO_HOST: Final = re.compile(r"[\s;|]")
@@ -34,6 +35,8 @@ def cross_check(config: Config) -> Iterator[Problem]:
     yield from _check_tokens(config.kafka)
     if config.cache.url and (text := url_problem(config.cache.url)):
         yield ("cache", "url_file" if config.cache.url_file else "url"), text
+    for field, text in check_registry(config.schema_registry):
+        yield ("schema_registry", field), text
     yield from _check_telemetry(config)
     yield from check_health(config)
     for name, pipeline in config.pipelines.items():
@@ -137,6 +140,7 @@ def _check_pipeline(config: Config, pipeline: PipelineConfig) -> Iterator[tuple[
                 yield field, f"{topic} has {len(topic)} letters, and Kafka takes {_LONGEST_TOPIC}; name a shorter topic"
             if topic in telemetry:
                 yield field, f"{topic} is a topic of [telemetry]; name another topic"
+    yield from check_format(config.schema_registry, pipeline)
     yield from _check_shape(pipeline)
     if pipeline.slot in _NO_TOPICS:
         yield "slot", f"Kafka refuses {pipeline.slot} as the name of a member; name another"

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from streamer.config.health import HealthConfig
 from streamer.config.kinds import kind
 from streamer.config.pipeline import TOPIC_KIND, PipelineConfig
+from streamer.config.registry import SchemaRegistryConfig
 
 PIPELINE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 Property = str | int | float | bool
@@ -181,6 +182,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The configuration of `streamer`: one TOML file, environment variables over it, flags over both."""
 
     kafka: KafkaConfig = KafkaConfig()
+    schema_registry: SchemaRegistryConfig = SchemaRegistryConfig()
     cache: CacheConfig = CacheConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     health: HealthConfig = HealthConfig()

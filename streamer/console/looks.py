@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from streamer.config.load import Config
-from streamer.config.shapes import shapes_of
 from streamer.console.asked import Filter, place_of
 from streamer.console.letters import cause_document, letter_document, whole_document
 from streamer.core.deadletters.causes import Causes
@@ -16,6 +15,7 @@ from streamer.core.deadletters.letter import DeadLetter, Place, trace_id
 from streamer.core.deadletters.replay import event_id
 from streamer.errors import UsageError
 from streamer.kafka.lag import GroupOffsets
+from streamer.kafka.readings import readings_of
 from streamer.kafka.replay import TopicLog
 from streamer.ops.dlq.find import find, letter_at, read_closed
 from streamer.ops.dlq.outcome import outcome
@@ -76,7 +76,7 @@ class Looks:
         """One dead letter. Raises UsageError where there is none, or the topic is none of the configuration's."""
         if place.topic not in self.topics:
             raise UsageError(f"{place.topic} is not a dead-letter topic of the configuration")
-        log = TopicLog(self._config.kafka, shapes_of(self._config))
+        log = TopicLog(self._config.kafka, readings_of(self._config))
         letter = letter_at(log, place)
         if letter is None:
             raise UsageError(f"no record at {place}: it was deleted, or never existed")
@@ -89,7 +89,7 @@ class Looks:
 
     def open(self) -> tuple[TopicLog, list[str]]:
         """The log, and those of the dead-letter topics that are there."""
-        log = TopicLog(self._config.kafka, shapes_of(self._config))
+        log = TopicLog(self._config.kafka, readings_of(self._config))
         described = log.describe(self.topics)
         return log, [topic for topic in self.topics if described[topic] is not None]
 

@@ -70,6 +70,9 @@ class Source(NamedTuple):
     partition: int
 
 
+Plain = Callable[[str, bytes], bytes]
+"""Makes JSON of a topic's result, whatever its format."""
+
 Known = dict[tuple[str, int, Source], Landmarks]
 """What is known of each output partition, by input partition."""
 
@@ -77,11 +80,14 @@ Known = dict[tuple[str, int, Source], Landmarks]
 class ResultLookUp:
     """Reads committed results, in no group. One thread at a time calls it. Several may share what is `known`."""
 
-    def __init__(self, kafka: KafkaConfig, known: Known | None = None, timeout_s: float = 10) -> None:
+    def __init__(
+        self, kafka: KafkaConfig, known: Known | None = None, timeout_s: float = 10, plain: Plain | None = None
+    ) -> None:
         self._address, self._timeout_s = kafka.bootstrap_servers, timeout_s
         self._known: Known = {} if known is None else known
         self._consumer: Consumer = make_consumer({**reader_properties(kafka), **_SETTINGS})
         self._next: tuple[str, int, int] | None = None
+        self._plain: Plain = plain or (lambda _, value: value)
         self._lock = threading.Lock()
 
     def __enter__(self) -> ResultLookUp:
@@ -162,7 +168,7 @@ class ResultLookUp:
                     continue
                 came = time.monotonic()
                 offset = message.offset() or 0
-                if (at := _at(offset, message.value() or b"", source)) is not None:
+                if (at := _at(offset, self._plain(output, message.value() or b""), source)) is not None:
                     found.append(at)
             if found:
                 self._next = output, partition, offset + 1

@@ -218,6 +218,8 @@ def test_a_partition_that_nobody_reads_is_named() -> None:
 def test_a_framed_record_is_told_before_it_becomes_a_dead_letter() -> None:
     """By the first that waits."""
     assert found_of(GroupInfo("g", views=(View(("in", 0), 0, 10, 10, 4, 4, framed=True),))) == ["records.framed"]
+    avro = PipelineConfig(task="t", model="m", input=["in"], output="out", input_format="avro")
+    assert found_of(GroupInfo("g", views=(View(("in", 0), 0, 10, 10, 4, 4, framed=True),)), avro) == []
 
 
 @pytest.mark.case(52)

@@ -13,7 +13,6 @@ import click
 
 from streamer.cli.options import configured
 from streamer.config.load import Config
-from streamer.config.shapes import shapes_of
 from streamer.core.deadletters.letter import DeadLetter, Place
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import UsageError
@@ -42,9 +41,10 @@ class Search:
     @functools.cached_property
     def log(self) -> TopicLog:
         """The topics. Raises DependencyError when the brokers do not answer."""
+        from streamer.kafka.readings import readings_of
         from streamer.kafka.replay import TopicLog
 
-        return TopicLog(self.config.kafka, shapes_of(self.config))
+        return TopicLog(self.config.kafka, readings_of(self.config))
 
     @functools.cached_property
     def closed(self) -> Closed:

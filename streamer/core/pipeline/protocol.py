@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from streamer.core.framed import SchemaName
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.errors import DataFailure, ExitCode, FailureClass
 
@@ -66,6 +67,10 @@ class CacheAnswered(msgspec.Struct, frozen=True):
 
     lookup: int
     answers: list[Answer | None]
+
+
+class SchemasLearned(msgspec.Struct, frozen=True):
+    """Schemas that `LearnSchemas` asked for are known by now, or are known not to be there."""
 
 
 class WorkerReady(msgspec.Struct, frozen=True):
@@ -232,6 +237,7 @@ Input = (
     | EndReached
     | SourceFailed
     | CacheAnswered
+    | SchemasLearned
     | WorkerReady
     | EncodeStarted
     | ForwardStarted
@@ -288,6 +294,12 @@ class Store(msgspec.Struct, frozen=True):
     """Write these answers to the shared cache; no answer is expected, a failure is nobody's concern."""
 
     entries: list[tuple[bytes, Answer]]
+
+
+class LearnSchemas(msgspec.Struct, frozen=True):
+    """Learn these schemas: records wait for them until `SchemasLearned`."""
+
+    names: list[SchemaName]
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -391,6 +403,7 @@ class Finish(msgspec.Struct, frozen=True):
 Command = (
     LookUp
     | Store
+    | LearnSchemas
     | Dispatch
     | StartWorker
     | KillWorker

@@ -118,7 +118,9 @@ class Mover:
             self._due = self._clock()
         self._left = found.total - self.moved
         with self._log.scan(topic, ends=job.ends[topic]) as scan:
-            self._move(copier, self._letters(copier, scan, Selector(job.selection, shapes=self._log.shapes), closed))
+            self._move(
+                copier, self._letters(copier, scan, Selector(job.selection, readings=self._log.readings), closed)
+            )
         outputs = self._beat.end()
         if last:
             outputs.append(self._audit("ended", found, outcome="done"))

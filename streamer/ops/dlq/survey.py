@@ -189,7 +189,7 @@ def survey(
     fixed = {topic: dict(each) for topic, each in (job.ends if job else ends or {}).items()}
     found = Survey(fixed, job is not None, closed.count(order.signature.job))
     left = None if order.most is None else order.most - found.before
-    selector = Selector(job.selection if job else order.selection, shapes=log.shapes)
+    selector = Selector(job.selection if job else order.selection, readings=log.readings)
     for topic in order.topics:
         for letter in _letters(log, topic, selector, found, in_turn=left is not None):
             if not order.wants(letter, closed):

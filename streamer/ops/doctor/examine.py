@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
+import msgspec
+
 from streamer.cache.inspect import inspect as inspect_cache
-from streamer.config.load import Config
+from streamer.config.load import Config, PipelineConfig
 from streamer.config.otel import read
 from streamer.config.url import redacted_url
 from streamer.core.deadletters.audit import AUDIT_TOPIC
@@ -45,6 +48,7 @@ def examine(
     yield Check("pipelines", ", ".join(names), list(pipelines.judge(config.pipelines)))
     yield Check("extras", extras.about(), list(extras.judge(chosen, runs_here=runs_here)))
     yield from _kafka(config, names, now_ms)
+    yield from _registry(config, chosen)
     if config.cache.url:
         try:
             found = inspect_cache(config.cache)
@@ -178,6 +182,29 @@ def _about_group(found: GroupInfo) -> str:
     members = {0: "no member", 1: "1 member"}.get(len(found.members), f"{len(found.members)} members")
     work = sum(view.records > 0 for view in found.views)
     return f"{found.name}, {members}, {work} of {len(found.views)} partitions have work"
+
+
+def _registry(config: Config, pipelines: Mapping[str, PipelineConfig]) -> Iterator[Check]:
+    """What opens the values of those that are not plain JSON, tried once for each format."""
+    from streamer.kafka.schemas import RegistrySchemas
+
+    formats = {
+        name: msgspec.structs.replace(pipeline, input_format=name)
+        for pipeline in pipelines.values()
+        for name in (pipeline.input_format, pipeline.output_format)
+        if name != "json"
+    }
+    for name, pipeline in formats.items():
+        findings = []
+        try:
+            with closing(RegistrySchemas(config.schema_registry, pipeline)) as schemas:
+                outage = schemas.reach()
+        except ConfigurationError as failure:
+            findings.append(_told("registry.missing", "input_format", str(failure)))
+        else:
+            if outage is not None:
+                findings.append(error("registry.unreachable", "schema_registry", *outage))
+        yield Check("schema registry", f"{config.schema_registry.url} for {name}", findings)
 
 
 def _about_cache(found: CacheInfo) -> str:
