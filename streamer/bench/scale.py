@@ -21,7 +21,7 @@ BROKER_REPLICAS: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class EventSize:
     """What the events are like. `tokens` and `output_bytes` are means; `cached` is the share of events that the cache
     answers; `readers` is how many applications read each result."""
 
@@ -62,7 +62,7 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Needs:
     """What so many events a second need. Rates are a second; `because` says what decides the number of members and of
     brokers, `beyond` what Kafka is not recommended to hold in one cluster."""
 
@@ -82,20 +82,20 @@ class Plan:
     beyond: str
 
 
-def plan(rate: float, work: Work, costs: Costs, replication: int = 3, load: float = 0.7) -> Plan:
+def plan(rate: float, size: EventSize, costs: Costs, replication: int = 3, load: float = 0.7) -> Needs:
     """The least that settles `rate` events a second while each unit does `load` of what it can."""
-    tokens = rate * (1 - work.cached) * work.tokens
+    tokens = rate * (1 - size.cached) * size.tokens
     workers = _units(tokens, costs.worker_tokens, load)
     machines = max(math.ceil(workers / costs.workers), 1)
     by_driver = _units(rate, costs.member_records, load)
     members = max(by_driver, machines)
-    written = rate * max(work.event_bytes, work.result_bytes)
+    written = rate * max(size.event_bytes, size.result_bytes)
     partitions = max(members, _units(written, costs.partition_bytes, load))
     partitions = math.ceil(partitions / members) * members  # each member has as much to do as the next
 
-    stored = rate * (work.event_bytes + work.result_bytes)
+    stored = rate * (size.event_bytes + size.result_bytes)
     bytes_in = stored * replication
-    bytes_out = stored * (replication - 1) + rate * (work.event_bytes + work.readers * work.result_bytes)
+    bytes_out = stored * (replication - 1) + rate * (size.event_bytes + size.readers * size.result_bytes)
     transactions = members * costs.member_settles
     replicas = partitions * WRITTEN_TOPICS * replication
     brokers = {
@@ -104,8 +104,8 @@ def plan(rate: float, work: Work, costs: Costs, replication: int = 3, load: floa
         "partitions": _units(replicas, BROKER_REPLICAS, 1.0),
         "transactions": _units(transactions, costs.broker_transactions, load),
     }
-    keys = rate + rate * (1 - work.cached) if costs.redis_keys else 0.0
-    return Plan(
+    keys = rate + rate * (1 - size.cached) if costs.redis_keys else 0.0
+    return Needs(
         rate=rate,
         members=members,
         machines=machines,
@@ -131,19 +131,19 @@ def plan(rate: float, work: Work, costs: Costs, replication: int = 3, load: floa
     )
 
 
-def one_does(work: Work, costs: Costs, replication: int = 3) -> dict[str, float]:
+def one_does(size: EventSize, costs: Costs, replication: int = 3) -> dict[str, float]:
     """Events a second that one unit of each kind settles at its most; of a machine, what all its workers compute."""
-    computed = (1 - work.cached) * work.tokens
-    stored = work.event_bytes + work.result_bytes
-    out = stored * (replication - 1) + work.event_bytes + work.readers * work.result_bytes
+    computed = (1 - size.cached) * size.tokens
+    stored = size.event_bytes + size.result_bytes
+    out = stored * (replication - 1) + size.event_bytes + size.readers * size.result_bytes
     does = {
         "member": costs.member_records,
         "machine": costs.workers * costs.worker_tokens / computed if computed else math.inf,
-        "partition": costs.partition_bytes / max(work.event_bytes, work.result_bytes),
+        "partition": costs.partition_bytes / max(size.event_bytes, size.result_bytes),
         "broker": costs.broker_bytes / max(stored * replication, out),
     }
     if costs.redis_keys:
-        does["Redis"] = costs.redis_keys / (2 - work.cached)
+        does["Redis"] = costs.redis_keys / (2 - size.cached)
     return does
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from streamer.bench.scale import Costs, Work, one_does, plan
+from streamer.bench.scale import Costs, EventSize, one_does, plan
 from streamer.cli.bench.scale import RATES, scale
 
 COSTS = Costs(
@@ -19,7 +19,7 @@ COSTS = Costs(
     broker_transactions=500,
     redis_keys=200_000,
 )
-WORK = Work(tokens=20, output_bytes=100)  # 200 bytes an event, 500 a result
+WORK = EventSize(tokens=20, output_bytes=100)  # 200 bytes an event, 500 a result
 
 
 def test_a_small_rate_needs_one_of_each_and_the_copies() -> None:
@@ -45,10 +45,10 @@ def test_figures_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("costs", "work", "members", "brokers"),
+    ("costs", "size", "members", "brokers"),
     [
         (replace(COSTS, worker_tokens=1e9), WORK, "the driver", "bytes"),
-        (COSTS, Work(tokens=20, cached=1), "the driver", "bytes"),
+        (COSTS, EventSize(tokens=20, cached=1), "the driver", "bytes"),
         (COSTS, WORK, "the model", "transactions"),
         (
             replace(COSTS, worker_tokens=1e3, broker_transactions=1e9, broker_bytes=1e12),
@@ -58,8 +58,8 @@ def test_figures_by_hand() -> None:
         ),
     ],
 )
-def test_each_bound_can_decide(costs: Costs, work: Work, members: str, brokers: str) -> None:
-    assert plan(1_000_000, work, replace(costs, member_settles=20)).because == {"members": members, "brokers": brokers}
+def test_each_bound_can_decide(costs: Costs, size: EventSize, members: str, brokers: str) -> None:
+    assert plan(1_000_000, size, replace(costs, member_settles=20)).because == {"members": members, "brokers": brokers}
 
 
 def test_what_one_cluster_does_not_hold_is_said() -> None:
@@ -107,9 +107,9 @@ def test_the_command_measures_nothing_that_is_given() -> None:
     one, each, flows = json.loads(ran.stdout)["sections"]
     assert {figure["how"] for figure in one["figures"]} == {"given"}
     assert [figure["name"] for figure in each["figures"]] == [f"{rate:,.0f} events/s" for rate in RATES]
-    assert each["figures"][2]["value"] == plan(100_000, Work(), COSTS).members
+    assert each["figures"][2]["value"] == plan(100_000, EventSize(), COSTS).members
     assert "machine" in each["notes"][1]
-    assert flows["figures"][0]["value"] == RATES[0] * Work().tokens
+    assert flows["figures"][0]["value"] == RATES[0] * EventSize().tokens
     table = CliRunner().invoke(scale, [*GIVEN, "--rate", "5000"]).stdout
     assert "5,000 events/s" in table
     assert "verdict" not in table

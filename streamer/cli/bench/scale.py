@@ -12,7 +12,7 @@ from streamer.cli.bench.shown import printed, progress
 
 if TYPE_CHECKING:
     from streamer.bench.figures import Figure, Section
-    from streamer.bench.scale import Costs, Plan, Work
+    from streamer.bench.scale import Costs, EventSize, Needs
 
 RATES = (1_000.0, 10_000.0, 100_000.0, 1_000_000.0)
 _POSITIVE = click.FloatRange(0, min_open=True)
@@ -75,7 +75,7 @@ def scale(
     It measures for under a minute what one of each does here. What you give by an option is not measured: with all of
     them, nothing is started. On real brokers give --broker-mb and --broker-transactions as they were measured there.
     """
-    from streamer.bench.scale import Costs, Work, plan
+    from streamer.bench.scale import Costs, EventSize, plan
 
     given = Costs(
         member_records or 0,
@@ -92,13 +92,13 @@ def scale(
         from streamer.bench.scale_costs import measured
 
         costs = measured(given, tokens, model, device, bootstrap_servers, redis_url, progress)
-    work = Work(tokens, output_bytes, cached, readers)
-    plans = [plan(rate, work, costs, replication, load) for rate in rates or RATES]
-    return sections(plans, work, costs, given, replication, load)
+    size = EventSize(tokens, output_bytes, cached, readers)
+    plans = [plan(rate, size, costs, replication, load) for rate in rates or RATES]
+    return sections(plans, size, costs, given, replication, load)
 
 
 def sections(
-    plans: Sequence[Plan], work: Work, costs: Costs, given: Costs, replication: int, load: float
+    plans: Sequence[Needs], size: EventSize, costs: Costs, given: Costs, replication: int, load: float
 ) -> list[Section]:
     """What one of each does, and what each rate needs."""
     from streamer.bench.figures import Figure, Section
@@ -113,7 +113,7 @@ def sections(
         )
         for name, unit in _UNITS.items()
     ]
-    most = one_does(work, costs, replication)
+    most = one_does(size, costs, replication)
     notes = [
         f"one of each settles at most, in events/s: {', '.join(f'{unit} {rate:,.0f}' for unit, rate in most.items())}",
         f"the first that is too small is the {min(most, key=most.__getitem__)}; each is planned for {load:.0%} of what"
@@ -140,7 +140,7 @@ _UNITS = {
 }
 
 
-def _needs(plan: Plan) -> Figure:
+def _needs(plan: Needs) -> Figure:
     from streamer.bench.figures import Figure
 
     columns: dict[str, Any] = {
@@ -155,7 +155,7 @@ def _needs(plan: Plan) -> Figure:
     return Figure(f"{plan.rate:,.0f} events/s", plan.members, "members", columns=columns)
 
 
-def _flows(plan: Plan) -> Figure:
+def _flows(plan: Needs) -> Figure:
     from streamer.bench.figures import Figure
 
     columns: dict[str, Any] = {
