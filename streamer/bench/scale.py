@@ -46,9 +46,10 @@ class Costs:
     """What one of each does at most, a second.
 
     `member_records` is of a member without a model, `worker_tokens` of one worker, `workers` how many of these one
-    machine runs. `member_settles` is how many transactions a member makes under load, `broker_transactions` how many
-    one broker ends. `redis_keys` is of one Redis, 0 where there is none. `partition_bytes` and `broker_bytes` are what
-    is written to one partition, and what goes into or out of one broker, replication included.
+    machine runs. `member_settles` is how many transactions a member makes under a backlog, which is the fewest;
+    `broker_transactions` how many one broker ends. `redis_keys` is of one Redis, 0 where there is none.
+    `partition_bytes` and `broker_bytes` are what is written to one partition, and what goes into or out of one broker,
+    replication included.
     """
 
     member_records: float

@@ -37,7 +37,9 @@ _POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--model", default="", metavar="REFERENCE", help="The encoder to measure. Default: MiniLM.")
 @click.option("--device", default="auto", show_default=True, help="Where it runs: auto, cpu or cuda:N.")
 @click.option("--member-records", type=_POSITIVE, help="Events a second of a member without a model; else measured.")
-@click.option("--member-settles", type=_POSITIVE, help="Transactions a second of a member; else measured.")
+@click.option(
+    "--member-settles", type=_POSITIVE, help="Transactions a second of a member under a backlog; else measured."
+)
 @click.option("--worker-tokens", type=_POSITIVE, help="Tokens a second of a worker; else measured.")
 @click.option("--workers", type=click.IntRange(1), help="Workers of a machine. Default: as many as `run` starts here.")
 @click.option("--broker-transactions", type=_POSITIVE, help="Transactions a second of a broker; else measured.")
@@ -162,6 +164,6 @@ def _flows(plan: Needs) -> Figure:
         "MB into the brokers": plan.bytes_in / 1e6,
         "MB out of them": plan.bytes_out / 1e6,
         "Redis keys": round(plan.redis_keys),
-        "transactions": round(plan.transactions),
+        "transactions, at least": round(plan.transactions),
     }
     return Figure(f"{plan.rate:,.0f} events/s", plan.tokens, "tokens", columns=columns)
