@@ -86,6 +86,14 @@ def test_each_reason_to_stand_has_a_line() -> None:
     assert named == set(Reason)
 
 
+def first_commands(anchor: str) -> list[list[str]]:
+    """The commands of ours in the first code block of an alert's section, by its anchor: their words."""
+    sections = re.split(r"^##? ", TEXT, flags=re.MULTILINE)
+    (section,) = [each for each in sections if each.partition("\n")[0].lower() == anchor]
+    block = section.split("```\n")[1]
+    return [shlex.split(line)[1:] for line in block.splitlines() if line.startswith("streamer ")]
+
+
 def parse(words: list[str]) -> click.Context:
     """As the command line does, without running it. Raises click.UsageError for what does not exist."""
     context, command = click.Context(cli), importlib.import_module(f"streamer.cli.{words[0]}")
