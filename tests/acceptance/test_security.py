@@ -36,6 +36,7 @@ from streamer.local.ports import LOOPBACK, free_ports
 from tests.acceptance.certificates import Certificates, make_certificates
 from tests.acceptance.harness import Given, Lab, event, wait_for
 from tests.acceptance.tls_proxy import TlsProxy
+from tests.integration.health_reports import App
 from tests.integration.redis_server import RedisServer
 from tests.unit.test_runbook import rights
 
@@ -271,6 +272,25 @@ def test_the_rights_in_the_runbook_suffice(secure: Secure, tmp_path: Path, capsy
         with Groups(KafkaConfig(bootstrap_servers=secure.open_servers)).open(lab.group, None) as copier:
             copier.settle([], (lab.input, 0), (3, held))
         operate("dlq", "bury", f"{lab.input}/0/3", "--yes")
+
+
+@pytest.mark.every_way
+def test_the_rights_of_the_health_app_suffice(secure: Secure, tmp_path: Path) -> None:
+    """`reviews-health` creates its topics and reads the reports."""
+    pytest.importorskip("faust", reason="needs the extra health")
+    with lab_for(secure, tmp_path, {}) as lab:
+        lab.topics(1)
+        (port,) = free_ports(1)
+        lab.properties = secure.user(f"{lab.name}-health", granted(lab, "reviews-health"))
+        del lab.properties["debug"]
+        config = lab.config("builtin:null")
+        text = config.read_text().replace(secure.open_servers, secure.servers)
+        config.write_text(f'{text}\n[health]\nhttp = "{LOOPBACK}:{port}"\n')
+        app = App(config, port, tmp_path / "health.log")
+        try:
+            assert app.wait_for("/metrics", lambda page: "streamer_health_caught_up 1.0" in page)
+        finally:
+            app.kill()
 
 
 def _values(lab: Lab, topic: str) -> str:
