@@ -6,17 +6,16 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Producer
 from redis import Redis
 
 from streamer.bench.bench import PARTITIONS, Bench, opened
 from streamer.bench.bulk import BulkWorker, planned_threads
 from streamer.bench.device import spec_of
 from streamer.bench.scale import Costs
-from streamer.bench.workload import Workload
+from streamer.bench.workload import MAX_WORDS, Workload
 from streamer.core.report import read
 from streamer.inference.spec import plan_threads
 from streamer.kafka.reader import Reader
@@ -28,6 +27,7 @@ PROBE_TEXTS = 64
 SPELL_S = 2.0
 PRODUCERS = 4
 KEYS = 100
+START_S = 30.0
 Progress = Callable[[str], None]
 
 
@@ -72,12 +72,13 @@ def member(bench: Bench) -> tuple[float, float]:
 
 
 def worker_tokens(model: str, device: str, tokens: float) -> float:
-    """Tokens a second of one worker, over texts of so many tokens."""
+    """Tokens a second of one worker, over texts of so many tokens, or of as many as the workload's may have."""
+    mean = round(min(tokens, MAX_WORDS))
     spec = spec_of(model, device=device, dtype="auto", backend="auto", threads=planned_threads(), batch_tokens=0)
     with BulkWorker(spec=spec) as worker:
-        probe = worker.run(list(Workload(PROBE_TEXTS, mean_tokens=round(tokens)).texts()))
+        probe = worker.run(list(Workload(PROBE_TEXTS, mean_tokens=mean).texts()))
         texts = max(PROBE_TEXTS * 4, int(TEXT_S * PROBE_TEXTS / probe.whole_s))
-        return worker.run(list(Workload(texts, seed=2, mean_tokens=round(tokens)).texts())).tokens_per_s
+        return worker.run(list(Workload(texts, seed=2, mean_tokens=mean).texts())).tokens_per_s
 
 
 def transactions(bench: Bench) -> float:
@@ -114,9 +115,8 @@ def _producers(bench: Bench) -> Iterator[Producer]:
                 "retry.backoff.ms": 5,
             }
         )
-        with suppress(KafkaException):  # a coordinator that is still loading is asked again by the next call
-            producer.init_transactions(10)
-            yield producer
+        producer.init_transactions(START_S)
+        yield producer
 
 
 def redis_keys(url: str) -> float:

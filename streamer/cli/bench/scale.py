@@ -20,7 +20,7 @@ _POSITIVE = click.FloatRange(0, min_open=True)
 
 @click.command()
 @click.option("--rate", "rates", type=_POSITIVE, multiple=True, help="Events a second to plan for; may be repeated.")
-@click.option("--tokens", type=click.FloatRange(3, 200), default=24, show_default=True, help="Tokens of a mean text.")
+@click.option("--tokens", type=click.FloatRange(3), default=24, show_default=True, help="Tokens of a mean text.")
 @click.option("--output-bytes", type=_POSITIVE, default=100, show_default=True, help="Bytes of a mean answer.")
 @click.option(
     "--cached", type=click.FloatRange(0, 1), default=0, show_default=True, help="The share that the cache answers."
