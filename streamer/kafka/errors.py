@@ -152,6 +152,12 @@ def act_on_consumer(error: KafkaException | KafkaError) -> Act:
     return Act.REBUILD if inner.fatal() or code == KafkaError._FATAL else Act.RETRY
 
 
+def passes_for_reader(error: KafkaError) -> bool:
+    """Whether a reader outside of any group reads on. librdkafka asks for the coordinator of a group all the same, and
+    tells that it may not: that is none of a reader's rights."""
+    return error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED or act_on_consumer(error) is Act.RETRY
+
+
 def unreadable_error(message: Message, *, address: str) -> DependencyError:
     """What to say of a batch that the client can't read."""
     error = message.error()

@@ -17,10 +17,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streamer.config.fields import KafkaConfig
 from streamer.core.health.join import Absent, Result
 from streamer.core.health.landmarks import Landmarks, Stretch
-from streamer.core.settle.calls import Act
 from streamer.errors import DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import UNREADABLE, act_on_consumer, start_error, unreadable_error
+from streamer.kafka.errors import UNREADABLE, passes_for_reader, start_error, unreadable_error
 
 SCAN_OFFSETS: Final = 400
 """A stretch so short is read, not searched. Transactions' markers count."""
@@ -163,7 +162,7 @@ class ResultLookUp:
                         return found
                     if error.code() in UNREADABLE:
                         raise unreadable_error(message, address=self._address)
-                    if act_on_consumer(error) is not Act.RETRY:
+                    if not passes_for_reader(error):
                         raise start_error(error, address=self._address, operation="Read", resource=f"topic {output}")
                     continue
                 came = time.monotonic()

@@ -15,7 +15,14 @@ from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.announced import announced, learn
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import UNREADABLE, act_on_consumer, silent_error, start_error, unreadable_error
+from streamer.kafka.errors import (
+    UNREADABLE,
+    act_on_consumer,
+    passes_for_reader,
+    silent_error,
+    start_error,
+    unreadable_error,
+)
 
 Start = str | int | Mapping[tuple[str, int], int]
 
@@ -78,7 +85,7 @@ class Onlooker:
             return True
         if error.code() in UNREADABLE:
             raise unreadable_error(message, address=self._address)
-        if act_on_consumer(error) is not Act.RETRY:
+        if not passes_for_reader(error):
             raise start_error(error, address=self._address, operation="Read", resource=f"topic {message.topic()}")
         return False
 

@@ -27,12 +27,19 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     UserScramCredentialUpsertion,
 )
 
+from streamer.cli import main
+from streamer.config.load import KafkaConfig
+from streamer.core.deadletters.audit import AUDIT_TOPIC
+from streamer.core.pipeline.attempts import Note
+from streamer.kafka.group_copier import Groups
 from streamer.local import Listener, Stack
 from streamer.local.ports import LOOPBACK, free_ports
 from tests.acceptance.certificates import Certificates, make_certificates
 from tests.acceptance.harness import Given, Lab, Run, event, wait_for
 from tests.acceptance.tls_proxy import TlsProxy
+from tests.integration.health_reports import App
 from tests.integration.redis_server import RedisServer
+from tests.unit.test_runbook import rights
 
 CANARY = "c4n4ry"
 PASSWORD, REDIS_PASSWORD = f"{CANARY}-kafka-password", f"{CANARY}-redis-password"
@@ -256,6 +263,7 @@ def by_token(secure: Secure, lab: Lab, life_s: float, model: str = "builtin:null
     return lab.start(config)
 
 
+@pytest.mark.every_way
 def test_logins_by_token_and_by_certificate(secure: Secure, tmp_path: Path) -> None:
     """A pipeline whose clients are given tokens by a function, and one whose clients show a certificate, give results;
     a certificate of somebody else does not do."""
@@ -317,6 +325,78 @@ def test_tokens_are_renewed_and_a_callback_that_fails_is_asked_again(secure: Sec
         assert late.wait() == 5, late.log
         assert "kafka.oauth_callback raised RuntimeError at login_tokens.py" in late.log
         assert CANARY not in run.log + late.log
+
+
+def granted(lab: Lab, user: str) -> list[Right]:
+    """What deploy/RUNBOOK.md gives a user, for this lab's topics."""
+    names = {
+        "reviews": lab.input,
+        "reviews.sentiment": lab.output,
+        "reviews.sentiment.dlq": lab.dead_letter,
+        "streamer.sentiment": lab.group,
+        "streamer.sentiment.": f"{lab.group}.",
+        "streamer.reports": lab.reports,
+        "otlp_spans": f"{lab.name}.spans",
+    }
+    kinds = {"topic": "TOPIC", "group": "GROUP", "transactionalId": "TRANSACTIONAL_ID"}
+    words = {"DescribeConfigs": "DESCRIBE_CONFIGS"}
+    return [
+        (ResourceType[kinds[kind]], names.get(name, name), AclOperation[words.get(operation, operation.upper())])
+        for kind, name, _, operations in rights(user)
+        for operation in operations
+    ]
+
+
+@pytest.mark.every_way
+def test_the_rights_in_the_runbook_suffice(secure: Secure, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`reviews-run` runs a pipeline; `reviews-ops` sees all of it, replays, and buries the head of a held partition."""
+    with lab_for(secure, tmp_path, {}) as lab:
+        lab.topics(1)
+        lab.create({f"{lab.name}.spans": {}, AUDIT_TOPIC: {}}, 1)
+        lab.telemetry["spans"] = f"{lab.name}.spans"
+        lab.produce([event(0), Given(None, b"{", []), event(2)])
+        configs = {}
+        for user in ("reviews-run", "reviews-ops"):
+            lab.properties = secure.user(f"{lab.name}-{user}", granted(lab, user))
+            del lab.properties["debug"]
+            text = lab.config("builtin:null").read_text().replace(secure.open_servers, secure.servers)
+            configs[user] = tmp_path / f"{user}.toml"
+            configs[user].write_text(text)
+        run = lab.start(configs["reviews-run"], "--until-end")
+        assert run.wait() == 0, run.log
+
+        def operate(*words: str, user: str = "reviews-ops") -> str:
+            code = main([*words, "--config", str(configs[user])])
+            said = capsys.readouterr()
+            assert code == 0, said.out + said.err
+            return said.out
+
+        assert "caught up" in operate("lag", "--every-s", "0.1")
+        assert "topic.rights" not in operate("doctor", "--no-model", user="reviews-run")
+        operate("dlq", "replay", "--code", "decode.json", "--job", lab.name, "--execute")
+        held = Note("d", by=["a", "b", "c"], at=3, until=4, held=True).write()
+        with Groups(KafkaConfig(bootstrap_servers=secure.open_servers)).open(lab.group, None) as copier:
+            copier.settle([], (lab.input, 0), (3, held))
+        operate("dlq", "bury", f"{lab.input}/0/3", "--yes")
+
+
+@pytest.mark.every_way
+def test_the_rights_of_the_health_app_suffice(secure: Secure, tmp_path: Path) -> None:
+    """`reviews-health` creates its topics and reads the reports."""
+    pytest.importorskip("faust", reason="needs the extra health")
+    with lab_for(secure, tmp_path, {}) as lab:
+        lab.topics(1)
+        (port,) = free_ports(1)
+        lab.properties = secure.user(f"{lab.name}-health", granted(lab, "reviews-health"))
+        del lab.properties["debug"]
+        config = lab.config("builtin:null")
+        text = config.read_text().replace(secure.open_servers, secure.servers)
+        config.write_text(f'{text}\n[health]\nhttp = "{LOOPBACK}:{port}"\n')
+        app = App(config, port, tmp_path / "health.log")
+        try:
+            assert app.wait_for("/metrics", lambda page: "streamer_health_caught_up 1.0" in page)
+        finally:
+            app.kill()
 
 
 def _values(lab: Lab, topic: str) -> str:

@@ -54,7 +54,7 @@ def test_there_are_ten_and_each_says_what_to_do() -> None:
     assert len(NAMES) == len(set(NAMES)) == 10
     for alert in ALERTS:
         assert alert["labels"]["severity"] in ("critical", "warning")
-        assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+        assert set(alert["annotations"]) == {"summary", "description", "runbook", "runbook_url"}
         for command in _COMMAND.findall(" ".join(alert["annotations"].values())):
             found: Any = cli
             for word in command.split():

@@ -48,7 +48,7 @@ def test_each_says_what_to_do() -> None:
     assert len(NAMES) == len(set(NAMES)) == 6
     for alert in ALERTS:
         assert alert["labels"]["severity"] in ("critical", "warning")
-        assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+        assert set(alert["annotations"]) == {"summary", "description", "runbook", "runbook_url"}
         for command in _COMMAND.findall(" ".join(alert["annotations"].values())):
             found: Any = cli
             for word in command.split():

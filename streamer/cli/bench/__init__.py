@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from streamer.cli.bench import alone, through_kafka
+from streamer.cli.bench.scale import scale
 
 
 @click.group()
@@ -27,5 +28,6 @@ for command in (
     alone.simulate,
     alone.drift,
     alone.chaos,
+    scale,
 ):
     bench.add_command(command)

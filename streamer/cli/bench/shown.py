@@ -99,7 +99,8 @@ def show(sections: Sequence[Section], as_json: bool) -> None:
             title=section.title, title_justify="left", caption="\n".join(section.notes), caption_justify="left"
         )
         table.add_column("")
-        for heading in ("value", "rounds", "target", "verdict", *names):
+        judged = ("rounds", "target", "verdict") if any(each.values or each.target for each in section.figures) else ()
+        for heading in ("value", *judged, *names):
             table.add_column(heading, justify="right")
         for figure in section.figures:
             spread = f"{min(figure.values):.2f}-{max(figure.values):.2f}" if figure.values else ""
@@ -107,15 +108,13 @@ def show(sections: Sequence[Section], as_json: bool) -> None:
             table.add_row(
                 figure.name,
                 f"{_number(figure.value)} {figure.unit}",
-                spread,
-                str(figure.target or ""),
-                verdict,
+                *((spread, str(figure.target or ""), verdict) if judged else ()),
                 *(_number(figure.columns[name]) if name in figure.columns else "" for name in names),
             )
         console.print(table)
 
 
 def _number(value: Any) -> str:
-    if not isinstance(value, int | float):
-        return str(value)
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"

@@ -161,7 +161,9 @@ class WorkerProcess:
                 message=last_word.message,
                 suspects=last_word.suspects,
             )
-        if status < 0:
+        if self._killed:
+            message = "the worker did not answer within lease_s, or not load within load_s, and was killed"
+        elif status < 0:
             message = f"the worker died of {signal.Signals(-status).name}"
         else:
             message = f"the worker exited with status {status}"
