@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,8 @@ from streamer.inference.backends.numbers import FLOAT16_DIGITS, base64_strings, 
 from streamer.inference.tasks.measuring import of_vectors
 from streamer.model import VectorEncoding
 
-_DIGITS = {"float32": (), "float16": (FLOAT16_DIGITS,)}
+_NAMES: Final = {np.dtype(name): name for name in FORMATS}  # a dtype's own `name` is made anew each time
+_DIGITS: Final = {"float32": (), "float16": (FLOAT16_DIGITS,)}
 
 
 class Vector(NamedTuple):
@@ -30,10 +31,13 @@ def vectors_of(outputs: Sequence[Any], encoding: VectorEncoding) -> dict[int, Ve
     """By their place: of the outputs whose `vector` is a row of numbers that is written in another way than other
     values. As lists those are arrays of float32 and float16, whose digits suffice to read the same numbers back; as
     base64 all rows of floats, those of more bits as float32, and arrays of int8."""
+    written_as = FORMATS if encoding == "base64" else _DIGITS
     alike: defaultdict[tuple[str, int], dict[int, npt.NDArray[Any]]] = defaultdict(dict)
     for index, output in enumerate(outputs):
         if isinstance(output, dict) and (row := _row(output.get("vector"), encoding)) is not None:
-            alike[row.dtype.name, len(row)][index] = row
+            name = _NAMES.get(row.dtype, "")
+            if name in written_as:
+                alike[name, len(row)][index] = row
     found: dict[int, Vector] = {}
     for (dtype, length), group in alike.items():
         rows = np.stack(list(group.values()))
@@ -60,7 +64,9 @@ def _row(value: Any, encoding: VectorEncoding) -> npt.NDArray[Any] | None:
         return None
     if row.ndim != 1 or not len(row):
         return None
-    if encoding == "base64" and row.dtype.kind == "f" and row.dtype.name not in FORMATS:
+    if not row.dtype.isnative:
+        row = row.astype(row.dtype.newbyteorder("="))
+    if encoding == "base64" and row.dtype.kind == "f" and row.dtype not in _NAMES:
         with np.errstate(over="ignore"):  # what is too large for a float32 is not finite then
             row = row.astype(np.float32)
-    return row if row.dtype.name in (FORMATS if encoding == "base64" else _DIGITS) else None
+    return row
