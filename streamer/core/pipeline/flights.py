@@ -97,13 +97,20 @@ class Flights:
                 continue
             if type(outcome) is Answer and len(outcome.output) > LARGE_BYTES:
                 self._weigh(outcome, flight)
-            ended += flight.records - 1
-            for segment, index in flight.waiters:
+            more, failed = flight.more or (), type(outcome) is DataFailure
+            ended += len(more)
+            segment = flight.segment
+            segment.outcomes[flight.index] = outcome
+            segment.open -= 1
+            segment.failures += failed
+            if type(outcome) is Answer and not outcome.repeated:  # for those that came later
+                outcome = Answer(
+                    outcome.output, outcome.truncated, outcome.cached, outcome.tokens, True, outcome.measures
+                )
+            for segment, index in more:
                 segment.outcomes[index] = outcome
                 segment.open -= 1
-                segment.failures += type(outcome) is DataFailure
-                if type(outcome) is Answer and not outcome.repeated:
-                    outcome = msgspec.structs.replace(outcome, repeated=True)  # for those that came later
+                segment.failures += failed
         return ended
 
     def _weigh(self, answer: Answer, flight: Flight) -> None:
