@@ -88,29 +88,26 @@ class Flights:
         ended = len(flights)
         for flight, outcome in zip(flights, outcomes, strict=True):
             by_key.pop(flight.key, None)
-            if flight.more is None and type(outcome) is Answer:
-                segment = flight.segment
-                segment.outcomes[flight.index] = outcome
-                segment.open -= 1
-                if len(outcome.output) > LARGE_BYTES:
-                    self._weigh(outcome, flight)
-                continue
-            if type(outcome) is Answer and len(outcome.output) > LARGE_BYTES:
-                self._weigh(outcome, flight)
-            more, failed = flight.more or (), type(outcome) is DataFailure
-            ended += len(more)
             segment = flight.segment
             segment.outcomes[flight.index] = outcome
             segment.open -= 1
-            segment.failures += failed
-            if type(outcome) is Answer and not outcome.repeated:  # for those that came later
-                outcome = Answer(
-                    outcome.output, outcome.truncated, outcome.cached, outcome.tokens, True, outcome.measures
-                )
+            if type(outcome) is Answer:
+                if len(outcome.output) > LARGE_BYTES:
+                    self._weigh(outcome, flight)
+                if flight.more is None:
+                    continue
+                if not outcome.repeated:  # for those that came later
+                    outcome = Answer(
+                        outcome.output, outcome.truncated, outcome.cached, outcome.tokens, True, outcome.measures
+                    )
+            else:
+                segment.failures += 1
+            more = flight.more or ()
+            ended += len(more)
             for segment, index in more:
                 segment.outcomes[index] = outcome
                 segment.open -= 1
-                segment.failures += failed
+                segment.failures += type(outcome) is DataFailure
         return ended
 
     def _weigh(self, answer: Answer, flight: Flight) -> None:
