@@ -216,9 +216,11 @@ def model(**options: Any) -> CustomModel:
 
 
 def test_a_class_says_how_its_vectors_are_written() -> None:
-    """By an attribute, which may only be what we know."""
+    """By an attribute, which may only be what we know, and is part of what identifies it."""
+    revision = model().card.revision
     Erring.encoding = "base64"
     try:
+        assert model().card.revision != revision
         assert outcomes(model(), ["vector"]) == [{"vector": "AACAPw==", "dimensions": 1, "dtype": "float32"}]
         Erring.encoding = "hex"
         with pytest.raises(ModelError, match="its encoding is 'hex'"):
