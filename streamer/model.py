@@ -18,9 +18,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-__all__ = ["PROBE", "Input", "Model"]
+__all__ = ["PROBE", "Input", "Model", "VectorEncoding"]
+
+VectorEncoding = Literal["float", "base64"]
+"""How a vector is written: as a list of numbers, or as a string with their bytes in base64."""
 
 PROBE: Final = "The quick brown fox jumps over the lazy dog."
 
@@ -56,6 +59,11 @@ class Model(ABC):
     probe: str = PROBE
     """A text that the model always answers. It is asked at every start, and again when texts begin to fail: a failing
     probe halts the pipeline, since then the model is broken and not the texts."""
+
+    encoding: VectorEncoding = "float"
+    """"base64" writes an output's `vector`, a row of floats (an array, a tensor or a list), as a string: the bytes of
+    its numbers, little endian. `dimensions` and `dtype` are then added to the output: float16 and int8 for arrays of
+    these, else float32. `__init__` may set it from the options."""
 
     def __init__(self, options: dict[str, Any]) -> None:  # noqa: B027
         """Load what `predict` needs. `options` is the table `[pipelines.NAME.options]`.

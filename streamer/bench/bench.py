@@ -31,6 +31,7 @@ CACHE_TTL_S = 120
 FINISH_S = 300.0
 LEADERS_S = 10.0
 _LOG_APPEND_TIME = 2
+SUSPENDED = "look-ups suspended"  # in the warning of streamer/cache/gate.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,15 @@ class Measured:
     """One run, as a read_committed reader finds it.
 
     The rate is that of the results behind the first ones, over the time from the first to the last result. `clock` says
-    whose timestamps these are: the broker's, or the program's when it handed the result to its client.
+    whose timestamps these are: the broker's, or the program's when it handed the result to its client. `suspended` says
+    that the program went without Redis for a while, which did not answer in time: a null model is faster so.
     """
 
     records: int
     records_per_s: float
     cpu_us_per_record: float
     clock: str
+    suspended: bool = False
 
 
 def rates(runs: Iterable[Measured]) -> list[float]:
@@ -187,6 +190,7 @@ class Bench:
             records_per_s=(count - times_ms[first_ms]) * 1000 / max(last_ms - first_ms, 1),
             cpu_us_per_record=program.cpu_s * 1e6 / count,
             clock="broker" if kind == _LOG_APPEND_TIME else "program",
+            suspended=SUSPENDED in program.log.read_text(errors="replace"),
         )
 
     def _await_leaders(self, setup: Setup) -> None:

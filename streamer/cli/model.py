@@ -22,6 +22,7 @@ _NAME = "model"
 _LOADED_WITHIN_S = 600.0
 _WIDTH = 14
 _SHOWN = 8
+_LETTERS = 24
 
 
 @click.group()
@@ -190,11 +191,15 @@ def _open(about: About) -> str:
 def _short(value: Any) -> Any:
     """A long vector with its first numbers alone."""
     if isinstance(value, dict):
-        return {key: _short(one) for key, one in value.items()}
+        return {key: one[:_LETTERS] + "…" if _is_base64(key, one) else _short(one) for key, one in value.items()}
     if isinstance(value, list):
         more = [f"… {len(value) - _SHOWN} more"] if len(value) > _SHOWN else []
         return [_short(one) for one in value[:_SHOWN]] + more
     return value
+
+
+def _is_base64(key: str, value: Any) -> bool:
+    return key == "vector" and isinstance(value, str)
 
 
 def _size(size_bytes: int) -> str:

@@ -182,8 +182,8 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
     "counts an answer for one waiter only": (
         flights.Flights,
         "land",
-        "for segment, index in flight.waiters:",
-        "for segment, index in [(flight.segment, flight.index)]:",
+        "for segment, index in more:",
+        "for segment, index in ():",
     ),
     "sends the rest of a dead worker's batch nowhere": (
         fleet.Fleet,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from streamer.bench.bench import Bench
     from streamer.bench.figures import Section
 
-PARTS = ("null", "cache", "spans", "minilm")
+PARTS = ("null", "cache", "spans", "vectors", "minilm")
 HEALTH = ("feedback", "rebuild")
 
 
@@ -38,15 +38,19 @@ HEALTH = ("feedback", "rebuild")
 def throughput(
     place: Bench, only: tuple[str, ...], records: int, rounds: int, texts: int, raw_size: int
 ) -> list[Section]:
-    """Measure records a second over a backlog: against the raw loop, with cache, with tracing, and with a model."""
+    """Measure records a second over a backlog: against the raw loop, with cache, with tracing, with vectors (of a fifth
+    of the records), and with a model."""
     from streamer.bench.minilm import minilm_throughput
     from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput
+    from streamer.bench.vectors import vector_throughput
 
     parts = only or PARTS
     cases = [
         case for part, some in (("null", NULL), ("cache", CACHE), ("spans", SPANS)) if part in parts for case in some
     ]
     sections = [null_throughput(place, cases, records, rounds, raw_size, progress)] if cases else []
+    if "vectors" in parts:
+        sections.append(vector_throughput(place, max(records // 5, 1), rounds, progress))
     if "minilm" in parts:
         sections.append(minilm_throughput(place, texts, rounds, progress))
     return sections
