@@ -29,8 +29,9 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         str,
         Meta(
             min_length=1,
-            description="Model reference: a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS or"
-            " builtin:null. Change it to serve another model; its digest is in every result.",
+            description="Model reference: a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS,"
+            " builtin:null, or with backend openai or tei the URL of a server. Change it to serve another model; its"
+            " digest is in every result.",
         ),
     ]
     input: Annotated[
@@ -149,12 +150,87 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ),
     ] = "auto"
     backend: Annotated[
-        Literal["auto", "torch", "openvino"],
+        Literal["auto", "torch", "openvino", "openai", "tei"],
         Meta(
             description="What runs the model. auto takes OpenVINO for encoders on a CPU if it is installed"
-            " (the extra cpu) and its numbers agree with torch's, else torch. Name one to rule out the other."
+            " (the extra cpu) and its numbers agree with torch's, else torch. Name one to rule out the other. openai"
+            " and tei ask the server at the URL in `model`: one with OpenAI's API (vLLM, SGLang, llama.cpp …), or"
+            " text-embeddings-inference (the extra served)."
         ),
     ] = "auto"
+    served_model: Annotated[
+        str,
+        Meta(
+            description='The model\'s name at the server, where backend is openai or tei; "" takes the only one that it'
+            " has. Set it where the server has several."
+        ),
+    ] = ""
+    served_revision: Annotated[
+        str,
+        Meta(
+            description="Your own word for the version that the server has; it stands in the results' revision, and"
+            " answers of another one are not taken from the cache. Change it with the weights of a server that does not"
+            " tell their version, as most of OpenAI's API do not."
+        ),
+    ] = ""
+    served_key_env: Annotated[
+        str,
+        kind("the name of an environment variable"),
+        Meta(
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]*$|^$",
+            description="The environment variable that holds the server's key, which goes into the header"
+            ' `authorization`; "" sends none. Set it if the server asks for a key.',
+        ),
+    ] = ""
+    served_ca: Annotated[
+        str,
+        Meta(
+            description='A file with the certificates of the server\'s CA (PEM); "" trusts those of this machine. Set'
+            " it for an https:// server with a certificate of your own CA."
+        ),
+    ] = ""
+    served_requests: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="The most requests to the server at a time, of each worker; fewer while more bring nothing, or"
+            " it says that it is overloaded. Raise it for a server that holds more, lower it to leave room for others.",
+        ),
+    ] = 64
+    served_batch: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=2048,
+            description="The most texts in one request for embeddings or labels. Lower it if the server refuses so"
+            " many.",
+        ),
+    ] = 32
+    served_timeout_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="Seconds that one request may take before it is tried again. Raise it for long answers.",
+        ),
+    ] = 120
+    served_deadline_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds after which a text that the server fails on, while it answers a known one, is a dead"
+            " letter; 0 tries it for ever. Set it if one text must not keep its partition from going on.",
+        ),
+    ] = 0
+    served_fingerprint: Annotated[
+        Literal["pinned", "ignored"],
+        Meta(
+            description="What to do about the system_fingerprint in answers. pinned ends the run when it"
+            " changes (exit code 5; a restart goes on), so that each result names what made it. Set ignored for a"
+            " service that has several at a time; answers then are not shared through Redis."
+        ),
+    ] = "pinned"
     compile: Annotated[
         bool,
         Meta(

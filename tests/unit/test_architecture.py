@@ -37,6 +37,7 @@ OWNERS = {
     "tokenizers": {"inference"},
     "safetensors": {"inference"},
     "redis": {"cache"},
+    "httpx": {"inference"},
     "opentelemetry": {"telemetry"},
     "prometheus_client": {"telemetry"},
     "starlette": {"console"},

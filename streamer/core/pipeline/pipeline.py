@@ -47,6 +47,7 @@ from streamer.core.pipeline.protocol import (
     Taken,
     Tick,
     Unsettled,
+    WorkerHolds,
     WorkerLost,
     WorkerReady,
 )
@@ -113,6 +114,8 @@ class Pipeline:
                 self._taken(fact.batch, now)
             case ForwardDone():
                 self._commands += self.answering.computed(fact, now)
+            case WorkerHolds():
+                self.fleet.holds(fact)
             case ForwardStarted():
                 self.fleet.started(fact, now)
             case EncodeStarted():

@@ -90,6 +90,13 @@ class ForwardStarted(msgspec.Struct, frozen=True):
     numbers: list[int]
 
 
+class WorkerHolds(msgspec.Struct, frozen=True):
+    """What a worker computes waits for something outside of it, a server; `why` is empty once it no longer does."""
+
+    worker: int
+    why: str
+
+
 class ForwardDone(msgspec.Struct, frozen=True):
     """A forward batch ended: `outcomes` runs in parallel to `numbers`."""
 
@@ -209,6 +216,7 @@ Input = (
     | WorkerReady
     | EncodeStarted
     | ForwardStarted
+    | WorkerHolds
     | ForwardDone
     | WorkerLost
     | Settled

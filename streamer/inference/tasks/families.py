@@ -10,7 +10,7 @@ from streamer.inference.model import Model
 from streamer.inference.models.checks import check
 from streamer.inference.models.custom import CustomModel
 from streamer.inference.models.null import NullModel
-from streamer.inference.models.reference import Null, PythonClass, resolve
+from streamer.inference.models.reference import Null, PythonClass, ServedModelUrl, resolve
 from streamer.inference.spec import WorkerSpec
 
 # Where each task's family is: a module of this package, and what there makes the model.
@@ -41,6 +41,10 @@ def load(spec: WorkerSpec, worker: int = 0) -> Model:
         return CustomModel(spec, located.module, located.name)
     for place, text in check(spec):
         raise ModelError(f"{'.'.join(place)}: {text}")
+    if isinstance(located, ServedModelUrl):
+        from streamer.inference.served.model import ServedModel  # brings asyncio
+
+        return ServedModel(spec, located.url)
     family = import_family(spec.task)
     model: Model = family(spec, located, worker)
     return model

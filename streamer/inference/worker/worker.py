@@ -24,7 +24,19 @@ from typing import Final, NoReturn
 import msgspec
 
 from streamer.errors import ExitCode, FailureClass, ModelError
-from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Started, Stop, ToWorker
+from streamer.inference.channel import (
+    Channel,
+    Compute,
+    Done,
+    Failed,
+    Holding,
+    Ready,
+    Said,
+    Start,
+    Started,
+    Stop,
+    ToWorker,
+)
 from streamer.inference.generation.generator import Announcer, Generator, SteppingModel, StreamingModel
 from streamer.inference.model import Model
 from streamer.inference.spec import WORKER_NAME, WorkerSpec
@@ -177,7 +189,11 @@ def compute(runner: Forwarder | Generator, pool: Pool) -> None:
 
 
 def make_runner(
-    model: Model, emit: Callable[[Started | Done], object], pool: Pool, spec: WorkerSpec, on_error: OnError = ignore
+    model: Model,
+    emit: Callable[[Started | Holding | Done], object],
+    pool: Pool,
+    spec: WorkerSpec,
+    on_error: OnError = ignore,
 ) -> Forwarder | Generator:
     """What runs the model, whose probe has passed. Raises `WorkerFailureError` where it does not."""
     runner = _runner(model, emit, pool, spec.batch_tokens, on_error)
@@ -194,7 +210,7 @@ def make_runner(
 
 
 def _runner(
-    model: Model, emit: Callable[[Started | Done], object], pool: Pool, batch_tokens: int, on_error: OnError
+    model: Model, emit: Callable[[Started | Holding | Done], object], pool: Pool, batch_tokens: int, on_error: OnError
 ) -> Forwarder | Generator:
     """What suits the model: one whose answers take many steps renews its lease meanwhile."""
     if isinstance(model, StreamingModel):
@@ -215,7 +231,7 @@ def load_model(start: Start, load: Callable[[WorkerSpec, int], Model] | None = N
         load = families.load
     try:
         return load(start.spec, start.worker)
-    except KeyboardInterrupt:  # a worker process gets none
+    except (KeyboardInterrupt, WorkerFailureError):  # a worker process gets no interrupt
         raise
     except ModelError as error:
         raise WorkerFailureError(FailureClass.CODE, str(error), error.exit_code) from None
