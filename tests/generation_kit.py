@@ -41,7 +41,7 @@ class Loop:
 
     def __init__(self, model: TextGeneration) -> None:
         self.model = model
-        self.said: list[Started | Done | Holding] = []
+        self.said: list[Started | Done] = []
         self.outputs: dict[int, Output] = {}
         self._wanted = 0
         self._pool = Pool()
@@ -68,6 +68,7 @@ class Loop:
         return [number for message in self.said if isinstance(message, Done) for number in message.numbers]
 
     def _emit(self, message: Started | Done | Holding) -> None:
+        assert not isinstance(message, Holding)
         self.said.append(message)
         if isinstance(message, Done):
             for index, (number, output) in enumerate(zip(message.numbers, message.outputs, strict=True)):

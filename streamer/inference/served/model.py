@@ -254,11 +254,9 @@ def api_of(spec: WorkerSpec) -> Api:
     if spec.backend == "openai":
         from streamer.inference.served import openai
 
-        return (
-            openai.OpenAiGeneration(options)
-            if spec.task == "text-generation"
-            else openai.OpenAiEmbeddings(options, batch)
-        )
+        if spec.task == "text-generation":
+            return openai.OpenAiGeneration(options)
+        return openai.OpenAiEmbeddings(options, batch)
     from streamer.inference.served import tei
 
     if spec.task == "rerank":
