@@ -63,10 +63,10 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def _check_served(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
     """Of a model that a server runs."""
-    tasks = SERVED_OPTIONS.get(spec.backend)
-    if tasks is None:
-        yield ("backend",), "the model is a URL: set backend to openai or tei"
-    elif spec.task not in tasks:
+    tasks = SERVED_OPTIONS.get(spec.backend, {})
+    if not tasks:
+        return  # `config.served_checks` says it
+    if spec.task not in tasks:
         yield ("task",), f"backend {spec.backend} has no task {spec.task!r}: it has {', '.join(tasks)}"
     else:
         for name, text in refusals(tasks[spec.task], spec.options, spec.task):
