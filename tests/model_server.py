@@ -120,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if not self._is_let_in():
             return
+        if body.get("model", outer.models[0]) not in outer.models:
+            self._say(404, {"error": {"message": f"no {body['model']}", "type": "NotFoundError"}})
+            return
         texts = _texts_of(body)
         with outer.lock:
             outer.texts += texts

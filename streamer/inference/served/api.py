@@ -54,6 +54,8 @@ class Api(Protocol):
     """The most computations of one request, 1 where the API takes no more."""
     about: str
     """The path that says what is served."""
+    listed: str
+    """The names of what is served, "" where there is one."""
     temperature: float | None
     """Of events that name none; None where nothing is drawn."""
 

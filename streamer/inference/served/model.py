@@ -186,7 +186,8 @@ class ServedModel:
             case Verdict.RECORD:
                 raise ModelError(f"{self._url}{ask.path} refuses a known text: {said(reply, [])}")
             case _:
-                raise ModelError(f"{self._url}{ask.path}: {said(reply, [])}: {_HINTS.get(reply.status, _HINT)}")
+                lists = f"; the server lists the models {self._api.listed}" if self._api.listed else ""
+                raise ModelError(f"{self._url}{ask.path}: {said(reply, [])}: {_HINT}{lists}")
 
     async def _identify(self) -> Identity:
         """Raises `NoReplyError` and `ModelError`."""

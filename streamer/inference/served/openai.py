@@ -71,6 +71,7 @@ class OpenAi:
     """What both tasks have."""
 
     about = "/models"
+    listed = ""
     temperature: float | None = None
 
     def identify(self, body: bytes, wanted: str) -> Identity:
@@ -80,8 +81,9 @@ class OpenAi:
         if not wanted and len(listed) != 1:
             raise ModelError(f"the server has {len(listed)} models ({names}): name one in served_model")
         name = wanted or next(iter(listed))
-        if name not in listed:
-            raise ModelError(f"served_model: the server has no model {name!r}; it has {names}")
+        self.listed = names
+        if name not in listed:  # some servers have more than they list: a known text tells
+            return Identity(name)
         one = listed[name]
         return Identity(name, msgspec.to_builtins(one), max_tokens=one.max_model_len or 0)
 

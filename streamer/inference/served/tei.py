@@ -48,6 +48,7 @@ class Tei:
     """What its tasks have."""
 
     about = "/info"
+    listed = ""
     temperature: float | None = None
     kind: str
 
