@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, structs
 
+from streamer.config import served
 from streamer.config.kinds import kind
 
 TOPIC_NAME = r"^[A-Za-z0-9._-]{1,249}$"
@@ -158,79 +159,15 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             " text-embeddings-inference (the extra served)."
         ),
     ] = "auto"
-    served_model: Annotated[
-        str,
-        Meta(
-            description='The model\'s name at the server, where backend is openai or tei; "" takes the only one that it'
-            " has. Set it where the server has several."
-        ),
-    ] = ""
-    served_revision: Annotated[
-        str,
-        Meta(
-            description="Your own word for the version that the server has; it stands in the results' revision, and"
-            " answers of another one are not taken from the cache. Change it with the weights of a server that does not"
-            " tell their version, as most of OpenAI's API do not."
-        ),
-    ] = ""
-    served_key_env: Annotated[
-        str,
-        kind("the name of an environment variable"),
-        Meta(
-            pattern=r"^[A-Za-z_][A-Za-z0-9_]*$|^$",
-            description="The environment variable that holds the server's key, which goes into the header"
-            ' `authorization`; "" sends none. Set it if the server asks for a key.',
-        ),
-    ] = ""
-    served_ca: Annotated[
-        str,
-        Meta(
-            description='A file with the certificates of the server\'s CA (PEM); "" trusts those of this machine. Set'
-            " it for an https:// server with a certificate of your own CA."
-        ),
-    ] = ""
-    served_requests: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=1024,
-            description="The most requests to the server at a time, of each worker; fewer while more bring nothing, or"
-            " it says that it is overloaded. Raise it for a server that holds more, lower it to leave room for others.",
-        ),
-    ] = 64
-    served_batch: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=2048,
-            description="The most texts in one request for embeddings or labels. Lower it if the server refuses so"
-            " many.",
-        ),
-    ] = 32
-    served_timeout_s: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=86400,
-            description="Seconds that one request may take before it is tried again. Raise it for long answers.",
-        ),
-    ] = 120
-    served_deadline_s: Annotated[
-        float,
-        Meta(
-            ge=0,
-            description="Seconds after which a text that the server fails on, while it answers a known one, is a dead"
-            " letter; 0 tries it for ever. Set it if one text must not keep its partition from going on.",
-        ),
-    ] = 0
-    served_fingerprint: Annotated[
-        Literal["pinned", "ignored"],
-        Meta(
-            description="What to do about the system_fingerprint in answers. pinned ends the run when it"
-            " changes (exit code 5; a restart goes on), so that each result names what made it. Set ignored for a"
-            " service that has several at a time; answers then are not shared through Redis."
-        ),
-    ] = "pinned"
+    served_model: served.ServedName = ""
+    served_revision: served.ServedRevision = ""
+    served_key_env: served.ServedKeyEnv = ""
+    served_ca: served.ServedCa = ""
+    served_requests: served.ServedRequests = 64
+    served_batch: served.ServedBatch = 32
+    served_timeout_s: served.ServedTimeout = 120
+    served_deadline_s: served.ServedDeadline = 0
+    served_fingerprint: served.ServedFingerprint = "pinned"
     compile: Annotated[
         bool,
         Meta(
