@@ -149,6 +149,27 @@ def test_a_model_that_changed_while_the_server_was_away_is_found_before_it_answe
         assert "a" not in server.texts
 
 
+def test_a_key_that_is_refused_after_an_outage_ends_the_run_too() -> None:
+    """Where no text is sent before the server has said what it serves."""
+    with ModelServer() as server:
+        model = asked(server)
+        server.stop()
+        server.key = "other"
+        threading.Timer(0.2, server.start).start()
+        with pytest.raises(WorkerFailureError, match="401") as failure:
+            run(model, ["a"])
+        assert failure.value.exit_code == ExitCode.HALTED
+
+
+def test_a_proxy_that_has_nothing_behind_it_for_a_moment_is_waited_for() -> None:
+    """It answers 404 to all that were under way: that is one refusal. Only one that is repeated ends the run."""
+    with ModelServer(delay_s=0.01) as server:
+        model = asked(server)
+        server.faults.extend(["404"] * 8)
+        assert all(isinstance(one, Answer) for one in run(model, [f"text {number}" for number in range(20)]))
+        assert server.statuses[404] == 8
+
+
 def test_a_start_says_what_is_wrong_with_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key, an address or a name that is wrong ends the run with words; a server that is not there may yet come, and
     is named when it does not."""

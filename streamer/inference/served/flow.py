@@ -34,7 +34,7 @@ MALFORMED: Final = 3
 ASK_AFTER: Final = 32
 """So many texts refused in a row, and a known text is asked."""
 REFUSALS: Final = 3
-"""So many refusals of the key, the address or the model's name in a row end the run: a restart or a proxy gives one."""
+"""So many waves of refusals of the key, the address or the model's name end the run: a restart or a proxy gives one."""
 STUCK: Final = 5
 """So many attempts, and a text counts as one that stands."""
 _SPLIT_AFTER: Final = 2
@@ -84,6 +84,7 @@ class RequestFlow:
         self._stuck: set[int] = set()
         self._refused_texts = self._refusals = self._strangers = 0
         self._down = self._doubtful = False
+        self._counted_at = float("-inf")
         self._checked_at = time.monotonic()
 
     @property
@@ -246,18 +247,28 @@ class RequestFlow:
     def _misdirected(self, group: list[Requested], began: float, words: str) -> None:
         """Of the key, the address, the model's name."""
         self.pacing.failed(began, time.monotonic(), random.random())
-        self._refusals += 1
-        if self._refusals >= REFUSALS:
-            self._fail(ExitCode.HALTED, f"{self._url}: {words}: correct the address, the key or served_model")
+        self._count_refusal(began, words)
         self._again(group, words)
 
     def _of_another(self, group: list[Requested], began: float) -> None:
         """An answer of another model than the results would name."""
         self.pacing.failed(began, time.monotonic(), random.random())
-        self._strangers += 1
+        self._strangers += self._is_new(began)
         if self._strangers >= REFUSALS:
             self._changed_model("its answers name another model or fingerprint")
         self._again(group, "it answers with another model or fingerprint than before")
+
+    def _count_refusal(self, began: float, words: str) -> None:
+        self._refusals += self._is_new(began)
+        if self._refusals >= REFUSALS:
+            self._fail(ExitCode.HALTED, f"{self._url}: {words}: correct the address, the key or served_model")
+
+    def _is_new(self, began: float) -> bool:
+        """Whether a request began after the last that was counted: all that are under way together count once."""
+        new = began >= self._counted_at
+        if new:
+            self._counted_at = time.monotonic()
+        return new
 
     # --- what follows ----------------------------------------------------------------------------------------------
 
@@ -314,6 +325,8 @@ class RequestFlow:
         except NoReplyError as error:
             if doubtful:
                 self._trouble = str(error)
+            if error.setting:
+                self._count_refusal(began, str(error))
             self.pacing.failed(began, time.monotonic(), random.random(), down=error.down)
             return
         self.pacing.dropped()

@@ -208,8 +208,16 @@ class ServedModel:
 
     async def _look(self) -> str:
         """Why another model is served than at the start; "" where it is the same."""
+        reply = await self._client.get(self._api.about)
+        if (kind := verdict(reply.status)) is not Verdict.ANSWER:
+            if kind is Verdict.SETTING and not self._identity.facts:
+                return ""  # it had no list at the start either
+            # 404 is no more than that: a proxy says so while there is nothing behind it.
+            raise NoReplyError(said(reply, []), setting=reply.status in (401, 403))
         try:
-            found = await self._identify()
+            found = self._api.identify(reply.body, self._spec.served.model)
+        except MalformedError as error:
+            raise NoReplyError(f"{self._api.about}: {error}") from None
         except ModelError as error:
             return str(error)
         return "" if found == self._identity else f"{self._api.about} says something else of {self._identity.model}"
