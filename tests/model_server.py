@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections import Counter, deque
@@ -22,8 +23,10 @@ MODEL = "tiny-chat"
 class ModelServer:
     """Listens on a port of its own until `stop`; `start` listens there again. A context manager."""
 
-    def __init__(self, *, key: str = "", delay_s: float = 0.0, room: int = 0) -> None:
-        self.key, self.delay_s, self.room = key, delay_s, room
+    def __init__(
+        self, *, key: str = "", delay_s: float = 0.0, room: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.key, self.delay_s, self.room, self.tls = key, delay_s, room, tls
         self.models = [MODEL]
         self.fingerprint: str | None = "fp_1"
         self.sha = "a" * 40
@@ -48,7 +51,7 @@ class ModelServer:
     @property
     def url(self) -> str:
         """Of TEI's API; OpenAI's has /v1 behind it."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Listen, on the port of before."""
@@ -73,6 +76,8 @@ class ModelServer:
 
         self._listener = Listener(("127.0.0.1", self.port), Handler)
         self.port = self._listener.server_address[1]
+        if self.tls is not None:
+            self._listener.socket = self.tls.wrap_socket(self._listener.socket, server_side=True)
         threading.Thread(target=self._listener.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from streamer.inference.served import model as served_model
 from streamer.inference.served.model import ServedModel
 from streamer.inference.spec import ServedSpec, WorkerSpec
 from streamer.inference.worker.forwarder import WorkerFailureError
+from tests.acceptance.certificates import make_certificates
 from tests.model_server import MODEL, ModelServer
 
 
@@ -147,6 +150,17 @@ def test_a_model_that_changed_while_the_server_was_away_is_found_before_it_answe
         with pytest.raises(WorkerFailureError, match="something else of bert"):
             run(model, ["a"])
         assert "a" not in server.texts
+
+
+def test_a_server_with_tls_is_asked_once_its_authority_is_trusted(tmp_path: Path) -> None:
+    """Until then a start ends, and says which field names the authority."""
+    certificates = make_certificates(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificates.certificate, certificates.key)
+    with ModelServer(tls=tls) as server:
+        with pytest.raises(ModelError, match="name the CA's file in served_ca"):
+            asked(server)
+        assert outputs(run(asked(server, served={"ca": str(certificates.authority)}), ["abc"]))[0]["text"] == "cba"
 
 
 def test_a_key_that_is_refused_after_an_outage_ends_the_run_too() -> None:
