@@ -141,6 +141,7 @@ class Code(StrEnum):
     INFER_TOO_LONG = "infer.too_long"
     INFER_EXCEPTION = "infer.exception"
     INFER_NAN = "infer.nan"
+    INFER_SERVER = "infer.server"
     INFER_WORKER_KILLED = "infer.worker_killed"
     INFER_WORKER_HUNG = "infer.worker_hung"
     INFER_BURIED = "infer.buried"

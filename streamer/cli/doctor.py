@@ -67,7 +67,7 @@ def _checks(
 ) -> Iterator[Check]:
     from streamer.app.workers import worker_plan
     from streamer.core.surroundings import ModelInfo
-    from streamer.inference.models.presence import needs_libraries
+    from streamer.inference.models.presence import extra_of
     from streamer.inference.models.reference import is_absent
     from streamer.inference.worker.trial import look_at_files, try_in_worker
     from streamer.ops.doctor.examine import Check, examine, refused
@@ -91,7 +91,7 @@ def _checks(
         if config.pipelines[name].allow_downloads and is_absent(own.model):
             return ModelInfo(name=f"{own.model}, which a run downloads")
         info = look_at_files(own)
-        if info.failure or not load_models or (needs_libraries(own.model) and absent("inference")):
+        if info.failure or not load_models or ((extra := extra_of(own.model)) and absent(extra)):
             return info
         if sys.stderr.isatty():
             click.echo(f"  loading the model of {name} …", err=True)

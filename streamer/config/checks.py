@@ -15,6 +15,7 @@ from streamer.config.pipeline import PipelineConfig, start_time_ms
 from streamer.config.problems import LAST_PORT, Problem
 from streamer.config.properties import property_text, refusal
 from streamer.config.registry import check_format, check_registry
+from streamer.config.served_checks import check_served
 from streamer.config.url import url_problem
 
 _NO_HOST: Final = re.compile(r"[\s;|]")
@@ -142,6 +143,7 @@ def _check_pipeline(config: Config, pipeline: PipelineConfig) -> Iterator[tuple[
                 yield field, f"{topic} is a topic of [telemetry]; name another topic"
     yield from check_format(config.schema_registry, pipeline)
     yield from _check_shape(pipeline)
+    yield from check_served(pipeline)
     if pipeline.slot in _NO_TOPICS:
         yield "slot", f"Kafka refuses {pipeline.slot} as the name of a member; name another"
     if pipeline.group != pipeline.group.strip():

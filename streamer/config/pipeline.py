@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, structs
 
+from streamer.config import served
 from streamer.config.kinds import kind
 
 TOPIC_NAME = r"^[A-Za-z0-9._-]{1,249}$"
@@ -29,8 +30,9 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         str,
         Meta(
             min_length=1,
-            description="Model reference: a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS or"
-            " builtin:null. Change it to serve another model; its digest is in every result.",
+            description="Model reference: a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS,"
+            " builtin:null, or with backend openai or tei the URL of a server. Change it to serve another model; its"
+            " digest is in every result.",
         ),
     ]
     input: Annotated[
@@ -185,12 +187,23 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ),
     ] = "auto"
     backend: Annotated[
-        Literal["auto", "torch", "openvino"],
+        Literal["auto", "torch", "openvino", "openai", "tei"],
         Meta(
             description="What runs the model. auto takes OpenVINO for encoders on a CPU if it is installed"
-            " (the extra cpu) and its numbers agree with torch's, else torch. Name one to rule out the other."
+            " (the extra cpu) and its numbers agree with torch's, else torch. Name one to rule out the other. openai"
+            " and tei ask the server at the URL in `model`: one with OpenAI's API (vLLM, SGLang, llama.cpp …), or"
+            " text-embeddings-inference (the extra served)."
         ),
     ] = "auto"
+    served_model: served.ServedName = ""
+    served_revision: served.ServedRevision = ""
+    served_key_env: served.ServedKeyEnv = ""
+    served_ca: served.ServedCa = ""
+    served_requests: served.ServedRequests = 64
+    served_batch: served.ServedBatch = 32
+    served_timeout_s: served.ServedTimeout = 120
+    served_deadline_s: served.ServedDeadline = 0
+    served_fingerprint: served.ServedFingerprint = "pinned"
     compile: Annotated[
         bool,
         Meta(

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType, defstruct, inspect
 
-from streamer.core.outputs import OUTPUTS
+from streamer.core.outputs import OUTPUTS, Base64Embedding, Embedding
 
 NAME: Final = "Result"
 NAMESPACE: Final = "streamer"
@@ -53,11 +53,13 @@ def json_schema_of(task: str) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def avro_schema_of(task: str) -> dict[str, Any]:
-    """The Avro record of a task's results."""
+def avro_schema_of(task: str, encoding: str = "float") -> dict[str, Any]:
+    """The Avro record of a task's results; `encoding` is how its vectors are written, as lists or in base64."""
     result: Any = inspect.type_info(_result(str))
     record = _record([result], NAME, set())
     kinds = OUTPUTS.get(task)
+    if kinds is not None and Base64Embedding in kinds:
+        kinds = (Base64Embedding if encoding == "base64" else Embedding,)
     if kinds is not None:
         output = _record([inspect.type_info(kind) for kind in kinds], "Output", {NAME, "Model", "Source"})
         next(field for field in record["fields"] if field["name"] == "output")["type"] = output

@@ -29,7 +29,7 @@ def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any
     avro = pipeline.output_format == "avro"
     # What a class of the operator's own answers is its own, whatever the task is called.
     task = "" if pipeline.model.startswith(("builtin:", "python:")) else pipeline.task
-    schema = avro_schema_of(task) if avro else json_schema_of(task)
+    schema = avro_schema_of(task, pipeline.options.get("encoding", "float")) if avro else json_schema_of(task)
     text = Schema(json.dumps(schema), TYPES[pipeline.output_format])
     subject = pipeline.output_subject or f"{pipeline.output}-value"
     with closing(client or connect_registry(config)) as asked:

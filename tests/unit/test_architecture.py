@@ -38,6 +38,7 @@ OWNERS = {
     "tokenizers": {"inference"},
     "safetensors": {"inference"},
     "redis": {"cache"},
+    "httpx": {"inference"},
     "opentelemetry": {"telemetry", "inference"},  # in a worker: the spans of a class's own code
     "prometheus_client": {"telemetry"},
     "starlette": {"console"},

@@ -49,7 +49,7 @@ def server() -> Iterator[SchemaServer]:
 @pytest.mark.parametrize("task", [*OUTPUTS, "custom"])
 def test_a_result_of_each_task_is_written_and_read_back(task: str) -> None:
     """Every example that its schema has, as Avro and held to the JSON Schema; one with a field too much is refused."""
-    schema, parsed, check = json_schema_of(task), parse_schema(avro_schema_of(task)), check_of(task)
+    schema, check = json_schema_of(task), check_of(task)
     jsonschema.Draft202012Validator.check_schema(schema)
     for output in outputs_of(task):
         for more in ({}, {"metadata": {"lang": "en", "n": [1, None, 2.5]}}):
@@ -60,6 +60,7 @@ def test_a_result_of_each_task_is_written_and_read_back(task: str) -> None:
             jsonschema.validate(result, schema)
             check(value)
             file = BytesIO()
+            parsed = parse_schema(avro_schema_of(task, "base64" if "dtype" in output else "float"))
             schemaless_writer(file, parsed, to_avro(task, value), strict_allow_default=True)
             file.seek(0)
             opened = msgspec.json.encode(schemaless_reader(file, parsed, None))

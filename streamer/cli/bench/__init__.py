@@ -23,6 +23,7 @@ for command in (
     through_kafka.health,
     alone.inference,
     alone.generation,
+    alone.served,
     alone.report,
     alone.device,
     alone.simulate,

@@ -96,6 +96,23 @@ def generation(requests: int, rounds: int) -> list[Section]:
 
 
 @click.command()
+@click.option("--requests", type=click.IntRange(1), default=1000, show_default=True, help="How many texts to send.")
+@click.option(
+    "--latency-ms", type=click.FloatRange(0), default=20.0, show_default=True, help="What the server takes for one."
+)
+@click.option(
+    "--in-flight", type=click.IntRange(1, 1024), default=64, show_default=True, help="The most requests at a time."
+)
+@rounds()
+@printed
+def served(requests: int, latency_ms: float, in_flight: int, rounds: int) -> list[Section]:
+    """Measure answers a second of a model that a server runs, against an asynchronous client alone."""
+    from streamer.bench.served import served_rate
+
+    return [served_rate(requests, latency_ms / 1e3, in_flight, rounds, progress)]
+
+
+@click.command()
 @rounds(9)
 @printed
 def report(rounds: int) -> list[Section]:

@@ -33,6 +33,7 @@ from streamer.core.pipeline.protocol import (
     KillWorker,
     StartWorker,
     Work,
+    WorkerHolds,
     WorkerLost,
     WorkerReady,
 )
@@ -93,6 +94,10 @@ class Fleet:
         worker = self.workers[fact.worker]
         worker.announced = fact.numbers
         worker.deadline = now + self.lease_s
+
+    def holds(self, fact: WorkerHolds) -> None:
+        """A worker waits for something outside, or no longer does."""
+        self.workers[fact.worker].holding = fact.why
 
     def done(self, fact: ForwardDone, now: float) -> tuple[list[Flight], list[Answer | DataFailure]]:
         """A forward batch ended; returns its flights and their outcomes, without those that we took back before."""

@@ -51,6 +51,7 @@ from streamer.core.pipeline.protocol import (
     Taken,
     Tick,
     Unsettled,
+    WorkerHolds,
     WorkerLost,
     WorkerReady,
 )
@@ -121,6 +122,8 @@ class Pipeline:
                 self._taken(fact.batch, now)
             case ForwardDone():
                 self._commands += self.answering.computed(fact, now)
+            case WorkerHolds():
+                self.fleet.holds(fact)
             case ForwardStarted():
                 self.fleet.started(fact, now)
             case EncodeStarted():

@@ -118,6 +118,13 @@ class CodeSpans(msgspec.Struct, frozen=True):
     spans: int
 
 
+class WorkerHolds(msgspec.Struct, frozen=True):
+    """What a worker computes waits for something outside of it, a server; `why` is empty once it no longer does."""
+
+    worker: int
+    why: str
+
+
 class ForwardDone(msgspec.Struct, frozen=True):
     """A forward batch ended: `outcomes` runs in parallel to `numbers`. `forwarded` and `code_spans` are what
     there is to trace of it."""
@@ -241,6 +248,7 @@ Input = (
     | WorkerReady
     | EncodeStarted
     | ForwardStarted
+    | WorkerHolds
     | ForwardDone
     | WorkerLost
     | Settled

@@ -50,13 +50,20 @@ def refuse_early(reference: str) -> None:
     `MissingExtraError` where the libraries that models need are not installed: at once, before any is imported."""
     if text := files_problem(reference):
         raise ModelError(text)
-    if needs_libraries(reference):
-        require(f"model {reference}", "inference")
+    require_libraries(reference)
 
 
-def needs_libraries(reference: str) -> bool:
-    """Whether the extra `inference` has to be there: what a class of the user's needs, only its import tells."""
-    return not reference.startswith(("python:", "builtin:"))
+def require_libraries(reference: str) -> None:
+    """Raise `MissingExtraError` where the libraries that a model needs are not installed."""
+    if extra := extra_of(reference):
+        require(f"model {reference}", extra)
+
+
+def extra_of(reference: str) -> str:
+    """The extra that has to be there, or "": what a class of the user's needs, only its import tells."""
+    if reference.startswith(("http:", "https:")):
+        return "served"
+    return "" if reference.startswith(("python:", "builtin:")) else "inference"
 
 
 def _tokenizer_problem(path: Path) -> str:

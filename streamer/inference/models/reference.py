@@ -1,6 +1,7 @@
 """Model references: where a model's files are, without importing anything of the model.
 
-`directory` · `package:NAME/SUBDIR` · `org/name@REVISION` · `python:MODULE:CLASS` · `builtin:null`.
+`directory` · `package:NAME/SUBDIR` · `org/name@REVISION` · `python:MODULE:CLASS` · `http://HOST:PORT/v1` ·
+`builtin:null`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _URL = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://(?P<rest>.*)")
 _PAGE = re.compile(r"[^/@]+/(?P<repository>[\w.-]+/[\w.-]+)(/(tree|commit)/(?P<revision>[0-9a-f]{40}))?/?")
 _SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+-]+):[^/\\]")
 _FORMS = "a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS or builtin:null"
+_HUB_HOST = re.compile(r"(www\.)?(huggingface\.co|hf\.co|hf-mirror\.com)(/.*)?")
 _COMMIT_IS = "REVISION is a commit of 40 hex digits, which the model's page shows in its history"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".h5", ".msgpack")
 
@@ -48,6 +50,13 @@ class Null:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedModelUrl:
+    """A model that another program serves, by its URL without a slash at its end."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class HubModel:
     """A commit of a model of the hub, whether it is in the local cache or not."""
 
@@ -58,7 +67,7 @@ class HubModel:
         return f"{self.repository}@{self.revision}"
 
 
-def parse(reference: str) -> Located | PythonClass | Null | HubModel:
+def parse(reference: str) -> Located | PythonClass | Null | ServedModelUrl | HubModel:
     """What a reference names. Looks for directories, packages and modules, imports none, and asks no hub. Raises
     `ModelError` that says the form which works."""
     scheme, _, rest = reference.partition(":")
@@ -73,6 +82,8 @@ def parse(reference: str) -> Located | PythonClass | Null | HubModel:
     if match := _HUB.fullmatch(reference):
         return _hub_model(match["repository"], match["revision"])
     if match := _URL.fullmatch(reference):
+        if match["scheme"] in ("http", "https") and not _HUB_HOST.fullmatch(match["rest"]):
+            return ServedModelUrl(reference.rstrip("/"))
         raise ModelError(_no_url(reference, match["scheme"], match["rest"]))
     path = _expanded(reference)
     if not path.is_dir():
@@ -80,7 +91,7 @@ def parse(reference: str) -> Located | PythonClass | Null | HubModel:
     return Located(path.resolve(), path.resolve().name)
 
 
-def resolve(reference: str) -> Located | PythonClass | Null:
+def resolve(reference: str) -> Located | PythonClass | Null | ServedModelUrl:
     """Find a model; one of the hub in the hub's local cache. Raises `ModelError`."""
     found = parse(reference)
     if isinstance(found, HubModel):

@@ -13,8 +13,7 @@ from streamer.core.pipeline.protocol import ForwardDone, Input, Work, WorkerLost
 from streamer.core.record import Answer
 from streamer.core.surroundings import ModelInfo
 from streamer.errors import DataFailure, MissingExtraError, ModelError
-from streamer.extras import require
-from streamer.inference.models.presence import needs_libraries
+from streamer.inference.models.presence import require_libraries
 from streamer.inference.models.reference import Located, resolve
 from streamer.inference.models.safety import digest, used_files
 from streamer.inference.parent.pool import WorkerPool
@@ -69,8 +68,7 @@ class Trial:
 @contextmanager
 def in_worker(spec: WorkerSpec, timeout_s: float) -> Iterator[Trial]:
     """Load the model in a worker, as a run does. Raises `ModelError`, and `MissingExtraError` before it starts one."""
-    if needs_libraries(spec.model):
-        require(f"model {spec.model}", "inference")
+    require_libraries(spec.model)
     posted: queue.SimpleQueue[Input] = queue.SimpleQueue()
     pool = WorkerPool(spec, 1, posted.put)
     try:

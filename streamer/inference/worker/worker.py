@@ -25,7 +25,19 @@ import msgspec
 
 from streamer.errors import ExitCode, FailureClass, ModelError
 from streamer.extras import advice
-from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Started, Stop, ToWorker
+from streamer.inference.channel import (
+    Channel,
+    Compute,
+    Done,
+    Failed,
+    Holding,
+    Ready,
+    Said,
+    Start,
+    Started,
+    Stop,
+    ToWorker,
+)
 from streamer.inference.generation.generator import Announcer, Generator, SteppingModel, StreamingModel
 from streamer.inference.model import Model
 from streamer.inference.spec import WORKER_NAME, WorkerSpec
@@ -179,7 +191,11 @@ def compute(runner: Forwarder | Generator, pool: Pool) -> None:
 
 
 def make_runner(
-    model: Model, emit: Callable[[Started | Done], object], pool: Pool, spec: WorkerSpec, on_error: OnError = ignore
+    model: Model,
+    emit: Callable[[Started | Holding | Done], object],
+    pool: Pool,
+    spec: WorkerSpec,
+    on_error: OnError = ignore,
 ) -> Forwarder | Generator:
     """What runs the model, whose probe has passed. Raises `WorkerFailureError` where it does not."""
     traces = ForwardTraces(spec, own_code=model.card.backend == "python")
@@ -198,7 +214,7 @@ def make_runner(
 
 def _runner(
     model: Model,
-    emit: Callable[[Started | Done], object],
+    emit: Callable[[Started | Holding | Done], object],
     pool: Pool,
     batch_tokens: int,
     on_error: OnError,
@@ -223,7 +239,7 @@ def load_model(start: Start, load: Callable[[WorkerSpec, int], Model] | None = N
         load = families.load
     try:
         return load(start.spec, start.worker)
-    except KeyboardInterrupt:  # a worker process gets none
+    except (KeyboardInterrupt, WorkerFailureError):  # a worker process gets no interrupt
         raise
     except ModelError as error:
         raise WorkerFailureError(FailureClass.CODE, str(error), error.exit_code) from None

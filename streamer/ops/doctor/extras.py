@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from streamer.config.load import PipelineConfig
 from streamer.extras import LIBRARIES, absent, install_command
-from streamer.inference.models.presence import needs_libraries
+from streamer.inference.models.presence import extra_of
 from streamer.ops.doctor.finding import Finding, error, warning
 
 
@@ -31,7 +31,9 @@ def about() -> str:
 
 
 def _needed(pipeline: PipelineConfig) -> Iterator[str]:
-    if needs_libraries(pipeline.model):
-        yield "inference"
+    if extra := extra_of(pipeline.model):
+        yield extra
         if pipeline.backend == "openvino":
             yield "cpu"
+    if pipeline.input_format != "json" or pipeline.output_format != "json":
+        yield "registry"
