@@ -12,6 +12,8 @@ from streamer.app.supervisor import Supervisor, end_with
 from streamer.cli.ending import told
 from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
 from streamer.config.load import Config, Problem
+from streamer.config.pipeline import MOST_MEMBERS
+from streamer.config.seats import Seat, seats_of
 from streamer.errors import ExitCode
 from streamer.stopping import Stopping
 
@@ -25,6 +27,12 @@ MOST_COLUMN_CHARS: Final = 24
 
 @click.command()
 @click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this pipeline; may be repeated.")
+@click.option(
+    "--members",
+    type=click.IntRange(1, MOST_MEMBERS),
+    metavar="N",
+    help="Run each pipeline in N processes that share its partitions, whatever the configuration says.",
+)
 @click.option("--until-end", is_flag=True, help="Stop once everything that was in the topics at the start is done.")
 @click.option(
     "--accept-dead-letters",
@@ -35,15 +43,20 @@ MOST_COLUMN_CHARS: Final = 24
 )
 @click.option("--siblings", type=click.IntRange(min=1), default=1, hidden=True)
 @click.option("--index", type=click.IntRange(min=0), default=0, hidden=True)
+@click.option("--member", type=click.IntRange(min=0), default=0, hidden=True)
+@click.option("--other", "others", type=int, multiple=True, hidden=True)
 @click.option("--supervisor", type=int, default=0, hidden=True)
 @click.option("--relayed", is_flag=True, hidden=True)
 @config_options
 def run(
     names: tuple[str, ...],
+    members: int | None,
     until_end: bool,
     accept_dead_letters: int,
     siblings: int,
     index: int,
+    member: int,
+    others: tuple[int, ...],
     supervisor: int,
     relayed: bool,
     config_path: str | None,
@@ -52,8 +65,8 @@ def run(
 ) -> ExitCode:
     """Run pipelines: take events, ask the model, settle results and dead letters.
 
-    Each pipeline runs in a process of its own if there are several. SIGTERM or Ctrl-C stops gracefully, within
-    stop_deadline_s; a second signal stops at once.
+    Each pipeline runs in a process of its own if there are several, and so does each of its members. SIGTERM or Ctrl-C
+    stops gracefully, within stop_deadline_s; a second signal stops at once.
 
     The log says when the model is loaded, which partitions are read, once a minute how it is going, and at the end what
     was done: records taken, results, dead letters by code, skipped and cached records. It is written as JSON lines
@@ -73,21 +86,25 @@ def run(
 
     config = loaded(config_path, overrides, check=check)
     chosen = chosen_pipelines(config, names)
+    if members is not None:
+        overrides += tuple(f"pipelines.{name}.members={members}" for name in chosen)
+        config = loaded(config_path, overrides, check=check)
+    seats = [Seat(chosen[0], member)] if supervisor else seats_of(config.pipelines, chosen)
     level = "debug" if verbose else config.telemetry.log_level
     column = ""
-    if siblings > 1 or len(chosen) > 1:
-        width = max(map(len, (*config.pipelines, SUPERVISOR)))
-        column = (SUPERVISOR if len(chosen) > 1 else chosen[0]).ljust(min(width, MOST_COLUMN_CHARS))
-    configure(config.telemetry.log_format, level, pipelines=chosen, column=column, terminal=relayed)
+    if siblings > 1 or len(seats) > 1:
+        width = max(len(str(one)) for one in (*seats_of(config.pipelines), SUPERVISOR))
+        column = (SUPERVISOR if len(seats) > 1 else str(seats[0])).ljust(min(width, MOST_COLUMN_CHARS))
+    configure(config.telemetry.log_format, level, pipelines=chosen, member=member, column=column, terminal=relayed)
     pipe = own_pipe()
 
     def work() -> int:
-        if len(chosen) == 1:
-            asked = RunOptions(until_end, accept_dead_letters, siblings, index)
+        if len(seats) == 1:
+            asked = RunOptions(until_end, accept_dead_letters, siblings, index, member, others)
             return run_pipeline(config, chosen[0], asked, stopping, _shown(chosen[0], pipe, relayed))
 
         def on_down(place: int, reason: str) -> None:
-            serve_down(config, chosen[place], place, reason)
+            serve_down(config, seats[place], place, reason)
 
         within_s = max(config.pipelines[name].stop_deadline_s for name in chosen)
         again = _arguments(until_end, accept_dead_letters, config_path, overrides, verbose)
@@ -96,7 +113,7 @@ def run(
             from streamer.app.live import Relay
 
             relay = Relay(pipe)
-        return Supervisor(chosen, again, within_s, stopping, until_end, on_down, relay).run()
+        return Supervisor(seats, again, within_s, stopping, until_end, on_down, relay).run()
 
     try:
         code = work()

@@ -12,6 +12,7 @@ from streamer.config.kinds import kind
 
 TOPIC_NAME = r"^[A-Za-z0-9._-]{1,249}$"
 TOPIC_KIND = "the name of a topic: letters, digits, . _ and -, 249 at most"
+MOST_MEMBERS: Final = 64
 Topic = Annotated[str, Meta(pattern=TOPIC_NAME)]
 
 
@@ -175,10 +176,20 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             ge=0,
             le=256,
-            description="Processes that run the model; 0 means one for each device, or for each share of the CPU. Raise"
-            " it when a GPU idles between forward batches.",
+            description="Processes of each member that run the model; 0 means one for each device, or for each share"
+            " of the CPU. Raise it when a GPU idles between forward batches.",
         ),
     ] = 0
+    members: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=MOST_MEMBERS,
+            description="Processes of `streamer run` that share the pipeline's partitions on this machine, each with a"
+            " slot, workers and a port of its own, and its part of budget_mb and cache.memory_mb. Raise it when"
+            " workers, or a GPU, idle because one process can't feed them; one without a partition stands by.",
+        ),
+    ] = 1
     threads: Annotated[
         int,
         Meta(
@@ -266,7 +277,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,200}$",
             description='Stable name of this replica; "" means {hostname}-{n}, where n is the lowest that is free.'
-            " Set it if host names change with each restart: no two replicas may share one.",
+            " Set it if host names change with each restart: no two replicas may share one. Of several members the"
+            " second adds .2 to it, and so on.",
         ),
     ] = ""
     hold_s: Annotated[
