@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from streamer.bench.bench import Bench, Measured, rates
+from streamer.bench.bench import PARTITIONS, Bench, Measured, rates
 from streamer.bench.figures import Figure, Section, Target, compared, interleaved
 from streamer.bench.workload import Workload
+from streamer.machine.processors import usable_cores
 
 RAW_SIZES = (1000, 2000, 5000, 10_000)
+TOGETHER = (0.3, 0.9)
+"""The part of a run in which all members work."""
 Progress = Callable[[str], None]
 
 
@@ -76,6 +79,33 @@ def null_throughput(
             f" properties, in micro-batches of {size:,}{_choice(raw_size)}",
             f"rate: first to last result by the {clock}'s timestamps; CPU: of the whole program with its children,"
             " start included",
+        ),
+    )
+
+
+def of_members(bench: Bench, members: int, records: int, rounds: int, progress: Progress) -> Section:
+    """Records a second through so many members of the null pipeline, beside one on the same input."""
+    backlog = bench.setup().input
+    progress(f"writing {records:,} events")
+    bench.fill(backlog, Workload(records).events())
+
+    def run(count: int) -> Measured:
+        setup = bench.setup(input_topic=backlog, pipeline={"members": count})
+        return bench.measure(setup, bench.start(setup, "--until-end"), records, TOGETHER)
+
+    programs = {f"members: {count}": partial(run, count) for count in (members, 1)}
+    several, one = interleaved(rounds, programs, progress).values()
+    bench.delete(backlog)
+    columns = f"{members} members, records/s", "one, records/s"
+    target = Target(at_least=1.5 if usable_cores() >= 2 * members else 1.0)
+    found = compared(f"{members} members", rates(several), rates(one), columns, target, "× one")
+    first, last = (f"{share:.0%}" for share in TOGETHER)
+    return Section(
+        f"builtin:null, exactly once, a backlog of {records:,} events in {PARTITIONS} partitions, {members} members",
+        [found],
+        (
+            f"ratio: median of {rounds} interleaved rounds; rate: from {first} to {last} of the results by the"
+            f" {one[0].clock}'s timestamps, when all members have joined and none has ended",
         ),
     )
 

@@ -65,6 +65,22 @@ def test_more_members_than_partitions_end_with_the_log(lab: Lab, kafka: Kafka) -
     assert not found, str(found)
 
 
+def test_a_member_that_joins_late_does_not_end_early(lab: Lab) -> None:
+    """The group says first that nothing is left for it, and gives it partitions only once their owner has let go."""
+    lab.topics(2)
+    lab.produce(event(number) for number in range(12_000))
+    config = lab.config(options={"text_us": 1_000}, micro_batch_records=500)
+    first = lab.start(config, "--until-end")
+    wait_for(first.assigned, "the first's partitions", run=first)
+    late = lab.start(config, "--until-end")
+    assert (late.wait(120), first.wait(120)) == (0, 0), first.log + late.log
+    assert late.assigned(), late.log
+    reader = lab.reader()
+    wait_for(lambda: reader.count >= len(lab.given), "all outcomes")
+    found = anomalies_of(lab.given, reader.outcomes, lambda _: "")
+    assert not found, str(found)
+
+
 def _ready(port: int) -> list[str]:
     """What the process at this port says it lacks."""
     try:
