@@ -56,7 +56,7 @@ def run_pipeline(
     def act(number: signal.Signals, count: int) -> None:
         nonlocal asked_by
         asked_by = number.name
-        if count > 1 and options.siblings > 1:
+        if count > 1 and options.supervised:
             return  # a service manager may signal us, too; the supervisor kills us at a second one of its own
         if count > 1:
             try:

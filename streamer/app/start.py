@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 class RunOptions:
     """What `streamer run` was asked beside the configuration. `siblings` processes run beside one another on this
     machine, this one as number `index` (from 0); `member` (from 1) says which of several of its pipeline it is; the
-    first knows the numbers of the `others`."""
+    first knows the numbers of the `others`. A `supervised` one gets its signals from its parent."""
 
     until_end: bool = False
     accept_dead_letters: int = 0
@@ -63,6 +63,7 @@ class RunOptions:
     index: int = 0
     member: int = 0
     others: tuple[int, ...] = ()
+    supervised: bool = False
 
 
 @dataclass(frozen=True)

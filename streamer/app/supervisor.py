@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from streamer.app.growth import Growth, idle_s, used_s
 from streamer.config.seats import Seat
 from streamer.errors import ExitCode
 from streamer.machine.kernel import end_with_parent
@@ -63,8 +64,9 @@ class Supervisor:
     """Runs each pipeline, or member of one, in a child process, restarts what crashed, and stops all together.
 
     A child that ends for good (done, halted, fenced, wrong configuration) leaves the others running, which is said
-    again every minute; `on_down` is told its place among `seats` and the sentence. The exit code is the highest of all.
-    With a `relay`, what children say goes through it to the terminal.
+    again every minute; `on_down` is told its place and the sentence. The exit code is the highest of all.
+    With a `relay`, what children say goes through it to the terminal. The pipelines in `grows` get more members as
+    `growth` decides.
     """
 
     seats: Sequence[Seat]
@@ -72,8 +74,10 @@ class Supervisor:
     within_s: float
     stopping: Stopping
     until_end: bool = False
-    on_down: Callable[[int, str], None] = lambda *_: None
+    on_down: Callable[[Seat, int, str], None] = lambda *_: None
     relay: Relay | None = None
+    grows: frozenset[str] = frozenset()
+    growth: Growth | None = None
     _children: list[_Child] = field(default_factory=list)
     _kill_at: float = float("inf")
 
@@ -93,6 +97,8 @@ class Supervisor:
                 log.info("stopping", extra={"data": {"within_s": self.within_s}, "words": words})
             for child in self._children:
                 self._look_after(child, now)
+            if self.growth is not None and self.growth.due(now) and not self.stopping.signals:
+                self._grow(self.growth, now)
             time.sleep(0.05)
         if self.relay is not None:
             self.relay.close(RELAY_CLOSE_S)
@@ -103,6 +109,15 @@ class Supervisor:
         words = f"all {_noun(self.seats)} have ended, with exit codes: {ends}"
         log.info("all pipelines have ended", extra={"data": {"exit_code": int(code)}, "words": words})
         return code
+
+    def _grow(self, growth: Growth, now: float) -> None:
+        running = [(child.seat.pipeline, child.process.pid) for child in self._children if child.process is not None]
+        used = {name: used_s(pid for each, pid in running if each == name) for name in self.grows}
+        if name := growth.decide(now, used, len(self._children), idle_s()):
+            seat = Seat(name, sum(child.seat.pipeline == name for child in self._children) + 1)
+            self._children.append(_Child(seat, len(self._children)))
+            words = f"pipeline {name} gets member {seat.member}: those that run are busy, and cores are idle"
+            log.info("one more member", extra={"data": seat.fields, "words": words})
 
     def _look_after(self, child: _Child, now: float) -> None:
         if child.exit_code is not None:
@@ -139,7 +154,7 @@ class Supervisor:
             child.exit_code = status
             if code != ExitCode.DONE or not self.until_end:
                 self._say_down(child, now)
-                self.on_down(child.place, self._down(child))
+                self.on_down(child.seat, child.place, self._down(child))
             return
         pause_s = _pause(child, now)
         how = f"of {data['signal']}" if code < 0 else f"with exit code {status}"
@@ -180,7 +195,7 @@ class Supervisor:
         pipeline, member = child.seat
         command = [
             *(sys.executable, "-m", "streamer", "run", *self.arguments, "--pipeline", pipeline),
-            *("--siblings", str(len(self.seats)), "--index", str(child.place), "--supervisor", str(os.getpid())),
+            *("--siblings", str(len(self._children)), "--index", str(child.place), "--supervisor", str(os.getpid())),
         ]
         if member:
             command += ["--member", str(member)]

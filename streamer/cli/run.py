@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from streamer.app.growth import Growth, most_processes
 from streamer.app.supervisor import Supervisor, end_with
 from streamer.cli.ending import told
 from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
@@ -29,9 +30,10 @@ MOST_COLUMN_CHARS: Final = 24
 @click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this pipeline; may be repeated.")
 @click.option(
     "--members",
-    type=click.IntRange(1, MOST_MEMBERS),
+    type=click.IntRange(0, MOST_MEMBERS),
     metavar="N",
-    help="Run each pipeline in N processes that share its partitions, whatever the configuration says.",
+    help="Run each pipeline in N processes that share its partitions, whatever the configuration says; 0 adds them as"
+    " they are needed.",
 )
 @click.option("--until-end", is_flag=True, help="Stop once everything that was in the topics at the start is done.")
 @click.option(
@@ -92,19 +94,20 @@ def run(
     seats = [Seat(chosen[0], member)] if supervisor else seats_of(config.pipelines, chosen)
     level = "debug" if verbose else config.telemetry.log_level
     column = ""
-    if siblings > 1 or len(seats) > 1:
+    alone = bool(supervisor) or (len(seats) == 1 and not seats[0].member)
+    if supervisor or not alone:
         width = max(len(str(one)) for one in (*seats_of(config.pipelines), SUPERVISOR))
-        column = (SUPERVISOR if len(seats) > 1 else str(seats[0])).ljust(min(width, MOST_COLUMN_CHARS))
+        column = (str(seats[0]) if alone else SUPERVISOR).ljust(min(width, MOST_COLUMN_CHARS))
     configure(config.telemetry.log_format, level, pipelines=chosen, member=member, column=column, terminal=relayed)
     pipe = own_pipe()
 
     def work() -> int:
-        if len(seats) == 1:
-            asked = RunOptions(until_end, accept_dead_letters, siblings, index, member, others)
+        if alone:
+            asked = RunOptions(until_end, accept_dead_letters, siblings, index, member, others, bool(supervisor))
             return run_pipeline(config, chosen[0], asked, stopping, _shown(chosen[0], pipe, relayed))
 
-        def on_down(place: int, reason: str) -> None:
-            serve_down(config, seats[place], place, reason)
+        def on_down(seat: Seat, place: int, reason: str) -> None:
+            serve_down(config, seat, place, reason)
 
         within_s = max(config.pipelines[name].stop_deadline_s for name in chosen)
         again = _arguments(until_end, accept_dead_letters, config_path, overrides, verbose)
@@ -113,7 +116,9 @@ def run(
             from streamer.app.live import Relay
 
             relay = Relay(pipe)
-        return Supervisor(seats, again, within_s, stopping, until_end, on_down, relay).run()
+        grows = frozenset(name for name in chosen if not config.pipelines[name].members)
+        growth = Growth(most_processes()) if grows else None
+        return Supervisor(seats, again, within_s, stopping, until_end, on_down, relay, grows, growth).run()
 
     try:
         code = work()

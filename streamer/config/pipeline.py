@@ -183,11 +183,12 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     members: Annotated[
         int,
         Meta(
-            ge=1,
+            ge=0,
             le=MOST_MEMBERS,
             description="Processes of `streamer run` that share the pipeline's partitions on this machine, each with a"
             " slot, workers and a port of its own, and its part of budget_mb and cache.memory_mb. Raise it when"
-            " workers, or a GPU, idle because one process can't feed them; one without a partition stands by.",
+            " workers, or a GPU, idle because one process can't feed them; one without a partition stands by. 0 begins"
+            " with one and adds another, with budgets of its own, while all are busy and two cores for each are there.",
         ),
     ] = 1
     threads: Annotated[
@@ -348,6 +349,11 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         dict[str, Any],
         Meta(description="The task's own options, e.g. top_k or labels. Each task says when to change its own."),
     ] = {}
+
+    @property
+    def first_members(self) -> int:
+        """How many members there are from the start."""
+        return max(1, self.members)
 
 
 DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in structs.fields(PipelineConfig)}

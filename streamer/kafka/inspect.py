@@ -58,7 +58,7 @@ def client_times(kafka: KafkaConfig, pipeline: PipelineConfig) -> ClientTimes:
 
 def held_slot(pipeline: PipelineConfig) -> str:
     """The first slot that another process on this host holds, of those that the configuration names; "" if none is."""
-    for member in range(1, pipeline.members + 1) if pipeline.slot else ():
+    for member in range(1, pipeline.first_members + 1) if pipeline.slot else ():
         try:
             take_slot(pipeline.group, pipeline.slot, member=member).release()
         except SlotTakenError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -77,6 +78,36 @@ def test_a_member_that_joins_late_does_not_end_early(lab: Lab) -> None:
     assert late.assigned(), late.log
     reader = lab.reader()
     wait_for(lambda: reader.count >= len(lab.given), "all outcomes")
+    found = anomalies_of(lab.given, reader.outcomes, lambda _: "")
+    assert not found, str(found)
+
+
+EAGER = """
+import streamer.app.growth as growth
+growth.LOOK_S, growth.LOOKS, growth.BUSY, growth.SPARE = 0.5, 2, 0.0, 0.0
+growth.most_processes = lambda: 2
+import runpy
+runpy.run_module("streamer", run_name="__main__", alter_sys=True)
+"""
+"""Two idle processes are enough for it, and idle cores are not asked for."""
+
+
+def test_members_are_added_while_it_runs(lab: Lab) -> None:
+    """With `members = 0`: one that is added has a port and slot of its own, and gets its part of the partitions."""
+    first, second = free_ports(2, adjacent=True)
+    lab.telemetry["http"] = f"{LOOPBACK}:{first}"
+    lab.topics(2)
+    config = lab.config(members=0, revoke_deadline_s=2)
+    run = Run([sys.executable, "-c", EAGER, "run", f"--config={config}"], lab.folder / "eager.log")
+    lab.runs.append(run)
+    wait_for(lambda: '"message":"one more member"' in run.log, "a second member", run=run)
+    reader = lab.reader()
+    with lab.flow():
+        wait_for(lambda: len(_workers(lab)) == 2, "reports of both", run=run)
+    wait_for(lambda: _ready(first) == [] == _ready(second), "both", run=run)
+    wait_for(lambda: reader.places >= len(lab.given), "all outcomes", run=run)
+    assert run.stop() == 0, run.log
+    assert run.log.count('"message":"one more member"') == 1
     found = anomalies_of(lab.given, reader.outcomes, lambda _: "")
     assert not found, str(found)
 

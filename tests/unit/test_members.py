@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamer.app.growth import LOOK_S, LOOKS, Growth, idle_s, used_s
 from streamer.config.load import Config, load
 from streamer.config.seats import Seat, address_at, seats_of, share_of
 from streamer.core.membership import SPARE_S, Ask, Membership, Starts
@@ -142,3 +145,37 @@ def test_the_doctor_counts_members() -> None:
     info = MachineInfo(4, 4_000_000_000)
     found_here = machine.judge(config, {"p": (1, 2)}, {"p": ModelInfo(worker_bytes=10**9)}, info, {})
     assert [each.code for each in found_here] == ["machine.memory", "machine.cores"]
+
+
+def test_a_member_more_where_all_are_busy_and_cores_idle() -> None:
+    """After some looks in a row, once for each; not where one waits, where no core is left, or beyond the most."""
+    growth, now, pids, used, idle = Growth(3), 0.0, [1], {1: 0.0}, 0.0
+
+    def looks(count: int, share: float, spare: float) -> str:
+        nonlocal now, idle
+        told = ""
+        for _ in range(count):
+            now, idle = now + LOOK_S, idle + spare * LOOK_S
+            for place, pid in enumerate(pids):
+                used[pid] = used.get(pid, 0.0) + LOOK_S * (share if place == len(pids) - 1 else 1.0)
+            told += growth.decide(now, {"p": dict(used), "q": {9: 0.0}}, len(pids), idle)
+        return told
+
+    assert growth.due(0.0) and looks(1, 1.0, 8.0) == ""
+    assert not growth.due(now + LOOK_S / 2) and growth.due(now + LOOK_S)
+    assert looks(LOOKS - 1, 1.0, 8.0) == "" and looks(1, 1.0, 8.0) == "p"
+    pids.append(2)
+    assert looks(9, 0.5, 8.0) == "" and looks(9, 1.0, 1.0) == ""
+    assert looks(LOOKS, 1.0, 8.0) == "p"
+    pids.append(3)
+    assert looks(9, 1.0, 8.0) == ""
+
+
+def test_what_this_machine_says_of_its_time() -> None:
+    """Of this process, and of a number that is none."""
+    until = time.process_time() + 0.05
+    while time.process_time() < until:
+        pass
+    assert used_s([os.getpid(), 2**22 + 1]).keys() == {os.getpid()}
+    assert 0.03 < used_s([os.getpid()])[os.getpid()] <= sum(os.times()[:2]) + 0.03
+    assert idle_s() > 0

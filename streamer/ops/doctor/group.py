@@ -52,7 +52,7 @@ def _members(group: GroupInfo, pipeline: PipelineConfig, client: str, where: str
             "stop them (kafka-consumer-groups --describe --members names them), or set `group` to another name",
         )
         return
-    slots = [slot_of(pipeline.slot, number + 1) for number in range(pipeline.members)]
+    slots = [slot_of(pipeline.slot, number + 1) for number in range(pipeline.first_members)]
     for member in group.members:
         who = f"{member.client} on {member.host}"
         foreign = sorted(member.topics - set(pipeline.input))

@@ -23,7 +23,7 @@ def judge(
 ) -> Iterator[Finding]:
     """What this machine lacks. `plans` are workers and threads of each member, `addresses` where each listens."""
     yield from _memory(config, plans, models, machine)
-    threads = sum(workers * each * config.pipelines[name].members for name, (workers, each) in plans.items())
+    threads = sum(workers * each * config.pipelines[name].first_members for name, (workers, each) in plans.items())
     if threads > machine.cores and any(workers * each > 1 for workers, each in plans.values()):
         yield warning(
             "machine.cores",
@@ -53,7 +53,7 @@ def addresses_of(http: str, seats: Iterable[Seat]) -> dict[Seat, str]:
 def _memory(
     config: Config, plans: Mapping[str, tuple[int, int]], models: Mapping[str, ModelInfo], machine: MachineInfo
 ) -> Iterator[Finding]:
-    members = {name: config.pipelines[name].members for name in plans}
+    members = {name: config.pipelines[name].first_members for name in plans}
     drivers = sum(
         DRIVER_BYTES * members[name] + (config.pipelines[name].budget_mb + config.cache.memory_mb) * 1_000_000
         for name in plans
