@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -99,6 +99,7 @@ def of_members(bench: Bench, members: int, records: int, rounds: int, progress: 
     columns = f"{members} members, records/s", "one, records/s"
     target = Target(at_least=1.5 if usable_cores() >= 2 * members else 1.0)
     found = compared(f"{members} members", rates(several), rates(one), columns, target, "× one")
+    found = replace(found, columns={**found.columns, **_cpu({f"{members} members": several, "one": one})})
     first, last = (f"{share:.0%}" for share in TOGETHER)
     return Section(
         f"builtin:null, exactly once, a backlog of {records:,} events in {PARTITIONS} partitions, {members} members",
@@ -106,6 +107,7 @@ def of_members(bench: Bench, members: int, records: int, rounds: int, progress: 
         (
             f"ratio: median of {rounds} interleaved rounds; rate: from {first} to {last} of the results by the"
             f" {one[0].clock}'s timestamps, when all members have joined and none has ended",
+            "CPU: of the whole program with its children, starts included",
         ),
     )
 
@@ -137,8 +139,10 @@ def _ours(bench: Bench, case: Case, backlog: str, records: int) -> Measured:
 
 def _figure(case: Case, ours: Sequence[Measured], theirs: Sequence[Measured]) -> Figure:
     found = compared(case.name, rates(ours), rates(theirs), ("streamer records/s", "raw records/s"), case.target)
-    cpu = {
-        f"{who} CPU µs/record": statistics.median([run.cpu_us_per_record for run in runs])
-        for who, runs in (("streamer", ours), ("raw", theirs))
+    return replace(found, unit="× raw loop", columns={**found.columns, **_cpu({"streamer": ours, "raw": theirs})})
+
+
+def _cpu(runs: Mapping[str, Sequence[Measured]]) -> dict[str, float]:
+    return {
+        f"{who} CPU µs/record": statistics.median([run.cpu_us_per_record for run in each]) for who, each in runs.items()
     }
-    return replace(found, unit="× raw loop", columns={**found.columns, **cpu})
