@@ -34,7 +34,7 @@ def test_a_member_that_is_killed_under_load(lab: Lab) -> None:
     replicas = [scrape(f"http://{LOOPBACK}:{port}/metrics") for port in (first, second)]
     assert [(one.slot, one.pipeline) for one in replicas] == [("a", "p"), ("a.2", "p")]
     with urlopen(f"http://{LOOPBACK}:{second}/metrics", timeout=5) as page:
-        assert b'streamer_workers_ready{member="2",pipeline="p"} 1.0' in page.read()
+        assert b'streamer_workers_ready{member="2",pipeline="p"}' in page.read()
     with lab.flow():
         wait_for(lambda: _workers(lab) == {"a", "a.2"}, "reports of both", run=run)
         victim = _pid_of(run, 2)
