@@ -44,7 +44,7 @@ def test_a_member_that_is_killed_under_load(lab: Lab) -> None:
         wait_for(lambda: _ready(first) == [], "its successor", run=run)
         count = reader.count
         wait_for(lambda: reader.count > count + 2_000, "results after that", run=run)
-    wait_for(lambda: reader.places >= len(lab.given), "all outcomes", run=run)
+    wait_for(lambda: reader.count >= len(lab.given), "all outcomes", run=run)
     assert run.stop() == 0, run.log
     found = anomalies_of(lab.given, reader.outcomes, lambda _: "")
     assert not found, str(found)
@@ -101,11 +101,12 @@ def test_members_are_added_while_it_runs(lab: Lab) -> None:
     run = Run([sys.executable, "-c", EAGER, "run", f"--config={config}"], lab.folder / "eager.log")
     lab.runs.append(run)
     wait_for(lambda: '"message":"one more member"' in run.log, "a second member", run=run)
-    reader = lab.reader()
-    with lab.flow():
-        wait_for(lambda: len(_workers(lab)) == 2, "reports of both", run=run)
     wait_for(lambda: _ready(first) == [] == _ready(second), "both", run=run)
-    wait_for(lambda: reader.places >= len(lab.given), "all outcomes", run=run)
+    wait_for(lambda: run.assigned(2), "partitions of both", run=run)
+    reader = lab.reader()
+    lab.produce(event(number) for number in range(1_000))
+    wait_for(lambda: reader.count >= len(lab.given), "all outcomes", run=run)
+    assert _workers(lab) == {scrape(f"http://{LOOPBACK}:{port}/metrics").slot for port in (first, second)}
     assert run.stop() == 0, run.log
     assert run.log.count('"message":"one more member"') == 1
     found = anomalies_of(lab.given, reader.outcomes, lambda _: "")
