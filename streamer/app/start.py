@@ -54,13 +54,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What `streamer run` was asked beside the configuration. `pipelines` run beside one another on this machine, this
-    one as number `index` (from 0)."""
+    """What `streamer run` was asked beside the configuration. `siblings` processes run beside one another on this
+    machine, this one as number `index` (from 0); `member` (from 1) says which of several of its pipeline it is; the
+    first knows the numbers of the `others`. A `supervised` one gets its signals from its parent."""
 
     until_end: bool = False
     accept_dead_letters: int = 0
-    pipelines: int = 1
+    siblings: int = 1
     index: int = 0
+    member: int = 0
+    others: tuple[int, ...] = ()
+    supervised: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ def start(config: Config, name: str, options: RunOptions, show: Show | None = No
     """
     pipeline = pipeline_of(config, name)
     with ExitStack() as undo:
-        one = Start(config, name, options, SimpleQueue(), take_slot(pipeline.group, pipeline.slot))
+        slot = take_slot(pipeline.group, pipeline.slot, member=options.member)
+        one = Start(config, name, options, SimpleQueue(), slot)
         undo.callback(one.slot.release)
         pool = start_workers(one)
         undo.callback(pool.close, 0.0)
@@ -135,7 +140,7 @@ def start_workers(one: Start) -> WorkerPool:
     from streamer import __version__
     from streamer.telemetry.spans import resource_of
 
-    count, spec = worker_plan(one.pipeline, one.name, one.options.pipelines)
+    count, spec = worker_plan(one.pipeline, one.name, one.options.siblings)
     resource = resource_of(one.slot.name, __version__, one.otel.resource)
     spec = structs.replace(spec, traced=one.traced, resource=resource)
     pool = WorkerPool(spec, count, one.inbox.put)
@@ -266,7 +271,7 @@ def put_together(
 
     config, name, post, source, sink = one.config, one.name, one.inbox.put, ends.source, ends.sink
     say_loading(one.pipeline.model, one.pipeline.task, pool.count, one.pipeline.device)
-    metrics = Metrics(name)
+    metrics = Metrics(name, one.options.member)
     cache = make_cache(config, name, post, partial(count_cache, metrics))
     schemas = make_schemas(one)
     codec = Codec(name, shape=shape_of(one.pipeline), schemas=schemas)
@@ -307,9 +312,8 @@ def put_together(
         adapters = replace(adapters, learn=schemas.learn)
         closers.append(schemas.close)
     driver = Driver(pipeline, one.inbox, adapters)
-    return Assembly(
-        driver, pipeline, source, sink, one.slot, metrics, watchdog, signals, life, announcer, tuple(closers)
-    )
+    watched = (metrics, watchdog, signals, life, announcer)
+    return Assembly(driver, pipeline, source, sink, one.slot, *watched, one.options.member > 0, tuple(closers))
 
 
 def make_schemas(one: Start) -> RegistrySchemas | None:

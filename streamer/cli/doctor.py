@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.options import chosen_pipelines, config_options, loaded
+from streamer.config.seats import seats_of
 from streamer.core.tally import plural
 from streamer.errors import ConfigurationError, ExitCode
 from streamer.extras import absent
@@ -80,7 +81,7 @@ def _checks(
     chosen = chosen_pipelines(config, names)
 
     def spec(name: str) -> tuple[int, WorkerSpec]:
-        return worker_plan(config.pipelines[name], name, len(chosen))
+        return worker_plan(config.pipelines[name], name, len(seats_of(config.pipelines, chosen)))
 
     def plan(name: str) -> tuple[int, int]:
         workers, own = spec(name)

@@ -15,6 +15,7 @@ from streamer.config.pipeline import PipelineConfig, start_time_ms
 from streamer.config.problems import LAST_PORT, Problem
 from streamer.config.properties import property_text, refusal
 from streamer.config.registry import check_format, check_registry
+from streamer.config.seats import seats_of
 from streamer.config.served_checks import check_served
 from streamer.config.url import url_problem
 
@@ -103,13 +104,13 @@ def _check_telemetry(config: Config) -> Iterator[Problem]:
         if getattr(telemetry, field) in _NO_TOPICS:
             yield ("telemetry", field), _NO_TOPIC
     port = int(telemetry.http.rpartition(":")[2] or 0)
-    last = port + len(config.pipelines) - 1
+    count = len(seats_of(config.pipelines))
+    last = port + count - 1
     if port > LAST_PORT:
         yield ("telemetry", "http"), f"there is no port {port}; write one up to {LAST_PORT}, or 0 for any"
     elif port and last > LAST_PORT:
-        text = (
-            f"{len(config.pipelines)} pipelines listen on the ports from {port} to {last}, and {LAST_PORT} is the last"
-        )
+        what = "pipelines" if count == len(config.pipelines) else "processes"
+        text = f"{count} {what} listen on the ports from {port} to {last}, and {LAST_PORT} is the last"
         yield ("telemetry", "http"), f"{text}; write a lower one, or 0 for any"
 
 

@@ -13,6 +13,7 @@ from streamer.config.kinds import kind
 
 TOPIC_NAME = r"^[A-Za-z0-9._-]{1,249}$"
 TOPIC_KIND = "the name of a topic: letters, digits, . _ and -, 249 at most"
+MOST_MEMBERS: Final = 64
 Topic = Annotated[str, Meta(pattern=TOPIC_NAME)]
 
 
@@ -224,10 +225,21 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             ge=0,
             le=256,
-            description="Processes that run the model; 0 means one for each device, or for each share of the CPU. Raise"
-            " it when a GPU idles between forward batches.",
+            description="Processes of each member that run the model; 0 means one for each device, or for each share"
+            " of the CPU. Raise it when a GPU idles between forward batches.",
         ),
     ] = 0
+    members: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MOST_MEMBERS,
+            description="Processes of `streamer run` that share the pipeline's partitions on this machine, each with a"
+            " slot, workers and a port of its own, and its part of budget_mb and cache.memory_mb. Raise it when"
+            " workers, or a GPU, idle because one process can't feed them; one without a partition stands by. 0 begins"
+            " with one and adds another, with budgets of its own, while all are busy and two cores for each are there.",
+        ),
+    ] = 1
     threads: Annotated[
         int,
         Meta(
@@ -315,7 +327,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,200}$",
             description='Stable name of this replica; "" means {hostname}-{n}, where n is the lowest that is free.'
-            " Set it if host names change with each restart: no two replicas may share one.",
+            " Set it if host names change with each restart: no two replicas may share one. Of several members the"
+            " second adds .2 to it, and so on.",
         ),
     ] = ""
     hold_s: Annotated[
@@ -385,6 +398,11 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         dict[str, Any],
         Meta(description="The task's own options, e.g. top_k or labels. Each task says when to change its own."),
     ] = {}
+
+    @property
+    def first_members(self) -> int:
+        """How many members there are from the start."""
+        return max(1, self.members)
 
 
 DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in structs.fields(PipelineConfig)}

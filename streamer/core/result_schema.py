@@ -170,6 +170,8 @@ def _record(kinds: list[Any], name: str, named: set[str]) -> dict[str, Any]:
 def _type(kind: Any, named: set[str]) -> tuple[Any, bool]:
     """An Avro type, and whether null stands beside it."""
     match kind:
+        case inspect.Metadata():
+            return _type(kind.type, named)
         case inspect.UnionType():
             (one,) = (each for each in kind.types if not isinstance(each, inspect.NoneType))
             return _type(one, named)[0], True

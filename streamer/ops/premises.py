@@ -10,6 +10,7 @@ from streamer.cache.secret import look_at
 from streamer.config.environment import strays
 from streamer.config.load import Config, Problem
 from streamer.config.otel import read
+from streamer.config.seats import Seat, seats_of
 from streamer.core.addresses import Endpoint, clashes
 from streamer.core.surroundings import MachineInfo, ModelInfo
 from streamer.errors import Refusal
@@ -61,7 +62,7 @@ def remarks(config: Config, environ: Mapping[str, str]) -> Iterator[Refusal]:
 def _clashes(config: Config) -> Iterator[Refusal]:
     """Services of one file that can't run at once on one machine; in containers of their own they can."""
     listeners = (
-        Endpoint.of("telemetry.http", config.telemetry.http, len(config.pipelines)),
+        Endpoint.of("telemetry.http", config.telemetry.http, len(seats_of(config.pipelines))),
         Endpoint.of("health.http", config.health.http),
     )
     for one, other, port in clashes(filter(None, listeners)):
@@ -74,11 +75,15 @@ def _clashes(config: Config) -> Iterator[Refusal]:
 
 
 def _machine(config: Config) -> MachineInfo:
-    return inspect(machine.addresses_of(config.telemetry.http, list(config.pipelines)).values())
+    return inspect(_addresses(config).values())
 
 
 def _ports(config: Config, info: MachineInfo) -> Iterator[Finding]:
-    return machine.judge(config, {}, {}, info, machine.addresses_of(config.telemetry.http, list(config.pipelines)))
+    return machine.judge(config, {}, {}, info, _addresses(config))
+
+
+def _addresses(config: Config) -> dict[Seat, str]:
+    return machine.addresses_of(config.telemetry.http, seats_of(config.pipelines))
 
 
 def _refused_property(config: Config) -> Problem | None:

@@ -52,7 +52,7 @@ def test_what_an_event_asks_reaches_the_server(monkeypatch: pytest.MonkeyPatch) 
         turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "def"}]
         assert bodies["chat"] == {"model": MODEL, "messages": turns, "temperature": 0, "max_tokens": 9}
         workers.run([f"text {number}" for number in range(200)])
-        assert server.connections <= 20
+        assert server.connections <= 66  # 64 at a time, for 203 requests
         assert "libtorch" not in Path(f"/proc/{workers.pool.pids[0]}/maps").read_text()
 
 

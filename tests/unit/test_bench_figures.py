@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from streamer.bench.bench import SUSPENDED
+from streamer.bench.bench import SUSPENDED, rate_of
 from streamer.bench.figures import interleaved, median_ratio
 from streamer.bench.reports import KINDS, report_cost
 from streamer.cache.gate import Gate
@@ -45,3 +45,11 @@ def test_a_run_that_went_without_redis_is_known_by_its_log(caplog: pytest.LogCap
     for _ in range(10):
         gate.failed()
     assert SUSPENDED in caplog.text
+
+
+def test_a_rate_is_that_of_a_part_of_a_run() -> None:
+    """Of all results, and of those between two shares of them."""
+    times = {0: 100, 10: 100, 20: 100, 30: 300, 40: 300, 90: 100}
+    assert rate_of(times) == 900 * 1000 / 90
+    assert rate_of(times, 0.3, 0.9) == 600 * 1000 / 20
+    assert rate_of({5: 7}) == 0

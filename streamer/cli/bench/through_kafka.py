@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PARTS = ("null", "cache", "spans", "vectors", "minilm")
 HEALTH = ("feedback", "rebuild")
+PARTITIONS = 4
+"""Of a backlog; a member without one has nothing to do."""
 
 
 @click.command()
@@ -32,19 +34,28 @@ HEALTH = ("feedback", "rebuild")
     default=0,
     help="How many records the raw loop takes at once. Default: the best of four.",
 )
-@on_kafka(
-    redis=lambda given: "cache" in (given["only"] or PARTS), minilm=lambda given: "minilm" in (given["only"] or PARTS)
+@click.option(
+    "--members",
+    type=click.IntRange(2, PARTITIONS),
+    help="Compare so many members of the null pipeline with one instead.",
 )
+@on_kafka(redis=lambda given: "cache" in _parts(**given), minilm=lambda given: "minilm" in _parts(**given))
 def throughput(
-    place: Bench, only: tuple[str, ...], records: int, rounds: int, texts: int, raw_size: int
+    place: Bench,
+    only: tuple[str, ...],
+    records: int,
+    rounds: int,
+    texts: int,
+    raw_size: int,
+    members: int | None,
 ) -> list[Section]:
     """Measure records a second over a backlog: against the raw loop, with cache, with tracing, with vectors (of a fifth
     of the records), and with a model."""
     from streamer.bench.minilm import minilm_throughput
-    from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput
+    from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput, of_members
     from streamer.bench.vectors import vector_throughput
 
-    parts = only or PARTS
+    parts = _parts(only, members)
     cases = [
         case for part, some in (("null", NULL), ("cache", CACHE), ("spans", SPANS)) if part in parts for case in some
     ]
@@ -53,7 +64,13 @@ def throughput(
         sections.append(vector_throughput(place, max(records // 5, 1), rounds, progress))
     if "minilm" in parts:
         sections.append(minilm_throughput(place, texts, rounds, progress))
+    if members:
+        sections.append(of_members(place, members, records, rounds, progress))
     return sections
+
+
+def _parts(only: tuple[str, ...], members: int | None, **_: Any) -> tuple[str, ...]:
+    return only or (() if members else PARTS)
 
 
 @click.command()

@@ -294,7 +294,7 @@ class KafkaSource:
         ours = self._ours
         if ours.ends is None or ours.all_taken:
             return
-        if not ours.ends and ours.waits_since is None and not self._watch.still.unsure:
+        if ours.at_end(time.monotonic()) and not self._watch.still.unsure:
             ours.all_taken = True
             self._post(EndReached([str(one) for one in self._watch.held()]))
         elif words := self._until_end.in_vain(ours.ends, self.standing, self.intake.idle, time.monotonic()):

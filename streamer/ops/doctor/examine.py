@@ -12,13 +12,14 @@ import msgspec
 from streamer.cache.inspect import inspect as inspect_cache
 from streamer.config.load import Config, PipelineConfig
 from streamer.config.otel import read
+from streamer.config.seats import seats_of
 from streamer.config.url import redacted_url
 from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.members import client_of
 from streamer.core.surroundings import BrokerInfo, CacheInfo, GroupInfo, ModelInfo
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
-from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
+from streamer.kafka.inspect import ClusterInspector, client_times, held_slot, property_problem
 from streamer.machine.limits import inspect as inspect_machine
 from streamer.ops.doctor import cache, cluster, extras, group, machine, pipelines, records
 from streamer.ops.doctor.finding import Finding, error, warning
@@ -57,7 +58,7 @@ def examine(
         else:
             yield Check("Redis", _about_cache(found), list(cache.judge(found)))
     yield from _outlet(config)
-    addresses = machine.addresses_of(config.telemetry.http, names)
+    addresses = machine.addresses_of(config.telemetry.http, seats_of(chosen))
     info = inspect_machine(addresses.values())
     models = {}
     for name, pipeline in chosen.items():
@@ -135,12 +136,12 @@ def _topics_and_groups(
         pipeline = config.pipelines[name]
         inputs = [topic for topic in pipeline.input if topic in known]
         findings = list(pipelines.judge_times(name, pipeline, client_times(config.kafka, pipeline), brokers))
-        if slot_is_held(pipeline):
+        if slot := held_slot(pipeline):
             findings.append(
                 error(
                     "group.slot",
                     f"pipeline {name}",
-                    f"slot {pipeline.slot} is held by another process on this host",
+                    f"slot {slot} is held by another process on this host",
                     "stop that one first, or give this replica another slot",
                 )
             )
@@ -150,6 +151,7 @@ def _topics_and_groups(
         findings += records.judge(found, pipeline, known, now_ms, brokers.address)
         findings += records.judge_clock(found, now_ms)
         findings += pipelines.judge_running(name, pipeline, running)
+        findings += pipelines.judge_members(name, pipeline, sum(known[topic].partitions for topic in inputs))
         yield Check("group", f"{name}: {_about_group(found)}", findings)
 
 
