@@ -153,8 +153,12 @@ class History:
             self._told_s, self._looking = float("-inf"), None
 
     def close(self) -> None:
-        """Let the thread go."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """End the thread, once a look that is under way has ended."""
+        with self._lock:
+            if self._looking is not None:
+                self._looking.cancel()
+        self._pool.submit(self._let_go)
+        self._pool.shutdown(wait=False)
 
     def _look(self, number: int) -> list[Start]:
         found = None
@@ -168,6 +172,12 @@ class History:
                     if found is not None:
                         self._told, self._told_s = found, time.monotonic()
 
+    def _let_go(self) -> None:
+        """By the thread that opened it, the only one that may close it."""
+        if self._closed is not None:
+            self._closed.close()
+        self._log = self._closed = None
+
     def _read(self) -> list[Start]:
         self._log = self._log or TopicLog(self._kafka)
         try:
@@ -177,7 +187,7 @@ class History:
                 catch_up(self._log, self._closed)
             audits = self._audits.read(self._log)
         except BaseException:
-            self._log = self._closed = None
+            self._let_go()
             raise
         closed, now_s = self._closed, time.monotonic()
         counts = {audit.job: closed.count(audit.job) for _, audit in audits if audit.event == "began"}

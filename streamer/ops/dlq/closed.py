@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -45,7 +45,8 @@ _decode_state = msgspec.json.Decoder(State).decode
 
 
 class Closed:
-    """The dead letters that were replayed or discarded, the jobs that did it, and who is at it now. For one thread.
+    """The dead letters that were replayed or discarded, the jobs that did it, and those that run now. For one thread,
+    which closes it, by `with` where it can.
 
     Raises sqlite3.Error or OSError for a `file` that can't be used.
     """
@@ -61,8 +62,14 @@ class Closed:
             raise
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the database."""
         self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def holds(self, letter: DeadLetter) -> bool:
         """Whether it was replayed or discarded, and not reopened since."""
