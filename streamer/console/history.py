@@ -18,7 +18,7 @@ from streamer.kafka.replay import TopicLog
 from streamer.ops.dlq.audits import Audits
 from streamer.ops.dlq.claims import LAPSE_S
 from streamer.ops.dlq.closed import Closed
-from streamer.ops.dlq.find import catch_up, read_closed_anew
+from streamer.ops.dlq.find import catch_up, read_closed_from_topic
 
 MAX_JOBS: Final = 200
 BUSY_S, QUIET_S = 1.0, 3.0  # how old what is told may be, while a job runs and else
@@ -182,7 +182,7 @@ class History:
         self._log = self._log or TopicLog(self._kafka)
         try:
             if self._closed is None:
-                self._closed = read_closed_anew(self._log)
+                self._closed = read_closed_from_topic(self._log)
             else:
                 catch_up(self._log, self._closed)
             audits = self._audits.read(self._log)

@@ -4,8 +4,8 @@ joined, partitions that belong to nobody in a group that calls itself stable, wi
 Under static membership a member that was told to give up a partition may be killed before it joined again. When its
 slot restarts within the session timeout, the broker hands it its last assignment, which is without that partition, in
 a stable group: nobody rebalances, and nobody gets the partition, for ever (seen on Kafka 4.3.1, three times of three).
-So a restarted static member looks at the group twice, and when the same partition is nobody's both times it joins
-anew. Once per start is enough: only the restart of a slot suppresses the rebalance that would have healed it.
+So a restarted static member looks at the group twice, and when the same partition is nobody's both times it
+rejoins. Once per start is enough: only the restart of a slot suppresses the rebalance that would have healed it.
 
 A consumer of another program that joins the group, at any time, is given some of the partitions. What it settles counts
 as settled, so that lag is 0 and nothing else shows that these records get no answer.
@@ -133,7 +133,7 @@ class OrphanWatch:
         strangers = [one for one in view.members if is_stranger(one.client, self._client)]
         if view.stable:
             self._strangers = {one.name: self._taken(one) for one in strangers}
-        else:  # nobody's partitions are told while they are divided anew, which may last for minutes
+        else:  # nobody's partitions are told while they are reassigned, which may last for minutes
             self._strangers = {one.name: self._strangers.get(one.name, []) for one in strangers}
         for member in view.members:
             output = output_of(member.client)

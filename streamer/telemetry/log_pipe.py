@@ -101,7 +101,7 @@ class LogPipe:
                 self._draw()
 
     def _draw(self) -> None:
-        """Write the live line anew, cut to the terminal's width: one that wraps can't be erased."""
+        """Redraw the live line, cut to the terminal's width: one that wraps can't be erased."""
         if self._broken:
             return
         with suppress(OSError):

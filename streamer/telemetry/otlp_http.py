@@ -162,7 +162,7 @@ def problem_of(otel: Otel) -> str:
 
 
 class _Receiver:
-    """The way to the receiver: a connection that is kept, and opened anew where it was lost."""
+    """The way to the receiver: a connection that is kept, and reopened where it was lost."""
 
     def __init__(self, otel: Otel) -> None:
         parts = urlsplit(otel.endpoint)

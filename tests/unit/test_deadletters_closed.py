@@ -14,7 +14,7 @@ import pytest
 from streamer.core.deadletters.letter import Place
 from streamer.core.deadletters.state import STATE_TOPIC, Claim, State, claim_record, state_record
 from streamer.ops.dlq.closed import Closed, cache_file
-from streamer.ops.dlq.find import catch_up, read_closed, read_closed_anew
+from streamer.ops.dlq.find import catch_up, read_closed, read_closed_from_topic
 from tests.records import FakeRecord
 from tests.unit.deadletters_kit import TIME_MS, FakeTarget, MemoryLog, letter, ours
 
@@ -137,7 +137,7 @@ def test_where_there_is_no_home_the_topic_is_read(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Path, "expanduser", no_home)
     assert told(log) == [1]
     monkeypatch.undo()
-    with read_closed_anew(log) as anew:
+    with read_closed_from_topic(log) as anew:
         assert held(anew) == [1]
         close(log, 2)
         catch_up(log, anew)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamer.core.obstacles import GIVE_UP_S, GIVE_UP_UNSURE_S, Ends, UntilEnd, judge
-from streamer.core.outlook import Outlook, Suspect
+from streamer.core.read_progress import ReadProgress, Suspect
 from streamer.core.standing import Reason, Standing
 
 KEY = ("in", 3)
@@ -32,21 +32,21 @@ def test_why(suspect: Suspect, ends: Ends, reason: Reason | None, offset: int) -
 
 def test_a_suspect_had_its_chance_only_while_it_was_asked() -> None:
     """A pause throws away what was fetched, and an empty queue before its end says nothing."""
-    outlook = Outlook(stuck_s=1_000.0, stand_s=10.0)
+    read_progress = ReadProgress(stuck_s=1_000.0, stand_s=10.0)
 
     def look(now: float, *, paused: bool = False) -> dict[tuple[str, int], Suspect]:
-        outlook.look({KEY: 5}, {KEY: 9}, {KEY} if paused else frozenset(), now)
-        return outlook.suspects
+        read_progress.look({KEY: 5}, {KEY: 9}, {KEY} if paused else frozenset(), now)
+        return read_progress.suspects
 
     assert look(1.0) == {}
     assert look(11.0) == {KEY: Suspect(5, False)}  # nobody found the queue empty
-    outlook.idle(12.0)
+    read_progress.idle(12.0)
     assert look(13.0) == {KEY: Suspect(5, True)}
     assert look(14.0, paused=True) == {KEY: Suspect(5, False)}
     assert look(16.0) == look(20.0) == {KEY: Suspect(5, False)}
-    outlook.idle(25.0)
+    read_progress.idle(25.0)
     assert look(27.0) == {KEY: Suspect(5, True)}
-    assert outlook.ahead[KEY].since == 1.0
+    assert read_progress.ahead[KEY].since == 1.0
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_a_run_to_the_end_gives_up_what_stands(place: tuple[str, int], reason: R
     """Once nothing else is left and all is settled, and not before its time."""
     one = Standing(place, 5, reason, "why", "fix")
     end = UntilEnd()
-    assert end.in_vain([KEY, ("other", 0)], lambda: [one], True, 0.0) == ""
-    assert end.in_vain([KEY, ("other", 0)], lambda: [one], True, 1_000.0) == ""
-    assert end.in_vain([KEY], lambda: [one], False, 1_001.0) == ""
-    assert end.in_vain([KEY], list, True, 1_002.0) == ""
-    assert end.in_vain([KEY], lambda: [one], True, 2_000.0) == ""
-    assert end.in_vain([KEY], lambda: [one], True, 2_000.0 + within_s) == ""
-    assert str(one) in end.in_vain([KEY], lambda: [one], True, 2_001.0 + within_s)
+    assert end.give_up_reason([KEY, ("other", 0)], lambda: [one], True, 0.0) == ""
+    assert end.give_up_reason([KEY, ("other", 0)], lambda: [one], True, 1_000.0) == ""
+    assert end.give_up_reason([KEY], lambda: [one], False, 1_001.0) == ""
+    assert end.give_up_reason([KEY], list, True, 1_002.0) == ""
+    assert end.give_up_reason([KEY], lambda: [one], True, 2_000.0) == ""
+    assert end.give_up_reason([KEY], lambda: [one], True, 2_000.0 + within_s) == ""
+    assert str(one) in end.give_up_reason([KEY], lambda: [one], True, 2_001.0 + within_s)

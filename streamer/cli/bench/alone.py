@@ -256,8 +256,8 @@ def chaos(
     if unknown := set(only) - {fault.kind for fault in FAULTS}:
         known = ", ".join(fault.kind for fault in FAULTS)
         raise click.BadParameter(f"no such fault: {', '.join(sorted(unknown))}; known are {known}", param_hint="--only")
-    story = run(Plan(minutes, seed, events, model, members, only), progress)
-    show(sections(story), as_json)
-    if story.anomalous:
+    result = run(Plan(minutes, seed, events, model, members, only), progress)
+    show(sections(result), as_json)
+    if result.anomalous:
         return ExitCode.BUG
     return ExitCode.DONE

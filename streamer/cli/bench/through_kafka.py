@@ -167,7 +167,7 @@ def health(
     pipelines: int,
 ) -> list[Section]:
     """Measure how fast the health app joins feedback with results, how soon a label counts, and its memory; and how
-    long a start takes that sums two hours of reports anew."""
+    long a start takes that sums two hours of reports again."""
     require("this benchmark", "health")
     from streamer.bench.health import feedback_speed
     from streamer.bench.rebuild import rebuild

@@ -70,7 +70,7 @@ class Drifts:
     def look(self, fold: Fold, pipeline: str, now_ms: int) -> None:
         """Judge the pipeline's windows that have closed since the last look. Where a late report has changed one that
         was judged before, that and all later ones are judged again, at most once a minute: what is said is then as if
-        it had come in time. A revision whose baseline is saved anew starts anew."""
+        it had come in time. A revision whose baseline is saved again starts over."""
         windows = fold.windows(pipeline, FIVE_MINUTES_MS, now_ms - BACK_MS)
         windows = [window for window in windows if window.end_ms + GRACE_MS <= now_ms]
         lasts = {one.revision: one.until_ms for one in self.judged(pipeline)}

@@ -66,7 +66,7 @@ def _gap(
     ]
     if not gaps:
         return Told(Measured(None, labels), f"{pipeline}: from its labels and their confidence no accuracy is expected")
-    # Labels of a day are looked at anew each hour, as it were: so many looks share the budget.
+    # Labels of a day are in effect looked at again each hour: that many looks share the budget.
     certain = -NormalDist().inv_cdf(Budget(monthly, 1, HOUR_MS).alpha) * (CLEARS_AT if firing else 1.0)
     limit = rule.recover if firing else rule.threshold
     worst = max(gaps, key=lambda gap: (gap.size >= limit and gap.deviations >= certain, gap.size))

@@ -55,7 +55,7 @@ class MonitorCourse(msgspec.Struct):
         return self.finding is not None and self.finding.state == "drift"
 
     def forget(self) -> None:
-        """Start anew after a silence. What was ok before says nothing of now; drift stays until it is seen to be
+        """Start over after a silence. What was ok before says nothing about now; drift stays until it is seen to be
         over."""
         self.past, self.growing = [], None
         if not self.drifting:
@@ -72,7 +72,7 @@ class Watch(msgspec.Struct):
     def look(self, window: Measures, baseline: Baseline, budget: Budget) -> list[Finding]:
         """Take the next closed window, and say what holds now: a finding for each monitor that the baseline knows and
         some window told of, in the order of explanation. Windows come in the order of time. Another model starts
-        anew."""
+        over."""
         if window.revision != self.revision:
             self.revision, self.courses = window.revision, {}
         found = []

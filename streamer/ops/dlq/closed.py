@@ -1,7 +1,7 @@
 """What became of dead letters, as the state topic tells it, in a small database: in memory, or in a file that spares
 this machine reading the topic again.
 
-The file is a copy and nothing more. Whatever is wrong with it, it is made anew; what writes never goes by it.
+The file is a copy and nothing more. Whatever is wrong with it, it is rebuilt; what writes never goes by it.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Closed:
         self._database.executemany("INSERT OR REPLACE INTO next VALUES (?, ?)", ends.items())
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Start over."""
         for table in ("next", "topics", "notes", "states", "jobs", "claims"):
             self._database.execute(f"DELETE FROM {table}")
         self._recall()
@@ -214,7 +214,7 @@ class Closed:
 
 
 def cache_file(identity: str) -> Path:
-    """Where the copy of the state topic with this id is kept: a topic that was made anew has another id. Raises
+    """Where the copy of the state topic with this id is kept: a topic that was recreated has another id. Raises
     RuntimeError for a user who has no home."""
     home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     name = re.sub(r"[^A-Za-z0-9_-]", "_", identity)

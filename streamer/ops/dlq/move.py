@@ -23,7 +23,7 @@ from streamer.core.output import Output
 from streamer.errors import ExitCode, StreamerError
 from streamer.ops.dlq.claims import BEAT_S, Beat, RunningError, ensure_free
 from streamer.ops.dlq.closed import Closed
-from streamer.ops.dlq.find import catch_up, read_closed_anew
+from streamer.ops.dlq.find import catch_up, read_closed_from_topic
 from streamer.ops.dlq.ports import Copier, Log, Scan
 from streamer.ops.dlq.survey import Order, Survey, Targets, known_job
 
@@ -77,7 +77,7 @@ class Mover:
         """
         for topic in (STATE_TOPIC, AUDIT_TOPIC):
             self._targets(topic)
-        with read_closed_anew(self._log) as closed:
+        with read_closed_from_topic(self._log) as closed:
             self._execute(found, closed)
         return self.moved
 
