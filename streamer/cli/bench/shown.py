@@ -20,9 +20,16 @@ _Command = Callable[..., Any]
 _Needs = Callable[[dict[str, Any]], bool]
 
 
+def number(name: str, default: float, what: str, **limits: Any) -> Callable[[_Command], _Command]:
+    """Adds an option that takes a number like its default, at least 1 unless the `limits` of click's range say
+    otherwise."""
+    kind = click.FloatRange if isinstance(default, float) else click.IntRange
+    return click.option(name, type=kind(**{"min": 1, **limits}), default=default, show_default=True, help=what)
+
+
 def rounds(default: int = 3, what: str = "How many interleaved rounds to run.") -> Callable[[_Command], _Command]:
     """Adds --rounds."""
-    return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True, help=what)
+    return number("--rounds", default, what)
 
 
 def printed(command: _Command) -> _Command:
