@@ -130,12 +130,14 @@ def test_a_watch_asks_the_brokers_only_of_what_stands(watched: Any) -> None:
     wait_for(lambda: watch.standings == () and watch.highs == {})
 
 
-def test_a_topic_that_is_missed_is_asked_for_until_it_is_there(watched: Any) -> None:
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_topic_that_is_missed_is_asked_for_until_it_is_there(watched: Any, is_told: bool) -> None:
     """While it is gone that is the reason, and the only one, for its partitions."""
     cluster, suspects, watch = watched
     cluster.gone.add("in")
     suspects[KEY] = Suspect(9, True)
-    watch.misses("in")
+    if is_told:
+        watch.misses("in")
     wait_for(lambda: [one.reason for one in watch.standings] == [Reason.INPUT_MISSING])
     assert watch.unsure
     suspects.clear()
@@ -154,6 +156,7 @@ def test_brokers_that_do_not_answer_leave_the_reason_open(watched: Any, error: E
     suspects[KEY] = Suspect(9, True)
     wait_for(lambda: [one.reason for one in watch.standings] == [Reason.UNKNOWN])
     assert word in str(watch.standings[0])
+    assert watch.blocked == set()
     cluster.error = None
     wait_for(lambda: [one.reason for one in watch.standings] == [Reason.OPEN_TRANSACTION])
 
