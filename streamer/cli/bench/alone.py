@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamer.cli.bench.shown import end_progress, number, printed, progress, rounds, show
+from streamer.cli.bench.shown import end_progress, printed, progress, rounds, show
+from streamer.cli.options import number
 from streamer.errors import ExitCode
 from streamer.extras import require
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamer.cli.options import number
 from streamer.extras import require
 
 if TYPE_CHECKING:
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
 WIDTH = 160  # of tables where there is no terminal
 _Command = Callable[..., Any]
 _Needs = Callable[[dict[str, Any]], bool]
-
-
-def number(name: str, default: float, what: str, **limits: Any) -> Callable[[_Command], _Command]:
-    """Adds an option that takes a number like its default, at least 1 unless the `limits` of click's range say
-    otherwise."""
-    kind = click.FloatRange if isinstance(default, float) else click.IntRange
-    return click.option(name, type=kind(**{"min": 1, **limits}), default=default, show_default=True, help=what)
 
 
 def rounds(default: int = 3, what: str = "How many interleaved rounds to run.") -> Callable[[_Command], _Command]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamer.cli.bench.shown import number, on_kafka, progress, rounds
+from streamer.cli.bench.shown import on_kafka, progress, rounds
+from streamer.cli.options import number
 from streamer.extras import require
 
 if TYPE_CHECKING:
