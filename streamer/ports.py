@@ -78,7 +78,7 @@ class Sink(Protocol):
 
 
 class Cache(Protocol):
-    """The answers of before, shared between processes. Never fails, never blocks the caller."""
+    """Earlier answers, shared between processes. Never fails, never blocks the caller."""
 
     def look_up(self, lookup: int, keys: list[bytes]) -> None:
         """Ends in one `CacheAnswered` of the same number; within the cache's time limit also when it is down."""

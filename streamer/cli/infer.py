@@ -213,7 +213,7 @@ def existing_files(files: tuple[str, ...], outputs: list[str]) -> list[str]:
 
 
 def file_stamp(path: str) -> list[Any]:
-    """What shows that a file is the one of before."""
+    """What shows that a file has not changed."""
     if path == STDIN:
         return [path]
     status = Path(path).stat()

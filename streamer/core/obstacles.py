@@ -111,7 +111,7 @@ class Unreadable:
         self._holds[key] = _Hold(offset, damage, now + RETRY_S)
 
     def offset(self, key: TopicPartition) -> int | None:
-        """Where this partition is held: what the client says of it is of before. None where it is asked."""
+        """Where this partition is held: what the client says of it is out of date. None where it is asked."""
         hold = self._holds.get(key)
         return hold.offset if hold is not None and hold.held else None
 

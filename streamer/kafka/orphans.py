@@ -104,7 +104,7 @@ class OrphanWatch:
             if not self._dynamic:
                 orphans &= self._look()
         except (StreamerError, KafkaException, TimeoutError) as error:
-            log.warning("the group could not be looked at", extra={"data": {"error": type(error).__name__}})
+            log.warning("the group could not be read", extra={"data": {"error": type(error).__name__}})
         else:
             if orphans and not self._dynamic and not self._closing.is_set():
                 log.warning(
@@ -119,7 +119,7 @@ class OrphanWatch:
             except (StreamerError, KafkaException, TimeoutError) as error:
                 # The brokers are away, which others tell of. What we knew of the group may be over.
                 self._strangers, self._admin = {}, None
-                log.debug("the group could not be looked at", extra={"data": {"error": type(error).__name__}})
+                log.debug("the group could not be read", extra={"data": {"error": type(error).__name__}})
 
     def _look(self) -> frozenset[TopicPartition]:
         if self._closing.wait(self._after_s):

@@ -80,7 +80,7 @@ class OutputTopics:
                 self._admin = self._admin or connect(self._config.kafka, LOOK_S)
                 found = describe(self._admin, self._config.kafka, self.names, LOOK_S)
             except (KafkaException, StreamerError, TimeoutError) as error:
-                log.warning("the output topics could not be looked at", extra={"data": {"error": type(error).__name__}})
+                log.warning("the output topics could not be described", extra={"data": {"error": type(error).__name__}})
                 return False
             before, self._found, self._looked = self._found, found, time.monotonic()
             if changed := sorted(topic for topic in found if found[topic] != before.get(topic)):

@@ -264,7 +264,7 @@ class KafkaSink(ABC):
             log.info("the brokers were away: starting a new producer")
             return Client.CUT_OFF
         if not self._producers.fits():
-            log.info("the topics take other sizes now: starting a new producer")
+            log.info("the topics' size limits have changed: starting a new producer")
             return Client.OTHER_SIZES
         return Client.FINE
 

@@ -178,7 +178,7 @@ def _load_s(model: str, task: str) -> float:
 
 
 def _texts(model: str) -> TextOf:
-    """Most texts are new, so that workers have work; each eighth is one of before, so that the cache has answers."""
+    """Most texts are new, so that workers have work; every eighth is an earlier one, so that the cache has answers."""
     if model == "null":
         return lambda number: (str(_text_number(number)), _text_number(number))
     sentences = list(Workload(SENTENCES).texts())

@@ -200,6 +200,6 @@ def _what(findings: list[Finding], unsure: list[Finding]) -> str:
     few = [finding for finding in findings if finding.state == "insufficient"]
     if len(few) == len(findings):
         best = max(few, key=lambda finding: finding.n / finding.n_min)
-        return f"too few records to tell of drift, {best.n:,} of the {best.n_min:,} that it takes"
-    tail = f"; too few records to tell of {', '.join(finding.monitor for finding in few)}" if few else ""
+        return f"too few records to judge drift, {best.n:,} of the {best.n_min:,} that it takes"
+    tail = f"; too few records to judge {', '.join(finding.monitor for finding in few)}" if few else ""
     return f"nothing moved of {plural(len(findings) - len(few), 'figure')}{tail}"

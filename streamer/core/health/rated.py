@@ -31,7 +31,7 @@ def rated(
     enough = {revision: quality for revision, quality in sums.items() if quality.answered >= rule.at_least}
     if not enough:
         text = f"{plural(most, 'label')} of results of the last {duration(rule.over_s)}"
-        return Told(Measured(None, most), f"{pipeline}: {text}, and it takes {rule.at_least:,} to tell of {rule.name}")
+        return Told(Measured(None, most), f"{pipeline}: {text}, and it takes {rule.at_least:,} to judge {rule.name}")
     if rule.metric == GAP:
         return _gap(rule, pipeline, enough, calibrations, monthly, firing)
     found = [

@@ -108,7 +108,7 @@ class Closed:
         return dict(self._database.execute("SELECT partition, place FROM next").fetchall())
 
     def add(self, records: Iterable[Record]) -> None:
-        """Take in records of the state topic; what is none of ours is left out."""
+        """Take in records of the state topic; what is not ours is skipped."""
         rows: list[tuple[int, int, int, int, int]] = []
         for record in records:
             entry = read_entry(record.key(), record.value())
