@@ -89,19 +89,19 @@ class ModelError(StreamerError):
 
 
 class BrokenModelError(ModelError):
-    """The model is found and fit, but its numbers are none: NaN or infinity in its weights or in its first answer."""
+    """The model was found and fits its task, but there is NaN or infinity in its weights or in its first answer."""
 
     exit_code: ExitCode = ExitCode.HALTED
 
 
 class ChangingModelError(ModelError):
-    """What the model is read from changes while it is read: a restart reads it whole."""
+    """The model's files change while they are read: a restart reads them as a whole."""
 
     exit_code: ExitCode = ExitCode.DEPENDENCY
 
 
 class DependencyError(StreamerError):
-    """A dependency is absent at start; the message names it and its address."""
+    """A dependency can't be reached; the message names it and its address."""
 
     exit_code = ExitCode.DEPENDENCY
 

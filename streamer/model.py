@@ -8,8 +8,8 @@
         def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
             return [{"text": one.text.upper()} for one in inputs]
 
-`docs/own-model.md` shows a complete one, with its test. Nothing here imports torch; what a class imports is its own
-affair. A class that does not inherit from `Model` but has the same members is served just as well.
+`docs/own-model.md` shows a complete one, with its test. Nothing here imports torch; what a class imports is up
+to it. A class that does not inherit from `Model` but has the same members is served just as well.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Model(ABC):
     """False where equal inputs may have different outputs: then each is computed."""
 
     probe: str = PROBE
-    """A text that the model always answers. It is asked at every start, and again when texts begin to fail: a failing
+    """A text that the model always answers. It is sent at every start, and again when texts begin to fail: a failing
     probe halts the pipeline, since then the model is broken and not the texts."""
 
     encoding: VectorEncoding = "float"

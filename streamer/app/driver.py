@@ -155,7 +155,7 @@ class Driver:
         self.pipeline.phase = Phase.FINISHED
         adapters = self._adapters
         if finish.exit_code is not ExitCode.BUG and self.pipeline.settling.under_way is None:
-            adapters.source.absolve()
+            adapters.source.mark_clean_end()
         for close in (adapters.source.close, adapters.sink.close, adapters.workers.close, adapters.cache.close):
             try:
                 close(self._close_s)

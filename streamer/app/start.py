@@ -283,16 +283,16 @@ def put_together(
         metrics,
         one.slot.name,
         reports,
-        ahead=lambda: source.outlook.ahead,
+        ahead=lambda: source.read_progress.ahead,
         starts=lambda: source.starts,
         totals={
             catalogue.OUT_OF_RANGE: lambda: source.intake.out_of_range_records,
-            catalogue.UNSTUCK: lambda: source.outlook.stuck.healed,
+            catalogue.UNSTUCK: lambda: source.read_progress.stuck.healed,
             catalogue.BAD_TRACEPARENTS: lambda: codec.bad_traceparents,
         },
         cache_available=(lambda: cache.available) if config.cache.url else None,
     )
-    watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, post)
+    watchdog = Watchdog(lambda: sink.busy_since, sink.replace_if_hung, post)
     model_waits = lambda: waiting(pipeline, one.pipeline.input, time.monotonic())  # noqa: E731
     settling = lambda: pipeline.settling.standing(time.monotonic())  # noqa: E731
     schema_waits = lambda: schemas.standing(pipeline) if schemas else ()  # noqa: E731

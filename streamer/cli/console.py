@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from streamer.cli.options import chosen_pipelines, configured
+from streamer.cli.options import chosen_pipelines, configured, number
 from streamer.config.load import Config
 from streamer.errors import ExitCode, UsageError
 from streamer.extras import require
@@ -22,13 +22,7 @@ from streamer.extras import require
     show_default=True,
     help="The address to listen on. Any but a loopback address needs a token.",
 )
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    help="The port to listen on; 0 takes any free one.",
-)
+@number("--port", 8080, "The port to listen on; 0 takes any free one.", min=0, max=65535)
 @click.option(
     "--allow-replay",
     is_flag=True,

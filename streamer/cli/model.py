@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamer.cli.options import allow_downloads
 from streamer.config.load import load
 from streamer.errors import ConfigurationError, DataFailure, ExitCode, MissingExtraError, ModelError, UsageError
 
@@ -35,11 +36,7 @@ def model() -> None:
 @click.option("--task", help="What the model does. Default: what its files say.")
 @click.option("--text", help="What to ask it. Default: a sentence that fits the task.")
 @click.option("--no-load", is_flag=True, help="Only look at its files.")
-@click.option(
-    "--allow-downloads",
-    is_flag=True,
-    help="Download a model of the hub, org/name@REVISION, if it is not on this machine.",
-)
+@allow_downloads
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--set",

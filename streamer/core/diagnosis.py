@@ -28,7 +28,7 @@ def diagnose(value: bytes, where: str = "$") -> DataFailure:
     return _diagnose_object(body, where)
 
 
-def no_object(value: bytes, where: str = "$") -> DataFailure:
+def not_an_object(value: bytes, where: str = "$") -> DataFailure:
     """The failure of a value that could not be decoded as a JSON object of any shape."""
     body = _parsed(value, where, "")
     if isinstance(body, DataFailure):

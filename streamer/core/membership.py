@@ -159,7 +159,7 @@ class Membership:
     def revoked(self, keys: frozenset[TopicPartition]) -> Steps[None]:
         """Wait until the core has settled what it can and lets go, or the deadline passes; serve calls meanwhile."""
         yield Ask.PUBLISH
-        self.waits_since = yield Ask.NOW  # the group divides anew, and will say so even where nothing is left for us
+        self.waits_since = yield Ask.NOW  # the group reassigns, and will say so even where nothing is left for us
         if (yield from self._let_go(keys)):
             yield from self.end_in_order(keys)
         yield from self.disown(keys)
@@ -192,9 +192,8 @@ class Membership:
             return
         yield from self.rewind(key for key, mark in held.items() if found[key] != mark)
 
-    def begin_anew(self, keys: frozenset[TopicPartition]) -> Steps[None]:
-        """The logs of these partitions are others than they were: forget where we were, and read them from their
-        start."""
+    def reset_to_start(self, keys: frozenset[TopicPartition]) -> Steps[None]:
+        """These partitions were recreated: forget where we were, and read them from their start."""
         yield from self._let_go(keys)
         yield from self.disown(keys)
         firsts: Offsets = yield Firsts(sorted(keys))

@@ -22,7 +22,7 @@ class Reason(StrEnum):
     OPEN_TRANSACTION = "open_transaction"  # a producer left one open on the input
     UNREADABLE = "unreadable"  # a batch on the broker is damaged, or more than the client unpacks
     OFFSET_BEYOND_END = "offset_beyond_end"  # the committed offset lies behind the log's end
-    INPUT_MISSING = "input_missing"  # the input topic is gone, or was made anew
+    INPUT_MISSING = "input_missing"  # the input topic is gone, or was recreated
     HELD = "held"  # its records ended `crash_limit` processes
     OUTPUT_MISSING = "output_missing"  # an output topic, or a partition of it, is not there
     OUTPUT_REFUSED = "output_refused"  # the brokers do not take what is written

@@ -85,11 +85,11 @@ class Host:
                 log.warning("the snapshot can't be read; reading all reports instead")
             if snapshot.drift and not self._drift.drifts.restore(snapshot.drift):
                 self._metrics.failure("snapshot")
-                log.warning("what the monitors had seen can't be read, the last two hours are judged again")
+                log.warning("the monitors' state can't be read; the last two hours are judged again")
             self._labels.written = {int(partition): offset for partition, offset in snapshot.feedback.items()}
         if not self._memories.restore(found.feedback, found.parts, _now_ms()) and found.feedback is not None:
             self._metrics.failure("snapshot")
-            log.warning("what came of feedback can't be read; reading all feedback again")
+            log.warning("the state of feedback can't be read; reading all feedback again")
         self._alarms.restore(found.states)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -176,7 +176,7 @@ class Host:
             except Exception as error:
                 self._metrics.failure(what)
                 data = {"error": type(error).__name__, "partition": message.partition, "offset": message.offset}
-                log.error(f"a {what} could not be taken", extra={"data": data})
+                log.error(f"a {what} could not be processed", extra={"data": data})
 
         return guarded
 

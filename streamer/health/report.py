@@ -49,7 +49,7 @@ def gathered(config: Config, names: Collection[str], now_ms: int) -> tuple[Healt
 def _judged(config: Config, names: Collection[str], now_ms: int, baselines: dict[str, BaselineWord]) -> HealthView:
     """The same from the reports of a day, judged here by the same rules as the app's."""
     if not config.telemetry.reports:
-        raise UsageError("the configuration has no topic for reports, which tell of models: set telemetry.reports")
+        raise UsageError("the configuration has no topic for reports, which describe the models: set telemetry.reports")
     fold = Fold()
     there = read_since(config.kafka, config.telemetry.reports, now_ms - BACK_MS, fold, names)
     for name in names:

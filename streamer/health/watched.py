@@ -12,13 +12,13 @@ class Watched:
     def __init__(self, config: Config) -> None:
         self._kafka = config.kafka
         self._fixes = {
-            config.health.topic: ("health.topic", "start the app again, which makes it anew"),
-            config.telemetry.reports: ("telemetry.reports", "make it anew with `streamer topics create`"),
+            config.health.topic: ("health.topic", "start the app again, which recreates it"),
+            config.telemetry.reports: ("telemetry.reports", "recreate it with `streamer topics create`"),
         }
         if feedback := config.health.feedback:
-            self._fixes[feedback] = ("health.feedback", "start the app again, which makes it anew")
+            self._fixes[feedback] = ("health.feedback", "start the app again, which recreates it")
             for name, pipeline in config.pipelines.items():
-                fix = "make it anew with `streamer topics create`; feedback on what it held finds no result"
+                fix = "recreate it with `streamer topics create`; feedback on what it held finds no result"
                 self._fixes[pipeline.output] = (f"pipelines.{name}.output", fix)
         self._seen: set[str] = set()
 

@@ -30,7 +30,7 @@ _BATCH = 1000
 _RETRY_S = 0.1
 
 
-class Onlooker:
+class GrouplessConsumer:
     """A consumer in no group, of committed records, that is told of the end of each partition."""
 
     def __init__(self, kafka: KafkaConfig, timeout_s: float) -> None:
@@ -90,7 +90,7 @@ class Onlooker:
         return False
 
 
-class Reader(Onlooker):
+class Reader(GrouplessConsumer):
     """All partitions of some topics, from a place on, as read_committed readers see them.
 
     `start` is `earliest`, `latest`, or a number n ≥ 0: the last n records of each partition (transaction markers count

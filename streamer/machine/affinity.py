@@ -1,7 +1,7 @@
 """The driver's own threads on one core while there is much to do.
 
 Python runs one of them at a time, so that a second core gains them nothing: its lock goes from core to core, and each
-fetches anew what the others have touched. On one core `builtin:null` moved 6 to 22 % more records (five pairs of runs,
+fetches again what the others have touched. On one core `builtin:null` moved 6 to 22 % more records (five pairs of runs,
 two cores, CPython 3.11). What needs no such lock keeps all cores: the Kafka client's threads and the workers, which are
 made `everywhere`, since a thread or process inherits the cores of the one that makes it.
 
@@ -125,7 +125,7 @@ class OneCore:
             _all_cores = _all_cores or frozenset(os.sched_getaffinity(0))
             self._core = self._choice(sorted(_all_cores))
         if self._core is not None:  # else never together yet: whoever placed these threads may have had a reason
-            # Each time anew: threads come and go, and one may have been `everywhere` meanwhile.
+            # Looked up each time: threads come and go, and one may have been `everywhere` meanwhile.
             _place(threads, {self._core} if together else _all_cores)
 
     def _choice(self, cores: Sequence[int]) -> int | None:

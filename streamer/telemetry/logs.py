@@ -187,7 +187,7 @@ def _on_thread_exception(crash: threading.ExceptHookArgs) -> None:
     error, thread = crash.exc_value, crash.thread
     if error is not None and not isinstance(error, SystemExit):
         data = {"thread": thread.name if thread else "?"}
-        _log.error("a thread ended by an exception", exc_info=error, extra={"data": data})
+        _log.error("a thread ended with an exception", exc_info=error, extra={"data": data})
 
 
 def data_of(record: logging.LogRecord, pipeline: str = "") -> dict[str, Any]:

@@ -101,7 +101,7 @@ def scraped(url: str) -> Replica | str:
 
 
 def read_metrics(url: str, text: str) -> Replica:
-    """A driver's metrics in Prometheus' text format. Raises ValueError for what is none."""
+    """A driver's metrics in Prometheus' text format. Raises ValueError for anything else."""
     replica = Replica(url)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -288,4 +288,4 @@ def test_a_pipeline_without_its_topic_hides_no_other_one(bed: Bed, caplog: pytes
     silence.look({})
     found = silence.look({})
     assert found.keys() == {"mood"} and found["mood"] > 0.0
-    assert "whether a pipeline is silent can't be told" in caplog.text
+    assert "whether a pipeline is silent is unknown" in caplog.text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,13 +11,15 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from streamer.bench.drift_stream import NORMAL, WINDOW_MS, Likelihood, Stream, Window
+from streamer.bench.drift_stream import NORMAL, WINDOW_MS, Stream
 from streamer.core.health.baseline import DAY_MS, HOUR_MS, Baseline, same_hour
 from streamer.core.health.budget import MONTH_MS, Budget
 from streamer.core.health.drift import Finding, State, judge
 from streamer.core.health.monitors import Binning, Sums
 from streamer.core.health.watch import Watch, settled
+from streamer.core.health.window import Likelihoods, Window
 from streamer.core.report import Histogram
 
 BUDGET = Budget(false_alarms_per_month=1, monitors=10, window_ms=WINDOW_MS)
@@ -28,20 +29,17 @@ def window(number: int, complaints: int = 300, records: int = 1_000, **others: A
     """A window of a classifier that tells labels and lengths only."""
     return Window(
         **{
+            "pipeline": "simulated",
+            "revision": "r1",
             "start_ms": number * WINDOW_MS,
+            "length_ms": WINDOW_MS,
+            "first_ms": number * WINDOW_MS,
+            "last_ms": number * WINDOW_MS,
             "results": records,
-            "truncated": 0,
             "tokens": records * 20,
+            "latency_ms": Histogram([], 0, 0),
             "labels": {"complaint": complaints, "praise": records - complaints},
-            "confidence": None,
-            "scripts": None,
-            "empty": 0,
-            "repeats": 0,
-            "unknown_tokens": 0,
             "text_chars": Histogram([(79, records // 2), (100, records - records // 2)], records * 80, 100),
-            "embedding": None,
-            "likelihood": None,
-            "dead_letters": {},
             **others,
         }
     )
@@ -131,11 +129,11 @@ def test_windows_that_lie_far_apart_need_a_larger_move() -> None:
 
 def test_perplexity_is_told_as_people_know_it() -> None:
     """Not as a sum of logarithms."""
-    known = baseline([replace(one, likelihood=Likelihood(-60_000.0, 20_000)) for one in steady(0, 20)])
-    found = of(judge(window(1_000, likelihood=Likelihood(-66_000.0, 20_000)), known, BUDGET), "perplexity")
+    known = baseline([replace(one, likelihood=Likelihoods(-60_000.0, 20_000, [])) for one in steady(0, 20)])
+    found = of(judge(window(1_000, likelihood=Likelihoods(-66_000.0, 20_000, [])), known, BUDGET), "perplexity")
     assert found.what == "perplexity 20.1 → 27.1 since 11:20 UTC, 1,000 texts"
     assert found.effect == pytest.approx(0.3)
-    absurd = judge(window(1_000, likelihood=Likelihood(-2e7, 20_000)), known, BUDGET)
+    absurd = judge(window(1_000, likelihood=Likelihoods(-2e7, 20_000, [])), known, BUDGET)
     assert of(absurd, "perplexity").state == "drift"
 
 

@@ -91,7 +91,7 @@ def test_few_records_are_insufficient() -> None:
     drifts.look(only, "p", LATER_MS)
     assert set(states(drifts).values()) == {"insufficient"}
     told = drifts.told("p")
-    assert told.measured.value is None and "too few records to tell of drift" in told.what
+    assert told.measured.value is None and "too few records to judge drift" in told.what
 
 
 def test_a_rule_with_a_monitor_that_cannot_tell_is_not_ok() -> None:
@@ -106,7 +106,7 @@ def test_a_rule_with_a_monitor_that_cannot_tell_is_not_ok() -> None:
         assert word.state == expected
         assert (word.value is None) == (expected == "insufficient")
     assert told.what.startswith("p: nothing moved of ")
-    assert "too few records to tell of label" in told.what
+    assert "too few records to judge label" in told.what
 
 
 def test_the_same_hour_of_the_days_before_judges_too() -> None:
@@ -324,9 +324,9 @@ def test_a_calibration_comes_from_an_evaluation() -> None:
     for wrong, told in (
         (evaluation.replace("10,", "0,").replace("10]", "0]"), "has no calibration"),
         ('{"revision": "r1", "quality": {}}', "has no calibration"),
-        ('{"quality": {}}', "is no evaluation"),
-        ("[", "is no evaluation"),
-        (evaluation.replace('"squares":0.0', '"squares":"a"'), "is no evaluation"),
+        ('{"quality": {}}', "is not an evaluation"),
+        ("[", "is not an evaluation"),
+        (evaluation.replace('"squares":0.0', '"squares":"a"'), "is not an evaluation"),
     ):
         with pytest.raises(UsageError, match=told):
             calibrated(wrong.encode(), "e.json")

@@ -259,7 +259,7 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
     ),
     "does not ask what is committed after an unclear commit": (
         exactly_once.ExactlyOnce,
-        "_anew",
+        "_rebuild",
         "committed = yield from self._committed()",
         "pass",
     ),
@@ -289,7 +289,7 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
     ),
     "stays in a call that hangs": (
         transactional_sink.MemorySink,
-        "relieve",
+        "replace_if_hung",
         "now - self._sending[1] < HUNG_S",
         "True",
     ),

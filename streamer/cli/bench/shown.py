@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamer.cli.options import number
 from streamer.extras import require
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _Needs = Callable[[dict[str, Any]], bool]
 
 def rounds(default: int = 3, what: str = "How many interleaved rounds to run.") -> Callable[[_Command], _Command]:
     """Adds --rounds."""
-    return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True, help=what)
+    return number("--rounds", default, what)
 
 
 def printed(command: _Command) -> _Command:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer.cli.bench.shown import on_kafka, progress, rounds
+from streamer.cli.options import number
 from streamer.extras import require
 
 if TYPE_CHECKING:
@@ -21,13 +22,9 @@ PARTITIONS = 4
 
 @click.command()
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Run only this part; may be repeated.")
-@click.option(
-    "--records", type=click.IntRange(1), default=300_000, show_default=True, help="How many events the backlog has."
-)
+@number("--records", 300_000, "How many events the backlog has.")
 @rounds(5)
-@click.option(
-    "--texts", type=click.IntRange(64), default=8_000, show_default=True, help="How many events the model gets."
-)
+@number("--texts", 8_000, "How many events the model gets.", min=64)
 @click.option(
     "--raw-size",
     type=click.IntRange(0),
@@ -74,19 +71,9 @@ def _parts(only: tuple[str, ...], members: int | None, **_: Any) -> tuple[str, .
 
 
 @click.command()
-@click.option(
-    "--events", type=click.IntRange(1), default=300, show_default=True, help="How many single events each side gets."
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(0, min_open=True),
-    default=20.0,
-    show_default=True,
-    help="How many events a second to send.",
-)
-@click.option(
-    "--seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="How long to run at each load."
-)
+@number("--events", 300, "How many single events each side gets.")
+@number("--rate", 20.0, "How many events a second to send.", min=0, min_open=True)
+@number("--seconds", 15.0, "How long to run at each load.")
 @click.option(
     "--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="Run only this; may be repeated."
 )
@@ -122,12 +109,8 @@ def restart(place: Bench, models: tuple[str, ...], rounds: int) -> list[Section]
 
 
 @click.command()
-@click.option(
-    "--records", type=click.IntRange(1), default=500_000, show_default=True, help="How many events the backlog has."
-)
-@click.option(
-    "--seconds", type=click.FloatRange(1), default=40.0, show_default=True, help="How long to watch each, at most."
-)
+@number("--records", 500_000, "How many events the backlog has.")
+@number("--seconds", 40.0, "How long to watch each, at most.")
 @on_kafka(redis=lambda _: True)
 def memory(place: Bench, records: int, seconds: float) -> list[Section]:
     """Measure the driver's memory over a backlog: with a worker that can't keep up, and with the null model."""
@@ -137,9 +120,7 @@ def memory(place: Bench, records: int, seconds: float) -> list[Section]:
 
 
 @click.command()
-@click.option(
-    "--records", type=click.IntRange(100), default=100_000, show_default=True, help="How many events each backlog has."
-)
+@number("--records", 100_000, "How many events each backlog has.", min=100)
 @rounds()
 @on_kafka()
 def poison(place: Bench, records: int, rounds: int) -> list[Section]:
@@ -150,9 +131,7 @@ def poison(place: Bench, records: int, rounds: int) -> list[Section]:
 
 
 @click.command()
-@click.option(
-    "--records", type=click.IntRange(100), default=1_000_000, show_default=True, help="How many dead letters to list."
-)
+@number("--records", 1_000_000, "How many dead letters to list.", min=100)
 @rounds()
 @on_kafka()
 def dlq(place: Bench, records: int, rounds: int) -> list[Section]:
@@ -164,17 +143,13 @@ def dlq(place: Bench, records: int, rounds: int) -> list[Section]:
 
 @click.command()
 @click.option("--only", type=click.Choice(HEALTH), multiple=True, help="Only this part; may be repeated.")
-@click.option("--results", type=click.IntRange(1), default=200_000, show_default=True, help="Results to begin with.")
-@click.option(
-    "--results-per-s", type=click.FloatRange(1), default=20_000.0, show_default=True, help="Written meanwhile."
-)
-@click.option("--labels", type=click.IntRange(1), default=5_000, show_default=True, help="Written at once, first.")
-@click.option("--labels-per-s", type=click.FloatRange(1), default=500.0, show_default=True, help="Written after that.")
-@click.option("--seconds", type=click.FloatRange(1), default=8.0, show_default=True, help="For how long.")
-@click.option(
-    "--reports", type=click.IntRange(1), default=7_200, show_default=True, help="Of each pipeline, to sum at a start."
-)
-@click.option("--pipelines", type=click.IntRange(1), default=2, show_default=True, help="That wrote those reports.")
+@number("--results", 200_000, "Results to begin with.")
+@number("--results-per-s", 20_000.0, "Written meanwhile.")
+@number("--labels", 5_000, "Written at once, first.")
+@number("--labels-per-s", 500.0, "Written after that.")
+@number("--seconds", 8.0, "For how long.")
+@number("--reports", 7_200, "Of each pipeline, to sum at a start.")
+@number("--pipelines", 2, "That wrote those reports.")
 @on_kafka()
 def health(
     place: Bench,
@@ -188,7 +163,7 @@ def health(
     pipelines: int,
 ) -> list[Section]:
     """Measure how fast the health app joins feedback with results, how soon a label counts, and its memory; and how
-    long a start takes that sums two hours of reports anew."""
+    long a start takes that sums two hours of reports again."""
     require("this benchmark", "health")
     from streamer.bench.health import feedback_speed
     from streamer.bench.rebuild import rebuild

@@ -48,10 +48,10 @@ class Search:
 
     @functools.cached_property
     def closed(self) -> Closed:
-        """What was replayed or discarded."""
+        """What was replayed or discarded, until the command ends."""
         from streamer.ops.dlq.find import read_closed
 
-        return read_closed(self.log)
+        return click.get_current_context().with_resource(read_closed(self.log))
 
     def letters(self, *, with_closed: bool = False) -> Iterator[DeadLetter]:
         """Those that are meant; without `with_closed` the open ones."""

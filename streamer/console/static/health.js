@@ -100,7 +100,7 @@ export class Health {
       } catch (failure) {
         if (this.card !== card) return;
         if (failure.status === 404) this.failed.replaceChildren(el("p", { class: "empty" }, sentence(failure.message)));
-        else if (failure.status) this.failed.replaceChildren(problem(failure, "It can't be told how this model is"));
+        else if (failure.status) this.failed.replaceChildren(problem(failure, "The state of this model can't be shown"));
       }
       await new Promise((done) => { this.next = done; setTimeout(done, EVERY_MS); });
       while (document.hidden && this.card === card) await new Promise((done) => { setTimeout(done, TICK_MS); });

@@ -15,8 +15,9 @@ from streamer.core.health.baseline import Baseline, Reference
 from streamer.core.health.budget import Budget
 from streamer.core.health.deviation import BaselineComparison, compare
 from streamer.core.health.gtest import jensen_shannon
-from streamer.core.health.monitors import MONITORS, Measures, Monitor, Sums
+from streamer.core.health.monitors import MONITORS, Monitor, Sums
 from streamer.core.health.sentence import moved, sentence
+from streamer.core.health.window import Window
 
 State = Literal["ok", "insufficient", "drift"]
 
@@ -84,7 +85,7 @@ def finding(
     )
 
 
-def watched(window: Measures, baseline: Baseline) -> Iterator[tuple[Monitor, list[Sums], list[Reference]]]:
+def watched(window: Window, baseline: Baseline) -> Iterator[tuple[Monitor, list[Sums], list[Reference]]]:
     """The monitors that the baseline knows, in the order of explanation, with what they read of the window; nothing
     where it does not tell. Another model than the baseline's is judged only by what comes in."""
     for monitor in MONITORS:
@@ -94,7 +95,7 @@ def watched(window: Measures, baseline: Baseline) -> Iterator[tuple[Monitor, lis
             yield monitor, tables if len(tables) == len(references) else [], references
 
 
-def judge(window: Measures, baseline: Baseline, budget: Budget) -> list[Finding]:
+def judge(window: Window, baseline: Baseline, budget: Budget) -> list[Finding]:
     """Judge one window by itself, in the order of explanation. `Watch` judges windows as they come."""
     found = []
     until_ms = window.start_ms + window.length_ms

@@ -70,7 +70,7 @@ class Drifts:
     def look(self, fold: Fold, pipeline: str, now_ms: int) -> None:
         """Judge the pipeline's windows that have closed since the last look. Where a late report has changed one that
         was judged before, that and all later ones are judged again, at most once a minute: what is said is then as if
-        it had come in time. A revision whose baseline is saved anew starts anew."""
+        it had come in time. A revision whose baseline is saved again starts over."""
         windows = fold.windows(pipeline, FIVE_MINUTES_MS, now_ms - BACK_MS)
         windows = [window for window in windows if window.end_ms + GRACE_MS <= now_ms]
         lasts = {one.revision: one.until_ms for one in self.judged(pipeline)}
@@ -200,6 +200,6 @@ def _what(findings: list[Finding], unsure: list[Finding]) -> str:
     few = [finding for finding in findings if finding.state == "insufficient"]
     if len(few) == len(findings):
         best = max(few, key=lambda finding: finding.n / finding.n_min)
-        return f"too few records to tell of drift, {best.n:,} of the {best.n_min:,} that it takes"
-    tail = f"; too few records to tell of {', '.join(finding.monitor for finding in few)}" if few else ""
+        return f"too few records to judge drift, {best.n:,} of the {best.n_min:,} that it takes"
+    tail = f"; too few records to judge {', '.join(finding.monitor for finding in few)}" if few else ""
     return f"nothing moved of {plural(len(findings) - len(few), 'figure')}{tail}"

@@ -17,7 +17,8 @@ from streamer.core.health.baseline import HOUR_MS, Baseline, Reference
 from streamer.core.health.budget import Budget
 from streamer.core.health.deviation import BaselineComparison, compare, needed
 from streamer.core.health.drift import Finding, State, finding, watched
-from streamer.core.health.monitors import Measures, Monitor, Sums
+from streamer.core.health.monitors import Monitor, Sums
+from streamer.core.health.window import Window
 
 LONGEST_MS = HOUR_MS
 CLEARS_AT = 0.8
@@ -55,7 +56,7 @@ class MonitorCourse(msgspec.Struct):
         return self.finding is not None and self.finding.state == "drift"
 
     def forget(self) -> None:
-        """Start anew after a silence. What was ok before says nothing of now; drift stays until it is seen to be
+        """Start over after a silence. What was ok before says nothing about now; drift stays until it is seen to be
         over."""
         self.past, self.growing = [], None
         if not self.drifting:
@@ -69,10 +70,10 @@ class Watch(msgspec.Struct):
     revision: str = ""
     courses: dict[str, MonitorCourse] = {}
 
-    def look(self, window: Measures, baseline: Baseline, budget: Budget) -> list[Finding]:
+    def look(self, window: Window, baseline: Baseline, budget: Budget) -> list[Finding]:
         """Take the next closed window, and say what holds now: a finding for each monitor that the baseline knows and
         some window told of, in the order of explanation. Windows come in the order of time. Another model starts
-        anew."""
+        over."""
         if window.revision != self.revision:
             self.revision, self.courses = window.revision, {}
         found = []
@@ -88,7 +89,7 @@ class Watch(msgspec.Struct):
                 found.append(course.finding)
         return found
 
-    def _continue(self, course: MonitorCourse, window: Measures, tables: list[Sums], expected: int) -> None:
+    def _continue(self, course: MonitorCourse, window: Window, tables: list[Sums], expected: int) -> None:
         kept = [*course.past, *([course.growing] if course.growing else [])]
         last_ms = kept[-1].end_ms if kept else window.start_ms
         if window.start_ms - last_ms > LONGEST_MS or any(len(one.tables) not in (0, expected) for one in kept):

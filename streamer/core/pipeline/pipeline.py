@@ -166,7 +166,7 @@ class Pipeline:
 
     def _assigned(self, fact: Assigned) -> None:
         """Own partitions. One of them may be among those that we have not released yet: the source waited as long as it
-        may, let go, and got it back. Its release, once it comes, must not take what is ours anew."""
+        may, let go, and got it back. Its release, once it comes, must not take what is ours again."""
         for epoch, revoking in self._revoking.items():
             self._revoking[epoch] = Revoking(epoch, revoking.partitions - fact.epochs.keys())
         self._dropped(self.ledger.assign(fact.epochs))

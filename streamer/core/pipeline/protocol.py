@@ -89,7 +89,7 @@ class EncodeStarted(msgspec.Struct, frozen=True):
 
 
 class ForwardStarted(msgspec.Struct, frozen=True):
-    """A worker is about to run these computations in one forward batch; its lease starts anew."""
+    """A worker is about to run these computations in one forward batch; its lease starts again."""
 
     worker: int
     numbers: list[int]

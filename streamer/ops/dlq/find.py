@@ -15,7 +15,7 @@ from streamer.ops.dlq.ports import Log
 
 def read_closed(log: Log) -> Closed:
     """What was replayed or discarded so far; nothing where there is no state topic yet. What this machine has read
-    before it takes from a file, so this is for looking."""
+    before comes from a file, so that this is for looking only."""
     identity = log.identity(STATE_TOPIC)
     if identity is None:
         return Closed()
@@ -33,7 +33,7 @@ def read_closed(log: Log) -> Closed:
     return _caught_up(Closed(), log)
 
 
-def read_closed_anew(log: Log) -> Closed:
+def read_closed_from_topic(log: Log) -> Closed:
     """The same from the topic alone, for what writes by it."""
     return _caught_up(Closed(), log)
 
