@@ -89,7 +89,7 @@ programs: $(READY)
 # compiles the Collector and Alertmanager from their Go modules, 4.5 minutes of one processor: Debian has no Collector,
 # and its Alertmanager does not start without files of its package in /usr/share.
 far-end: programs .venv/bin/otelcol .venv/bin/alertmanager
-	@.venv/bin/python -m pytest -m every_way tests/acceptance/test_far_end.py
+	@.venv/bin/python -m pytest tests/acceptance/test_far_end.py tests/unit/test_far_end_files.py
 
 BUILDER := go.opentelemetry.io/collector/cmd/builder@v0.165.0
 .venv/bin/otelcol: deploy/otel/builder-config.yaml | $(READY) has-go
@@ -108,7 +108,7 @@ has-go:
 # The chart in deploy/helm, rendered, and held to what Kubernetes, KEDA, Strimzi and the Prometheus operator take. The
 # first time Go compiles Helm and kube-score, which takes some three minutes.
 chart: .venv/chart/.ready
-	@.venv/bin/python -m pytest -q tests/unit/test_chart.py tests/unit/test_chart_rendered.py
+	@.venv/bin/python -m pytest -q tests/unit/test_chart.py tests/unit/test_chart_rendered.py tests/unit/test_runbook.py
 
 KEDA := github.com/kedacore/keda/v2@v2.20.2
 PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0

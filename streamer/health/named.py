@@ -13,6 +13,7 @@ from streamer.config.load import Config
 from streamer.core.health.feedback import Place
 from streamer.core.health.ids import MOST_IDS, NamedResult
 from streamer.kafka.reader import Reader
+from streamer.kafka.readings import Results
 
 _FIRST_S: Final = 1.0
 _POLL_S: Final = 0.05
@@ -25,6 +26,7 @@ class NamedResults:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._plain = Results(config).plain
         self._readers: dict[str, Reader] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ids")
 
@@ -53,7 +55,7 @@ class NamedResults:
                 return found, True
             for record in records:
                 try:
-                    named = _decode(record.value() or b"")
+                    named = _decode(self._plain(config.output, record.value() or b""))
                 except (msgspec.DecodeError, UnicodeDecodeError):  # another program's
                     continue
                 topic = topics.get(named.source.topic)

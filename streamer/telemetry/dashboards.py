@@ -100,7 +100,7 @@ _ALERTS: Final = Metric(
     "ALERTS",
     "gauge",
     "The alerts of deploy/prometheus that fire now.",
-    "Open the runbook at the top: each alert has a line that says what to look at and what to do.",
+    "Open the runbook at the top: each alert has a section that says what to look at and what to do.",
 )
 _INFO_LABELS: Final = ", ".join(("pipeline", *of.INFO.labels))
 
@@ -271,8 +271,8 @@ def _variables() -> Iterator[dict[str, Any]]:
         "allValue": ".*",
         "current": {"text": ["All"], "value": ["$__all"]},
     }
-    # Prometheus' own page of alerts has the runbook of each; put the address of yours here.
-    runbook = "http://127.0.0.1:9090/alerts"
+    # Where docker-compose.yml has it; put the address of yours here.
+    runbook = "http://127.0.0.1:9090/user/deploy/RUNBOOK.md"
     yield {
         "name": "runbook",
         "label": "Runbook",

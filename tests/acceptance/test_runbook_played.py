@@ -50,7 +50,7 @@ class Night:
             return found if found and found["labels"].get("reason", reason) == reason else None
 
         url = wait_for(fires, f"{name} {reason}", 120)["annotations"]["runbook_url"]
-        assert url.startswith("deploy/RUNBOOK.md#")
+        assert url.startswith("http://127.0.0.1:9090/user/deploy/RUNBOOK.md#")
         commands = first_commands(url.partition("#")[2])
         assert commands
         return "\n".join(self._streamer(*words) for words in commands)

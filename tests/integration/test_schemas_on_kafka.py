@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from decimal import Decimal
@@ -18,6 +19,7 @@ from streamer.config.load import load
 from streamer.core.health.join import Result
 from streamer.core.standing import Reason
 from streamer.errors import ExitCode
+from streamer.health.named import NamedResults
 from streamer.kafka.lookup import ResultLookUp, Source
 from streamer.kafka.reader import Reader
 from streamer.kafka.readings import Results
@@ -100,3 +102,7 @@ def test_results_in_avro_are_read_by_subscribers_and_by_our_tools(
     with ResultLookUp(config.kafka, plain=Results(config).plain) as look_up:
         found = look_up.find(lab.output, 0, Source(lab.input, 0), [0, 2])
     assert [one.source.offset for one in found if isinstance(one, Result)] == [0, 2]
+    named = NamedResults(config)
+    ids, _ = asyncio.run(named.read(PIPELINE, 5))
+    named.close()
+    assert [(id_, place.offset) for id_, place in ids] == [("0", 0), ("2", 2)]

@@ -242,6 +242,22 @@ def test_each_member_can_be_asked(tmp_path: Path) -> None:
     assert sum(f"{RELEASE}-1.{RELEASE}.{NAMESPACE}.svc:946" in argument for argument in console) == 3
 
 
+@pytest.mark.parametrize(
+    ("url", "ports"),
+    [
+        ("rediss://user:p%40ss@redis/0", [6379]),
+        ("unix:///run/redis.sock", []),
+        ("redis+sentinel://a:26380,b/main/0", [26380, 26379, 6379]),
+        ("redis+cluster://user:secret@a:7000,b:7001", [7000, 7001]),
+    ],
+)
+def test_redis_can_be_reached_in_each_form_of_its_address(url: str, ports: list[int]) -> None:
+    given = json.dumps([{"name": "STREAMER_CACHE__URL", "value": url}])
+    documents = render("minimal", "--set-json", f"env={given}", "--set", "cacheKey.secret=key")
+    rules = one(documents, "NetworkPolicy")["spec"]["egress"]
+    assert [port["port"] for port in rules[1]["ports"]] == [9092, 9093, *ports]
+
+
 def test_the_alerts_are_the_shipped_ones() -> None:
     """Those on the health app with it; that no driver is there is no fault where replicas go down to none."""
     rules = [each for each in render("everything") if each["kind"] == "PrometheusRule"]

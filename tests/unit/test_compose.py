@@ -151,6 +151,21 @@ def test_addresses_and_topics_are_those_of_the_configuration() -> None:
         assert not model_problem(pipeline.model)
 
 
+def test_the_dashboard_and_the_alerts_lead_to_the_runbook() -> None:
+    """Prometheus shows it under /user/, in a folder of the name that the alerts ask for."""
+    (assets,) = [
+        option.partition("=")[2]
+        for option in SERVICES["prometheus"]["command"]
+        if option.startswith("--web.user-assets=")
+    ]
+    assert mounts("prometheus")[f"{assets}/deploy/RUNBOOK.md"] == ("./deploy/RUNBOOK.md", "ro")
+    base = read("deploy/prometheus/prometheus.yml")["global"]["external_labels"]["runbooks"]
+    address = SERVICES["prometheus"]["ports"][0].rpartition(":")[0]
+    assert base == f"http://{address}/user/"
+    (link,) = [one["query"] for one in dashboard()["templating"]["list"] if one["name"] == "runbook"]
+    assert link == f"{base}deploy/RUNBOOK.md"
+
+
 def test_grafana_finds_its_dashboard_and_its_sources() -> None:
     (provider,) = read("deploy/grafana/provisioning/dashboards/streamer.yml")["providers"]
     folder, mode = mounts("grafana")[provider["options"]["path"]]

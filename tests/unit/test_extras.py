@@ -32,7 +32,9 @@ def test_every_advice_names_our_distribution_or_a_package_that_is_meant() -> Non
 
 def test_no_text_asks_for_an_extra_of_another_distribution() -> None:
     """`streamer[console]` is somebody else's."""
-    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *(ROOT / "streamer").rglob("*.py")]
+    folders = [path for name in ("docs", "deploy", "streamer") for path in (ROOT / name).rglob("*")]
+    texts = [*ROOT.glob("*.md"), *(path for path in folders if path.suffix in {".md", ".py", ".service", ".yaml"})]
+    assert any(path.suffix == ".service" for path in texts)
     assert not [path.name for path in texts if re.search(r"\bstreamer\[", path.read_text())]
 
 
