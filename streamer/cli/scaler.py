@@ -25,7 +25,7 @@ _pem = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 in a container."
 )
-@number("--port", 9470, "The port to listen on; 0 takes any free one.", min=0, max=65535)
+@number("--port", 9480, "The port to listen on; 0 takes any free one.", min=0, max=65535)
 @number(
     "--every-s",
     2.0,

@@ -12,6 +12,7 @@ from streamer.core.obstacles import Damage
 from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
 from streamer.kafka.announced import unreachable
+from streamer.kafka.tokens import out_of_tokens
 
 T = TypeVar("T")
 
@@ -107,6 +108,11 @@ def is_missing(error: KafkaException | KafkaError) -> bool:
     return error_of(error).code() in MISSING
 
 
+def _is_denied(code: int) -> bool:
+    """Whether it is no use to try again: a login that is refused for want of a token is another matter."""
+    return code in _DENIED or (code in _LOGIN and not out_of_tokens())
+
+
 def act_on_producer(error: KafkaException | KafkaError) -> Act:
     """After a producer's or a transactional call, or in a delivery report.
 
@@ -120,7 +126,7 @@ def act_on_producer(error: KafkaException | KafkaError) -> Act:
         return Act.IGNORE
     if code in _FENCED:
         return Act.FENCED
-    if code in _DENIED or code in _LOGIN:
+    if _is_denied(code):
         return Act.DENIED
     if code in _TOO_LARGE:
         return Act.TOO_LARGE
@@ -145,7 +151,7 @@ def act_on_consumer(error: KafkaException | KafkaError) -> Act:
     code = inner.code()
     if code in _FENCED or (code == KafkaError._FATAL and "fenced" in inner.str().lower()):
         return Act.FENCED
-    if code in _DENIED or code in _LOGIN:
+    if _is_denied(code):
         return Act.DENIED
     if code in _OUT_OF_RANGE:
         return Act.OUT_OF_RANGE

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from streamer.errors import ConfigurationError, DependencyError
 
@@ -20,6 +20,7 @@ Token = tuple[str, float, str, dict[str, str]]
 _SHAPE = 'it must return ("token", expiry in seconds since 1970), and if needed a principal and a dict of extensions'
 _IN_MS = 100_000_000_000  # a time in seconds reaches this in the year 5138
 _PAUSES_S = (0.5, 1.0, 2.0)
+_OUTAGE_S = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,12 @@ class Tokens:
         self._last: Token | None = None
         self._fresh_until = 0.0
         self._failing = False
+        self._failed_at = float("-inf")
+
+    @property
+    def lacking(self) -> bool:
+        """Whether the function failed within the last minute: a login that is refused then may succeed later."""
+        return self._now() - self._failed_at < _OUTAGE_S
 
     def __call__(self, config: str) -> Token:
         """A token, for what `sasl.oauthbearer.config` says. If the function fails, the last one while it is valid."""
@@ -54,6 +61,7 @@ class Tokens:
                 found = token_of(self._function(config), self._now())
             except Exception as error:
                 self._failing = True
+                self._failed_at = self._now()
                 _log.warning("no login token from kafka.oauth_callback: it %s; it is asked again", _why(error))
                 if self._last is not None and self._now() < self._last[1]:
                     return self._last
@@ -136,4 +144,13 @@ def tokens(name: str) -> Tokens:
         ) from None
     if not callable(function):
         raise ConfigurationError(f"kafka.oauth_callback: {name} is no function; name one")
-    return Tokens(function)
+    _IN_USE.append(made := Tokens(function))
+    return made
+
+
+_IN_USE: Final[list[Tokens]] = []
+
+
+def out_of_tokens() -> bool:
+    """Whether a function that this process logs in with has failed within the last minute."""
+    return any(one.lacking for one in _IN_USE)

@@ -39,7 +39,7 @@ def test_the_example_asks_for_what_the_scaler_serves() -> None:
     assert wish is not None and not wrong
     name, port = trigger["metadata"]["scalerAddress"].split(":")
     assert service["metadata"]["name"] == name
-    assert [each["port"] for each in service["spec"]["ports"]] == [int(port)] == [9470]
+    assert [each["port"] for each in service["spec"]["ports"]] == [int(port)] == [9480]
     assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
     for each in (service, deployment):
         kubernetes_validate.validate(each, "1.33", strict=True)

@@ -237,7 +237,7 @@ def test_metadata_are_refused_by_field_and_fix(metadata: dict[str, str], wrong: 
 def test_metadata_say_what_is_wanted_beside_what_keda_reads() -> None:
     """KEDA passes on what is meant for itself, too."""
     metadata = {
-        "scalerAddress": "scaler:9470",
+        "scalerAddress": "scaler:9480",
         "enableTLS": "true",
         "pipeline": "p",
         "drain_s": "30",

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from streamer.config.load import load
+from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError
+from streamer.kafka.errors import act_on_consumer, act_on_producer
 from streamer.kafka.tokens import Tokens, token_of, tokens
 
 NOW = 1_800_000_000.0
@@ -84,6 +87,22 @@ def test_a_client_waits_for_its_first_token_and_then_says_why_there_is_none() ->
     ):
         issuer.tokens().ready("")
     assert len(issuer.calls) == 4
+
+
+def test_a_login_refused_for_want_of_a_token_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a minute after the function failed; a password that is refused is not."""
+    issuer = Issuer()
+    made = issuer.tokens()
+    monkeypatch.setattr("streamer.kafka.tokens._IN_USE", [made])
+    refused = KafkaError(KafkaError._AUTHENTICATION)
+    assert {act_on_consumer(refused), act_on_producer(refused)} == {Act.DENIED}
+    issuer.fails = 1
+    with pytest.raises(FileNotFoundError):
+        made("")
+    assert (act_on_consumer(refused), act_on_producer(refused)) == (Act.RETRY, Act.REBUILD)
+    assert act_on_consumer(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)) is Act.DENIED
+    issuer.now += 61
+    assert act_on_consumer(refused) is Act.DENIED
 
 
 @pytest.mark.parametrize(
