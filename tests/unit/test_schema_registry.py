@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from decimal import Decimal
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from streamer.core.codec import Codec, Framed
 from streamer.core.deadletters.replay import Move
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.selector import Selector
+from streamer.core.pipeline.protocol import Assigned, SchemasLearned
+from streamer.core.pipeline.sealed import Seals
 from streamer.core.record import Headers, Outcome, Segment, TextEvent
 from streamer.errors import Code, ConfigurationError, DataFailure, DependencyError, ExitCode
 from streamer.kafka import registry_client
@@ -33,6 +36,7 @@ from tests.acceptance.certificates import make_certificates
 from tests.records import FakeRecord
 from tests.schema_registry import TICKET, SchemaServer, avro, json_schema, protobuf, schema_server
 from tests.unit.deadletters_kit import ours
+from tests.unit.pipeline_kit import Kit, segment, taken
 from tests.unit.test_deadletters_replay import policy
 
 SECRET = "hunter2"
@@ -307,6 +311,26 @@ def test_a_schema_that_was_not_there_is_asked_for_again(
         reader.failure(b"\0" + number.to_bytes(4) + b"x")
     assert len(reader.schemas._known) <= 5
     assert isinstance(reader.read(value), TextEvent)
+
+
+def test_a_schema_that_is_not_given_keeps_no_other_waiting(server: SchemaServer) -> None:
+    """It is asked for again in its turn, and only the partition that waits for it is said to stand."""
+    client = server.client()
+    other = {**TICKET, "name": "Other"}
+    values = {"forbidden": avro(client, EVENT, "forbidden", other)[0], "in": avro(client, EVENT, "in")[0]}
+    pipeline = PipelineConfig(task="t", model="m", input=list(values), output="out", input_format="avro")
+    facts: SimpleQueue[Any] = SimpleQueue()
+    config = SchemaRegistryConfig(url=server.url)
+    with ExitStack() as stack:
+        schemas = RegistrySchemas(config, pipeline, facts.put)
+        stack.callback(schemas.close, 5)
+        schemas.learn([(topic, value[:5]) for topic, value in reversed(values.items())])
+        assert facts.get(timeout=5) == SchemasLearned([("in", values["in"][:5])])
+        kit = Kit()
+        kit.pipeline.seals = Seals(Codec("p", schemas=schemas).unknown)
+        kit.feed(Assigned({(topic, 0): 1 for topic in values}))
+        kit.feed(taken(1, *(segment([value], topic=topic) for topic, value in values.items())))
+        assert [one.partition for one in schemas.standing(kit.pipeline)] == [("forbidden", 0)]
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ class Pipeline:
             case CacheAnswered():
                 self.answering.cached(fact)
             case SchemasLearned():
-                self._schemas_learned(now)
+                self._schemas_learned(fact, now)
             case Settled():
                 self._settled(fact, now)
             case Unsettled():
@@ -186,8 +186,8 @@ class Pipeline:
         if wanted:
             self._commands.append(LearnSchemas(wanted))
 
-    def _schemas_learned(self, now: float) -> None:
-        for batch, segment in self.seals.take():
+    def _schemas_learned(self, fact: SchemasLearned, now: float) -> None:
+        for batch, segment in self.seals.take(fact.names):
             self._open(batch, [segment], now)
 
     def _decode(self, batch: MicroBatch, segments: list[Segment], now: float) -> None:
