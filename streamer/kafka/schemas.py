@@ -169,7 +169,7 @@ class RegistrySchemas:
                 return outage_of(error, self._config.url)
             self._refuse(name, f"The schema registry has no {_title(given)}, or lacks a schema that it refers to.")
         except _NoNameError:
-            self._refuse(name, f"What stands in the header for a schema's id is none: {len(given)} bytes.")
+            self._refuse(name, "What stands in the header for a schema's id is none.")
         except Exception as error:
             return outage_of(error, self._config.url)
         else:

@@ -138,6 +138,17 @@ def test_what_does_not_fit_becomes_a_dead_letter(mock: SchemaRegistryClient) -> 
         assert Reader(mock, "protobuf").failure(value).code is Code.DECODE_SCHEMA
 
 
+def test_a_producer_can_not_fill_the_memory_with_names(mock: SchemaRegistryClient) -> None:
+    """What stands in a header behind a schema's id is none of its name, and what is no id is not kept whole."""
+    value, _ = avro(mock, EVENT, "in")
+    reader = Reader(mock, "avro")
+    for number in range(3):
+        found = reader.read(value[5:], [("__value_schema_id", value[:5] + number.to_bytes(4))])
+        assert isinstance(found, TextEvent)
+        reader.failure(value[5:], [("__value_schema_id", b"\7" * 20 + number.to_bytes(100_000))])
+    assert sorted(len(name) for _, name in reader.schemas._known) == [5, 17]
+
+
 def test_rules_that_can_not_be_run_let_no_text_pass(mock: SchemaRegistryClient) -> None:
     """A field that a rule decrypts is not read as it is."""
     rule = Rule(
