@@ -90,8 +90,10 @@ def to_avro(task: str, value: bytes) -> dict[str, Any]:
 
 
 def from_avro(record: bytes) -> bytes:
-    """The result's JSON, of an Avro record that was opened as JSON."""
-    told: dict[str, Any] = msgspec.json.decode(record)
+    """The result's JSON, of an Avro record that was opened as JSON. Raises ValueError where that is no result."""
+    told = msgspec.json.decode(record)
+    if not isinstance(told, dict) or not isinstance(told.get("task"), str) or "output" not in told:
+        raise ValueError("no result")
     for name in ("output", "metadata"):
         if isinstance(told.get(name), str):
             told[name] = Raw(told[name].encode())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -30,6 +32,7 @@ from streamer.core.record import Headers, Outcome, Segment, TextEvent
 from streamer.errors import Code, ConfigurationError, DataFailure, DependencyError, ExitCode
 from streamer.kafka import registry_client
 from streamer.kafka import schemas as adapter
+from streamer.kafka.readings import Results
 from streamer.kafka.schemas import RegistrySchemas
 from streamer.ops.doctor.examine import _registry
 from tests.acceptance.certificates import make_certificates
@@ -342,6 +345,29 @@ def test_a_schema_that_is_not_given_keeps_no_other_waiting(server: SchemaServer)
         kit.feed(Assigned({(topic, 0): 1 for topic in values}))
         kit.feed(taken(1, *(segment([value], topic=topic) for topic, value in values.items())))
         assert [one.partition for one in schemas.standing(kit.pipeline)] == [("forbidden", 0)]
+
+
+def test_what_is_no_result_is_read_as_it_is(server: SchemaServer) -> None:
+    """Somebody else's records in the topic of results, also where the registry knows their schema."""
+    pipeline = PipelineConfig(task="t", model="m", input=["in"], output="out", output_format="avro")
+    results = Results(Config(schema_registry=SchemaRegistryConfig(url=server.url), pipelines={"p": pipeline}))
+    text: Any = "a"
+    for value in (avro(server.client(), EVENT, "out")[0], avro(server.client(), text, "out", "string")[0], b"\0" * 6):
+        assert results.plain("out", value) == value
+
+
+def test_several_threads_may_read_results(server: SchemaServer) -> None:
+    """As those that look results up: one closes no connection that another one uses."""
+    client = server.client()
+    schemas = [{**TICKET, "name": f"Ticket{number}"} for number in range(8)]
+    values = [avro(client, EVENT, "out", schema)[0] for schema in schemas]
+    pipeline = PipelineConfig(task="t", model="m", input=["in"], output="out", output_format="avro")
+    for _ in range(5):
+        server.asked.clear()
+        results = Results(Config(schema_registry=SchemaRegistryConfig(url=server.url), pipelines={"p": pipeline}))
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(partial(results.plain, "out"), values)) == values
+        assert len(server.asked) == len(values)
 
 
 @pytest.mark.parametrize(
