@@ -45,13 +45,14 @@ class Tokens:
         self._fresh_until = 0.0
         self._failing = False
 
-    def __call__(self, config: str) -> Token:
-        """A token, for what `sasl.oauthbearer.config` says. If the function fails, the last one while it is valid."""
+    def __call__(self, config: str | None) -> Token:
+        """A token, for what `sasl.oauthbearer.config` says; the client's None where that is not set is "" to the
+        function. If it fails, the last token while that is valid."""
         with self._lock:
             if self._last is not None and self._now() < self._fresh_until:
                 return self._last
             try:
-                found = token_of(self._function(config), self._now())
+                found = token_of(self._function(config or ""), self._now())
             except Exception as error:
                 self._failing = True
                 _log.warning("no login token from kafka.oauth_callback: it %s; it is asked again", _why(error))
