@@ -10,6 +10,7 @@ from streamer.core.pipeline.protocol import (
     Dispatch,
     EndReached,
     Finish,
+    Grant,
     LearnSchemas,
     Lost,
     MicroBatchDone,
@@ -115,6 +116,25 @@ def test_each_schema_is_asked_for_once() -> None:
     kit.feed(kit.registry.learns(4), kit.registry.learns(3))
     assert names(kit)[4:] == []
     assert waiting(kit) == {}
+
+
+def test_other_partitions_go_on_however_many_records_wait() -> None:
+    """What waits for a schema takes of the byte budget, and nothing of what may be open for the workers."""
+    kit = SealedKit()
+    kit.feed(kit.registry.learns(1))
+    kit.feed(taken(1, segment([framed("a", 1)], partition=1)))
+    kit.answer(kit.last_work())
+    flow = kit.pipeline.flow
+    for number in range(9):
+        kit.feed(taken(2 + number, segment([framed("b", 2)] * 1000, first=1000 * number)))
+    assert kit.pipeline.seals.records == 9000
+    assert not flow.holds
+    assert kit.of(Grant)[-1].records > flow.taken_records + 1000
+    kit.feed(kit.registry.learns(2))
+    assert kit.pipeline.seals.records == 0
+    assert flow.holds
+    kit.answer(kit.last_work())
+    assert not flow.holds
 
 
 def test_a_partition_that_leaves_takes_along_what_waits() -> None:

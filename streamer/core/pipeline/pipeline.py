@@ -324,7 +324,7 @@ class Pipeline:
             commands, unwanted = self.fleet.dispatch(now, self.flow.rate_per_s)
             self._commands.extend(commands)
             self.flow.ended_records += self.flights.cancel(unwanted)
-            if self.phase is not Phase.LOADING and (grant := self.flow.grant()):
+            if self.phase is not Phase.LOADING and (grant := self.flow.grant(self.seals.records)):
                 self._commands.append(grant)
         if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
             unread = "; ".join(self._unread)

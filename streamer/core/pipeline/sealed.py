@@ -20,9 +20,10 @@ class Sealed:
 
 
 class Seals:
-    """`unknown` gives the schemas that have to be learned before a segment is decoded."""
+    """`unknown` gives the schemas that have to be learned before a segment is decoded. `records` is how many wait."""
 
     def __init__(self, unknown: Callable[[Segment], list[SchemaName]]) -> None:
+        self.records = 0
         self._unknown = unknown
         self._sealed: list[Sealed] = []
         self._asked: set[SchemaName] = set()  # and not learned yet: each is asked for once, however many wait for it
@@ -43,6 +44,7 @@ class Seals:
             if unknown := self._unknown(segment):
                 segment.open = len(segment.records)
                 segment.events, segment.outcomes = [None] * segment.open, [None] * segment.open
+                self.records += segment.open
                 self._sealed.append(Sealed(batch, segment, set(unknown)))
                 wanted += [name for name in unknown if name not in self._asked]
                 self._asked.update(unknown)
@@ -59,10 +61,12 @@ class Seals:
         taken = [(one.batch, one.segment) for one in self._sealed if not one.names]
         if taken:
             self._sealed = [one for one in self._sealed if one.names]
+            self.records -= sum(len(segment.records) for _, segment in taken)
         return taken
 
     def forget_dropped(self) -> int:
         """Forget those whose partitions left us; returns how many records they had."""
         dropped = sum(len(one.segment.records) for one in self._sealed if one.segment.dropped)
         self._sealed = [one for one in self._sealed if not one.segment.dropped]
+        self.records -= dropped
         return dropped
