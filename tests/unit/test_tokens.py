@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
 
 from streamer.config.load import load
 from streamer.errors import ConfigurationError, DependencyError
@@ -51,15 +49,6 @@ def test_clients_share_a_token_for_half_its_life() -> None:
     issuer.now += 2
     assert made("scope=x")[0] == "token 2"
     assert issuer.calls == ["scope=x", "scope=x"]
-
-
-def test_a_client_that_has_no_property_for_the_function_gives_an_empty_text() -> None:
-    """Whoever asks, be it librdkafka: a function that splits its text must not fail at the first renewal."""
-    issuer = Issuer()
-    issuer.now = time.time()
-    login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER"}
-    with Producer({"bootstrap.servers": "", **login, "oauth_cb": issuer.tokens()}):
-        assert issuer.calls == [""]
 
 
 def test_a_failure_costs_nothing_while_the_last_token_is_valid(caplog: pytest.LogCaptureFixture) -> None:
