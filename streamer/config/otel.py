@@ -35,6 +35,7 @@ _DEFAULT_ENDPOINT: Final = "http://localhost:4318/v1/traces"
 _PATH: Final = "v1/traces"
 _ALWAYS: Final = {"always_on": 1.0, "always_off": 0.0}
 _TIMEOUT_S: Final = 10.0
+_LAST_OF_HTTP: Final = "\xff"  # a header's value is Latin-1
 
 
 class Otel(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +95,8 @@ def endpoint_problem(url: str) -> str:
         return f"its port is not a number from 1 to 65535, or its host is not a name; {form}"
     if any(char.isspace() or not char.isprintable() for char in url) or parts.scheme not in ("http", "https"):
         return f"no URL of HTTP; {form}"
+    if not parts.path.isascii() or not parts.query.isascii():
+        return "a letter of its path is none of HTTP; write it percent-encoded"
     if not named or port == 0:
         return f"its host is missing, or its port is 0; {form}"
     if "@" in parts.netloc:
@@ -201,7 +204,8 @@ class _Reader:
             self._refuse(name, "not a list of headers; write name=value, with commas between, values percent-encoded")
             return {}
         for key, value in pairs:
-            if not key.replace("-", "").replace("_", "").isalnum() or not (key + value).isprintable():
+            sound = key.isascii() and key.replace("-", "").replace("_", "").isalnum()
+            if not sound or not value.isprintable() or (value and max(value) > _LAST_OF_HTTP):
                 self._refuse(name, "a name or a value is none of HTTP; write name=value, with values percent-encoded")
                 return {}
         return {key.lower(): value for key, value in pairs}

@@ -13,6 +13,7 @@ from streamer.errors import Code, DataFailure
 
 SCHEMA_HEADER: Final = "__value_schema_id"
 FRAME_BYTES: Final = 5
+_GUID_BYTES: Final = 17  # a one, then the GUID of a schema
 
 NOT_FRAMED: Final = DataFailure(
     Code.DECODE_SCHEMA,
@@ -43,10 +44,11 @@ def is_framed(value: bytes) -> bool:
 
 
 def schema_named(value: bytes, headers: Headers | None) -> bytes | None:
-    """What names the schema of a value, as it is written there; None where nothing does."""
+    """What names the schema of a value, as it is written there; None where nothing does. What may follow in a header,
+    such as the place of a Protobuf message, is no part of the name: a producer could make any number of names."""
     for name, given in headers or ():
         if name == SCHEMA_HEADER and given:
-            return given
+            return given[: FRAME_BYTES if given.startswith(b"\0") else _GUID_BYTES]
     return value[:FRAME_BYTES] if is_framed(value) else None
 
 

@@ -41,7 +41,6 @@ class Source(msgspec.Struct, forbid_unknown_fields=True):
 def json_schema_of(task: str) -> dict[str, Any]:
     """JSON Schema 2020-12 of a task's results."""
     kinds: tuple[Any, ...] = OUTPUTS.get(task, (dict[str, Any],))
-    output = msgspec.json.schema(kinds[0])
     schema = msgspec.json.schema(_result(dict[str, Any]))
     definitions = schema["$defs"]
     forms = []
@@ -93,8 +92,10 @@ def to_avro(task: str, value: bytes) -> dict[str, Any]:
 
 
 def from_avro(record: bytes) -> bytes:
-    """The result's JSON, of an Avro record that was opened as JSON."""
-    told: dict[str, Any] = msgspec.json.decode(record)
+    """The result's JSON, of an Avro record that was opened as JSON. Raises ValueError where that is no result."""
+    told = msgspec.json.decode(record)
+    if not isinstance(told, dict) or not isinstance(told.get("task"), str) or "output" not in told:
+        raise ValueError("no result")
     for name in ("output", "metadata"):
         if isinstance(told.get(name), str):
             told[name] = Raw(told[name].encode())
@@ -158,7 +159,7 @@ def _record(kinds: list[Any], name: str, named: set[str]) -> dict[str, Any]:
     made = []
     for field_name, found in fields.items():
         types = [one.type for one in found if not isinstance(one.type, inspect.NoneType)]
-        type_, _ = _type(types[0], named)
+        type_ = _type(types[0], named)
         nullable = any(isinstance(one, inspect.UnionType) for one in types)
         if nullable or len(found) < len(kinds) or len(types) < len(found) or not all(one.required for one in found):
             made.append({"name": field_name, "type": ["null", type_], "default": None})
@@ -167,17 +168,17 @@ def _record(kinds: list[Any], name: str, named: set[str]) -> dict[str, Any]:
     return {"type": "record", "name": name, "fields": made}
 
 
-def _type(kind: Any, named: set[str]) -> tuple[Any, bool]:
-    """An Avro type, and whether null stands beside it."""
+def _type(kind: Any, named: set[str]) -> Any:
+    """An Avro type, without the null that may stand beside it."""
     match kind:
         case inspect.Metadata():
             return _type(kind.type, named)
         case inspect.UnionType():
             (one,) = (each for each in kind.types if not isinstance(each, inspect.NoneType))
-            return _type(one, named)[0], True
+            return _type(one, named)
         case inspect.ListType():
-            return {"type": "array", "items": _type(kind.item_type, named)[0]}, False
+            return {"type": "array", "items": _type(kind.item_type, named)}
         case inspect.StructType():
             name = kind.cls.__name__
-            return (name if name in named else _record([kind], name, named)), False
-    return _PLAIN[type(kind)], False
+            return name if name in named else _record([kind], name, named)
+    return _PLAIN[type(kind)]

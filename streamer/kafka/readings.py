@@ -3,6 +3,7 @@ schema registry."""
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 
 import msgspec
@@ -26,6 +27,7 @@ class PatientSchemas:
     def __init__(self, config: SchemaRegistryConfig, pipeline: PipelineConfig) -> None:
         self._config = config
         self._pipeline = pipeline
+        self._lock = threading.Lock()  # several threads look results up, and the client is closed after each schema
 
     @cached_property
     def _schemas(self) -> RegistrySchemas:
@@ -33,11 +35,12 @@ class PatientSchemas:
 
     def knows(self, name: SchemaName) -> bool:
         """It is known now."""
-        if not self._schemas.knows(name):
-            try:
-                self._schemas.learn_now(name)
-            finally:
-                self._schemas.disconnect()
+        with self._lock:
+            if not self._schemas.knows(name):
+                try:
+                    self._schemas.learn_now(name)
+                finally:
+                    self._schemas.disconnect()
         return True
 
     def open(self, value: bytes, headers: Headers | None, topic: str) -> bytes | DataFailure:
@@ -84,4 +87,7 @@ class Results:
         opened = schemas.open(value, None, topic)
         if isinstance(opened, DataFailure):
             return value
-        return from_avro(opened) if self._formats[topic] == "avro" else opened
+        try:
+            return from_avro(opened) if self._formats[topic] == "avro" else opened
+        except ValueError:
+            return value

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from base64 import b64decode
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamer.config.pipeline import PipelineConfig
@@ -55,7 +57,6 @@ class RegistrySchemas:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         require(config, pipeline.input_format)
-        self.outage: Outage | None = None
         self._config = config
         self._format = pipeline.input_format
         self._subject = pipeline.input_subject
@@ -63,6 +64,7 @@ class RegistrySchemas:
         self._clock = clock
         self._make_client = make_client or connect_registry
         self._known: dict[SchemaName, Read | _Refused] = {}
+        self._outages: dict[SchemaName, Outage] = {}
         self._wanted: SimpleQueue[list[SchemaName] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
@@ -91,7 +93,7 @@ class RegistrySchemas:
             return _unfit(error, self._format)
 
     def learn(self, names: list[SchemaName]) -> None:
-        """Ends in `SchemasLearned`, however long that takes."""
+        """Ends in a `SchemasLearned` for each, however long that takes."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="schemas", daemon=True)
             self._thread.start()
@@ -99,10 +101,11 @@ class RegistrySchemas:
 
     def standing(self, pipeline: Pipeline) -> Iterator[Standing]:
         """The partitions that wait for a schema which the registry does not give."""
-        outage = self.outage
-        if outage is not None:
-            for key, offset in pipeline.seals.partitions.items():
-                yield Standing(key, offset, Reason.SCHEMA_REGISTRY, f"{outage.what}, and is asked again", outage.fix)
+        for key, sealed in pipeline.seals.partitions.items():
+            outage = next(filter(None, map(self._outages.get, sealed.names)), None)
+            if outage is not None:
+                offset, what = sealed.segment.records[0].offset(), f"{outage.what}, and is asked again"
+                yield Standing(key, offset, Reason.SCHEMA_REGISTRY, what, outage.fix)
 
     def close(self, timeout_s: float = 0.0) -> None:
         """End the thread; a request that is under way is left to its timeout."""
@@ -135,15 +138,24 @@ class RegistrySchemas:
         return None
 
     def _run(self) -> None:
-        while (names := self._wanted.get()) is not None:
-            for name in names:
-                pause_s = FIRST_PAUSE_S
-                while not self.knows(name) and not self._closed.is_set():
-                    self.outage = self._ask(name)
-                    if self.outage is not None:
-                        self._closed.wait(pause_s)
-                        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            self._post(SchemasLearned())
+        """One after the other, the newest first: one that the registry does not give keeps no other waiting."""
+        left: deque[SchemaName] = deque()
+        pause_s = 0.0
+        while not self._closed.is_set():
+            with suppress(Empty):
+                left.extendleft(self._wanted.get(timeout=pause_s if left else None) or ())
+            if not left:
+                continue
+            name = left.popleft()
+            outage = None if self.knows(name) else self._ask(name)
+            if outage is None:
+                pause_s = 0.0
+                self._outages.pop(name, None)
+                self._post(SchemasLearned([name]))
+            else:
+                pause_s = min(max(2 * pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+                self._outages[name] = outage
+                left.append(name)
 
     def _ask(self, name: SchemaName) -> Outage | None:
         """Ask the registry; what it answers is known then. Returns why there is no answer."""
@@ -157,7 +169,7 @@ class RegistrySchemas:
                 return outage_of(error, self._config.url)
             self._refuse(name, f"The schema registry has no {_title(given)}, or lacks a schema that it refers to.")
         except _NoNameError:
-            self._refuse(name, f"What stands in the header for a schema's id is none: {len(given)} bytes.")
+            self._refuse(name, "What stands in the header for a schema's id is none.")
         except Exception as error:
             return outage_of(error, self._config.url)
         else:

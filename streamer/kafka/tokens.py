@@ -52,13 +52,14 @@ class Tokens:
         """Whether the function failed within the last minute: a login that is refused then may succeed later."""
         return self._now() - self._failed_at < _OUTAGE_S
 
-    def __call__(self, config: str) -> Token:
-        """A token, for what `sasl.oauthbearer.config` says. If the function fails, the last one while it is valid."""
+    def __call__(self, config: str | None) -> Token:
+        """A token, for what `sasl.oauthbearer.config` says; the client's None where that is not set is "" to the
+        function. If it fails, the last token while that is valid."""
         with self._lock:
             if self._last is not None and self._now() < self._fresh_until:
                 return self._last
             try:
-                found = token_of(self._function(config), self._now())
+                found = token_of(self._function(config or ""), self._now())
             except Exception as error:
                 self._failing = True
                 self._failed_at = self._now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -160,6 +161,8 @@ async def serve(
 ) -> None:
     """Serve until `stop`; `started` is told the port. Raises ConfigurationError where the address can't be bound or a
     certificate can't be read."""
+    if certificates is not None:
+        _check(certificates)
     watch = ScaleWatch(config)
     watching = Watching(watch, every_s)
     server = grpc.aio.server(options=_OPTIONS)
@@ -185,6 +188,20 @@ def _handler(kind: Callable[..., Any], call: Callable[..., Any], request: Any) -
     return kind(
         call, request_deserializer=request.FromString, response_serializer=lambda made: made.SerializeToString()
     )
+
+
+def _check(files: Certificates) -> None:
+    """gRPC says only that it can't listen."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(files.certificate, files.key, password="")
+        if files.client_authority is not None:
+            context.load_verify_locations(files.client_authority)
+    except OSError as error:
+        raise ConfigurationError(
+            f"--tls-cert, --tls-key and --client-ca can't be used ({error.strerror or type(error).__name__}); name"
+            " files in PEM, and a key without a password that belongs to its certificate"
+        ) from None
 
 
 def _credentials(files: Certificates) -> grpc.ServerCredentials:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 import msgspec
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamer.config.load import KafkaConfig, PipelineConfig
 from streamer.core.settle.calls import Act
@@ -27,6 +28,7 @@ from streamer.kafka.clients import (
     writer_properties,
 )
 from streamer.kafka.errors import act_on_consumer, act_on_producer, start_error
+from streamer.kafka.tokens import Tokens
 
 KAFKA = KafkaConfig(bootstrap_servers="127.0.0.1:1")
 PIPELINE = PipelineConfig(task="t", model="m", input=["a"], output="b", group="streamer.p")
@@ -248,3 +250,16 @@ def test_a_failed_handshake_is_known_by_its_words_too(reason: str, kind: type[Ex
     error = start_error(KafkaError(KafkaError._TRANSPORT, reason), address="broker:9092")
     assert type(error) is kind
     assert ("ssl.ca.location" in str(error)) is (kind is ConfigurationError)
+
+
+def test_a_login_function_is_given_a_text_where_no_property_is_set() -> None:
+    """librdkafka gives None then: a function that splits its text would fail, at the first renewal."""
+    given: list[object] = []
+
+    def function(config: str) -> tuple[str, float]:
+        given.append(config)
+        return "token", time.time() + 100
+
+    login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER", "oauth_cb": Tokens(function)}
+    Producer({"bootstrap.servers": "", **login}).close()
+    assert given == [""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -9,8 +10,11 @@ import pytest
 import yaml
 
 from streamer.cli import main
+from streamer.config.load import Config
 from streamer.core.scaling import wish_of
-from streamer.errors import ExitCode
+from streamer.errors import ConfigurationError, ExitCode
+from streamer.scaler.serve import Certificates, serve
+from tests.acceptance.certificates import make_certificates
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = [
@@ -28,6 +32,23 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path, capsys: pyt
     assert "--client-ca needs TLS; give --tls-cert and --tls-key, too" in capsys.readouterr().err
     assert main(["scaler"]) == ExitCode.USAGE
     assert "the configuration has no pipeline" in capsys.readouterr().err
+
+
+def test_certificates_that_can_not_be_used_are_told_apart_from_the_address(tmp_path: Path) -> None:
+    """A file that is none, and a key of another certificate."""
+    (tmp_path / "none.pem").write_text("no PEM")
+    folders = tmp_path / "a", tmp_path / "b"
+    for folder in folders:
+        folder.mkdir()
+    ours, others = map(make_certificates, folders)
+    none = tmp_path / "none.pem"
+    for files in (
+        Certificates(none, none),
+        Certificates(ours.certificate, others.key),
+        Certificates(ours.certificate, ours.key, none),
+    ):
+        with pytest.raises(ConfigurationError, match="--tls-cert, --tls-key and --client-ca can't be used"):
+            asyncio.run(serve(Config(), "127.0.0.1", 0, 1, asyncio.Event(), print, files))
 
 
 def test_the_example_asks_for_what_the_scaler_serves() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -23,16 +26,20 @@ from streamer.core.codec import Codec, Framed
 from streamer.core.deadletters.replay import Move
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.selector import Selector
+from streamer.core.pipeline.protocol import Assigned, SchemasLearned
+from streamer.core.pipeline.sealed import Seals
 from streamer.core.record import Headers, Outcome, Segment, TextEvent
 from streamer.errors import Code, ConfigurationError, DataFailure, DependencyError, ExitCode
 from streamer.kafka import registry_client
 from streamer.kafka import schemas as adapter
+from streamer.kafka.readings import Results
 from streamer.kafka.schemas import RegistrySchemas
 from streamer.ops.doctor.examine import _registry
 from tests.acceptance.certificates import make_certificates
 from tests.records import FakeRecord
 from tests.schema_registry import TICKET, SchemaServer, avro, json_schema, protobuf, schema_server
 from tests.unit.deadletters_kit import ours
+from tests.unit.pipeline_kit import Kit, segment, taken
 from tests.unit.test_deadletters_replay import policy
 
 SECRET = "hunter2"
@@ -132,6 +139,17 @@ def test_what_does_not_fit_becomes_a_dead_letter(mock: SchemaRegistryClient) -> 
     assert Reader(mock, "json-schema").failure(other[:5] + SECRET.encode()).exception == "DecodeError"
     for value in (by_proto[:5] + b"\x02\x63" + SECRET.encode(), by_proto[:-1], by_proto[:5] + b"\xff" * 9):
         assert Reader(mock, "protobuf").failure(value).code is Code.DECODE_SCHEMA
+
+
+def test_a_producer_can_not_fill_the_memory_with_names(mock: SchemaRegistryClient) -> None:
+    """What stands in a header behind a schema's id is none of its name, and what is no id is not kept whole."""
+    value, _ = avro(mock, EVENT, "in")
+    reader = Reader(mock, "avro")
+    for number in range(3):
+        found = reader.read(value[5:], [("__value_schema_id", value[:5] + number.to_bytes(4))])
+        assert isinstance(found, TextEvent)
+        reader.failure(value[5:], [("__value_schema_id", b"\7" * 20 + number.to_bytes(100_000))])
+    assert sorted(len(name) for _, name in reader.schemas._known) == [5, 17]
 
 
 def test_rules_that_can_not_be_run_let_no_text_pass(mock: SchemaRegistryClient) -> None:
@@ -307,6 +325,49 @@ def test_a_schema_that_was_not_there_is_asked_for_again(
         reader.failure(b"\0" + number.to_bytes(4) + b"x")
     assert len(reader.schemas._known) <= 5
     assert isinstance(reader.read(value), TextEvent)
+
+
+def test_a_schema_that_is_not_given_keeps_no_other_waiting(server: SchemaServer) -> None:
+    """It is asked for again in its turn, and only the partition that waits for it is said to stand."""
+    client = server.client()
+    other = {**TICKET, "name": "Other"}
+    values = {"forbidden": avro(client, EVENT, "forbidden", other)[0], "in": avro(client, EVENT, "in")[0]}
+    pipeline = PipelineConfig(task="t", model="m", input=list(values), output="out", input_format="avro")
+    facts: SimpleQueue[Any] = SimpleQueue()
+    config = SchemaRegistryConfig(url=server.url)
+    with ExitStack() as stack:
+        schemas = RegistrySchemas(config, pipeline, facts.put)
+        stack.callback(schemas.close, 5)
+        schemas.learn([(topic, value[:5]) for topic, value in reversed(values.items())])
+        assert facts.get(timeout=5) == SchemasLearned([("in", values["in"][:5])])
+        kit = Kit()
+        kit.pipeline.seals = Seals(Codec("p", schemas=schemas).unknown)
+        kit.feed(Assigned({(topic, 0): 1 for topic in values}))
+        kit.feed(taken(1, *(segment([value], topic=topic) for topic, value in values.items())))
+        assert [one.partition for one in schemas.standing(kit.pipeline)] == [("forbidden", 0)]
+
+
+def test_what_is_no_result_is_read_as_it_is(server: SchemaServer) -> None:
+    """Somebody else's records in the topic of results, also where the registry knows their schema."""
+    pipeline = PipelineConfig(task="t", model="m", input=["in"], output="out", output_format="avro")
+    results = Results(Config(schema_registry=SchemaRegistryConfig(url=server.url), pipelines={"p": pipeline}))
+    text: Any = "a"
+    for value in (avro(server.client(), EVENT, "out")[0], avro(server.client(), text, "out", "string")[0], b"\0" * 6):
+        assert results.plain("out", value) == value
+
+
+def test_several_threads_may_read_results(server: SchemaServer) -> None:
+    """As those that look results up: one closes no connection that another one uses."""
+    client = server.client()
+    schemas = [{**TICKET, "name": f"Ticket{number}"} for number in range(8)]
+    values = [avro(client, EVENT, "out", schema)[0] for schema in schemas]
+    pipeline = PipelineConfig(task="t", model="m", input=["in"], output="out", output_format="avro")
+    for _ in range(5):
+        server.asked.clear()
+        results = Results(Config(schema_registry=SchemaRegistryConfig(url=server.url), pipelines={"p": pipeline}))
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(partial(results.plain, "out"), values)) == values
+        assert len(server.asked) == len(values)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from streamer.core.pipeline.protocol import (
     Dispatch,
     EndReached,
     Finish,
+    Grant,
     LearnSchemas,
     Lost,
     MicroBatchDone,
@@ -19,7 +20,7 @@ from streamer.core.pipeline.protocol import (
     Settled,
     Stop,
 )
-from streamer.core.record import Headers, Record
+from streamer.core.record import Headers, Record, TopicPartition
 from streamer.errors import Code, DataFailure, ExitCode
 from tests.records import FakeRecord
 from tests.unit.pipeline_kit import Kit, event, segment, taken
@@ -46,8 +47,9 @@ class Registry:
         return DataFailure(Code.DECODE_SCHEMA, "none") if value[4] == 9 else value[5:]
 
     def learns(self, *numbers: int) -> SchemasLearned:
-        self.known |= {b"\0" + number.to_bytes(4) for number in numbers}
-        return SchemasLearned()
+        names = [b"\0" + number.to_bytes(4) for number in numbers]
+        self.known.update(names)
+        return SchemasLearned([("in", name) for name in names])
 
 
 class SealedKit(Kit):
@@ -57,6 +59,10 @@ class SealedKit(Kit):
         codec = Codec("p", schemas=self.registry)
         fresh = Pipeline(Policy("p"), codec)
         self.pipeline._codec, self.pipeline.seals = codec, fresh.seals
+
+
+def waiting(kit: Kit) -> dict[TopicPartition, int]:
+    return {place: sealed.segment.records[0].offset() for place, sealed in kit.pipeline.seals.partitions.items()}
 
 
 def names(kit: Kit) -> list[list[int]]:
@@ -76,9 +82,9 @@ def test_a_partition_keeps_its_order_and_others_go_on() -> None:
         kit.answer(work)
     assert [plan.offsets for plan in kit.settles()] == [{("in", 1): 1}]
     kit.feed(Settled(kit.settles()[-1].settle))
-    assert kit.pipeline.seals.partitions == {("in", 0): 0}
+    assert waiting(kit) == {("in", 0): 0}
     kit.feed(kit.registry.learns(2))
-    assert names(kit) == [[2, 9], [9]]
+    assert names(kit) == [[2, 9]]
     kit.feed(kit.registry.learns(9))
     kit.answer(kit.last_work())
     plan = kit.settles()[-1]
@@ -94,13 +100,50 @@ def test_a_partition_keeps_its_order_and_others_go_on() -> None:
     assert kit.pipeline.flow.ended_records == kit.pipeline.flow.taken_records == 5
 
 
+def test_each_schema_is_asked_for_once() -> None:
+    """However many segments wait for it, and for how many others; what is not known any more is asked for again."""
+    kit = SealedKit()
+    for number in range(30):
+        kit.feed(taken(number + 1, segment([framed("a", 1), framed("b", 2 + number % 3)], first=2 * number)))
+    assert names(kit) == [[1, 2], [3], [4]]
+    kit.feed(kit.registry.learns(2), kit.registry.learns(3))
+    assert waiting(kit) == {("in", 0): 0}
+    first = kit.registry.learns(1)
+    kit.registry.known.remove(b"\0\0\0\0\3")
+    kit.feed(first)
+    assert names(kit)[3:] == [[3]]
+    assert waiting(kit) == {("in", 0): 2}
+    kit.feed(kit.registry.learns(4), kit.registry.learns(3))
+    assert names(kit)[4:] == []
+    assert waiting(kit) == {}
+
+
+def test_other_partitions_go_on_however_many_records_wait() -> None:
+    """What waits for a schema takes of the byte budget, and nothing of what may be open for the workers."""
+    kit = SealedKit()
+    kit.feed(kit.registry.learns(1))
+    kit.feed(taken(1, segment([framed("a", 1)], partition=1)))
+    kit.answer(kit.last_work())
+    flow = kit.pipeline.flow
+    for number in range(9):
+        kit.feed(taken(2 + number, segment([framed("b", 2)] * 1000, first=1000 * number)))
+    assert kit.pipeline.seals.records == 9000
+    assert not flow.holds
+    assert kit.of(Grant)[-1].records > flow.taken_records + 1000
+    kit.feed(kit.registry.learns(2))
+    assert kit.pipeline.seals.records == 0
+    assert flow.holds
+    kit.answer(kit.last_work())
+    assert not flow.holds
+
+
 def test_a_partition_that_leaves_takes_along_what_waits() -> None:
     """Nothing of it comes up later, and its records no longer count as open."""
     kit = SealedKit()
     kit.feed(taken(1, segment([framed("a", 2)] * 3), segment([framed("b", 2)], partition=1)))
     kit.feed(Lost(frozenset({("in", 0)})))
     assert kit.pipeline.flow.ended_records == 3
-    assert kit.pipeline.seals.partitions == {("in", 1): 0}
+    assert waiting(kit) == {("in", 1): 0}
     kit.feed(kit.registry.learns(2))
     kit.answer(kit.last_work())
     assert kit.settles()[-1].offsets == {("in", 1): 1}
@@ -115,7 +158,7 @@ def test_a_partition_is_given_away_and_a_stop_ends_while_records_wait() -> None:
     kit.feed(taken(1, segment([framed("a", 2)]), segment([framed("b", 2)], partition=1)))
     kit.feed(Revoking(7, frozenset({("in", 0)})))
     assert [one.epoch for one in kit.of(Release)] == [7]
-    assert kit.pipeline.seals.partitions == {("in", 1): 0}
+    assert waiting(kit) == {("in", 1): 0}
     kit.feed(Stop(kit.now + 10))
     assert [one.exit_code for one in kit.of(Finish)] == [ExitCode.DONE]
 

@@ -4,7 +4,8 @@ Two bounds. Bytes: what is taken and not yet durable, in the source's own measur
 headers once they are read) stay within the budget. Open records: what is taken and has no outcome yet stays within
 what the workers can compute in `HORIZON_S`, so that under a backlog records wait in Kafka and not in here; and within
 what the budget has room for, should their answers be as large as the last ones. Records that wait behind a slow one of
-their partition count for the first bound only: a slow record must not hold the other partitions.
+their partition count for the first bound only: a slow record must not hold the other partitions. So do those that wait
+for a schema.
 """
 
 from __future__ import annotations
@@ -68,15 +69,16 @@ class Flow:
             self.rate_per_s += 0.5 * (ended / elapsed - self.rate_per_s)
         self._rate_at, self._rate_from = now, self.ended_records
 
-    def grant(self) -> Grant | None:
-        """The new grant, if it has grown enough to be worth a micro-batch."""
+    def grant(self, sealed: int = 0) -> Grant | None:
+        """The new grant, if it has grown enough to be worth a micro-batch. So many records wait for a schema."""
         window = min(max(self.open_min, int(self.rate_per_s * HORIZON_S)), OPEN_MAX)
         if not self.ended_records:
-            window = min(window, OPEN_FIRST)
+            window, sealed = min(window, OPEN_FIRST), 0
         each = self._taken_each + self._answer_each
         if each > SMALL_BYTES:
-            window = min(window, max(int((self.budget_bytes - self.in_flight_bytes) / each), OPEN_LEAST))
-        grant = Grant(self.ended_records + window, self.freed_bytes + self.budget_bytes - self.extra_bytes)
+            room = int((self.budget_bytes - self.in_flight_bytes) / each) - sealed
+            window = min(window, max(room, OPEN_LEAST))
+        grant = Grant(self.ended_records + sealed + window, self.freed_bytes + self.budget_bytes - self.extra_bytes)
         before = self._granted
         if (
             before is not None

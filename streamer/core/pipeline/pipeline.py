@@ -131,7 +131,7 @@ class Pipeline:
             case CacheAnswered():
                 self.answering.cached(fact)
             case SchemasLearned():
-                self._schemas_learned(now)
+                self._schemas_learned(fact, now)
             case Settled():
                 self._settled(fact, now)
             case Unsettled():
@@ -189,8 +189,8 @@ class Pipeline:
         if wanted:
             self._commands.append(LearnSchemas(wanted))
 
-    def _schemas_learned(self, now: float) -> None:
-        for batch, segment in self.seals.take():
+    def _schemas_learned(self, fact: SchemasLearned, now: float) -> None:
+        for batch, segment in self.seals.take(fact.names):
             self._open(batch, [segment], now)
 
     def _decode(self, batch: MicroBatch, segments: list[Segment], now: float) -> None:
@@ -327,7 +327,7 @@ class Pipeline:
             commands, unwanted = self.fleet.dispatch(now, self.flow.rate_per_s)
             self._commands.extend(commands)
             self.flow.ended_records += self.flights.cancel(unwanted)
-            if self.phase is not Phase.LOADING and (grant := self.flow.grant()):
+            if self.phase is not Phase.LOADING and (grant := self.flow.grant(self.seals.records)):
                 self._commands.append(grant)
         if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
             unread = "; ".join(self._unread)

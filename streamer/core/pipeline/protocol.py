@@ -72,6 +72,8 @@ class CacheAnswered(msgspec.Struct, frozen=True):
 class SchemasLearned(msgspec.Struct, frozen=True):
     """Schemas that `LearnSchemas` asked for are known by now, or are known not to be there."""
 
+    names: list[SchemaName]
+
 
 class WorkerReady(msgspec.Struct, frozen=True):
     """A worker loaded its model, passed its probe and waits for work."""
@@ -305,7 +307,7 @@ class Store(msgspec.Struct, frozen=True):
 
 
 class LearnSchemas(msgspec.Struct, frozen=True):
-    """Learn these schemas: records wait for them until `SchemasLearned`."""
+    """Learn these schemas: records wait for them until `SchemasLearned`, which names each of them once."""
 
     names: list[SchemaName]
 
