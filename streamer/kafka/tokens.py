@@ -52,11 +52,13 @@ class Tokens:
                 return self._last
             try:
                 found = token_of(self._function(config), self._now())
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._failing = True
                 _log.warning("no login token from kafka.oauth_callback: it %s; it is asked again", _why(error))
                 if self._last is not None and self._now() < self._last[1]:
                     return self._last
+                if isinstance(error, SystemExit):  # it would end the program, and print a text that may be a secret
+                    raise _NoTokenError("raised SystemExit") from None
                 raise
             if self._failing:
                 self._failing = False
@@ -94,7 +96,7 @@ def token_of(returned: Any, now: float) -> Token:
     extensions = returned[3] if len(returned) > 3 else {}
     if not isinstance(token, str) or not token:
         raise _NoTokenError(f"returned a token that is no text; {_SHAPE}")
-    if isinstance(expiry, bool) or not isinstance(expiry, int | float):
+    if isinstance(expiry, bool) or not isinstance(expiry, int | float) or expiry != expiry:
         raise _NoTokenError(f"returned an expiry that is no number; {_SHAPE}")
     if expiry > _IN_MS:
         raise _NoTokenError("returned an expiry in milliseconds; divide it by 1000")
@@ -106,7 +108,7 @@ def token_of(returned: Any, now: float) -> Token:
     return token, float(expiry), principal, dict(extensions)
 
 
-def _why(error: Exception) -> str:
+def _why(error: BaseException) -> str:
     """What went wrong and where. The message stays out unless it is ours: it may quote a secret."""
     if isinstance(error, _NoTokenError):
         return str(error)

@@ -95,6 +95,7 @@ def test_a_client_waits_for_its_first_token_and_then_says_why_there_is_none() ->
         (("", NOW + 9), "no text"),
         (("t", "soon"), "no number"),
         (("t", True), "no number"),
+        (("t", float("nan")), "no number"),
         (("t", (NOW + 9) * 1000), "in milliseconds; divide it by 1000"),
         (("t", NOW), "has expired"),
         (("t", NOW + 9, None), "principal or extensions"),
@@ -106,6 +107,17 @@ def test_what_is_no_token_is_named(returned: Any, words: str) -> None:
     """The client itself would ask no more after a value of another type."""
     with pytest.raises(ValueError, match=words):
         token_of(returned, NOW)
+
+
+def test_a_function_that_exits_ends_no_program() -> None:
+    """Nor is what it says told: it may be a secret."""
+
+    def leave(_: str) -> Any:
+        sys.exit("hunter2")
+
+    with pytest.raises(DependencyError, match="raised SystemExit") as caught:
+        Tokens(leave, sleep=lambda _: None).ready("")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_token_may_have_a_principal_and_extensions() -> None:
