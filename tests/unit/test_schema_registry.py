@@ -134,6 +134,72 @@ def test_what_does_not_fit_becomes_a_dead_letter(mock: SchemaRegistryClient) -> 
         assert Reader(mock, "protobuf").failure(value).code is Code.DECODE_SCHEMA
 
 
+LINKED = {
+    "type": "record",
+    "name": "Linked",
+    "fields": [{"name": "text", "type": "string"}, {"name": "next", "type": ["null", "Linked"], "default": None}],
+}
+
+
+@pytest.mark.parametrize("ruled", [False, True])
+def test_data_deeper_than_the_stack_becomes_a_dead_letter(mock: SchemaRegistryClient, ruled: bool) -> None:
+    """50 kB by a schema that refers to itself. Compiled code that follows it ends the process."""
+    condition = Rule(
+        "all", None, RuleKind.CONDITION, RuleMode.READ, "CEL", None, None, "true", None, None, False
+    )  # with rules the library reads
+    rules = RuleSet(None, [condition]) if ruled else None
+    number = mock.register_schema("in-value", Schema(json.dumps(LINKED), "AVRO", [], None, rules))
+    link = b"\x08good\x02"
+    deep = b"\0" + number.to_bytes(4) + 10_000 * link + b"\x08good\0"
+    reader = Reader(mock, "avro")
+    assert reader.failure(deep).exception == "RecursionError"
+    if not ruled:
+        assert isinstance(reader.read(deep[:5] + 50 * link + b"\x08good\0"), TextEvent)
+
+
+EMPTY: dict[str, Any] = {"type": "record", "name": "E", "fields": []}
+
+
+def itself(name: str) -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [{"name": "a", "type": name}]}
+
+
+@pytest.mark.parametrize(
+    ("of", "what"),
+    [
+        ({"type": "array", "items": "null"}, "ValueError"),
+        ({"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}, "ValueError"),
+        ({"type": "map", "values": {"type": "array", "items": EMPTY}}, "ValueError"),
+        (["null", {"type": "array", "items": {"type": "null"}}], "ValueError"),
+        (itself("Endless"), "RecursionError"),
+    ],
+)
+def test_a_few_bytes_that_claim_to_be_many_become_a_dead_letter(mock: SchemaRegistryClient, of: Any, what: str) -> None:
+    """200 million items of no bytes are a GB of memory, and a record that holds itself has no end."""
+    fields = [{"name": "text", "type": "string"}, {"name": "of", "type": of}]
+    schema = json.dumps({"type": "record", "name": "R", "fields": fields})
+    number = mock.register_schema("in-value", Schema(schema, "AVRO"))
+    failure = Reader(mock, "avro").failure(b"\0" + number.to_bytes(4) + b"\x08good" + b"\x80\x88\xde\xbe\x01\0")
+    assert what in (failure.exception or failure.message)
+
+
+def test_a_schema_whose_types_are_used_many_times_is_looked_at_once(mock: SchemaRegistryClient) -> None:
+    """Sixty records, each with two of the one before: the shortest data of it has 2^60 parts, and its look-up none."""
+    of: Any = ["null", {"type": "record", "name": "R0", "fields": [{"name": "a", "type": "string"}]}]
+    for number in range(1, 60):
+        again = ["null", f"R{number - 1}"]
+        one = {
+            "type": "record",
+            "name": f"R{number}",
+            "fields": [{"name": "a", "type": of}, {"name": "b", "type": again}],
+        }
+        of = ["null", one]
+    fields = [{"name": "text", "type": "string"}, {"name": "of", "type": of}]
+    schema = json.dumps({"type": "record", "name": "R", "fields": fields})
+    number = mock.register_schema("in-value", Schema(schema, "AVRO"))
+    assert isinstance(Reader(mock, "avro").read(b"\0" + number.to_bytes(4) + b"\x08good\0"), TextEvent)
+
+
 def test_rules_that_can_not_be_run_let_no_text_pass(mock: SchemaRegistryClient) -> None:
     """A field that a rule decrypts is not read as it is."""
     rule = Rule(
