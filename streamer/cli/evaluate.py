@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from streamer.cli.infer import ADHOC, adhoc, existing_files, file_stamp
-from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
+from streamer.cli.options import NumberRange, chosen_pipelines, config_options, loaded, model_of
 from streamer.errors import ConfigurationError, ExitCode, UsageError
 from streamer.files.rows import FORMATS, STDIN
 
@@ -57,7 +57,7 @@ EVERY_LABEL = 1 << 20
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=NumberRange(0, 1),
     default=0.5,
     show_default=True,
     help="If a text may have several labels: a label counts as given from this score on.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.cli.options import chosen_pipelines, configured
+from streamer.cli.options import NumberRange, chosen_pipelines, configured
 from streamer.config.load import Config
 from streamer.core.tally import duration
 
@@ -27,7 +27,7 @@ _LAST_REPORTS = 200
 @click.option("--watch", is_flag=True, help="Refresh until interrupted.")
 @click.option(
     "--every-s",
-    type=click.FloatRange(0.1, 3600),
+    type=NumberRange(0.1, 3600),
     default=2.0,
     show_default=True,
     help="Seconds between two measurements; rates are those between them.",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
+from math import isfinite
 from typing import Any
 
 import click
@@ -22,6 +23,17 @@ SAY_EVERY_S = 10.0
 """Between two lines of progress, where there is no terminal."""
 
 _Command = Callable[..., Any]
+
+
+class NumberRange(click.FloatRange):
+    """Click compares with the bounds, and so lets NaN through all of them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Fails if it is none, or has no end."""
+        number = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def config_options(command: _Command) -> _Command:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from streamer.cli.ending import told
-from streamer.cli.options import chosen_pipelines, config_options, loaded
+from streamer.cli.options import NumberRange, chosen_pipelines, config_options, loaded
 from streamer.errors import ExitCode, UsageError
 from streamer.extras import require
 from streamer.stopping import Stopping
@@ -34,7 +34,7 @@ _pem = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--every-s",
-    type=click.FloatRange(0.1, 60),
+    type=NumberRange(0.1, 60),
     default=2.0,
     show_default=True,
     help="Seconds between two looks at a pipeline. One without replicas is woken within this time.",

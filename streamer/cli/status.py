@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from streamer.cli.options import chosen_pipelines, configured
+from streamer.cli.options import NumberRange, chosen_pipelines, configured
 from streamer.config.load import Config
 from streamer.core.tally import duration
 from streamer.errors import DependencyError, ExitCode
@@ -32,7 +32,7 @@ _WIDE = 110
 @click.option("--watch", is_flag=True, help="Refresh until interrupted.")
 @click.option(
     "--every-s",
-    type=click.FloatRange(0.2, 3600),
+    type=NumberRange(0.2, 3600),
     default=1.0,
     show_default=True,
     help="Seconds between two measurements; without --watch there are two.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.bench.shown import end_progress, printed, progress, rounds, show
+from streamer.cli.options import NumberRange
 from streamer.errors import ExitCode
 from streamer.extras import require
 
@@ -194,7 +195,7 @@ def simulate(seeds: int, first: int, processes: int) -> ExitCode:
 )
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="The first seed.")
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="How many processes to use.")
-@click.option("--wander", type=click.FloatRange(0), default=0.0, help="Let shares wander from hour to hour, too.")
+@click.option("--wander", type=NumberRange(0), default=0.0, help="Let shares wander from hour to hour, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as_json: bool) -> ExitCode:
     """Count false alarms in simulated days without drift, and see whether ten kinds of drift are found and named.
@@ -213,7 +214,7 @@ def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as
 @click.command()
 @click.option(
     "--minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     default=10.0,
     show_default=True,
     help="How long to inject faults.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.bench.shown import on_kafka, progress, rounds
+from streamer.cli.options import NumberRange
 from streamer.extras import require
 
 if TYPE_CHECKING:
@@ -62,14 +63,12 @@ def throughput(
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     default=20.0,
     show_default=True,
     help="How many events a second to send.",
 )
-@click.option(
-    "--seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="How long to run at each load."
-)
+@click.option("--seconds", type=NumberRange(1), default=15.0, show_default=True, help="How long to run at each load.")
 @click.option(
     "--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="Run only this; may be repeated."
 )
@@ -109,7 +108,7 @@ def restart(place: Bench, models: tuple[str, ...], rounds: int) -> list[Section]
     "--records", type=click.IntRange(1), default=500_000, show_default=True, help="How many events the backlog has."
 )
 @click.option(
-    "--seconds", type=click.FloatRange(1), default=40.0, show_default=True, help="How long to watch each, at most."
+    "--seconds", type=NumberRange(1), default=40.0, show_default=True, help="How long to watch each, at most."
 )
 @on_kafka(redis=lambda _: True)
 def memory(place: Bench, records: int, seconds: float) -> list[Section]:
@@ -148,12 +147,10 @@ def dlq(place: Bench, records: int, rounds: int) -> list[Section]:
 @click.command()
 @click.option("--only", type=click.Choice(HEALTH), multiple=True, help="Only this part; may be repeated.")
 @click.option("--results", type=click.IntRange(1), default=200_000, show_default=True, help="Results to begin with.")
-@click.option(
-    "--results-per-s", type=click.FloatRange(1), default=20_000.0, show_default=True, help="Written meanwhile."
-)
+@click.option("--results-per-s", type=NumberRange(1), default=20_000.0, show_default=True, help="Written meanwhile.")
 @click.option("--labels", type=click.IntRange(1), default=5_000, show_default=True, help="Written at once, first.")
-@click.option("--labels-per-s", type=click.FloatRange(1), default=500.0, show_default=True, help="Written after that.")
-@click.option("--seconds", type=click.FloatRange(1), default=8.0, show_default=True, help="For how long.")
+@click.option("--labels-per-s", type=NumberRange(1), default=500.0, show_default=True, help="Written after that.")
+@click.option("--seconds", type=NumberRange(1), default=8.0, show_default=True, help="For how long.")
 @click.option(
     "--reports", type=click.IntRange(1), default=7_200, show_default=True, help="Of each pipeline, to sum at a start."
 )

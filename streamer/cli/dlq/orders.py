@@ -12,6 +12,7 @@ import click
 
 from streamer.cli.dlq.options import Search, searching
 from streamer.cli.dlq.report import print_survey, progress
+from streamer.cli.options import NumberRange
 from streamer.core.deadletters.replay import MAX_ATTEMPTS, Decide
 from streamer.core.deadletters.state import JOB_NAME
 from streamer.errors import ExitCode, UsageError
@@ -79,7 +80,7 @@ def sending(command: _Command) -> _Command:
             help="Leave out those that have failed this often.",
         ),
         click.option(
-            "--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as possible."
+            "--rate", type=NumberRange(0, min_open=True), help="Records a second. Default: as fast as possible."
         ),
         click.option(
             "--for",
