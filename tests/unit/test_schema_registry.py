@@ -329,6 +329,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         ("", 'input_subject = "s"', "pipelines.p.input_subject: plain JSON has no subject"),
         (f'url = "http://me:{SECRET}@r"', "", "schema_registry.url: it holds a user or a password"),
         ('url = "redis://r"', "", "schema_registry.url: no URL of a schema registry"),
+        ('url = "http://r:1, http://s:1/a b"', "", "schema_registry.url: no URL of a schema registry"),
         ('url = "http://r"\nuser = "me"', "", "schema_registry.password: user and password go together"),
         (f'password = "{SECRET}"\npassword_file = "x"', "", "keep one of the two"),
         ('key_file = "x"', "", "schema_registry.key_file: a key goes with a certificate"),
