@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Protocol
+from urllib.parse import urldefrag, urljoin
 
 import msgspec
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, dual_schema_id_deserializer
@@ -25,6 +26,7 @@ Read = Callable[[bytes, Headers | None, str], bytes]
 """The JSON of a value with these headers, from this topic. Raises whatever is wrong with it."""
 
 _encode = msgspec.json.encode
+_MOST_ADDRESSES = 1000
 
 
 class Format(Protocol):
@@ -139,9 +141,17 @@ def _json_schema(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
     from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 
     class JsonSchema(JSONDeserializer):
-        """Holds each value to its schema, and then gives its very bytes, unless rules change them."""
+        """Holds each value to its schema, and then gives its very bytes, unless rules change them. What a schema refers
+        to on the web is fetched with it: the library would fetch it for each value anew, on the driver's thread."""
 
         wire = None
+        whole: dict[Schema, tuple[Any, Any]] = {}  # of this client: the class is made with it
+
+        def _get_parsed_schema(self, schema: Schema) -> tuple[Any, Any]:
+            if schema not in self.whole:
+                parsed, registry = super()._get_parsed_schema(schema)
+                self.whole[schema] = parsed, _fetched(parsed, registry)
+            return self.whole[schema]
 
         def reader(self, schema: Schema) -> Read:
             self._get_parsed_schema(schema)
@@ -154,6 +164,38 @@ def _json_schema(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
 
     made: Format = JsonSchema(None, schema_registry_client=client, conf=conf, json_decode=msgspec.json.decode)
     return made
+
+
+def _fetched(parsed: Any, registry: Any) -> Any:
+    """A registry of JSON Schemas with all that the schema refers to, which fetches nothing later. Raises what its
+    `retrieve` does."""
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+
+    known, ahead = {""}, [("", parsed)]
+    wanted: list[str] = []
+    while ahead or wanted:
+        if not ahead:  # all names that the schemas give to their parts are known
+            address = wanted.pop()
+            if address not in known and address not in REGISTRY:
+                known.add(address)
+                if len(known) > _MOST_ADDRESSES:
+                    raise ValueError("a schema that refers to too many others")
+                found = registry.get_or_retrieve(address)
+                registry = found.registry
+                ahead.append((address, found.value.contents))
+            continue
+        base, part = ahead.pop()
+        if isinstance(part, dict):
+            own, reference = part.get("$id"), part.get("$ref")
+            if isinstance(own, str):
+                base = urljoin(base, own)
+                known.add(urldefrag(base).url)
+            if isinstance(reference, str):
+                wanted.append(urldefrag(urljoin(base, reference)).url)
+            ahead += [(base, one) for one in part.values()]
+        elif isinstance(part, list):
+            ahead += [(base, one) for one in part]
+    return REGISTRY.with_resources(registry.items())
 
 
 def _protobuf(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:

@@ -200,6 +200,59 @@ def test_a_schema_whose_types_are_used_many_times_is_looked_at_once(mock: Schema
     assert isinstance(Reader(mock, "avro").read(b"\0" + number.to_bytes(4) + b"\x08good\0"), TextEvent)
 
 
+def test_what_a_json_schema_refers_to_on_the_web_is_fetched_once(
+    mock: SchemaRegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the schema, not with each value. Where it can't be, the schema is refused, and asked for again."""
+    from referencing import Resource
+    from referencing.exceptions import NoSuchResource
+
+    pages: dict[str, Any] = {"http://web/point.json": {"$ref": "parts/number.json"}}
+    fetched: list[str] = []
+
+    def fetch(address: str) -> Any:
+        fetched.append(address)
+        if address not in pages:
+            raise NoSuchResource(address)
+        return Resource.opaque(pages[address])
+
+    monkeypatch.setattr("confluent_kafka.schema_registry._sync.json_schema._retrieve_via_httpx", fetch)
+    properties = {
+        "text": {"$ref": "#/definitions/words"},
+        "at": {"$ref": "http://web/point.json"},
+        "of": {"$ref": "http://json-schema.org/draft-07/schema#"},
+        "default": {"$ref": "words.json"},
+    }
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "definitions": {"words": {"$id": "words.json", "type": "string"}},
+    }
+    number = mock.register_schema("in-value", Schema(json.dumps({**schema, "$id": "http://web/whole.json"}), "JSON"))
+    reader = Reader(mock, "json-schema")
+    start = b"\0" + number.to_bytes(4)
+    assert "can't be read" in reader.failure(start + b'{"text": "a"}').message
+    assert fetched == ["http://web/point.json", "http://web/parts/number.json"]
+    pages["http://web/parts/number.json"] = {"type": "number"}
+    reader.now += 61
+    fetched.clear()
+    for _ in range(3):
+        assert isinstance(reader.read(start + b'{"text": "a", "at": 1, "of": {"type": "object"}}'), TextEvent)
+        assert "breaks its schema" in reader.failure(start + b'{"text": "a", "at": "b"}').message
+    assert fetched == ["http://web/point.json", "http://web/parts/number.json"]
+
+
+def test_pages_of_schemas_without_end_are_refused(mock: SchemaRegistryClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    from referencing import Resource
+
+    def fetch(address: str) -> Any:
+        return Resource.opaque({"$ref": address + "1"})
+
+    monkeypatch.setattr("confluent_kafka.schema_registry._sync.json_schema._retrieve_via_httpx", fetch)
+    number = mock.register_schema("in-value", Schema(json.dumps({"$ref": "http://web/1"}), "JSON"))
+    assert "(ValueError)" in Reader(mock, "json-schema").failure(b"\0" + number.to_bytes(4) + b"{}").message
+
+
 def test_rules_that_can_not_be_run_let_no_text_pass(mock: SchemaRegistryClient) -> None:
     """A field that a rule decrypts is not read as it is."""
     rule = Rule(
