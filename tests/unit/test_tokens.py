@@ -93,6 +93,8 @@ def test_a_client_waits_for_its_first_token_and_then_says_why_there_is_none() ->
         (("t",), "returned tuple"),
         ((b"t", NOW + 9), "no text"),
         (("", NOW + 9), "no text"),
+        (("t\n", NOW + 9), "a line break"),
+        (("t\0", NOW + 9), "a line break"),
         (("t", "soon"), "no number"),
         (("t", True), "no number"),
         (("t", float("nan")), "no number"),
@@ -101,6 +103,9 @@ def test_a_client_waits_for_its_first_token_and_then_says_why_there_is_none() ->
         (("t", NOW + 9, None), "principal or extensions"),
         (("t", NOW + 9, "p", {"a": 1}), "principal or extensions"),
         (("t", NOW + 9, "p", "a=1"), "principal or extensions"),
+        (("t", NOW + 9, "p", {"a key": "1"}), "name is not made of letters"),
+        (("t", NOW + 9, "p", {"auth": "1"}), "or is auth"),
+        (("t", NOW + 9, "p", {"a": "ü"}), "not ASCII"),
     ],
 )
 def test_what_is_no_token_is_named(returned: Any, words: str) -> None:
