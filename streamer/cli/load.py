@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer.cli.infer import existing_files, file_format
-from streamer.cli.options import SAY_EVERY_S, configured, meaning
+from streamer.cli.options import SAY_EVERY_S, NumberRange, configured, meaning
 from streamer.config.load import Config
 from streamer.config.shapes import shape_of
 from streamer.core.shape import Shape
@@ -53,7 +53,7 @@ _NO_LIMIT_BYTES = 1 << 40
     metavar="FILE",
     help="Write bad rows to this file, and load the rest.",
 )
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Rows a second. Default: as fast as possible.")
+@click.option("--rate", type=NumberRange(0, min_open=True), help="Rows a second. Default: as fast as possible.")
 @click.option(
     "--job",
     metavar="NAME",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
+from math import isfinite
 from typing import Any
 
 import click
@@ -30,10 +31,21 @@ allow_downloads = click.option(
 )
 
 
+class NumberRange(click.FloatRange):
+    """Click compares with the bounds, and so lets NaN through all of them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Fails if it is none, or has no end."""
+        number = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
 def number(name: str, default: float, what: str, **limits: Any) -> Callable[[_Command], _Command]:
     """Adds an option that takes a number like its default, at least 1 unless the `limits` of click's range say
     otherwise."""
-    kind = click.FloatRange if isinstance(default, float) else click.IntRange
+    kind = NumberRange if isinstance(default, float) else click.IntRange
     return click.option(name, type=kind(**{"min": 1, **limits}), default=default, show_default=True, help=what)
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import click
 
-from streamer.cli.options import configured
+from streamer.cli.options import NumberRange, configured
 from streamer.config.load import Config
 from streamer.errors import ExitCode, UsageError
 
@@ -29,7 +29,7 @@ _NEWS_EVERY = 1000
     type=click.IntRange(0),
     help="Write to this partition. Default: by the key, or at random without one.",
 )
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as possible.")
+@click.option("--rate", type=NumberRange(0, min_open=True), help="Records a second. Default: as fast as possible.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @configured
 def produce(

@@ -77,7 +77,7 @@ def check_registry(registry: SchemaRegistryConfig) -> Iterator[tuple[str, str]]:
         except ValueError:
             sound = False
             parts = urlsplit("")
-        if not sound or parts.query or parts.fragment:
+        if not sound or len(url.split()) > 1 or parts.query or parts.fragment:
             yield "url", "no URL of a schema registry; write https://HOST:PORT, with commas between several"
         elif "@" in parts.netloc:
             yield "url", "it holds a user or a password; write them as user and password_file"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Protocol
+from urllib.parse import urldefrag, urljoin
 
 import msgspec
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, dual_schema_id_deserializer
@@ -25,6 +26,7 @@ Read = Callable[[bytes, Headers | None, str], bytes]
 """The JSON of a value with these headers, from this topic. Raises whatever is wrong with it."""
 
 _encode = msgspec.json.encode
+_MOST_ADDRESSES = 1000
 
 
 class Format(Protocol):
@@ -53,27 +55,103 @@ def context_of(headers: Any, topic: str) -> SerializationContext:
 def _avro(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
     from confluent_kafka.schema_registry.avro import AvroDeserializer
     from fastavro import schemaless_reader
+    from fastavro._read_py import schemaless_reader as in_python
 
     class Avro(AvroDeserializer):
+        """Data of a schema that refers to itself is read in Python: compiled code has no bound there, and data of a
+        few kB that is deep enough would end the process with its stack."""
+
         wire = None
 
         def reader(self, schema: Schema) -> Read:
             parsed = self._get_parsed_schema(schema)
-            if schema.rule_set:
-                return lambda value, headers, topic: _encode(self(value, context_of(headers, topic)))
-            return lambda value, headers, _: _encode(schemaless_reader(BytesIO(data_of(value, headers)), parsed, None))
+            nested = _refers_to_itself(parsed)
+            read_data = in_python if nested else schemaless_reader
+
+            def read(value: bytes, headers: Headers | None, topic: str) -> bytes:
+                if schema.rule_set and not nested:
+                    return _encode(self(value, context_of(headers, topic)))
+                found = read_data(BytesIO(data_of(value, headers)), parsed, None)
+                return _encode(self(value, context_of(headers, topic)) if schema.rule_set else found)
+
+            return read
 
     made: Format = Avro(client, conf=conf)
     return made
+
+
+def _refers_to_itself(parsed: Any) -> bool:
+    """Whether a parsed Avro schema does, so that its data may be as deep as it is long. Raises ValueError if the items
+    of an array take no bytes: data of ten bytes could then claim any number of them."""
+    named = {name: one for part in _parts(parsed) for name, one in part.get("__named_schemas", {}).items()}
+    empty: dict[str, bool] = {}  # whether a value of this name takes no bytes
+    within: set[str] = set()
+    found = False
+
+    def takes_nothing(schema: Any) -> bool:
+        nonlocal found
+        schema = named.get(schema, schema) if isinstance(schema, str) else schema
+        if isinstance(schema, list):  # the number of the branch takes a byte
+            for one in schema:
+                takes_nothing(one)
+            return False
+        if not isinstance(schema, dict):
+            return bool(schema == "null")
+        name = schema.get("name", "")
+        if name in within:
+            found = True
+            return False
+        if name not in empty:
+            within.update({name} - {""})
+            nothing = of_its_kind(schema)
+            within.discard(name)
+            if not name:
+                return nothing
+            empty[name] = nothing
+        return empty[name]
+
+    def of_its_kind(schema: dict[str, Any]) -> bool:
+        match schema["type"]:
+            case "record" | "error":
+                fields = [takes_nothing(one["type"]) for one in schema["fields"]]  # looks at each
+                return all(fields)
+            case "array":
+                if takes_nothing(schema["items"]):
+                    raise ValueError("the items of an array take no bytes")
+            case "map":
+                takes_nothing(schema["values"])
+            case "fixed":
+                return bool(schema["size"] == 0)
+            case "enum":
+                pass
+            case kind:
+                return takes_nothing(kind)
+        return False
+
+    takes_nothing(parsed)
+    return found
+
+
+def _parts(parsed: Any) -> list[dict[str, Any]]:
+    """The schemas of a union, or the one."""
+    return [one for one in (parsed if isinstance(parsed, list) else [parsed]) if isinstance(one, dict)]
 
 
 def _json_schema(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
     from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 
     class JsonSchema(JSONDeserializer):
-        """Holds each value to its schema, and then gives its very bytes, unless rules change them."""
+        """Holds each value to its schema, and then gives its very bytes, unless rules change them. What a schema refers
+        to on the web is fetched with it: the library would fetch it for each value anew, on the driver's thread."""
 
         wire = None
+        whole: dict[Schema, tuple[Any, Any]] = {}  # of this client: the class is made with it
+
+        def _get_parsed_schema(self, schema: Schema) -> tuple[Any, Any]:
+            if schema not in self.whole:
+                parsed, registry = super()._get_parsed_schema(schema)
+                self.whole[schema] = parsed, _fetched(parsed, registry)
+            return self.whole[schema]
 
         def reader(self, schema: Schema) -> Read:
             self._get_parsed_schema(schema)
@@ -86,6 +164,38 @@ def _json_schema(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
 
     made: Format = JsonSchema(None, schema_registry_client=client, conf=conf, json_decode=msgspec.json.decode)
     return made
+
+
+def _fetched(parsed: Any, registry: Any) -> Any:
+    """A registry of JSON Schemas with all that the schema refers to, which fetches nothing later. Raises what its
+    `retrieve` does."""
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+
+    known, ahead = {""}, [("", parsed)]
+    wanted: list[str] = []
+    while ahead or wanted:
+        if not ahead:  # all names that the schemas give to their parts are known
+            address = wanted.pop()
+            if address not in known and address not in REGISTRY:
+                known.add(address)
+                if len(known) > _MOST_ADDRESSES:
+                    raise ValueError("a schema that refers to too many others")
+                found = registry.get_or_retrieve(address)
+                registry = found.registry
+                ahead.append((address, found.value.contents))
+            continue
+        base, part = ahead.pop()
+        if isinstance(part, dict):
+            own, reference = part.get("$id"), part.get("$ref")
+            if isinstance(own, str):
+                base = urljoin(base, own)
+                known.add(urldefrag(base).url)
+            if isinstance(reference, str):
+                wanted.append(urldefrag(urljoin(base, reference)).url)
+            ahead += [(base, one) for one in part.values()]
+        elif isinstance(part, list):
+            ahead += [(base, one) for one in part]
+    return REGISTRY.with_resources(registry.items())
 
 
 def _protobuf(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:

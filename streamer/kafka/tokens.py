@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sys
 import threading
 import time
@@ -19,6 +20,8 @@ Token = tuple[str, float, str, dict[str, str]]
 
 _SHAPE = 'it must return ("token", expiry in seconds since 1970), and if needed a principal and a dict of extensions'
 _IN_MS = 100_000_000_000  # a time in seconds reaches this in the year 5138
+# What the client takes; it says nothing of what it does not take, and of a token that the broker can't read.
+_VISIBLE, _LETTERS, _WORDS = re.compile("[ -~]+"), re.compile("[A-Za-z]+"), re.compile(r"[\t\n\r -~]*")
 _PAUSES_S = (0.5, 1.0, 2.0)
 _OUTAGE_S = 60.0
 
@@ -60,12 +63,14 @@ class Tokens:
                 return self._last
             try:
                 found = token_of(self._function(config or ""), self._now())
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._failing = True
                 self._failed_at = self._now()
                 _log.warning("no login token from kafka.oauth_callback: it %s; it is asked again", _why(error))
                 if self._last is not None and self._now() < self._last[1]:
                     return self._last
+                if isinstance(error, SystemExit):  # it would end the program, and print a text that may be a secret
+                    raise _NoTokenError("raised SystemExit") from None
                 raise
             if self._failing:
                 self._failing = False
@@ -103,7 +108,9 @@ def token_of(returned: Any, now: float) -> Token:
     extensions = returned[3] if len(returned) > 3 else {}
     if not isinstance(token, str) or not token:
         raise _NoTokenError(f"returned a token that is no text; {_SHAPE}")
-    if isinstance(expiry, bool) or not isinstance(expiry, int | float):
+    if not _VISIBLE.fullmatch(token):
+        raise _NoTokenError("returned a token with a line break in it, or another character that none has")
+    if isinstance(expiry, bool) or not isinstance(expiry, int | float) or expiry != expiry:
         raise _NoTokenError(f"returned an expiry that is no number; {_SHAPE}")
     if expiry > _IN_MS:
         raise _NoTokenError("returned an expiry in milliseconds; divide it by 1000")
@@ -112,10 +119,14 @@ def token_of(returned: Any, now: float) -> Token:
     texts = [principal, *extensions.keys(), *extensions.values()] if isinstance(extensions, dict) else [None]
     if not all(isinstance(text, str) for text in texts):
         raise _NoTokenError(f"returned a principal or extensions that are no texts; {_SHAPE}")
+    if not all(_LETTERS.fullmatch(name) and name != "auth" for name in extensions):
+        raise _NoTokenError("returned an extension whose name is not made of letters, or is auth; rename it")
+    if not all(_WORDS.fullmatch(text) for text in extensions.values()):
+        raise _NoTokenError("returned an extension whose value is not ASCII; correct it")
     return token, float(expiry), principal, dict(extensions)
 
 
-def _why(error: Exception) -> str:
+def _why(error: BaseException) -> str:
     """What went wrong and where. The message stays out unless it is ours: it may quote a secret."""
     if isinstance(error, _NoTokenError):
         return str(error)

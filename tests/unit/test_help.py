@@ -57,6 +57,22 @@ def test_help_is_written_in_sentences() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_option_takes_what_is_no_number() -> None:
+    """Click's own ranges let NaN pass, which every comparison after them lets pass too."""
+    ranges = [
+        (name, param)
+        for name, command in commands()
+        for param in command.params
+        if isinstance(param.type, click.FloatRange)
+    ]
+    assert ranges
+    for name, param in ranges:
+        for value in ("nan", "inf"):
+            with pytest.raises(click.BadParameter):
+                param.type.convert(value, param, None)
+                pytest.fail(f"{name} {param.opts[-1]} takes {value}")
+
+
 @pytest.mark.parametrize("name", ["siblings", "index", "supervisor"])
 def test_what_children_are_told_is_not_shown(name: str) -> None:
     """Options that only `run` itself gives are in no help."""

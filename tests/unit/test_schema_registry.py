@@ -152,6 +152,125 @@ def test_a_producer_can_not_fill_the_memory_with_names(mock: SchemaRegistryClien
     assert sorted(len(name) for _, name in reader.schemas._known) == [5, 17]
 
 
+LINKED = {
+    "type": "record",
+    "name": "Linked",
+    "fields": [{"name": "text", "type": "string"}, {"name": "next", "type": ["null", "Linked"], "default": None}],
+}
+
+
+@pytest.mark.parametrize("ruled", [False, True])
+def test_data_deeper_than_the_stack_becomes_a_dead_letter(mock: SchemaRegistryClient, ruled: bool) -> None:
+    """50 kB by a schema that refers to itself. Compiled code that follows it ends the process."""
+    condition = Rule(
+        "all", None, RuleKind.CONDITION, RuleMode.READ, "CEL", None, None, "true", None, None, False
+    )  # with rules the library reads
+    rules = RuleSet(None, [condition]) if ruled else None
+    number = mock.register_schema("in-value", Schema(json.dumps(LINKED), "AVRO", [], None, rules))
+    link = b"\x08good\x02"
+    deep = b"\0" + number.to_bytes(4) + 10_000 * link + b"\x08good\0"
+    reader = Reader(mock, "avro")
+    assert reader.failure(deep).exception == "RecursionError"
+    if not ruled:
+        assert isinstance(reader.read(deep[:5] + 50 * link + b"\x08good\0"), TextEvent)
+
+
+EMPTY: dict[str, Any] = {"type": "record", "name": "E", "fields": []}
+
+
+def itself(name: str) -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [{"name": "a", "type": name}]}
+
+
+@pytest.mark.parametrize(
+    ("of", "what"),
+    [
+        ({"type": "array", "items": "null"}, "ValueError"),
+        ({"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}, "ValueError"),
+        ({"type": "map", "values": {"type": "array", "items": EMPTY}}, "ValueError"),
+        (["null", {"type": "array", "items": {"type": "null"}}], "ValueError"),
+        (itself("Endless"), "RecursionError"),
+    ],
+)
+def test_a_few_bytes_that_claim_to_be_many_become_a_dead_letter(mock: SchemaRegistryClient, of: Any, what: str) -> None:
+    """200 million items of no bytes are a GB of memory, and a record that holds itself has no end."""
+    fields = [{"name": "text", "type": "string"}, {"name": "of", "type": of}]
+    schema = json.dumps({"type": "record", "name": "R", "fields": fields})
+    number = mock.register_schema("in-value", Schema(schema, "AVRO"))
+    failure = Reader(mock, "avro").failure(b"\0" + number.to_bytes(4) + b"\x08good" + b"\x80\x88\xde\xbe\x01\0")
+    assert what in (failure.exception or failure.message)
+
+
+def test_a_schema_whose_types_are_used_many_times_is_looked_at_once(mock: SchemaRegistryClient) -> None:
+    """Sixty records, each with two of the one before: the shortest data of it has 2^60 parts, and its look-up none."""
+    of: Any = ["null", {"type": "record", "name": "R0", "fields": [{"name": "a", "type": "string"}]}]
+    for number in range(1, 60):
+        again = ["null", f"R{number - 1}"]
+        one = {
+            "type": "record",
+            "name": f"R{number}",
+            "fields": [{"name": "a", "type": of}, {"name": "b", "type": again}],
+        }
+        of = ["null", one]
+    fields = [{"name": "text", "type": "string"}, {"name": "of", "type": of}]
+    schema = json.dumps({"type": "record", "name": "R", "fields": fields})
+    number = mock.register_schema("in-value", Schema(schema, "AVRO"))
+    assert isinstance(Reader(mock, "avro").read(b"\0" + number.to_bytes(4) + b"\x08good\0"), TextEvent)
+
+
+def test_what_a_json_schema_refers_to_on_the_web_is_fetched_once(
+    mock: SchemaRegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the schema, not with each value. Where it can't be, the schema is refused, and asked for again."""
+    from referencing import Resource
+    from referencing.exceptions import NoSuchResource
+
+    pages: dict[str, Any] = {"http://web/point.json": {"$ref": "parts/number.json"}}
+    fetched: list[str] = []
+
+    def fetch(address: str) -> Any:
+        fetched.append(address)
+        if address not in pages:
+            raise NoSuchResource(address)
+        return Resource.opaque(pages[address])
+
+    monkeypatch.setattr("confluent_kafka.schema_registry._sync.json_schema._retrieve_via_httpx", fetch)
+    properties = {
+        "text": {"$ref": "#/definitions/words"},
+        "at": {"$ref": "http://web/point.json"},
+        "of": {"$ref": "http://json-schema.org/draft-07/schema#"},
+        "default": {"$ref": "words.json"},
+    }
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "definitions": {"words": {"$id": "words.json", "type": "string"}},
+    }
+    number = mock.register_schema("in-value", Schema(json.dumps({**schema, "$id": "http://web/whole.json"}), "JSON"))
+    reader = Reader(mock, "json-schema")
+    start = b"\0" + number.to_bytes(4)
+    assert "can't be read" in reader.failure(start + b'{"text": "a"}').message
+    assert fetched == ["http://web/point.json", "http://web/parts/number.json"]
+    pages["http://web/parts/number.json"] = {"type": "number"}
+    reader.now += 61
+    fetched.clear()
+    for _ in range(3):
+        assert isinstance(reader.read(start + b'{"text": "a", "at": 1, "of": {"type": "object"}}'), TextEvent)
+        assert "breaks its schema" in reader.failure(start + b'{"text": "a", "at": "b"}').message
+    assert fetched == ["http://web/point.json", "http://web/parts/number.json"]
+
+
+def test_pages_of_schemas_without_end_are_refused(mock: SchemaRegistryClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    from referencing import Resource
+
+    def fetch(address: str) -> Any:
+        return Resource.opaque({"$ref": address + "1"})
+
+    monkeypatch.setattr("confluent_kafka.schema_registry._sync.json_schema._retrieve_via_httpx", fetch)
+    number = mock.register_schema("in-value", Schema(json.dumps({"$ref": "http://web/1"}), "JSON"))
+    assert "(ValueError)" in Reader(mock, "json-schema").failure(b"\0" + number.to_bytes(4) + b"{}").message
+
+
 def test_rules_that_can_not_be_run_let_no_text_pass(mock: SchemaRegistryClient) -> None:
     """A field that a rule decrypts is not read as it is."""
     rule = Rule(
@@ -281,6 +400,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         ("", 'input_subject = "s"', "pipelines.p.input_subject: plain JSON has no subject"),
         (f'url = "http://me:{SECRET}@r"', "", "schema_registry.url: it holds a user or a password"),
         ('url = "redis://r"', "", "schema_registry.url: no URL of a schema registry"),
+        ('url = "http://r:1, http://s:1/a b"', "", "schema_registry.url: no URL of a schema registry"),
         ('url = "http://r"\nuser = "me"', "", "schema_registry.password: user and password go together"),
         (f'password = "{SECRET}"\npassword_file = "x"', "", "keep one of the two"),
         ('key_file = "x"', "", "schema_registry.key_file: a key goes with a certificate"),

@@ -112,19 +112,36 @@ def test_a_login_refused_for_want_of_a_token_is_tried_again(monkeypatch: pytest.
         (("t",), "returned tuple"),
         ((b"t", NOW + 9), "no text"),
         (("", NOW + 9), "no text"),
+        (("t\n", NOW + 9), "a line break"),
+        (("t\0", NOW + 9), "a line break"),
         (("t", "soon"), "no number"),
         (("t", True), "no number"),
+        (("t", float("nan")), "no number"),
         (("t", (NOW + 9) * 1000), "in milliseconds; divide it by 1000"),
         (("t", NOW), "has expired"),
         (("t", NOW + 9, None), "principal or extensions"),
         (("t", NOW + 9, "p", {"a": 1}), "principal or extensions"),
         (("t", NOW + 9, "p", "a=1"), "principal or extensions"),
+        (("t", NOW + 9, "p", {"a key": "1"}), "name is not made of letters"),
+        (("t", NOW + 9, "p", {"auth": "1"}), "or is auth"),
+        (("t", NOW + 9, "p", {"a": "ü"}), "not ASCII"),
     ],
 )
 def test_what_is_no_token_is_named(returned: Any, words: str) -> None:
     """The client itself would ask no more after a value of another type."""
     with pytest.raises(ValueError, match=words):
         token_of(returned, NOW)
+
+
+def test_a_function_that_exits_ends_no_program() -> None:
+    """Nor is what it says told: it may be a secret."""
+
+    def leave(_: str) -> Any:
+        sys.exit("hunter2")
+
+    with pytest.raises(DependencyError, match="raised SystemExit") as caught:
+        Tokens(leave, sleep=lambda _: None).ready("")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_token_may_have_a_principal_and_extensions() -> None:

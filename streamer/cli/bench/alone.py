@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.bench.shown import end_progress, printed, progress, rounds, show
-from streamer.cli.options import number
+from streamer.cli.options import NumberRange, number
 from streamer.errors import ExitCode
 from streamer.extras import require
 
@@ -92,9 +92,7 @@ def generation(requests: int, rounds: int) -> list[Section]:
 
 @click.command()
 @click.option("--requests", type=click.IntRange(1), default=1000, show_default=True, help="How many texts to send.")
-@click.option(
-    "--latency-ms", type=click.FloatRange(0), default=20.0, show_default=True, help="What the server takes for one."
-)
+@number("--latency-ms", 20.0, "What the server takes for one.", min=0)
 @click.option(
     "--in-flight", type=click.IntRange(1, 1024), default=64, show_default=True, help="The most requests at a time."
 )
@@ -200,7 +198,7 @@ def simulate(seeds: int, first: int, processes: int) -> ExitCode:
 @number("--shifts", 20, "How many days with each kind of drift.", min=0)
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="The first seed.")
 @number("--processes", 2, "How many processes to use.")
-@click.option("--wander", type=click.FloatRange(0), default=0.0, help="Let shares wander from hour to hour, too.")
+@click.option("--wander", type=NumberRange(0), default=0.0, help="Let shares wander from hour to hour, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as_json: bool) -> ExitCode:
     """Count false alarms in simulated days without drift, and see whether ten kinds of drift are found and named.

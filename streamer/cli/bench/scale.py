@@ -9,27 +9,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer.cli.bench.shown import printed, progress
+from streamer.cli.options import NumberRange
 
 if TYPE_CHECKING:
     from streamer.bench.figures import Figure, Section
     from streamer.bench.scale import Costs, EventSize, Needs
 
 RATES = (1_000.0, 10_000.0, 100_000.0, 1_000_000.0)
-_POSITIVE = click.FloatRange(0, min_open=True)
+_POSITIVE = NumberRange(0, min_open=True)
 
 
 @click.command()
 @click.option("--rate", "rates", type=_POSITIVE, multiple=True, help="Events a second to plan for; may be repeated.")
-@click.option("--tokens", type=click.FloatRange(3), default=24, show_default=True, help="Tokens of a mean text.")
+@click.option("--tokens", type=NumberRange(3), default=24, show_default=True, help="Tokens of a mean text.")
 @click.option("--output-bytes", type=_POSITIVE, default=100, show_default=True, help="Bytes of a mean answer.")
 @click.option(
-    "--cached", type=click.FloatRange(0, 1), default=0, show_default=True, help="The share that the cache answers."
+    "--cached", type=NumberRange(0, 1), default=0, show_default=True, help="The share that the cache answers."
 )
 @click.option("--readers", type=click.IntRange(0), default=1, show_default=True, help="How many read each result.")
 @click.option("--replication", type=click.IntRange(1), default=3, show_default=True, help="Copies of each partition.")
 @click.option(
     "--load",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     default=0.7,
     show_default=True,
     help="Plan for this share of what each unit can do.",

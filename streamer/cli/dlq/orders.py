@@ -12,7 +12,7 @@ import click
 
 from streamer.cli.dlq.options import Search, searching
 from streamer.cli.dlq.report import print_survey, progress
-from streamer.cli.options import number
+from streamer.cli.options import NumberRange, number
 from streamer.core.deadletters.replay import MAX_ATTEMPTS, Decide
 from streamer.core.deadletters.state import JOB_NAME
 from streamer.errors import ExitCode, UsageError
@@ -74,7 +74,7 @@ def sending(command: _Command) -> _Command:
     for option in (
         number("--max-attempts", MAX_ATTEMPTS, "Leave out those that have failed this often."),
         click.option(
-            "--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as possible."
+            "--rate", type=NumberRange(0, min_open=True), help="Records a second. Default: as fast as possible."
         ),
         click.option(
             "--for",
