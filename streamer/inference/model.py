@@ -101,7 +101,8 @@ def cut(sizes: Sequence[tuple[int, int]], batching: Batching) -> int:
 CPU_BATCHING: Final = Batching(4096, 1.05, 256)
 # A GPU waits for its launches in small batches.
 CUDA_BATCHING: Final = Batching(32768, 1.15, 4096)
-# A packed encoder's vectors are padded for the head: that costs memory alone, a fraction of what its layers take.
+# A packed encoder's vectors are padded for the head: that costs memory alone, a fraction of what its layers take. So up
+# to as many padded ones as a batch may have tokens it does not matter, and beyond it is bounded.
 PACKED_WASTE: Final = 2.0
 
 

@@ -21,6 +21,7 @@ from streamer.inference.backends.packed_encoder import pack_network
 from streamer.inference.backends.packed_linear import Packing, pack
 from streamer.inference.backends.passes import Passes
 from streamer.inference.backends.positions import known_tokens, token_vectors
+from streamer.inference.backends.race import score, windows
 from streamer.inference.backends.verdicts import Verdict
 from streamer.inference.model import PACKED_WASTE, Sharing
 from streamer.inference.models.checks import without_openvino
@@ -43,6 +44,8 @@ CHECK_BYTES = 1 << 28
 # The longest row of a check where neither tokenizer nor network sets a limit.
 _ENDLESS_TOKENS = 2048
 _SCORE_BYTES = 4
+# How the way of a network that runs packed ends where it is remembered.
+_PACKED = " packed"
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
 
 
@@ -53,6 +56,8 @@ class Ways(Passes):
     """Whether the longest rows were run."""
     _unshared: str
     """Why rows do not share padded passes."""
+    _packs: bool | None = None
+    """Whether packing was found to be faster on this machine; None where that was not timed yet."""
 
     @abstractmethod
     def _load_anew(self) -> Any:
@@ -77,13 +82,17 @@ class Ways(Passes):
                 spec.compile,
             )
         )
+        unpacked = self.batching
         while True:
             held = verdict.way is None
             if not held:
                 self.tokenizer.fit(readable=verdict.tokens)
+            self.batching, self._packed = unpacked, None
+            self._packs = None if verdict.way is None else verdict.way.endswith(_PACKED)
             dtype, backend = self._try_ways(revision, longest, held=held)
             padding = self.batching, self.tokenizer.pads_left, self.tokenizer.pad_id
-            way = f"{dtype} {backend} {padding} {type(self.network).__name__}"
+            network = type(self.network).__name__
+            way = f"{dtype} {backend} {padding} {network}{_PACKED if self.batching.packed else ''}"
             if held or way == verdict.way:
                 break
             verdict.way = None  # it went another way this time, which was never held to the longest rows
@@ -209,10 +218,11 @@ class Ways(Passes):
             dtype = torch.float32
         if self._spec.compile:
             self._compile(fits)
-        elif packs(self.device, dtype) and self._affordable_tokens() >= self.tokenizer.max_tokens:
-            self._pack(known, dtype)
-        elif self.device.type == "cpu" and dtype is not torch.float16:
-            self._lay_out(fits)
+        else:
+            if self.device.type == "cpu" and dtype is not torch.float16:
+                self._lay_out(fits)
+            if self._may_pack(dtype):
+                self._pack(known, dtype)
         return dtype, "torch"
 
     def _strays(self, known: Agreement, dtype: torch.dtype) -> str:
@@ -261,9 +271,12 @@ class Ways(Passes):
             self.network = plain
 
     def _pack(self, known: Agreement, dtype: torch.dtype) -> None:
-        """Without padding in the encoder, if it can do so and its numbers agree: else it is said, and padding stays."""
-        padded = Agreement(known.short, known.long)
+        """Without padding in the encoder, if it can do so, its numbers agree and it is faster here: else padding stays,
+        and the log says why."""
+        padded, batching = Agreement(known.short, known.long), self.batching
         padded.refer(self._pass)  # in this dtype
+        timed = windows(known.short) if self.device.type == "cpu" and self._packs is None else []
+        before = score(self.compute, timed, self._spec.threads) if timed else 0.0
         try:
             packing = pack_network(self.network)
             self.network, self._packed = packing.network, packing.encoder
@@ -278,8 +291,14 @@ class Ways(Passes):
             log.warning("%s runs padded, not packed: %s", self._spec.model, reason)
             self.network, self._packed = packing.undo(), None
             return
-        self.batching = replace(self.batching, packed=True, waste=PACKED_WASTE)
-        log.info("%s runs packed, without padding", self._spec.model)
+        self.batching = replace(batching, packed=True, waste=PACKED_WASTE, floor_tokens=batching.tokens)
+        gain = before / score(self.compute, timed, self._spec.threads) if timed else 1.0
+        if gain < 1:
+            log.info("%s runs padded: packed it takes %.2f times as long here", self._spec.model, 1 / gain)
+            self.network, self._packed, self.batching = packing.undo(), None, batching
+            return
+        said = f", {gain:.2f} times as fast as padded here" if timed else ""
+        log.info("%s runs packed, without padding%s", self._spec.model, said)
 
     def _take_openvino(self, revision: str, dtype: torch.dtype, fits: Callable[[], bool]) -> bool:
         """Let OpenVINO run the network where the spec allows it and its numbers agree. Raises `ModelError` when it was
@@ -315,8 +334,17 @@ class Ways(Passes):
         return False
 
     def _lacks_for_openvino(self) -> str:
-        parameters = sum(weights.numel() for weights in self.network.parameters())
-        return without_openvino(self._spec, self.device.type, parameters)
+        return without_openvino(self._spec, self.device.type, self._parameters())
+
+    def _may_pack(self, dtype: torch.dtype) -> bool:
+        """A packed network is the plain one too: so all that it may ever read must be checked."""
+        if self._packs is False or self.batching.sharing is not Sharing.PADDED:
+            return False
+        whole = self._affordable_tokens() >= self.tokenizer.max_tokens
+        return whole and packs(self.device, dtype, self._parameters())
+
+    def _parameters(self) -> int:
+        return sum(weights.numel() for weights in self.network.parameters())
 
 
 def _start(row: Row, tokens: int) -> Row:
