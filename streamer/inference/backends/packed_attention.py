@@ -6,6 +6,7 @@ whatever else a packed encoder computes is the same code on both. Not yet measur
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any, Final
 
@@ -68,15 +69,7 @@ def attend_packed(
     """
     if cu_seq_lens_q is None or max_length_q is None:
         raise UnpackableError("its attention does not know where a sequence ends")
-    if attention_mask is not None:
-        raise UnpackableError("its attention has its own mask")
-    if getattr(module, "is_causal", True) if is_causal is None else is_causal:
-        raise UnpackableError("its attention is causal")
-    if query.shape != key.shape or query.shape != value.shape:
-        raise UnpackableError("its queries and its keys are not of one shape")
-    asked = sorted(name for name, given in others.items() if name not in _HARMLESS and given is not None)
-    if asked:
-        raise UnpackableError(f"its attention asks for {asked[0]}")
+    refuse(module, query, key, value, attention_mask, is_causal, others)
     # As transformers' own kernels read it: the token itself is counted.
     reach = None if sliding_window is None else sliding_window - 1
     if query.shape[2] == max_length_q and query.device.type == "cpu":
@@ -86,6 +79,27 @@ def attend_packed(
     attend = _by_kernel if query.device.type == "cuda" else _by_length
     queries, keys, values = (part[0].transpose(0, 1) for part in (query, key, value))
     return attend(queries, keys, values, cu_seq_lens_q, max_length_q, scaling, reach).unsqueeze(0), None
+
+
+def refuse(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    is_causal: bool | None,
+    others: Mapping[str, Any],
+) -> None:
+    """Raises `UnpackableError` for what packed attention would compute wrongly."""
+    if attention_mask is not None:
+        raise UnpackableError("its attention has its own mask")
+    if getattr(module, "is_causal", True) if is_causal is None else is_causal:
+        raise UnpackableError("its attention is causal")
+    if query.shape != key.shape or query.shape != value.shape:
+        raise UnpackableError("its queries and its keys are not of one shape")
+    asked = sorted(name for name, given in others.items() if name not in _HARMLESS and given is not None)
+    if asked:
+        raise UnpackableError(f"its attention asks for {asked[0]}")
 
 
 def register() -> str:

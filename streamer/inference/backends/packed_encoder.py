@@ -44,7 +44,7 @@ class PackedEncoder(torch.nn.Module):
         super().__init__()
         _check(encoder)
         self.encoder = encoder
-        self._numbering = _numbering(encoder)
+        self.numbering = _numbering(encoder)
         self._layout: _Layout | None = None
 
     def lay(self, lengths: npt.NDArray[np.int64], *, pads_left: bool) -> None:
@@ -72,8 +72,8 @@ class PackedEncoder(torch.nn.Module):
             raise RuntimeError("a pass whose lengths were not laid")
         places, positions = layout.tokens.to(input_ids.device)
         bounds = layout.bounds.to(input_ids.device)
-        if self._numbering is not None:
-            positions = self._numbering(input_ids).flatten()[places]
+        if self.numbering is not None:
+            positions = self.numbering(input_ids).flatten()[places]
         even = layout.even and input_ids.device.type == "cpu"
 
         def laid(values: torch.Tensor) -> torch.Tensor:
@@ -96,11 +96,11 @@ class PackedEncoder(torch.nn.Module):
         padded = packed.new_zeros(layout.count * layout.longest, packed.shape[-1]).index_copy_(0, places, packed)
         output.last_hidden_state = padded.view(layout.count, layout.longest, -1)
         if getattr(output, "pooler_output", None) is not None:  # the encoder's own pooled the first sequence alone
-            output.pooler_output = self._pooled(output.last_hidden_state)
+            output.pooler_output = self.pooled(output.last_hidden_state)
         return output
 
-    def _pooled(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(n, d)."""
+    def pooled(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(n, d), of (n, length, d)."""
         pooled: torch.Tensor = self.encoder.pooler(hidden)
         if pooled.ndim != 2:
             raise UnpackableError("it pools in its own way")

@@ -19,11 +19,12 @@ from streamer.inference.backends.openvino_network import OpenVinoNetwork, open_n
 from streamer.inference.backends.packed_attention import UnpackableError, packs
 from streamer.inference.backends.packed_encoder import pack_network
 from streamer.inference.backends.packed_linear import Packing, pack
+from streamer.inference.backends.packed_openvino import PackedOpenVinoNetwork
 from streamer.inference.backends.passes import Passes
 from streamer.inference.backends.positions import known_tokens, token_vectors
 from streamer.inference.backends.race import score, windows
 from streamer.inference.backends.verdicts import Verdict
-from streamer.inference.model import PACKED_WASTE, Sharing
+from streamer.inference.model import Sharing, packed_batching
 from streamer.inference.models.checks import without_openvino
 from streamer.inference.models.device import choose_dtype, surroundings, versions
 from streamer.inference.models.tokenizer import NO_LIMIT, Row
@@ -291,7 +292,7 @@ class Ways(Passes):
             log.warning("%s runs padded, not packed: %s", self._spec.model, reason)
             self.network, self._packed = packing.undo(), None
             return
-        self.batching = replace(batching, packed=True, waste=PACKED_WASTE, floor_tokens=batching.tokens)
+        self.batching = packed_batching(batching)
         gain = before / score(self.compute, timed, self._spec.threads) if timed else 1.0
         if gain < 1:
             log.info("%s runs padded: packed it takes %.2f times as long here", self._spec.model, 1 / gain)
@@ -306,32 +307,64 @@ class Ways(Passes):
         asked = self._spec.backend == "openvino"
         reason = self._lacks_for_openvino()
         if not reason:
-            plain = self.network
-
-            def agrees(network: OpenVinoNetwork) -> bool:
-                self.network = network
-                try:
-                    return fits()
-                finally:
-                    self.network = plain
-
-            opened = open_network(
-                plain,
-                digest=revision,
-                takes_type_ids=self.tokenizer.takes_type_ids,
-                takes_mask=self._takes_mask,
-                dtype=dtype,
-                threads=self._spec.threads,
-                fits=agrees,
-            )
-            if isinstance(opened, OpenVinoNetwork):
-                self.network = opened
-                return True
-            reason = opened
+            plain, may_pack = self.network, self._may_pack(dtype)
+            padded = self._open(plain, revision, dtype, fits) if not (may_pack and self._packs) else ""
+            packed = self._open(plain, revision, dtype, fits, packed=True) if may_pack else ""
+            if isinstance(packed, PackedOpenVinoNetwork):
+                packed = packed if self._pays(padded, packed) else ""
+            elif packed:
+                log.info("%s runs padded in OpenVINO: %s", self._spec.model, packed)
+            for opened in (packed, padded):
+                if not isinstance(opened, str):
+                    self._use(opened)
+                    return True
+            reason = padded or packed
             log.info("%s runs in torch, not in OpenVINO: %s", self._spec.model, reason)
         if asked:
             raise ModelError(f'{self._spec.model} can\'t have backend = "openvino": {reason}')
         return False
+
+    def _open(
+        self, plain: Any, revision: str, dtype: torch.dtype, fits: Callable[[], bool], *, packed: bool = False
+    ) -> OpenVinoNetwork | PackedOpenVinoNetwork | str:
+        batching = self.batching
+
+        def agrees(network: OpenVinoNetwork | PackedOpenVinoNetwork) -> bool:
+            self._use(network)
+            try:
+                return fits()
+            finally:
+                self.network, self._packed, self.batching = plain, None, batching
+
+        return open_network(
+            plain,
+            digest=revision,
+            takes_type_ids=self.tokenizer.takes_type_ids,
+            takes_mask=self._takes_mask,
+            dtype=dtype,
+            threads=self._spec.threads,
+            fits=agrees,
+            packed=packed,
+        )
+
+    def _use(self, network: OpenVinoNetwork | PackedOpenVinoNetwork) -> None:
+        self.network = network
+        if isinstance(network, PackedOpenVinoNetwork):
+            self._packed, self.batching = network, packed_batching(self.batching)
+
+    def _pays(self, padded: OpenVinoNetwork | PackedOpenVinoNetwork | str, packed: PackedOpenVinoNetwork) -> bool:
+        """Whether OpenVINO is faster packed, by what was found at an earlier start or by a race."""
+        if isinstance(padded, str):
+            return True
+        plain, batching, rows = self.network, self.batching, windows(self._short_rows())
+        seconds = []
+        for network in (padded, packed):
+            self._use(network)
+            seconds.append(score(self.compute, rows, self._spec.threads))
+            self.network, self._packed, self.batching = plain, None, batching
+        gain = seconds[0] / seconds[1]
+        log.info("%s in OpenVINO: packed is %.2f times as fast as padded here", self._spec.model, gain)
+        return gain >= 1
 
     def _lacks_for_openvino(self) -> str:
         return without_openvino(self._spec, self.device.type, self._parameters())
