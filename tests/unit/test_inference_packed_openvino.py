@@ -29,7 +29,7 @@ HEADS = {
     "text-classification": "ForSequenceClassification",
     "token-classification": "ForTokenClassification",
 }
-FAST = [(BERT, "text-classification"), (ROBERTA, "embedding"), (MODERNBERT, "token-classification")]
+FAST = [(BERT, "text-classification"), (MODERNBERT, "token-classification")]
 SLOW = [
     (architecture, task)
     for architecture in (BERT, ROBERTA, MODERNBERT, DISTILBERT, ELECTRA, XLM_ROBERTA)
@@ -98,6 +98,27 @@ def test_the_faster_way_is_taken_and_remembered(tmp_path: Path, monkeypatch: pyt
         assert isinstance(model.network, OpenVinoNetwork)
         assert not model.batching.packed
         assert next(turns, None) is None
+
+
+def test_what_needs_no_padding_is_not_gathered(tmp_path: Path) -> None:
+    """A single text, and texts of one length, go through the graph that is faster for them."""
+    model = served(made(tmp_path, BERT, "embedding"), "embedding", "openvino")
+    even: list[int] = []
+    plain = model.network.even
+
+    def count(*given: Any) -> Any:
+        even.append(len(given[0]))
+        return plain(*given)
+
+    model.network.even = count
+    one, other = Row([0, 9, 2], None), Row([0, 7, 8, 9, 2], None)
+    alone = model._pass([one])[0]
+    twice = model._pass([one, one])
+    assert even == [1, 2]
+    mixed = model._pass([one, other])
+    assert even == [1, 2]
+    for own in (*twice, mixed[0]):
+        np.testing.assert_allclose(own, alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("pads_left", [False, True])

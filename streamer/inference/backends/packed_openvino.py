@@ -6,7 +6,8 @@ texts attention is a small part of the arithmetic, and a mask over one long row 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -17,7 +18,13 @@ from transformers import AttentionInterface
 
 from streamer.inference.backends.packed_attention import UnpackableError, refuse
 from streamer.inference.backends.packed_encoder import PackedEncoder
+from streamer.inference.model import Batching
 
+PARAMETERS: Final = 50_000_000
+"""Up to it two graphs are held: what needs no padding goes through the one that does not gather, which is faster."""
+# Attention is padded: texts of very different lengths share a pass only where it is small.
+_WASTE: Final = 1.3
+_FLOOR_TOKENS: Final = 1536
 NAME: Final = "packed_by_slots"
 _LEAST: Final = torch.finfo(torch.float32).min
 _EXAMPLE_LENGTHS: Final = (9, 7)
@@ -40,8 +47,18 @@ def layout_of(lengths: npt.NDArray[np.int64], *, pads_left: bool) -> dict[str, n
     }
 
 
+def batching_of(padded: Batching) -> Batching:
+    """How it likes its forward batches, by how the network likes them padded."""
+    return replace(padded, packed=True, waste=_WASTE, floor_tokens=_FLOOR_TOKENS)
+
+
 class PackedOpenVinoNetwork:
-    """Called like the padded torch network that it was made from, once `lay` has said which tokens are real."""
+    """Called like the padded torch network that it was made from, once `lay` has said which tokens are real.
+
+    `even` is the padded graph, for passes in which nothing is padding; without it they are gathered too.
+    """
+
+    even: Callable[..., SimpleNamespace] | None = None
 
     def __init__(self, compiled: Any, encoder: Any) -> None:
         self._request = compiled.create_infer_request()
@@ -61,6 +78,8 @@ class PackedOpenVinoNetwork:
         token_type_ids: torch.Tensor | None = None,
     ) -> SimpleNamespace:
         """Tensors as (n, length)."""
+        if self.even is not None and len(self._layout["tokens"]) == input_ids.numel():
+            return self.even(input_ids, None, token_type_ids)
         inputs = {"input_ids": input_ids.numpy(), **self._layout}
         if self._numbering is not None:
             inputs["positions"] = self._numbering(input_ids).flatten()[self._layout["tokens"]].numpy()

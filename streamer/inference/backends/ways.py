@@ -14,6 +14,7 @@ import msgspec
 import torch
 
 from streamer.errors import ModelError
+from streamer.inference.backends import packed_openvino
 from streamer.inference.backends.agreement import FLOAT32_TOLERANCE, Agreement, exact, twin
 from streamer.inference.backends.openvino_network import OpenVinoNetwork, open_network
 from streamer.inference.backends.packed_attention import UnpackableError, packs
@@ -32,6 +33,8 @@ from streamer.inference.tasks.family import CHECK_TEXTS
 from streamer.inference.worker.trouble import is_out_of_memory
 
 log = logging.getLogger(__name__)
+
+_Opened = OpenVinoNetwork | PackedOpenVinoNetwork | str
 
 # Of rows drawn from the vocabulary for the checks at load.
 SAMPLED_TOKENS = (3, 9, 17, 40, 96)
@@ -308,9 +311,11 @@ class Ways(Passes):
         reason = self._lacks_for_openvino()
         if not reason:
             plain, may_pack = self.network, self._may_pack(dtype)
-            padded = self._open(plain, revision, dtype, fits) if not (may_pack and self._packs) else ""
-            packed = self._open(plain, revision, dtype, fits, packed=True) if may_pack else ""
+            both = self._parameters() <= packed_openvino.PARAMETERS
+            padded: _Opened = "" if may_pack and self._packs and not both else self._open(plain, revision, dtype, fits)
+            packed: _Opened = self._open(plain, revision, dtype, fits, packed=True) if may_pack else ""
             if isinstance(packed, PackedOpenVinoNetwork):
+                packed.even = padded if both and isinstance(padded, OpenVinoNetwork) else None
                 packed = packed if self._pays(padded, packed) else ""
             elif packed:
                 log.info("%s runs padded in OpenVINO: %s", self._spec.model, packed)
@@ -318,7 +323,7 @@ class Ways(Passes):
                 if not isinstance(opened, str):
                     self._use(opened)
                     return True
-            reason = padded or packed
+            reason = str(padded or packed)
             log.info("%s runs in torch, not in OpenVINO: %s", self._spec.model, reason)
         if asked:
             raise ModelError(f'{self._spec.model} can\'t have backend = "openvino": {reason}')
@@ -326,7 +331,7 @@ class Ways(Passes):
 
     def _open(
         self, plain: Any, revision: str, dtype: torch.dtype, fits: Callable[[], bool], *, packed: bool = False
-    ) -> OpenVinoNetwork | PackedOpenVinoNetwork | str:
+    ) -> _Opened:
         batching = self.batching
 
         def agrees(network: OpenVinoNetwork | PackedOpenVinoNetwork) -> bool:
@@ -350,11 +355,11 @@ class Ways(Passes):
     def _use(self, network: OpenVinoNetwork | PackedOpenVinoNetwork) -> None:
         self.network = network
         if isinstance(network, PackedOpenVinoNetwork):
-            self._packed, self.batching = network, packed_batching(self.batching)
+            self._packed, self.batching = network, packed_openvino.batching_of(self.batching)
 
-    def _pays(self, padded: OpenVinoNetwork | PackedOpenVinoNetwork | str, packed: PackedOpenVinoNetwork) -> bool:
+    def _pays(self, padded: _Opened, packed: PackedOpenVinoNetwork) -> bool:
         """Whether OpenVINO is faster packed, by what was found at an earlier start or by a race."""
-        if isinstance(padded, str):
+        if self._packs or isinstance(padded, str):
             return True
         plain, batching, rows = self.network, self.batching, windows(self._short_rows())
         seconds = []
