@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser promtool chart far-end has-go lock clean
+.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser clients programs chart far-end has-go lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -39,8 +39,10 @@ demo: $(READY)
 	@.venv/bin/streamer demo
 
 # Four files at a time on two cores, since of most that are under way two wait, for elections, time limits and loads,
-# while others compute: tests/conftest.py orders them so.
-test: $(READY) browser promtool
+# while others compute: tests/conftest.py orders them so. Compiled first, as in `setup`, for what has changed since then:
+# the tests start some thousand processes.
+test: $(READY) browser programs
+	@.venv/bin/python -m compileall -q streamer tests
 	@.venv/bin/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not chaos and not every_way"
 
 # The unit tests that load no model: most faults of the core, the configuration and the commands show within a minute.
@@ -54,6 +56,10 @@ test-fast: $(READY)
 test-pythons: $(READY)
 	@.ci/test-pythons $(or $(PYTHONS),3.12 3.13 3.14)
 
+# The programs of docs/clients.md, built by Maven and npm and run beside a pipeline; says what is missing to do so.
+clients: $(READY)
+	@.venv/bin/python -m pytest -q --durations=0 tests/acceptance/test_clients.py
+
 # The console's tests drive a Chromium: Debian's where apt is at hand and we may, else Playwright's own.
 browser: $(READY)
 	@.venv/bin/python -c 'import shutil, sys; sys.exit(not any(map(shutil.which, sys.argv[1:])))' \
@@ -63,26 +69,27 @@ browser: $(READY)
 	      { apt-get update -qq && apt-get install --yes -qq chromium >/dev/null; }; }; } || \
 	  .venv/bin/python -m playwright install chromium
 
-# Prometheus, its promtool and Alertmanager's amtool, which the tests of deploy/ run: Debian's, unpacked beside the
-# interpreter where apt is at hand; these tests are skipped where there are none. Nothing is installed, and no service
-# started.
-PROMETHEUS := prometheus promtool amtool
-promtool: $(READY)
-	@PATH="$$PWD/.venv/bin:$$PATH"; for tool in $(PROMETHEUS); do command -v $$tool >/dev/null || missing=1; done; \
+# Prometheus, its promtool and Alertmanager's amtool, which the tests of deploy/ run, and the images' first process:
+# Debian's, unpacked beside the interpreter where apt is at hand; these tests are skipped where there are none. Nothing is
+# installed, and no service started.
+PROGRAMS := prometheus promtool amtool tini
+PACKAGES := prometheus prometheus-alertmanager tini
+programs: $(READY)
+	@PATH="$$PWD/.venv/bin:$$PATH"; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
 	  test -z "$$missing" || { command -v apt-get >/dev/null && \
-	  folder=$$(mktemp -d) && chmod 755 $$folder && echo "fetching $(PROMETHEUS) by apt-get" && (cd $$folder && \
-	    { apt-get download -qq prometheus prometheus-alertmanager >/dev/null 2>&1 || { apt-get update -qq >/dev/null 2>&1 \
-	      && apt-get download -qq prometheus prometheus-alertmanager >/dev/null 2>&1; }; } && \
+	  folder=$$(mktemp -d) && chmod 755 $$folder && echo "fetching $(PROGRAMS) by apt-get" && (cd $$folder && \
+	    { apt-get download -qq $(PACKAGES) >/dev/null 2>&1 || { apt-get update -qq >/dev/null 2>&1 && \
+	      apt-get download -qq $(PACKAGES) >/dev/null 2>&1; }; } && \
 	    for package in *.deb; do dpkg -x $$package .; done) && \
-	    (cd $$folder/usr/bin && cp $(PROMETHEUS) $(CURDIR)/.venv/bin/); \
+	    (cd $$folder/usr/bin && cp $(PROGRAMS) $(CURDIR)/.venv/bin/); \
 	  rm -rf "$$folder"; test -x .venv/bin/amtool; } || \
-	  echo "no Prometheus: the alerts are not tried"
+	  echo "not all of $(PROGRAMS) are here: their tests are skipped"
 
 # Reads a span behind the OpenTelemetry Collector, a metric in Prometheus and an alert in Alertmanager. The first time it
 # compiles the Collector and Alertmanager from their Go modules, 4.5 minutes of one processor: Debian has no Collector,
 # and its Alertmanager does not start without files of its package in /usr/share.
-far-end: promtool .venv/bin/otelcol .venv/bin/alertmanager
-	@.venv/bin/python -m pytest -m every_way tests/acceptance/test_far_end.py
+far-end: programs .venv/bin/otelcol .venv/bin/alertmanager
+	@.venv/bin/python -m pytest tests/acceptance/test_far_end.py tests/unit/test_far_end_files.py
 
 BUILDER := go.opentelemetry.io/collector/cmd/builder@v0.165.0
 .venv/bin/otelcol: deploy/otel/builder-config.yaml | $(READY) has-go
@@ -101,7 +108,7 @@ has-go:
 # The chart in deploy/helm, rendered, and held to what Kubernetes, KEDA, Strimzi and the Prometheus operator take. The
 # first time Go compiles Helm and kube-score, which takes some three minutes.
 chart: .venv/chart/.ready
-	@.venv/bin/python -m pytest -q tests/unit/test_chart.py tests/unit/test_chart_rendered.py
+	@.venv/bin/python -m pytest -q tests/unit/test_chart.py tests/unit/test_chart_rendered.py tests/unit/test_runbook.py
 
 KEDA := github.com/kedacore/keda/v2@v2.20.2
 PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
@@ -134,7 +141,7 @@ check: $(READY)
 SAYS_LITTLE := alerts architecture bench_* cases chaos* chart* class_identity cli* codec_fuzz completion cores \
   custom_values deadletters_closed deadletters_fuzz demo_* docs_links extras generation* health_simulation heap help \
   infer_* inference_* language_law late_cache local_* log_pipe machine_* makefile own_model_docs proxy readme scoring \
-  sentence_transformers seq2seq tasks_* text_reader every_test_asserts
+  sentence_transformers seq2seq tasks_* text_reader every_test_asserts without_extras compose images dashboards far_end_files
 coverage: $(READY)
 	@.venv/bin/python -m coverage run -m pytest -q --durations=0 --durations-min=5 \
 	  -k "not (planted or 300_000 or any_order_any_split or gigabyte)" \
@@ -155,15 +162,19 @@ docs: .venv/docs/.ready
 	@$(UV) pip install --quiet --python .venv/docs/bin/python --no-deps --require-hashes -r $<
 	@touch $@
 
-# After a change of pyproject.toml's dependencies.
+# After a change of pyproject.toml's dependencies. requirements.txt is what runs models, requirements-cpu.txt the same with
+# OpenVINO, requirements-ops.txt everything that goes without torch, and requirements-dev.txt all there is. What is in
+# several has one version.
+COMPILE = @$(UV) pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --universal \
+  --custom-compile-command "make lock"
 lock: $(READY)
-	@$(UV) pip compile pyproject.toml --quiet --extra inference --generate-hashes --no-emit-index-url --python-version 3.11 \
-	  --universal --custom-compile-command "make lock" -o requirements.txt
-	@$(UV) pip compile pyproject.toml --quiet --extra local --extra demo --extra cpu --extra console --extra parquet --extra health --extra served --extra registry --extra scaler --extra otel --group dev --generate-hashes \
-	  --no-emit-index-url --python-version 3.11 --universal --custom-compile-command "make lock" \
-	  -c requirements.txt -o requirements-dev.txt
-	@$(UV) pip compile --group docs --quiet --generate-hashes --no-emit-index-url --python-version 3.11 --universal \
-	  --custom-compile-command "make lock" -o docs/site/requirements.txt
+	$(COMPILE) pyproject.toml --extra inference -o requirements.txt
+	$(COMPILE) pyproject.toml $(addprefix --extra ,served registry scaler otel console health parquet) \
+	  -c requirements.txt -o requirements-ops.txt
+	$(COMPILE) pyproject.toml --extra cpu -c requirements.txt -c requirements-ops.txt -o requirements-cpu.txt
+	$(COMPILE) pyproject.toml --extra all --group dev -c requirements-cpu.txt -c requirements-ops.txt \
+	  -o requirements-dev.txt
+	$(COMPILE) --group docs -o docs/site/requirements.txt
 
 clean:
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist

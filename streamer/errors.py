@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     DONE = 0
     BUG = 1
     USAGE = 2
-    CONFIGURATION = 3  # configuration, model or ACL: a restart does not help
+    CONFIGURATION = 3  # configuration, model, ACL or an extra that is missing: a restart does not help
     SOME_FAILED = 4  # `infer`, `evaluate`: some lines failed
     DEPENDENCY = 5  # absent at start, or the model changed since: a restart may help
     HALTED = 6  # by the breaker or a code failure: look before restarting
@@ -76,6 +76,12 @@ class ConfigurationError(StreamerError):
         return cls(f"{len(refusals)} problems in the configuration:{told}", refusals)
 
 
+class MissingExtraError(StreamerError):
+    """A library of an extra is not installed; the message has the command that installs it."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
 class ModelError(StreamerError):
     """The model can't be served: not found, unsafe, or not fit for its task."""
 
@@ -83,19 +89,19 @@ class ModelError(StreamerError):
 
 
 class BrokenModelError(ModelError):
-    """The model is found and fit, but its numbers are none: NaN or infinity in its weights or in its first answer."""
+    """The model was found and fits its task, but there is NaN or infinity in its weights or in its first answer."""
 
     exit_code: ExitCode = ExitCode.HALTED
 
 
 class ChangingModelError(ModelError):
-    """What the model is read from changes while it is read: a restart reads it whole."""
+    """The model's files change while they are read: a restart reads them as a whole."""
 
     exit_code: ExitCode = ExitCode.DEPENDENCY
 
 
 class DependencyError(StreamerError):
-    """A dependency is absent at start; the message names it and its address."""
+    """A dependency can't be reached; the message names it and its address."""
 
     exit_code = ExitCode.DEPENDENCY
 
@@ -123,6 +129,7 @@ class Code(StrEnum):
     DECODE_JSON = "decode.json"
     DECODE_CLOUDEVENT = "decode.cloudevent"
     DECODE_CONTENT_TYPE = "decode.content_type"
+    DECODE_SCHEMA = "decode.schema"
     VALIDATE_TYPE = "validate.type"
     VALIDATE_TEXT = "validate.text"
     VALIDATE_EMPTY_TEXT = "validate.empty_text"
@@ -134,6 +141,7 @@ class Code(StrEnum):
     INFER_TOO_LONG = "infer.too_long"
     INFER_EXCEPTION = "infer.exception"
     INFER_NAN = "infer.nan"
+    INFER_SERVER = "infer.server"
     INFER_WORKER_KILLED = "infer.worker_killed"
     INFER_WORKER_HUNG = "infer.worker_hung"
     INFER_BURIED = "infer.buried"

@@ -8,8 +8,8 @@
         def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
             return [{"text": one.text.upper()} for one in inputs]
 
-`docs/own-model.md` shows a complete one, with its test. Nothing here imports torch; what a class imports is its own
-affair. A class that does not inherit from `Model` but has the same members is served just as well.
+`docs/own-model.md` shows a complete one, with its test. Nothing here imports torch; what a class imports is up
+to it. A class that does not inherit from `Model` but has the same members is served just as well.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-__all__ = ["PROBE", "Input", "Model"]
+__all__ = ["PROBE", "Input", "Model", "VectorEncoding"]
+
+VectorEncoding = Literal["float", "base64"]
+"""How a vector is written: as a list of numbers, or as a string with their bytes in base64."""
 
 PROBE: Final = "The quick brown fox jumps over the lazy dog."
 
@@ -54,8 +57,13 @@ class Model(ABC):
     """False where equal inputs may have different outputs: then each is computed."""
 
     probe: str = PROBE
-    """A text that the model always answers. It is asked at every start, and again when texts begin to fail: a failing
+    """A text that the model always answers. It is sent at every start, and again when texts begin to fail: a failing
     probe halts the pipeline, since then the model is broken and not the texts."""
+
+    encoding: VectorEncoding = "float"
+    """"base64" writes an output's `vector`, a row of floats (an array, a tensor or a list), as a string: the bytes of
+    its numbers, little endian. `dimensions` and `dtype` are then added to the output: float16 and int8 for arrays of
+    these, else float32. `__init__` may set it from the options."""
 
     def __init__(self, options: dict[str, Any]) -> None:  # noqa: B027
         """Load what `predict` needs. `options` is the table `[pipelines.NAME.options]`.

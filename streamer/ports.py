@@ -29,9 +29,9 @@ class Source(Protocol):
     def rewind(self, partitions: frozenset[TopicPartition]) -> None:
         """Drop what was fetched and read again from the committed offsets, under a new epoch (posted as `Assigned`)."""
 
-    def absolve(self) -> None:
-        """This process ends in order, and no plan is under way: the records in its hands are not to blame. Comes before
-        `close`, if at all."""
+    def mark_clean_end(self) -> None:
+        """This process ends in order, and no plan is under way: its end says nothing against the records in its
+        hands. Comes before `close`, if at all."""
 
     def close(self, timeout_s: float) -> None:
         """Leave the group. Waits up to `timeout_s`."""
@@ -50,8 +50,8 @@ class SoleSource:
     def rewind(self, partitions: frozenset[TopicPartition]) -> None:
         """No plan is ever rolled back."""
 
-    def absolve(self) -> None:
-        """Nobody is blamed."""
+    def mark_clean_end(self) -> None:
+        """No record is blamed for the end of a process."""
 
 
 class Sink(Protocol):
@@ -78,7 +78,7 @@ class Sink(Protocol):
 
 
 class Cache(Protocol):
-    """The answers of before, shared between processes. Never fails, never blocks the caller."""
+    """Earlier answers, shared between processes. Never fails, never blocks the caller."""
 
     def look_up(self, lookup: int, keys: list[bytes]) -> None:
         """Ends in one `CacheAnswered` of the same number; within the cache's time limit also when it is down."""

@@ -6,10 +6,12 @@ answers, processes of streamer.local.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
 import signal
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -135,15 +137,19 @@ def _collector_spared() -> None:
 
 gc.disable()  # while the libraries are imported and the tests collected, which leaves no garbage to speak of
 
+# OpenVINO counts what is left at the very end. Unfrozen any earlier, it would all be walked through twice by pytest.
+atexit.register(gc.unfreeze)
+
+# What pytest has made of the tests is kept for its next run, also where PYTHONDONTWRITEBYTECODE is set: it takes each
+# worker 3 s. That holds again before the first test, whose processes may import a module that is rewritten at once.
+_dont_write_bytecode = sys.dont_write_bytecode
+sys.dont_write_bytecode = False
+
 
 def pytest_collection_finish() -> None:
     """From now on there is."""
     gc.enable()
-
-
-def pytest_sessionfinish() -> None:
-    """OpenVINO counts what is left at the end."""
-    gc.unfreeze()
+    sys.dont_write_bytecode = _dont_write_bytecode
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from streamer.errors import DataFailure
-from streamer.inference.channel import Done, Started
+from streamer.inference.channel import Done, Holding, Started
 from streamer.inference.generation.generator import Generator
 from streamer.inference.model import Encoded
 from streamer.inference.spec import WorkerSpec
@@ -73,7 +73,8 @@ class Loop:
         """The numbers in the order of their answers."""
         return [number for message in self.said if isinstance(message, Done) for number in message.numbers]
 
-    def _emit(self, message: Started | Done) -> None:
+    def _emit(self, message: Started | Done | Holding) -> None:
+        assert not isinstance(message, Holding)
         self.said.append(message)
         if isinstance(message, Done):
             for index, (number, output) in enumerate(zip(message.numbers, message.outputs, strict=True)):

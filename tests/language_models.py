@@ -86,7 +86,8 @@ def tiny_decoder(path: Path, kind: str, *, max_tokens: int = 128, chat: bool = F
         "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": max_tokens},
         "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
         "rwkv": {"hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32, "intermediate_size": 64},
-        "mamba2": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "num_heads": 8, "head_dim": 8},
+        "mamba2": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "num_heads": 8, "head_dim": 8}
+        | {"chunk_size": WINDOW},
         "xlstm": {"hidden_size": 128, "embedding_dim": 128, "num_blocks": 2, "num_heads": 2, "chunk_size": 16},
         "gpt_neo": {
             "hidden_size": 32,

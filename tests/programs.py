@@ -1,4 +1,4 @@
-"""Programs that are no Python: `make promtool` and `make far-end` put them beside the interpreter."""
+"""Programs that are no Python: `make programs`, `make far-end` and `make chart` put them beside the interpreter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 
-def program(name: str, target: str = "promtool") -> str:
+def program(name: str, target: str = "programs") -> str:
     """The path of a program; skips the test where there is none."""
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)

@@ -8,9 +8,17 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("*.md", "docs/*.md", "streamer/ARCHITECTURE.md")
+PAGES = ("*.md", "docs/*.md", "deploy/RUNBOOK.md", "streamer/ARCHITECTURE.md")
 # Linked from pages, and in no menu.
-LINKED = ("LICENSE", "deploy/**/*.y*ml", "schemas/**/*", "streamer/decisions/*.md", "streamer/demo/data/*.md")
+LINKED = (
+    "LICENSE",
+    "deploy/**/*.y*ml",
+    "docs/clients/*/*.j*",
+    "deploy/systemd/*",
+    "schemas/**/*",
+    "streamer/decisions/*.md",
+    "streamer/demo/data/*.md",
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -22,7 +22,8 @@ STANDING_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """What a start has put together. `closers` end what outlives the driver."""
+    """What a start has put together. `closers` end what outlives the driver. One of several members `may_stand_by`,
+    without a partition."""
 
     driver: Driver
     pipeline: Pipeline
@@ -34,6 +35,7 @@ class Assembly:
     signals: Signals
     life: Life
     announcer: Announcer
+    may_stand_by: bool
     closers: tuple[Callable[[float], None], ...]
 
     def close(self, timeout_s: float) -> None:
@@ -46,7 +48,7 @@ class Assembly:
         """What keeps the pipeline from serving."""
         return unready(
             self.pipeline,
-            owns=bool(self.source.ownership.epochs),
+            owns=bool(self.source.ownership.epochs) or (self.may_stand_by and not self.source.awaits_group),
             plan_since=self.sink.plan_since,
             standings=self.signals.standings,
             now=time.monotonic(),

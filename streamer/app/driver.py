@@ -14,6 +14,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+from streamer.core.framed import SchemaName
 from streamer.core.pipeline.pipeline import Phase, Pipeline
 from streamer.core.pipeline.protocol import (
     Command,
@@ -23,6 +24,7 @@ from streamer.core.pipeline.protocol import (
     Input,
     Join,
     KillWorker,
+    LearnSchemas,
     LookAtOutput,
     LookUp,
     MicroBatchDone,
@@ -70,6 +72,8 @@ class Adapters:
     workers: Workers
     cache: Cache
     observers: tuple[Observer, ...] = ()
+    learn: Callable[[list[SchemaName]], object] = lambda _: None
+    """Learns schemas, for a codec that needs any."""
 
 
 class Driver:
@@ -151,7 +155,7 @@ class Driver:
         self.pipeline.phase = Phase.FINISHED
         adapters = self._adapters
         if finish.exit_code is not ExitCode.BUG and self.pipeline.settling.under_way is None:
-            adapters.source.absolve()
+            adapters.source.mark_clean_end()
         for close in (adapters.source.close, adapters.sink.close, adapters.workers.close, adapters.cache.close):
             try:
                 close(self._close_s)
@@ -187,6 +191,8 @@ class Driver:
                     adapters.cache.look_up(command.lookup, command.keys)
                 case Store():
                     adapters.cache.store(command.entries)
+                case LearnSchemas():
+                    adapters.learn(command.names)
                 case MicroBatchDone():
                     adapters.source.done(command.batch)
                     for observer in adapters.observers:

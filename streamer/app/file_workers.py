@@ -18,7 +18,7 @@ WORKERS: Final = 8  # of small weights; more of them gain less than they take in
 THREADS: Final = 4
 INPUT_BYTES: Final = 256 << 10  # of the input; for less, loading a further worker takes longer than it saves
 WORKER_BYTES: Final = 1 << 30  # beside its weights
-COPIES: Final = 3  # of the weights, while they are loaded and laid out anew
+COPIES: Final = 3  # of the weights, while they are loaded and laid out again
 
 
 def on_all_cores(pipeline: PipelineConfig, input_bytes: int, cores: Callable[[], int] = usable_cores) -> PipelineConfig:

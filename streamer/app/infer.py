@@ -52,7 +52,7 @@ def infer(
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[ExitCode, Progress]:
     """Run the pipeline `name` over `rows`, of which the first `done` are answered already; one line each goes to
-    `target`, in order. `files` are the files' names where lines shall carry them; `shape` is that of rows that are no
+    `target`, in order. `files` are the files' names where lines shall carry them; `shape` is that of rows that are not
     events.
 
     `progress` is called a few times a second. The code is SOME_FAILED when a row failed, and 130 after
@@ -90,7 +90,7 @@ def infer(
 
 @contextmanager
 def _on_signals(act: Callable[..., None]) -> Iterator[None]:
-    """Only the main thread may hear of signals; the handlers of before come back."""
+    """Only the main thread may hear of signals; the previous handlers are restored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -13,7 +13,6 @@ from streamer import __version__
 from streamer.app.driver import Observer
 from streamer.cache.events import CacheEvent
 from streamer.core.backlog import Drain
-from streamer.core.outlook import Ahead
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import (
     Assigned,
@@ -26,6 +25,7 @@ from streamer.core.pipeline.protocol import (
     WorkerLost,
     WorkerReady,
 )
+from streamer.core.read_progress import Ahead
 from streamer.core.record import TopicPartition
 from streamer.core.report import Report
 from streamer.core.standing import Reason

@@ -27,14 +27,14 @@ class Watchdog(Observer):
     restart is safe."""
 
     busy_since: Callable[[], float | None]
-    relieve: Callable[[float], None]
+    replace_if_hung: Callable[[float], None]
     give_up: Callable[[SinkFailed], None]
     limit_s: float = SINK_STANDING_S
     _gave_up: bool = False
 
     def tick(self, pipeline: Pipeline, now: float) -> None:
         """Look at the clock."""
-        self.relieve(now)
+        self.replace_if_hung(now)
         since = self.busy_since()
         if since is not None and now - since > self.limit_s and not self._gave_up:
             self._gave_up = True
@@ -92,8 +92,8 @@ def unready(pipeline: Pipeline, *, owns: bool, plan_since: float | None, standin
         reasons.append("no worker is ready")
     if not owns:
         reasons.append("no partition is assigned")
-    if pipeline.settling.in_vain > 2:
-        reasons.append(f"{pipeline.settling.in_vain} settles in a row were rolled back")
+    if pipeline.settling.rollbacks > 2:
+        reasons.append(f"{pipeline.settling.rollbacks} settles in a row were rolled back")
     if plan_since is not None and now - plan_since > SLOW_PLAN_S:
         reasons.append(f"a settle has been under way for {now - plan_since:.0f} s: Kafka is slow or away")
     return [*reasons, *map(str, standings.current)]

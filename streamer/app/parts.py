@@ -51,6 +51,7 @@ def encoder_of(
     card: ModelCard,
     limits: OutputLimits = NO_LIMITS,
     newest: Callable[[bool], OutputLimits] | None = None,
+    seal: Callable[[bytes], bytes] | None = None,
 ) -> Encoder:
     """What makes records of the pipeline's outcomes."""
     pipeline = config.pipelines[name]
@@ -62,6 +63,7 @@ def encoder_of(
         dead_letter_topic=pipeline.dead_letter,
         limits=limits,
         newest=newest,
+        seal=seal,
         by_key=pipeline.partitioning == "key",
     )
 

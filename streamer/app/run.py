@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from streamer.app.start import RunOptions, find_model, start
 from streamer.app.workers import pipeline_of
 from streamer.config.load import Config
+from streamer.config.seats import Seat, address_at, share_of
 from streamer.errors import ConfigurationError, ExitCode, StreamerError
 from streamer.machine.affinity import on_one_core
 from streamer.machine.malloc import share_one_arena
@@ -38,13 +39,15 @@ def run_pipeline(
     stopping: Stopping,
     show: Show | None = None,
 ) -> ExitCode:
-    """Run one pipeline in this process until it is done or a signal stops it. `show` is told twice a second how it
-    does.
+    """Run one pipeline, or one of its members, in this process until it is done or a signal stops it. `show` is told
+    twice a second how it does.
 
     SIGTERM or SIGINT stops gracefully within `stop_deadline_s`; the second one ends the process now: its open
     transaction is aborted by the broker, its workers end with it.
     """
-    pipeline = pipeline_of(config, name)
+    pipeline_of(config, name)
+    config = share_of(config, name)
+    pipeline = config.pipelines[name]
     within_s = pipeline.stop_deadline_s
     assembly: Assembly | None = None
     asked_by = ""
@@ -53,7 +56,7 @@ def run_pipeline(
     def act(number: signal.Signals, count: int) -> None:
         nonlocal asked_by
         asked_by = number.name
-        if count > 1 and options.pipelines > 1:
+        if count > 1 and options.supervised:
             return  # a service manager may signal us, too; the supervisor kills us at a second one of its own
         if count > 1:
             try:
@@ -73,7 +76,7 @@ def run_pipeline(
         assembly.driver.stop(within_s)
     code = ExitCode.BUG
     try:
-        code = drive(config, assembly, name, options.index)
+        code = drive(config, assembly, name, options)
         return code
     except StreamerError as error:
         code = error.exit_code
@@ -84,7 +87,7 @@ def run_pipeline(
         assembly.announcer.ended(code, assembly.driver.last_words or why)
 
 
-def drive(config: Config, assembly: Assembly, name: str, index: int) -> ExitCode:
+def drive(config: Config, assembly: Assembly, name: str, options: RunOptions) -> ExitCode:
     """Run to the end, with health and metrics served meanwhile, and all adapters closed then whatever happens."""
     from streamer.telemetry.stacks import StandingWatch
 
@@ -92,13 +95,14 @@ def drive(config: Config, assembly: Assembly, name: str, index: int) -> ExitCode
         with ExitStack() as undo:
             undo.callback(assembly.driver.close)
             if config.telemetry.http:
-                server = serve(config, assembly, name, index)
+                server = serve(config, assembly, name, options)
                 until_then.callback(server.close)
             undo.pop_all()
         watch = StandingWatch(assembly.standing)
         watch.start()
         until_then.callback(watch.close)
-        until_then.enter_context(on_one_core(config.pipelines[name].driver_affinity))
+        place = options.index if options.siblings > 1 else None
+        until_then.enter_context(on_one_core(config.pipelines[name].driver_affinity, place))
         spare_the_collector()
         return assembly.driver.run()
 
@@ -111,19 +115,29 @@ def spare_the_collector() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def serve(config: Config, assembly: Assembly, name: str, index: int) -> Server:
-    """/metrics, /livez and /readyz. Raises ConfigurationError where the address can't be listened on."""
+def serve(config: Config, assembly: Assembly, name: str, options: RunOptions) -> Server:
+    """/metrics, /livez and /readyz. The first of several members is ready when all are: a probe asks one port. Raises
+    ConfigurationError where the address can't be listened on."""
     from streamer.telemetry.http import start as start_server
 
-    server = start_server(
-        http_address(config, index), assembly.metrics.registry, assembly.standing, assembly.unready, name
-    )
+    http, unready = config.telemetry.http, assembly.unready
+    if options.others and not address_at(http, 0).endswith(":0"):
+        from streamer.telemetry.scrape import unready_at
+
+        def of_others() -> list[str]:
+            asked = enumerate(options.others, 2)
+            return [f"member {member}: {reason}" for member, place in asked for reason in unready_at(http, place)]
+
+        unready = lambda: [*assembly.unready(), *of_others()]  # noqa: E731
+
+    address = address_at(http, options.index)
+    server = start_server(address, assembly.metrics.registry, assembly.standing, unready, name)
     words = f"metrics and health on http://{server.address}/metrics, /livez and /readyz"
     log.info("metrics and health are served", extra={"data": {"address": server.address}, "words": words})
     return server
 
 
-def serve_down(config: Config, name: str, index: int, reason: str) -> Server | None:
+def serve_down(config: Config, seat: Seat, index: int, reason: str) -> Server | None:
     """In the place of a pipeline that is down for good: not ready, and why. Live, since a restart does not fix it."""
     if not config.telemetry.http:
         return None
@@ -131,13 +145,8 @@ def serve_down(config: Config, name: str, index: int, reason: str) -> Server | N
     from streamer.telemetry.metrics import Metrics
 
     try:
-        return start_server(http_address(config, index), Metrics(name).registry, list, lambda: [reason], name)
+        address = address_at(config.telemetry.http, index)
+        return start_server(address, Metrics(*seat).registry, list, lambda: [reason], seat.pipeline)
     except ConfigurationError as error:
-        log.warning("%s", error, extra={"data": {"pipeline": name}})
+        log.warning("%s", error, extra={"data": seat.fields})
         return None
-
-
-def http_address(config: Config, index: int) -> str:
-    """Of several pipelines each has its own port: the configured one and those after; port 0 takes any."""
-    host, _, port = config.telemetry.http.rpartition(":")
-    return f"{host}:{int(port) + index if int(port) else 0}"

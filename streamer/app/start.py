@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from streamer.core.report import Report
     from streamer.kafka.orphans import OrphanWatch
     from streamer.kafka.output_topics import OutputTopics
+    from streamer.kafka.schemas import RegistrySchemas
     from streamer.kafka.sink import KafkaSink, Offsets
     from streamer.kafka.source.source import KafkaSource
 
@@ -53,13 +54,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What `streamer run` was asked beside the configuration. `pipelines` run beside one another on this machine, this
-    one as number `index` (from 0)."""
+    """What `streamer run` was asked beside the configuration. `siblings` processes run beside one another on this
+    machine, this one as number `index` (from 0); `member` (from 1) says which of several of its pipeline it is; the
+    first knows the numbers of the `others`. A `supervised` one gets its signals from its parent."""
 
     until_end: bool = False
     accept_dead_letters: int = 0
-    pipelines: int = 1
+    siblings: int = 1
     index: int = 0
+    member: int = 0
+    others: tuple[int, ...] = ()
+    supervised: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,8 @@ def start(config: Config, name: str, options: RunOptions, show: Show | None = No
     """
     pipeline = pipeline_of(config, name)
     with ExitStack() as undo:
-        one = Start(config, name, options, SimpleQueue(), take_slot(pipeline.group, pipeline.slot))
+        slot = take_slot(pipeline.group, pipeline.slot, member=options.member)
+        one = Start(config, name, options, SimpleQueue(), slot)
         undo.callback(one.slot.release)
         pool = start_workers(one)
         undo.callback(pool.close, 0.0)
@@ -134,7 +140,7 @@ def start_workers(one: Start) -> WorkerPool:
     from streamer import __version__
     from streamer.telemetry.spans import resource_of
 
-    count, spec = worker_plan(one.pipeline, one.name, one.options.pipelines)
+    count, spec = worker_plan(one.pipeline, one.name, one.options.siblings)
     resource = resource_of(one.slot.name, __version__, one.otel.resource)
     spec = structs.replace(spec, traced=one.traced, resource=resource)
     pool = WorkerPool(spec, count, one.inbox.put)
@@ -265,9 +271,10 @@ def put_together(
 
     config, name, post, source, sink = one.config, one.name, one.inbox.put, ends.source, ends.sink
     say_loading(one.pipeline.model, one.pipeline.task, pool.count, one.pipeline.device)
-    metrics = Metrics(name)
+    metrics = Metrics(name, one.options.member)
     cache = make_cache(config, name, post, partial(count_cache, metrics))
-    codec = Codec(name, shape=shape_of(one.pipeline))
+    schemas = make_schemas(one)
+    codec = Codec(name, shape=shape_of(one.pipeline), schemas=schemas)
     policy = policy_of(config, name, pool.count, one.options.accept_dead_letters)
     most_spans = config.telemetry.max_spans_per_s if one.traced else 0
     policy = replace(policy, max_spans_per_s=most_spans, traced=one.traced, sampler=one.otel.sampler)
@@ -276,19 +283,20 @@ def put_together(
         metrics,
         one.slot.name,
         reports,
-        ahead=lambda: source.outlook.ahead,
+        ahead=lambda: source.read_progress.ahead,
         starts=lambda: source.starts,
         totals={
             catalogue.OUT_OF_RANGE: lambda: source.intake.out_of_range_records,
-            catalogue.UNSTUCK: lambda: source.outlook.stuck.healed,
+            catalogue.UNSTUCK: lambda: source.read_progress.stuck.healed,
             catalogue.BAD_TRACEPARENTS: lambda: codec.bad_traceparents,
         },
         cache_available=(lambda: cache.available) if config.cache.url else None,
     )
-    watchdog = Watchdog(lambda: sink.busy_since, sink.relieve, post)
+    watchdog = Watchdog(lambda: sink.busy_since, sink.replace_if_hung, post)
     model_waits = lambda: waiting(pipeline, one.pipeline.input, time.monotonic())  # noqa: E731
     settling = lambda: pipeline.settling.standing(time.monotonic())  # noqa: E731
-    origins = (source.standing, settling, model_waits, ends.strangers.standing)
+    schema_waits = lambda: schemas.standing(pipeline) if schemas else ()  # noqa: E731
+    origins = (source.standing, settling, model_waits, schema_waits, ends.strangers.standing)
     signals = Signals(origins, source.ahead, show=partial(show_stuck, metrics))
     announcer = Announcer(config, name, one.slot.name)
     waits = partial(waits_for, one, pipeline, ends)
@@ -299,10 +307,22 @@ def put_together(
         from streamer.app.outlets import make_tracer
 
         observers.append(make_tracer(one, metrics, closers))
-    driver = Driver(pipeline, one.inbox, Adapters(source, sink, pool, cache, tuple(observers)))
-    return Assembly(
-        driver, pipeline, source, sink, one.slot, metrics, watchdog, signals, life, announcer, tuple(closers)
-    )
+    adapters = Adapters(source, sink, pool, cache, tuple(observers))
+    if schemas is not None:
+        adapters = replace(adapters, learn=schemas.learn)
+        closers.append(schemas.close)
+    driver = Driver(pipeline, one.inbox, adapters)
+    watched = (metrics, watchdog, signals, life, announcer)
+    return Assembly(driver, pipeline, source, sink, one.slot, *watched, one.options.member > 0, tuple(closers))
+
+
+def make_schemas(one: Start) -> RegistrySchemas | None:
+    """What opens values by the schemas of a registry; None for plain JSON."""
+    if one.pipeline.input_format == "json":
+        return None
+    from streamer.kafka.schemas import RegistrySchemas
+
+    return RegistrySchemas(one.config.schema_registry, one.pipeline, one.inbox.put)
 
 
 def make_encoder(one: Start, topics: OutputTopics, reports: dict[int, Report], card: ModelCard) -> PlanEncoder:
@@ -314,8 +334,13 @@ def make_encoder(one: Start, topics: OutputTopics, reports: dict[int, Report], c
 
     config, name = one.config, one.name
     origin = origin_of(config, name, one.slot.name)
+    seal = None
+    if one.pipeline.output_format != "json":
+        from streamer.kafka.result_registry import register
+
+        seal = register(config.schema_registry, one.pipeline)
     return PlanEncoder(
-        encoder_of(config, name, card, topics.limits(), topics.limits),
+        encoder_of(config, name, card, topics.limits(), topics.limits, seal),
         new_report=partial(ReportBuilder, pipeline=name, task=one.pipeline.task, card=card, origin=origin),
         reports_topic=config.telemetry.reports,
         on_report=reports.__setitem__,

@@ -1,4 +1,4 @@
-"""`streamer run` of several pipelines: a child process for each, looked after by this one."""
+"""`streamer run` of several pipelines or members: a child process for each, looked after by this one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from streamer.app.growth import Growth, idle_s, used_s
+from streamer.config.seats import Seat
 from streamer.errors import ExitCode
 from streamer.machine.kernel import end_with_parent
 from streamer.stopping import Stopping
@@ -44,7 +46,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Child:
-    name: str
+    seat: Seat
+    place: int
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     restart_at: float = 0.0
@@ -58,48 +61,63 @@ class _Child:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Runs each pipeline in a child process, restarts what crashed, and stops all together.
+    """Runs each pipeline, or member of one, in a child process, restarts what crashed, and stops all together.
 
     A child that ends for good (done, halted, fenced, wrong configuration) leaves the others running, which is said
-    again every minute; `on_down` is told its place among `names` and the sentence. The exit code is the highest of all.
-    With a `relay`, what children say goes through it to the terminal.
+    again every minute; `on_down` is told its place and the sentence. The exit code is the highest of all.
+    With a `relay`, what children say goes through it to the terminal. The pipelines in `grows` get more members as
+    `growth` decides.
     """
 
-    names: Sequence[str]
+    seats: Sequence[Seat]
     arguments: Sequence[str]
     within_s: float
     stopping: Stopping
     until_end: bool = False
-    on_down: Callable[[int, str], None] = lambda *_: None
+    on_down: Callable[[Seat, int, str], None] = lambda *_: None
     relay: Relay | None = None
+    grows: frozenset[str] = frozenset()
+    growth: Growth | None = None
     _children: list[_Child] = field(default_factory=list)
     _kill_at: float = float("inf")
 
     def run(self) -> int:
         """Run until all children have ended."""
-        self._children = [_Child(name) for name in self.names]
-        words = f"running {len(self.names)} pipelines in a process each: {', '.join(self.names)}"
-        log.info("running pipelines", extra={"data": {"pipelines": list(self.names)}, "words": words})
+        self._children = [_Child(seat, place) for place, seat in enumerate(self.seats)]
+        names, what = [str(seat) for seat in self.seats], _noun(self.seats)
+        words = f"running {len(names)} {what} in a process each: {', '.join(names)}"
+        log.info("running pipelines", extra={"data": {"pipelines": names}, "words": words})
         # Signals are only counted where they interrupt: a child that is being started could not be sent one.
         self.stopping.act(lambda *_: None)
         while any(child.exit_code is None for child in self._children):
             now = time.monotonic()
             if self.stopping.signals and self._kill_at == float("inf"):
                 self._kill_at = now + self.within_s + KILL_SLACK_S
-                words = f"stopping all pipelines, within {self.within_s:g} s"
+                words = f"stopping all {_noun(self.seats)}, within {self.within_s:g} s"
                 log.info("stopping", extra={"data": {"within_s": self.within_s}, "words": words})
             for child in self._children:
                 self._look_after(child, now)
+            if self.growth is not None and self.growth.due(now) and not self.stopping.signals:
+                self._grow(self.growth, now)
             time.sleep(0.05)
         if self.relay is not None:
             self.relay.close(RELAY_CLOSE_S)
         if self.stopping.signals > 1:
             return ExitCode.SECOND_SIGNAL
         code = max(child.exit_code or 0 for child in self._children)
-        ends = ", ".join(f"{child.name} {child.exit_code}" for child in self._children)
-        words = f"all pipelines have ended, with exit codes: {ends}"
+        ends = ", ".join(f"{child.seat} {child.exit_code}" for child in self._children)
+        words = f"all {_noun(self.seats)} have ended, with exit codes: {ends}"
         log.info("all pipelines have ended", extra={"data": {"exit_code": int(code)}, "words": words})
         return code
+
+    def _grow(self, growth: Growth, now: float) -> None:
+        running = [(child.seat.pipeline, child.process.pid) for child in self._children if child.process is not None]
+        used = {name: used_s(pid for each, pid in running if each == name) for name in self.grows}
+        if name := growth.decide(now, used, len(self._children), idle_s()):
+            seat = Seat(name, sum(child.seat.pipeline == name for child in self._children) + 1)
+            self._children.append(_Child(seat, len(self._children)))
+            words = f"pipeline {name} gets member {seat.member}: those that run are busy, and cores are idle"
+            log.info("one more member", extra={"data": seat.fields, "words": words})
 
     def _look_after(self, child: _Child, now: float) -> None:
         if child.exit_code is not None:
@@ -125,7 +143,7 @@ class Supervisor:
 
     def _ended(self, child: _Child, code: int, now: float) -> None:
         status = code if code >= 0 else 128 - code  # as a shell has it
-        data = {"pipeline": child.name, "exit_code": status}
+        data: dict[str, object] = {**child.seat.fields, "exit_code": status}
         if code < 0:
             data["signal"] = _name_of(-code)
         if self.stopping.signals:
@@ -136,12 +154,12 @@ class Supervisor:
             child.exit_code = status
             if code != ExitCode.DONE or not self.until_end:
                 self._say_down(child, now)
-                self.on_down(self._children.index(child), self._down(child))
+                self.on_down(child.seat, child.place, self._down(child))
             return
         pause_s = _pause(child, now)
         how = f"of {data['signal']}" if code < 0 else f"with exit code {status}"
         log.error(
-            f"the process of pipeline {child.name} ended {how} and is started again",
+            f"the process of {child.seat.words} ended {how} and is started again",
             extra={"data": {**data, "pause_s": pause_s}},
         )
 
@@ -162,39 +180,42 @@ class Supervisor:
         child.say_at = now + SAY_EVERY_S
         others = any(other.exit_code is None for other in self._children)
         how = "; the others go on" if others else ""
-        log.error(
-            "%s%s", self._down(child), how, extra={"data": {"pipeline": child.name, "exit_code": child.exit_code}}
-        )
+        log.error("%s%s", self._down(child), how, extra={"data": {**child.seat.fields, "exit_code": child.exit_code}})
 
     def _down(self, child: _Child) -> str:
         code = child.exit_code or 0
         why = _WHY.get(ExitCode(code), "") if code in set(ExitCode) else ""
         why = why or f"it ended {child.failures} times in a row"
         return (
-            f"pipeline {child.name} is down for good with exit code {code}: {why}. Its own last lines say more; "
+            f"{child.seat.words} is down for good with exit code {code}: {why}. Its own last lines say more; "
             "correct that, then start `streamer run` again"
         )
 
     def _start(self, child: _Child, now: float) -> None:
-        index = list(self.names).index(child.name)
+        pipeline, member = child.seat
         command = [
-            *(sys.executable, "-m", "streamer", "run", *self.arguments, "--pipeline", child.name),
-            *("--siblings", str(len(self.names)), "--index", str(index), "--supervisor", str(os.getpid())),
+            *(sys.executable, "-m", "streamer", "run", *self.arguments, "--pipeline", pipeline),
+            *("--siblings", str(len(self._children)), "--index", str(child.place), "--supervisor", str(os.getpid())),
         ]
+        if member:
+            command += ["--member", str(member)]
+        if member == 1:
+            others = [other.place for other in self._children if other.seat.pipeline == pipeline and other is not child]
+            command += [f"--other={place}" for place in others]
         # A group of its own: a terminal's Ctrl-C reaches us alone, and the child once, through us.
         child.started, child.told = now, False
         try:
             if self.relay is None:
                 child.process = subprocess.Popen(command, process_group=0)
             else:
-                child.process = self._start_relayed(command, child.name, self.relay)
+                child.process = self._start_relayed(command, str(child.seat), self.relay)
         except OSError as error:
             child.failures += 1
-            what = f"the process of pipeline {child.name} can't be started; trying again: {error.strerror}"
+            what = f"the process of {child.seat.words} can't be started; trying again: {error.strerror}"
             log.error(
                 "%s; raise the limits of processes and open files, or free memory",
                 what,
-                extra={"data": {"pipeline": child.name, "pause_s": _pause(child, now)}},
+                extra={"data": {**child.seat.fields, "pause_s": _pause(child, now)}},
             )
 
     @staticmethod
@@ -223,6 +244,10 @@ def end_with(supervisor: int) -> None:
     end_with_parent(signal.SIGTERM)
     if os.getppid() != supervisor:  # it has ended already
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _noun(seats: Sequence[Seat]) -> str:
+    return "members" if any(seat.member for seat in seats) else "pipelines"
 
 
 def _name_of(number: int) -> str:

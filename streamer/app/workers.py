@@ -6,7 +6,7 @@ import os
 
 from streamer.config.load import Config, PipelineConfig
 from streamer.errors import UsageError
-from streamer.inference.spec import WorkerSpec, plan_threads
+from streamer.inference.spec import SERVED, ServedSpec, WorkerSpec, plan_threads
 from streamer.machine.processors import usable_cores, usable_gpus
 
 
@@ -20,6 +20,8 @@ def pipeline_of(config: Config, name: str) -> PipelineConfig:
 
 def worker_plan(pipeline: PipelineConfig, name: str, pipelines: int = 1) -> tuple[int, WorkerSpec]:
     """How many workers, and what each is told."""
+    if pipeline.backend in SERVED:
+        return max(1, pipeline.workers), _served(pipeline, name)
     gpus = usable_gpus(pipeline.device, os.environ)
     workers, threads = plan_threads(pipeline.workers, pipeline.threads, usable_cores(), pipelines, gpus)
     spec = WorkerSpec(
@@ -36,3 +38,26 @@ def worker_plan(pipeline: PipelineConfig, name: str, pipelines: int = 1) -> tupl
         batch_tokens=pipeline.batch_tokens,
     )
     return workers, spec
+
+
+def _served(pipeline: PipelineConfig, name: str) -> WorkerSpec:
+    """Of a model that a server runs."""
+    return WorkerSpec(
+        pipeline=name,
+        task=pipeline.task,
+        model=pipeline.model,
+        backend=pipeline.backend,
+        on_overflow=pipeline.on_overflow,
+        options=pipeline.options,
+        served=ServedSpec(
+            model=pipeline.served_model,
+            revision=pipeline.served_revision,
+            key_env=pipeline.served_key_env,
+            ca=pipeline.served_ca,
+            requests=pipeline.served_requests,
+            batch=pipeline.served_batch,
+            timeout_s=pipeline.served_timeout_s,
+            deadline_s=pipeline.served_deadline_s,
+            pinned=pipeline.served_fingerprint == "pinned",
+        ),
+    )

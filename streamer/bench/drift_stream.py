@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from streamer.core.health.window import Embeddings, Likelihoods, Window
 from streamer.core.report import BOUNDS, Histogram
 
 WINDOW_MS = 300_000
@@ -127,54 +128,6 @@ SHIFTS = {
 """By what goes wrong: the monitor that has to name it, and what becomes of the stream."""
 
 
-@dataclass(slots=True)
-class Likelihood:
-    """Of the scored texts."""
-
-    log_likelihood: float
-    tokens: int
-
-
-@dataclass(slots=True)
-class Embedding:
-    """Of the texts' vectors."""
-
-    projections: list[list[int]]
-    norm: Histogram
-
-
-@dataclass(slots=True)
-class Window:
-    """A simulated window, as monitors read it."""
-
-    start_ms: int
-    results: int
-    truncated: int
-    tokens: int
-    labels: dict[str, int] | None
-    confidence: list[int] | None
-    scripts: dict[str, int] | None
-    empty: int
-    repeats: int
-    unknown_tokens: int
-    text_chars: Histogram
-    embedding: Embedding | None
-    likelihood: Likelihood | None
-    dead_letters: dict[str, int]
-    pipeline: str = "simulated"
-    revision: str = "r1"
-    length_ms: int = WINDOW_MS
-    other_labels: int = 0
-    margin: list[int] | None = None
-    entropy: list[int] | None = None
-    generation: None = None
-
-    @property
-    def end_ms(self) -> int:
-        """The first millisecond after it."""
-        return self.start_ms + self.length_ms
-
-
 class Stream:
     """A stream of `records` a window in the mean, by `tide` more or fewer in the course of a day. `wander` moves the
     evening's share at random from hour to hour."""
@@ -226,10 +179,16 @@ class Stream:
         norm = shares(_bell(16, 8, 2), _bell(16, 8, 2))
         return [
             Window(
-                start_ms=int(number) * WINDOW_MS,
+                pipeline="simulated",
+                revision="r1",
+                start_ms=(start_ms := int(number) * WINDOW_MS),
+                length_ms=WINDOW_MS,
+                first_ms=start_ms,
+                last_ms=start_ms,
                 results=int(batches[at]) * BATCH - int(dead[at]),
                 truncated=int(cut[at]),
                 tokens=int(tokens[at]),
+                latency_ms=Histogram([], 0, 0),
                 labels=dict(zip(LABELS, labels[at].tolist(), strict=True)),
                 confidence=confidence[at].tolist(),
                 scripts=dict(zip(SCRIPTS, scripts[at].tolist(), strict=True)),
@@ -237,8 +196,8 @@ class Stream:
                 repeats=int(repeats[at]),
                 unknown_tokens=int(unknown[at]),
                 text_chars=_histogram(LENGTHS, lengths[at], int(chars[at])),
-                embedding=Embedding(projections[at].tolist(), _histogram(BOUNDS[22:38], norm[at], 0)),
-                likelihood=Likelihood(-float(surprise[at]), int(tokens[at])),
+                embedding=Embeddings(0, b"", _histogram(BOUNDS[22:38], norm[at], 0), projections[at].tolist()),
+                likelihood=Likelihoods(-float(surprise[at]), int(tokens[at]), []),
                 dead_letters={"decode.json": int(dead[at])},
             )
             for at, number in enumerate(numbers)

@@ -1,7 +1,7 @@
 """`streamer infer` over a file, as a user calls it, against programs that read, encode and write the same file in bulk.
 
 Each is a process of its own on the same cores, with the threads that it takes there by itself, and loads the model
-anew. What is compared is the time from the loaded model to the end of the process: reading, tokenising, passes and
+itself. What is compared is the time from the loaded model to the end of the process: reading, tokenising, passes and
 writing. Ours keeps each row soon after it is answered, and goes on after a kill; the others hold everything in memory.
 """
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from streamer.bench.bench import Bench, Measured, rates
+from streamer.bench.bench import PARTITIONS, Bench, Measured, rates
 from streamer.bench.figures import Figure, Section, Target, compared, interleaved
 from streamer.bench.workload import Workload
+from streamer.machine.processors import usable_cores
 
 RAW_SIZES = (1000, 2000, 5000, 10_000)
+TOGETHER = (0.3, 0.9)
+"""The part of a run in which all members work."""
 Progress = Callable[[str], None]
 
 
@@ -68,6 +71,11 @@ def null_throughput(
         clock = ours[0].clock
         figures.append(_figure(case, ours, theirs))
         bench.delete(backlog)
+    notes = (
+        ("where Redis does not answer in time, streamer goes on without it for a while, and is faster",)
+        if any(case.cache for case in cases)
+        else ()
+    )
     return Section(
         f"builtin:null, exactly once, a backlog of {records:,} events in 4 partitions",
         figures,
@@ -76,6 +84,36 @@ def null_throughput(
             f" properties, in micro-batches of {size:,}{_choice(raw_size)}",
             f"rate: first to last result by the {clock}'s timestamps; CPU: of the whole program with its children,"
             " start included",
+            *notes,
+        ),
+    )
+
+
+def of_members(bench: Bench, members: int, records: int, rounds: int, progress: Progress) -> Section:
+    """Records a second through so many members of the null pipeline, beside one on the same input."""
+    backlog = bench.setup().input
+    progress(f"writing {records:,} events")
+    bench.fill(backlog, Workload(records).events())
+
+    def run(count: int) -> Measured:
+        setup = bench.setup(input_topic=backlog, pipeline={"members": count})
+        return bench.measure(setup, bench.start(setup, "--until-end"), records, TOGETHER)
+
+    programs = {f"members: {count}": partial(run, count) for count in (members, 1)}
+    several, one = interleaved(rounds, programs, progress).values()
+    bench.delete(backlog)
+    columns = f"{members} members, records/s", "one, records/s"
+    target = Target(at_least=1.5 if usable_cores() >= 2 * members else 1.0)
+    found = compared(f"{members} members", rates(several), rates(one), columns, target, "× one")
+    found = replace(found, columns={**found.columns, **_cpu({f"{members} members": several, "one": one})})
+    first, last = (f"{share:.0%}" for share in TOGETHER)
+    return Section(
+        f"builtin:null, exactly once, a backlog of {records:,} events in {PARTITIONS} partitions, {members} members",
+        [found],
+        (
+            f"ratio: median of {rounds} interleaved rounds; rate: from {first} to {last} of the results by the"
+            f" {one[0].clock}'s timestamps, when all members have joined and none has ended",
+            "CPU: of the whole program with its children, starts included",
         ),
     )
 
@@ -107,8 +145,13 @@ def _ours(bench: Bench, case: Case, backlog: str, records: int) -> Measured:
 
 def _figure(case: Case, ours: Sequence[Measured], theirs: Sequence[Measured]) -> Figure:
     found = compared(case.name, rates(ours), rates(theirs), ("streamer records/s", "raw records/s"), case.target)
-    cpu = {
-        f"{who} CPU µs/record": statistics.median([run.cpu_us_per_record for run in runs])
-        for who, runs in (("streamer", ours), ("raw", theirs))
+    columns = {**found.columns, **_cpu({"streamer": ours, "raw": theirs})}
+    if case.cache:
+        columns["rounds with Redis throughout"] = f"{sum(not run.suspended for run in ours)} of {len(ours)}"
+    return replace(found, unit="× raw loop", columns=columns)
+
+
+def _cpu(runs: Mapping[str, Sequence[Measured]]) -> dict[str, float]:
+    return {
+        f"{who} CPU µs/record": statistics.median([run.cpu_us_per_record for run in each]) for who, each in runs.items()
     }
-    return replace(found, unit="× raw loop", columns={**found.columns, **cpu})

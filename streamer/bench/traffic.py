@@ -121,7 +121,7 @@ class Traffic:
             self.read(0.1)
 
     def forget(self) -> None:
-        """Start counting anew."""
+        """Start counting again."""
         self.now = [Seen() for _ in self.now]
 
     def _send_all(self, arrivals: Sequence[Arrival]) -> None:

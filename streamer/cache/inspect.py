@@ -15,13 +15,16 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
 )
 
-from streamer.cache.gate import KEY_PREFIX, STORE_TIMEOUT_S, address_of, client_of
+from streamer.cache.clients import STORE_TIMEOUT_S, address_of, client_of, cluster_of
+from streamer.cache.links import KEY_PREFIX
 from streamer.cache.secret import look_at
 from streamer.config.load import CacheConfig
+from streamer.config.url import several_of
 from streamer.core.surroundings import CacheInfo
 
 _KEY = KEY_PREFIX + b"doctor"
@@ -42,32 +45,35 @@ def inspect(config: CacheConfig) -> CacheInfo:
 
 
 def _inspect_redis(url: str) -> CacheInfo:
-    client = client_of(url, STORE_TIMEOUT_S)
-    address = address_of(client)
+    address, several = address_of(url), several_of(url)
+    in_cluster = several is not None and several.kind == "cluster"
     try:
+        client: Any = (
+            cluster_of(several, STORE_TIMEOUT_S) if several and in_cluster else client_of(url, STORE_TIMEOUT_S)
+        )
         client.ping()
     except (AuthenticationError, AuthorizationError) as error:
         return CacheInfo(address, failure=_word(error), login=True)
     except NoPermissionError:
         pass  # PING is not among the commands that streamer needs
-    except (RedisError, OSError) as error:
+    except (RedisError, RedisClusterException, OSError) as error:
         # NOAUTH comes as a plain answer where the password is missing altogether.
         login = _word(error) in ("NOAUTH", "WRONGPASS")
         return CacheInfo(address, failure=_word(error), login=login)
     denied, unwritable = [], ""
     attempts: dict[str, tuple[Any, ...]] = {
-        "MGET": (_KEY,),
+        "GET" if in_cluster else "MGET": (_KEY,),
         "SETEX": (_KEY, 1, b""),
     }
     for command, arguments in attempts.items():
         try:
-            client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
+            client.execute_command(command, *arguments)
         except NoPermissionError:
             denied.append(command)
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             unwritable = _word(error) if command == "SETEX" else unwritable
     about: dict[str, Any] = {}
-    with suppress(RedisError, OSError):
+    with suppress(RedisError, RedisClusterException, OSError):
         about = dict(client.info())
     client.close()
     limit = about.get("maxmemory")
@@ -78,7 +84,7 @@ def _inspect_redis(url: str) -> CacheInfo:
         version=str(about.get("redis_version", "")),
         policy=str(about.get("maxmemory_policy", "")),
         max_bytes=None if limit is None else int(limit),
-        cluster=bool(about.get("cluster_enabled", 0)),
+        cluster=bool(about.get("cluster_enabled", 0)) and not in_cluster,
     )
 
 

@@ -8,11 +8,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from redis import Redis
-from redis.exceptions import ResponseError
-
+from streamer.cache.clients import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from streamer.cache.events import CacheEvent, OnEvent
-from streamer.cache.gate import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, Gate, key_start
+from streamer.cache.gate import Gate
+from streamer.cache.links import RedisLink
 from streamer.core.circuit import CircuitState
 from streamer.core.fingerprint import KEY_BYTES
 from streamer.core.pipeline.protocol import CacheAnswered
@@ -33,11 +32,10 @@ class _LookUp:
 class LookUps:
     """Two threads: one asks Redis, the other answers for it when the time is up (and hangs up on it)."""
 
-    def __init__(self, client: Redis, vault: Vault, post: Post, timeout_s: float, on_event: OnEvent) -> None:
-        self._gate = Gate(client, "look-ups")
+    def __init__(self, link: RedisLink, vault: Vault, post: Post, timeout_s: float, on_event: OnEvent) -> None:
+        self._gate = Gate(link, "look-ups")
         self.circuit = self._gate.circuit
         self._vault = vault
-        self._key_start = key_start(vault)
         self._post = post
         self._timeout_s = timeout_s
         self._on_event = on_event
@@ -74,12 +72,12 @@ class LookUps:
             left = self._take_all()
             self._to_ask.notify()
             self._to_watch.notify()
-        self._gate.hang_up()
+        self._gate.link.hang_up()
         for look_up in left:
             self._miss(look_up.number, len(look_up.keys))
         for thread in self._threads:
             thread.join(CONNECT_TIMEOUT_S + READ_TIMEOUT_S)
-        self._gate.hang_up()
+        self._gate.link.hang_up()
 
     def _take_all(self) -> list[_LookUp]:
         left = list(self._open.values())
@@ -118,16 +116,14 @@ class LookUps:
         answers: list[Answer | None] = []
         absent = 0
         try:
-            (values,) = self._gate.ask(_mget(keys, self._key_start))
-            if isinstance(values, ResponseError):
-                raise values
+            values = self._gate.link.get(keys)
             answers = self._vault.decode(keys, values)
             absent = values.count(None)
         except Exception as error:  # whatever library, server or wire come up with is an outage
             failure = error
             # What else may lie in this connection's buffers belongs to nobody. And behind one address another server
             # may have taken over from the one that refuses.
-            self._gate.hang_up()
+            self._gate.link.hang_up()
         with self._lock:
             self._asked = None
             in_time = look_up is None or self._open.pop(look_up.number, None) is not None
@@ -166,13 +162,8 @@ class LookUps:
                 late = [self._open.pop(first.number)]
                 if self._asked is first:
                     self._gate.failed()
-                    self._gate.hang_up()
+                    self._gate.link.hang_up()
                     if self.circuit.state is CircuitState.OPEN:
                         late += self._take_all()
             for look_up in late:
                 self._miss(look_up.number, len(look_up.keys))
-
-
-def _mget(keys: list[bytes], start: bytes) -> bytes:
-    """The command, packed: keys are of one length, so that joining them is all there is to do."""
-    return b"*%d\r\n$4\r\nMGET\r\n%b%b\r\n" % (len(keys) + 1, start, (b"\r\n" + start).join(keys))

@@ -6,15 +6,16 @@ or full server still answers. While look-ups are suspended a probe of ours asks 
 waits to find out whether Redis is back.
 
 A Redis user needs the commands MGET and SETEX on the keys `streamer:2:*`, and better CLIENT REPLY too, which spares
-answers. Redis Cluster is not supported: the keys of a look-up lie in many slots.
+answers. In a Redis Cluster each key has a GET of its own, and the user needs GET, SETEX, CLUSTER SLOTS and COMMAND.
 """
 
 from __future__ import annotations
 
 import time
 
+from streamer.cache.clients import READ_TIMEOUT_S, STORE_TIMEOUT_S
 from streamer.cache.events import OnEvent, ignore
-from streamer.cache.gate import READ_TIMEOUT_S, STORE_TIMEOUT_S, client_of
+from streamer.cache.links import link_of
 from streamer.cache.look_ups import LookUps
 from streamer.cache.stores import Stores
 from streamer.core.circuit import CircuitState
@@ -24,7 +25,7 @@ from streamer.ports import Post
 
 
 class RedisCache:
-    """The answers of before, shared through the Redis at `url` (redis://, rediss:// or unix://) for `ttl_s` seconds
+    """The answers of before, shared through the Redis at `url` (in any of its forms: `config.url`) for `ttl_s` seconds
     with all who have the same `vault`.
 
     A look-up is answered within `timeout_s`, connecting included. Raises ConfigurationError when the URL is none.
@@ -39,8 +40,8 @@ class RedisCache:
         timeout_s: float = 0.3,
         on_event: OnEvent = ignore,
     ) -> None:
-        self._look_ups = LookUps(client_of(url, READ_TIMEOUT_S), vault, post, timeout_s, on_event)
-        self._stores = Stores(client_of(url, STORE_TIMEOUT_S), vault, ttl_s, on_event)
+        self._look_ups = LookUps(link_of(url, READ_TIMEOUT_S, vault), vault, post, timeout_s, on_event)
+        self._stores = Stores(link_of(url, STORE_TIMEOUT_S, vault), vault, ttl_s, on_event)
 
     def look_up(self, lookup: int, keys: list[bytes]) -> None:
         """Ends in one `CacheAnswered` of the same number."""

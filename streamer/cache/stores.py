@@ -8,11 +8,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from redis import Redis
-from redis.exceptions import ResponseError
-
+from streamer.cache.clients import CONNECT_TIMEOUT_S
 from streamer.cache.events import CacheEvent, OnEvent
-from streamer.cache.gate import CONNECT_TIMEOUT_S, Gate, key_start
+from streamer.cache.gate import Gate
+from streamer.cache.links import RedisLink
 from streamer.core.record import Answer
 from streamer.core.stored import Vault
 
@@ -21,19 +20,14 @@ ENTRY_BYTES: Final = 256  # a waiting key and answer beside its output: objects,
 MAX_CHUNK_KEYS: Final = 5_000
 MAX_CHUNK_BYTES: Final = 4 << 20
 
-_SILENCE: Final = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n"
-_SPEECH: Final = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n"
-
 
 class Stores:
     """One thread that writes; it never holds anybody up."""
 
-    def __init__(self, client: Redis, vault: Vault, ttl_s: int, on_event: OnEvent) -> None:
-        self._gate = Gate(client, "stores")
+    def __init__(self, link: RedisLink, vault: Vault, ttl_s: int, on_event: OnEvent) -> None:
+        self._gate = Gate(link, "stores")
         self._vault = vault
-        ttl = len(str(ttl_s)), ttl_s
-        self._set = b"*4\r\n$5\r\nSETEX\r\n%b%%b\r\n$%d\r\n%d\r\n$%%d\r\n%%b\r\n" % (key_start(vault), *ttl)
-        self._silent: bool | None = None
+        self._ttl_s = ttl_s
         self._on_event = on_event
         self._ready = threading.Condition()
         self._waiting: deque[tuple[list[tuple[bytes, Answer]], int]] = deque()
@@ -60,7 +54,7 @@ class Stores:
         with self._ready:
             dropped = sum(len(entries) for entries, _ in self._waiting)
             self._waiting.clear()
-        self._gate.hang_up()
+        self._gate.link.hang_up()
         self._thread.join(CONNECT_TIMEOUT_S)
         if dropped:
             self._on_event(CacheEvent.STORE_DROPPED, dropped)
@@ -82,37 +76,17 @@ class Stores:
             if not self._gate.circuit.allows(time.monotonic()):
                 continue
             try:
-                self._set_many(chunk)
+                self._gate.link.put(chunk, self._ttl_s)
                 self._gate.succeeded()
                 counts[CacheEvent.STORED] += len(chunk)
             except Exception as error:  # as with look-ups: an outage
-                self._gate.hang_up()
-                self._silent = None  # who answers next may be another server
+                self._gate.link.hang_up()
                 self._gate.failed(error)
                 counts[CacheEvent.STORE_FAILED] += len(chunk)
         counts[CacheEvent.STORE_DROPPED] = len(entries) - sum(counts.values())
         for event, count in counts.items():
             if count:
                 self._on_event(event, count)
-
-    def _set_many(self, chunk: list[tuple[bytes, bytes]]) -> None:
-        """One SETEX a key, packed here and sent together.
-
-        Only the last one is answered, which also tells of a server that is full or read-only: to read all answers costs
-        our processor three times as much, and a script that sets all costs the server twice as much (0.3, 1.0 and 0.7
-        µs a key of ours; 1.4, 1.6 and 3.4 of Redis 6.2).
-        """
-        command = self._set
-        commands = [command % (key, len(value), value) for key, value in chunk]
-        if self._silent is None:  # an access list or a proxy may not know the command
-            self._silent = not isinstance(self._gate.ask(_SPEECH)[0], ResponseError)
-        if self._silent:
-            packed, answers = b"".join([_SILENCE, *commands[:-1], _SPEECH, commands[-1]]), 2
-        else:
-            packed, answers = b"".join(commands), len(commands)
-        for answer in self._gate.ask(packed, answers):
-            if isinstance(answer, ResponseError):
-                raise answer
 
 
 def _chunks(entries: list[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:

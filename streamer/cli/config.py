@@ -48,7 +48,8 @@ def check(config_path: str | None, overrides: tuple[str, ...], verbose: bool, as
         return ExitCode.DONE
     for name, pipeline in config.pipelines.items():
         click.echo(f"{name}: {', '.join(pipeline.input)} → {pipeline.task} → {pipeline.output}")
-        click.echo(f"  model {pipeline.model}, dead letters {pipeline.dead_letter}, group {pipeline.group}")
+        members = {0: ", members as needed", 1: ""}.get(pipeline.members, f", {pipeline.members} members")
+        click.echo(f"  model {pipeline.model}, dead letters {pipeline.dead_letter}, group {pipeline.group}{members}")
     for note in notes:
         click.echo(f"warning: {note}")
     count = len(config.pipelines)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from streamer.cli.options import chosen_pipelines, configured
+from streamer.cli.options import chosen_pipelines, configured, number
 from streamer.config.load import Config
 from streamer.errors import ExitCode, UsageError
-from streamer.extras import install_command
+from streamer.extras import require
 
 
 @click.command()
@@ -22,13 +22,7 @@ from streamer.extras import install_command
     show_default=True,
     help="The address to listen on. Any but a loopback address needs a token.",
 )
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    help="The port to listen on; 0 takes any free one.",
-)
+@number("--port", 8080, "The port to listen on; 0 takes any free one.", min=0, max=65535)
 @click.option(
     "--allow-replay",
     is_flag=True,
@@ -91,15 +85,9 @@ def console(
     """
     from streamer.console.access import TOKEN_VARIABLE, make_access, read_tokens
 
-    try:
-        from streamer.console.serve import serve
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
-            raise
-        raise UsageError(
-            f"the console needs {error.name}, which is not installed; install it with {install_command('console')}"
-        ) from None
+    require("the console", "console")
     from streamer.console.front import make_front
+    from streamer.console.serve import serve
     from streamer.telemetry.scrape import metrics_urls
 
     chosen_pipelines(config, ())

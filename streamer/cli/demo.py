@@ -11,6 +11,7 @@ import click
 
 from streamer import demo as demo_data
 from streamer.errors import ExitCode
+from streamer.extras import require
 
 EVENTS = sum(1 for _ in demo_data.events())
 
@@ -29,6 +30,7 @@ def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
     are to notice; they need some 300 of them. It ends by itself and leaves nothing behind. Exits 0 only if nothing was
     lost, nothing came twice, and every poison record ended as it should.
     """
+    require("the demo", "inference", "demo")
     from streamer.cli.records import Kind, show
     from streamer.demo.display import Display
     from streamer.demo.script import script

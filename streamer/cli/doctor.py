@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.options import chosen_pipelines, config_options, loaded
+from streamer.config.seats import seats_of
 from streamer.core.tally import plural
 from streamer.errors import ConfigurationError, ExitCode
+from streamer.extras import absent
 
 if TYPE_CHECKING:
     from streamer.inference.spec import WorkerSpec
@@ -39,8 +41,9 @@ def doctor(
 ) -> int:
     """Check everything that a run needs, and say how to fix what is wrong. Changes nothing.
 
-    Looks at the configuration, brokers, topics, rights, groups, time limits, Redis (where it writes a key that lives a
-    second), the models (each is loaded in a worker), and this machine's GPU, memory, cores and ports.
+    Looks at the configuration, the extras that are installed, brokers, topics, rights, groups, time limits, Redis
+    (where it writes a key that lives a second), the models (each is loaded in a worker), and this machine's GPU,
+    memory, cores and ports.
 
     An error would stop `streamer run`, or lose records, results or dead letters; with a warning it runs, but worse.
     Exits 3 when there is an error, 0 otherwise.
@@ -65,6 +68,7 @@ def _checks(
 ) -> Iterator[Check]:
     from streamer.app.workers import worker_plan
     from streamer.core.surroundings import ModelInfo
+    from streamer.inference.models.presence import extra_of
     from streamer.inference.models.reference import is_absent
     from streamer.inference.worker.trial import look_at_files, try_in_worker
     from streamer.ops.doctor.examine import Check, examine, refused
@@ -77,7 +81,7 @@ def _checks(
     chosen = chosen_pipelines(config, names)
 
     def spec(name: str) -> tuple[int, WorkerSpec]:
-        return worker_plan(config.pipelines[name], name, len(chosen))
+        return worker_plan(config.pipelines[name], name, len(seats_of(config.pipelines, chosen)))
 
     def plan(name: str) -> tuple[int, int]:
         workers, own = spec(name)
@@ -88,13 +92,13 @@ def _checks(
         if config.pipelines[name].allow_downloads and is_absent(own.model):
             return ModelInfo(name=f"{own.model}, which a run downloads")
         info = look_at_files(own)
-        if info.failure or not load_models:
+        if info.failure or not load_models or ((extra := extra_of(own.model)) and absent(extra)):
             return info
         if sys.stderr.isatty():
             click.echo(f"  loading the model of {name} …", err=True)
         return try_in_worker(own, _LOADED_WITHIN_S)
 
-    yield from examine(config, chosen, plan, model, int(time.time() * 1000))
+    yield from examine(config, chosen, plan, model, int(time.time() * 1000), runs_here=load_models)
 
 
 def _shown(checks: Iterator[Check], *, quiet: bool) -> Iterator[Check]:

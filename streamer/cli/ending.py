@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from streamer.errors import ExitCode, StreamerError
+from streamer.extras import advice
 
 _FIXES: Final = {
     errno.EACCES: "give this user the right to it",
@@ -53,6 +54,8 @@ def told(error: Exception) -> int:
         log.debug("where this error happened", exc_info=error)
         code = ExitCode.CONFIGURATION if error.errno in _FIXES else ExitCode.DEPENDENCY
         return _say(f"{what}; {fix}" if fix else what, code)
+    if text := advice(error):
+        return _say(text, ExitCode.CONFIGURATION)
     if isinstance(error, ImportError) and os.strerror(errno.EMFILE) in str(error):  # of a library that is a program
         return _say(f"{os.strerror(errno.EMFILE)}; {_REMEDIES[errno.EMFILE]}", ExitCode.DEPENDENCY)
     if isinstance(error, MemoryError):

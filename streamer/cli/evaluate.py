@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 import msgspec
 
-from streamer.cli.infer import ADHOC, adhoc, existing_files, file_stamp
-from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
+from streamer.cli.infer import ADHOC, adhoc, existing_files, file_format, file_stamp
+from streamer.cli.options import allow_downloads, chosen_pipelines, config_options, loaded, model_of, number
 from streamer.errors import ConfigurationError, ExitCode, UsageError
-from streamer.files.rows import FORMATS, STDIN
+from streamer.files.rows import STDIN
 
 if TYPE_CHECKING:
     from streamer.config.load import Config
@@ -33,18 +33,9 @@ EVERY_LABEL = 1 << 20
 @click.option("--model", help="A model reference, e.g. a directory. Needed without --pipeline.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the task.")
 @click.option("--dtype", default=None, help="Compute in auto, float32, bfloat16 or float16.")
-@click.option(
-    "--allow-downloads",
-    is_flag=True,
-    help="Download a model of the hub, org/name@REVISION, if it is not on this machine.",
-)
+@allow_downloads
 @click.option("--against", metavar="REF", help="Compare with this model on the same rows.")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(sorted(set(FORMATS.values()))),
-    help="Read all files in this format. Default: by the suffix (before .gz or .zst), otherwise JSON lines.",
-)
+@file_format
 @click.option("--label-field", default="label", show_default=True, metavar="NAME", help="The column or path of labels.")
 @click.option("--text-field", default="", metavar="NAME", help="Take the text from this column or path: body.message.")
 @click.option("--id-field", default="", metavar="NAME", help="Take the id from this column or path.")
@@ -55,12 +46,8 @@ EVERY_LABEL = 1 << 20
     metavar="LABEL=NAME",
     help="Read this label of the files as the model's NAME: 1=positive.",
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="If a text may have several labels: a label counts as given from this score on.",
+@number(
+    "--threshold", 0.5, "If a text may have several labels: a label counts as given from this score on.", min=0, max=1
 )
 @click.option("--by", default="", metavar="FIELD", help="Show how right the model is for each value of this column.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all numbers and sums.")

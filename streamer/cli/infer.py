@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
+from streamer.cli.options import allow_downloads, chosen_pipelines, config_options, loaded, model_of
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.shapes import shape_of
 from streamer.core.shape import Shape
@@ -20,6 +20,13 @@ from streamer.errors import ExitCode, UsageError
 from streamer.files.rows import FORMATS, STDIN, Fields, Rows, format_of, output_format
 
 ADHOC = "infer"
+
+file_format = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(sorted(set(FORMATS.values()))),
+    help="Read all files in this format. Default: by the suffix (before .gz or .zst), otherwise JSON lines.",
+)
 
 
 @click.command()
@@ -29,17 +36,8 @@ ADHOC = "infer"
 @click.option("--model", help="A model reference, e.g. a directory. Needed without --pipeline.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the task: top_k=3.")
 @click.option("--dtype", default=None, help="Compute in auto, float32, bfloat16 or float16.")
-@click.option(
-    "--allow-downloads",
-    is_flag=True,
-    help="Download a model of the hub, org/name@REVISION, if it is not on this machine.",
-)
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(sorted(set(FORMATS.values()))),
-    help="Read all files in this format. Default: by the suffix (before .gz or .zst), otherwise JSON lines.",
-)
+@allow_downloads
+@file_format
 @click.option("--text", is_flag=True, help="Read each line as a text. The same as --format text.")
 @click.option("--text-field", default="", metavar="NAME", help="Take the text from this column or path: body.message.")
 @click.option("--id-field", default="", metavar="NAME", help="Take the id from this column or path.")
@@ -215,7 +213,7 @@ def existing_files(files: tuple[str, ...], outputs: list[str]) -> list[str]:
 
 
 def file_stamp(path: str) -> list[Any]:
-    """What shows that a file is the one of before."""
+    """What shows that a file has not changed."""
     if path == STDIN:
         return [path]
     status = Path(path).stat()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.cli.options import chosen_pipelines, configured
+from streamer.cli.options import chosen_pipelines, configured, number
 from streamer.config.load import Config
 from streamer.core.tally import duration
 
@@ -25,13 +25,7 @@ _LAST_REPORTS = 200
 @click.command()
 @click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this pipeline; may be repeated.")
 @click.option("--watch", is_flag=True, help="Refresh until interrupted.")
-@click.option(
-    "--every-s",
-    type=click.FloatRange(0.1, 3600),
-    default=2.0,
-    show_default=True,
-    help="Seconds between two measurements; rates are those between them.",
-)
+@number("--every-s", 2.0, "Seconds between two measurements; rates are those between them.", min=0.1, max=3600)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object each time.")
 @configured
 def lag(config: Config, names: tuple[str, ...], watch: bool, every_s: float, as_json: bool) -> None:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.cli.infer import existing_files
+from streamer.cli.infer import existing_files, file_format
 from streamer.cli.options import SAY_EVERY_S, configured, meaning
 from streamer.config.load import Config
 from streamer.config.shapes import shape_of
 from streamer.core.shape import Shape
 from streamer.errors import ExitCode, UsageError
 from streamer.files.row import Fields
-from streamer.files.rows import FORMATS, STDIN, Rows, format_of
+from streamer.files.rows import STDIN, Rows, format_of
 
 if TYPE_CHECKING:
     from streamer.ops.load import Load
@@ -33,12 +33,7 @@ _NO_LIMIT_BYTES = 1 << 40
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.argument("target", metavar="TOPIC|PIPELINE")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(sorted(set(FORMATS.values()))),
-    help="Read all files in this format. Default: by the suffix (before .gz or .zst), otherwise JSON lines.",
-)
+@file_format
 @click.option(
     "--text-field", default="", metavar="NAME", help="The column of the text, or a path such as body.message."
 )
@@ -94,6 +89,11 @@ def load(
     from streamer.ops.load import Load, Maker, job_name
 
     topic, shapes = _target(config, target)
+    if any(topic in one.input and one.input_format != "json" for one in config.pipelines.values()):
+        raise UsageError(
+            f"{topic} is read in a format of the schema registry (input_format), and load writes JSON: have a producer"
+            " with the registry's serializer write it, or run the model over the files with `streamer infer --pipeline`"
+        )
     fields = Fields(text_field, id_field, keep, whole=True)
     if whole and fields.named:
         raise UsageError("--whole writes rows as they are: leave out --text-field, --id-field and --keep")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamer.cli.options import allow_downloads
 from streamer.config.load import load
-from streamer.errors import ConfigurationError, DataFailure, ExitCode, ModelError, UsageError
+from streamer.errors import ConfigurationError, DataFailure, ExitCode, MissingExtraError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from streamer.inference.models.inspect import About
@@ -22,6 +23,7 @@ _NAME = "model"
 _LOADED_WITHIN_S = 600.0
 _WIDTH = 14
 _SHOWN = 8
+_LETTERS = 24
 
 
 @click.group()
@@ -34,11 +36,7 @@ def model() -> None:
 @click.option("--task", help="What the model does. Default: what its files say.")
 @click.option("--text", help="What to ask it. Default: a sentence that fits the task.")
 @click.option("--no-load", is_flag=True, help="Only look at its files.")
-@click.option(
-    "--allow-downloads",
-    is_flag=True,
-    help="Download a model of the hub, org/name@REVISION, if it is not on this machine.",
-)
+@allow_downloads
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--set",
@@ -167,7 +165,7 @@ def _try(spec: WorkerSpec, about: About, text: str | None, found: _Found) -> int
                 found.say("revision", card.revision, f"{card.revision} (of the class's code and files)")
             found.say("asked", event, json.dumps(event, ensure_ascii=False))
             answer = trial.ask(event["text"], event.get("text_pair"), event.get("params"))
-    except ModelError as error:
+    except (MissingExtraError, ModelError) as error:
         return found.end("refused", str(error), error.exit_code)
     if isinstance(answer, DataFailure):
         return found.end("no answer", f"{answer.code.value}: {answer.message}", ExitCode.SOME_FAILED)
@@ -190,11 +188,15 @@ def _open(about: About) -> str:
 def _short(value: Any) -> Any:
     """A long vector with its first numbers alone."""
     if isinstance(value, dict):
-        return {key: _short(one) for key, one in value.items()}
+        return {key: one[:_LETTERS] + "…" if _is_base64(key, one) else _short(one) for key, one in value.items()}
     if isinstance(value, list):
         more = [f"… {len(value) - _SHOWN} more"] if len(value) > _SHOWN else []
         return [_short(one) for one in value[:_SHOWN]] + more
     return value
+
+
+def _is_base64(key: str, value: Any) -> bool:
+    return key == "vector" and isinstance(value, str)
 
 
 def _size(size_bytes: int) -> str:

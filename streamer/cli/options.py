@@ -23,6 +23,19 @@ SAY_EVERY_S = 10.0
 
 _Command = Callable[..., Any]
 
+allow_downloads = click.option(
+    "--allow-downloads",
+    is_flag=True,
+    help="Download a model of the hub, org/name@REVISION, if it is not on this machine.",
+)
+
+
+def number(name: str, default: float, what: str, **limits: Any) -> Callable[[_Command], _Command]:
+    """Adds an option that takes a number like its default, at least 1 unless the `limits` of click's range say
+    otherwise."""
+    kind = click.FloatRange if isinstance(default, float) else click.IntRange
+    return click.option(name, type=kind(**{"min": 1, **limits}), default=default, show_default=True, help=what)
+
 
 def config_options(command: _Command) -> _Command:
     """Adds --config, --set and --verbose, handed over as `config_path`, `overrides` and `verbose`."""

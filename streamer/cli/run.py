@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from streamer.app.growth import Growth, most_processes
 from streamer.app.supervisor import Supervisor, end_with
 from streamer.cli.ending import told
 from streamer.cli.options import chosen_pipelines, config_options, loaded, model_of
 from streamer.config.load import Config, Problem
+from streamer.config.pipeline import MOST_MEMBERS
+from streamer.config.seats import Seat, seats_of
 from streamer.errors import ExitCode
 from streamer.stopping import Stopping
 
@@ -25,6 +28,13 @@ MOST_COLUMN_CHARS: Final = 24
 
 @click.command()
 @click.option("--pipeline", "names", multiple=True, metavar="NAME", help="Only this pipeline; may be repeated.")
+@click.option(
+    "--members",
+    type=click.IntRange(0, MOST_MEMBERS),
+    metavar="N",
+    help="Run each pipeline in N processes that share its partitions, whatever the configuration says; 0 adds them as"
+    " they are needed.",
+)
 @click.option("--until-end", is_flag=True, help="Stop once everything that was in the topics at the start is done.")
 @click.option(
     "--accept-dead-letters",
@@ -35,15 +45,20 @@ MOST_COLUMN_CHARS: Final = 24
 )
 @click.option("--siblings", type=click.IntRange(min=1), default=1, hidden=True)
 @click.option("--index", type=click.IntRange(min=0), default=0, hidden=True)
+@click.option("--member", type=click.IntRange(min=0), default=0, hidden=True)
+@click.option("--other", "others", type=int, multiple=True, hidden=True)
 @click.option("--supervisor", type=int, default=0, hidden=True)
 @click.option("--relayed", is_flag=True, hidden=True)
 @config_options
 def run(
     names: tuple[str, ...],
+    members: int | None,
     until_end: bool,
     accept_dead_letters: int,
     siblings: int,
     index: int,
+    member: int,
+    others: tuple[int, ...],
     supervisor: int,
     relayed: bool,
     config_path: str | None,
@@ -52,8 +67,8 @@ def run(
 ) -> ExitCode:
     """Run pipelines: take events, ask the model, settle results and dead letters.
 
-    Each pipeline runs in a process of its own if there are several. SIGTERM or Ctrl-C stops gracefully, within
-    stop_deadline_s; a second signal stops at once.
+    Each pipeline runs in a process of its own if there are several, and so does each of its members. SIGTERM or Ctrl-C
+    stops gracefully, within stop_deadline_s; a second signal stops at once.
 
     The log says when the model is loaded, which partitions are read, once a minute how it is going, and at the end what
     was done: records taken, results, dead letters by code, skipped and cached records. It is written as JSON lines
@@ -73,21 +88,26 @@ def run(
 
     config = loaded(config_path, overrides, check=check)
     chosen = chosen_pipelines(config, names)
+    if members is not None:
+        overrides += tuple(f"pipelines.{name}.members={members}" for name in chosen)
+        config = loaded(config_path, overrides, check=check)
+    seats = [Seat(chosen[0], member)] if supervisor else seats_of(config.pipelines, chosen)
     level = "debug" if verbose else config.telemetry.log_level
     column = ""
-    if siblings > 1 or len(chosen) > 1:
-        width = max(map(len, (*config.pipelines, SUPERVISOR)))
-        column = (SUPERVISOR if len(chosen) > 1 else chosen[0]).ljust(min(width, MOST_COLUMN_CHARS))
-    configure(config.telemetry.log_format, level, pipelines=chosen, column=column, terminal=relayed)
+    alone = bool(supervisor) or (len(seats) == 1 and not seats[0].member)
+    if supervisor or not alone:
+        width = max(len(str(one)) for one in (*seats_of(config.pipelines), SUPERVISOR))
+        column = (str(seats[0]) if alone else SUPERVISOR).ljust(min(width, MOST_COLUMN_CHARS))
+    configure(config.telemetry.log_format, level, pipelines=chosen, member=member, column=column, terminal=relayed)
     pipe = own_pipe()
 
     def work() -> int:
-        if len(chosen) == 1:
-            asked = RunOptions(until_end, accept_dead_letters, siblings, index)
+        if alone:
+            asked = RunOptions(until_end, accept_dead_letters, siblings, index, member, others, bool(supervisor))
             return run_pipeline(config, chosen[0], asked, stopping, _shown(chosen[0], pipe, relayed))
 
-        def on_down(place: int, reason: str) -> None:
-            serve_down(config, chosen[place], place, reason)
+        def on_down(seat: Seat, place: int, reason: str) -> None:
+            serve_down(config, seat, place, reason)
 
         within_s = max(config.pipelines[name].stop_deadline_s for name in chosen)
         again = _arguments(until_end, accept_dead_letters, config_path, overrides, verbose)
@@ -96,7 +116,9 @@ def run(
             from streamer.app.live import Relay
 
             relay = Relay(pipe)
-        return Supervisor(chosen, again, within_s, stopping, until_end, on_down, relay).run()
+        grows = frozenset(name for name in chosen if not config.pipelines[name].members)
+        growth = Growth(most_processes()) if grows else None
+        return Supervisor(seats, again, within_s, stopping, until_end, on_down, relay, grows, growth).run()
 
     try:
         code = work()

@@ -16,7 +16,6 @@ import click
 
 from streamer.cli.options import SAY_EVERY_S, configured, meaning
 from streamer.config.load import Config
-from streamer.config.shapes import shapes_of
 from streamer.core.record_headers import headers_of
 from streamer.errors import ExitCode, UsageError
 from streamer.files.job import NOTE, PARTIAL, writable
@@ -44,6 +43,7 @@ def save(
     unchanged.
     """
     from streamer.kafka.lag import GroupOffsets
+    from streamer.kafka.readings import Results, readings_of
     from streamer.kafka.scan import Scan
     from streamer.kafka.topics import connect, require
     from streamer.ops.save import EXAMPLES, Lines
@@ -59,7 +59,7 @@ def save(
         None if time_ms is None else {place[1]: at for place, at in {**now, **offsets.at_time(places, time_ms)}.items()}
         for time_ms in times
     )
-    lines = Lines(shapes_of(config), show_text)
+    lines = Lines(readings_of(config), show_text, Results(config).plain)
     began = said = time.monotonic()
     done = 0
     with Scan(config.kafka, topic, starts=starts, ends=ends) as scan, _target(output, overwrite=overwrite) as stream:

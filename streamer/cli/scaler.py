@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from streamer.cli.ending import told
-from streamer.cli.options import chosen_pipelines, config_options, loaded
+from streamer.cli.options import chosen_pipelines, config_options, loaded, number
 from streamer.errors import ExitCode, UsageError
-from streamer.extras import install_command
+from streamer.extras import require
 from streamer.stopping import Stopping
 
 _log = logging.getLogger("streamer.scaler")
@@ -25,19 +25,13 @@ _pem = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 in a container."
 )
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=9470,
-    show_default=True,
-    help="The port to listen on; 0 takes any free one.",
-)
-@click.option(
+@number("--port", 9480, "The port to listen on; 0 takes any free one.", min=0, max=65535)
+@number(
     "--every-s",
-    type=click.FloatRange(0.1, 60),
-    default=2.0,
-    show_default=True,
-    help="Seconds between two looks at a pipeline. One without replicas is woken within this time.",
+    2.0,
+    "Seconds between two looks at a pipeline. One without replicas is woken within this time.",
+    min=0.1,
+    max=60,
 )
 @click.option("--tls-cert", type=_pem, help="The server's certificate, PEM. Read again when it changes.")
 @click.option("--tls-key", type=_pem, help="The key of that certificate, PEM.")
@@ -74,14 +68,9 @@ def scaler(
     if client_ca is not None and tls_cert is None:
         raise UsageError("--client-ca needs TLS; give --tls-cert and --tls-key, too")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC writes its own lines, one for each handshake that fails
-    try:
-        from streamer.scaler.serve import Certificates, serve
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("grpc", "google"):
-            raise
-        raise UsageError(
-            f"the scaler needs {error.name}, which is not installed; install it with {install_command('scaler')}"
-        ) from None
+    require("the scaler", "scaler")
+    from streamer.scaler.serve import Certificates, serve
+
     configure(config.telemetry.log_format, "debug" if verbose else config.telemetry.log_level)
     certificates = Certificates(tls_cert, tls_key, client_ca) if tls_cert and tls_key else None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from streamer.cli.options import chosen_pipelines, configured
+from streamer.cli.options import chosen_pipelines, configured, number
 from streamer.config.load import Config
 from streamer.core.tally import duration
 from streamer.errors import DependencyError, ExitCode
@@ -30,13 +30,7 @@ _WIDE = 110
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--watch", is_flag=True, help="Refresh until interrupted.")
-@click.option(
-    "--every-s",
-    type=click.FloatRange(0.2, 3600),
-    default=1.0,
-    show_default=True,
-    help="Seconds between two measurements; without --watch there are two.",
-)
+@number("--every-s", 1.0, "Seconds between two measurements; without --watch there are two.", min=0.2, max=3600)
 @click.option(
     "--metrics", "urls", multiple=True, metavar="URL", help="A driver's /metrics; default: those of this machine."
 )

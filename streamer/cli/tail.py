@@ -10,7 +10,8 @@ import click
 from streamer.cli.options import configured
 from streamer.cli.records import Kind, show
 from streamer.config.load import Config
-from streamer.core.record import BareRecord, Record
+from streamer.core.framed import is_framed
+from streamer.core.record import BareRecord, ReadRecord, Record
 from streamer.core.record_headers import headers_of
 from streamer.errors import UsageError
 
@@ -49,8 +50,10 @@ def tail(
     Follows the topics from their ends until interrupted, unless told otherwise.
     """
     from streamer.kafka.reader import Reader
+    from streamer.kafka.readings import Results
     from streamer.kafka.topics import connect
 
+    plain = Results(config).plain
     place = _place(start or ("earliest" if until_end else "latest"))
     connect(config.kafka)
     with Reader(config.kafka, topics, start=place) as reader:
@@ -58,6 +61,8 @@ def tail(
         for message in itertools.islice(messages, most):
             (headers,) = headers_of([message])
             record: Record = BareRecord(message) if headers is None else message
+            if is_framed(value := message.value() or b""):
+                record = ReadRecord(message, headers, plain(record.topic(), value))
             for shown in show(record, Kind(kind), config.telemetry, show_text=show_text):
                 click.echo(json.dumps(shown.machine, ensure_ascii=False) if as_json else shown.line)
 

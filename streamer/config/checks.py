@@ -8,12 +8,15 @@ from itertools import combinations
 from typing import Final
 
 from streamer.config.environment import spelling
-from streamer.config.fields import Config
+from streamer.config.fields import Config, KafkaConfig
 from streamer.config.health_checks import check_health
 from streamer.config.otel import endpoint_problem
 from streamer.config.pipeline import PipelineConfig, start_time_ms
 from streamer.config.problems import LAST_PORT, Problem
-from streamer.config.properties import refusal
+from streamer.config.properties import property_text, refusal
+from streamer.config.registry import check_format, check_registry
+from streamer.config.seats import seats_of
+from streamer.config.served_checks import check_served
 from streamer.config.url import url_problem
 
 _NO_HOST: Final = re.compile(r"[\s;|]")
@@ -31,8 +34,11 @@ def cross_check(config: Config) -> Iterator[Problem]:
     for name, value in config.kafka.properties.items():
         if reason := refusal(name, value):
             yield ("kafka", "properties", name), reason
+    yield from _check_tokens(config.kafka)
     if config.cache.url and (text := url_problem(config.cache.url)):
         yield ("cache", "url_file" if config.cache.url_file else "url"), text
+    for field, text in check_registry(config.schema_registry):
+        yield ("schema_registry", field), text
     yield from _check_telemetry(config)
     yield from check_health(config)
     for name, pipeline in config.pipelines.items():
@@ -71,6 +77,23 @@ def _server_problem(server: str) -> str:
     return ""
 
 
+def _check_tokens(kafka: KafkaConfig) -> Iterator[Problem]:
+    """Tokens come from one place, if the login is by token, and from none else."""
+    given = {name: property_text(value) for name, value in kafka.properties.items()}
+    name = "sasl.mechanisms" if "sasl.mechanisms" in given else "sasl.mechanism"
+    by_token = given.get(name) == "OAUTHBEARER"
+    by_client = given.get("sasl.oauthbearer.method", "").lower() == "oidc"
+    if kafka.oauth_callback and not by_token:
+        text = "it is for logins with tokens only"
+        yield ("kafka", "oauth_callback"), f'{text}; write sasl.mechanism = "OAUTHBEARER" in kafka.properties'
+    elif kafka.oauth_callback and by_client:
+        text = "kafka.properties has sasl.oauthbearer.method = oidc, by which the client gets tokens itself"
+        yield ("kafka", "oauth_callback"), f"{text}; remove one of the two"
+    elif by_token and not (kafka.oauth_callback or by_client):
+        text = "nothing says where tokens come from; name a function as kafka.oauth_callback, or let the client ask"
+        yield ("kafka", "properties", name), f'{text} a token endpoint, with sasl.oauthbearer.method = "oidc"'
+
+
 def _check_telemetry(config: Config) -> Iterator[Problem]:
     telemetry = config.telemetry
     if telemetry.spans and telemetry.spans == telemetry.reports:
@@ -81,13 +104,13 @@ def _check_telemetry(config: Config) -> Iterator[Problem]:
         if getattr(telemetry, field) in _NO_TOPICS:
             yield ("telemetry", field), _NO_TOPIC
     port = int(telemetry.http.rpartition(":")[2] or 0)
-    last = port + len(config.pipelines) - 1
+    count = len(seats_of(config.pipelines))
+    last = port + count - 1
     if port > LAST_PORT:
         yield ("telemetry", "http"), f"there is no port {port}; write one up to {LAST_PORT}, or 0 for any"
     elif port and last > LAST_PORT:
-        text = (
-            f"{len(config.pipelines)} pipelines listen on the ports from {port} to {last}, and {LAST_PORT} is the last"
-        )
+        what = "pipelines" if count == len(config.pipelines) else "processes"
+        text = f"{count} {what} listen on the ports from {port} to {last}, and {LAST_PORT} is the last"
         yield ("telemetry", "http"), f"{text}; write a lower one, or 0 for any"
 
 
@@ -119,7 +142,9 @@ def _check_pipeline(config: Config, pipeline: PipelineConfig) -> Iterator[tuple[
                 yield field, f"{topic} has {len(topic)} letters, and Kafka takes {_LONGEST_TOPIC}; name a shorter topic"
             if topic in telemetry:
                 yield field, f"{topic} is a topic of [telemetry]; name another topic"
+    yield from check_format(config.schema_registry, pipeline)
     yield from _check_shape(pipeline)
+    yield from check_served(pipeline)
     if pipeline.slot in _NO_TOPICS:
         yield "slot", f"Kafka refuses {pipeline.slot} as the name of a member; name another"
     if pipeline.group != pipeline.group.strip():

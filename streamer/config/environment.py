@@ -15,12 +15,14 @@ import msgspec
 from streamer.config.fields import CacheConfig, KafkaConfig, TelemetryConfig
 from streamer.config.health import HealthConfig
 from streamer.config.pipeline import PipelineConfig
+from streamer.config.registry import SchemaRegistryConfig
 
 KeyPath = tuple[str, ...]
 
 PREFIX: Final = "STREAMER_"
 SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "kafka": KafkaConfig,
+    "schema_registry": SchemaRegistryConfig,
     "cache": CacheConfig,
     "telemetry": TelemetryConfig,
     "health": HealthConfig,

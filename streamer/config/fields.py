@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from streamer.config.health import HealthConfig
 from streamer.config.kinds import kind
 from streamer.config.pipeline import TOPIC_KIND, PipelineConfig
+from streamer.config.registry import SchemaRegistryConfig
 
 PIPELINE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 Property = str | int | float | bool
@@ -36,6 +37,17 @@ class KafkaConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             " (group.id, isolation.level …) is refused."
         ),
     ] = {}
+    oauth_callback: Annotated[
+        str,
+        kind('module:function, or ""'),
+        Meta(
+            pattern=r"^$|^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+            description="A Python function that gives login tokens for SASL OAUTHBEARER, as module:function; found in"
+            " the directory that the program is started in, or installed. It is called with the property"
+            " sasl.oauthbearer.config and returns (token, expiry in seconds since 1970). Set it where the client's own"
+            " OIDC (sasl.oauthbearer.method) does not fit, e.g. for MSK IAM.",
+        ),
+    ] = ""
     strict_topics: Annotated[
         bool,
         Meta(
@@ -56,8 +68,10 @@ class CacheConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     url: Annotated[
         str,
         Meta(
-            description='Redis that all replicas share: redis://, rediss:// or unix:// URL. "" keeps answers in the'
-            " driver's memory only. Set it when more than one replica sees the same texts."
+            description="Redis that all replicas share: redis://HOST:PORT/DATABASE (rediss:// for TLS), unix:///PATH,"
+            " redis+sentinel://HOST:PORT,HOST:PORT/NAME/DATABASE for the primary that sentinels call NAME, or"
+            ' redis+cluster://HOST:PORT,HOST:PORT. "" keeps answers in the driver\'s memory only. Set it when more than'
+            " one replica sees the same texts."
         ),
     ] = ""
     url_file: Annotated[
@@ -168,6 +182,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The configuration of `streamer`: one TOML file, environment variables over it, flags over both."""
 
     kafka: KafkaConfig = KafkaConfig()
+    schema_registry: SchemaRegistryConfig = SchemaRegistryConfig()
     cache: CacheConfig = CacheConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     health: HealthConfig = HealthConfig()

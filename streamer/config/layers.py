@@ -20,6 +20,7 @@ from streamer.config.health import HealthConfig, HealthRuleConfig
 from streamer.config.kinds import kind_of_field
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.reference import about
+from streamer.config.registry import SchemaRegistryConfig
 from streamer.errors import ConfigurationError, Refusal
 
 DEFAULT_PATH = Path("streamer.toml")
@@ -103,6 +104,7 @@ class Layers:
         self._known(self.tree, [*SECTIONS, "pipelines"], ())
         kafka = self._section(KafkaConfig, self.tree.get("kafka", {}), ("kafka",)) or KafkaConfig()
         cache = self._section(CacheConfig, self.tree.get("cache", {}), ("cache",)) or CacheConfig()
+        registry = self._section(SchemaRegistryConfig, self.tree.get("schema_registry", {}), ("schema_registry",))
         telemetry = self._section(TelemetryConfig, self.tree.get("telemetry", {}), ("telemetry",))
         pipelines = {
             name: pipeline
@@ -111,6 +113,7 @@ class Layers:
         }
         return Config(
             kafka=self._with_property_files(kafka),
+            schema_registry=self._registry(registry or SchemaRegistryConfig()),
             cache=self._with_files(cache),
             # In place of a table that is wrong, one that nothing else can contradict.
             telemetry=telemetry or TelemetryConfig(spans="", reports="", http=""),
@@ -161,6 +164,7 @@ class Layers:
         return msgspec.structs.replace(
             pipeline,
             model=anchored_model(pipeline.model, self._folder_of((*path, "model"))),
+            served_ca=anchored(pipeline.served_ca, self._folder_of((*path, "served_ca"))),
             dead_letter=pipeline.dead_letter or f"{pipeline.output}.dlq",
             group=pipeline.group or f"streamer.{name}",
         )
@@ -267,6 +271,20 @@ class Layers:
         if cache.url:
             self.problem(("cache", "url_file"), "cache.url is set too; keep one of the two")
         return msgspec.structs.replace(cache, url=self._secret(cache.url_file, ("cache", "url_file")))
+
+    def _registry(self, registry: SchemaRegistryConfig) -> SchemaRegistryConfig:
+        section = "schema_registry"
+        files = {
+            field: anchored(getattr(registry, field), self._folder_of((section, field)))
+            for field in ("ca_file", "certificate_file", "key_file")
+        }
+        registry = msgspec.structs.replace(registry, **files)
+        if not registry.password_file:
+            return registry
+        if registry.password:
+            self.problem((section, "password_file"), "schema_registry.password is set too; keep one of the two")
+        password = self._secret(registry.password_file, (section, "password_file"))
+        return msgspec.structs.replace(registry, password=password)
 
     def _health(self) -> HealthConfig:
         table = dict(self._table(self.tree.get("health", {}), ("health",)))

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, structs
 
+from streamer.config import served
 from streamer.config.kinds import kind
 
 TOPIC_NAME = r"^[A-Za-z0-9._-]{1,249}$"
 TOPIC_KIND = "the name of a topic: letters, digits, . _ and -, 249 at most"
+MOST_MEMBERS: Final = 64
 Topic = Annotated[str, Meta(pattern=TOPIC_NAME)]
 
 
@@ -29,8 +31,9 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         str,
         Meta(
             min_length=1,
-            description="Model reference: a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS or"
-            " builtin:null. Change it to serve another model; its digest is in every result.",
+            description="Model reference: a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS,"
+            " builtin:null, or with backend openai or tei the URL of a server. Change it to serve another model; its"
+            " digest is in every result.",
         ),
     ]
     input: Annotated[
@@ -41,6 +44,21 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             description="Topics to read; a single name needs no list. Change it to read other topics.",
         ),
     ]
+    input_format: Annotated[
+        Literal["json", "avro", "protobuf", "json-schema"],
+        Meta(
+            description="How values are written: json, or what a serializer of the schema registry writes, whose fields"
+            " are then read like JSON. Set it to read a topic in Avro, Protobuf or JSON Schema; it needs"
+            " schema_registry.url."
+        ),
+    ] = "json"
+    input_subject: Annotated[
+        str,
+        Meta(
+            description='Subject of the values in the schema registry; "" means {topic}-value. Set it where the'
+            " producer names subjects in another way."
+        ),
+    ] = ""
     text_field: Annotated[
         str,
         Meta(
@@ -83,6 +101,27 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         kind(TOPIC_KIND),
         Meta(description="Topic for results, with as many partitions as the input. Any name will do."),
     ]
+    output_format: Annotated[
+        Literal["json", "avro", "json-schema"],
+        Meta(
+            description="How results are written: json, or in a format of the schema registry, where their schema is"
+            " registered at the start. Change it for sinks that ask for a schema; it needs schema_registry.url."
+        ),
+    ] = "json"
+    output_subject: Annotated[
+        str,
+        Meta(
+            description='Subject of the results in the schema registry; "" means {output}-value. Set it where subjects'
+            " are named in another way."
+        ),
+    ] = ""
+    auto_register: Annotated[
+        bool,
+        Meta(
+            description="Register the schema of the results at the start. Set false where only others may: it must be"
+            " there then."
+        ),
+    ] = True
     dead_letter: Annotated[
         str,
         kind(f'{TOPIC_KIND}, or ""'),
@@ -149,12 +188,23 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         ),
     ] = "auto"
     backend: Annotated[
-        Literal["auto", "torch", "openvino"],
+        Literal["auto", "torch", "openvino", "openai", "tei"],
         Meta(
             description="What runs the model. auto takes OpenVINO for encoders on a CPU if it is installed"
-            " (the extra cpu) and its numbers agree with torch's, else torch. Name one to rule out the other."
+            " (the extra cpu) and its numbers agree with torch's, else torch. Name one to rule out the other. openai"
+            " and tei ask the server at the URL in `model`: one with OpenAI's API (vLLM, SGLang, llama.cpp …), or"
+            " text-embeddings-inference (the extra served)."
         ),
     ] = "auto"
+    served_model: served.ServedName = ""
+    served_revision: served.ServedRevision = ""
+    served_key_env: served.ServedKeyEnv = ""
+    served_ca: served.ServedCa = ""
+    served_requests: served.ServedRequests = 64
+    served_batch: served.ServedBatch = 32
+    served_timeout_s: served.ServedTimeout = 120
+    served_deadline_s: served.ServedDeadline = 0
+    served_fingerprint: served.ServedFingerprint = "pinned"
     compile: Annotated[
         bool,
         Meta(
@@ -175,10 +225,21 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             ge=0,
             le=256,
-            description="Processes that run the model; 0 means one for each device, or for each share of the CPU. Raise"
-            " it when a GPU idles between forward batches.",
+            description="Processes of each member that run the model; 0 means one for each device, or for each share"
+            " of the CPU. Raise it when a GPU idles between forward batches.",
         ),
     ] = 0
+    members: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MOST_MEMBERS,
+            description="Processes of `streamer run` that share the pipeline's partitions on this machine, each with a"
+            " slot, workers and a port of its own, and its part of budget_mb and cache.memory_mb. Raise it when"
+            " workers, or a GPU, idle because one process can't feed them; one without a partition stands by. 0 begins"
+            " with one and adds another, with budgets of its own, while all are busy and two cores for each are there.",
+        ),
+    ] = 1
     threads: Annotated[
         int,
         Meta(
@@ -266,7 +327,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             pattern=r"^[A-Za-z0-9._-]{0,200}$",
             description='Stable name of this replica; "" means {hostname}-{n}, where n is the lowest that is free.'
-            " Set it if host names change with each restart: no two replicas may share one.",
+            " Set it if host names change with each restart: no two replicas may share one. Of several members the"
+            " second adds .2 to it, and so on.",
         ),
     ] = ""
     hold_s: Annotated[
@@ -336,6 +398,11 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         dict[str, Any],
         Meta(description="The task's own options, e.g. top_k or labels. Each task says when to change its own."),
     ] = {}
+
+    @property
+    def first_members(self) -> int:
+        """How many members there are from the start."""
+        return max(1, self.members)
 
 
 DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in structs.fields(PipelineConfig)}

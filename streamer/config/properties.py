@@ -138,6 +138,7 @@ def redacted(config: Config) -> dict[str, Any]:
     }
     shown["cache"]["url"] = "" if config.cache.url_file else redacted_url(config.cache.url)
     shown["telemetry"]["otlp_endpoint"] = redacted_url(config.telemetry.otlp_endpoint)
+    shown["schema_registry"]["password"] = HIDDEN if config.schema_registry.password else ""
     shown["health"]["webhook"] = HIDDEN if config.health.webhook else ""
     for pipeline in shown["pipelines"].values():
         pipeline["options"] = _without_secrets(pipeline["options"])

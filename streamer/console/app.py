@@ -187,7 +187,7 @@ class Console:
 
     async def _may_read_texts(self, request: Request) -> None:
         """Behind a proxy everybody seems to be on this machine."""
-        if self.access.show_text and not self.access.private and self.front.came_through_another(request.scope):
+        if self.access.show_text and not self.access.private and self.front.came_through_unknown_proxy(request.scope):
             why = "this came through a proxy that the console does not know: name its address with --trust-proxy"
             raise RefusalError(HTTPStatus.FORBIDDEN, why)
         if self.access.private or self.access.private_texts:

@@ -73,7 +73,7 @@ class Wanted(_Which, frozen=True, rename={"addressee": "for"}):
 
 
 def place_of(text: str) -> Place | None:
-    """TOPIC/PARTITION/OFFSET, None for what is none."""
+    """TOPIC/PARTITION/OFFSET, None for anything else."""
     topic, *numbers = text.rsplit("/", 2)
     if not topic or len(numbers) != 2 or not all(each.isascii() and each.isdecimal() for each in numbers):
         return None

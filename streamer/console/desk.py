@@ -113,7 +113,8 @@ class Desk:
             raise UsageError(f"no dry run with digest {digest} is kept here: make one first")
         if not prepared.found.total:
             raise UsageError("nothing would move")
-        ensure_free(prepared.log, read_closed(prepared.log), prepared.order.topics)
+        with read_closed(prepared.log) as closed:
+            ensure_free(prepared.log, closed, prepared.order.topics)
         sign = replace(prepared.order.signature, by=signer(by))
         prepared = replace(prepared, order=replace(prepared.order, signature=sign))
         with self._lock:

@@ -97,7 +97,7 @@ class Feed:
 
     def pipeline(self, name: str, since_ms: int) -> dict[str, Any] | None:
         """One pipeline whole, with the points of its series from `since_ms` to `until_ms`; None where there is none.
-        Where `reading` differs from an earlier answer's, the series were read anew, and all points are to be asked for
+        Where `reading` differs from an earlier answer's, the series were read again, and all points are to be asked for
         again."""
         now_ms = _now_ms()
         with self._lock:

@@ -46,7 +46,7 @@ class Front:
         peer = getattr(peer, "ipv4_mapped", None) or peer
         return any(peer.version == network.version and peer in network for network in self.proxies)
 
-    def came_through_another(self, scope: Scope) -> bool:
+    def came_through_unknown_proxy(self, scope: Scope) -> bool:
         """Whether a proxy that nobody named to us sent it: browsers do not write these headers."""
         return not self.trusts(scope) and any(name in scope_names(scope) for name in _FORWARDED)
 

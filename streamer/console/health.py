@@ -10,14 +10,17 @@ from typing import Any, Final
 from streamer.config.load import Config
 from streamer.console.source import Source
 from streamer.core.health import words
-from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS
+from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS
 from streamer.core.health.picture import Picture, headline, picture
 from streamer.core.health.view import HealthView
 from streamer.core.record import Record
+from streamer.kafka.health_topics import Places
 from streamer.kafka.reader import Reader
 from streamer.kafka.replay import TopicLog
 
 NO_TOPIC_S: Final = 15.0
+_LOOK_EVERY: Final = 1_000
+"""Older records between looks at what comes."""
 LENGTHS: Final = {"5m": FIVE_MINUTES_MS, "1h": HOUR_MS}
 _RANK: Final = {"bad": 0, "warn": 1, "unknown": 2, "ok": 3}
 
@@ -29,7 +32,7 @@ class Health:
         self.source = Source()
         self._config = config
         self._lock = threading.Lock()
-        self._view = HealthView()
+        self._view, self._whole = HealthView(), True
 
     def overview(self, now_ms: int) -> dict[str, Any]:
         """Each pipeline in a line, the worst first."""
@@ -44,43 +47,68 @@ class Health:
         """One pipeline whole; None where nothing was said of it."""
         with self._lock:
             view = self._view.pipelines.get(name)
-            return None if view is None else picture(name, view, LENGTHS[length], now_ms)
+            return None if view is None else picture(name, view, LENGTHS[length], now_ms, whole=self._whole)
 
-    def take(self, key: str, value: bytes | None, now_ms: int) -> None:
-        """Know a record of the topic."""
+    def take(self, key: str, value: bytes | None, now_ms: int) -> set[str]:
+        """Know a record of the topic; its key, if that is taken back."""
         with self._lock:
-            _take(self._view, key, value, now_ms)
+            return _take(self._view, key, value, now_ms)
 
     def follow(self, stop: threading.Event, failed: Callable[[str], None], answered: Callable[[], None]) -> None:
-        """Read the topic from its beginning, and then what comes, until `stop`. Raises StreamerError."""
+        """Read what the topic says of the last day, and then what comes, until `stop`; meanwhile what is older. Raises
+        StreamerError."""
         log, topic = TopicLog(self._config.kafka), self._config.health.topic
         while log.describe([topic])[topic] is None:
             failed(f"there is no topic {topic}, the health app has not run here")
             if stop.wait(NO_TOPIC_S):
                 return
-        with Reader(self._config.kafka, [topic]) as reader:
+        starts = Places(self._config.kafka).since(topic, _now_ms() - DAY_MS)
+        gone = set[str]()
+        kafka = self._config.kafka
+        with Reader(kafka, [topic], start=starts) as reader, Reader(kafka, [topic]) as behind:
             view = HealthView()  # nobody is to see what was said before the last word
             for record in reader.read_until_end():
-                _take(view, *_read(record), _now_ms())
+                gone |= _take(view, *_read(record), _now_ms())
                 if stop.is_set():
                     return
             with self._lock:
-                self._view = view
+                self._view, self._whole = view, False
             answered()
+            view = HealthView()
+            for count, record in enumerate(behind.read_until_end(ends=starts)):
+                if (record.offset() or 0) < starts[record.topic() or "", record.partition() or 0]:
+                    _take(view, *_read(record), _now_ms())
+                if count % _LOOK_EVERY == 0:  # not by offsets, of which compaction leaves few
+                    gone |= self._follow(reader, 0)
+                if stop.is_set():
+                    return
+            for key in gone:
+                view.take(key, None)
+            with self._lock:
+                self._view.put_before(view)
+                self._whole = True
             while not stop.is_set():
-                for record in reader.poll(0.5):
-                    self.take(*_read(record), _now_ms())
+                self._follow(reader, 0.5)
+
+    def _follow(self, reader: Reader, wait_s: float) -> set[str]:
+        """Know what comes; the keys that were taken back."""
+        gone = set[str]()
+        for record in reader.poll(wait_s):
+            gone |= self.take(*_read(record), _now_ms())
+        return gone
 
 
 def _read(record: Record) -> tuple[str, bytes | None]:
     return (record.key() or b"").decode(errors="replace"), record.value()
 
 
-def _take(view: HealthView, key: str, value: bytes | None, now_ms: int) -> None:
+def _take(view: HealthView, key: str, value: bytes | None, now_ms: int) -> set[str]:
+    """Know a record; its key, if that is taken back."""
     if view.wants(key, len(value or b""), now_ms):
         word = words.decode(value)
         if word is not None or value is None:  # else another program's, or of a kind to come
             view.take(key, word)
+    return {key} if value is None else set()
 
 
 def _now_ms() -> int:

@@ -18,7 +18,7 @@ from streamer.kafka.replay import TopicLog
 from streamer.ops.dlq.audits import Audits
 from streamer.ops.dlq.claims import LAPSE_S
 from streamer.ops.dlq.closed import Closed
-from streamer.ops.dlq.find import catch_up, read_closed_anew
+from streamer.ops.dlq.find import catch_up, read_closed_from_topic
 
 MAX_JOBS: Final = 200
 BUSY_S, QUIET_S = 1.0, 3.0  # how old what is told may be, while a job runs and else
@@ -153,8 +153,12 @@ class History:
             self._told_s, self._looking = float("-inf"), None
 
     def close(self) -> None:
-        """Let the thread go."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """End the thread, once a look that is under way has ended."""
+        with self._lock:
+            if self._looking is not None:
+                self._looking.cancel()
+        self._pool.submit(self._let_go)
+        self._pool.shutdown(wait=False)
 
     def _look(self, number: int) -> list[Start]:
         found = None
@@ -168,16 +172,22 @@ class History:
                     if found is not None:
                         self._told, self._told_s = found, time.monotonic()
 
+    def _let_go(self) -> None:
+        """By the thread that opened it, the only one that may close it."""
+        if self._closed is not None:
+            self._closed.close()
+        self._log = self._closed = None
+
     def _read(self) -> list[Start]:
         self._log = self._log or TopicLog(self._kafka)
         try:
             if self._closed is None:
-                self._closed = read_closed_anew(self._log)
+                self._closed = read_closed_from_topic(self._log)
             else:
                 catch_up(self._log, self._closed)
             audits = self._audits.read(self._log)
         except BaseException:
-            self._log = self._closed = None
+            self._let_go()
             raise
         closed, now_s = self._closed, time.monotonic()
         counts = {audit.job: closed.count(audit.job) for _, audit in audits if audit.event == "began"}

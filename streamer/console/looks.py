@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 from streamer.config.load import Config
-from streamer.config.shapes import shapes_of
 from streamer.console.asked import Filter, place_of
 from streamer.console.letters import cause_document, letter_document, whole_document
 from streamer.core.deadletters.causes import Causes
@@ -16,6 +16,7 @@ from streamer.core.deadletters.letter import DeadLetter, Place, trace_id
 from streamer.core.deadletters.replay import event_id
 from streamer.errors import UsageError
 from streamer.kafka.lag import GroupOffsets
+from streamer.kafka.readings import readings_of
 from streamer.kafka.replay import TopicLog
 from streamer.ops.dlq.find import find, letter_at, read_closed
 from streamer.ops.dlq.outcome import outcome
@@ -37,8 +38,9 @@ class Looks:
         began = time.monotonic()
         log, there = self.open()
         grouped = Causes()
-        for letter in find(log, there, wanted.selection(), None if wanted.closed else read_closed(log)):
-            grouped.add(letter)
+        with nullcontext() if wanted.closed else read_closed(log) as closed:
+            for letter in find(log, there, wanted.selection(), closed):
+                grouped.add(letter)
         found = grouped.by_count()
         times = [time_ms for cause in found for time_ms in (cause.first_ms, cause.last_ms) if time_ms >= 0]
         first_ms, last_ms = min(times, default=0), max(times, default=0)
@@ -57,30 +59,31 @@ class Looks:
     def letters(self, wanted: Filter) -> dict[str, Any]:
         """The first dead letters that are asked for, and whether there are more."""
         log, there = self.open()
-        closed = read_closed(log)
-        picked = find(log, there, wanted.selection(), None if wanted.closed else closed)
-        if wanted.text:
-            place = place_of(wanted.text)
-            at = letter_at(log, place) if place and place.topic in there else None
-            picked = iter([at]) if at else filter(_meant(wanted.text), picked)
-        found = list(itertools.islice(picked, MAX_LETTERS + 1))
-        return {
-            "letters": [
-                letter_document(letter, closed.find(letter), show_text=self._show_text)
-                for letter in found[:MAX_LETTERS]
-            ],
-            "more": len(found) > MAX_LETTERS,
-        }
+        with read_closed(log) as closed:
+            picked = find(log, there, wanted.selection(), None if wanted.closed else closed)
+            if wanted.text:
+                place = place_of(wanted.text)
+                at = letter_at(log, place) if place and place.topic in there else None
+                picked = iter([at]) if at else filter(_meant(wanted.text), picked)
+            found = list(itertools.islice(picked, MAX_LETTERS + 1))
+            return {
+                "letters": [
+                    letter_document(letter, closed.find(letter), show_text=self._show_text)
+                    for letter in found[:MAX_LETTERS]
+                ],
+                "more": len(found) > MAX_LETTERS,
+            }
 
     def show(self, place: Place) -> dict[str, Any]:
         """One dead letter. Raises UsageError where there is none, or the topic is none of the configuration's."""
         if place.topic not in self.topics:
             raise UsageError(f"{place.topic} is not a dead-letter topic of the configuration")
-        log = TopicLog(self._config.kafka, shapes_of(self._config))
+        log = TopicLog(self._config.kafka, readings_of(self._config))
         letter = letter_at(log, place)
         if letter is None:
             raise UsageError(f"no record at {place}: it was deleted, or never existed")
-        return whole_document(letter, read_closed(log).find(letter), show_text=self._show_text)
+        with read_closed(log) as closed:
+            return whole_document(letter, closed.find(letter), show_text=self._show_text)
 
     def outcome(self, job: str) -> dict[str, Any]:
         """What became of the records that a job sent. Raises UsageError where there is no such job."""
@@ -89,7 +92,7 @@ class Looks:
 
     def open(self) -> tuple[TopicLog, list[str]]:
         """The log, and those of the dead-letter topics that are there."""
-        log = TopicLog(self._config.kafka, shapes_of(self._config))
+        log = TopicLog(self._config.kafka, readings_of(self._config))
         described = log.describe(self.topics)
         return log, [topic for topic in self.topics if described[topic] is not None]
 

@@ -1,5 +1,5 @@
 """What changed in the life of pipelines, from their reports: models, configurations, versions, members, logs that were
-read again. Reports of before a time are read for what was then; nothing of them is told."""
+read again. Reports from before a time are read for the state at that time, and are not shown."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from streamer.core.diagnosis import MAX_ID_CHARS, diagnose, not_utf8
+from streamer.core.framed import SchemaName, Schemas, schema_named
 from streamer.core.headers import CE_ID, CE_SPECVERSION, CONTENT_TYPE, REPLAY_ID, REPLAY_PIPELINE, TRACEPARENT
 from streamer.core.output import headers_size_bytes
 from streamer.core.record import BareRecord, Headers, Outcome, Record, Segment, Skipped, TextEvent
@@ -44,6 +45,19 @@ HEADER_OVERHEAD_BYTES = 250
 """What a header takes in memory beside its bytes, once it is read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """How events are read whose values a schema registry's serializers wrote: what opens them, and the shape of what is
+    in them, None for our own format."""
+
+    schemas: Schemas
+    shape: Shape | None = None
+
+
+Reading = Shape | Framed
+"""How events are read that are not JSON of our own format."""
+
+
 class _Format(Enum):
     JSON = auto()
     TEXT = auto()
@@ -62,18 +76,46 @@ class _CloudEvent(msgspec.Struct):
 
 
 class Codec:
-    """Decodes the records of one pipeline, whose JSON has a `shape` of its own, or is our event format.
+    """Decodes the records of one pipeline, whose JSON has a `shape` of its own, or is our event format; with `schemas`
+    their values are opened by a schema registry's.
     `bad_traceparents` counts the trace contexts that were not valid."""
 
-    def __init__(self, pipeline: str, limits: Limits = Limits(), shape: Shape | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: str,
+        limits: Limits = Limits(),
+        shape: Shape | None = None,
+        schemas: Schemas | None = None,
+    ) -> None:
         self.bad_traceparents = 0
         self._pipeline = pipeline.encode()
         self._limits = limits
         self._shape = shape
-        # The fast path is for events of our own format: a record of another shape is larger than it takes.
-        self._fast_bytes = limits.max_value_bytes if shape is None else -1
+        self._schemas = schemas
+        # The fast path is for events of our own format: a record of another one is larger than it takes.
+        self._fast_bytes = limits.max_value_bytes if shape is None and schemas is None else -1
         self._decode_event = msgspec.json.Decoder(TextEvent).decode
         self._decode_cloudevent = msgspec.json.Decoder(_CloudEvent).decode
+
+    def unknown(self, segment: Segment) -> list[SchemaName]:
+        """The schemas that have to be learned before the segment is decoded."""
+        if self._schemas is None:
+            return []
+        names: set[bytes | None] = set()
+        for record, headers in zip(segment.records, self._read_headers(segment.records)[0], strict=True):
+            names.add(schema_named(record.value() or b"", headers))
+        wanted = [(segment.topic, name) for name in names if name is not None]
+        return [name for name in wanted if not self._schemas.knows(name)]
+
+    def _read_headers(self, records: list[Record]) -> tuple[list[Headers | None], set[int]]:
+        """Those of each record, and which can't be read. Such a record may be asked once: from then on it is a
+        `BareRecord`, also where it is only decoded later."""
+        found, unreadable = read_headers(records)
+        if self._schemas is not None:
+            unreadable |= {index for index, record in enumerate(records) if type(record) is BareRecord}
+        for index in unreadable:
+            records[index] = BareRecord(records[index])
+        return found, unreadable
 
     def decode(self, segment: Segment) -> None:
         """Fill the segment's events, outcomes, traces, `open` and `failures` from its records.
@@ -87,11 +129,10 @@ class Codec:
         outcomes: list[Outcome | None] = [None] * len(records)
         segment.traces = None
         append = events.append
-        found, unreadable = read_headers(records)
+        found, unreadable = self._read_headers(records)
         for record, headers in zip(records, found, strict=True):
             if unreadable and len(events) in unreadable:
                 index = len(events)
-                records[index] = BareRecord(record)
                 append(None)
                 outcomes[index] = DataFailure(
                     Code.DECODE_UTF8,
@@ -159,6 +200,9 @@ class Codec:
             failure = _check_header_ids(named)
             if failure is not None:
                 return failure
+        if self._schemas is not None:
+            opened = self._schemas.open(value, headers, segment.topic)
+            return opened if isinstance(opened, DataFailure) else self._json(opened)
         form = self._form(content_type) if content_type else _Format.JSON
         if form is None:
             return self._unknown_content_type("The content-type header")

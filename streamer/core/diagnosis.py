@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+from streamer.core.framed import is_framed
 from streamer.errors import Code, DataFailure
 
 MAX_ID_CHARS = 256
 
 _BOM = b"\xef\xbb\xbf"
-_FRAME_BYTES = 5
 _MAX_INTEGER_DIGITS = 4_300  # more is a ValueError in Python, and refused by msgspec
 _NOT_FINITE = float("inf")
 
@@ -28,7 +28,7 @@ def diagnose(value: bytes, where: str = "$") -> DataFailure:
     return _diagnose_object(body, where)
 
 
-def no_object(value: bytes, where: str = "$") -> DataFailure:
+def not_an_object(value: bytes, where: str = "$") -> DataFailure:
     """The failure of a value that could not be decoded as a JSON object of any shape."""
     body = _parsed(value, where, "")
     if isinstance(body, DataFailure):
@@ -49,8 +49,8 @@ def _parsed(value: bytes, where: str, fix: str) -> Any:
         return DataFailure(
             Code.DECODE_JSON,
             "The value starts with a zero byte, as the serializers of a schema registry frame it (a zero, the schema's"
-            " id, the data), be it Avro, Protobuf or JSON Schema: send plain JSON, with a serializer of strings or"
-            " bytes, or Connect's JsonConverter.",
+            " id, the data), be it Avro, Protobuf or JSON Schema: name the format as input_format of the pipeline, or"
+            " send plain JSON.",
         )
     try:
         text = value.decode()
@@ -70,11 +70,6 @@ def _parsed(value: bytes, where: str, fix: str) -> Any:
             Code.DECODE_JSON,
             f"{where} has NaN or Infinity, which JSON does not know: send null.",
         )
-
-
-def is_framed(value: bytes) -> bool:
-    """Whether it looks like what serializers of a schema registry write: a zero, a schema's id in 4 bytes, the data."""
-    return value.startswith(b"\0") and len(value) > _FRAME_BYTES
 
 
 def not_utf8(byte: int) -> DataFailure:

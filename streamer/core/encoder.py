@@ -56,7 +56,8 @@ class Encoder:
     """Encodes the outcomes of one pipeline, served by one model.
 
     `newest` gives the limits as they are known by now, and with True after another look at the topics: asked before a
-    result is refused for them.
+    result is refused for them. `seal` makes of a result's JSON what is written, in a format of a schema registry; what
+    it raises is a ValueError.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Encoder:
         limits: OutputLimits,
         by_key: bool = False,
         newest: Callable[[bool], OutputLimits] | None = None,
+        seal: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._task = task
@@ -79,12 +81,13 @@ class Encoder:
         self._limits = limits
         self._by_key = by_key
         self._newest = newest
+        self._seal = seal
         self._no_key_bytes = 0
         self._head = (CE_SPECVERSION, b"1.0")
         self._tail: Headers = [
             (CE_SOURCE, f"/streamer/{pipeline}".encode()),
             (CE_TYPE, RESULT_TYPE.encode()),
-            (CONTENT_TYPE, b"application/json"),
+            (CONTENT_TYPE, b"application/json" if seal is None else b"application/octet-stream"),
         ]
         self._frames: dict[TopicPartition, _Frame] = {}
         self.convicted = 0  # answers that were replaced so far
@@ -105,7 +108,7 @@ class Encoder:
         model, ce_id, room_bytes, no_key_bytes = frame.model, frame.ce_id, frame.room_bytes, self._no_key_bytes
         usual = frame.flags[False, False]
         stamped_ms, stamp, join = None, b"", b"".join
-        topic, head = self._output_topic, self._head
+        topic, head, seal = self._output_topic, self._head, self._seal
         target = -1 if self._by_key else partition
         source, type_, content_type = self._tail
         batch_trace = trace = (TRACEPARENT, render(run.batch.trace_id, run.batch.span_id, run.batch.sampled))
@@ -134,21 +137,21 @@ class Encoder:
                 value = join((b'{"id":', _encode_json(given_id), model, outcome.output, flags, offset, stamp))
                 if event.metadata is not None:
                     value = b'%b,"metadata":%b}' % (value[:-1], bytes(event.metadata))
+                if seal is not None:
+                    value = self._sealed(value)
                 size_bytes = len(value) + (no_key_bytes if key is None else len(key))
                 if size_bytes > room_bytes and self._newest is not None:
                     self._use(self._newest(True))
                     room_bytes, no_key_bytes = self._frame(segment.topic, partition).room_bytes, self._no_key_bytes
                     size_bytes = len(value) + (no_key_bytes if key is None else len(key))
-                if size_bytes <= room_bytes:
+                if size_bytes <= room_bytes and value:
                     if spans is not None:
                         trace = self._trace(segment, index) or batch_trace
                     append(
                         (topic, target, key, value, [head, (CE_ID, ce_id + offset), source, type_, content_type, trace])
                     )
                     continue
-                outcome = outcomes[index] = (
-                    self._no_key() if key is None and no_key_bytes else self._too_large(len(value))
-                )
+                outcome = outcomes[index] = self._refused(key, value)
                 segment.failures += 1
                 self.convicted += 1
             if type(outcome) is DataFailure:
@@ -191,6 +194,23 @@ class Encoder:
             return None
         parent = segment.traces[index]
         return None if parent is None else (TRACEPARENT, render(parent.trace_id, segment.spans[index]))
+
+    def _sealed(self, value: bytes) -> bytes:
+        """In the format of the schema registry; b"" where the model's output is not what its task's schema says."""
+        assert self._seal is not None
+        try:
+            return self._seal(value)
+        except ValueError:
+            return b""
+
+    def _refused(self, key: bytes | None, value: bytes) -> DataFailure:
+        if not value:
+            return DataFailure(
+                Code.PUBLISH_REFUSED,
+                f"The model's output is not what the schema of {self._task} says: use a task of its own for this model,"
+                ' or output_format = "json".',
+            )
+        return self._no_key() if key is None and self._no_key_bytes else self._too_large(len(value))
 
     def _no_key(self) -> DataFailure:
         return DataFailure(

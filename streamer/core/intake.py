@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from streamer.core.membership import Membership, Read, ReadFrom, Steps
 from streamer.core.obstacles import offset_words
-from streamer.core.outlook import Ahead
 from streamer.core.pipeline.attempts import Attempts, standing_of
+from streamer.core.read_progress import Ahead
 from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.core.standing import Standing
 
@@ -30,7 +30,7 @@ ByPartition = dict[TopicPartition, list[Any]]
 class SourcePolicy:
     """How to read. `start` is earliest, latest or milliseconds since the epoch, for partitions without an offset.
     `crash_limit` processes may die with the same record. A partition that gives nothing although there is something to
-    read is looked into after `stand_s`, and sought anew after `stuck_s`. `address` is the brokers', for people."""
+    read is looked into after `stand_s`, and sought again after `stuck_s`. `address` is the brokers', for people."""
 
     topics: list[str]
     group: str = ""
@@ -173,7 +173,7 @@ class Intake:
             self._ours.reached[key] = low
             yield ReadFrom({key: low}, Read.REPLACE)
         elif self._policy.skip_out_of_range:
-            yield from self._ours.begin_anew(frozenset({key}))
+            yield from self._ours.reset_to_start(frozenset({key}))
         elif position < low:
             return (
                 f"{place}: retention deleted {low - position} records between {position}, the next one to read, and "

@@ -39,7 +39,7 @@ class LRU:
                 touch(key)
                 if not answer.cached:  # marked when it is first asked for: many never are
                     answer = answers[key] = Answer(
-                        answer.output, answer.truncated, True, answer.tokens, measures=answer.measures
+                        answer.output, answer.truncated, True, answer.tokens, False, answer.measures
                     )
             found.append(answer)
         return found

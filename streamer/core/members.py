@@ -21,6 +21,12 @@ def output_of(client: str) -> str:
     return client.removeprefix(f"{CLIENT}.") if client.startswith(f"{CLIENT}.") else ""
 
 
+def slot_of(base: str, member: int) -> str:
+    """The slot of one of several members of a replica on one machine, from 1; 0 is the only one. The first has the
+    replica's own, so that it finds its partitions when others join it."""
+    return f"{base}.{member}" if member > 1 else base
+
+
 def is_stranger(client: str, ours: str) -> bool:
     """Whether a member of this client.id is not streamer's, as far as a member of the client.id `ours` can tell: where
     the configuration gives one of its own, replicas may each have another."""

@@ -21,6 +21,7 @@ SERVE_S: Final = 0.05
 UNMARK_S: Final = 2.0
 SEEN_S: Final = 1.0  # how long one look at the committed offsets may take
 LOOK_AT_HELD_S: Final = 2.0
+SPARE_S: Final = 5.0  # beyond what the last owner may take, for the group to say whose its partitions are
 
 T = TypeVar("T")
 Marks = dict[TopicPartition, Mark]
@@ -122,6 +123,7 @@ class Membership:
         self.reached: Offsets = {}  # behind what was taken, of what is ours
         self.ends: Offsets | None = {} if until_end else None
         self.all_taken = False  # that the end is reached was said
+        self.spare_since = float("inf")  # the group said that nothing is ours
         self.waits_since: float | None = None  # for the group to say what is ours; None: it has
         self.lost_at = float("-inf")
         self.epoch = 0  # the latest; 0 while nothing was ever assigned
@@ -134,6 +136,12 @@ class Membership:
         """The core lets these revoked partitions go; from any thread."""
         self._released.add(epoch)
 
+    def at_end(self, now: float) -> bool:
+        """Whether a run that ends with the log has taken all. One that has no partition waits for as long as another
+        member may take to give it some: the group says in between that there are none for it."""
+        spare = not self.epochs and now - self.spare_since < self._revoke_deadline_s + SPARE_S
+        return not self.ends and self.waits_since is None and not spare
+
     # --- the group's word --------------------------------------------------------------------------------------------
 
     def assigned(self, keys: list[TopicPartition]) -> Steps[None]:
@@ -144,12 +152,14 @@ class Membership:
         if fresh:
             yield from self._commit_start({key: starts[key][0] for key in fresh})
         self.waits_since = None
+        if not keys and not self.epochs:
+            self.spare_since = yield Ask.NOW
         yield from self._begin(starts)
 
     def revoked(self, keys: frozenset[TopicPartition]) -> Steps[None]:
         """Wait until the core has settled what it can and lets go, or the deadline passes; serve calls meanwhile."""
         yield Ask.PUBLISH
-        self.waits_since = yield Ask.NOW  # the group divides anew, and will say so even where nothing is left for us
+        self.waits_since = yield Ask.NOW  # the group reassigns, and will say so even where nothing is left for us
         if (yield from self._let_go(keys)):
             yield from self.end_in_order(keys)
         yield from self.disown(keys)
@@ -182,9 +192,8 @@ class Membership:
             return
         yield from self.rewind(key for key, mark in held.items() if found[key] != mark)
 
-    def begin_anew(self, keys: frozenset[TopicPartition]) -> Steps[None]:
-        """The logs of these partitions are others than they were: forget where we were, and read them from their
-        start."""
+    def reset_to_start(self, keys: frozenset[TopicPartition]) -> Steps[None]:
+        """These partitions were recreated: forget where we were, and read them from their start."""
         yield from self._let_go(keys)
         yield from self.disown(keys)
         firsts: Offsets = yield Firsts(sorted(keys))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from streamer.core.outlook import Suspect
+from streamer.core.read_progress import Suspect
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
 
@@ -111,7 +111,7 @@ class Unreadable:
         self._holds[key] = _Hold(offset, damage, now + RETRY_S)
 
     def offset(self, key: TopicPartition) -> int | None:
-        """Where this partition is held: what the client says of it is of before. None where it is asked."""
+        """Where this partition is held: what the client says of it is out of date. None where it is asked."""
         hold = self._holds.get(key)
         return hold.offset if hold is not None and hold.held else None
 
@@ -174,16 +174,16 @@ def offset_words(key: TopicPartition, group: str, address: str) -> str:
 
 
 class UntilEnd:
-    """When what is left to read stands, and has for a while. Times are seconds of a monotonic clock."""
+    """Whether what is left to read has been stuck for a while. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._look_at = 0.0
         self._since = float("inf")
 
-    def in_vain(
+    def give_up_reason(
         self, left: Collection[TopicPartition], standing: Callable[[], list[Standing]], idle: bool, now: float
     ) -> str:
-        """Words to end with, or "": whether all that is `left` has been `standing` for long, or the group or a topic
+        """Why to stop waiting for the end, or "": all that is `left` has been stuck for long, or the group or a topic
         has, while nothing is in flight (`idle`)."""
         if now < self._look_at:
             return ""

@@ -5,12 +5,14 @@ The types say what `schemas/outputs/` says, bound by bound, and no more fields t
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from streamer.core.stored import Parse
+from streamer.core.vectors import numbers_of
 
 _T = TypeVar("_T")
 Some = Annotated[list[_T], Meta(min_length=1)]
@@ -49,6 +51,20 @@ class Embedding(Struct, forbid_unknown_fields=True):
     dimensions: Annotated[int, Meta(ge=1)]
     scale: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
     windows: Windows = UNSET
+
+
+class Base64Embedding(Struct, forbid_unknown_fields=True):
+    vector: Annotated[str, Meta(min_length=1, extra_json_schema={"contentEncoding": "base64"})]
+    dimensions: Annotated[int, Meta(ge=1)]
+    dtype: Literal["float32", "float16", "int8"]
+    scale: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    windows: Windows = UNSET
+
+    def __post_init__(self) -> None:
+        """As many numbers as it says, and finite, which the digits of a list are anyway."""
+        found = numbers_of(self.vector, self.dtype)
+        if len(found) != self.dimensions or not all(map(math.isfinite, found)):
+            raise ValueError("it is no vector of this length")
 
 
 class PairScore(Struct, forbid_unknown_fields=True):
@@ -127,7 +143,7 @@ class ScoringUndefined(Struct, forbid_unknown_fields=True):
 OUTPUTS: Final[dict[str, tuple[type[Struct], ...]]] = {
     "text-classification": (TextClassification,),
     "token-classification": (TokenClassification,),
-    "embedding": (Embedding,),
+    "embedding": (Embedding, Base64Embedding),
     "similarity": (PairScore, Ranking),
     "rerank": (PairScore, Ranking),
     "zero-shot-classification": (ZeroShotClassification,),

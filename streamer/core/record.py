@@ -112,6 +112,22 @@ class BareRecord:
         return self._record.timestamp()
 
 
+class ReadRecord(BareRecord):
+    """A record with the headers and the value that were read of it, in place of its own."""
+
+    __slots__ = ("_headers", "_value")
+
+    def __init__(self, record: Record, headers: Headers | None, value: bytes | None) -> None:
+        super().__init__(record)
+        self._headers, self._value = headers, value
+
+    def value(self) -> bytes | None:
+        return self._value
+
+    def headers(self) -> Headers | None:
+        return self._headers
+
+
 class TextEvent(msgspec.Struct, frozen=True, gc=False):
     """A record's decoded, validated content. Unknown fields of the wire form are ignored.
 

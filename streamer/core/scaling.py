@@ -88,21 +88,22 @@ def is_stuck(view: View) -> bool:
     return any(each.reason is not Reason.OPEN_TRANSACTION for each in found)
 
 
-def replicas(backlog: Backlog, wish: Wish, capacity: float | None, quiet_s: float) -> int:
-    """How many replicas settle what waits within `drain_s`, while more arrives. `capacity` is how many records a second
-    one of them settles, None while that is not known; `quiet_s` is for how long nothing has waited.
+def replicas(backlog: Backlog, wish: Wish, capacity: float | None, quiet_s: float, members: int = 1) -> int:
+    """How many replicas settle what waits within `drain_s`, while more arrives. Each has so many `members`, and
+    `capacity` is how many records a second one of these settles, None while that is not known; `quiet_s` is for how
+    long nothing has waited.
 
-    0 if and only if nothing waits, and no open transaction keeps a pipeline that has just worked. Never more than the
-    input has partitions.
+    0 if and only if nothing waits, and no open transaction keeps a pipeline that has just worked. Never more than have
+    a partition.
     """
     if not backlog.records and not backlog.stuck:
         return int(backlog.opened and quiet_s < wish.cooldown_s)
     needed = 1.0
     if backlog.records and capacity:
-        needed = max(needed, (backlog.arriving + backlog.records / wish.drain_s) / capacity)
+        needed = max(needed, (backlog.arriving + backlog.records / wish.drain_s) / (capacity * members))
     if wish.max_records:
         needed = max(needed, backlog.records / wish.max_records)
-    most = max(backlog.partitions, 1)
+    most = max(math.ceil(backlog.partitions / members), 1)
     if wish.max_replicas:
         most = min(most, int(wish.max_replicas))
     return math.ceil(min(needed, most))

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from streamer.core.diagnosis import MAX_ID_CHARS, no_object
+from streamer.core.diagnosis import MAX_ID_CHARS, not_an_object
 from streamer.core.record import Skipped, TextEvent
 from streamer.errors import Code, DataFailure
 
@@ -136,7 +136,7 @@ class Shape:
             value.isascii() or value.decode()  # msgspec passes over raw values without checking UTF-8
             row = _level(value)
         except REFUSED:
-            return no_object(value, where)
+            return not_an_object(value, where)
         return (row, where) if self.envelope == "none" else _opened(row, where, self.envelope)
 
     def _kept(self, row: _Level) -> bytes:

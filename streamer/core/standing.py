@@ -22,12 +22,13 @@ class Reason(StrEnum):
     OPEN_TRANSACTION = "open_transaction"  # a producer left one open on the input
     UNREADABLE = "unreadable"  # a batch on the broker is damaged, or more than the client unpacks
     OFFSET_BEYOND_END = "offset_beyond_end"  # the committed offset lies behind the log's end
-    INPUT_MISSING = "input_missing"  # the input topic is gone, or was made anew
+    INPUT_MISSING = "input_missing"  # the input topic is gone, or was recreated
     HELD = "held"  # its records ended `crash_limit` processes
     OUTPUT_MISSING = "output_missing"  # an output topic, or a partition of it, is not there
     OUTPUT_REFUSED = "output_refused"  # the brokers do not take what is written
     OUTPUT_SLOW = "output_slow"  # they take it too slowly
     GROUP = "group"  # the group does not let us in
+    SCHEMA_REGISTRY = "schema_registry"  # the registry does not give the schema of its next record
     MODEL = "model"  # no worker answers
     UNKNOWN = "unknown"  # nothing of the above, and all the same there is no answer
 

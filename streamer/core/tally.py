@@ -103,7 +103,8 @@ def live_words(pipelines: Mapping[str, Vitals]) -> str:
     if len(pipelines) == 1:
         name, *_ = pipelines
         return f"{name}: {' · '.join([f'waiting for {waiting[name]}'] if waiting else parts)}"
-    running = f"{len(pipelines) - len(waiting)} of {len(pipelines)} pipelines running"
+    what = "members" if any("/" in name for name in pipelines) else "pipelines"
+    running = f"{len(pipelines) - len(waiting)} of {len(pipelines)} {what} running"
     return " · ".join([running, *parts, *(f"{name} waits for {what}" for name, what in waiting.items())])
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from streamer.core.record import MicroBatch
+from streamer.core.record import MicroBatch, Segment
 
 _MASK64: Final = (1 << 64) - 1
 
@@ -33,11 +34,11 @@ class TraceSampler:
             for segment in batch.segments:
                 segment.trace = ids
 
-    def decide(self, batch: MicroBatch) -> None:
+    def decide(self, segments: Iterable[Segment]) -> None:
         """Note for the traces of decoded records whether they are sampled, where their producers do not decide."""
         if self.parent_based:
             return
-        for segment in batch.segments:
+        for segment in segments:
             if segment.traces is not None:
                 segment.traces = [
                     trace and msgspec.structs.replace(trace, sampled=self.takes(trace.trace_id))

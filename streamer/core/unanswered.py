@@ -107,8 +107,8 @@ class Unanswered:
         if pipeline.settling.holds(frozenset({(segment.topic, segment.partition)})):
             return "its answer is being settled", "look at the brokers, and at the settles in the log"
         if segment.planned == len(segment.records) or segment.outcomes[segment.planned] is not None:
-            vain = pipeline.settling.in_vain
-            tail = f", after {vain} that were rolled back" if vain else ""
+            rollbacks = pipeline.settling.rollbacks
+            tail = f", after {rollbacks} that were rolled back" if rollbacks else ""
             return f"its answer is waiting to be settled{tail}", "look at the brokers, and at the settles in the log"
         where = self._in_fleet(pipeline, segment, now, calm=not lost)
         if where is None:

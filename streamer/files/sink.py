@@ -95,7 +95,7 @@ class JobFiles:
     def close(self) -> None:
         """Note how far it came, so that the next run goes on from there."""
         if self._reached is not None:
-            with suppress(OSError):  # a full disk: the note of before counts, and what it does not count is redone
+            with suppress(OSError):  # a full disk: the previous note counts, and what it does not count is redone
                 self._job.reached(*self._reached)
 
     def end(self) -> int:

@@ -13,8 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streamer.errors import UsageError
-from streamer.extras import install_command
+from streamer.extras import require
 
 ROWS: Final = 4096
 Row = Callable[[bytes], dict[str, Any]]
@@ -87,11 +86,10 @@ def to_parquet(lines: Path, table: Path, row_of: Row = flat) -> None:
 
 
 def arrow_for(path: Path) -> Any:
-    """pyarrow. Raises UsageError where it is not installed."""
-    try:
-        import pyarrow
-    except ModuleNotFoundError:
-        raise UsageError(f"{path} needs pyarrow; install it with {install_command('parquet')}") from None
+    """pyarrow. Raises MissingExtraError where it is not installed."""
+    require(str(path), "parquet")
+    import pyarrow
+
     return pyarrow
 
 

@@ -52,8 +52,7 @@ class Alarms:
             lambda rule, pipeline, firing: self._rated.told(rule, pipeline, now_ms, firing=firing),
         )
         for word in self._watch.standing.values():
-            firing = word.state == "firing"
-            self._metrics.rule(word.pipeline, word.rule, word.severity, firing=firing, value=word.value)
+            self._metrics.rule(word.pipeline, word.rule, word.severity, word.state, word.value)
         for word in calls:
             level = logging.WARNING if word.state == "firing" else logging.INFO
             data = {"pipeline": word.pipeline, "name": word.rule, "state": word.state, "reason": word.what}

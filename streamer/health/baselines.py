@@ -66,7 +66,7 @@ def calibrated(evaluation: bytes, file: str) -> tuple[str, Calibration]:
         calibration = None if sums is None else msgspec.convert(sums, Calibration)
         revision = msgspec.convert(found["revision"], str)
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
-        raise UsageError(f"{file} is no evaluation; `streamer evaluate --save-baseline` writes one") from None
+        raise UsageError(f"{file} is not an evaluation; `streamer evaluate --save-baseline` writes one") from None
     if calibration is None or not calibration.total:
         raise UsageError(f"{file} has no calibration; evaluate a model that gives its answers a confidence")
     return revision, calibration

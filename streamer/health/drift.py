@@ -20,6 +20,7 @@ from streamer.core.health.keeper import Keeper
 from streamer.core.health.season import KEEP_MS
 from streamer.core.health.window import Window
 from streamer.core.health.words import BaselineWord, DriftWord, WindowWord, Word
+from streamer.errors import StreamerError
 from streamer.health.app import Page
 from streamer.health.baselines import about
 from streamer.health.pages import json_page
@@ -78,7 +79,8 @@ class Drift:
         except Exception as error:  # nothing else waits for it; the next call reads all of it again
             self.close()
             self._metrics.failure("look_up")
-            log.warning("baselines can't be read", extra={"data": {"error": type(error).__name__}})
+            why = str(error) if isinstance(error, StreamerError) else type(error).__name__
+            log.warning("baselines can't be read", extra={"data": {"error": why}})
             return []
 
     def closed(self, windows: Iterable[WindowWord]) -> None:
@@ -127,17 +129,17 @@ class Drift:
 
     def page(self, fold: Fold, query: Mapping[str, str]) -> Page:
         """/drift?pipeline=NAME: how each pipeline stands, and of each revision in service what its monitors say."""
-        wanted = query.get("pipeline")
-        found = {
-            name: {
-                "drifting_monitors": told.measured.value,
-                "what": told.what,
-                "false_alarms_per_month": self.monthly(name),
-                "revisions": [self._described(one, fold) for one in self.drifts.judged(name)],
-            }
-            for name, told in sorted(self.told.items())
-            if wanted in (None, name)
-        }
+        wanted, found = query.get("pipeline"), {}
+        for name in sorted({*self.told, *self._config.pipelines}):
+            if wanted in (None, name):
+                told = self.told.get(name) or self.drifts.told(name)
+                found[name] = {
+                    "drifting_monitors": told.measured.value,
+                    "insufficient_monitors": told.measured.unknown,
+                    "what": told.what,
+                    "false_alarms_per_month": self.monthly(name),
+                    "revisions": [self._described(one, fold) for one in self.drifts.judged(name)],
+                }
         return json_page({"pipelines": found})
 
     def close(self) -> None:

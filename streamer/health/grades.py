@@ -49,7 +49,7 @@ class Grades:
     def feedback_page(self, fold: Fold, now_ms: int) -> Page:
         """/feedback: what became of the feedback on each pipeline; "" is what names none."""
         joiner = self._labels.joiner
-        joiner.count_waiting()
+        joiner.count_waiting(self._labels.ids.waiting())
         totals: dict[str, list[QualityWord]] = {}
         for word in self._totals(fold, now_ms):
             totals.setdefault(word.pipeline, []).append(word)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from streamer.config.load import Config
@@ -22,6 +22,7 @@ from streamer.health.pages import json_page, states_page, windows_page
 from streamer.health.reading import Reading
 from streamer.health.saying import Saying
 from streamer.health.silence import Silence
+from streamer.health.watched import Watched
 from streamer.kafka.health_topics import make_topics
 from streamer.telemetry.health_metrics import HealthMetrics
 
@@ -45,7 +46,8 @@ class Host:
         self._reports, self._topic = config.telemetry.reports, health.topic
         self._keeper = Keeper(self._reports)
         self._metrics = HealthMetrics()
-        self._silence = Silence(config)
+        self._silence, self._watched = Silence(config), Watched(config)
+        self._gone: dict[str, str] = {}
         self._drift = Drift(config, self._metrics)
         self._labels = Labels(config, self._metrics)
         self._grades = Grades(self._labels, self._metrics)
@@ -83,11 +85,11 @@ class Host:
                 log.warning("the snapshot can't be read; reading all reports instead")
             if snapshot.drift and not self._drift.drifts.restore(snapshot.drift):
                 self._metrics.failure("snapshot")
-                log.warning("what the monitors had seen can't be read, the last two hours are judged again")
+                log.warning("the monitors' state can't be read; the last two hours are judged again")
             self._labels.written = {int(partition): offset for partition, offset in snapshot.feedback.items()}
         if not self._memories.restore(found.feedback, found.parts, _now_ms()) and found.feedback is not None:
             self._metrics.failure("snapshot")
-            log.warning("what came of feedback can't be read; reading all feedback again")
+            log.warning("the state of feedback can't be read; reading all feedback again")
         self._alarms.restore(found.states)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -155,6 +157,7 @@ class Host:
             tick=lambda late_s: self._tick(app(), late_s),
             pages={
                 "/healthz": lambda _: self._health_page(),
+                "/readyz": lambda _: self._health_page(self._gone.values()),
                 "/windows": lambda query: windows_page(self._keeper, query),
                 "/states": lambda query: states_page(self._alarms.standing, query),
                 "/drift": lambda query: self._drift.page(self._keeper.fold, query),
@@ -173,7 +176,7 @@ class Host:
             except Exception as error:
                 self._metrics.failure(what)
                 data = {"error": type(error).__name__, "partition": message.partition, "offset": message.offset}
-                log.error(f"a {what} could not be taken", extra={"data": data})
+                log.error(f"a {what} could not be processed", extra={"data": data})
 
         return guarded
 
@@ -204,14 +207,20 @@ class Host:
             self._writing = asyncio.create_task(self._saying.say())
 
     async def _ask(self) -> None:
-        """Ask the brokers what the stream can't tell: who is silent, and whether the topic is as it was."""
+        """Ask the brokers what the stream can't tell: who is silent, and whether the topics are as they were."""
         try:
+            gone = await asyncio.to_thread(self._watched.look)
+            for topic, told in gone.items():
+                if topic not in self._gone:
+                    log.error("a topic is gone", extra={"data": {"topic": topic, "error": told}, "words": told})
+            self._gone = gone
             self._alarms.silent_s = await asyncio.to_thread(self._silence.look, dict(self._keeper.newest_ms))
-            changed = await asyncio.to_thread(self._reading.changed)
+            changed = gone.keys().isdisjoint(self._reading.topics) and await asyncio.to_thread(self._reading.changed)
         except Exception as error:
             self._alarms.silent_s = {}
             self._metrics.failure("look_up")
-            log.warning("the brokers could not be asked", extra={"data": {"error": type(error).__name__}})
+            why = str(error) if isinstance(error, StreamerError) else type(error).__name__
+            log.warning("the brokers could not be asked", extra={"data": {"error": why}})
             return
         if changed:
             log.warning(
@@ -219,8 +228,9 @@ class Host:
             )
             self._rebuild = True
 
-    def _health_page(self) -> Page:
+    def _health_page(self, others: Iterable[str] = ()) -> Page:
         reasons = [] if self._saying.caught_up else ["reports from before the start are still being summed"]
+        reasons += others
         return json_page({"ok": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 

@@ -11,12 +11,14 @@ from typing import Final
 import msgspec
 
 from streamer.config.load import Config
-from streamer.core.health.feedback import Place, Refused, place_of, read, refusal_headers
+from streamer.core.health.feedback import Place, Refused, place_of, read, reader_of, refusal_headers
+from streamer.core.health.ids import Ids
 from streamer.core.health.join import Absent, Joiner, Outcome, Result
 from streamer.core.health.memory import packed, unpacked
 from streamer.errors import StreamerError
 from streamer.health.app import Message
 from streamer.health.lanes import Lanes
+from streamer.health.named import NamedResults
 from streamer.health.publisher import Said
 from streamer.telemetry.health_metrics import HealthMetrics
 
@@ -35,7 +37,7 @@ class Labels:
 
     def __init__(self, config: Config, metrics: HealthMetrics) -> None:
         self.topic = config.health.feedback
-        self.joiner = Joiner(config.health.horizon_s)
+        self.joiner, self.ids = Joiner(config.health.horizon_s), Ids(config.health.horizon_s)
         self.upto: dict[int, int] = {}
         self.unsaved = False
         self._again: dict[tuple[int, int], int] = {}
@@ -66,11 +68,18 @@ class Labels:
                 headers = refusal_headers(said, self.topic, message.partition, message.offset)
                 self._refused.append(Said(f"{self.topic}.dlq", message.key, message.value, headers))
             return
+        said = said._replace(at=(message.partition, message.offset))
         place = place_of(said.feedback, self._inputs)
         if place is None:
-            self._note("", self.joiner.count("", "unknown"))
-            return
-        said = said._replace(at=(message.partition, message.offset))
+            pipeline = reader_of(said.feedback, self._inputs)
+            if pipeline is None:
+                self._note("", self.joiner.count("", "unknown"))
+                return
+            place = self.ids.place(pipeline, said.feedback.id or "")
+            if place is None:
+                outcome = self.ids.wait(pipeline, said, attempts or 0)
+                self._note(pipeline, outcome and self.joiner.count(pipeline, outcome))
+                return
         if attempts is not None:
             self._note(place.pipeline, self.joiner.resume(place, said, _now_ms(), attempts))
             return
@@ -93,7 +102,7 @@ class Labels:
     def memory(self) -> bytes:
         """All that is known, to go on from."""
         self.unsaved = False
-        return packed(self.upto, self.joiner.joined(self._again))
+        return packed(self.upto, self.joiner.joined({**self._again, **self.ids.unsettled()}))
 
     def restore(self, content: bytes) -> bool:
         """Go on from there; False, and nothing changed, where it can't be read."""
@@ -120,10 +129,11 @@ class Labels:
     async def look_up(self) -> None:
         """Look results up for ever."""
         while True:
-            lanes = Lanes(self._config)
+            lanes, named = Lanes(self._config), NamedResults(self._config)
             places: list[Place] = []
             try:
                 while True:
+                    await self._read_ids(named)
                     if places := self.joiner.wanted(_now_ms(), LOOK_UPS):
                         await lanes.find(places, self._found)
                     else:
@@ -136,9 +146,27 @@ class Labels:
                 log.error("results can't be looked up", extra={"data": {"error": type(error).__name__}})
             finally:
                 lanes.close()
+                named.close()
             for place, outcome in self.joiner.put_off(places, _now_ms()):
                 self._note(place.pipeline, outcome)
             await asyncio.sleep(FAILED_S)
+
+    async def _read_ids(self, named: NamedResults) -> None:
+        now_ms = _now_ms()
+        for pipeline in self.ids.pipelines:
+            results, at_end = await named.read(pipeline, IDLE_S)
+            for place, waited in self.ids.put(pipeline, results):
+                if waited.attempts:
+                    outcome = self.joiner.resume(place, waited.said, now_ms, waited.attempts)
+                else:
+                    outcome = self.joiner.take(place, waited.said, now_ms)
+                self._note(pipeline, outcome)
+                self.unsaved = True
+            for _ in range(self.ids.early(pipeline) if at_end else 0):
+                self._note(pipeline, self.joiner.count(pipeline, "early"))
+                self.unsaved = True
+        for pipeline in self.ids.given_up(now_ms):
+            self._note(pipeline, self.joiner.count(pipeline, "unknown"))
 
     def _found(self, place: Place, result: Result | Absent) -> None:
         self._note(place.pipeline, self.joiner.found(place, result, _now_ms()))

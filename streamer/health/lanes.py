@@ -15,6 +15,7 @@ from streamer.core.health.feedback import Place
 from streamer.core.health.join import Absent, Result
 from streamer.errors import StreamerError
 from streamer.kafka.lookup import Known, ResultLookUp, Source
+from streamer.kafka.readings import Results
 
 LANES: Final = 4
 CHUNK: Final = 50
@@ -29,6 +30,7 @@ class Lanes:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._known: Known = {}
+        self._plain = Results(config).plain
         self._clients: list[ResultLookUp] = []
         self._threads = ThreadPoolExecutor(LANES, thread_name_prefix="look-up")
 
@@ -40,7 +42,7 @@ class Lanes:
         work = deque(_chunks(places))
         lanes = min(LANES, len(work))
         while len(self._clients) < lanes:
-            self._clients.append(ResultLookUp(self._config.kafka, self._known))
+            self._clients.append(ResultLookUp(self._config.kafka, self._known, plain=self._plain))
         found = await asyncio.gather(*(self._lane(client, work, note) for client in self._clients[:lanes]))
         for error in filter(None, found):
             raise error

@@ -33,5 +33,5 @@ def moved(fold: Fold, pipeline: str, revision: str, against_ms: int, since_ms: i
     few = [one.monitor for one in found if one.state == "insufficient"]
     if len(few) == len(found):
         return (f"too little was settled to say whether anything moved against the time {stretch}",)
-    tail = f"; too few records to tell of {', '.join(few)}" if few else ""
+    tail = f"; too few records to judge {', '.join(few)}" if few else ""
     return (f"nothing moved of {plural(len(found) - len(few), 'figure')}, against the time {stretch}{tail}",)

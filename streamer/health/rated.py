@@ -15,7 +15,7 @@ from streamer.health.drift import Drift
 from streamer.health.labels import Labels
 
 REST: Final = 200
-"""Labels are summed anew after so many times as long as it took: many labels must not hold up the app."""
+"""Labels are summed again after this many times as long as the last sum took: many labels must not hold up the app."""
 
 
 class Rated:

@@ -55,7 +55,7 @@ class Reading:
         return self._caught_up
 
     def changed(self) -> bool:
-        """Whether a topic has got partitions, or was made anew. Blocks; raises StreamerError."""
+        """Whether a topic has got partitions, or was recreated. Blocks; raises StreamerError."""
         bounds = Places(self._config.kafka).bounds(self.topics)
         return set(bounds) != set(self._ends) or any(end < self._upto(place) for place, (_, end) in bounds.items())
 

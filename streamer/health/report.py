@@ -6,12 +6,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+import msgspec
+
 from streamer.config.load import Config
+from streamer.core.health.alerts import judge
 from streamer.core.health.drifts import Drifts
 from streamer.core.health.fold import DAY_MS, Fold
-from streamer.core.health.rules import DRIFT
+from streamer.core.health.rules import DEFAULTS
 from streamer.core.health.view import KEEP, HealthView
-from streamer.core.health.words import VERSION, BaselineWord, StateWord, decode
+from streamer.core.health.words import BaselineWord, decode
 from streamer.errors import UsageError
 from streamer.health.read import read_since
 from streamer.kafka.reader import Reader
@@ -46,7 +49,7 @@ def gathered(config: Config, names: Collection[str], now_ms: int) -> tuple[Healt
 def _judged(config: Config, names: Collection[str], now_ms: int, baselines: dict[str, BaselineWord]) -> HealthView:
     """The same from the reports of a day, judged here by the same rules as the app's."""
     if not config.telemetry.reports:
-        raise UsageError("the configuration has no topic for reports, which tell of models: set telemetry.reports")
+        raise UsageError("the configuration has no topic for reports, which describe the models: set telemetry.reports")
     fold = Fold()
     there = read_since(config.kafka, config.telemetry.reports, now_ms - BACK_MS, fold, names)
     for name in names:
@@ -64,19 +67,8 @@ def _judged(config: Config, names: Collection[str], now_ms: int, baselines: dict
                 view.add(window)
         drifts.look(fold, name, now_ms)
         told = drifts.told(name)
-        state = StateWord(
-            version=VERSION,
-            pipeline=name,
-            rule="drift",
-            metric=DRIFT,
-            state="insufficient" if told.measured.value is None else "firing" if told.measured.value else "ok",
-            since_ms=now_ms,
-            time_ms=now_ms,
-            threshold=1,
-            severity="ticket",
-            what=told.what,
-        )
-        view.take(state.key, state)
+        state = judge(DEFAULTS["drift"], name, told.measured, now_ms, None)
+        view.take(state.key, msgspec.structs.replace(state, what=told.what))
         for key, one in drifts.words([name]).items():
             view.take(key, one)
     return view

@@ -79,7 +79,7 @@ class Saying:
         try:
             await self._gather(batch, final)
         except Exception as error:  # nobody else would notice, and what was taken would be lost
-            log.error("what is new can't be put together", extra={"data": {"error": type(error).__name__}})
+            log.error("new records can't be built", extra={"data": {"error": type(error).__name__}})
             self._give_back(batch)
             return
         if not batch.records and not batch.snapshots:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping
 from typing import Final
 
-from faust.auth import SASLCredentials, SSLCredentials
+from aiokafka.abc import AbstractTokenProvider
+from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
 from streamer.config.fields import KafkaConfig
 from streamer.config.properties import property_text
 from streamer.errors import ConfigurationError
+from streamer.kafka.tokens import tokens
 
 _PROTOCOLS: Final = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -19,6 +22,7 @@ _KNOWN: Final = frozenset(
     {
         "sasl.mechanism",
         "sasl.mechanisms",
+        "sasl.oauthbearer.config",
         "sasl.password",
         "sasl.username",
         "ssl.ca.location",
@@ -43,16 +47,33 @@ def credentials_of(kafka: KafkaConfig) -> CredentialsT | None:
     if not protocol.startswith("sasl"):
         return SSLCredentials(context) if context is not None else None
     mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or "GSSAPI"
+    if mechanism == "OAUTHBEARER" and kafka.oauth_callback:
+        provider = _Provider(kafka.oauth_callback, given.get("sasl.oauthbearer.config", ""))
+        return OAuthCredentials(oauth_cb=provider, ssl_context=context)
     if mechanism not in _MECHANISMS:
-        raise _refused(
-            "sasl.mechanism", f"`streamer health run` can't do {mechanism}; it does {', '.join(_MECHANISMS)}"
-        )
+        others = f"{', '.join(_MECHANISMS)}, and OAUTHBEARER with kafka.oauth_callback"
+        raise _refused("sasl.mechanism", f"`streamer health run` can't do {mechanism}; it does {others}")
     return SASLCredentials(
         username=given.get("sasl.username", ""),
         password=given.get("sasl.password", ""),
         mechanism=mechanism,
         ssl_context=context,
     )
+
+
+class _Provider(AbstractTokenProvider):  # type: ignore[misc]
+    """Tokens of the user's function, for each connection: brokers end one when its token expires."""
+
+    def __init__(self, name: str, config: str) -> None:
+        self._tokens, self._config = tokens(name), config
+        self._extensions: dict[str, str] = {}
+
+    async def token(self) -> str:
+        token, _, _, self._extensions = await asyncio.to_thread(self._tokens, self._config)
+        return token
+
+    def extensions(self) -> dict[str, str]:
+        return self._extensions
 
 
 def _context(given: Mapping[str, str]) -> ssl.SSLContext:

@@ -31,7 +31,7 @@ class Silence:
             except ConfigurationError as error:  # this pipeline's topic or right; the others have theirs
                 self._waiting_since.pop(name, None)
                 data = {"pipeline": name, "error": str(error)}
-                log.warning("whether a pipeline is silent can't be told", extra={"data": data})
+                log.warning("whether a pipeline is silent is unknown", extra={"data": data})
                 continue
             waiting = sum(view.records for view in views)
             newest = newest_ms.get(name, 0)

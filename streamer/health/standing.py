@@ -6,6 +6,7 @@ import logging
 from typing import Any, NamedTuple
 
 from streamer.config.load import Config
+from streamer.core.health.drifts import to_save
 from streamer.core.health.rules import DRIFT
 from streamer.core.health.words import DriftWord, StateWord
 from streamer.errors import ConfigurationError
@@ -43,15 +44,23 @@ class DriftStanding(NamedTuple):
         }
 
 
-def standings(config: Config, now_ms: int) -> dict[str, DriftStanding]:
-    """By pipeline; nothing of those that no app has judged in the last quarter of an hour, nor where the topic may not
+def not_judged(pipeline: str) -> str:
+    """What is to be said where no app has judged lately."""
+    return (
+        "drift is not judged, the health app has not spoken in the last quarter of an hour: streamer health run. It"
+        f" judges against a baseline; {to_save(pipeline)}"
+    )
+
+
+def standings(config: Config, now_ms: int) -> dict[str, DriftStanding] | None:
+    """By pipeline; nothing of those that no app has judged in the last quarter of an hour. None where the topic may not
     be read. Raises DependencyError."""
     found: dict[str, DriftStanding] = {}
     try:
         words = read_words(config.kafka, config.health.topic, now_ms - BACK_MS).values()
     except ConfigurationError as error:  # who only reads reports has no right to this topic
         log.warning("what the health app says about drift can't be read: %s", error)
-        return {}
+        return None
     for word in words:
         if isinstance(word, StateWord) and word.metric == DRIFT:
             found[word.pipeline] = DriftStanding(word, [])

@@ -62,7 +62,7 @@ class Webhook:
                 reason = f"HTTP {error.code}"
                 error.close()
                 if error.code in _CLIENT_ERRORS and error.code not in _WORTH_TRYING:
-                    _log.error("the webhook refuses an alarm", extra={"data": {"reason": reason}})
+                    _log.error("the webhook refused an alarm", extra={"data": {"reason": reason}})
                     return False
             except Exception as error:
                 reason = type(error).__name__

@@ -58,6 +58,12 @@ class Started(msgspec.Struct, frozen=True, tag=True):
     numbers: list[int]
 
 
+class Holding(msgspec.Struct, frozen=True, tag=True):
+    """`protocol.WorkerHolds` on the wire."""
+
+    why: str
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
     """A forward batch's outcomes as columns. `outputs[i]` is None where `failures` has i; `truncated` holds indexes;
     `measures` is empty where no answer has any."""
@@ -93,7 +99,7 @@ class Said(msgspec.Struct, frozen=True, tag=True):
 
 
 ToWorker = Start | Compute | Stop
-FromWorker = Ready | Encoding | Started | Done | Failed | Said
+FromWorker = Ready | Encoding | Started | Holding | Done | Failed | Said
 
 _Incoming = TypeVar("_Incoming")
 

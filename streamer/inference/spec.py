@@ -7,14 +7,31 @@ from typing import Any, Final, Literal
 import msgspec
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-Backend = Literal["auto", "torch", "openvino"]
+Backend = Literal["auto", "torch", "openvino", "openai", "tei"]
 Overflow = Literal["truncate", "reject", "window"]
+
+SERVED: Final = ("openai", "tei")
+"""Backends that ask a server: OpenAI's API, and that of text-embeddings-inference."""
 
 WORKER_NAME: Final = "streamer-worker"
 """What `ps -o comm` and /proc/PID/comm call a worker; the kernel keeps 15 bytes."""
 
 # More threads than this on one forward batch pay little for the small matrices of encoders: start another worker.
 _THREADS_A_WORKER = 4
+
+
+class ServedSpec(msgspec.Struct, frozen=True):
+    """How a worker asks the server of its model, as the fields `served_…` of the configuration say."""
+
+    model: str = ""
+    revision: str = ""
+    key_env: str = ""
+    ca: str = ""
+    requests: int = 64
+    batch: int = 32
+    timeout_s: float = 120.0
+    deadline_s: float = 0.0
+    pinned: bool = True
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
@@ -41,6 +58,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     max_text_bytes: int = 0
     traced: bool = False
     resource: dict[str, str] = {}
+    served: ServedSpec = ServedSpec()
 
 
 def plan_threads(workers: int, threads: int, cores: int, pipelines: int = 1, gpus: int = 0) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """The addresses that brokers announce, and whether anybody answers there.
 
 Whoever asks a bootstrap address is told to find the brokers at their `advertised.listeners`. Where that is wrong for
-this machine, the client connects in vain for ever, and what it says in the end is that a request timed out.
+this machine, the client tries to connect for ever, and what it says in the end is that a request timed out.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
@@ -19,12 +19,14 @@ from streamer.config.pipeline import PipelineConfig
 from streamer.config.properties import is_harmless, is_secret, property_text
 from streamer.config.url import HIDDEN
 from streamer.core.members import CLIENT, client_of
-from streamer.errors import ConfigurationError
+from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.source import topic_ids
+from streamer.kafka.tokens import Tokens, tokens
 from streamer.machine.affinity import everywhere
 
 Properties = dict[str, Any]
 OnError = Callable[[KafkaError], None]
+Client = TypeVar("Client")
 
 # The part of a pipeline's byte budget that the client may fetch ahead; the rest bounds what is in flight behind it.
 PREFETCH_SHARE = 0.25
@@ -198,21 +200,13 @@ def make_consumer(
     properties: Properties, on_error: OnError | None = None, ids: topic_ids.TopicIds | None = None
 ) -> Consumer:
     """A consumer that logs through `logging`; `ids` listens in. Raises ConfigurationError for a property that
-    librdkafka refuses."""
-    try:
-        with everywhere():
-            return Consumer(_with_callbacks(properties, on_error), logger=ids.logger if ids is not None else _log)
-    except KafkaException as error:
-        raise _refused(error, properties) from None
+    librdkafka refuses, DependencyError for want of a login token."""
+    return _made(Consumer, properties, on_error, ids.logger if ids is not None else _log)
 
 
 def make_producer(properties: Properties, on_error: OnError | None = None) -> Producer:
-    """A producer that logs through `logging`. Raises ConfigurationError for a property that librdkafka refuses."""
-    try:
-        with everywhere():
-            return Producer(_with_callbacks(properties, on_error), logger=_log)
-    except KafkaException as error:
-        raise _refused(error, properties) from None
+    """A producer that logs through `logging`. Raises as `make_consumer` does."""
+    return _made(Producer, properties, on_error, _log)
 
 
 def produce(producer: Producer, *record: Any, **options: Any) -> None:
@@ -226,12 +220,26 @@ def produce(producer: Producer, *record: Any, **options: Any) -> None:
 
 
 def make_admin(properties: Properties, on_error: OnError | None = None) -> AdminClient:
-    """An admin client that logs through `logging`. Raises ConfigurationError for a property that librdkafka refuses."""
+    """An admin client that logs through `logging`. Raises as `make_consumer` does."""
+    return _made(AdminClient, properties, on_error, _log)
+
+
+def _made(kind: Callable[..., Client], properties: Properties, on_error: OnError | None, log: logging.Logger) -> Client:
+    callback: Tokens | None = properties.get("oauth_cb")
+    if callback is not None:
+        callback.ready(str(properties.get("sasl.oauthbearer.config", "")))
     try:
         with everywhere():
-            return AdminClient(_with_callbacks(properties, on_error), logger=_log)
-    except KafkaException as error:
-        raise _refused(error, properties) from None
+            return kind(_with_callbacks(properties, on_error), logger=log)
+    except (KafkaException, SystemError) as error:  # the latter: a client without a token that is told an error as well
+        if isinstance(error, KafkaException) and error.args[0].code() != KafkaError.SASL_AUTHENTICATION_FAILED:
+            raise _refused(error, properties) from None
+        raise DependencyError("kafka.oauth_callback: the client took no token within 10 s; see the log") from None
+    except ImportError:
+        raise ConfigurationError(
+            "kafka.properties.sasl.oauthbearer.metadata.authentication.type: aws_iam needs a package that is not"
+            " installed; pip install 'confluent-kafka[oauthbearer-aws]'"
+        ) from None
 
 
 def check_properties(kafka: KafkaConfig) -> None:
@@ -239,14 +247,16 @@ def check_properties(kafka: KafkaConfig) -> None:
 
     Raises ConfigurationError.
     """
-    # A client without brokers makes no connection.
+    # A client without brokers makes no connection, and one without the callback asks nobody for a token.
     unconnected = {**writer_properties(kafka), "bootstrap.servers": ""}
+    unconnected.pop("oauth_cb", None)
     make_producer(unconnected).close()
 
 
 def _properties(kafka: KafkaConfig, defaults: Mapping[str, Any], owned: Mapping[str, Any]) -> Properties:
     given = {name: property_text(value) for name, value in kafka.properties.items()}
-    return {**_COMMON, **defaults, **given, **owned, "bootstrap.servers": kafka.bootstrap_servers}
+    callback = {"oauth_cb": tokens(kafka.oauth_callback)} if kafka.oauth_callback else {}
+    return {**_COMMON, **defaults, **given, **owned, **callback, "bootstrap.servers": kafka.bootstrap_servers}
 
 
 def _with_callbacks(properties: Properties, on_error: OnError | None) -> Properties:

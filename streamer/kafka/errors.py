@@ -12,6 +12,7 @@ from streamer.core.obstacles import Damage
 from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
 from streamer.kafka.announced import unreachable
+from streamer.kafka.tokens import out_of_tokens
 
 T = TypeVar("T")
 
@@ -107,6 +108,11 @@ def is_missing(error: KafkaException | KafkaError) -> bool:
     return error_of(error).code() in MISSING
 
 
+def _is_denied(code: int) -> bool:
+    """Whether it is no use to try again: a login that is refused for want of a token is another matter."""
+    return code in _DENIED or (code in _LOGIN and not out_of_tokens())
+
+
 def act_on_producer(error: KafkaException | KafkaError) -> Act:
     """After a producer's or a transactional call, or in a delivery report.
 
@@ -120,7 +126,7 @@ def act_on_producer(error: KafkaException | KafkaError) -> Act:
         return Act.IGNORE
     if code in _FENCED:
         return Act.FENCED
-    if code in _DENIED or code in _LOGIN:
+    if _is_denied(code):
         return Act.DENIED
     if code in _TOO_LARGE:
         return Act.TOO_LARGE
@@ -145,11 +151,17 @@ def act_on_consumer(error: KafkaException | KafkaError) -> Act:
     code = inner.code()
     if code in _FENCED or (code == KafkaError._FATAL and "fenced" in inner.str().lower()):
         return Act.FENCED
-    if code in _DENIED or code in _LOGIN:
+    if _is_denied(code):
         return Act.DENIED
     if code in _OUT_OF_RANGE:
         return Act.OUT_OF_RANGE
     return Act.REBUILD if inner.fatal() or code == KafkaError._FATAL else Act.RETRY
+
+
+def passes_for_reader(error: KafkaError) -> bool:
+    """Whether a reader outside of any group reads on. librdkafka asks for the coordinator of a group all the same, and
+    tells that it may not: that is none of a reader's rights."""
+    return error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED or act_on_consumer(error) is Act.RETRY
 
 
 def unreadable_error(message: Message, *, address: str) -> DependencyError:
@@ -176,17 +188,20 @@ def start_error(
     code = inner.code()
     text = inner.str().partition(" (after ")[0]
     where = f"Kafka at {address}"
+    instead = ""
+    if resource.startswith("transactional-id "):  # some clusters that speak Kafka have no transactions
+        instead = '; or, where the cluster has none, write guarantee = "at_least_once" for the pipeline'
     if code in _DENIED:
         kind, _, name = resource.partition(" ")
         flag = f"--{kind} {name}" if kind in ("topic", "group", "transactional-id") else "--cluster"
         return ConfigurationError(
             f"{where} denies the right to {operation} {resource or 'the cluster'} ({inner.name()}); grant it with"
-            f" kafka-acls --add --allow-principal User:NAME --operation {operation} {flag}"
+            f" kafka-acls --add --allow-principal User:NAME --operation {operation} {flag}{instead}"
         )
     if code in _LOGIN:
         return ConfigurationError(
             f"{where} refuses the login ({text}); correct sasl.mechanism, sasl.username and sasl.password"
-            " in kafka.properties"
+            " in kafka.properties, or the token that kafka.oauth_callback gives"
         )
     if code == KafkaError._SSL or (code in _UNREACHABLE and _TLS in text and _CUT not in text):
         return ConfigurationError(
@@ -206,10 +221,15 @@ def start_error(
     if code in _UNREACHABLE:
         if silent := unreachable(address):
             return silent_error(address, silent)
+        if instead:
+            return DependencyError(
+                f"{where} lets no transaction begin ({inner.name()}: {text}); see that its brokers run and could create"
+                f" __transaction_state (transaction.state.log.replication.factor){instead}"
+            )
         return DependencyError(
             f"{where} does not answer ({inner.name()}: {text}); start it, or correct kafka.bootstrap_servers"
         )
-    return DependencyError(f"{where} answers {inner.name()} ({text}) to {operation} {resource}".rstrip())
+    return DependencyError(f"{where} answers {inner.name()} ({text}) to {operation} {resource}".rstrip() + instead)
 
 
 def silent_error(address: str, silent: Sequence[str]) -> DependencyError:

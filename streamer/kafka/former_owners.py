@@ -67,7 +67,7 @@ class FormerOwners:
                 alive &= set(self._owners(admin).values())
             self._found = Former(owners, frozenset(alive))
         except (StreamerError, KafkaException, TimeoutError) as error:
-            log.warning("the group could not be looked at", extra={"data": {"error": type(error).__name__}})
+            log.warning("the group could not be read", extra={"data": {"error": type(error).__name__}})
 
     def _owners(self, admin: AdminClient) -> dict[TopicPartition, str]:
         return {

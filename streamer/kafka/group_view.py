@@ -21,7 +21,7 @@ _UUID = re.compile(r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
 class Member(NamedTuple):
-    """A member, and the partitions that it was given: none while they are divided anew."""
+    """A member, and the partitions that it was given: none while they are reassigned."""
 
     name: str
     client: str

@@ -10,12 +10,11 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamer.config.fields import KafkaConfig
-from streamer.core.diagnosis import is_framed
+from streamer.core.framed import is_framed
 from streamer.core.record import TopicPartition
-from streamer.core.settle.calls import Act
 from streamer.core.timestamps import written_ms
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import UNREADABLE, act_on_consumer, start_error
+from streamer.kafka.errors import UNREADABLE, passes_for_reader, start_error
 
 REQUEST_S = 10.0
 
@@ -73,7 +72,7 @@ def first_records(
             elif error.code() in UNREADABLE:
                 found[place] = Head(damage=error.name().lstrip("_"))
             elif error.code() != KafkaError._PARTITION_EOF:
-                if act_on_consumer(error) is Act.RETRY and time.monotonic() < deadline:
+                if passes_for_reader(error) and time.monotonic() < deadline:
                     continue
                 raise explained(kafka, error, "Read", f"topic {place[0]}")
             left.discard(place)

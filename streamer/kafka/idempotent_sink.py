@@ -30,7 +30,7 @@ class IdempotentSink(KafkaSink):
         super().__init__(*args, **kwargs)
         self._protocol = AtLeastOnce()
 
-    def relieve(self, now: float) -> None:
+    def replace_if_hung(self, now: float) -> None:
         """No call of its own is without a limit."""
 
     def _begin(self, patience_s: float) -> None:

@@ -17,10 +17,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streamer.config.fields import KafkaConfig
 from streamer.core.health.join import Absent, Result
 from streamer.core.health.landmarks import Landmarks, Stretch
-from streamer.core.settle.calls import Act
 from streamer.errors import DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import UNREADABLE, act_on_consumer, start_error, unreadable_error
+from streamer.kafka.errors import UNREADABLE, passes_for_reader, start_error, unreadable_error
 
 SCAN_OFFSETS: Final = 400
 """A stretch so short is read, not searched. Transactions' markers count."""
@@ -70,6 +69,9 @@ class Source(NamedTuple):
     partition: int
 
 
+Plain = Callable[[str, bytes], bytes]
+"""Makes JSON of a topic's result, whatever its format."""
+
 Known = dict[tuple[str, int, Source], Landmarks]
 """What is known of each output partition, by input partition."""
 
@@ -77,11 +79,14 @@ Known = dict[tuple[str, int, Source], Landmarks]
 class ResultLookUp:
     """Reads committed results, in no group. One thread at a time calls it. Several may share what is `known`."""
 
-    def __init__(self, kafka: KafkaConfig, known: Known | None = None, timeout_s: float = 10) -> None:
+    def __init__(
+        self, kafka: KafkaConfig, known: Known | None = None, timeout_s: float = 10, plain: Plain | None = None
+    ) -> None:
         self._address, self._timeout_s = kafka.bootstrap_servers, timeout_s
         self._known: Known = {} if known is None else known
         self._consumer: Consumer = make_consumer({**reader_properties(kafka), **_SETTINGS})
         self._next: tuple[str, int, int] | None = None
+        self._plain: Plain = plain or (lambda _, value: value)
         self._lock = threading.Lock()
 
     def __enter__(self) -> ResultLookUp:
@@ -157,12 +162,12 @@ class ResultLookUp:
                         return found
                     if error.code() in UNREADABLE:
                         raise unreadable_error(message, address=self._address)
-                    if act_on_consumer(error) is not Act.RETRY:
+                    if not passes_for_reader(error):
                         raise start_error(error, address=self._address, operation="Read", resource=f"topic {output}")
                     continue
                 came = time.monotonic()
                 offset = message.offset() or 0
-                if (at := _at(offset, message.value() or b"", source)) is not None:
+                if (at := _at(offset, self._plain(output, message.value() or b""), source)) is not None:
                     found.append(at)
             if found:
                 self._next = output, partition, offset + 1

@@ -4,8 +4,8 @@ joined, partitions that belong to nobody in a group that calls itself stable, wi
 Under static membership a member that was told to give up a partition may be killed before it joined again. When its
 slot restarts within the session timeout, the broker hands it its last assignment, which is without that partition, in
 a stable group: nobody rebalances, and nobody gets the partition, for ever (seen on Kafka 4.3.1, three times of three).
-So a restarted static member looks at the group twice, and when the same partition is nobody's both times it joins
-anew. Once per start is enough: only the restart of a slot suppresses the rebalance that would have healed it.
+So a restarted static member looks at the group twice, and when the same partition is nobody's both times it
+rejoins. Once per start is enough: only the restart of a slot suppresses the rebalance that would have healed it.
 
 A consumer of another program that joins the group, at any time, is given some of the partitions. What it settles counts
 as settled, so that lag is 0 and nothing else shows that these records get no answer.
@@ -104,7 +104,7 @@ class OrphanWatch:
             if not self._dynamic:
                 orphans &= self._look()
         except (StreamerError, KafkaException, TimeoutError) as error:
-            log.warning("the group could not be looked at", extra={"data": {"error": type(error).__name__}})
+            log.warning("the group could not be read", extra={"data": {"error": type(error).__name__}})
         else:
             if orphans and not self._dynamic and not self._closing.is_set():
                 log.warning(
@@ -119,7 +119,7 @@ class OrphanWatch:
             except (StreamerError, KafkaException, TimeoutError) as error:
                 # The brokers are away, which others tell of. What we knew of the group may be over.
                 self._strangers, self._admin = {}, None
-                log.debug("the group could not be looked at", extra={"data": {"error": type(error).__name__}})
+                log.debug("the group could not be read", extra={"data": {"error": type(error).__name__}})
 
     def _look(self) -> frozenset[TopicPartition]:
         if self._closing.wait(self._after_s):
@@ -133,7 +133,7 @@ class OrphanWatch:
         strangers = [one for one in view.members if is_stranger(one.client, self._client)]
         if view.stable:
             self._strangers = {one.name: self._taken(one) for one in strangers}
-        else:  # nobody's partitions are told while they are divided anew, which may last for minutes
+        else:  # nobody's partitions are told while they are reassigned, which may last for minutes
             self._strangers = {one.name: self._strangers.get(one.name, []) for one in strangers}
         for member in view.members:
             output = output_of(member.client)

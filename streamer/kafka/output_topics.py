@@ -1,6 +1,6 @@
 """The topics that a pipeline writes, as the brokers describe them: how large a record each takes, how many partitions
-it has. Looked at when a pipeline starts, and anew where a refusal or a record that is too large says that they may have
-changed.
+it has. Looked at when a pipeline starts, and again where a refusal, or a record that is too large, says that they may
+have changed.
 """
 
 from __future__ import annotations
@@ -80,18 +80,18 @@ class OutputTopics:
                 self._admin = self._admin or connect(self._config.kafka, LOOK_S)
                 found = describe(self._admin, self._config.kafka, self.names, LOOK_S)
             except (KafkaException, StreamerError, TimeoutError) as error:
-                log.warning("the output topics could not be looked at", extra={"data": {"error": type(error).__name__}})
+                log.warning("the output topics could not be described", extra={"data": {"error": type(error).__name__}})
                 return False
             before, self._found, self._looked = self._found, found, time.monotonic()
             if changed := sorted(topic for topic in found if found[topic] != before.get(topic)):
                 log.info("output topics have changed", extra={"data": {"topics": changed}})
             return bool(changed)
 
-    def limits(self, anew: bool = False) -> OutputLimits:
-        """What one record may be, `anew` after a look that is no older than `FRESH_S`."""
+    def limits(self, refresh: bool = False) -> OutputLimits:
+        """What one record may be, with `refresh` after a look that is no older than `FRESH_S`."""
         from streamer.core.encoder import OutputLimits  # not needed before the model is loaded
 
-        if anew:
+        if refresh:
             self.look(FRESH_S)
         output = self._found.get(self._output)
         compacted = output is not None and "compact" in (output.cleanup_policy or "").split(",")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self, cast
 
@@ -15,13 +15,22 @@ from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.announced import announced, learn
 from streamer.kafka.clients import make_consumer, reader_properties
-from streamer.kafka.errors import UNREADABLE, act_on_consumer, silent_error, start_error, unreadable_error
+from streamer.kafka.errors import (
+    UNREADABLE,
+    act_on_consumer,
+    passes_for_reader,
+    silent_error,
+    start_error,
+    unreadable_error,
+)
+
+Start = str | int | Mapping[tuple[str, int], int]
 
 _BATCH = 1000
 _RETRY_S = 0.1
 
 
-class Onlooker:
+class GrouplessConsumer:
     """A consumer in no group, of committed records, that is told of the end of each partition."""
 
     def __init__(self, kafka: KafkaConfig, timeout_s: float) -> None:
@@ -76,21 +85,21 @@ class Onlooker:
             return True
         if error.code() in UNREADABLE:
             raise unreadable_error(message, address=self._address)
-        if act_on_consumer(error) is not Act.RETRY:
+        if not passes_for_reader(error):
             raise start_error(error, address=self._address, operation="Read", resource=f"topic {message.topic()}")
         return False
 
 
-class Reader(Onlooker):
+class Reader(GrouplessConsumer):
     """All partitions of some topics, from a place on, as read_committed readers see them.
 
     `start` is `earliest`, `latest`, or a number n ≥ 0: the last n records of each partition (transaction markers count
-    as records there, so fewer may come). Raises ConfigurationError for a missing topic and DependencyError when the
-    cluster does not answer within `timeout_s`.
+    as records there, so fewer may come); or the offset to begin at, by topic and partition. Raises ConfigurationError
+    for a missing topic and DependencyError when the cluster does not answer within `timeout_s`.
     """
 
     def __init__(
-        self, kafka: KafkaConfig, topics: Iterable[str], *, start: str | int = "earliest", timeout_s: float = 10
+        self, kafka: KafkaConfig, topics: Iterable[str], *, start: Start = "earliest", timeout_s: float = 10
     ) -> None:
         super().__init__(kafka, timeout_s)
         self._next: dict[tuple[str, int], int] = {}
@@ -124,12 +133,15 @@ class Reader(Onlooker):
                 yield from messages
                 last = time.monotonic()
 
-    def read_until_end(self, timeout_s: float = 60) -> Iterator[Record]:
-        """Records up to the ends found now. May be called again for what came since.
+    def read_until_end(
+        self, timeout_s: float = 60, ends: Mapping[tuple[str, int], int] | None = None
+    ) -> Iterator[Record]:
+        """Records up to the ends found now, or up to those named and some beyond. May be called again for what came
+        since.
 
         The end is where open transactions begin. Raises DependencyError when nothing moves for `timeout_s`.
         """
-        ends = self.ends()
+        ends = self.ends() if ends is None else ends
         moved = time.monotonic()
         while any(self._next[partition] < end for partition, end in ends.items()):
             before = dict(self._next)
@@ -143,13 +155,15 @@ class Reader(Onlooker):
         """The offset after the last committed record of each partition."""
         return {partition: self._watermarks(*partition)[1] for partition in self._next}
 
-    def _place(self, topic: str, start: str | int) -> None:
+    def _place(self, topic: str, start: Start) -> None:
         for partition in self._partitions(topic):
             low, high = self._watermarks(topic, partition)
             if start == "earliest":
                 offset = low
             elif start == "latest":
                 offset = high
+            elif isinstance(start, Mapping):
+                offset = min(max(start.get((topic, partition), low), low), high)
             elif isinstance(start, int) and start >= 0:
                 offset = max(low, high - start)
             else:

@@ -11,9 +11,9 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 
 from streamer.config.fields import KafkaConfig, Property
+from streamer.core.codec import Reading
 from streamer.core.output import Output
 from streamer.core.settle.calls import Act
-from streamer.core.shape import Shape
 from streamer.errors import ConfigurationError, DependencyError, ExitCode, StreamerError
 from streamer.kafka.clients import MESSAGE_BYTES, make_producer, produce, writer_properties
 from streamer.kafka.errors import act_on_producer, answer, error_of, start_error
@@ -36,11 +36,11 @@ class CopierFencedError(StreamerError):
 
 
 class TopicLog:
-    """The topics of a cluster, with the shapes of the events of pipelines that have one. Raises DependencyError when it
+    """The topics of a cluster, and how pipelines by name read events. Raises DependencyError when it
     does not answer."""
 
-    def __init__(self, kafka: KafkaConfig, shapes: Mapping[str, Shape] | None = None) -> None:
-        self.shapes = shapes or {}
+    def __init__(self, kafka: KafkaConfig, readings: Mapping[str, Reading] | None = None) -> None:
+        self.readings = readings or {}
         self._kafka = kafka
         self._admin = connect(kafka)
 

@@ -14,13 +14,13 @@ from confluent_kafka import Message, TopicPartition
 from streamer.config.fields import KafkaConfig
 from streamer.core.record import Record
 from streamer.errors import DependencyError
-from streamer.kafka.reader import Onlooker
+from streamer.kafka.reader import GrouplessConsumer
 
 BATCH_RECORDS = 1_000
 _WAIT_S = 0.1
 
 
-class Scan(Onlooker):
+class Scan(GrouplessConsumer):
     """All partitions of a topic. `starts` and `ends` are offsets by partition; by default from the earliest record to
     the end found now, which is where open transactions begin.
 

@@ -53,7 +53,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class RelievedError(Exception):
+class ThreadReplacedError(Exception):
     """This thread was given up: another one has its place."""
 
 
@@ -142,10 +142,10 @@ class KafkaSink(ABC):
 
     def look(self) -> None:
         """Look at how large a result the output takes, on a thread of its own: the sink's may wait for brokers."""
-        threading.Thread(target=lambda: self._post(self._limit(anew=True)), name="sink-look", daemon=True).start()
+        threading.Thread(target=lambda: self._post(self._limit(refresh=True)), name="sink-look", daemon=True).start()
 
-    def _limit(self, *, anew: bool = False) -> OutputLimit:
-        return OutputLimit(self._topics.limits(anew).result_bytes)
+    def _limit(self, *, refresh: bool = False) -> OutputLimit:
+        return OutputLimit(self._topics.limits(refresh).result_bytes)
 
     def settle(self, plan: Settle) -> None:
         """Queue a plan."""
@@ -173,7 +173,7 @@ class KafkaSink(ABC):
             first()
             while (plan := self._plans.get()) is not None:
                 self._work(plan, self._protocol.settle(plan))
-        except RelievedError:
+        except ThreadReplacedError:
             return
         except Failed as failed:
             operation, resource = self._denied(failed.error)
@@ -264,7 +264,7 @@ class KafkaSink(ABC):
             log.info("the brokers were away: starting a new producer")
             return Client.CUT_OFF
         if not self._producers.fits():
-            log.info("the topics take other sizes now: starting a new producer")
+            log.info("the topics' size limits have changed: starting a new producer")
             return Client.OTHER_SIZES
         return Client.FINE
 
@@ -378,7 +378,7 @@ class KafkaSink(ABC):
             log.warning("no metadata of the output topics", extra={"data": {"error": error_of(error).name()}})
 
     @abstractmethod
-    def relieve(self, now: float) -> None:
+    def replace_if_hung(self, now: float) -> None:
         """Replace the thread where it stands in a call of the client that does not come back."""
 
     @abstractmethod

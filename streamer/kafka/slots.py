@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from streamer.core.members import slot_of
 from streamer.errors import ConfigurationError, ExitCode, StreamerError
 
 MOST_SLOTS: Final = 1000
@@ -51,9 +52,14 @@ class Slot:
 
 
 def take_slot(
-    group: str, wanted: str = "", environ: Mapping[str, str] = os.environ, places: Sequence[str] = PLACES
+    group: str,
+    wanted: str = "",
+    environ: Mapping[str, str] = os.environ,
+    places: Sequence[str] = PLACES,
+    member: int = 0,
 ) -> Slot:
-    """The wanted slot; or a StatefulSet's ordinal name; or `{hostname}-{n}`, n the lowest that nobody here holds.
+    """The wanted slot; or a StatefulSet's ordinal name; or `{hostname}-{n}`, n the lowest that nobody here holds. The
+    first two are those of a replica, whose further members, by number, have slots after it.
 
     Raises SlotTakenError when another process on this host holds the wanted one, ConfigurationError when there is no
     place for locks that is this user's alone.
@@ -63,6 +69,7 @@ def take_slot(
         wanted = hostname
     directories = _directories(places)
     if wanted:
+        wanted = slot_of(wanted, member)
         slot = _try_slot(directories, group, wanted)
         if slot is None:
             raise SlotTakenError(

@@ -3,7 +3,7 @@
 `send_offsets_to_transaction` may hang for ever, whatever its timeout: librdkafka drops a broker that the metadata do
 not list, as those of a broker that starts do not list itself at first, and goes on waiting for it where it was the
 group's coordinator (#5511, #5456). With one broker that was killed and came back, 14 of 83 producers hung, and none of
-41 that were made anew afterwards. What hangs all the same is left behind with its thread and its producer.
+41 that were recreated afterwards. What hangs all the same is left behind with its thread and its producer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streamer.core.pipeline.protocol import Settle
 from streamer.core.settle.calls import Act, Asked, Call, ClosingError, CutOffError, Failed, SendOffsets
 from streamer.core.settle.exactly_once import SEND_S, ExactlyOnce
 from streamer.kafka.errors import start_error
-from streamer.kafka.sink import KafkaSink, RelievedError
+from streamer.kafka.sink import KafkaSink, ThreadReplacedError
 
 ASK_S = 0.05
 """A broker that is still ending what the slot's last owner left open says so at once, and librdkafka asks again only
@@ -41,7 +41,7 @@ class TransactionalSink(KafkaSink):
         self._handover = threading.Lock()
         self._sending: tuple[Settle, float] | None = None  # the plan whose offsets are being sent, and since when
 
-    def relieve(self, now: float) -> None:
+    def replace_if_hung(self, now: float) -> None:
         """Replace the thread where it stands in a call of the client that does not come back: another one makes a
         new producer, whose init_transactions ends what the old one left open. The old one's memory is lost."""
         with self._handover:
@@ -91,7 +91,7 @@ class TransactionalSink(KafkaSink):
         return None
 
     def _send_offsets(self, plan: Settle, metadata: Any) -> None:
-        """The call that may hang. Raises RelievedError where it came back after this thread was replaced."""
+        """The call that may hang. Raises ThreadReplacedError where it came back after this thread was replaced."""
         if self._producers.cut_off:
             raise CutOffError
         self._sending = plan, time.monotonic()
@@ -100,7 +100,7 @@ class TransactionalSink(KafkaSink):
         finally:
             with self._handover:
                 if threading.current_thread() is not self._thread:
-                    raise RelievedError
+                    raise ThreadReplacedError
                 self._sending = None
 
     def _committed(self, plan: Settle) -> dict[tuple[str, int], int]:

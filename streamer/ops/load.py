@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Final, Protocol
 import msgspec
 
 from streamer.core.codec import Codec
-from streamer.core.diagnosis import no_object
+from streamer.core.diagnosis import not_an_object
 from streamer.core.foreign import read_own
 from streamer.core.output import Output, size_bytes
 from streamer.core.record import Segment, TopicPartition
@@ -95,7 +95,7 @@ class Maker:
         if self.events or self.key or not self.shapes:
             columns = read_own(msgspec.json.decode, value)
             if not isinstance(columns, dict):
-                return no_object(value)
+                return not_an_object(value)
             if self.key:
                 found = at(columns, self.key)
                 if found is None:

@@ -10,6 +10,8 @@ from streamer.cache.secret import look_at
 from streamer.config.environment import strays
 from streamer.config.load import Config, Problem
 from streamer.config.otel import read
+from streamer.config.seats import Seat, seats_of
+from streamer.core.addresses import Endpoint, clashes
 from streamer.core.surroundings import MachineInfo, ModelInfo
 from streamer.errors import Refusal
 from streamer.inference.models.presence import model_problem
@@ -51,17 +53,37 @@ def remarks(config: Config, environ: Mapping[str, str]) -> Iterator[Refusal]:
         yield Refusal.of(f"environment variable {variable}", text)
     if not config.pipelines:
         yield Refusal("configuration", "it has no pipeline", "`streamer init` writes one, or name a file with --config")
+    yield from _clashes(config)
     for finding in (*pipelines.judge(config.pipelines), *_ports(config, _machine(config))):
         if finding.severity is Severity.WARNING:
             yield Refusal(finding.where, finding.what, finding.fix)
 
 
+def _clashes(config: Config) -> Iterator[Refusal]:
+    """Services of one file that can't run at once on one machine; in containers of their own they can."""
+    listeners = (
+        Endpoint.of("telemetry.http", config.telemetry.http, len(seats_of(config.pipelines))),
+        Endpoint.of("health.http", config.health.http),
+    )
+    for one, other, port in clashes(filter(None, listeners)):
+        yield Refusal(
+            other.field,
+            f"port {port} of {other.addresses} is one of {one.field}, too ({one.addresses}): on one machine only one of"
+            " the two can run",
+            "write another port for one of them, unless each runs in a container of its own",
+        )
+
+
 def _machine(config: Config) -> MachineInfo:
-    return inspect(machine.addresses_of(config.telemetry.http, list(config.pipelines)).values())
+    return inspect(_addresses(config).values())
 
 
 def _ports(config: Config, info: MachineInfo) -> Iterator[Finding]:
-    return machine.judge(config, {}, {}, info, machine.addresses_of(config.telemetry.http, list(config.pipelines)))
+    return machine.judge(config, {}, {}, info, _addresses(config))
+
+
+def _addresses(config: Config) -> dict[Seat, str]:
+    return machine.addresses_of(config.telemetry.http, seats_of(config.pipelines))
 
 
 def _refused_property(config: Config) -> Problem | None:
@@ -70,5 +92,7 @@ def _refused_property(config: Config) -> Problem | None:
     text = property_problem(config.kafka)
     if not text:
         return None
+    if text.startswith("kafka.oauth_callback: "):
+        return ("kafka", "oauth_callback"), text.removeprefix("kafka.oauth_callback: ")
     named = next((name for name in config.kafka.properties if f'"{name}"' in text), None)
     return ("kafka", "properties", *([named] if named else [])), text.removeprefix("kafka.properties: ")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
+from streamer.core.codec import Reading
 from streamer.core.deadletters.envelope import unwrap
 from streamer.core.deadletters.families import read
 from streamer.core.deadletters.letter import DeadLetter, Place
@@ -16,7 +17,6 @@ from streamer.core.deadletters.replay import event_id
 from streamer.core.encoder import RESULT_TYPE
 from streamer.core.headers import CE_TYPE
 from streamer.core.record import BareRecord, Headers, Record
-from streamer.core.shape import Shape
 from streamer.files.tables import flat
 
 EXAMPLES: Final = 5
@@ -25,14 +25,16 @@ _REFUSED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 @dataclass(slots=True)
 class Lines:
-    """Makes the lines, one a record, and counts what they are. `shapes` are those of pipelines whose events have one.
+    """Makes the lines, one a record, and counts what they are. `readings` say how pipelines read events.
+    `plain` makes JSON of a topic's result, whatever its format.
     With `show_text` dead letters carry the record's value.
 
     `unreadable` are the places of results that are none, whose bytes are saved as they are.
     """
 
-    shapes: Mapping[str, Shape]
+    readings: Mapping[str, Reading]
     show_text: bool
+    plain: Callable[[str, bytes], bytes] = lambda _, value: value
     results: int = 0
     dead_letters: int = 0
     others: int = 0
@@ -48,7 +50,7 @@ class Lines:
         if dict(headers).get(CE_TYPE) == RESULT_TYPE.encode():
             try:
                 # On one line, whatever white space a producer wrote in its metadata; all else as it is.
-                line = msgspec.json.format(record.value() or b"", indent=-1)
+                line = msgspec.json.format(self.plain(record.topic(), record.value() or b""), indent=-1)
                 msgspec.json.decode(line, type=_Result)
             except _REFUSED:
                 self.unreadable.append(Place(record.topic(), record.partition(), record.offset()))
@@ -60,7 +62,7 @@ class Lines:
 
     def _dead_letter(self, record: Record, headers: Headers) -> dict[str, Any]:
         reason = read(dict(headers))
-        letter = DeadLetter(record, headers, reason, self.shapes.get(reason.pipeline or ""))
+        letter = DeadLetter(record, headers, reason, self.readings.get(reason.pipeline or ""))
         error = {"code": reason.code, "message": reason.message, "exception": reason.exception}
         found: dict[str, Any] = {
             "id": event_id(letter),

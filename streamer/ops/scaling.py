@@ -29,6 +29,7 @@ class Seen:
     backlog: Backlog
     quiet_since_s: float
     capacity: float | None
+    members: int = 1
 
     @property
     def works(self) -> bool:
@@ -37,7 +38,7 @@ class Seen:
 
     def replicas(self, wish: Wish) -> int:
         """How many replicas this ScaledObject's pipeline needs."""
-        return replicas(self.backlog, wish, self.capacity, self.at_s - self.quiet_since_s)
+        return replicas(self.backlog, wish, self.capacity, self.at_s - self.quiet_since_s, self.members)
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class ScaleWatch:
         found = backlog_of(views, known.arrivals.rate(views, now_s), known.share)
         if found.records or found.stuck:
             known.quiet_since_s = now_s
-        return Seen(now_s, found, known.quiet_since_s, known.records_per_s)
+        return Seen(now_s, found, known.quiet_since_s, known.records_per_s, pipeline.first_members)
 
     def read_reports(self) -> None:
         """Learn from the reports that came since the last call; from the newest 20,000 of each partition at first.

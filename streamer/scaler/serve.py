@@ -207,7 +207,7 @@ def _credentials(files: Certificates) -> grpc.ServerCredentials:
                 return None
             found = loaded()
         except OSError as error:  # while they are being replaced
-            _log.warning("certificates can't be read again", extra={"data": {"error": type(error).__name__}})
+            _log.warning("certificates can't be reloaded", extra={"data": {"error": type(error).__name__}})
             return None
         read = now
         return found

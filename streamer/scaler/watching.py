@@ -39,13 +39,13 @@ class Watching:
             async with asyncio.timeout(STALE_S), self._looked:
                 await self._looked.wait_for(lambda: name in self._last)
         except TimeoutError:
-            raise DependencyError(f"the brokers did not tell of pipeline {name} within {STALE_S:g} s") from None
+            raise DependencyError(f"the brokers did not answer about pipeline {name} within {STALE_S:g} s") from None
         last = self._last[name]
         if isinstance(last, StreamerError):
             raise last.with_traceback(None)
         age_s = time.monotonic() - last.at_s
         if age_s > STALE_S:
-            raise DependencyError(f"what the brokers told last of pipeline {name} is {age_s:.0f} s old")
+            raise DependencyError(f"the brokers' last answer about pipeline {name} is {age_s:.0f} s old")
         return last
 
     async def every(self, name: str) -> AsyncIterator[Seen]:
@@ -112,5 +112,5 @@ class Watching:
         except StreamerError as error:
             return error
         except Exception as error:
-            _log.error("a look ended by an exception", exc_info=error)
+            _log.error("a look ended with an exception", exc_info=error)
             return StreamerError(f"this scaler failed to {what}: {type(error).__name__}; its log says where")

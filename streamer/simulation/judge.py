@@ -19,7 +19,7 @@ from streamer.testing import Kills, LogError, MemoryLog, MemoryRecord
 INPUT, OUTPUT, DEAD_LETTERS = "in", "out", "out.dlq"
 LAST_STEPS = 30
 SILENCE_S = 60.0
-MOST_PROCESSES = 24  # the limit of 6, begun anew when a partition goes to another member in order
+MOST_PROCESSES = 24  # the limit of 6, counted from zero when a partition goes to another member in order
 
 Step = tuple[float, str, Input | str]
 

@@ -237,7 +237,7 @@ class Process(Observer):
 
     def tick(self, pipeline: Pipeline, now: float) -> None:
         """A driver that ticks is alive, whatever is broken around it."""
-        self.sink.relieve(now)
+        self.sink.replace_if_hung(now)
         if reasons := self.driver.standing(STANDING_S):
             self._world.judge.stands_still(reasons)
 

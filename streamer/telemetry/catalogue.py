@@ -250,8 +250,9 @@ _HEAD: Final = """\
 <!-- Generated: python -m streamer.telemetry.catalogue > docs/metrics.md -->
 
 Each pipeline serves these at `/metrics`, by default on http://127.0.0.1:9464/metrics (`telemetry.http`; with several
-pipelines each has the next port). Every metric has the label `pipeline`. Counters are 0 from the first scrape on, for
-each of the values that are listed here. `deploy/prometheus/` holds alerts on them, and `deploy/keda/` scales by one.
+pipelines or members each has the next port). Every metric has the label `pipeline`, and `member` where a pipeline has
+several on one machine. Counters are 0 from the first scrape on, for each of the values that are listed here.
+`deploy/prometheus/` holds alerts on them, `deploy/grafana/` a dashboard, and `deploy/keda/` scales by one.
 """
 
 

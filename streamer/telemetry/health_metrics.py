@@ -36,6 +36,9 @@ class HealthMetrics:
         self._delay = self._gauge("loop_delay_seconds", "How late the app's own timer came: busy above 1.", ())
         self._newest = self._gauge("newest_report_seconds", "When the newest report was made.", ("pipeline",))
         self._firing = self._gauge("rule_firing", "1 while a rule fires.", ("pipeline", "rule", "severity"))
+        self._insufficient = self._gauge(
+            "rule_insufficient", "1 while there are too few records to tell whether a rule holds.", ("pipeline", "rule")
+        )
         self._value = self._gauge("rule_value", "What a rule measures now.", ("pipeline", "rule"))
         self._drift = self._gauge(
             "monitor_drift",
@@ -87,9 +90,10 @@ class HealthMetrics:
         """When a pipeline's newest report was made."""
         self._newest.labels(pipeline).set(time_ms / 1000)
 
-    def rule(self, pipeline: str, rule: str, severity: str, *, firing: bool, value: float | None) -> None:
+    def rule(self, pipeline: str, rule: str, severity: str, state: str, value: float | None) -> None:
         """How a rule stands."""
-        self._firing.labels(pipeline, rule, severity).set(firing)
+        self._firing.labels(pipeline, rule, severity).set(state == "firing")
+        self._insufficient.labels(pipeline, rule).set(state == "insufficient")
         self._value.labels(pipeline, rule).set(float("nan") if value is None else value)
 
     def drift(self, monitors: Mapping[tuple[str, str, str], bool], accuracy: Mapping[tuple[str, str], float]) -> None:

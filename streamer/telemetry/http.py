@@ -150,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
                 else _json(HTTPStatus.NOT_FOUND, {"ok": False, "reasons": [f"there are only {', '.join(self.pages)}"]})
             )
         except Exception as error:
-            _log.warning("a page could not be made", extra={"data": {"error": type(error).__name__}})
+            _log.warning("a page could not be rendered", extra={"data": {"error": type(error).__name__}})
             page = _json(HTTPStatus.INTERNAL_SERVER_ERROR, {"ok": False, "reasons": ["the check itself failed"]})
         self.send_response(page.status)
         self.send_header("Content-Type", page.content_type)

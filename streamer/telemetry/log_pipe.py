@@ -68,7 +68,7 @@ class LogPipe:
             self._lines.put(_Live(text))
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all lines of before are written; False when they are not within `timeout_s`."""
+        """Wait until all earlier lines are written; False when they are not within `timeout_s`."""
         written = threading.Event()
         self._lines.put(written)
         return written.wait(timeout_s)
@@ -101,7 +101,7 @@ class LogPipe:
                 self._draw()
 
     def _draw(self) -> None:
-        """Write the live line anew, cut to the terminal's width: one that wraps can't be erased."""
+        """Redraw the live line, cut to the terminal's width: one that wraps can't be erased."""
         if self._broken:
             return
         with suppress(OSError):

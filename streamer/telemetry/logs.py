@@ -35,11 +35,11 @@ FIELDS: Final = frozenset(
     {
         "act", "address", "attempt", "attempts", "backend", "broker", "cached", "capacity", "code", "count",
         "dead_letters", "deadline_s", "device", "dtype", "epoch", "error", "errors", "exit_code", "facility", "field",
-        "group", "index", "job", "lag_records", "lag_s", "left_out", "limit", "limit_bytes", "model", "name", "of",
-        "offset", "outcome", "partition", "partitions", "passes", "pause_s", "pid", "pipeline", "pipelines", "places",
-        "port", "rate", "reason", "reasons", "records", "replicas", "results", "revision", "seconds", "signal",
-        "size_bytes", "skipped", "slot", "state", "task", "thread", "tokens", "topic", "topics", "version", "waits_for",
-        "within_s", "worker", "workers",
+        "group", "index", "job", "lag_records", "lag_s", "left_out", "limit", "limit_bytes", "member", "model",
+        "name", "of", "offset", "outcome", "partition", "partitions", "passes", "pause_s", "pid", "pipeline",
+        "pipelines", "places", "port", "rate", "reason", "reasons", "records", "replicas", "results", "revision",
+        "seconds", "signal", "size_bytes", "skipped", "slot", "state", "task", "thread", "tokens", "topic", "topics",
+        "version", "waits_for", "within_s", "worker", "workers",
     }
 )  # fmt: skip
 
@@ -63,12 +63,14 @@ def configure(
     stream: TextIO | None = None,
     *,
     pipelines: Sequence[str] = (),
+    member: int = 0,
     column: str = "",
     terminal: bool = False,
 ) -> None:
     """Send all logs to `stream` (stderr). `level` (debug, info, warning, error) holds for streamer; other libraries
-    are heard from warning on. JSON lines name the `pipelines` of this process; those for people begin with `column`.
-    `terminal` says that who reads `stream` passes it on to one. May be called again; the last call holds.
+    are heard from warning on. JSON lines name the `pipelines` of this process, and which `member` it is of several;
+    those for people begin with `column`. `terminal` says that who reads `stream` passes it on to one. May be called
+    again; the last call holds.
 
     Where stderr is a file, a pipe or a terminal, all that this process and its workers write there goes through
     threads of its own from now on, so that nobody waits for who reads it.
@@ -77,7 +79,7 @@ def configure(
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     as_json = log_format == "json" or (log_format == "auto" and not terminal and not (stream or sys.stderr).isatty())
     handler = LimitedHandler()
-    handler.setFormatter(JsonFormatter(",".join(pipelines)) if as_json else ConsoleFormatter(column))
+    handler.setFormatter(JsonFormatter(",".join(pipelines), member) if as_json else ConsoleFormatter(column))
     if stream is not None:
         handler.write = stream.write
     elif not handler.take_stderr():
@@ -185,7 +187,7 @@ def _on_thread_exception(crash: threading.ExceptHookArgs) -> None:
     error, thread = crash.exc_value, crash.thread
     if error is not None and not isinstance(error, SystemExit):
         data = {"thread": thread.name if thread else "?"}
-        _log.error("a thread ended by an exception", exc_info=error, extra={"data": data})
+        _log.error("a thread ended with an exception", exc_info=error, extra={"data": data})
 
 
 def data_of(record: logging.LogRecord, pipeline: str = "") -> dict[str, Any]:
@@ -208,9 +210,10 @@ def data_of(record: logging.LogRecord, pipeline: str = "") -> dict[str, Any]:
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (ISO 8601, UTC), level, logger, message, then the fields."""
 
-    def __init__(self, pipeline: str = "") -> None:
+    def __init__(self, pipeline: str = "", member: int = 0) -> None:
         super().__init__()
         self._pipeline = pipeline
+        self._member = member
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -220,6 +223,8 @@ class JsonFormatter(logging.Formatter):
             "message": _message_of(record),
         }
         line.update((name, value) for name, value in data_of(record, self._pipeline).items() if name not in line)
+        if self._member:
+            line["member"] = self._member
         if record.exc_info and record.exc_info[1]:
             line["exception"] = _exception(record.exc_info[1])
         return msgspec.json.encode(line).decode()

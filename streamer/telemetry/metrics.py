@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from math import inf
 
@@ -22,9 +22,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 class Histogram(Collector):
     """A histogram that takes many observations in one call. Its counts are safe to add from several threads."""
 
-    def __init__(self, metric: Metric, pipeline: str) -> None:
+    def __init__(self, metric: Metric, own: Mapping[str, str]) -> None:
         self._metric = metric
-        self._pipeline = pipeline
+        self._own = own
         self._lock = threading.Lock()
         self._counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
         self._sum = 0.0
@@ -47,24 +47,25 @@ class Histogram(Collector):
         """The cumulated buckets, as Prometheus wants them."""
         with self._lock:
             counts, total, exemplars = list(self._counts), self._sum, dict(self._exemplars)
-        family = HistogramMetricFamily(self._metric.name, self._metric.meaning, labels=("pipeline",))
+        family = HistogramMetricFamily(self._metric.name, self._metric.meaning, labels=tuple(self._own))
         buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
         cumulated = 0
         for place, (bound, count) in enumerate(zip((*LATENCY_BOUNDS_S, inf), counts, strict=True)):
             cumulated += count
             bucket = "+Inf" if bound == inf else repr(bound), float(cumulated)
             buckets.append((*bucket, exemplars[place]) if place in exemplars else bucket)
-        family.add_metric((self._pipeline,), buckets, total)
+        family.add_metric(tuple(self._own.values()), buckets, total)
         yield family
 
 
 class Metrics:
-    """All metrics of the catalogue for one pipeline. Safe to call from any thread; `labels` are the values of the
-    metric's own, in their order."""
+    """All metrics of the catalogue for one pipeline, or for one of its members (from 1) on this machine. Safe to call
+    from any thread; `labels` are the values of the metric's own, in their order."""
 
-    def __init__(self, pipeline: str) -> None:
+    def __init__(self, pipeline: str, member: int = 0) -> None:
         self.registry = CollectorRegistry()
-        self._pipeline = pipeline
+        self._labels = {"pipeline": pipeline, **({"member": str(member)} if member else {})}
+        self._own = tuple(self._labels.values())
         self._counters: dict[Metric, Counter] = {}
         self._gauges: dict[Metric, Gauge] = {}
         self._histograms: dict[Metric, Histogram] = {}
@@ -74,10 +75,10 @@ class Metrics:
 
     def _make(self, metric: Metric) -> None:
         if metric.kind == "histogram":
-            self._histograms[metric] = Histogram(metric, self._pipeline)
+            self._histograms[metric] = Histogram(metric, self._labels)
             self.registry.register(self._histograms[metric])
             return
-        names, known = ("pipeline", *metric.labels), metric.known
+        names, known = (*self._labels, *metric.labels), metric.known
         made: Counter | Gauge
         if metric.kind == "counter":
             made = self._counters[metric] = Counter(metric.name, metric.meaning, names, registry=self.registry)
@@ -85,11 +86,11 @@ class Metrics:
         else:
             made = self._gauges[metric] = Gauge(metric.name, metric.meaning, names, registry=self.registry)
         for values in known:
-            made.labels(self._pipeline, *values)
+            made.labels(*self._own, *values)
 
     def add(self, counter: Metric, amount: float = 1, *labels: str) -> None:
         """Count so many more."""
-        self._counters[counter].labels(self._pipeline, *labels).inc(amount)
+        self._counters[counter].labels(*self._own, *labels).inc(amount)
 
     def total(self, counter: Metric, total: int, *labels: str) -> None:
         """Follow a total that is counted elsewhere: what is new since the last call is added. For one thread."""
@@ -98,7 +99,7 @@ class Metrics:
 
     def set(self, gauge: Metric, value: float, *labels: str) -> None:
         """Set what it is now."""
-        self._gauges[gauge].labels(self._pipeline, *labels).set(value)
+        self._gauges[gauge].labels(*self._own, *labels).set(value)
 
     def only(self, gauge: Metric, *labels: str) -> None:
         """Let 1 be the value for these labels, and no series be there for others."""
@@ -108,7 +109,7 @@ class Metrics:
     def drop(self, gauge: Metric, *labels: str) -> None:
         """What these labels name is not ours any more, if it was: its series goes away."""
         with suppress(KeyError):
-            self._gauges[gauge].remove(self._pipeline, *labels)
+            self._gauges[gauge].remove(*self._own, *labels)
 
     def observe(self, histogram: Metric, value: float) -> None:
         """Add one observation."""

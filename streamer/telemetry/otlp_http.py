@@ -90,7 +90,7 @@ class OtlpHttp:
             self._in_hand = 0  # should the receiver answer after all, it is not counted twice
         if left:
             self._on_spans("dropped", left)
-            _log.warning("spans were left at the end", extra={"data": {"address": self._address, "count": left}})
+            _log.warning("spans were left unsent at the end", extra={"data": {"address": self._address, "count": left}})
 
     def _run(self) -> None:
         while True:
@@ -162,7 +162,7 @@ def problem_of(otel: Otel) -> str:
 
 
 class _Receiver:
-    """The way to the receiver: a connection that is kept, and opened anew where it was lost."""
+    """The way to the receiver: a connection that is kept, and reopened where it was lost."""
 
     def __init__(self, otel: Otel) -> None:
         parts = urlsplit(otel.endpoint)

@@ -13,10 +13,12 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.config.load import Config
+from streamer.config.seats import address_at, seats_of
 from streamer.errors import DependencyError, UsageError
 from streamer.telemetry import catalogue
 
 TIMEOUT_S: Final = 2.0
+SIBLING_S: Final = 0.5  # a member of the same machine; a probe waits for it
 MAX_BYTES: Final = 4_000_000
 
 _open = build_opener(ProxyHandler({})).open  # a proxy of the environment's is for elsewhere
@@ -55,11 +57,23 @@ def metrics_urls(config: Config, named: Sequence[str] = ()) -> list[str]:
     for url in named:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"--metrics {url}: write a URL, e.g. http://127.0.0.1:9464/metrics")
-    host, _, port = config.telemetry.http.rpartition(":")
-    if named or not host or not int(port):
+    http = config.telemetry.http
+    if named or not int(http.rpartition(":")[2] or 0):
         return list(named)
-    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
-    return [f"http://{here}:{int(port) + index}/metrics" for index in range(len(config.pipelines))]
+    return [f"{_url_at(http, place)}/metrics" for place in range(len(seats_of(config.pipelines)))]
+
+
+def unready_at(http: str, place: int) -> list[str]:
+    """Why the process that serves at this place of `telemetry.http` is not ready; none if it is."""
+    try:
+        return msgspec.json.decode(_get(f"{_url_at(http, place)}/readyz", SIBLING_S), type=_Verdict).reasons
+    except (OSError, HTTPException, ValueError):
+        return ["it does not answer"]
+
+
+def _url_at(http: str, place: int) -> str:
+    host, _, port = address_at(http, place).rpartition(":")
+    return f"http://{({'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}).get(host, host)}:{port}"
 
 
 def scrape(url: str) -> Replica:
@@ -88,7 +102,7 @@ def scraped(url: str) -> Replica | str:
 
 
 def read_metrics(url: str, text: str) -> Replica:
-    """A driver's metrics in Prometheus' text format. Raises ValueError for what is none."""
+    """A driver's metrics in Prometheus' text format. Raises ValueError for anything else."""
     replica = Replica(url)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -101,10 +115,10 @@ class _Verdict(msgspec.Struct):
     reasons: list[str]
 
 
-def _get(url: str) -> str:
+def _get(url: str, timeout_s: float = TIMEOUT_S) -> str:
     """The page's text; a 503 of /readyz is an answer too."""
     try:
-        with _open(url, timeout=TIMEOUT_S) as answer:
+        with _open(url, timeout=timeout_s) as answer:
             return str(answer.read(MAX_BYTES).decode())
     except HTTPError as error:
         with error:

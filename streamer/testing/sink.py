@@ -123,7 +123,7 @@ class LogSink(ABC):
         """The partitions whose outcomes can't be written, and why."""
         return []
 
-    def relieve(self, now: float) -> None:
+    def replace_if_hung(self, now: float) -> None:
         """Replace the task where it stands in a call that does not come back."""
 
     def close(self, timeout_s: float) -> None:

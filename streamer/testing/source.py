@@ -11,10 +11,10 @@ from streamer.core.intake import ByPartition, Intake, SourcePolicy
 from streamer.core.membership import LOOK_AT_HELD_S, Membership
 from streamer.core.obstacles import RETRY_S as UNREADABLE_S
 from streamer.core.obstacles import Damage, Ends, Unreadable, judge
-from streamer.core.outlook import Outlook
 from streamer.core.ownership import Ownership
 from streamer.core.pipeline.attempts import Attempts, Former
 from streamer.core.pipeline.protocol import SourceFailed, Taken
+from streamer.core.read_progress import ReadProgress
 from streamer.core.record import MicroBatch, TopicPartition
 from streamer.core.standing import Reason, Standing
 from streamer.core.unanswered import ReadState
@@ -86,7 +86,7 @@ class MemorySource:
         self._attempts.started(Former(group.owners))
         self._ours = Membership(self._attempts, revoke_deadline_s=revoke_deadline_s)
         self.intake = Intake(policy, self._ours, self._attempts)
-        self._outlook = Outlook(policy.stuck_s, policy.stand_s)
+        self._read_progress = ReadProgress(policy.stuck_s, policy.stand_s)
         self._unreadable = Unreadable(policy.group, policy.address)
         self._assignment = MemoryAssignment(
             self._ours,
@@ -129,7 +129,7 @@ class MemorySource:
         """Read again from the committed offsets."""
         self.call(lambda: self._assignment.perform(self._ours.rewind(partitions)))
 
-    def absolve(self) -> None:
+    def mark_clean_end(self) -> None:
         """The process ends in order."""
         self._in_order = True
 
@@ -157,17 +157,17 @@ class MemorySource:
         log, policy = self._log, self._policy
         ends = {key: Ends(log.last_stable_offset(key), log.end_offset(key)) for key in self._ours.reached}
         highs = {key: each.high for key, each in ends.items()}
-        self._outlook.look(self._ours.reached, highs, frozenset(), self._clock.now)
+        self._read_progress.look(self._ours.reached, highs, frozenset(), self._clock.now)
         found = [
             judge(key, one, ends[key], group=policy.group, address=policy.address, stand_s=policy.stand_s)
-            for key, one in self._outlook.suspects.items()
+            for key, one in self._read_progress.suspects.items()
         ]
         beyond = [
             Standing(key, position, Reason.OFFSET_BEYOND_END, "the log ends before it", "see to it")
             for key, position in self._ours.reached.items()
             if position > highs[key]
         ]
-        stand = [*filter(None, found), *self._unreadable.standing(), *self.intake.held(self._outlook.ahead)]
+        stand = [*filter(None, found), *self._unreadable.standing(), *self.intake.held(self._read_progress.ahead)]
         return [*beyond, *stand]
 
     def ahead(self) -> dict[TopicPartition, ReadState]:
@@ -289,12 +289,12 @@ class MemorySource:
             return
         orphans = self._group.orphans
         if orphans & before:
-            self._mail.append((self.member, self._join_anew))
+            self._mail.append((self.member, self._rejoin))
             self._task.wake()
         elif orphans:
             self._clock.later(self._policy.revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(orphans))
 
-    def _join_anew(self) -> Generator[Wait, None, None]:
+    def _rejoin(self) -> Generator[Wait, None, None]:
         if self._assigned:
             yield from self._assignment.perform(self._ours.revoked(self._assigned))
         self._assigned = frozenset()

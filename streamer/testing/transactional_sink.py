@@ -41,7 +41,7 @@ class MemorySink(LogSink):
         self._sending: tuple[Settle, float] | None = None
         self._withheld = False
 
-    def relieve(self, now: float) -> None:
+    def replace_if_hung(self, now: float) -> None:
         """Replace the task where it stands in a call that does not come back."""
         if self._sending is None or now - self._sending[1] < HUNG_S:
             return

@@ -72,6 +72,14 @@ COORDINATOR_LOADS = (
 )
 
 
+def build_wheel(folder: Path) -> Path:
+    """The wheel of this tree, in a folder that has none."""
+    build = f"from hatchling.build import build_wheel; build_wheel({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=ROOT, check=True, timeout=180)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 def wait_for(condition: Callable[..., Any], what: str, timeout_s: float = 180, run: Run | None = None) -> Any:
     """Wait until the condition is true; returns its value. Fails at once when `run` has ended.
     The condition takes no arguments but such as hold a loop's variables by their defaults."""

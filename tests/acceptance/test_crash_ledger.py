@@ -21,6 +21,7 @@ EVENTS = 200
 LIMIT = 3
 # One death comes before there is a note, and a few more after which there was a settle.
 MOST_DEATHS = LIMIT + 5
+SESSION_MS = 6_000  # so long a dead process keeps its partitions: the least that a broker takes unless told otherwise
 
 
 @pytest.mark.slow
@@ -31,6 +32,7 @@ def test_a_record_that_kills_the_driver_is_held_and_can_be_buried(lab: Lab, guar
     and what is said names the record. Buried while the pipeline runs, or does not, it is a dead letter, and all others
     have results."""
     lab.topics(2)
+    lab.properties["session.timeout.ms"] = SESSION_MS
     lab.produce(event(number) for number in range(10))
     config = lab.config(guarantee=guarantee, crash_limit=LIMIT, micro_batch_records=50)
     assert lab.start(config, "--until-end").wait() == 0

@@ -25,7 +25,7 @@ import pyarrow.parquet as parquet
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from tests.acceptance.harness import ROOT, wait_for
+from tests.acceptance.harness import ROOT, build_wheel, wait_for
 from tests.conftest import Kafka, Redis
 
 ROWS = 20_000
@@ -40,11 +40,7 @@ Shell = Callable[[str], str]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from this tree."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = f"from hatchling.build import build_wheel; build_wheel({str(folder)!r})"
-    subprocess.run([sys.executable, "-c", build], cwd=ROOT, check=True, timeout=DEADLINE_S)
-    (found,) = folder.glob("*.whl")
-    return found
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +111,9 @@ def test_the_wheel_has_all_that_the_tree_has(wheel: Path, shell: Shell) -> None:
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "streamer").rglob("*") if path.is_file()}
     assert {name for name in files if "__pycache__" not in name} - names == set()
     assert {"streamer/local/files/docker-compose.yml", "streamer/local/files/deploy/kafka/pom.xml"} <= names
+    beside = {path.relative_to(ROOT) for name in ("deploy", "docs", "schemas") for path in (ROOT / name).rglob("*.*")}
+    shared = {name.partition("/data/share/streamer/")[2] for name in names}
+    assert {path.as_posix() for path in beside if (ROOT / path).is_file()} - shared == set()
     where = shell("python -c 'import streamer; print(streamer.__file__)'; command -v streamer")
     found, program = map(Path, where.split())
     assert found.is_relative_to(program.parents[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,12 +27,19 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     UserScramCredentialUpsertion,
 )
 
+from streamer.cli import main
+from streamer.config.load import KafkaConfig
+from streamer.core.deadletters.audit import AUDIT_TOPIC
+from streamer.core.pipeline.attempts import Note
+from streamer.kafka.group_copier import Groups
 from streamer.local import Listener, Stack
 from streamer.local.ports import LOOPBACK, free_ports
 from tests.acceptance.certificates import Certificates, make_certificates
-from tests.acceptance.harness import Given, Lab, event, wait_for
+from tests.acceptance.harness import Given, Lab, Run, event, wait_for
 from tests.acceptance.tls_proxy import TlsProxy
+from tests.integration.health_reports import App
 from tests.integration.redis_server import RedisServer
+from tests.unit.test_runbook import rights
 
 CANARY = "c4n4ry"
 PASSWORD, REDIS_PASSWORD = f"{CANARY}-kafka-password", f"{CANARY}-redis-password"
@@ -40,10 +48,13 @@ Right = tuple[ResourceType, str, AclOperation]
 
 @dataclass(frozen=True, slots=True)
 class Secure:
-    """A broker with one open listener for the test itself, and one for users."""
+    """A broker with one open listener for the test itself, and one each for users with passwords, with tokens and with
+    certificates."""
 
     open_servers: str
     servers: str
+    token_servers: str
+    mutual_servers: str
     certificates: Certificates
 
     def user(self, name: str, rights: list[Right]) -> dict[str, Any]:
@@ -53,12 +64,7 @@ class Secure:
         made: list[UserScramCredentialAlteration] = [UserScramCredentialUpsertion(name, scram, PASSWORD.encode())]
         for future in admin.alter_user_scram_credentials(made).values():
             future.result(30)
-        acls = [
-            AclBinding(kind, of, _pattern(kind), f"User:{name}", "*", operation, AclPermissionType.ALLOW)
-            for kind, of, operation in rights
-        ]
-        for future in admin.create_acls(acls).values() if acls else ():
-            future.result(30)
+        self.grant(name, rights)
         return {
             "security.protocol": "SASL_SSL",
             "sasl.mechanism": "SCRAM-SHA-512",
@@ -67,6 +73,16 @@ class Secure:
             "ssl.ca.location": str(self.certificates.authority),
             "debug": "conf",
         }
+
+    def grant(self, name: str, rights: list[Right]) -> None:
+        """Let a user, whatever proves the name, do this."""
+        admin = AdminClient({"bootstrap.servers": self.open_servers})
+        acls = [
+            AclBinding(kind, of, _pattern(kind), f"User:{name}", "*", operation, AclPermissionType.ALLOW)
+            for kind, of, operation in rights
+        ]
+        for future in admin.create_acls(acls).values() if acls else ():
+            future.result(30)
 
 
 def _pattern(kind: ResourceType) -> ResourcePatternType:
@@ -78,21 +94,37 @@ def _pattern(kind: ResourceType) -> ResourcePatternType:
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     certificates = make_certificates(tmp_path_factory.mktemp("certificates"))
-    (port,) = free_ports(1)
+    ports = free_ports(3)
     config = {
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
-        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.security.protocol.map": (
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,TOKENS:SASL_PLAINTEXT,MUTUAL:SSL"
+        ),
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER",
         "listener.name.secure.scram-sha-512.sasl.jaas.config": (
             "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         ),
-        "listener.name.secure.ssl.keystore.type": "PEM",
-        "listener.name.secure.ssl.keystore.location": certificates.keystore,
+        "listener.name.secure.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.tokens.sasl.enabled.mechanisms": "OAUTHBEARER",
+        "listener.name.tokens.oauthbearer.sasl.jaas.config": (
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
+        ),
+        # A connection ends with the token that it was made with, unless the client shows a new one.
+        "listener.name.tokens.oauthbearer.connections.max.reauth.ms": 3_600_000,
+        "listener.name.mutual.ssl.client.auth": "required",
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",
     }
-    listener = Listener("SECURE", [port], [port])
-    with Stack.start(redis=False, kafka_config=config, listeners=[listener]) as stack:
-        yield Secure(stack.bootstrap_servers, f"{LOOPBACK}:{port}", certificates)
+    for name in ("secure", "mutual"):
+        config[f"listener.name.{name}.ssl.keystore.type"] = "PEM"
+        config[f"listener.name.{name}.ssl.keystore.location"] = str(certificates.keystore)
+        config[f"listener.name.{name}.ssl.truststore.type"] = "PEM"
+        config[f"listener.name.{name}.ssl.truststore.location"] = str(certificates.authority)
+    listeners = [
+        Listener(name, [port], [port]) for name, port in zip(("SECURE", "TOKENS", "MUTUAL"), ports, strict=True)
+    ]
+    with Stack.start(redis=False, kafka_config=config, listeners=listeners) as stack:
+        secret, token, mutual = (f"{LOOPBACK}:{port}" for port in ports)
+        yield Secure(stack.bootstrap_servers, secret, token, mutual, certificates)
 
 
 def rights_of(lab: Lab) -> dict[str, Right]:
@@ -189,6 +221,7 @@ def test_a_missing_right_is_named(secure: Secure, tmp_path: Path) -> None:
             assert operation.name.title() in run.log, f"{name}: {run.log}"
             assert of in run.log, f"{name}: {run.log}"
             assert words in run.log, f"{name}: {run.log}"
+            assert ("at_least_once" in run.log) == (name == "use transactions"), f"{name}: {run.log}"
             assert CANARY not in run.log
 
 
@@ -213,6 +246,157 @@ def test_a_refused_login_and_an_unknown_certificate(secure: Secure, tmp_path: Pa
             assert run.wait() == 3, run.log
             assert said in run.log
             assert CANARY not in run.log
+
+
+def by_token(secure: Secure, lab: Lab, life_s: float, model: str = "builtin:null") -> Run:
+    """A run that logs in with tokens of this life, from tests/login_tokens.py."""
+    secure.grant(lab.name, list(rights_of(lab).values()))
+    told = f"folder={lab.folder}&user={lab.name}&life={life_s}&secret={CANARY}"
+    lab.properties = {
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.config": told,
+    }
+    config = lab.config(model)
+    servers = f'"{secure.token_servers}"\noauth_callback = "tests.login_tokens:issue"'
+    config.write_text(config.read_text().replace(f'"{secure.open_servers}"', servers))
+    return lab.start(config)
+
+
+@pytest.mark.every_way
+def test_logins_by_token_and_by_certificate(secure: Secure, tmp_path: Path) -> None:
+    """A pipeline whose clients are given tokens by a function, and one whose clients show a certificate, give results;
+    a certificate of somebody else does not do."""
+    (other := tmp_path / "other").mkdir()
+    with ExitStack() as stack:
+        token, mutual, stranger = (
+            stack.enter_context(lab_for(secure, tmp_path / name, {})) for name in ("token", "mutual", "stranger")
+        )
+        for lab in (token, mutual):
+            lab.topics(1)
+            lab.produce([event(number) for number in range(20)])
+        runs = [by_token(secure, token, 3600)]
+        secure.grant("CN=127.0.0.1", list(rights_of(mutual).values()))
+        for lab, own in ((mutual, secure.certificates), (stranger, make_certificates(other))):
+            lab.properties = {
+                "security.protocol": "SSL",
+                "ssl.ca.location": str(secure.certificates.authority),
+                "ssl.certificate.location": str(own.certificate),
+                "ssl.key.location": str(own.key),
+            }
+            config = lab.config("builtin:null")
+            config.write_text(config.read_text().replace(secure.open_servers, secure.mutual_servers))
+            runs.append(lab.start(config))
+        for lab, run in zip((token, mutual), runs, strict=False):
+            reader = lab.reader()
+            wait_for(lambda reader=reader: reader.places == 20, "all outcomes", run=run)
+            assert run.stop() == 0, run.log
+        assert len((token.folder / "calls").read_text().splitlines()) == 1, "clients of a process share a token"
+        assert runs[2].wait() == 3, runs[2].log
+        assert CANARY not in "".join(run.log for run in runs)
+
+
+@pytest.mark.every_way
+def test_tokens_are_renewed_and_a_callback_that_fails_is_asked_again(secure: Secure, tmp_path: Path) -> None:
+    """Tokens of some seconds: an idle run is given new ones and goes on; while the callback fails past the end of the
+    last one it says so and goes on afterwards; at a start it ends with exit code 5 and says why."""
+    with lab_for(secure, tmp_path / "lab", {}) as lab:
+        lab.topics(1)
+        run = by_token(secure, lab, 12)
+        reader = lab.reader()
+        calls = lab.folder / "calls"
+        wait_for(run.assigned, "its partition", run=run)
+        wait_for(lambda: len(calls.read_text().splitlines()) >= 3, "idle, it is given new tokens", run=run)
+        lab.produce([event(number) for number in range(20)])
+        wait_for(lambda: reader.places == 20, "outcomes after renewals", run=run)
+        (lab.folder / "fail").touch()
+        asked = len(calls.read_text().splitlines())
+        wait_for(lambda: "RuntimeError at login_tokens.py" in run.log, "the failure is said", run=run)
+        time.sleep(15)  # the last token expires
+        assert not run.ended, run.log
+        assert len(calls.read_text().splitlines()) > asked + 1
+        lab.produce([event(number) for number in range(20)])
+        (lab.folder / "fail").unlink()
+        wait_for(lambda: reader.places == 40, "outcomes after an outage of tokens", run=run)
+        assert '"kafka.oauth_callback gives login tokens again"' in run.log
+        assert run.stop() == 0, run.log
+        (lab.folder / "fail").touch()
+        late = by_token(secure, lab, 12)
+        assert late.wait() == 5, late.log
+        assert "kafka.oauth_callback raised RuntimeError at login_tokens.py" in late.log
+        assert CANARY not in run.log + late.log
+
+
+def granted(lab: Lab, user: str) -> list[Right]:
+    """What deploy/RUNBOOK.md gives a user, for this lab's topics."""
+    names = {
+        "reviews": lab.input,
+        "reviews.sentiment": lab.output,
+        "reviews.sentiment.dlq": lab.dead_letter,
+        "streamer.sentiment": lab.group,
+        "streamer.sentiment.": f"{lab.group}.",
+        "streamer.reports": lab.reports,
+        "otlp_spans": f"{lab.name}.spans",
+    }
+    kinds = {"topic": "TOPIC", "group": "GROUP", "transactionalId": "TRANSACTIONAL_ID"}
+    words = {"DescribeConfigs": "DESCRIBE_CONFIGS"}
+    return [
+        (ResourceType[kinds[kind]], names.get(name, name), AclOperation[words.get(operation, operation.upper())])
+        for kind, name, _, operations in rights(user)
+        for operation in operations
+    ]
+
+
+@pytest.mark.every_way
+def test_the_rights_in_the_runbook_suffice(secure: Secure, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`reviews-run` runs a pipeline; `reviews-ops` sees all of it, replays, and buries the head of a held partition."""
+    with lab_for(secure, tmp_path, {}) as lab:
+        lab.topics(1)
+        lab.create({f"{lab.name}.spans": {}, AUDIT_TOPIC: {}}, 1)
+        lab.telemetry["spans"] = f"{lab.name}.spans"
+        lab.produce([event(0), Given(None, b"{", []), event(2)])
+        configs = {}
+        for user in ("reviews-run", "reviews-ops"):
+            lab.properties = secure.user(f"{lab.name}-{user}", granted(lab, user))
+            del lab.properties["debug"]
+            text = lab.config("builtin:null").read_text().replace(secure.open_servers, secure.servers)
+            configs[user] = tmp_path / f"{user}.toml"
+            configs[user].write_text(text)
+        run = lab.start(configs["reviews-run"], "--until-end")
+        assert run.wait() == 0, run.log
+
+        def operate(*words: str, user: str = "reviews-ops") -> str:
+            code = main([*words, "--config", str(configs[user])])
+            said = capsys.readouterr()
+            assert code == 0, said.out + said.err
+            return said.out
+
+        assert "caught up" in operate("lag", "--every-s", "0.1")
+        assert "topic.rights" not in operate("doctor", "--no-model", user="reviews-run")
+        operate("dlq", "replay", "--code", "decode.json", "--job", lab.name, "--execute")
+        held = Note("d", by=["a", "b", "c"], at=3, until=4, held=True).write()
+        with Groups(KafkaConfig(bootstrap_servers=secure.open_servers)).open(lab.group, None) as copier:
+            copier.settle([], (lab.input, 0), (3, held))
+        operate("dlq", "bury", f"{lab.input}/0/3", "--yes")
+
+
+@pytest.mark.every_way
+def test_the_rights_of_the_health_app_suffice(secure: Secure, tmp_path: Path) -> None:
+    """`reviews-health` creates its topics and reads the reports."""
+    pytest.importorskip("faust", reason="needs the extra health")
+    with lab_for(secure, tmp_path, {}) as lab:
+        lab.topics(1)
+        (port,) = free_ports(1)
+        lab.properties = secure.user(f"{lab.name}-health", granted(lab, "reviews-health"))
+        del lab.properties["debug"]
+        config = lab.config("builtin:null")
+        text = config.read_text().replace(secure.open_servers, secure.servers)
+        config.write_text(f'{text}\n[health]\nhttp = "{LOOPBACK}:{port}"\n')
+        app = App(config, port, tmp_path / "health.log")
+        try:
+            assert app.wait_for("/metrics", lambda page: "streamer_health_caught_up 1.0" in page)
+        finally:
+            app.kill()
 
 
 def _values(lab: Lab, topic: str) -> str:

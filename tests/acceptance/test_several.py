@@ -119,7 +119,7 @@ def test_the_breaker_halts_on_a_bad_stretch(lab: Lab) -> None:
     """When over half of a stretch fails the run halts with exit 6 and leaves the rest unsettled; with
     --accept-dead-letters the next run passes it."""
     lab.topics(2)
-    lab.produce(event(n, "RAISE" if n >= 2_000 and n % 10 < 6 else "FINE") for n in range(1_000, 8_000))
+    lab.produce(event(n, "RAISE" if n >= 2_000 and n % 10 < 6 else "FINE") for n in range(1_000, 6_000))
     config = lab.config(micro_batch_records=200, options={"text_us": 200})
     reader = lab.reader()
     run = lab.start(config, "--until-end")

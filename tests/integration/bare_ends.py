@@ -111,7 +111,7 @@ class Settling:
         self.sink.settle(Settle(self._plans, [], {self._place: offset}, self._source.ownership.epochs))
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
-            self.sink.relieve(time.monotonic())
+            self.sink.replace_if_hung(time.monotonic())
             try:
                 return self._posted.get(timeout=0.05)
             except Empty:

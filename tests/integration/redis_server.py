@@ -39,7 +39,7 @@ class RedisServer:
         """A client of the test's own."""
         return Redis(port=self.port, password=self.password or None, socket_timeout=5)
 
-    def command(self, *words: str | int) -> Any:
+    def command(self, *words: str | int | bytes) -> Any:
         """Send one command, return its reply."""
         return self.client.execute_command(*words)  # type: ignore[no-untyped-call]
 

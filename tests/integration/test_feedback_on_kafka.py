@@ -33,13 +33,15 @@ def bed(kafka: Kafka, tmp_path: Path) -> Bed:
     return Bed(kafka.bootstrap_servers, tmp_path)
 
 
-def result(topic: str, offset: int, label: str = "joy", timestamp_ms: int | None = None, partition: int = 0) -> bytes:
+def result(
+    topic: str, offset: int, label: str = "joy", timestamp_ms: int | None = None, partition: int = 0, id_: str = ""
+) -> bytes:
     """A result as pipelines write it."""
     source: dict[str, Any] = {"topic": topic, "partition": partition, "offset": offset}
     source["timestamp_ms"] = timestamp_ms if timestamp_ms is not None else time.time_ns() // 1_000_000 - 60_000
-    output = {"label": label, "score": 0.9}
+    output, id_ = {"label": label, "score": 0.9}, id_ or f"{topic}/0/{offset}"
     return json.dumps(
-        {"id": f"{topic}/0/{offset}", "pipeline": "mood", "model": {"name": "m", "revision": "r"}, "output": output,
+        {"id": id_, "pipeline": "mood", "model": {"name": "m", "revision": "r"}, "output": output,
          "source": source}
     ).encode()  # fmt: skip
 
@@ -144,7 +146,7 @@ output = "{output}"
         say({"ce_id": f"mood/{events}/0/2"})
         say({"ce_id": f"mood/{events}/0/3"})
         say({"ce_id": f"mood/{events}/0/4"})
-        say({"id": "order-17"})
+        say({"id": "order-17", "pipeline": "nobody"})
         feedback.produce(bed.feedback, b'{"id": "secret", "label": 7}', b"key")
         feedback.flush()
         app.wait_for("/feedback", lambda page: outcomes(page, "mood").get("early") == 1)
@@ -200,6 +202,42 @@ output = "{output}"
     assert "secret" not in str(headers)
 
 
+def test_ids_that_events_brought_along_name_results(bed: Bed) -> None:
+    """Also one whose result comes after its feedback, and after a restart."""
+    output, events = f"{bed.reports}.out", f"{bed.reports}.in"
+    for topic in (output, events, bed.feedback):
+        bed.make(topic, 1)
+    pipelines = f'''[pipelines.mood]
+task = "text-classification"
+model = "builtin:null"
+input = "{events}"
+output = "{output}"
+'''
+    bed.write_raw(*(result(events, offset, id_=f"order-{offset}") for offset in range(20)), b"no result", topic=output)
+
+    def say(number: int, label: str = "joy") -> None:
+        bed.write_raw(json.dumps({"id": f"order-{number}", "label": label}).encode(), topic=bed.feedback)
+
+    with bed.app(pipelines=pipelines) as app:
+        for number, label in ((3, "joy"), (17, "fear"), (3, "fear"), (20, "joy"), (21, "joy")):
+            say(number, label)
+        wanted = {"matched": 2, "duplicate": 1, "early": 2}
+        app.wait_for("/feedback", lambda page: page["pipelines"].get("mood", {}).get("outcomes") == wanted)
+        bed.write_raw(result(events, 20, id_="order-20"), topic=output)
+        wanted["matched"] += 1
+        page = app.wait_for("/feedback", lambda page: page["pipelines"]["mood"]["outcomes"] == wanted)
+        assert page["pipelines"]["mood"]["waiting"] == 1
+        app.wait_for("/healthz", lambda page: page["ok"])
+        app.process.terminate()
+        assert app.process.wait(30) == 0
+        app.start()
+        bed.write_raw(result(events, 21, id_="order-21"), topic=output)
+        wanted["matched"] += 1
+        page = app.wait_for("/feedback", lambda page: page["pipelines"].get("mood", {}).get("outcomes") == wanted)
+        revision = page["pipelines"]["mood"]["revisions"]["r"]
+        assert (revision["labels"], revision["accuracy"]) == (4, 0.5)
+
+
 def test_more_feedback_than_can_be_looked_up_is_held_back_and_not_lost(bed: Bed) -> None:
     """Its results are not there yet, and each is told so; those that are there are found."""
     output, events = f"{bed.reports}.out", f"{bed.reports}.in"
@@ -250,4 +288,4 @@ def test_a_pipeline_without_its_topic_hides_no_other_one(bed: Bed, caplog: pytes
     silence.look({})
     found = silence.look({})
     assert found.keys() == {"mood"} and found["mood"] > 0.0
-    assert "whether a pipeline is silent can't be told" in caplog.text
+    assert "whether a pipeline is silent is unknown" in caplog.text

@@ -18,6 +18,7 @@ import pytest
 from streamer.core.pipeline.protocol import WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.errors import ExitCode, FailureClass
+from streamer.extras import install_command
 from streamer.inference.parent.launch import ForkServer, Spawner, make_launcher
 from streamer.inference.spec import WORKER_NAME, WorkerSpec
 from tests.models import tiny_bert
@@ -236,12 +237,12 @@ def test_a_worker_is_spawned_where_a_gpu_is_found(
 def test_what_can_not_be_imported_is_told_by_the_worker(
     spec: WorkerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a wrong configuration, with the library's name."""
+    """As a wrong configuration, with the library's name and how to install it."""
     _start_with("import sys\nsys.modules['transformers'] = None", tmp_path, monkeypatch)
     with Workers(spec, ready=False) as workers:
         lost = loss(workers)
         assert (lost.failure, lost.exit_code) == (FailureClass.CODE, ExitCode.CONFIGURATION)
-        assert "transformers" in lost.message
+        assert lost.message.endswith(f"transformers is not installed; install it with {install_command('inference')}")
 
 
 def test_a_server_that_crashes_in_its_imports_loses_the_worker(

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from streamer.cli.health import health
 from streamer.config.load import load
 from streamer.console.health import Health
+from streamer.core.health.fold import DAY_MS
 from streamer.core.health.words import BaselineWord, StateWord, encode
 from streamer.kafka.writer import Writer
 from tests.conftest import Kafka
@@ -49,13 +50,15 @@ def test_what_the_app_writes_is_shown(kafka: Kafka, tmp_path: Path) -> None:
     bed.make(bed.health, 1)
     said = list(words("mood", now_ms))
     with Writer(bed.kafka) as writer:
-        for key, word in said[:-1]:
-            writer.write(bed.health, encode(word), key=key.encode())
+        for at, (key, word) in enumerate(said[:-1]):
+            written_ms = now_ms - 2 * DAY_MS if at < len(said) // 2 else now_ms
+            writer.write(bed.health, encode(word), key=key.encode(), timestamp_ms=written_ms)
         writer.write(bed.health, b"of another program", key=b"mood/drift/x")
         writer.flush()
         follower.start()
         try:
             assert answered.wait(DEADLINE_S)
+            _wait(lambda: bool((found := shown.picture("mood", "5m", now_ms)) and found.whole))
             found = shown.picture("mood", "5m", now_ms)
             assert found is not None
             assert re.match(r"label complaint 1\d % → 2\d %", found.headline.what)

@@ -71,6 +71,7 @@ def test_what_is_committed_counts_once(lab: Lab, capfd: pytest.CaptureFixture[st
     assert main([*asked, "p"]) == ExitCode.DONE
     told = capfd.readouterr().out
     assert told.startswith("p (m@r1): 200 results since ") and "answers a 100 %" in told and "other" not in told
+    assert "drift is not judged" in told and "streamer health baseline save p" in told
     assert main([*asked, "q"]) == ExitCode.USAGE
     assert "knows of a pipeline q; there are: other0" in capfd.readouterr().err
 

@@ -158,7 +158,7 @@ def test_a_partition_that_stays_paused_is_sought_anew(lab: Lab) -> None:
     try:
         wait_for(lambda: reading.has(1), "the first record")
         wait_for(lambda: reading.has(len(places)), "the others")
-        wait_for(lambda: source.outlook.stuck.healed > 0, "the count")
+        wait_for(lambda: source.read_progress.stuck.healed > 0, "the count")
     finally:
         source.close(10)
     assert sorted(reading.taken) == sorted(places)

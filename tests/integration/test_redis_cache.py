@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from streamer.cache.events import CacheEvent
-from streamer.cache.gate import prefix_of
 from streamer.cache.inspect import inspect
+from streamer.cache.links import prefix_of
 from streamer.cache.null import NullCache
 from streamer.cache.redis_cache import RedisCache
 from streamer.config.load import CacheConfig

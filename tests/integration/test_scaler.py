@@ -213,7 +213,7 @@ def test_work_wakes_a_pipeline_at_once_and_its_end_lets_it_rest(kafka: Kafka, na
             producer.produce(topic, b"x", partition=0)
         producer.flush()
         assert said()
-        wanted = {"pipeline": "empty", "scalerAddress": "scaler:9470"}
+        wanted = {"pipeline": "empty", "scalerAddress": "scaler:9480"}
         assert client.replicas(**wanted) == 1
         assert client.replicas(**wanted, max_records="1") == 2
         assert client.replicas(**wanted, max_records="1", max_replicas="1") == 1

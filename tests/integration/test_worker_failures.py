@@ -153,6 +153,7 @@ def test_a_hung_worker_is_killed_and_starts_again() -> None:
         workers.pool.kill(0)
         end = lost(workers)
         assert end.hung
+        assert "lease_s" in end.message  # and not that it died of a signal, which points to its memory
         assert end.signal == signal.SIGKILL
         assert last_announced(workers) == [5]
         assert gone(pid)

@@ -20,3 +20,10 @@ def kept_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _keep_apart(monkeypatch: pytest.MonkeyPatch, kept_root: Path) -> None:
     """Nothing that a test finds out about a model reaches the user's own cache, or comes from there."""
     monkeypatch.setattr(kept, "root", lambda: kept_root)
+
+
+@pytest.fixture
+def fewer_checked_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing sets a limit the check at load runs 2,048 tokens: seconds for some, and more than any text of the
+    tests that ask for this."""
+    monkeypatch.setattr("streamer.inference.backends.ways._ENDLESS_TOKENS", 256)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from streamer.core.codec import Reading
 from streamer.core.deadletters.envelope import wrap
 from streamer.core.deadletters.families import read
 from streamer.core.deadletters.letter import DeadLetter
@@ -14,7 +15,6 @@ from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Headers, Record
 from streamer.core.record_headers import headers_of
-from streamer.core.shape import Shape
 from streamer.errors import Code, DataFailure, ExitCode, StreamerError
 from tests.records import FakeRecord
 
@@ -151,7 +151,7 @@ class MemoryLog:
     topics: dict[str, list[Record]] = field(default_factory=dict)
     targets: dict[str, FakeTarget] = field(default_factory=dict)
     owners: dict[str, int] = field(default_factory=dict)
-    shapes: dict[str, Shape] = field(default_factory=dict)
+    readings: dict[str, Reading] = field(default_factory=dict)
 
     @contextmanager
     def scan(

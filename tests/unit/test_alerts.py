@@ -54,7 +54,7 @@ def test_there_are_ten_and_each_says_what_to_do() -> None:
     assert len(NAMES) == len(set(NAMES)) == 10
     for alert in ALERTS:
         assert alert["labels"]["severity"] in ("critical", "warning")
-        assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+        assert set(alert["annotations"]) == {"summary", "description", "runbook", "runbook_url"}
         for command in _COMMAND.findall(" ".join(alert["annotations"].values())):
             found: Any = cli
             for word in command.split():
@@ -89,18 +89,23 @@ def test_they_fire_when_they_should() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def silently_passed(rules: Path, tests: Path, folder: Path) -> set[str]:
-    """The alerts whose tests pass although no alert ever fires."""
+NEVER_FIRES = {"expr": "vector(1) > 2"}
+NEVER_ENDS = {"keep_firing_for": "30d"}
+
+
+def silently_passed(rules: Path, tests: Path, folder: Path, fault: dict[str, str]) -> set[str]:
+    """The alerts whose tests pass although each of them has this fault."""
     changed = yaml.safe_load(rules.read_text())
     alerts = [alert for group in changed["groups"] for alert in group["rules"]]
     for alert in alerts:
-        alert["expr"] = "vector(1) > 2"
+        alert.update(fault)
     (folder / rules.name).write_text(yaml.safe_dump(changed))
     shutil.copy(tests, folder)
     said = run_promtool(folder / tests.name).stderr
     return {alert["alert"] for alert in alerts if alert["alert"] not in said}
 
 
-def test_alerts_that_never_fire_are_found(tmp_path: Path) -> None:
-    """The tests of the alerts can fail, for each of them."""
-    assert not silently_passed(RULES, TESTS, tmp_path)
+@pytest.mark.parametrize("fault", [NEVER_FIRES, NEVER_ENDS], ids=["never fires", "never ends"])
+def test_faults_of_alerts_are_found(tmp_path: Path, fault: dict[str, str]) -> None:
+    """The tests of the alerts can fail, for each of them: when it never fires, and when it never ends."""
+    assert not silently_passed(RULES, TESTS, tmp_path, fault)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
+
+from streamer.bench.bench import SUSPENDED, rate_of
 from streamer.bench.figures import interleaved, median_ratio
 from streamer.bench.reports import KINDS, report_cost
+from streamer.cache.gate import Gate
+from streamer.cache.links import link_of
+from streamer.core.stored import Vault
 
 
 def test_rounds_turn_the_order_around() -> None:
@@ -31,3 +37,19 @@ def test_the_cost_of_reports_is_measured_without_kafka() -> None:
     section = report_cost(40, 1, lambda _: None)
     assert [figure.name for figure in section.figures] == [kind.name for kind in KINDS]
     assert all(figure.value > 0 for figure in section.figures)
+
+
+def test_a_run_that_went_without_redis_is_known_by_its_log(caplog: pytest.LogCaptureFixture) -> None:
+    """By the words of the warning that its look-ups write."""
+    gate = Gate(link_of("redis://127.0.0.1:1", 1.0, Vault(b"")), "look-ups")
+    for _ in range(10):
+        gate.failed()
+    assert SUSPENDED in caplog.text
+
+
+def test_a_rate_is_that_of_a_part_of_a_run() -> None:
+    """Of all results, and of those between two shares of them."""
+    times = {0: 100, 10: 100, 20: 100, 30: 300, 40: 300, 90: 100}
+    assert rate_of(times) == 900 * 1000 / 90
+    assert rate_of(times, 0.3, 0.9) == 600 * 1000 / 20
+    assert rate_of({5: 7}) == 0

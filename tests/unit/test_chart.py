@@ -96,7 +96,7 @@ def test_the_defaults_are_the_configurations() -> None:
     kinds = {"own": PipelineConfig, "telemetry": TelemetryConfig, "health": HealthConfig, "kafka": KafkaConfig}
     found = re.findall(r'dig "(\w+)" ("[^"]*"|[\d.]+) \$(\w+)', text)
     found += [(field, value, kind) for kind, field, value in re.findall(r'\$(\w+)\.(\w+) \| default ("[^"]+")', text)]
-    assert len(found) == 10
+    assert len(found) == 11
     for field, value, kind in found:
         struct = kinds[kind]
         defaults = dict(zip(reversed(struct.__struct_fields__), reversed(struct.__struct_defaults__), strict=False))

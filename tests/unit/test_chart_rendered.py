@@ -225,6 +225,39 @@ def test_the_console_asks_each_pod() -> None:
     assert {"port": 9464} in [port for rule in rules for port in rule["ports"]]
 
 
+def test_each_member_can_be_asked(tmp_path: Path) -> None:
+    """By Prometheus and the console, through the network policy: those of a pod have ports one after the other."""
+    values = EXAMPLES["everything"].read_text()
+    several = tmp_path / "values.yaml"
+    several.write_text(values.replace("[pipelines.sentiment]\n", "[pipelines.sentiment]\n  members = 3\n"))
+    fixed = ("--set", "autoscaling.enabled=false", "--set", "replicas=2")
+    documents = render("everything", "--values", str(several), *fixed)
+    ports = {port["name"]: port["port"] for port in one(documents, "Service")["spec"]["ports"]}
+    assert ports == {"http": 9464, "http-2": 9465, "http-3": 9466}
+    asked = [each["port"] for each in one(documents, "ServiceMonitor")["spec"]["endpoints"]]
+    assert asked == list(ports)
+    (way_in,) = one(documents, "NetworkPolicy")["spec"]["ingress"]
+    assert way_in["ports"] == [{"port": 9464, "endPort": 9466}]
+    console = pod(documents, "Deployment", f"{RELEASE}-console")["containers"][0]["args"]
+    assert sum(f"{RELEASE}-1.{RELEASE}.{NAMESPACE}.svc:946" in argument for argument in console) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "ports"),
+    [
+        ("rediss://user:p%40ss@redis/0", [6379]),
+        ("unix:///run/redis.sock", []),
+        ("redis+sentinel://a:26380,b/main/0", [26380, 26379, 6379]),
+        ("redis+cluster://user:secret@a:7000,b:7001", [7000, 7001]),
+    ],
+)
+def test_redis_can_be_reached_in_each_form_of_its_address(url: str, ports: list[int]) -> None:
+    given = json.dumps([{"name": "STREAMER_CACHE__URL", "value": url}])
+    documents = render("minimal", "--set-json", f"env={given}", "--set", "cacheKey.secret=key")
+    rules = one(documents, "NetworkPolicy")["spec"]["egress"]
+    assert [port["port"] for port in rules[1]["ports"]] == [9092, 9093, *ports]
+
+
 def test_the_alerts_are_the_shipped_ones() -> None:
     """Those on the health app with it; that no driver is there is no fault where replicas go down to none."""
     rules = [each for each in render("everything") if each["kind"] == "PrometheusRule"]

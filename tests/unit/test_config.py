@@ -164,7 +164,7 @@ def test_an_unknown_field_is_answered_with_the_nearest_name(write: Write) -> Non
 
 def test_an_unknown_section_is_answered_with_the_known_ones(write: Write) -> None:
     """What resembles nothing is answered with all there is."""
-    assert "known are kafka, cache, telemetry, health, pipelines" in message_of(write("[xyz]\n"))
+    assert "known are kafka, schema_registry, cache, telemetry, health, pipelines" in message_of(write("[xyz]\n"))
 
 
 @pytest.mark.parametrize(

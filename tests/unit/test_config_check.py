@@ -224,3 +224,13 @@ def test_the_place_of_a_class_is_its_own_file(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "a_package" / "__init__.py").write_text("raise RuntimeError")
     (tmp_path / "a_package" / "inner.py").write_text(CLASSES)
     assert look("python:a_package.inner:Good").place == str(tmp_path / "a_package" / "inner.py")
+
+
+def test_a_token_callback_that_is_not_there_is_named_by_its_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is imported, and asked for nothing."""
+    text = "kafka.oauth_callback = 'json:no_such'\nkafka.properties = {'sasl.mechanism' = 'OAUTHBEARER'}\n"
+    (problem,) = checked(tmp_path, text, capsys)["problems"]
+    assert problem["where"].endswith("kafka.oauth_callback")
+    assert (problem["problem"], problem["fix"]) == ("module json has no function no_such", "name one that it has")

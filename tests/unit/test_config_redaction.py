@@ -11,6 +11,7 @@ import pytest
 from streamer.cli.config import toml_lines
 from streamer.config.fields import Property
 from streamer.config.load import CacheConfig, Config, KafkaConfig, PipelineConfig, load, redacted, redacted_url
+from streamer.config.url import several_of
 from streamer.errors import ConfigurationError
 from streamer.kafka.clients import check_properties
 
@@ -103,6 +104,17 @@ def test_what_is_shown_is_toml() -> None:
         ("http://u:s3cret@cache", "redis://HOST"),
         ("s3cret", "redis://HOST"),
         ("unix://", "path"),
+        ("redis+sentinel://:s3cret@a,b:1", "primary's name is missing; write redis+sentinel://HOST:PORT"),
+        ("redis+sentinel://:s3cret@a:x/main", "port"),
+        ("redis+sentinel://:s3cret@a:0/main", "port"),
+        ("redis+sentinel://:s3cret@a,,b/main", "host is missing"),
+        ("redis+sentinel://:s3cr/et@a/main", "port"),
+        ("redis+sentinel://:1/s3cret@a/main", "password"),
+        ("rediss+sentinel://a/main/s3cret", "database"),
+        ("redis+cluster://:s3cret@", "host is missing"),
+        ("redis+cluster://a/1?x=s3cret", "database 0 only"),
+        ("rediss+cluster://a:1,b:99999", "port"),
+        ("redis+s3cret://a", "redis+sentinel://"),
     ],
 )
 def test_a_wrong_url_is_a_sentence(url: str, why: str) -> None:
@@ -124,11 +136,27 @@ def test_a_wrong_url_is_a_sentence(url: str, why: str) -> None:
         "redis://:p@ss@cache",
         "unix:///run/redis.sock?db=1",
         "unix://u:p@/run/redis.sock",
+        "redis+sentinel://a:26379,b,[::1]:5/main",
+        "rediss+sentinel://u:p%2F@a/main/3?sentinel_password=x&ssl_ca_certs=/ca.pem",
+        "redis+cluster://a:7000,b:7001",
+        "rediss+cluster://u:p@a/0?ssl_ca_certs=/ca.pem",
     ],
 )
 def test_a_url_that_is_one(url: str) -> None:
     """What the client takes is taken."""
     assert load(None, {}, [f"cache.url={url}"]).cache.url == url
+
+
+def test_the_parts_of_a_url_of_several_servers() -> None:
+    """Hosts and ports, and the rest as of one server."""
+    found = several_of("rediss+sentinel://u:p%2F@a,[::1]:5/main/3?sentinel_password=x%20y&ssl_ca_certs=/ca.pem")
+    assert found is not None and (found.kind, found.name) == ("sentinel", "main")
+    assert found.hosts == (("a", 26379), ("::1", 5))
+    assert found.one == "rediss://u:p%2F@host/3?ssl_ca_certs=%2Fca.pem"
+    assert found.login == {"password": "x y"}
+    found = several_of("redis+cluster://a:7000,b")
+    assert found is not None and found.hosts == (("a", 7000), ("b", 6379)) and found.one == "redis://host/?"
+    assert several_of("redis://a,b:1") is None
 
 
 @pytest.mark.case(81)

@@ -322,7 +322,7 @@ def test_without_its_extra_the_command_says_what_to_install(
     """The web server is an extra: who lacks it is told its name."""
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "streamer.console.serve", raising=False)
-    assert main(["console"]) == ExitCode.USAGE
+    assert main(["console"]) == ExitCode.CONFIGURATION
     assert "[console]'" in capsys.readouterr().err
 
 

@@ -14,7 +14,9 @@ from streamer.core.deadletters.audit import Audit
 from streamer.core.deadletters.letter import Place
 from streamer.core.deadletters.state import Claim
 from streamer.errors import DependencyError, UsageError
+from streamer.ops.dlq.audits import Audits
 from streamer.ops.dlq.claims import LAPSE_S
+from streamer.ops.dlq.closed import Closed
 
 
 def audit(event: str, job: str = "j", count: int = 0, total: int = 100, outcome: str = "") -> Audit:
@@ -100,6 +102,26 @@ def test_who_asks_is_answered_while_the_topics_are_read(monkeypatch: pytest.Monk
     finally:
         read.set()
         asked.close()
+
+
+def test_the_thread_that_opened_the_database_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite lets no other thread do so."""
+    closed_by: list[str] = []
+
+    class Recording(Closed):
+        def close(self) -> None:
+            super().close()
+            closed_by.append(threading.current_thread().name)
+
+    monkeypatch.setattr(history, "TopicLog", lambda _: None)
+    monkeypatch.setattr(history, "read_closed_from_topic", lambda _: Recording())
+    monkeypatch.setattr(Audits, "read", lambda *_: [])
+    monkeypatch.setattr(history, "WAIT_S", 60)
+    asked = History(KafkaConfig())
+    assert asked.starts() == []
+    asked.close()
+    asked._pool.shutdown()
+    assert closed_by == ["console-history_0"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import collections
 import dataclasses
 import datetime
@@ -17,11 +18,12 @@ import torch
 
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.backends.plain import answer_of
+from streamer.inference.backends.plain import answer_of, answers_of
 from streamer.inference.model import NON_FINITE
 from streamer.inference.models.custom import CustomModel
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.worker.forwarder import Forwarder, WorkerFailureError
+from streamer.model import VectorEncoding
 from tests.unit.tasks_kit import outcomes
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -95,6 +97,56 @@ def test_a_number_that_is_not_finite_is_found_anywhere(number: Any, around: Any)
     assert answer_of(around(number)) is NON_FINITE
 
 
+ROW = [0.1, -3e-7, 0.0, 123.456]
+
+
+@pytest.mark.parametrize(
+    ("vector", "dtype"),
+    [
+        (np.array(ROW, np.float32), "float32"),
+        (np.array(ROW, ">f4"), "float32"),
+        (np.array(ROW, np.float16), "float16"),
+        (np.array([ROW, ROW], np.float32).T[:, 1], "float32"),
+        (np.array(ROW), "float32"),
+        (ROW, "float32"),
+        (np.array([1, -127], np.int8), "int8"),
+        (torch.tensor(ROW, requires_grad=True), "float32"),
+        (torch.tensor(ROW, dtype=torch.bfloat16), "float32"),
+    ],
+)
+def test_a_vector_is_written_in_base64(vector: Any, dtype: str) -> None:
+    """Little endian, in place; the class's other fields stay, and the measures are those of the list."""
+    others = {"a": [1.5], "dimensions": "?"}
+    (answer,) = answers_of([{"vector": vector, **others}], "base64")
+    (listed,) = answers_of([{"vector": vector, **others}])
+    assert isinstance(answer, Answer) and isinstance(listed, Answer)
+    numbers = np.array(json.loads(listed.output)["vector"], dtype)
+    written = base64.b64encode(numbers.astype(numbers.dtype.newbyteorder("<")).tobytes()).decode()
+    assert json.loads(answer.output) == {"vector": written, "a": [1.5], "dimensions": len(numbers), "dtype": dtype}
+    assert answer.measures == (listed.measures or answer.measures) != b""
+
+
+def test_arrays_as_lists_are_of_as_few_digits_as_name_them() -> None:
+    """Those of a float16 read back to the same, too; a float64 keeps all of its digits."""
+    rows = [np.array(ROW, dtype) for dtype in (np.float32, np.float16, np.float64)]
+    found = [json.loads(one.output)["vector"] for one in answers_of([{"vector": row} for row in rows])]  # type: ignore[union-attr]
+    for row, numbers in zip(rows, found, strict=True):
+        assert np.array(numbers, row.dtype).tolist() == row.tolist()
+    assert [found[0][0], found[1][0], found[2]] == [0.1000000015, 0.099976, ROW]
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_a_vector_that_is_not_finite_fails_alone(encoding: VectorEncoding) -> None:
+    """Also one of float64 that is too large for a float32; and what is no row of numbers is written as it is."""
+    given: list[Any] = [ROW, [1.0, NAN], [INFINITY, 0.0], ROW, [[1.0]], "x", [], [None]]
+    arrays = [{"vector": np.array(one, np.float32) if one in (ROW, *given[1:3]) else one} for one in given]
+    found = answers_of([*arrays, {"vector": {1}}, {}, None], encoding)
+    kinds = [type(one).__name__ for one in found]
+    assert kinds == ["Answer", "NonFinite", "NonFinite", *["Answer"] * 5, "DataFailure", "Answer", "DataFailure"]
+    assert [json.loads(one.output)["vector"] for one in found[4:8]] == given[4:]  # type: ignore[union-attr]
+    assert answers_of([{"vector": np.array([1e300])}], "base64") == [NON_FINITE]
+
+
 def looped() -> dict[str, Any]:
     output: dict[str, Any] = {}
     output["a"] = [output]
@@ -139,11 +191,13 @@ class Erring:
 
     files: tuple[str, ...] = ()
     probe = "probe"
+    encoding = "float"
     outputs: dict[str, Any] = {
         "fine": {"n": 1},
         "nan": {"n": [NAN]},
         "set": {"n": [1, {2}]},
         "none": None,
+        "vector": {"vector": np.ones(1, np.float32)},
         "loop": looped(),
     }
 
@@ -159,6 +213,20 @@ class Erring:
 
 def model(**options: Any) -> CustomModel:
     return CustomModel(WorkerSpec("p", "count", f"python:{__name__}:Erring", options=options), __name__, "Erring")
+
+
+def test_a_class_says_how_its_vectors_are_written() -> None:
+    """By an attribute, which may only be what we know, and is part of what identifies it."""
+    revision = model().card.revision
+    Erring.encoding = "base64"
+    try:
+        assert model().card.revision != revision
+        assert outcomes(model(), ["vector"]) == [{"vector": "AACAPw==", "dimensions": 1, "dtype": "float32"}]
+        Erring.encoding = "hex"
+        with pytest.raises(ModelError, match="its encoding is 'hex'"):
+            model()
+    finally:
+        Erring.encoding = "float"
 
 
 def test_a_wrong_value_is_its_records_failure_alone() -> None:

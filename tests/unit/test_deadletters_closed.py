@@ -14,7 +14,7 @@ import pytest
 from streamer.core.deadletters.letter import Place
 from streamer.core.deadletters.state import STATE_TOPIC, Claim, State, claim_record, state_record
 from streamer.ops.dlq.closed import Closed, cache_file
-from streamer.ops.dlq.find import catch_up, read_closed, read_closed_anew
+from streamer.ops.dlq.find import catch_up, read_closed, read_closed_from_topic
 from tests.records import FakeRecord
 from tests.unit.deadletters_kit import TIME_MS, FakeTarget, MemoryLog, letter, ours
 
@@ -47,6 +47,16 @@ def held(closed: Closed, most: int = 10) -> list[int]:
     return [number for number in range(most) if closed.holds(letter(ours(number)))]
 
 
+def told(log: MemoryLog) -> list[int]:
+    with read_closed(log) as closed:
+        return held(closed)
+
+
+def count(log: MemoryLog, job: str) -> int:
+    with read_closed(log) as closed:
+        return closed.count(job)
+
+
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -57,19 +67,19 @@ def test_what_was_read_is_not_read_again() -> None:
     """Only what came since; and a topic that was made anew is another one, however much it looks the same."""
     log = CountingLog()
     close(log, 1, 2)
-    assert held(read_closed(log)) == [1, 2]
+    assert told(log) == [1, 2]
     assert log.asked == 2
     close(log, 3)
     close(log, 1, state="reopened", job="undo")
-    assert held(read_closed(log)) == [2, 3]
+    assert told(log) == [2, 3]
     assert log.asked == 4
-    assert held(read_closed(log)) == [2, 3]
+    assert told(log) == [2, 3]
     assert log.asked == 4
     anew = CountingLog("id-2")
     close(anew, 7, 8, 9, 9)
-    assert held(read_closed(anew)) == [7, 8, 9]
-    assert read_closed(log).count("j") == 2
-    assert read_closed(log).count("undo") == 1
+    assert told(anew) == [7, 8, 9]
+    assert count(log, "j") == 2
+    assert count(log, "undo") == 1
 
 
 @pytest.mark.case(89)
@@ -78,8 +88,7 @@ def test_a_damaged_copy_is_made_anew(damage: str) -> None:
     """It never changes what is told, and never stands in the way."""
     log = CountingLog()
     close(log, *range(3_000))
-    closed = read_closed(log)
-    closed.close()
+    read_closed(log).close()
     file = cache_file("id-1")
     whole = file.read_bytes()
     match damage:
@@ -103,10 +112,9 @@ def test_a_damaged_copy_is_made_anew(damage: str) -> None:
         case _:
             file.write_bytes(whole[:8192] + os.urandom(len(whole) - 8192))
     for _ in range(2):
-        closed = read_closed(log)
-        assert closed.count("j") == 3_000
-        assert held(closed, 3_002)[-1] == 2_999
-        closed.close()
+        with read_closed(log) as closed:
+            assert closed.count("j") == 3_000
+            assert held(closed, 3_002)[-1] == 2_999
 
 
 @pytest.mark.case(89)
@@ -116,7 +124,7 @@ def test_a_log_that_is_shorter_than_it_was_is_read_again() -> None:
     close(log, 1, 2, 3)
     read_closed(log).close()
     del log.topics[STATE_TOPIC][1:]
-    assert held(read_closed(log)) == [1]
+    assert told(log) == [1]
 
 
 def test_where_there_is_no_home_the_topic_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,16 +132,16 @@ def test_where_there_is_no_home_the_topic_is_read(monkeypatch: pytest.MonkeyPatc
     log = CountingLog()
     close(log, 1)
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
-    assert held(read_closed(log)) == [1]
+    assert told(log) == [1]
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "expanduser", no_home)
-    assert held(read_closed(log)) == [1]
+    assert told(log) == [1]
     monkeypatch.undo()
-    anew = read_closed_anew(log)
-    assert held(anew) == [1]
-    close(log, 2)
-    catch_up(log, anew)
-    assert held(anew) == [1, 2]
+    with read_closed_from_topic(log) as anew:
+        assert held(anew) == [1]
+        close(log, 2)
+        catch_up(log, anew)
+        assert held(anew) == [1, 2]
 
 
 def no_home(_: Path) -> Path:
@@ -146,7 +154,7 @@ def test_two_at_once_tell_the_same(tmp_path: Path) -> None:
     log = CountingLog()
     close(log, *range(2_000))
     found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(read_closed(log).count("j"))) for _ in range(6)]
+    threads = [threading.Thread(target=lambda: found.append(count(log, "j"))) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -158,14 +166,14 @@ def test_two_at_once_tell_the_same(tmp_path: Path) -> None:
     )
     killed += "d = c.exclusively(); d.__enter__(); c.forget(); c._database.execute('PRAGMA cache_spill'); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", killed, str(file)], check=False).returncode == 9
-    assert read_closed(log).count("j") == 2_000
+    assert count(log, "j") == 2_000
 
 
 def test_claims_are_those_that_did_not_end() -> None:
     """The last word on each topic counts."""
-    closed = Closed()
     first, second = Claim("j", "me", "now", 1), Claim("j", "me", "now", 2, ended=True)
-    for topic, claim in (("a", first), ("b", first), ("b", second)):
-        key, value = claim_record(topic, claim)
-        closed.add([FakeRecord(value, key, topic=STATE_TOPIC)])
-    assert closed.claims == {"a": first}
+    with Closed() as closed:
+        for topic, claim in (("a", first), ("b", first), ("b", second)):
+            key, value = claim_record(topic, claim)
+            closed.add([FakeRecord(value, key, topic=STATE_TOPIC)])
+        assert closed.claims == {"a": first}

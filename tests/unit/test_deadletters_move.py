@@ -105,6 +105,17 @@ def audits(log: MemoryLog) -> list[Audit]:
     return [msgspec.json.decode(record.value() or b"", type=Audit) for record in log.topics[AUDIT_TOPIC]]
 
 
+def running(log: MemoryLog) -> list[str]:
+    """The topics with a claim that has not ended."""
+    with read_closed(log) as closed:
+        return list(closed.claims)
+
+
+def open_offsets(log: MemoryLog, *topics: str) -> list[int]:
+    with read_closed(log) as closed:
+        return [each.place.offset for each in find(log, topics, Selection(), closed)]
+
+
 letters = st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(0, 3)), min_size=1, max_size=25)
 kills = st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=6)
 
@@ -317,13 +328,13 @@ def test_at_most_so_many_are_those_that_were_shown(places: list[tuple[str, int]]
     for topic in TOPICS:  # another order among partitions, as brokers may answer
         log.topics[topic].sort(key=lambda record: (-record.partition(), record.offset()))
     assert bench.execute() == min(most, len(places))
-    found = read_closed(log)
-    moved = Counter(
-        (record.topic(), "in", record.partition())
-        for topic in TOPICS
-        for record in log.topics[topic]
-        if found.holds(letter(record))
-    )
+    with read_closed(log) as closed:
+        moved = Counter(
+            (record.topic(), "in", record.partition())
+            for topic in TOPICS
+            for record in log.topics[topic]
+            if closed.holds(letter(record))
+        )
     assert moved == shown
 
 
@@ -350,12 +361,12 @@ def test_a_second_job_is_refused_while_one_runs() -> None:
     assert first.execute() == 6
     assert refusals == [ExitCode.FENCED]
     assert sorted(origins(log)) == [(0, 100 + number) for number in range(6)]
-    assert not read_closed(log).claims
+    assert not running(log)
 
     log = log_with(*(ours(number) for number in range(6)))
     with pytest.raises(Killed):
         Bench(log, order("dead"), dies_at=2).execute()
-    assert list(read_closed(log).claims) == ["in.dlq"]
+    assert running(log) == ["in.dlq"]
     heir = Bench(log, order("heir"))
     assert heir.execute() == 4
     assert heir.now >= LAPSE_S
@@ -403,7 +414,7 @@ def test_a_job_is_undone_by_its_name() -> None:
     found = survey(log, what, decide)
     assert found.total == 3
     assert Mover(log, what, decide, targets, functools.partial(MemoryCopier, log)).execute(found) == 3
-    assert [each.place.offset for each in find(log, TOPICS, Selection(), read_closed(log))] == [0, 1, 2]
+    assert open_offsets(log, *TOPICS) == [0, 1, 2]
     assert survey(log, what, decide).total == 0
     assert Bench(log, order("again")).execute() == 3
 
@@ -461,8 +472,7 @@ def test_a_discard_closes_and_moves_nothing() -> None:
     assert dict(found.moves) == {("in.dlq", "", 0): 1}
     assert Mover(log, what, decide, targets, functools.partial(MemoryCopier, log)).execute(found) == 1
     assert origins(log) == []
-    closed = read_closed(log)
-    assert [each.place.offset for each in find(log, TOPICS, Selection(), closed)] == [0]
+    assert open_offsets(log, *TOPICS) == [0]
     assert [each.place.offset for each in find(log, TOPICS, Selection(), None)] == [0, 1]
 
 
@@ -480,7 +490,7 @@ def test_without_a_state_topic_nothing_is_closed() -> None:
     """Looking needs no topic of streamer's."""
     log = log_with(ours(), targets=[])
     del log.topics[STATE_TOPIC]
-    assert len(list(find(log, ["in.dlq"], Selection(), read_closed(log)))) == 1
+    assert open_offsets(log, "in.dlq") == [0]
 
 
 def test_the_audit_topic_is_read_on_from_where_it_was() -> None:

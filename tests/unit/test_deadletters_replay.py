@@ -180,7 +180,7 @@ SHAPE = Shape(Path.of("text"), id=Path.of("key.id"))
 )
 def test_the_id_is_where_the_pipeline_reads_it(headers: Headers, value: bytes, expected: bytes) -> None:
     """Of events that have a shape of their own."""
-    (found,) = Selector(Selection(), shapes={"p": SHAPE}).pick([ours(value=value, headers=headers)])
+    (found,) = Selector(Selection(), readings={"p": SHAPE}).pick([ours(value=value, headers=headers)])
     decision = policy()(found)
     assert isinstance(decision, Move)
     assert dict(decision.outputs[0][4])["streamer.replay.id"] == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from tests.unit.deadletters_kit import ARROYO, CONNECT, SHARE, SPRING, TIME_MS, 
 
 
 def picked(selection: Selection, *records: Record, closed: Closed | None = None) -> list[Record]:
-    return [each.record for each in Selector(selection, closed or Closed()).pick(records)]
+    return [each.record for each in Selector(selection, closed).pick(records)]
 
 
 def test_nothing_asked_picks_all() -> None:
@@ -128,37 +129,41 @@ def test_one_is_found_by_its_event_and_by_its_trace() -> None:
     assert picked(Selection(traces=(trace,), ids=("b",)), *found) == []
 
 
-def closed_by(*records: Record, shift_ms: int = 0) -> Closed:
-    closed = Closed()
+@pytest.fixture
+def closed() -> Iterator[Closed]:
+    with Closed() as closed:
+        yield closed
+
+
+def close(closed: Closed, *records: Record, shift_ms: int = 0) -> None:
     for record in records:
         one = letter(record)
         state = State("replayed", "j", "me@here", "2026-01-01T00:00:00Z", one.timestamp_ms + shift_ms)
         key, value = state_record(one.place, state)
         closed.add([FakeRecord(value, key, topic=STATE_TOPIC)])
-    return closed
 
 
-def test_closed_ones_are_left_out() -> None:
+def test_closed_ones_are_left_out(closed: Closed) -> None:
     """Unless asked for; one at the same place with another time is not the same dead letter."""
     first, second = ours(0), ours(1)
-    closed = closed_by(first)
+    close(closed, first)
     assert picked(Selection(), first, second, closed=closed) == [second]
     assert [each.record for each in Selector(Selection()).pick([first])] == [first]
     assert closed.count("j") == 1
-    assert picked(Selection(), first, closed=closed_by(first, shift_ms=1)) == [first]
     state = closed.find(letter(first))
     assert state is not None
     assert (state.state, state.job, state.by) == ("replayed", "j", "me@here")
+    close(closed, first, shift_ms=1)
+    assert picked(Selection(), first, closed=closed) == [first]
 
 
-def test_the_state_topic_may_hold_anything() -> None:
+def test_the_state_topic_may_hold_anything(closed: Closed) -> None:
     """Records that are none of ours are passed over; a job and a topic called job are told apart."""
     wanted = {"topics": ["in.dlq"], "filter": {"codes": ["a"]}}
     selection = Selection(keys=(b"\xff",), headers=(("a", b"b"),), attempts=(1, None))
     job = Job("j", "replay", "me", "now", wanted, selection, {"in.dlq": {0: 7}})
     key, value = job_record(job)
     place_key, place_value = state_record(Place("job", 3, 4), State("discarded", "j", "me", "now", 5, reason="no"))
-    closed = Closed()
     odd: list[tuple[bytes | None, bytes | None]] = [
         (None, b"{}"),
         (b"in.dlq/0/1", None),

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("streamer/**/*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("streamer/**/*.md")]
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TEST_FILE = re.compile(r"`(?:tests/)?((?:[a-z]+/)?test_\w+\.py)`")
 
@@ -65,3 +67,14 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
         "[5](absent.md) [6](other.md#twice-2) [7](#there)\n\n```\n# Code\n[8](absent.md)\n```\n\n[9](#code)\n"
     )
     assert [line.split(": ")[1] for line in broken(page)] == ["absent.md", "other.md#twice-2", "#there", "#code"]
+
+
+def test_no_index_of_packages_is_named() -> None:
+    """Each user has one of their own, or the tools' default: also where a lock would name it."""
+    index = re.compile(
+        r"https?://[\w.-]*(pypi|pythonhosted|npmjs|yarnpkg|repo1?\.maven|proxy\.golang|pytorch\.org/whl)"
+    )
+    folders = [path for name in ("docs", "deploy", ".ci") for path in (ROOT / name).rglob("*")]
+    files = [path for path in (*ROOT.iterdir(), *folders) if path.is_file()]
+    assert ROOT / "docs/clients/javascript/package-lock.json" in files
+    assert not [path for path in files if index.search(path.read_text())]

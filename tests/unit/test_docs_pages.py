@@ -15,7 +15,7 @@ import yaml
 from streamer.config.fields import Config
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "streamer" / "ARCHITECTURE.md"])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[ds]*/*.md")])
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 

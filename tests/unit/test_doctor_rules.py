@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from streamer.config.load import Config, PipelineConfig
+from streamer.config.seats import Seat
 from streamer.core.onlooker import View
 from streamer.core.surroundings import (
     BrokerInfo,
@@ -161,7 +162,7 @@ def test_our_own_port_is_no_error() -> None:
     """Where streamer itself listens, the pipeline runs already."""
     info = MachineInfo(64, 10**12, taken={"h:1": True, "h:2": False})
     config = Config(pipelines={"p": PIPELINE})
-    found = machine.judge(config, {"p": (1, 1)}, {}, info, {"p": "h:1", "q": "h:2"})
+    found = machine.judge(config, {"p": (1, 1)}, {}, info, {Seat("p"): "h:1", Seat("q"): "h:2"})
     assert codes(list(found)) == ["http.taken", "http.taken!"]
 
 
@@ -218,6 +219,8 @@ def test_a_partition_that_nobody_reads_is_named() -> None:
 def test_a_framed_record_is_told_before_it_becomes_a_dead_letter() -> None:
     """By the first that waits."""
     assert found_of(GroupInfo("g", views=(View(("in", 0), 0, 10, 10, 4, 4, framed=True),))) == ["records.framed"]
+    avro = PipelineConfig(task="t", model="m", input=["in"], output="out", input_format="avro")
+    assert found_of(GroupInfo("g", views=(View(("in", 0), 0, 10, 10, 4, 4, framed=True),)), avro) == []
 
 
 @pytest.mark.case(52)

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from streamer.config.fields import KafkaConfig
-from streamer.config.load import Config
+from streamer.config.load import Config, PipelineConfig
 from streamer.core.health.feedback import Place
 from streamer.errors import DependencyError
 from streamer.kafka import lookup
@@ -80,12 +80,12 @@ def test_a_partition_that_can_not_be_read_holds_up_no_other_one(monkeypatch: pyt
             raise DependencyError("damaged")
         return ["it"]
 
-    monkeypatch.setattr(lanes, "ResultLookUp", lambda *_: Mock(find=find))
+    monkeypatch.setattr(lanes, "ResultLookUp", lambda *_, **__: Mock(find=find))
     places = [Place("p", "in", partition, 5) for partition in (0, 1)]
     found: list[Any] = []
 
     async def look_up() -> None:
-        config = Config(pipelines={"p": Mock(partitioning="same", input=["in"], output="out")})
+        config = Config(pipelines={"p": PipelineConfig(task="t", model="m", input=["in"], output="out")})
         await lanes.Lanes(config).find(places, lambda place, result: found.append((place, result)))
 
     with pytest.raises(DependencyError, match="damaged"):

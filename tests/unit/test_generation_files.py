@@ -15,6 +15,8 @@ from tests.generation_kit import Loop, Plain, generation
 from tests.language_models import END_ID, edit_json, tiny_decoder, tiny_seq2seq
 from tests.unit.tasks_kit import model_of, outputs
 
+pytestmark = pytest.mark.usefixtures("fewer_checked_tokens")
+
 TEXTS = ["The film was good", "a", "One more text, which is longer."]
 DONE: list[dict[str, Any]] = [
     {"num_return_sequences": 2, "do_sample": True, "temperature": 0.6},

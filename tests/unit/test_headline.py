@@ -145,7 +145,7 @@ def test_what_else_has_to_be_known() -> None:
         ),
         (
             {"texts": 1},
-            "it can't be told which model is better over 1 text that both answered: accuracy +0.012"
+            "it is unclear which model is better over 1 text that both answered: accuracy +0.012"
             " (95 % interval +0.003 to +0.021)",
         ),
         ({"texts": 0}, "no text was answered by both models"),

@@ -12,7 +12,7 @@ import yaml
 
 from streamer.cli import cli
 from streamer.telemetry.health_metrics import FAILURES, HealthMetrics
-from tests.unit.test_alerts import FOLDER, run_promtool, silently_passed
+from tests.unit.test_alerts import FOLDER, NEVER_ENDS, NEVER_FIRES, run_promtool, silently_passed
 
 RULES, TESTS = FOLDER / "health.rules.yml", FOLDER / "health.test.yml"
 ALERTS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
@@ -48,7 +48,7 @@ def test_each_says_what_to_do() -> None:
     assert len(NAMES) == len(set(NAMES)) == 6
     for alert in ALERTS:
         assert alert["labels"]["severity"] in ("critical", "warning")
-        assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+        assert set(alert["annotations"]) == {"summary", "description", "runbook", "runbook_url"}
         for command in _COMMAND.findall(" ".join(alert["annotations"].values())):
             found: Any = cli
             for word in command.split():
@@ -79,5 +79,6 @@ def test_they_fire_when_they_should() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_alerts_that_never_fire_are_found(tmp_path: Path) -> None:
-    assert not silently_passed(RULES, TESTS, tmp_path)
+@pytest.mark.parametrize("fault", [NEVER_FIRES, NEVER_ENDS], ids=["never fires", "never ends"])
+def test_faults_of_alerts_are_found(tmp_path: Path, fault: dict[str, str]) -> None:
+    assert not silently_passed(RULES, TESTS, tmp_path, fault)

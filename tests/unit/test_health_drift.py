@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from streamer.bench.drift_stream import NORMAL, WINDOW_MS, Likelihood, Stream, Window
+from streamer.bench.drift_stream import NORMAL, WINDOW_MS, Stream
 from streamer.core.health.baseline import DAY_MS, HOUR_MS, Baseline, same_hour
 from streamer.core.health.budget import MONTH_MS, Budget
 from streamer.core.health.drift import Finding, State, judge
 from streamer.core.health.monitors import Binning, Sums
 from streamer.core.health.watch import Watch, settled
+from streamer.core.health.window import Likelihoods, Window
 from streamer.core.report import Histogram
 
 BUDGET = Budget(false_alarms_per_month=1, monitors=10, window_ms=WINDOW_MS)
@@ -25,20 +29,17 @@ def window(number: int, complaints: int = 300, records: int = 1_000, **others: A
     """A window of a classifier that tells labels and lengths only."""
     return Window(
         **{
+            "pipeline": "simulated",
+            "revision": "r1",
             "start_ms": number * WINDOW_MS,
+            "length_ms": WINDOW_MS,
+            "first_ms": number * WINDOW_MS,
+            "last_ms": number * WINDOW_MS,
             "results": records,
-            "truncated": 0,
             "tokens": records * 20,
+            "latency_ms": Histogram([], 0, 0),
             "labels": {"complaint": complaints, "praise": records - complaints},
-            "confidence": None,
-            "scripts": None,
-            "empty": 0,
-            "repeats": 0,
-            "unknown_tokens": 0,
             "text_chars": Histogram([(79, records // 2), (100, records - records // 2)], records * 80, 100),
-            "embedding": None,
-            "likelihood": None,
-            "dead_letters": {},
             **others,
         }
     )
@@ -128,11 +129,11 @@ def test_windows_that_lie_far_apart_need_a_larger_move() -> None:
 
 def test_perplexity_is_told_as_people_know_it() -> None:
     """Not as a sum of logarithms."""
-    known = baseline([replace(one, likelihood=Likelihood(-60_000.0, 20_000)) for one in steady(0, 20)])
-    found = of(judge(window(1_000, likelihood=Likelihood(-66_000.0, 20_000)), known, BUDGET), "perplexity")
+    known = baseline([replace(one, likelihood=Likelihoods(-60_000.0, 20_000, [])) for one in steady(0, 20)])
+    found = of(judge(window(1_000, likelihood=Likelihoods(-66_000.0, 20_000, [])), known, BUDGET), "perplexity")
     assert found.what == "perplexity 20.1 → 27.1 since 11:20 UTC, 1,000 texts"
     assert found.effect == pytest.approx(0.3)
-    absurd = judge(window(1_000, likelihood=Likelihood(-2e7, 20_000)), known, BUDGET)
+    absurd = judge(window(1_000, likelihood=Likelihoods(-2e7, 20_000, [])), known, BUDGET)
     assert of(absurd, "perplexity").state == "drift"
 
 
@@ -298,3 +299,49 @@ def test_the_stream_is_what_it_is_said_to_be() -> None:
     found = baseline(Stream(3, 1_000, tide=0).windows(0, 288)).references["label"][0]
     assert found.design_effect == pytest.approx(1 + 0.02 * 49, rel=0.25)
     assert NORMAL.labels.sum() == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Baseline:
+    """Of 65 % complaints, in clusters of records that are alike: `ok` takes more records than an hour has."""
+    random_ = random.Random(7)
+    return baseline([window(at, 50 * sum(random_.random() < 0.65 for _ in range(20))) for at in range(288)])
+
+
+def test_a_large_move_needs_fewer_records_than_ok(noisy: Baseline) -> None:
+    """Two windows in a row that show it. A smaller move, and one window, they do not show."""
+    for after, expected in (([10, 10], "iD"), ([10, 650, 10], "iii"), ([530, 530, 530], "iii"), ([650, 650], "ii")):
+        watch, said = Watch(), list[Finding]()
+        for at, complaints in enumerate(after):
+            said.append(of(watch.look(window(1_000 + at, complaints), noisy, BUDGET), "label"))
+        assert "".join("D" if one.state == "drift" else one.state[0] for one in said) == expected
+        assert said[-1].n_min > 12 * 1_000
+        if expected == "iD":
+            assert said[-1].what == "label complaint 65 % → 1.0 % since 11:20 UTC, 2,000 texts"
+            assert said[-1].since_ms == 1_000 * WINDOW_MS
+
+
+@pytest.mark.parametrize(("records", "expected"), [(1_000, ["insufficient", "ok"]), (3, ["drift", "drift"])])
+def test_a_large_move_that_few_records_showed_ends_when_they_show_it_no_longer(
+    noisy: Baseline, records: int, expected: list[State]
+) -> None:
+    """After an hour as what it is, too few to call it ok, and after two as ok. Of nearly nothing nothing follows."""
+    watch, said = Watch(), list[State]()
+    for at, complaints in enumerate([10, 10, *[records * 2 // 3] * 24]):
+        found = watch.look(window(1_000 + at, complaints, 1_000 if at < 2 else records), noisy, BUDGET)
+        said.append(of(found, "label").state)
+    assert said[:2] == ["insufficient", "drift"]
+    assert [said[14], said[-1]] == expected
+
+
+@given(complaints=st.integers(0, 100), before=st.integers(1, 19))
+def test_a_hundred_records_tell_nothing(complaints: int, before: int) -> None:
+    """Whatever they are, however quiet the baseline was."""
+    known = _of_shares(before)
+    (found,) = [one for one in judge(window(1_000, complaints, 100), known, BUDGET) if one.monitor == "label"]
+    assert found.state == "insufficient"
+
+
+@cache
+def _of_shares(before: int) -> Baseline:
+    return baseline([window(at, 50 * before + (at % 3 - 1) * 5) for at in range(24)])

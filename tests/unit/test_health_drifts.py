@@ -91,7 +91,22 @@ def test_few_records_are_insufficient() -> None:
     drifts.look(only, "p", LATER_MS)
     assert set(states(drifts).values()) == {"insufficient"}
     told = drifts.told("p")
-    assert told.measured.value is None and "too few records to tell of drift" in told.what
+    assert told.measured.value is None and "too few records to judge drift" in told.what
+
+
+def test_a_rule_with_a_monitor_that_cannot_tell_is_not_ok() -> None:
+    """Although all others can, and say that nothing moved; once one drifts, it fires."""
+    drifts = drifting()
+    (one,) = drifts.judged("p")
+    for label, expected in (("drift", "firing"), ("ok", "ok"), ("insufficient", "insufficient")):
+        for finding in one.findings:
+            finding.state = "ok" if finding.monitor != "label" else label  # type: ignore[assignment]
+        told = drifts.told("p")
+        word = judge(DEFAULTS["drift"], "p", told.measured, NOW_MS, None)
+        assert word.state == expected
+        assert (word.value is None) == (expected == "insufficient")
+    assert told.what.startswith("p: nothing moved of ")
+    assert "too few records to judge label" in told.what
 
 
 def test_the_same_hour_of_the_days_before_judges_too() -> None:
@@ -225,6 +240,12 @@ def test_what_never_settled_is_not_judged() -> None:
     drifts.look(Fold(), "p", NOW_MS)
     told = drifts.told("p")
     assert told.measured.value is None and "no five minutes of the last two hours" in told.what
+    assert "streamer health baseline save p" in told.what
+    fold = Fold()
+    fill(fold, NOW_MS - 5 * HOUR_MS, 24)
+    word = saved(fold)
+    drifts.baselines[word.key] = word
+    assert "streamer health baseline save" not in drifts.told("p").what
 
 
 def test_the_season_keeps_what_monitors_read() -> None:
@@ -303,9 +324,9 @@ def test_a_calibration_comes_from_an_evaluation() -> None:
     for wrong, told in (
         (evaluation.replace("10,", "0,").replace("10]", "0]"), "has no calibration"),
         ('{"revision": "r1", "quality": {}}', "has no calibration"),
-        ('{"quality": {}}', "is no evaluation"),
-        ("[", "is no evaluation"),
-        (evaluation.replace('"squares":0.0', '"squares":"a"'), "is no evaluation"),
+        ('{"quality": {}}', "is not an evaluation"),
+        ("[", "is not an evaluation"),
+        (evaluation.replace('"squares":0.0', '"squares":"a"'), "is not an evaluation"),
     ):
         with pytest.raises(UsageError, match=told):
             calibrated(wrong.encode(), "e.json")

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from streamer.core.health.baseline import Reference
-from streamer.core.health.drift import compare
+from streamer.core.health.deviation import compare
 from streamer.core.health.leading import Leading
 from streamer.core.health.monitors import MONITORS, Sums
 from streamer.core.health.spread import COMMON, Row, spreads_of

@@ -6,17 +6,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamer.core.health.alerts import judge, rings
 from streamer.core.health.drifts import Told
 from streamer.core.health.fold import Fold
 from streamer.core.health.keeper import Keeper
 from streamer.core.health.rules import DEFAULTS, DRIFT, SILENT, Measured, measure, rules_of
-from streamer.core.health.words import StateWord
+from streamer.core.health.words import State, StateWord
 from streamer.health.watch import Watch
 from tests.integration.health_reports import MINUTE_MS, report
 
 SHARE = DEFAULTS["dead-letters"]
+STATES: tuple[State | None, ...] = (None, "ok", "pending", "firing", "insufficient")
 
 
 def judged(*values: tuple[float | None, int]) -> list[str]:
@@ -129,3 +132,27 @@ def test_drift_is_a_rule_like_any_other() -> None:
     ]
     watch.look(keeper, {}, {}, 0)
     assert watch.standing["mood/drift"].state == "insufficient", "not judged: the last word stands"
+
+
+@given(known=st.integers(0, 20), unknown=st.integers(0, 20), threshold=st.integers(1, 10), was=st.sampled_from(STATES))
+def test_what_is_not_known_is_never_ok(known: int, unknown: int, threshold: int, was: State | None) -> None:
+    """A rule is ok only if it holds however many of those that can't tell are broken."""
+    rule = msgspec.structs.replace(DEFAULTS["drift"], threshold=threshold, recover=0.8 * threshold)
+    first = judge(rule, "mood", Measured(0, 1), 0, None)
+    before = msgspec.structs.replace(first, state=was) if was is not None else None
+    word = judge(rule, "mood", Measured(known, 500, unknown), 1_000, before)
+    assert (word.state == "firing") >= (known >= threshold)
+    if word.state == "ok":
+        assert known + unknown < threshold
+    assert (word.value is None) == (word.state == "insufficient")
+
+
+@given(threshold=st.integers(1, 100_000), short=st.floats(1e-6, 0.6), name=st.sampled_from(["silent", "latency"]))
+def test_a_number_that_is_below_the_threshold_is_not_said_to_be_it(threshold: int, short: float, name: str) -> None:
+    """59.7 s are not the 60 s from which on a rule is broken."""
+    rule = msgspec.structs.replace(DEFAULTS[name], threshold=threshold)
+    below, there = (judge(rule, "p", Measured(value, 500), 0, None) for value in (threshold - short, threshold))
+    assert below.state == "ok" and there.state != "ok"
+    is_, limit = below.what.removeprefix(f"p: {rule.metric} is ").split("; the threshold is ")
+    assert float(is_.split()[0]) < float(limit.split()[0])
+    assert there.what.count(f"{threshold} ") == 1 + (there.state == "pending")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 pytest.importorskip("faust", reason="needs the extra health")
 
-from faust.auth import SASLCredentials, SSLCredentials
+from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 
 from streamer.config.fields import KafkaConfig
 from streamer.errors import ConfigurationError
@@ -33,6 +34,22 @@ def test_a_login() -> None:
     assert isinstance(found, SASLCredentials)
     assert (found.username, found.password, found.mechanism.value) == ("u", "p", "SCRAM-SHA-512")
     assert found.protocol.value == "SASL_PLAINTEXT"
+
+
+def test_a_login_by_token() -> None:
+    """From the function that the other clients are given tokens by."""
+    properties = {"security.protocol": "sasl_plaintext", "sasl.mechanism": "OAUTHBEARER"}
+    found = credentials_of(
+        KafkaConfig(oauth_callback=f"{__name__}:issue", properties={**properties, "sasl.oauthbearer.config": "x"})
+    )
+    assert isinstance(found, OAuthCredentials) and found.mechanism.value == "OAUTHBEARER"
+    assert asyncio.run(found.oauth_cb.token()) == "token for x"
+    assert found.oauth_cb.extensions() == {"pool": "1"}
+
+
+def issue(config: str) -> tuple[str, float, str, dict[str, str]]:
+    """A token with an extension."""
+    return f"token for {config}", 4e9, "", {"pool": "1"}
 
 
 def test_tls(tmp_path: Path) -> None:

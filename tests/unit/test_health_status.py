@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from streamer.cli.health.baseline import table as baselines
 from streamer.cli.health.status import table
-from streamer.core.health.fold import MINUTE_MS, Fold
+from streamer.core.health.fold import HOUR_MS, KEEP, MINUTE_MS, Fold
 from streamer.health.moved import moved
 from streamer.health.status import Course, clock, courses, described, percent, sentence
 from tests.health_kit import NOW_MS, histogram, report
+from tests.unit.drifting_kit import fill, saved
 
 SAID: dict[str, Any] = {
     "results": 97,
@@ -161,3 +163,20 @@ def test_shares_for_people(share: float | None, told: str) -> None:
 def test_a_clock_that_is_far_off_is_no_crash() -> None:
     """The time is told as it is."""
     assert clock(10**17, NOW_MS) == f"{10**17} ms"
+
+
+def test_the_list_of_baselines_cuts_no_name() -> None:
+    """A model's ends with what tells it from others: its revision."""
+    fold = Fold(KEEP)
+    fill(fold, NOW_MS - 3 * HOUR_MS, 36)
+    word = saved(fold, until_ms=NOW_MS)
+    word.model, word.revision = "people/a-model-whose-name-is-longer-than-any-terminal-is-wide-english", "3f1c09a2b7d4"
+    word.saved_ms = NOW_MS
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(baselines([word], NOW_MS / 1000))
+    lines = capture.get().splitlines()
+    heading = next(line for line in lines if "model" in line)
+    model = "".join(line[heading.index("model") : heading.index("age") - 1].strip() for line in lines)
+    assert model.endswith(f"{word.model}@{word.revision}")
+    assert all(len(line) <= 80 for line in lines) and f"{word.records:,}" in capture.get()

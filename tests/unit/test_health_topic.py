@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import msgspec
 import pytest
@@ -92,3 +93,23 @@ def test_each_pipeline_has_its_own_budget() -> None:
     config = load(None, {}, overrides)
     drift = Drift(config, HealthMetrics())
     assert [drift.monthly(name) for name in ("a", "b", "unknown")] == [0.1, 3.0, 3.0]
+
+
+def test_before_anything_is_judged_the_page_says_how_to_save_a_baseline() -> None:
+    """Of each configured pipeline, by its name, also where none has reported."""
+    settings = {"task": "text-classification", "input": "in", "output": "out", "model": "builtin:null"}
+    config = load(None, {}, [f"pipelines.mood.{name}={value}" for name, value in settings.items()])
+    page = json.loads(Drift(config, HealthMetrics()).page(Fold(), {}).body)
+    assert "streamer health baseline save mood" in page["pipelines"]["mood"]["what"]
+    assert page["pipelines"]["mood"]["drifting_monitors"] is None
+
+
+def test_metrics_tell_insufficient_from_ok() -> None:
+    """Neither fires; of one of them it is not known."""
+    metrics = HealthMetrics()
+    for rule, state, value in (("drift", "insufficient", None), ("latency", "ok", 3.0)):
+        metrics.rule("p", rule, "ticket", state, value)
+    lines = metrics.page()[1].decode().splitlines()
+    assert 'streamer_health_rule_insufficient{pipeline="p",rule="drift"} 1.0' in lines
+    assert 'streamer_health_rule_insufficient{pipeline="p",rule="latency"} 0.0' in lines
+    assert 'streamer_health_rule_firing{pipeline="p",rule="drift",severity="ticket"} 0.0' in lines

@@ -6,12 +6,14 @@ import re
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, MINUTE_MS
-from streamer.core.health.picture import STALE_MS, Headline, headline, picture
+from streamer.core.health.picture import STALE_MS, Headline, Picture, headline, picture
 from streamer.core.health.view import KEEP, REVISIONS, HealthView
 from streamer.core.health.window import window_of
-from streamer.core.health.words import VERSION, DriftWord, StateWord, WindowWord, decode, encode
+from streamer.core.health.words import VERSION, DriftWord, StateWord, WindowWord, Word, decode, encode
 from tests.health_kit import NOW_MS, measured, report
 from tests.made_health import NEW, OLD, words
 
@@ -129,3 +131,29 @@ def test_words_of_a_version_to_come_do_not_hurt() -> None:
     found = picture("p", view.pipelines["p"], FIVE_MINUTES_MS, NOW_MS + FIVE_MINUTES_MS + 10_000)
     assert [each.bars for each in found.drift] == [[("1", 1.0, 0.0), ("x", 0.0, 1.0)]]
     assert found.series[0].columns["rate"][-1]
+
+
+@settings(deadline=None, max_examples=20)
+@given(split=st.integers(0, 300), back=st.lists(st.integers(0, 300), max_size=3))
+def test_what_is_read_later_and_was_said_before_changes_nothing(split: int, back: list[int]) -> None:
+    """The last day is read first, and then what is older: a page knows the same as one that has read all in order."""
+    whole, newer, older = HealthView(), HealthView(), HealthView()
+    said = [*SAID, *((SAID[at % len(SAID)][0], None) for at in back), *SAID[-3:]]
+    gone = set()
+    for at, (key, word) in enumerate(said):
+        for view in (whole, newer if at >= split else older):
+            view.take(key, word)
+        if word is None and at >= split:
+            gone.add(key)
+    for key in gone:
+        older.take(key, None)
+    newer.put_before(older)
+    for length_ms in KEEP:
+        assert _shown(newer, length_ms) == _shown(whole, length_ms)
+
+
+SAID: list[tuple[str, Word | None]] = [(key, decode(encode(word))) for key, word in words("p", NOW_MS)]
+
+
+def _shown(view: HealthView, length_ms: int) -> Picture:
+    return picture("p", view.pipelines["p"], length_ms, NOW_MS)

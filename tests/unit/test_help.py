@@ -92,7 +92,12 @@ def wrong_of(line: str) -> str:
 
 def test_what_texts_name_exists() -> None:
     """Commands and options that the documentation, messages and help tell people to use."""
-    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "streamer").rglob("*.py")]
+    texts = [
+        ROOT / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "deploy/RUNBOOK.md",
+        *(ROOT / "streamer").rglob("*.py"),
+    ]
     wrong, seen = [], 0
     for path in texts:
         for quoted in NAMED.finditer(path.read_text()):

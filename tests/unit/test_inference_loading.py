@@ -217,7 +217,7 @@ BROKEN: dict[str, tuple[str, str, Break, tuple[str, ...]]] = {
         "classifier",
         "text-classification",
         write("model.safetensors", "<!DOCTYPE html><html></html>"),
-        ("model.safetensors is damaged or no safetensors file",),
+        ("model.safetensors is damaged, or not a safetensors file",),
     ),
     "a shard is missing": (
         "classifier",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamer.errors import ModelError
+from streamer.inference.models.hub import snapshot
 from streamer.inference.models.reference import Located, Null, PythonClass, resolve
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -38,18 +40,41 @@ def test_a_package_reference_cannot_leave_its_package(tmp_path: Path, monkeypatc
 
 def test_a_hub_model_comes_from_the_local_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that the cache holds is served without a network."""
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     snapshot = tmp_path / "models--acme--tiny" / "snapshots" / REVISION
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
     assert resolve(f"acme/tiny@{REVISION}") == Located(snapshot.resolve(), "acme/tiny")
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"XDG_CACHE_HOME": "/c"},
+        {"HF_HOME": "~/h", "XDG_CACHE_HOME": "/c"},
+        {"HUGGINGFACE_HUB_CACHE": "$HOME/old", "HF_HOME": "/h"},
+        {"HF_HUB_CACHE": "~/new", "HUGGINGFACE_HUB_CACHE": "/old"},
+        {"HF_HOME": ""},
+    ],
+)
+def test_the_local_cache_is_where_the_hubs_client_keeps_it(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is not asked: the operators' tools are installed without it."""
+    from huggingface_hub import constants
+
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    theirs = runpy.run_path(constants.__file__)["HF_HUB_CACHE"]
+    assert snapshot("acme/tiny", REVISION) == Path(theirs) / "models--acme--tiny" / "snapshots" / REVISION
+
+
 def test_a_hub_model_that_is_not_cached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is downloaded unless it was asked for; the message has the ways to get it, and the cache."""
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="not in the local hub cache") as caught:
         resolve(f"acme/tiny@{REVISION}")
     for words in (f"`hf download acme/tiny --revision {REVISION}`", "allow_downloads = true", str(tmp_path)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import msgspec
 import pytest
@@ -193,6 +194,38 @@ def test_errors_at_start_say_what_where_and_how_to_mend(
     assert type(error) is kind
     assert error.exit_code == exit_code
     assert all(word in str(error) for word in [*words, "broker:9092"])
+
+
+def test_a_client_that_lacks_a_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """confluent-kafka's own extra for tokens of AWS."""
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    properties: dict[str, str | int | float | bool] = {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.metadata.authentication.type": "aws_iam",
+        "sasl.oauthbearer.config": "region=eu-west-1,audience=https://example.com",
+    }
+    with pytest.raises(ConfigurationError, match=r"pip install 'confluent-kafka\[oauthbearer-aws\]'"):
+        check_properties(KafkaConfig(properties=properties))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, ConfigurationError),
+        (KafkaError._TIMED_OUT, DependencyError),
+        (KafkaError.COORDINATOR_NOT_AVAILABLE, DependencyError),
+        (KafkaError.UNSUPPORTED_VERSION, DependencyError),
+    ],
+)
+def test_a_cluster_without_transactions_is_told_what_to_write(code: int, kind: type[Exception]) -> None:
+    """However it says so; and nobody else is."""
+    error = start_error(KafkaError(code), address="b:1", operation="Write", resource="transactional-id g.0")
+    assert type(error) is kind
+    assert str(error).endswith('or, where the cluster has none, write guarantee = "at_least_once" for the pipeline')
+    other = start_error(KafkaError(code), address="b:1", operation="Read", resource="topic t")
+    assert "at_least_once" not in str(other)
 
 
 def test_a_name_that_no_topic_can_have_is_no_outage() -> None:

@@ -248,7 +248,7 @@ class TestLettingGo:
         made = client(values(3))
         with reading(made) as run:
             run.wait(lambda: len(run.taken()) == 3)
-            run.source.absolve()
+            run.source.mark_clean_end()
         assert Note.read(made.offsets[A][1]).ended
         assert made.closed.is_set()
         with pytest.raises(RuntimeError):
@@ -367,7 +367,7 @@ class TestErrors:
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The client keeps it paused, whatever it was told; the first seek is refused, as amid a rebalance."""
-        monkeypatch.setattr("streamer.core.outlook.LOOK_AHEAD_S", 0.01)
+        monkeypatch.setattr("streamer.core.read_progress.LOOK_AHEAD_S", 0.01)
         made = ScriptedConsumer({A: Partition(values(4))})
 
         def assigned_and_paused(client: ScriptedConsumer) -> None:
@@ -406,7 +406,7 @@ def test_a_thread_that_fails_waits_for_the_driver_and_then_leaves(monkeypatch: p
         run.wait(lambda: run.taken())
         made.play(raised(KafkaError._FATAL))
         run.wait(lambda: run.of(SourceFailed))
-        run.source.absolve()
+        run.source.mark_clean_end()
         run.wait(made.closed.is_set)
         with pytest.raises(RuntimeError):
             run.source.call(lambda _: None).result(PATIENCE_S)

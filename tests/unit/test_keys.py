@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from streamer.core.pipeline.keys import samples_anew
+from streamer.core.pipeline.keys import draws_at_random
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import CacheAnswered, Dispatch, LookUp, Store
 from streamer.core.record import TextEvent
@@ -42,7 +42,7 @@ def value(text: str, **params: Any) -> bytes:
 )
 def test_which_events_are_drawn_anew(params: dict[str, Any] | None, default_temperature: float, anew: bool) -> None:
     """Those that sample and name no seed."""
-    assert samples_anew(TextEvent("a", params=params), default_temperature) is anew
+    assert draws_at_random(TextEvent("a", params=params), default_temperature) is anew
 
 
 def test_events_drawn_anew_are_computed_each_by_itself() -> None:

@@ -32,6 +32,8 @@ from tests.language_models import (
 )
 from tests.unit.tasks_kit import model_of, near, outputs
 
+pytestmark = pytest.mark.usefixtures("fewer_checked_tokens")
+
 # Of one token to more than the models read; some longer than their windows of local attention.
 TEXTS = [
     "The film was good",

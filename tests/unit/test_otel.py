@@ -165,7 +165,7 @@ def test_the_producer_decides_unless_the_sampler_is_not_parent_based() -> None:
         segment = Segment("t", 0, 0, [None] * 3, traces=traces)  # type: ignore[list-item]
         batch = MicroBatch(1, [segment], trace_id=2**63, span_id=5, taken_ns=0)
         sampler.begin(batch, traced=True)
-        sampler.decide(batch)
+        sampler.decide(batch.segments)
         assert segment.trace == ((2**63).to_bytes(16, "big") + (5).to_bytes(8, "big") if batch.sampled else b"")
         mark_spans(batch, 9)
         return batch.sampled, [bool(one) for one in segment.spans or [0, 0, 0]]

@@ -19,6 +19,7 @@ from streamer.core.pipeline.protocol import (
     ForwardStarted,
     Grant,
     Join,
+    KillWorker,
     LookUp,
     Lost,
     MicroBatchDone,
@@ -32,6 +33,7 @@ from streamer.core.pipeline.protocol import (
     Store,
     Tick,
     Unsettled,
+    WorkerHolds,
     WorkerLost,
     WorkerReady,
 )
@@ -417,6 +419,23 @@ class TestEnds:
         (one,) = waiting(kit.pipeline, ["in"], kit.now + 35)
         assert one.offset == 8
         assert "tried alone for 35 s" in one.what
+
+    @pytest.mark.case(76)
+    def test_what_waits_for_a_server_is_named_at_once(self) -> None:
+        """With the worker's own words, until it takes them back; and what it announces keeps its lease."""
+        kit = Kit(Policy("p", lease_s=60))
+        kit.feed(taken(1, segment(["a", "b"], first=7)))
+        numbers = kit.last_work().work.numbers
+        for _ in range(5):
+            kit.feed(ForwardStarted(0, numbers), WorkerHolds(0, "http://llm/v1: it refuses connections"))
+            kit.now += 50
+            kit.feed(Tick())
+        (one,) = waiting(kit.pipeline, ["in"], kit.now - 45)
+        assert (one.partition, one.offset, one.reason) == (("in", 0), 7, Reason.MODEL)
+        assert one.what == "http://llm/v1: it refuses connections"
+        kit.feed(WorkerHolds(0, ""))
+        assert list(waiting(kit.pipeline, ["in"], kit.now - 45)) == []
+        assert not kit.of(KillWorker)
 
     @pytest.mark.case(76)
     def test_before_the_group_is_joined_the_input_topics_wait(self) -> None:

@@ -23,7 +23,7 @@ from streamer.core.pipeline.protocol import (
     Tick,
     Unsettled,
 )
-from streamer.core.pipeline.settling import END_PATIENCE_S, SAID_AFTER_S, VAIN_PATIENCE_S
+from streamer.core.pipeline.settling import END_PATIENCE_S, ROLLBACK_PATIENCE_S, SAID_AFTER_S
 from streamer.core.record import Answer
 from streamer.core.standing import Reason
 from streamer.errors import Code, DataFailure, ExitCode
@@ -204,7 +204,7 @@ def test_until_end_ends_where_nothing_can_be_written() -> None:
     began = kit.now
     while not kit.of(Finish):
         plan = kit.pipeline.settling.under_way
-        assert kit.now - began < VAIN_PATIENCE_S + 60
+        assert kit.now - began < ROLLBACK_PATIENCE_S + 60
         if plan is not None:
             kit.now += 10
             kit.feed(Unsettled(plan.settle, "rebuild", seconds=10, size_bytes=1000, error="_TIMED_OUT"))

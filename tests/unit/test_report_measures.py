@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import math
 import random
+import struct
 from array import array
 from collections import Counter
 
@@ -197,6 +199,24 @@ def test_vectors_are_summed() -> None:
     assert len(found.projections) == PROJECTIONS
     assert all(one.index(1) == index % PROJECTION_BINS for index, one in enumerate(found.projections))
     assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
+
+
+@pytest.mark.parametrize(("dtype", "letter"), [("float32", "f"), ("float16", "e"), ("int8", "b")])
+def test_vectors_in_base64_are_summed_as_lists_are(dtype: str, letter: str) -> None:
+    """A drift of embeddings is found whatever they are written as; what is no vector is left out."""
+    vectors = [[3, -4], [1, 2]]
+    strings = [base64.b64encode(struct.pack(f"<2{letter}", *vector)).decode() for vector in vectors]
+    found = report_of(
+        run_of(
+            [
+                *[answer({"vector": one, "dimensions": 2, "dtype": dtype, "scale": 0.5}) for one in strings],
+                answer({"vector": "AAA=", "dimensions": 1, "dtype": "float32"}),
+                answer({"vector": "AADAfwAAwH8=", "dimensions": 2, "dtype": "float32"}),  # not numbers
+                answer({"vector": "AAAAAA==", "dimensions": 1, "dtype": "?"}),
+            ]
+        )
+    )
+    assert found.embedding == report_of(run_of([answer({"vector": one, "scale": 0.5}) for one in vectors])).embedding
 
 
 def test_few_vectors_of_a_large_report_are_read() -> None:

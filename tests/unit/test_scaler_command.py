@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -31,17 +30,6 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path, capsys: pyt
     assert "the configuration has no pipeline" in capsys.readouterr().err
 
 
-def test_without_grpc_it_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It is an extra."""
-    monkeypatch.delitem(sys.modules, "streamer.scaler.serve", raising=False)
-    monkeypatch.setitem(sys.modules, "grpc", None)
-    assert main(["scaler", *PIPELINE]) == ExitCode.USAGE
-    told = capsys.readouterr().err
-    assert "the scaler needs grpc, which is not installed; install it with " in told and "[scaler]" in told
-
-
 def test_the_example_asks_for_what_the_scaler_serves() -> None:
     """Its metadata are understood, it goes to the port that is served, and Kubernetes would take the rest."""
     scaled, service, deployment = yaml.safe_load_all((ROOT / "deploy/keda/external-push.yaml").read_text())
@@ -51,7 +39,7 @@ def test_the_example_asks_for_what_the_scaler_serves() -> None:
     assert wish is not None and not wrong
     name, port = trigger["metadata"]["scalerAddress"].split(":")
     assert service["metadata"]["name"] == name
-    assert [each["port"] for each in service["spec"]["ports"]] == [int(port)] == [9470]
+    assert [each["port"] for each in service["spec"]["ports"]] == [int(port)] == [9480]
     assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
     for each in (service, deployment):
         kubernetes_validate.validate(each, "1.33", strict=True)

@@ -91,11 +91,11 @@ def test_what_is_old_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def story(looks: Watching, brokers: Brokers) -> None:
         brokers.answer = lambda: seen(7, age_s=100)
-        with pytest.raises(DependencyError, match="what the brokers told last of pipeline p is 100 s old"):
+        with pytest.raises(DependencyError, match="the brokers' last answer about pipeline p is 100 s old"):
             await looks.now("p")
         monkeypatch.setattr(watching, "STALE_S", 0.05)
         brokers.answer = lambda: time.sleep(0.5) or seen(7)  # type: ignore[func-returns-value]
-        with pytest.raises(DependencyError, match=r"did not tell of pipeline q within 0.05 s"):
+        with pytest.raises(DependencyError, match=r"did not answer about pipeline q within 0.05 s"):
             await looks.now("q")
 
     watched(story)

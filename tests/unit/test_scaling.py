@@ -237,7 +237,7 @@ def test_metadata_are_refused_by_field_and_fix(metadata: dict[str, str], wrong: 
 def test_metadata_say_what_is_wanted_beside_what_keda_reads() -> None:
     """KEDA passes on what is meant for itself, too."""
     metadata = {
-        "scalerAddress": "scaler:9470",
+        "scalerAddress": "scaler:9480",
         "enableTLS": "true",
         "pipeline": "p",
         "drain_s": "30",
@@ -245,3 +245,10 @@ def test_metadata_say_what_is_wanted_beside_what_keda_reads() -> None:
     }
     assert wish_of(metadata, ["p"]) == (Wish("p", 30.0, max_replicas=4.0), [])
     assert wish_of({"pipeline": "p"}, ["p"]) == (Wish("p"), [])
+
+
+def test_a_replica_with_several_members_is_worth_as_many() -> None:
+    """In what it settles, and in the partitions that it takes."""
+    work = Backlog(8, 600.0, 30.0)
+    assert [replicas(work, Wish("p"), 5.0, 0.0, members) for members in (1, 2, 3)] == [8, 4, 3]
+    assert replicas(Backlog(8, 1e9), Wish("p"), 5.0, 0.0, 3) == 3

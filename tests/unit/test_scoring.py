@@ -20,6 +20,8 @@ from streamer.inference.tasks.families import load
 from streamer.inference.tasks.scoring import NO_PREDICTED_TOKEN, TOO_LARGE, Scoring
 from tests.language_models import DECODERS, tiny_decoder
 
+pytestmark = pytest.mark.usefixtures("fewer_checked_tokens")
+
 TEXTS = ["The film was good", "é 映画 🎬 naïve", "a", "ab", "One text that is longer than the others are.", "x" * 200]
 
 

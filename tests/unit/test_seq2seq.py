@@ -21,6 +21,8 @@ from streamer.inference.tasks.seq2seq import Seq2Seq
 from streamer.inference.worker.forwarder import Computation, Forwarder
 from tests.language_models import LANGUAGES, SEQ2SEQS, tiny_seq2seq
 
+pytestmark = pytest.mark.usefixtures("fewer_checked_tokens")
+
 TEXTS = ["The film was good", "é 映画 🎬 naïve", "a", " ", "One text that is longer than the others are.", "x" * 200]
 TASKS = dict(zip(SEQ2SEQS, ("summarization", "text2text-generation", "translation"), strict=True))
 

@@ -46,7 +46,7 @@ STANDING: dict[str, tuple[Any, str, str, str]] = {
     "a plan that came to nothing is never made again": (
         settling.Settling,
         "unsettled",
-        "min(ABORT_PAUSE_S * 2 ** (self.in_vain - 1), ABORT_PAUSE_MAX_S)",
+        "min(ABORT_PAUSE_S * 2 ** (self.rollbacks - 1), ABORT_PAUSE_MAX_S)",
         "1e9",
     ),
     "a look-up is not answered": (

@@ -175,6 +175,17 @@ def test_an_output_of_the_task_is_believed(task: str, example: dict[str, Any]) -
     assert not [other for other in others if believed(task, other)]
 
 
+@pytest.mark.parametrize(
+    ("vector", "dtype"),
+    [("AAAA", "float32"), ("AAAAAA==", "float16"), ("AADAfw==", "float32"), ("AAAA*AA==", "float32"), ("AAA", "int8")],
+    ids=["cut", "too long", "not a number", "not base64", "not padded"],
+)
+def test_a_string_that_is_no_vector_of_its_dimensions_is_not_believed(vector: str, dtype: str) -> None:
+    """It would be published as an answer."""
+    assert believed("embedding", b'{"vector":"AACAPw==","dimensions":1,"dtype":"float32"}')
+    assert not believed("embedding", msgspec.json.encode({"vector": vector, "dimensions": 1, "dtype": dtype}))
+
+
 def test_a_task_without_schema_takes_any_object() -> None:
     """And nothing else."""
     assert believed("count", b'{"n":1,"x":[null,{"y":0.5}]}')

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from streamer.core.outlook import StuckWatch
+from streamer.core.read_progress import StuckWatch
 from streamer.telemetry.stacks import StandingWatch
 
 KEY = ("in", 0)

@@ -18,7 +18,7 @@ from transformers import pipeline
 
 from streamer.errors import ModelError
 from streamer.inference.tasks.labels import entities, tags
-from streamer.inference.tasks.spans import goes_on, visible
+from streamer.inference.tasks.spans import continues_word, visible
 from tests.tiny_models import BERT, DEBERTA, DISTILBERT, MODERNBERT, ROBERTA, XLM_ROBERTA, tiny
 from tests.unit.tasks_kit import TEXTS, model_of, near, outputs, reference
 
@@ -246,7 +246,7 @@ def test_words_are_what_spaces_separate(text: str, data: st.DataObject) -> None:
     """However a tokenizer cuts the text, with tokens of no letters among them."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     tokens = [visible(text, start, end) for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    inner = goes_on(text, tokens)
+    inner = continues_word(text, tokens)
     own = [(span, goes) for span, goes in zip(tokens, inner, strict=True) if span[0] < span[1]]
     for ((_, end), _), ((start, _), goes) in pairwise(own):
         assert goes == (not re.search(r"\s", text[end:start]))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
+from streamer.core.outputs import parser_of
+from streamer.core.vectors import numbers_of
 from streamer.errors import Code, DataFailure
+from streamer.inference.spec import Overflow
 from tests.tiny_models import BERT, DEBERTA, DISTILBERT, ELECTRA, MODERNBERT, MPNET, ROBERTA, tiny
 from tests.unit.tasks_kit import TEXTS, Event, counted_passes, model_of, near, outcomes, outputs, reference
 
@@ -138,6 +144,37 @@ def test_int8_vectors(tmp_path: Path) -> None:
         assert max(map(abs, numbers)) == 127
         assert np.array(numbers) * output["scale"] == near(whole, 0.5001 * output["scale"])
         assert cosine(np.array(numbers, np.float32), whole) > 0.9999
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("overflow", ["truncate", "window"])
+def test_base64_holds_the_numbers_of_the_list(tmp_path: Path, precision: str, overflow: Overflow) -> None:
+    """Bit by bit, little endian, with all else that a list has beside it."""
+    path = tiny(tmp_path, BERT, "")
+    lists, strings = (
+        outputs(model_of(path, "embedding", precision=precision, encoding=one, on_overflow=overflow), [*TEXTS])
+        for one in ("float", "base64")
+    )
+    parse = parser_of("embedding")
+    little = {"float32": "<f4", "float16": "<f2", "int8": "<i1"}[precision]
+    for listed, string in zip(lists, strings, strict=True):
+        parse(msgspec.json.encode(string))
+        numbers = np.frombuffer(base64.b64decode(string.pop("vector")), little)
+        expected = np.array(listed.pop("vector"), little)
+        # The mean of windows is of float64, whose nine digits may lie next to another float32.
+        assert (numbers == expected).all() or ("windows" in listed and np.allclose(numbers, expected, 2e-7, 0))
+        assert string.pop("dtype") == precision
+        assert string == listed
+
+
+def test_a_number_beyond_float16_is_scaled(tmp_path: Path) -> None:
+    """And the vectors of other texts are as they were."""
+    model: Any = model_of(tiny(tmp_path, BERT, ""), "embedding", precision="float16", encoding="base64")
+    rows = np.array([[1.0, 200_000.0], [1.0, 2.0]], np.float32)
+    encoded = model.encode(["a", "b"], None, None)
+    large, small = map(json.loads, model.outputs(encoded, list(rows)))
+    assert [one * large["scale"] for one in numbers_of(large["vector"], "float16")] == near(rows[0], 100)
+    assert numbers_of(small["vector"], "float16") == (1.0, 2.0) and "scale" not in small
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ KEY, OTHER = ("in", 0), ("in", 1)
 def committed(tried: TriedCommits, epoch: int = 1, **offsets: int) -> dict[object, int]:
     keys = {"key": KEY, "other": OTHER}
     wanted = {keys[name]: offset for name, offset in offsets.items()}
-    return dict(tried.no_less(Settle(1, [], wanted, dict.fromkeys(wanted, epoch))).offsets)
+    return dict(tried.raise_to_tried(Settle(1, [], wanted, dict.fromkeys(wanted, epoch))).offsets)
 
 
 def test_a_smaller_plan_commits_what_was_tried() -> None:

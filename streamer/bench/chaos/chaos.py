@@ -71,9 +71,9 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class ChaosRun:
     """What happened. `ends` holds by slot the exit codes of members that ended by themselves, `failures` by name why
-    events were not acknowledged; `directory` the logs, as long as they are remarkable."""
+    events were not acknowledged; `directory` the logs, where they are worth keeping."""
 
     plan: Plan
     incidents: list[Incident]
@@ -90,24 +90,24 @@ class Story:
         return self.verdict.anomalous or any(code in FOR_GOOD for codes in self.ends.values() for code in codes)
 
     @property
-    def remarkable(self) -> bool:
+    def worth_keeping(self) -> bool:
         """Whether somebody will want to read the logs."""
         return self.anomalous or any(self.ends.values())
 
 
-def run(plan: Plan, progress: Callable[[str], None]) -> Story:
-    """Start everything, break it, and judge. The logs are kept when something in them is remarkable."""
+def run(plan: Plan, progress: Callable[[str], None]) -> ChaosRun:
+    """Start everything, break it, and judge. The logs are kept where they are worth it."""
     directory = Path(tempfile.mkdtemp(prefix="streamer-chaos-"))
-    story = None
+    result = None
     try:
-        story = _run(plan, directory, progress)
-        return story
+        result = _run(plan, directory, progress)
+        return result
     finally:
-        if story is not None and not story.remarkable:
+        if result is not None and not result.worth_keeping:
             shutil.rmtree(directory)
 
 
-def _run(plan: Plan, directory: Path, progress: Callable[[str], None]) -> Story:
+def _run(plan: Plan, directory: Path, progress: Callable[[str], None]) -> ChaosRun:
     model, task = MODELS[plan.model]
     with contextlib.ExitStack() as stage:
         proxies = stage.enter_context(Proxies())
@@ -165,7 +165,7 @@ def _run(plan: Plan, directory: Path, progress: Callable[[str], None]) -> Story:
         after = read_all(bench.kafka, setup)
         scene.wait(lambda: len(watcher.outcomes) >= len(after), DRAIN_S)
         verdict = checker.check(events, list(watcher.outcomes), after, scene.deleted, listener.silence.found)
-        return Story(plan, scene.incidents, verdict, ends, writer.failures, load_s, chaos_s, directory)
+        return ChaosRun(plan, scene.incidents, verdict, ends, writer.failures, load_s, chaos_s, directory)
 
 
 def _load_s(model: str, task: str) -> float:
@@ -178,7 +178,7 @@ def _load_s(model: str, task: str) -> float:
 
 
 def _texts(model: str) -> TextOf:
-    """Most texts are new, so that workers have work; each eighth is one of before, so that the cache has answers."""
+    """Most texts are new, so that workers have work; every eighth is an earlier one, so that the cache has answers."""
     if model == "null":
         return lambda number: (str(_text_number(number)), _text_number(number))
     sentences = list(Workload(SENTENCES).texts())

@@ -1,11 +1,11 @@
-"""The story of a chaos run as tables."""
+"""The result of a chaos run as tables."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
 
-from streamer.bench.chaos.chaos import Story
+from streamer.bench.chaos.chaos import ChaosRun
 from streamer.bench.chaos.checker import KINDS, MEANINGS
 from streamer.bench.chaos.faults import AWAY, DEADLY, FAULTS, RESTARTED, SESSION_S, THAWED
 from streamer.bench.chaos.members import FOR_GOOD
@@ -18,19 +18,19 @@ TAKEN_OVER_WITHIN_S = SESSION_S + 3
 DEATHS = 3
 
 
-def sections(story: Story) -> list[Section]:
+def sections(result: ChaosRun) -> list[Section]:
     """Faults with their recoveries, then anomalies."""
-    return [_recoveries(story), _anomalies(story)]
+    return [_recoveries(result), _anomalies(result)]
 
 
-def _recoveries(story: Story) -> Section:
+def _recoveries(result: ChaosRun) -> Section:
     within = {fault.kind: fault.within_s for fault in FAULTS}
     figures = []
     for kind in (*within, THAWED):
-        incidents = [each for each in story.incidents if each.kind == kind]
+        incidents = [each for each in result.incidents if each.kind == kind]
         if not incidents:
             continue
-        beyond = story.load_s if kind == RESTARTED else 0.0
+        beyond = result.load_s if kind == RESTARTED else 0.0
         bound = RESTART_WITHIN_S if kind == RESTARTED else within.get(kind)
         figures.append(_recovery(kind, incidents, beyond, bound))
         calm = [each for each in incidents if not each.in_storm]
@@ -38,15 +38,15 @@ def _recoveries(story: Story) -> Section:
             figures.append(Figure(f"{kind}: taken over", max(taken), "s", Target(at_most=TAKEN_OVER_WITHIN_S), taken))
         if deaths := [float(each.deaths) for each in calm if each.deaths is not None]:
             figures.append(Figure(f"{kind}: deaths", max(deaths), "workers", Target(at_most=DEATHS), deaths))
-    plan = story.plan
+    plan = result.plan
     return Section(
-        f"Recovery, seed {plan.seed}, {story.chaos_s:.0f} s of chaos, {plan.members} members, model {plan.model}",
+        f"Recovery, seed {plan.seed}, {result.chaos_s:.0f} s of chaos, {plan.members} members, model {plan.model}",
         figures,
         (
             "value: the worst time from the strike until a read_committed reader had, on every partition concerned, "
             "the result of an event sent after it",
             "in storms other faults struck at the same time: those times are apart and have no target",
-            f"{RESTARTED}: beyond the {story.load_s:.2f} s in which one more worker loads the model beside the others",
+            f"{RESTARTED}: beyond the {result.load_s:.2f} s in which one more worker loads the model beside the others",
             f"{AWAY}: readers wait for the transaction's time-out and the broker's abort scan",
             f"{DEADLY}: by SIGSEGV",
         ),
@@ -63,25 +63,25 @@ def _recovery(kind: str, incidents: Sequence[Incident], beyond: float, bound: fl
     return Figure(kind, max(calm or storm), "s", target, calm or storm, columns)
 
 
-def _anomalies(story: Story) -> Section:
-    verdict = story.verdict
+def _anomalies(result: ChaosRun) -> Section:
+    verdict = result.verdict
     none = Target(at_most=0)
     figures = [
         Figure(kind, len(found), "events", none, columns={"first": " ".join(map(str, found[:EXAMPLES]))})
         for kind in KINDS
         for found in [verdict.anomalies[kind]]
     ]
-    codes = [code for ends in story.ends.values() for code in ends]
+    codes = [code for ends in result.ends.values() for code in ends]
     for_good = [code for code in codes if code in FOR_GOOD]
     others = [code for code in codes if code not in FOR_GOOD]
     figures += [
         Figure("member ended for good", len(for_good), "times", none, columns={"first": " ".join(map(str, for_good))}),
         Figure("member ended, started again", len(others), "times", columns={"first": " ".join(map(str, others))}),
-        Figure("unknown end of writing", verdict.unknown, "events", columns={"first": " ".join(story.failures)}),
+        Figure("unknown end of writing", verdict.unknown, "events", columns={"first": " ".join(result.failures)}),
         Figure("of these with an outcome", verdict.unknown_with_outcome, "events"),
         Figure("unseen by retention", verdict.unseen_by_retention, "events"),
     ]
     notes = [f"{kind}: {MEANINGS[kind]}" for kind in KINDS]
-    if story.remarkable:
-        notes.append(f"the logs are kept in {story.directory}")
+    if result.worth_keeping:
+        notes.append(f"the logs are kept in {result.directory}")
     return Section(f"Anomalies among {verdict.events:,} events with {verdict.outcomes:,} outcomes", figures, notes)

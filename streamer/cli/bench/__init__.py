@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from streamer.cli.bench import alone, through_kafka
+from streamer.cli.bench.scale import scale
 
 
 @click.group()
@@ -22,10 +23,12 @@ for command in (
     through_kafka.health,
     alone.inference,
     alone.generation,
+    alone.served,
     alone.report,
     alone.device,
     alone.simulate,
     alone.drift,
     alone.chaos,
+    scale,
 ):
     bench.add_command(command)

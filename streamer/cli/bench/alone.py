@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.bench.shown import end_progress, printed, progress, rounds, show
+from streamer.cli.options import number
 from streamer.errors import ExitCode
+from streamer.extras import require
 
 if TYPE_CHECKING:
     from streamer.bench.figures import Section
@@ -30,13 +32,7 @@ if TYPE_CHECKING:
     help="How many short texts, with fewer long ones; 0 for none. Default: 256, or 20,000 mixed texts with --file.",
 )
 @rounds()
-@click.option(
-    "--records",
-    type=click.IntRange(0),
-    default=4000,
-    show_default=True,
-    help="How many records to measure single flight with; 0 for none.",
-)
+@number("--records", 4000, "How many records to measure single flight with; 0 for none.", min=0)
 @click.option(
     "--openvino-python",
     default="",
@@ -63,6 +59,7 @@ def inference(
     """Measure tokens a second of a worker's model on one thread, against other ways to run it and the machine's limit,
     and what is saved by computing equal texts in flight only once. With --file: texts a second from file to file,
     against programs that hold the whole file in memory and sort it."""
+    require("this benchmark", "inference", "demo")
     if files:
         from streamer.bench.files import file_speed
 
@@ -82,14 +79,32 @@ def inference(
 
 
 @click.command()
-@click.option("--requests", type=click.IntRange(16), default=128, show_default=True, help="How many prompts to send.")
+@number("--requests", 128, "How many prompts to send.", min=16)
 @rounds()
 @printed
 def generation(requests: int, rounds: int) -> list[Section]:
     """Measure new tokens a second with mixed lengths, against transformers' continuous batching and padded batches."""
+    require("this benchmark", "inference")
     from streamer.bench.generation import generation_throughput
 
     return [generation_throughput(requests, rounds, progress)]
+
+
+@click.command()
+@click.option("--requests", type=click.IntRange(1), default=1000, show_default=True, help="How many texts to send.")
+@click.option(
+    "--latency-ms", type=click.FloatRange(0), default=20.0, show_default=True, help="What the server takes for one."
+)
+@click.option(
+    "--in-flight", type=click.IntRange(1, 1024), default=64, show_default=True, help="The most requests at a time."
+)
+@rounds()
+@printed
+def served(requests: int, latency_ms: float, in_flight: int, rounds: int) -> list[Section]:
+    """Measure answers a second of a model that a server runs, against an asynchronous client alone."""
+    from streamer.bench.served import served_rate
+
+    return [served_rate(requests, latency_ms / 1e3, in_flight, rounds, progress)]
 
 
 @click.command()
@@ -116,14 +131,12 @@ def report(rounds: int) -> list[Section]:
     show_default=True,
     help="Which library runs the network.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="How many CPU threads to use.")
+@number("--threads", 1, "How many CPU threads to use.")
 @click.option(
     "--batch-tokens", type=click.IntRange(0), default=0, help="Tokens in a forward batch. Default: the device's."
 )
-@click.option("--texts", type=click.IntRange(64), default=4000, show_default=True, help="How many texts a round has.")
-@click.option(
-    "--tokens", type=click.IntRange(3), default=104, show_default=True, help="How many tokens a text has on average."
-)
+@number("--texts", 4000, "How many texts a round has.", min=64)
+@number("--tokens", 104, "How many tokens a text has on average.", min=3)
 @rounds(what="How many rounds to run.")
 @printed
 def device(
@@ -139,6 +152,7 @@ def device(
     rounds: int,
 ) -> list[Section]:
     """Measure tokens a second of one worker fed from memory, on a CPU or a GPU: no Kafka, and no weights needed."""
+    require("this benchmark", "inference", *(() if model or shape else ("demo",)))
     import tempfile
 
     from streamer.bench.device import device_speed, quiet, random_encoder, spec_of
@@ -154,9 +168,9 @@ def device(
 
 
 @click.command()
-@click.option("--seeds", type=click.IntRange(1), default=10_000, show_default=True, help="How many lives to simulate.")
+@number("--seeds", 10_000, "How many lives to simulate.")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="The first seed.")
-@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="How many processes to use.")
+@number("--processes", 2, "How many processes to use.")
 def simulate(seeds: int, first: int, processes: int) -> ExitCode:
     """Simulate whole pipelines in memory, through lives full of faults, and check every law at every step.
 
@@ -182,14 +196,10 @@ def simulate(seeds: int, first: int, processes: int) -> ExitCode:
 
 
 @click.command()
-@click.option(
-    "--seeds", type=click.IntRange(0), default=100, show_default=True, help="How many days in which nothing changes."
-)
-@click.option(
-    "--shifts", type=click.IntRange(0), default=20, show_default=True, help="How many days with each kind of drift."
-)
+@number("--seeds", 100, "How many days in which nothing changes.", min=0)
+@number("--shifts", 20, "How many days with each kind of drift.", min=0)
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, metavar="SEED", help="The first seed.")
-@click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="How many processes to use.")
+@number("--processes", 2, "How many processes to use.")
 @click.option("--wander", type=click.FloatRange(0), default=0.0, help="Let shares wander from hour to hour, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as_json: bool) -> ExitCode:
@@ -207,21 +217,9 @@ def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as
 
 
 @click.command()
-@click.option(
-    "--minutes",
-    type=click.FloatRange(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="How long to inject faults.",
-)
+@number("--minutes", 10.0, "How long to inject faults.", min=0, min_open=True)
 @click.option("--seed", type=int, default=1, show_default=True, help="The seed that chooses order, victims and times.")
-@click.option(
-    "--events",
-    type=click.IntRange(1),
-    default=100_000,
-    show_default=True,
-    help="How many unique events to send, at least.",
-)
+@number("--events", 100_000, "How many unique events to send, at least.")
 @click.option(
     "--model",
     type=click.Choice(["null", "MiniLM"]),
@@ -229,13 +227,7 @@ def drift(seeds: int, shifts: int, first: int, wander: float, processes: int, as
     show_default=True,
     help="The model. null answers at once, and is killed by deadly records.",
 )
-@click.option(
-    "--members",
-    type=click.IntRange(2, 5),
-    default=3,
-    show_default=True,
-    help="How many members the consumer group has.",
-)
+@number("--members", 3, "How many members the consumer group has.", min=2, max=5)
 @click.option("--only", multiple=True, metavar="KIND", help="Inject only this kind of fault; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document that also describes the host.")
 def chaos(
@@ -252,8 +244,8 @@ def chaos(
     if unknown := set(only) - {fault.kind for fault in FAULTS}:
         known = ", ".join(fault.kind for fault in FAULTS)
         raise click.BadParameter(f"no such fault: {', '.join(sorted(unknown))}; known are {known}", param_hint="--only")
-    story = run(Plan(minutes, seed, events, model, members, only), progress)
-    show(sections(story), as_json)
-    if story.anomalous:
+    result = run(Plan(minutes, seed, events, model, members, only), progress)
+    show(sections(result), as_json)
+    if result.anomalous:
         return ExitCode.BUG
     return ExitCode.DONE

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamer.cli.options import number
+from streamer.extras import require
+
 if TYPE_CHECKING:
     from streamer.bench.figures import Section
 
 WIDTH = 160  # of tables where there is no terminal
 _Command = Callable[..., Any]
+_Needs = Callable[[dict[str, Any]], bool]
 
 
 def rounds(default: int = 3, what: str = "How many interleaved rounds to run.") -> Callable[[_Command], _Command]:
     """Adds --rounds."""
-    return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True, help=what)
+    return number("--rounds", default, what)
 
 
 def printed(command: _Command) -> _Command:
@@ -33,9 +37,9 @@ def printed(command: _Command) -> _Command:
     return wrapper
 
 
-def on_kafka(redis: Callable[[dict[str, Any]], bool] = lambda _: False) -> Callable[[_Command], _Command]:
+def on_kafka(redis: _Needs = lambda _: False, minilm: _Needs = lambda _: False) -> Callable[[_Command], _Command]:
     """Adds where to run, hands over an open `Bench` first, and prints the sections that the command returns. `redis`
-    tells of the command's options whether it needs one."""
+    and `minilm` tell of the command's options whether it needs a Redis, or the demo's model and what runs it."""
 
     def decorate(command: _Command) -> _Command:
         @click.option(
@@ -47,6 +51,8 @@ def on_kafka(redis: Callable[[dict[str, Any]], bool] = lambda _: False) -> Calla
         def wrapper(bootstrap_servers: str, redis_url: str, **given: Any) -> list[Section]:
             from streamer.bench.bench import opened
 
+            if minilm(given):
+                require("this benchmark", "inference", "demo")
             with opened(bootstrap_servers, redis_url, redis=redis(given)) as place:
                 found: list[Section] = command(place, **given)
                 return found
@@ -94,7 +100,8 @@ def show(sections: Sequence[Section], as_json: bool) -> None:
             title=section.title, title_justify="left", caption="\n".join(section.notes), caption_justify="left"
         )
         table.add_column("")
-        for heading in ("value", "rounds", "target", "verdict", *names):
+        judged = ("rounds", "target", "verdict") if any(each.values or each.target for each in section.figures) else ()
+        for heading in ("value", *judged, *names):
             table.add_column(heading, justify="right")
         for figure in section.figures:
             spread = f"{min(figure.values):.2f}-{max(figure.values):.2f}" if figure.values else ""
@@ -102,15 +109,13 @@ def show(sections: Sequence[Section], as_json: bool) -> None:
             table.add_row(
                 figure.name,
                 f"{_number(figure.value)} {figure.unit}",
-                spread,
-                str(figure.target or ""),
-                verdict,
+                *((spread, str(figure.target or ""), verdict) if judged else ()),
                 *(_number(figure.columns[name]) if name in figure.columns else "" for name in names),
             )
         console.print(table)
 
 
 def _number(value: Any) -> str:
-    if not isinstance(value, int | float):
-        return str(value)
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"

@@ -2,71 +2,82 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamer.cli.bench.shown import on_kafka, progress, rounds
+from streamer.cli.options import number
+from streamer.extras import require
 
 if TYPE_CHECKING:
     from streamer.bench.bench import Bench
     from streamer.bench.figures import Section
 
-PARTS = ("null", "cache", "spans", "minilm")
+PARTS = ("null", "cache", "spans", "vectors", "minilm")
 HEALTH = ("feedback", "rebuild")
+PARTITIONS = 4
+"""Of a backlog; a member without one has nothing to do."""
 
 
 @click.command()
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Run only this part; may be repeated.")
-@click.option(
-    "--records", type=click.IntRange(1), default=300_000, show_default=True, help="How many events the backlog has."
-)
+@number("--records", 300_000, "How many events the backlog has.")
 @rounds(5)
-@click.option(
-    "--texts", type=click.IntRange(64), default=8_000, show_default=True, help="How many events the model gets."
-)
+@number("--texts", 8_000, "How many events the model gets.", min=64)
 @click.option(
     "--raw-size",
     type=click.IntRange(0),
     default=0,
     help="How many records the raw loop takes at once. Default: the best of four.",
 )
-@on_kafka(redis=lambda given: "cache" in (given["only"] or PARTS))
+@click.option(
+    "--members",
+    type=click.IntRange(2, PARTITIONS),
+    help="Compare so many members of the null pipeline with one instead.",
+)
+@on_kafka(redis=lambda given: "cache" in _parts(**given), minilm=lambda given: "minilm" in _parts(**given))
 def throughput(
-    place: Bench, only: tuple[str, ...], records: int, rounds: int, texts: int, raw_size: int
+    place: Bench,
+    only: tuple[str, ...],
+    records: int,
+    rounds: int,
+    texts: int,
+    raw_size: int,
+    members: int | None,
 ) -> list[Section]:
-    """Measure records a second over a backlog: against the raw loop, with cache, with tracing, and with a model."""
+    """Measure records a second over a backlog: against the raw loop, with cache, with tracing, with vectors (of a fifth
+    of the records), and with a model."""
     from streamer.bench.minilm import minilm_throughput
-    from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput
+    from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput, of_members
+    from streamer.bench.vectors import vector_throughput
 
-    parts = only or PARTS
+    parts = _parts(only, members)
     cases = [
         case for part, some in (("null", NULL), ("cache", CACHE), ("spans", SPANS)) if part in parts for case in some
     ]
     sections = [null_throughput(place, cases, records, rounds, raw_size, progress)] if cases else []
+    if "vectors" in parts:
+        sections.append(vector_throughput(place, max(records // 5, 1), rounds, progress))
     if "minilm" in parts:
         sections.append(minilm_throughput(place, texts, rounds, progress))
+    if members:
+        sections.append(of_members(place, members, records, rounds, progress))
     return sections
 
 
+def _parts(only: tuple[str, ...], members: int | None, **_: Any) -> tuple[str, ...]:
+    return only or (() if members else PARTS)
+
+
 @click.command()
-@click.option(
-    "--events", type=click.IntRange(1), default=300, show_default=True, help="How many single events each side gets."
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(0, min_open=True),
-    default=20.0,
-    show_default=True,
-    help="How many events a second to send.",
-)
-@click.option(
-    "--seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="How long to run at each load."
-)
+@number("--events", 300, "How many single events each side gets.")
+@number("--rate", 20.0, "How many events a second to send.", min=0, min_open=True)
+@number("--seconds", 15.0, "How long to run at each load.")
 @click.option(
     "--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="Run only this; may be repeated."
 )
-@on_kafka()
+@on_kafka(minilm=lambda given: given["only"] != ("null",))
 def latency(place: Bench, events: int, rate: float, seconds: float, only: tuple[str, ...]) -> list[Section]:
     """Measure milliseconds from producer to read_committed reader: single events, and with a model under load."""
     from streamer.bench.latency import single_events, under_load
@@ -89,7 +100,7 @@ def latency(place: Bench, events: int, rate: float, seconds: float, only: tuple[
     help="Which model to serve. Default: both.",
 )
 @rounds(what="How often to kill each.")
-@on_kafka()
+@on_kafka(minilm=lambda given: given["models"] != ("builtin:null",))
 def restart(place: Bench, models: tuple[str, ...], rounds: int) -> list[Section]:
     """Measure the seconds from a restart after kill -9 to the first new result."""
     from streamer.bench.restart import MODELS, restarts
@@ -98,12 +109,8 @@ def restart(place: Bench, models: tuple[str, ...], rounds: int) -> list[Section]
 
 
 @click.command()
-@click.option(
-    "--records", type=click.IntRange(1), default=500_000, show_default=True, help="How many events the backlog has."
-)
-@click.option(
-    "--seconds", type=click.FloatRange(1), default=40.0, show_default=True, help="How long to watch each, at most."
-)
+@number("--records", 500_000, "How many events the backlog has.")
+@number("--seconds", 40.0, "How long to watch each, at most.")
 @on_kafka(redis=lambda _: True)
 def memory(place: Bench, records: int, seconds: float) -> list[Section]:
     """Measure the driver's memory over a backlog: with a worker that can't keep up, and with the null model."""
@@ -113,9 +120,7 @@ def memory(place: Bench, records: int, seconds: float) -> list[Section]:
 
 
 @click.command()
-@click.option(
-    "--records", type=click.IntRange(100), default=100_000, show_default=True, help="How many events each backlog has."
-)
+@number("--records", 100_000, "How many events each backlog has.", min=100)
 @rounds()
 @on_kafka()
 def poison(place: Bench, records: int, rounds: int) -> list[Section]:
@@ -126,9 +131,7 @@ def poison(place: Bench, records: int, rounds: int) -> list[Section]:
 
 
 @click.command()
-@click.option(
-    "--records", type=click.IntRange(100), default=1_000_000, show_default=True, help="How many dead letters to list."
-)
+@number("--records", 1_000_000, "How many dead letters to list.", min=100)
 @rounds()
 @on_kafka()
 def dlq(place: Bench, records: int, rounds: int) -> list[Section]:
@@ -140,17 +143,13 @@ def dlq(place: Bench, records: int, rounds: int) -> list[Section]:
 
 @click.command()
 @click.option("--only", type=click.Choice(HEALTH), multiple=True, help="Only this part; may be repeated.")
-@click.option("--results", type=click.IntRange(1), default=200_000, show_default=True, help="Results to begin with.")
-@click.option(
-    "--results-per-s", type=click.FloatRange(1), default=20_000.0, show_default=True, help="Written meanwhile."
-)
-@click.option("--labels", type=click.IntRange(1), default=5_000, show_default=True, help="Written at once, first.")
-@click.option("--labels-per-s", type=click.FloatRange(1), default=500.0, show_default=True, help="Written after that.")
-@click.option("--seconds", type=click.FloatRange(1), default=8.0, show_default=True, help="For how long.")
-@click.option(
-    "--reports", type=click.IntRange(1), default=7_200, show_default=True, help="Of each pipeline, to sum at a start."
-)
-@click.option("--pipelines", type=click.IntRange(1), default=2, show_default=True, help="That wrote those reports.")
+@number("--results", 200_000, "Results to begin with.")
+@number("--results-per-s", 20_000.0, "Written meanwhile.")
+@number("--labels", 5_000, "Written at once, first.")
+@number("--labels-per-s", 500.0, "Written after that.")
+@number("--seconds", 8.0, "For how long.")
+@number("--reports", 7_200, "Of each pipeline, to sum at a start.")
+@number("--pipelines", 2, "That wrote those reports.")
 @on_kafka()
 def health(
     place: Bench,
@@ -164,7 +163,8 @@ def health(
     pipelines: int,
 ) -> list[Section]:
     """Measure how fast the health app joins feedback with results, how soon a label counts, and its memory; and how
-    long a start takes that sums two hours of reports anew."""
+    long a start takes that sums two hours of reports again."""
+    require("this benchmark", "health")
     from streamer.bench.health import feedback_speed
     from streamer.bench.rebuild import rebuild
 

@@ -52,7 +52,8 @@ def editing(log: Log, order: Order, source: Path | None) -> Iterator[Draft]:
     if not editor and source is None:
         raise UsageError("set EDITOR, e.g. EDITOR=vi, or change the values with --patch")
     limit = order.most or MAX_EDITED
-    letters = list(itertools.islice(find(log, order.topics, order.selection, read_closed(log)), limit + 1))
+    with read_closed(log) as closed:
+        letters = list(itertools.islice(find(log, order.topics, order.selection, closed), limit + 1))
     if len(letters) > limit and order.most is None:
         raise UsageError(f"more than {limit:,} dead letters for an editor; narrow the filter, or give --max N")
     folder = Path(tempfile.mkdtemp(prefix="streamer-dlq-"))

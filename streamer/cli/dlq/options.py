@@ -13,7 +13,6 @@ import click
 
 from streamer.cli.options import configured
 from streamer.config.load import Config
-from streamer.config.shapes import shapes_of
 from streamer.core.deadletters.letter import DeadLetter, Place
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import UsageError
@@ -42,16 +41,17 @@ class Search:
     @functools.cached_property
     def log(self) -> TopicLog:
         """The topics. Raises DependencyError when the brokers do not answer."""
+        from streamer.kafka.readings import readings_of
         from streamer.kafka.replay import TopicLog
 
-        return TopicLog(self.config.kafka, shapes_of(self.config))
+        return TopicLog(self.config.kafka, readings_of(self.config))
 
     @functools.cached_property
     def closed(self) -> Closed:
-        """What was replayed or discarded."""
+        """What was replayed or discarded, until the command ends."""
         from streamer.ops.dlq.find import read_closed
 
-        return read_closed(self.log)
+        return click.get_current_context().with_resource(read_closed(self.log))
 
     def letters(self, *, with_closed: bool = False) -> Iterator[DeadLetter]:
         """Those that are meant; without `with_closed` the open ones."""

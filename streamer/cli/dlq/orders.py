@@ -12,6 +12,7 @@ import click
 
 from streamer.cli.dlq.options import Search, searching
 from streamer.cli.dlq.report import print_survey, progress
+from streamer.cli.options import number
 from streamer.core.deadletters.replay import MAX_ATTEMPTS, Decide
 from streamer.core.deadletters.state import JOB_NAME
 from streamer.errors import ExitCode, UsageError
@@ -71,13 +72,7 @@ def moving(command: _Command) -> _Command:
 def sending(command: _Command) -> _Command:
     """Adds where to, how fast and how often."""
     for option in (
-        click.option(
-            "--max-attempts",
-            type=click.IntRange(1),
-            default=MAX_ATTEMPTS,
-            show_default=True,
-            help="Leave out those that have failed this often.",
-        ),
+        number("--max-attempts", MAX_ATTEMPTS, "Leave out those that have failed this often."),
         click.option(
             "--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as possible."
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,11 @@ from streamer.config.load import Config
 from streamer.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from streamer.core.health.words import BaselineWord
 
+_DAY_CHARS = len("2026-11-24")
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -139,7 +142,6 @@ def calibrate(config: Config, name: str, evaluation: Path) -> None:
 @configured
 def list_(config: Config, as_json: bool) -> None:
     """List the saved baselines: of which model, how old they are, and how much they were taken from."""
-    from streamer.core.tally import duration
     from streamer.health.baselines import about, known
 
     found = list(known(config).values())
@@ -149,19 +151,34 @@ def list_(config: Config, as_json: bool) -> None:
     if not found:
         click.echo("no baseline yet; once all is as usual, save one: streamer health baseline save")
         return
-    from rich import box
     from rich.console import Console
+
+    Console().print(table(found, time.time()))
+
+
+def table(found: Sequence[BaselineWord], now_s: float) -> Table:
+    """A row for each baseline."""
+    from rich import box
     from rich.table import Table
+
+    from streamer.core.tally import duration
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("pipeline", "model", "age", "from", "to", "records"):
-        grid.add_column(heading, justify="right" if heading in ("age", "records") else "left")
-    now_s = time.time()
+        number, day = heading in ("age", "records"), heading in ("from", "to")
+        # Names are folded, not cut: the end of a model's is what tells it from others.
+        grid.add_column(
+            heading,
+            justify="right" if number else "left",
+            no_wrap=number,
+            overflow="fold",
+            min_width=_DAY_CHARS if day else None,
+        )
     for word in found:
         covers = _clock(word.baseline.since_ms), _clock(word.baseline.until_ms)
         age = duration(max(now_s - word.saved_ms / 1000, 0.0))
         grid.add_row(*map(plain, (word.pipeline, _model(word), age, *covers, f"{word.records:,}")))
-    Console().print(grid)
+    return grid
 
 
 @baseline.command(short_help="Show what is usual for a pipeline's model.")
@@ -202,7 +219,7 @@ def show(config: Config, name: str, revision: str, as_json: bool) -> None:
 
 
 def _monitors(word: BaselineWord) -> Iterator[tuple[str, str, str, str]]:
-    from streamer.core.health.drift import needed
+    from streamer.core.health.deviation import needed
     from streamer.core.health.monitors import MONITORS
     from streamer.core.health.sentence import usual
 

@@ -11,14 +11,12 @@ import click
 
 from streamer.cli.ending import told
 from streamer.cli.options import config_options, loaded
-from streamer.errors import ConfigurationError, ExitCode, UsageError
-from streamer.extras import install_command
+from streamer.errors import ConfigurationError, ExitCode
+from streamer.extras import require
 from streamer.stopping import Stopping
 
 if TYPE_CHECKING:
     from streamer.health.host import Host
-
-_LIBRARIES = ("faust", "mode", "aiokafka", "aiohttp")
 
 
 @click.command()
@@ -39,14 +37,9 @@ def run(config_path: str | None, overrides: tuple[str, ...], verbose: bool) -> N
     config = loaded(config_path, overrides)
     if not config.telemetry.reports:
         raise ConfigurationError('telemetry.reports is "": there is nothing to watch; name the topic of the reports')
-    try:
-        from streamer.health.host import Host
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _LIBRARIES:
-            raise
-        raise UsageError(
-            f"the health app needs {error.name}, which is not installed; install it with {install_command('health')}"
-        ) from None
+    require("the health app", "health")
+    from streamer.health.host import Host
+
     configure(config.telemetry.log_format, "debug" if verbose else config.telemetry.log_level)
     try:
         host = Host(config)

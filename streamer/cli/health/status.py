@@ -60,14 +60,14 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, agai
     cached     results that came from memory or Redis
 
     Columns are left out if there is no room for them, or if the reports have no such figures. It reads the reports
-    (telemetry.reports), as far back as that topic keeps them. If the health app runs (streamer health run), a line
-    says how it judges drift.
+    (telemetry.reports), as far back as that topic keeps them. A line says how the health app (streamer health run)
+    judges drift, or what that takes.
     """
     from rich.console import Console
 
     from streamer.health.moved import moved
     from streamer.health.read import read_since
-    from streamer.health.standing import standings
+    from streamer.health.standing import not_judged, standings
     from streamer.health.status import clock, courses, sentence
 
     topic = config.telemetry.reports
@@ -104,7 +104,7 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, agai
     drift = standings(config, now_ms)
     if as_json:
         shown = {"time_ms": now_ms, "since_ms": since_ms, "window_ms": length_ms}
-        told = [_described(name, each, drift.get(name), now_ms) for name, each in found.items()]
+        told = [_described(name, each, (drift or {}).get(name), now_ms) for name, each in found.items()]
         click.echo(msgspec.json.encode({**shown, "pipelines": told}))
         return
     console = Console()
@@ -120,8 +120,9 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, agai
             for finding in course.findings:
                 click.echo(f"  {plain(finding)}")
             console.print(table(course, now_ms, console.width))
-        if name in drift:
-            click.echo(f"{plain(name)}: {plain(drift[name].sentence(now_ms))}\n")
+        if drift is not None:
+            line = drift[name].sentence(now_ms) if name in drift else not_judged(name)
+            click.echo(f"{plain(name)}: {plain(line)}\n")
 
 
 class _Column(NamedTuple):

@@ -100,7 +100,7 @@ export class Health {
       } catch (failure) {
         if (this.card !== card) return;
         if (failure.status === 404) this.failed.replaceChildren(el("p", { class: "empty" }, sentence(failure.message)));
-        else if (failure.status) this.failed.replaceChildren(problem(failure, "It can't be told how this model is"));
+        else if (failure.status) this.failed.replaceChildren(problem(failure, "The state of this model can't be shown"));
       }
       await new Promise((done) => { this.next = done; setTimeout(done, EVERY_MS); });
       while (document.hidden && this.card === card) await new Promise((done) => { setTimeout(done, TICK_MS); });
@@ -129,7 +129,7 @@ class Card {
     setText(this.says, sentence(capital(picture.headline.what)));
     setText(this.heard, `as of ${moment(picture.heard_ms)}`);
     this.course.update(picture);
-    this.#part("drift", [picture.drift, picture.baselines, picture.series.map((each) => each.revision)], () => drift(picture, this.name));
+    this.#part("drift", [picture.whole, picture.drift, picture.baselines, picture.series.map((each) => each.revision)], () => drift(picture, this.name));
     this.#part("quality", picture.quality, () => quality(picture.quality, feedback));
     this.#part("rules", picture.rules, () => rules(picture.rules));
   }
@@ -149,9 +149,9 @@ class Card {
   }
 }
 
-function drift({ drift: monitors, baselines, series }, name) {
+function drift({ drift: monitors, baselines, series, whole }, name) {
   const without = series.filter(({ revision, columns }) => !(revision in baselines) && columns.rate.slice(-LATELY).some((value) => value !== null));
-  const hints = without.map(({ revision, model }) => el("p", { class: "quiet hint" },
+  const hints = !whole ? [el("p", { class: "quiet hint" }, "What was said before the last day is still being read.")] : without.map(({ revision, model }) => el("p", { class: "quiet hint" },
     ...prose(`There is no baseline of ${model}@${revision.slice(0, 12)}. Once all is as usual, save one: \`streamer health baseline save ${name}\``)));
   const saved = Object.entries(baselines).map(([revision, each]) => `the baseline of ${revision.slice(0, 12)}, ${count(each.records)} results up to ${moment(each.until_ms)}${each.covers_a_week ? "" : ", less than a week"}`);
   if (monitors.some((each) => each.against === "season")) saved.push("the same hour of the days before");
@@ -160,7 +160,8 @@ function drift({ drift: monitors, baselines, series }, name) {
   const several = new Set(monitors.map((each) => each.revision)).size > 1;
   const shown = (each) => sides(several ? { ...each, what: `${each.revision.slice(0, 12)}: ${each.what}` } : each);
   const more = el("div", { class: "pictures" });
-  const words = others.every((each) => each.state === "insufficient") ? "too few texts to tell" : "nothing has moved there";
+  const few = others.filter((each) => each.state === "insufficient").length;
+  const words = few === others.length ? "too few texts to tell" : few ? `nothing has moved there, of ${few} too few texts to tell` : "nothing has moved there";
   return [el("h3", {}, "Drift"),
     saved.length ? el("p", { class: "quiet" }, `Held against ${saved.join("; ")}.`) : null, ...hints,
     moved.length ? el("div", { class: "pictures" }, moved.map(shown))

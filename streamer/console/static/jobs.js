@@ -160,7 +160,7 @@ class JobRow {
         [found.skipped, "skipped"], [found.elsewhere, "sent elsewhere"], [found.gone, "gone by retention"]];
       setText(this.outcome, `Of ${count(found.sent)} sent: ${parts.filter(([some]) => some).map(([some, word]) => `${count(some)} ${word}`).join(", ") || "none is to be found yet"}.`);
     } catch (failure) {
-      this.outcome.replaceChildren(problem(failure, "It can't be told"));
+      this.outcome.replaceChildren(problem(failure, "The outcome can't be shown"));
     } finally {
       this.ask.disabled = false;
     }

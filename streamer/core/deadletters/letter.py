@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from streamer.core.codec import Reading
 from streamer.core.deadletters.families import Reason
 from streamer.core.headers import TRACEPARENT
 from streamer.core.record import Headers, Record
-from streamer.core.shape import Shape
 from streamer.core.traceparent import parse
 
 
@@ -26,13 +26,13 @@ class Place(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A record of a dead-letter topic. `headers` is None when the client can't read them; `timestamp_ms` is when it
-    was written there, -1 when the record does not say. `shape` is that of the events of the pipeline that gave it up,
+    was written there, -1 when the record does not say. `reading` says how the pipeline that gave it up reads events,
     None for our own format."""
 
     record: Record
     headers: Headers | None
     reason: Reason
-    shape: Shape | None = None
+    reading: Reading | None = None
 
     @property
     def place(self) -> Place:

@@ -13,14 +13,15 @@ from typing import Protocol
 import msgspec
 
 from streamer.core import headers as names
-from streamer.core.codec import Codec
+from streamer.core.codec import Codec, Framed
 from streamer.core.deadletters.destinations import Destinations, Refusal
 from streamer.core.deadletters.families import Family, count, without_reason
 from streamer.core.deadletters.letter import DeadLetter
 from streamer.core.deadletters.state import STATE_TOPIC, State, state_record
 from streamer.core.diagnosis import MAX_ID_CHARS
 from streamer.core.output import Output, size_bytes
-from streamer.core.record import BareRecord, Headers, Record, Segment
+from streamer.core.record import Headers, ReadRecord, Segment
+from streamer.errors import DataFailure
 
 MAX_ATTEMPTS = 5
 UNCHANGED = Refusal("it was not changed, and would fail again")
@@ -193,13 +194,23 @@ def event_id(letter: DeadLetter) -> str:
 
 def _id_inside(letter: DeadLetter, headers: Headers, value: bytes | None) -> str | None:
     """The id in the value, as the codec reads it; also where the rest of the value is no event."""
-    segment = Segment(letter.place.topic, letter.place.partition, 0, [_AsRead(letter.record, headers, value)])
-    Codec("", shape=letter.shape).decode(segment)
+    topic = letter.reason.topic or letter.place.topic
+    segment = Segment(topic, letter.place.partition, 0, [ReadRecord(letter.record, headers, value)])
+    reading = letter.reading
+    shape, schemas = (reading.shape, reading.schemas) if isinstance(reading, Framed) else (reading, None)
+    codec = Codec("", shape=shape, schemas=schemas)
+    codec.unknown(segment)  # these schemas are learned by being asked for
+    codec.decode(segment)
     event = segment.events[0]
     if event is not None:
         return None if event.id is None else str(event.id)
-    if letter.shape is not None:
-        given_id = letter.shape.read_id(value or b"")
+    if schemas is not None:
+        found = schemas.open(value or b"", headers, topic)
+        if isinstance(found, DataFailure):
+            return None
+        value = found
+    if shape is not None:
+        given_id = shape.read_id(value or b"")
         return None if given_id is None else str(given_id)
     try:
         return _valid_id(str(msgspec.json.decode(value or b"", type=_WithId).id))
@@ -218,19 +229,3 @@ def _state_output(letter: DeadLetter, state: State) -> Output:
 
 class _WithId(msgspec.Struct):
     id: str | int
-
-
-class _AsRead(BareRecord):
-    """A dead letter as the record that it was, for the codec."""
-
-    __slots__ = ("_headers", "_value")
-
-    def __init__(self, record: Record, headers: Headers, value: bytes | None) -> None:
-        super().__init__(record)
-        self._headers, self._value = headers, value
-
-    def value(self) -> bytes | None:
-        return self._value
-
-    def headers(self) -> Headers | None:
-        return self._headers

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from streamer.core import headers as names
+from streamer.core.codec import Reading
 from streamer.core.deadletters.causes import fingerprint
 from streamer.core.deadletters.families import Reason, count, read
 from streamer.core.deadletters.letter import DeadLetter, timestamp_ms, trace_id
@@ -17,21 +18,20 @@ from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import Closed
 from streamer.core.record import Headers, Record
 from streamer.core.record_headers import headers_of
-from streamer.core.shape import Shape
 
 _FOREVER_MS = 1 << 62
 Test = Callable[[int | None], bool]
 
 
 class Selector:
-    """Applies a selection. What was `closed` before is left out; None leaves nothing out. `shapes` are those of
-    pipelines whose events have one."""
+    """Applies a selection. What was `closed` before is left out; None leaves nothing out. `readings` say how
+    pipelines read events that are not JSON of our own format."""
 
     def __init__(
-        self, selection: Selection, closed: Closed | None = None, shapes: Mapping[str, Shape] | None = None
+        self, selection: Selection, closed: Closed | None = None, readings: Mapping[str, Reading] | None = None
     ) -> None:
         self._closed = closed
-        self._shapes = shapes or {}
+        self._readings = readings or {}
         self._since_ms = -1 if selection.since_ms is None else selection.since_ms
         self._until_ms = _FOREVER_MS if selection.until_ms is None else selection.until_ms
         self._timed = selection.since_ms is not None or selection.until_ms is not None
@@ -85,7 +85,7 @@ class Selector:
             return
         if self._causes and fingerprint(reason) not in self._causes:
             return
-        letter = DeadLetter(record, headers, reason, self._shapes.get(reason.pipeline or ""))
+        letter = DeadLetter(record, headers, reason, self._readings.get(reason.pipeline or ""))
         if self._traces and trace_id(letter) not in self._traces:
             return
         if self._ids and event_id(letter) not in self._ids:

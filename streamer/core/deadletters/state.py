@@ -19,7 +19,7 @@ JOB_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
 
 class State(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What became of one dead letter. `timestamp_ms` is the dead letter's own: where a topic was deleted and made anew,
+    """What became of one dead letter. `timestamp_ms` is the dead letter's own: where a topic was deleted and recreated,
     another one may lie at its place. A reopened one is as open as one that has no state."""
 
     state: Literal["replayed", "discarded", "reopened"]

@@ -6,17 +6,21 @@ from streamer.core.health.rules import QUALITY, Measured, Rule
 from streamer.core.health.words import VERSION, State, StateWord
 
 _UNITS = {"s": " s", "ms": " ms"}
+_MOST_DIGITS = 12
 
 
 def judge(rule: Rule, pipeline: str, measured: Measured, now_ms: int, before: StateWord | None) -> StateWord:
     """How the rule stands now, after how it stood `before`.
 
-    With too few records it is `insufficient`, whatever it was: of that time nothing is known. A broken rule is
+    With too few records it is `insufficient`, whatever it was: of that time nothing is known. So it is where what is
+    known does not break it, and what is not known might. A broken rule is
     `pending` until it was broken for `for_s`, then it fires, and it ends below `recover` only.
     """
     was: State | None = before.state if before is not None else None
     since_ms = before.since_ms if before is not None else now_ms
     state = _state(rule, measured.value, was, now_ms - since_ms)
+    if state == "ok" and measured.value is not None and rule.is_broken(measured.value + measured.unknown):
+        state = "insufficient"
     if state == "pending" and rule.for_s == 0:
         state = "firing"
     return StateWord(
@@ -30,7 +34,7 @@ def judge(rule: Rule, pipeline: str, measured: Measured, now_ms: int, before: St
         threshold=rule.threshold,
         severity=rule.severity,
         what=_what(rule, pipeline, measured, state),
-        value=measured.value,
+        value=None if state == "insufficient" else measured.value,
         records=measured.records,
     )
 
@@ -58,12 +62,19 @@ def _what(rule: Rule, pipeline: str, measured: Measured, state: State) -> str:
     word = "the threshold is"
     if state == "firing":
         word = "it fires until it has reached" if rule.falls else "it fires until it is below"
-    return f"{pipeline}: {rule.metric} is {_text(rule, measured.value)}; {word} {_text(rule, limit)}"
+    value, shown = next(
+        (value, shown)
+        for digits in range(_MOST_DIGITS)
+        for value, shown in [(_text(rule, measured.value, digits), _text(rule, limit, digits))]
+        if value != shown or measured.value == limit or digits == _MOST_DIGITS - 1
+    )
+    return f"{pipeline}: {rule.metric} is {value}; {word} {shown}"
 
 
-def _text(rule: Rule, value: float) -> str:
+def _text(rule: Rule, value: float, more: int) -> str:
+    """With so many digits more than people need: else 59.7 s would be 60 s, and not below them."""
     if rule.metric.endswith("_share"):
-        return f"{value:.1%}"
+        return f"{value:.{1 + more}%}"
     if rule.metric in QUALITY:
-        return f"{value:.3f}"
-    return f"{value:.0f}{_UNITS.get(rule.metric.rpartition('_')[2], '')}"
+        return f"{value:.{3 + more}f}"
+    return f"{value:.{more}f}{_UNITS.get(rule.metric.rpartition('_')[2], '')}"

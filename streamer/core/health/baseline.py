@@ -9,16 +9,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TypeVar
 
 import msgspec
 
 from streamer.core.health.gtest import smoothed
 from streamer.core.health.leading import Leading, independence
-from streamer.core.health.monitors import MONITORS, Binning, Kind, Measures, Sums
+from streamer.core.health.monitors import MONITORS, Binning, Kind, Sums
 from streamer.core.health.spread import COMMON, Row, Spread, dispersion, spreads_of
-
-W = TypeVar("W", bound=Measures)
+from streamer.core.health.window import Window
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -94,7 +92,7 @@ class Baseline(msgspec.Struct):
     hours: list[int] = []
 
     @staticmethod
-    def of(windows: Iterable[Measures]) -> Baseline | None:
+    def of(windows: Iterable[Window]) -> Baseline | None:
         """Learn from windows of one pipeline and of one length, in any order; None from too few."""
         found = sorted((window for window in windows if window.results), key=lambda window: window.start_ms)
         if len(found) < LEAST_WINDOWS:
@@ -152,7 +150,7 @@ def _hour(time_ms: int) -> int:
     return time_ms % DAY_MS // HOUR_MS
 
 
-def same_hour(windows: Iterable[W], now_ms: int) -> list[W]:
+def same_hour(windows: Iterable[Window], now_ms: int) -> list[Window]:
     """Those that started within the same hour of the day (UTC) as now, on the seven days before."""
     hour = now_ms // HOUR_MS
     return [

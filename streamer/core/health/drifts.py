@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -14,6 +14,7 @@ from streamer.core.health.estimate import expected
 from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS, Fold
 from streamer.core.health.judged import Judged
 from streamer.core.health.keeper import GRACE_MS
+from streamer.core.health.past import Past
 from streamer.core.health.rules import Measured
 from streamer.core.health.season import Season
 from streamer.core.health.window import Window
@@ -24,6 +25,7 @@ BACK_MS: Final = 2 * HOUR_MS
 """Of a revision that nothing is known of, the windows of so long are judged: in that time every monitor looks."""
 RETIRED_MS: Final = HOUR_MS // 2
 """A revision that settles nothing for so long while another one does is out of service."""
+REWIND_MS: Final = 60_000
 LEAST_RESULTS: Final = 1_000
 """A baseline of fewer says too little of what is usual."""
 NAMED: Final = 3
@@ -33,7 +35,8 @@ _decode = msgspec.json.Decoder(list[Judged]).decode
 
 
 class Told(NamedTuple):
-    """How a pipeline stands: how many monitors say drift, None where too little is known; and a sentence."""
+    """How a pipeline stands: how many monitors say drift, None where none does and some can't tell, and how many those
+    are; and a sentence."""
 
     measured: Measured
     what: str
@@ -47,6 +50,8 @@ class Drifts:
         self.baselines: dict[str, BaselineWord] = {}
         self.season = Season()
         self._judged: dict[tuple[str, str], Judged] = {}
+        self._pasts: dict[tuple[str, str], Past] = {}
+        self._rewound_ms: dict[str, int] = {}
         self._monthly = monthly
 
     def baseline(self, pipeline: str, revision: str) -> BaselineWord | None:
@@ -63,8 +68,9 @@ class Drifts:
         return expected(one.confidence, known.calibration if known is not None else None)
 
     def look(self, fold: Fold, pipeline: str, now_ms: int) -> None:
-        """Judge the pipeline's windows that have closed since the last look. A window that a late report changes is not
-        judged again. A revision whose baseline is saved anew starts anew."""
+        """Judge the pipeline's windows that have closed since the last look. Where a late report has changed one that
+        was judged before, that and all later ones are judged again, at most once a minute: what is said is then as if
+        it had come in time. A revision whose baseline is saved again starts over."""
         windows = fold.windows(pipeline, FIVE_MINUTES_MS, now_ms - BACK_MS)
         windows = [window for window in windows if window.end_ms + GRACE_MS <= now_ms]
         lasts = {one.revision: one.until_ms for one in self.judged(pipeline)}
@@ -75,6 +81,10 @@ class Drifts:
             if newest_ms - last_ms >= RETIRED_MS:
                 self._judged.pop((pipeline, revision), None)
                 windows = [window for window in windows if window.revision != revision]
+                self._pasts.pop((pipeline, revision), None)
+        if now_ms - self._rewound_ms.get(pipeline, 0) >= REWIND_MS:
+            self._rewound_ms[pipeline] = now_ms
+            self._rewind(pipeline, windows, now_ms)
         for window in windows:
             self._judge(window)
 
@@ -87,6 +97,8 @@ class Drifts:
         own = self.judged(pipeline)
         if not own:
             text = "no five minutes of the last two hours that are over have a result to judge drift by"
+            if all(word.pipeline != pipeline for word in self.baselines.values()):
+                text += f"; {NO_BASELINE}; {to_save(pipeline)}"
             return Told(Measured(None, 0), f"{pipeline}: {text}")
         findings = [finding for one in own for finding in one.findings]
         missing = [one for one in own if self.baseline(pipeline, one.revision) is None]
@@ -102,9 +114,10 @@ class Drifts:
         drifting = sum(finding.state == "drift" for finding in findings)
         if unsure and not drifting:
             parts.append(f"a longer one tells: streamer health baseline save {pipeline} --replace")
-        told = drifting or (not unsure and any(finding.state != "insufficient" for finding in findings))
+        few = sum(finding.state == "insufficient" for finding in findings) + sum(not one.findings for one in own)
         records = max((finding.n for finding in findings), default=0)
-        return Told(Measured(drifting if told else None, records), f"{pipeline}: {'; '.join(parts)}")
+        value = drifting if drifting or not few else None
+        return Told(Measured(value, records, few), f"{pipeline}: {'; '.join(parts)}")
 
     def snapshot(self) -> bytes:
         """What was judged so far, without the baselines and the windows of the week: those are on the topic."""
@@ -119,6 +132,15 @@ class Drifts:
         self._judged = {(one.pipeline, one.revision): one for one in found}
         return True
 
+    def _rewind(self, pipeline: str, windows: Sequence[Window], now_ms: int) -> None:
+        for one in self.judged(pipeline):
+            key = pipeline, one.revision
+            if (past := self._pasts.get(key)) is not None:
+                past.forget(now_ms - BACK_MS)
+                before = past.rewound(window for window in windows if window.revision == one.revision)
+                if before is not None:
+                    self._judged[key] = before
+
     def _judge(self, window: Window) -> None:
         key = window.pipeline, window.revision
         known = self.baseline(*key)
@@ -126,7 +148,9 @@ class Drifts:
         one = self._judged.get(key)
         if one is None or one.saved_ms != saved_ms:
             one = self._judged[key] = Judged(*key, saved_ms)
+            self._pasts[key] = Past()
         if window.start_ms >= one.until_ms:
+            self._pasts.setdefault(key, Past()).keep(window, one)
             season = self.season.reference(window.pipeline, window.start_ms)
             one.look(window, known, season, self._monthly(window.pipeline))
 
@@ -143,13 +167,18 @@ class Drifts:
         windows, results = self.season.results(one.pipeline, one.revision)
         text = "judged by the same hour of the days before alone, no baseline yet" if one.has_season else NO_BASELINE
         if enough(windows, results):
-            return f"{text}; once all is as usual, save one: streamer health baseline save {one.pipeline}"
+            return f"{text}; {to_save(one.pipeline)}"
         return f"{text}: {too_few(windows, results)}"
 
 
 def enough(windows: int, results: int) -> bool:
     """Whether a baseline can be made of so many windows that have results, and of so many results."""
     return windows >= LEAST_WINDOWS and results >= LEAST_RESULTS
+
+
+def to_save(pipeline: str) -> str:
+    """How to save a baseline."""
+    return f"once all is as usual, save one: streamer health baseline save {pipeline}"
 
 
 def too_few(windows: int, results: int) -> str:
@@ -171,6 +200,6 @@ def _what(findings: list[Finding], unsure: list[Finding]) -> str:
     few = [finding for finding in findings if finding.state == "insufficient"]
     if len(few) == len(findings):
         best = max(few, key=lambda finding: finding.n / finding.n_min)
-        return f"too few records to tell of drift, {best.n:,} of the {best.n_min:,} that it takes"
-    tail = f"; too few records to tell of {', '.join(finding.monitor for finding in few)}" if few else ""
+        return f"too few records to judge drift, {best.n:,} of the {best.n_min:,} that it takes"
+    tail = f"; too few records to judge {', '.join(finding.monitor for finding in few)}" if few else ""
     return f"nothing moved of {plural(len(findings) - len(few), 'figure')}{tail}"

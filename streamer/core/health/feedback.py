@@ -103,8 +103,8 @@ def place_of(feedback: Feedback, inputs: Mapping[str, Sequence[str]]) -> Place |
     """The event that feedback is about, given each pipeline's input topics. None where it names none of them, or one
     that several pipelines read without saying whose result it means, and for numbers that no event of Kafka's has.
 
-    An `id` is a place only where it is one that streamer gave, `topic/partition/offset`: to find an event by an id of
-    its own, all results would have to be read.
+    An `id` is a place only where it is one that streamer gave, `topic/partition/offset`; `reader_of` says whose results
+    have one that the event brought along.
     """
     pipeline, named = feedback.pipeline, feedback.id
     if feedback.ce_id is not None:
@@ -117,6 +117,13 @@ def place_of(feedback: Feedback, inputs: Mapping[str, Sequence[str]]) -> Place |
         return None
     topics = inputs[readers[0]]
     return Place(readers[0], topics[topics.index(event[0])], *event[1:])  # names that are in memory once
+
+
+def reader_of(feedback: Feedback, inputs: Mapping[str, Sequence[str]]) -> str | None:
+    """The pipeline whose result feedback names by an id that the event brought along: the one that it says, or the only
+    one. None where that can't be told, or where it names its result otherwise."""
+    named = [name for name in inputs if feedback.pipeline in (None, name)]
+    return named[0] if feedback.id is not None and len(named) == 1 else None
 
 
 def refusal_headers(refused: Refused, topic: str, partition: int, offset: int) -> Headers:

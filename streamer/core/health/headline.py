@@ -66,7 +66,7 @@ def verdict(first: Evaluation, versus: Versus) -> str:
         only.append(f"only {names['second']} about {versus.only_second:,}")
         told = f"{told}; {', '.join(only)}, p {_p(versus.p)} (McNemar)"
     if versus.winner is None:
-        return f"it can't be told which model is better {over}: {told}"
+        return f"it is unclear which model is better {over}: {told}"
     return f"{names[versus.winner]} is better {over}: {told}"
 
 

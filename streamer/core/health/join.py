@@ -15,6 +15,7 @@ from streamer.core.health.realised import DAY_MS, MAX_KEPT, Kept, Realised
 
 Outcome = Literal["matched", "early", "late", "duplicate", "unknown", "no_result", "refused"]
 
+_NONE: Final[Mapping[str, int]] = {}
 MAX_WAITING: Final = 50_000
 AGAIN_MS: Final = 1_000
 """After so long a result that was not there is looked up again; twice as long each time, up to a minute."""
@@ -187,9 +188,9 @@ class Joiner:
                 self._waiting[place] = later
         return given_up
 
-    def count_waiting(self) -> None:
-        """Set how many wait, by pipeline."""
-        waiting = Counter(place.pipeline for place in self._waiting)
+    def count_waiting(self, others: Mapping[str, int] = _NONE) -> None:
+        """Set how many wait, by pipeline, with others that do not wait here."""
+        waiting = Counter(place.pipeline for place in self._waiting) + Counter(others)
         for pipeline in {*self.tallies, *waiting}:
             self.tally(pipeline).waiting = waiting[pipeline]
 

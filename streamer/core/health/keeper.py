@@ -51,7 +51,7 @@ class Keeper:
         return self.fold.upto.get(f"{self._reports}/{partition}")
 
     def begin_at(self, partition: int, offset: int) -> None:
-        """Reading goes on there: a topic that was made anew counts its offsets anew."""
+        """Reading goes on there: a recreated topic counts its offsets from 0."""
         self.fold.upto[f"{self._reports}/{partition}"] = offset
 
     def due(self, now_ms: int) -> list[WindowKey]:

@@ -20,7 +20,7 @@ class Stretch(NamedTuple):
 
 
 class Landmarks:
-    """Results of one input partition in one output partition: both offsets rise together. What is learned anew and
+    """Results of one input partition in one output partition: both offsets rise together. What is learned again and
     contradicts that replaces what was known: then the topic is another one, or was written in another order."""
 
     def __init__(self) -> None:

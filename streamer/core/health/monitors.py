@@ -11,40 +11,15 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgspec
 
 from streamer.core.health.perplexity import MOST_NATS
+from streamer.core.health.window import Window
 from streamer.core.measures import SHARE_BINS
 
 Kind = Literal["categories", "histogram", "ratio"]
-
-
-class Measures(Protocol):
-    """What monitors read of a window: sums over its records. What no report told is None."""
-
-    pipeline: str
-    revision: str
-    start_ms: int
-    length_ms: int
-    results: int
-    dead_letters: dict[str, int]
-    truncated: int
-    tokens: int
-    labels: dict[str, int] | None
-    other_labels: int
-    confidence: list[int] | None
-    margin: list[int] | None
-    entropy: list[int] | None
-    scripts: dict[str, int] | None
-    empty: int
-    repeats: int
-    unknown_tokens: int
-    text_chars: Any
-    embedding: Any
-    generation: Any
-    likelihood: Any
 
 
 class Sums(msgspec.Struct):
@@ -74,7 +49,7 @@ class Monitor:
 
     name: str
     kind: Kind
-    read: Callable[[Measures], list[Sums]]
+    read: Callable[[Window], list[Sums]]
     words: str = ""
     of_model: bool = False
     floor: float = 0.0
@@ -99,7 +74,7 @@ def _share(name: str, count: int, records: int) -> list[Sums]:
     return _table({name: min(count, records), "other": max(records - count, 0)})
 
 
-def _counted(window: Measures) -> bool:
+def _counted(window: Window) -> bool:
     """Whether reports told of empty texts, repeats and unknown tokens at all: those of version 1 do not."""
     return window.scripts is not None
 
@@ -108,17 +83,17 @@ def _ratio(records: int, total: float, of: float) -> list[Sums]:
     return [Sums(records, {"sum": total, "of": of})] if records and of > 0 else []
 
 
-def _texts(window: Measures) -> int:
+def _texts(window: Window) -> int:
     return sum(count for _, count in window.text_chars.counts)
 
 
-def _labels(window: Measures) -> list[Sums]:
+def _labels(window: Window) -> list[Sums]:
     if window.labels is None:
         return []
     return _table({**window.labels, "(others)": window.other_labels} if window.other_labels else window.labels)
 
 
-def _projections(window: Measures) -> list[Sums]:
+def _projections(window: Window) -> list[Sums]:
     found = window.embedding
     return [table for bins in found.projections for table in _bins(bins)] if found else []
 

@@ -77,7 +77,7 @@ class Bars(msgspec.Struct, frozen=True):
 
 class Picture(msgspec.Struct, kw_only=True):
     """A pipeline. `time_s` are the starts of the windows, without a gap; columns have None where there is none.
-    `left_out` are older revisions."""
+    `left_out` are older revisions. It is not `whole` while only the last day was read."""
 
     pipeline: str
     headline: Headline
@@ -90,9 +90,10 @@ class Picture(msgspec.Struct, kw_only=True):
     drift: list[Bars]
     quality: list[Graded]
     baselines: dict[str, Saved]
+    whole: bool
 
 
-def picture(name: str, view: PipelineView, length_ms: int, now_ms: int) -> Picture:
+def picture(name: str, view: PipelineView, length_ms: int, now_ms: int, *, whole: bool = True) -> Picture:
     """All of a pipeline, with windows of this length."""
     starts = _starts(view, length_ms, now_ms)
     revisions = view.revisions(length_ms)
@@ -110,6 +111,7 @@ def picture(name: str, view: PipelineView, length_ms: int, now_ms: int) -> Pictu
         baselines={
             revision: msgspec.structs.replace(saved, calibration=None) for revision, saved in view.baselines.items()
         },
+        whole=whole,
     )
 
 

@@ -31,7 +31,7 @@ def rated(
     enough = {revision: quality for revision, quality in sums.items() if quality.answered >= rule.at_least}
     if not enough:
         text = f"{plural(most, 'label')} of results of the last {duration(rule.over_s)}"
-        return Told(Measured(None, most), f"{pipeline}: {text}, and it takes {rule.at_least:,} to tell of {rule.name}")
+        return Told(Measured(None, most), f"{pipeline}: {text}, and it takes {rule.at_least:,} to judge {rule.name}")
     if rule.metric == GAP:
         return _gap(rule, pipeline, enough, calibrations, monthly, firing)
     found = [
@@ -66,7 +66,7 @@ def _gap(
     ]
     if not gaps:
         return Told(Measured(None, labels), f"{pipeline}: from its labels and their confidence no accuracy is expected")
-    # Labels of a day are looked at anew each hour, as it were: so many looks share the budget.
+    # Labels of a day are in effect looked at again each hour: that many looks share the budget.
     certain = -NormalDist().inv_cdf(Budget(monthly, 1, HOUR_MS).alpha) * (CLEARS_AT if firing else 1.0)
     limit = rule.recover if firing else rule.threshold
     worst = max(gaps, key=lambda gap: (gap.size >= limit and gap.deviations >= certain, gap.size))

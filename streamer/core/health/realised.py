@@ -1,6 +1,6 @@
 """How right models turned out to be: what feedback says of their results, summed by the hour of the event.
 
-A label that is said anew takes the place of what was said before. For that the evidence of each is kept, up to
+A label that is reported again takes the place of what was said before. For that the evidence of each is kept, up to
 `most` of them; of older ones only the sums are left. There is no clock: times are given.
 """
 

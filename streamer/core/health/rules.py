@@ -59,10 +59,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measured(NamedTuple):
-    """A rule's number, None where there are too few records, and how many there were."""
+    """A rule's number, None where there are too few records, and how many there were. It may be as much as `unknown`
+    larger: for so much there were too few records."""
 
     value: float | None
     records: int
+    unknown: float = 0
 
 
 def falls(metric: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -29,6 +29,9 @@ DAYS: Final = 7
 """Days of quality that are kept, with their matrices."""
 MAX_PIPELINES: Final = 1_000
 LARGE_BYTES: Final = 20_000
+
+_K = TypeVar("_K", bound=tuple[int, str])
+_V = TypeVar("_V")
 
 _KEPT: Final = {"window": KEEP, "quality": {HOUR_MS: KEEP[HOUR_MS], DAY_MS: DAYS}}
 
@@ -151,6 +154,19 @@ class HealthView:
         if len(points) > most:
             del points[min(points)]
 
+    def put_before(self, older: HealthView) -> None:
+        """Know what was said before all of this; what was said later stands. What was taken back later is not among
+        the older."""
+        for name, before in older.pipelines.items():
+            mine = self._of(name)
+            for length_ms, points in before.points.items():
+                mine.points[length_ms] = _newest({**points, **mine.points[length_ms]}, KEEP[length_ms] * REVISIONS)
+            mine.states = {**before.states, **mine.states}
+            mine.drifts = {**before.drifts, **mine.drifts}
+            mine.baselines = {**before.baselines, **mine.baselines}
+            mine.hours = _newest({**before.hours, **mine.hours}, KEEP[HOUR_MS] * REVISIONS)
+            mine.days = _newest({**before.days, **mine.days}, DAYS * REVISIONS)
+
     def _of(self, pipeline: str) -> PipelineView:
         if pipeline not in self.pipelines and len(self.pipelines) >= MAX_PIPELINES:
             return PipelineView()  # nobody sees it
@@ -173,3 +189,7 @@ class HealthView:
                 view.states.pop(key, None)
                 view.drifts.pop(key, None)
                 view.baselines.pop(key.removeprefix(f"{name}/baseline/"), None)
+
+
+def _newest(found: dict[_K, _V], most: int) -> dict[_K, _V]:
+    return {key: found[key] for key in sorted(found)[-most:]}

@@ -2,20 +2,23 @@
 
 A monitor looks when it has seen enough records, after an hour at the latest; what it looks at then is tumbling, no
 record is in two of them. It raises drift when the last ones in a row each show a move that matters and all together
-are certain. It clears when the move or its certainty has fallen under 0.8 of what raised it.
+are certain. A large move it sees earlier, once each of a row shows it. It clears when the move or its certainty has
+fallen under 0.8 of what raised it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 import msgspec
 
 from streamer.core.health.baseline import HOUR_MS, Baseline, Reference
 from streamer.core.health.budget import Budget
-from streamer.core.health.drift import BaselineComparison, Finding, State, compare, finding, needed, watched
-from streamer.core.health.monitors import Measures, Monitor, Sums
+from streamer.core.health.deviation import BaselineComparison, compare, needed
+from streamer.core.health.drift import Finding, State, finding, watched
+from streamer.core.health.monitors import Monitor, Sums
+from streamer.core.health.window import Window
 
 LONGEST_MS = HOUR_MS
 CLEARS_AT = 0.8
@@ -53,7 +56,7 @@ class MonitorCourse(msgspec.Struct):
         return self.finding is not None and self.finding.state == "drift"
 
     def forget(self) -> None:
-        """Start anew after a silence. What was ok before says nothing of now; drift stays until it is seen to be
+        """Start over after a silence. What was ok before says nothing about now; drift stays until it is seen to be
         over."""
         self.past, self.growing = [], None
         if not self.drifting:
@@ -67,10 +70,10 @@ class Watch(msgspec.Struct):
     revision: str = ""
     courses: dict[str, MonitorCourse] = {}
 
-    def look(self, window: Measures, baseline: Baseline, budget: Budget) -> list[Finding]:
+    def look(self, window: Window, baseline: Baseline, budget: Budget) -> list[Finding]:
         """Take the next closed window, and say what holds now: a finding for each monitor that the baseline knows and
         some window told of, in the order of explanation. Windows come in the order of time. Another model starts
-        anew."""
+        over."""
         if window.revision != self.revision:
             self.revision, self.courses = window.revision, {}
         found = []
@@ -86,7 +89,7 @@ class Watch(msgspec.Struct):
                 found.append(course.finding)
         return found
 
-    def _continue(self, course: MonitorCourse, window: Measures, tables: list[Sums], expected: int) -> None:
+    def _continue(self, course: MonitorCourse, window: Window, tables: list[Sums], expected: int) -> None:
         kept = [*course.past, *([course.growing] if course.growing else [])]
         last_ms = kept[-1].end_ms if kept else window.start_ms
         if window.start_ms - last_ms > LONGEST_MS or any(len(one.tables) not in (0, expected) for one in kept):
@@ -101,38 +104,49 @@ class Watch(msgspec.Struct):
         least = needed(monitor, references)
         enough = sum(one.records for one in row) >= least and growing.records >= least / budget.windows
         looks = enough or growing.end_ms - growing.start_ms >= LONGEST_MS
-        if not looks and course.finding and course.finding.state != "insufficient":
-            return
-        together = [reduce(Sums.__add__, column) for column in zip(*(one.tables for one in row), strict=True)]
-        found = compare(monitor, together, references)
-        state = self._state(course, monitor, row, references, found, budget) if looks else "insufficient"
-        since_ms = row[0].start_ms
-        if course.finding and course.finding.state == state:
-            since_ms = course.finding.since_ms
-        course.finding = finding(monitor, state, together, references, found, budget.alpha, since_ms, growing.end_ms)
-        if looks:
+        alone = (compare(monitor, one.tables, references) for one in reversed(row))
+        large, of_few = False, course.finding is None or course.finding.n < course.finding.n_min
+        was: State = course.finding.state if course.finding else "insufficient"
+        state = was
+        if not enough:
+            # The budget counts a look at each window, so that one may be taken before there are enough records.
+            now = next(alone)
+            large = now.is_large(budget.alpha)
+            if large and len(row) >= budget.windows and all(one.is_large(budget.alpha) for one in alone):
+                state = "drift"
+            elif looks and not large and (was != "drift" or (of_few and _fades(now, budget))):
+                state = "insufficient"
+        if enough or of_few or state != was:
+            together = [reduce(Sums.__add__, column) for column in zip(*(one.tables for one in row), strict=True)]
+            found = compare(monitor, together, references)
+            if enough:
+                state = self._state(course, found, alone, budget)
+            since_ms = row[0].start_ms
+            if course.finding and course.finding.state == state:
+                since_ms = course.finding.since_ms
+            end_ms = growing.end_ms
+            course.finding = finding(monitor, state, together, references, found, budget.alpha, since_ms, end_ms)
+        if looks or large:
             course.growing, course.past = None, row[max(0, len(row) - budget.windows + 1) :]
 
     def _state(
-        self,
-        course: MonitorCourse,
-        monitor: Monitor,
-        row: Sequence[Stretch],
-        references: Sequence[Reference],
-        found: BaselineComparison,
-        budget: Budget,
+        self, course: MonitorCourse, found: BaselineComparison, alone: Iterable[BaselineComparison], budget: Budget
     ) -> State:
-        if found.n < found.n_min:
-            return "drift" if course.drifting else "insufficient"
+        """What as many records say as it takes; `alone` is what each of a row says."""
         if course.drifting:
             stays = found.strength >= CLEARS_AT and found.p(1 / CLEARS_AT) < budget.alpha
             return "drift" if stays else "ok"
-        if len(row) < budget.windows or found.strength < 1 or found.p() >= budget.alpha:
+        if len(course.past) + 1 < budget.windows or found.strength < 1 or found.p() >= budget.alpha:
             return "ok"
         # One window that is far off moves the sum of both: each must show its part.
         least = max(1.0, found.strength / 2)
-        each = all(compare(monitor, one.tables, references).strength >= least for one in row)
-        return "drift" if each else "ok"
+        return "drift" if all(one.strength >= least for one in alone) else "ok"
+
+
+def _fades(now: BaselineComparison, budget: Budget) -> bool:
+    """Whether fewer records than it takes say that a large move, which no more have raised, is seen no longer. Of any
+    other move they say nothing, so that it stays."""
+    return now.n >= now.n_large and not now.is_large(budget.alpha, CLEARS_AT)
 
 
 def settled(frozen: Sequence[Finding], season: Sequence[Finding], *, covers_a_week: bool) -> list[Finding]:

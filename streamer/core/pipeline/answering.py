@@ -155,7 +155,7 @@ class Answering:
 
     @property
     def _samples(self) -> bool:
-        """Whether some answers are drawn anew each time: their keys are numbers, and no cache sees them."""
+        """Whether some answers are sampled each time: their keys are numbers, and no cache sees them."""
         return self.card is not None and self.card.temperature is not None
 
     def _set_aside(

@@ -145,7 +145,7 @@ class Attempts:
         self._living.add(self._name)
 
     def assigned(self, found: Mapping[TopicPartition, Mark], now: float) -> None:
-        """Own these partitions, or read them anew: what is committed of them."""
+        """Own these partitions, or read them again: what is committed of them."""
         self.dropped(found)
         for key, (offset, metadata) in found.items():
             note = Note.read(metadata)

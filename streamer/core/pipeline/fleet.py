@@ -33,6 +33,7 @@ from streamer.core.pipeline.protocol import (
     KillWorker,
     StartWorker,
     Work,
+    WorkerHolds,
     WorkerLost,
     WorkerReady,
 )
@@ -49,8 +50,8 @@ SERVED_STARTS = 3  # the pause of a worker that got ready grows no further
 LOAD_S = 900.0
 FAILED_STARTS = 10  # of each worker, in a row, before a run without any worker ends: about two minutes
 HUNG_START = 5  # one that passed `load_s` counts as so many
-IN_VAIN = 32  # losses without an answer between, before the run ends
-NOBODYS = 4  # one that no text is suspected of counts as so many
+MAX_FRUITLESS_LOSSES = 32  # losses without an answer between, before the run ends
+UNEXPLAINED_LOSSES = 4  # one that no text is suspected of counts as so many
 STANDS_S = 30.0  # without a ready worker, before that is said
 
 
@@ -70,7 +71,7 @@ class Fleet:
         self._unannounced_deaths = 0
         self.tried_since: float | None = None
         """When suspects were first tried alone that are still not all acquitted or convicted."""
-        self._in_vain = 0
+        self._fruitless_losses = 0
         self._unready_since: float | None = None
         self._last_words = ""
 
@@ -89,10 +90,14 @@ class Fleet:
         worker.encode_deadline = now + self.lease_s
 
     def started(self, fact: ForwardStarted, now: float) -> None:
-        """A forward batch is announced; the lease starts anew."""
+        """A forward batch is announced; the lease starts again."""
         worker = self.workers[fact.worker]
         worker.announced = fact.numbers
         worker.deadline = now + self.lease_s
+
+    def holds(self, fact: WorkerHolds) -> None:
+        """A worker waits for something outside, or no longer does."""
+        self.workers[fact.worker].holding = fact.why
 
     def done(self, fact: ForwardDone, now: float) -> tuple[list[Flight], list[Answer | DataFailure]]:
         """A forward batch ended; returns its flights and their outcomes, without those that we took back before."""
@@ -106,7 +111,7 @@ class Fleet:
         if None in flights:
             outcomes = [outcome for flight, outcome in zip(flights, outcomes, strict=True) if flight is not None]
         if any(type(outcome) is Answer for outcome in fact.outcomes):
-            self._in_vain = 0
+            self._fruitless_losses = 0
         # What could not be encoded is answered beside a forward batch, which goes on.
         left = [] if worker.announced == fact.numbers else [one for one in worker.announced if one in worker.held]
         if len(left) < len(worker.announced) or not left:
@@ -126,7 +131,7 @@ class Fleet:
         blamed = [held.pop(number) for number in numbers if number in held]
         self._replace(worker, fact, now, of_use=alone and bool(blamed))
         if worker.served and (fact.failure is not None or (held and not blamed)):
-            self._in_vain += 1 if blamed else NOBODYS
+            self._fruitless_losses += 1 if blamed else UNEXPLAINED_LOSSES
         convicted: list[tuple[Flight, DataFailure]] = []
         if alone:
             self.suspects.extendleft(reversed(held.values()))
@@ -302,7 +307,7 @@ class Fleet:
     @property
     def hopeless(self) -> tuple[ExitCode, str] | None:
         """Why to start workers no more, and the exit code; None while there is hope."""
-        if self._in_vain >= IN_VAIN:
+        if self._fruitless_losses >= MAX_FRUITLESS_LOSSES:
             return ExitCode.HALTED, (
                 "workers become ready and end before they answer anything, again and again; the last one ended: "
                 f"{self._last_words}. The model does not work here: see the log above, fix the cause, then start again"

@@ -88,22 +88,26 @@ class Flights:
         ended = len(flights)
         for flight, outcome in zip(flights, outcomes, strict=True):
             by_key.pop(flight.key, None)
-            if flight.more is None and type(outcome) is Answer:
-                segment = flight.segment
-                segment.outcomes[flight.index] = outcome
-                segment.open -= 1
+            segment = flight.segment
+            segment.outcomes[flight.index] = outcome
+            segment.open -= 1
+            if type(outcome) is Answer:
                 if len(outcome.output) > LARGE_BYTES:
                     self._weigh(outcome, flight)
-                continue
-            if type(outcome) is Answer and len(outcome.output) > LARGE_BYTES:
-                self._weigh(outcome, flight)
-            ended += flight.records - 1
-            for segment, index in flight.waiters:
+                if flight.more is None:
+                    continue
+                if not outcome.repeated:  # for those that came later
+                    outcome = Answer(
+                        outcome.output, outcome.truncated, outcome.cached, outcome.tokens, True, outcome.measures
+                    )
+            else:
+                segment.failures += 1
+            more = flight.more or ()
+            ended += len(more)
+            for segment, index in more:
                 segment.outcomes[index] = outcome
                 segment.open -= 1
                 segment.failures += type(outcome) is DataFailure
-                if type(outcome) is Answer and not outcome.repeated:
-                    outcome = msgspec.structs.replace(outcome, repeated=True)  # for those that came later
         return ended
 
     def _weigh(self, answer: Answer, flight: Flight) -> None:

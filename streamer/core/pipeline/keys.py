@@ -1,4 +1,4 @@
-"""Which events share one computation: those with equal keys. Nothing that is drawn anew each time shares anything."""
+"""Which events share one computation: those with equal keys. Nothing that is sampled each time shares anything."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class UniqueKeys:
         return list(range(first, self._next))
 
 
-def samples_anew(event: TextEvent, default_temperature: float) -> bool:
+def draws_at_random(event: TextEvent, default_temperature: float) -> bool:
     """Whether a model that samples at `default_temperature` where an event names none draws this event's answer
-    anew each time. A seed makes it repeatable; a filter (top_p, top_k) without a temperature asks to sample."""
+    at random. A seed makes it repeatable; a filter (top_p, top_k) without a temperature asks to sample."""
     params = event.params
     if params is None:
         return default_temperature > 0
@@ -64,8 +64,8 @@ def samples_anew(event: TextEvent, default_temperature: float) -> bool:
 
 
 class RepeatableKeys:
-    """Keys of a model that may sample: an event that is drawn anew gets a number of its own, which no other event
-    ever has."""
+    """Keys of a model that may sample: an event that is sampled each time gets a number of its own, which no other
+    event ever has."""
 
     def __init__(self, keys: Keys, default_temperature: float) -> None:
         self._keys = keys
@@ -76,7 +76,7 @@ class RepeatableKeys:
         """One key an event, in order."""
         keys = self._keys(events)
         for index, event in enumerate(events):
-            if samples_anew(event, self._default_temperature):
+            if draws_at_random(event, self._default_temperature):
                 keys[index] = self._next
                 self._next += 1
         return keys

@@ -11,9 +11,11 @@ record only in the loops of decoding, keying and joining flights.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Protocol
 
+from streamer.core.framed import SchemaName
 from streamer.core.pipeline.answering import Answering
 from streamer.core.pipeline.breaker import Breaker
 from streamer.core.pipeline.fleet import Fleet
@@ -32,6 +34,7 @@ from streamer.core.pipeline.protocol import (
     ForwardStarted,
     Input,
     Join,
+    LearnSchemas,
     Lost,
     MicroBatchDone,
     ModelCard,
@@ -39,6 +42,7 @@ from streamer.core.pipeline.protocol import (
     Release,
     Revoking,
     Rewind,
+    SchemasLearned,
     Settle,
     Settled,
     SinkFailed,
@@ -47,18 +51,22 @@ from streamer.core.pipeline.protocol import (
     Taken,
     Tick,
     Unsettled,
+    WorkerHolds,
     WorkerLost,
     WorkerReady,
 )
+from streamer.core.pipeline.sealed import Seals
 from streamer.core.pipeline.settling import Settling
 from streamer.core.ratelimit import TokenBucket
 from streamer.core.record import MicroBatch, Segment, TopicPartition
-from streamer.core.traceparent import mark_spans
+from streamer.core.traceparent import mark_spans, record_span_id
 from streamer.errors import ExitCode, FailureClass
 
 
 class Codec(Protocol):
-    """Fills a segment's events, outcomes and traces from its records."""
+    """Fills a segment's events, outcomes and traces from its records, once nothing is unknown that this takes."""
+
+    def unknown(self, segment: Segment) -> list[SchemaName]: ...
 
     def decode(self, segment: Segment) -> None: ...
 
@@ -86,6 +94,7 @@ class Pipeline:
         self.answering = Answering(policy, self.fleet, self.flow)
         self.spans_capped = 0
         self._span_budget = TokenBucket(policy.max_spans_per_s)
+        self.seals = Seals(codec.unknown)
         self._codec = codec
         self._revoking: dict[int, Revoking] = {}
         self._number = 0
@@ -113,12 +122,16 @@ class Pipeline:
                 self._taken(fact.batch, now)
             case ForwardDone():
                 self._commands += self.answering.computed(fact, now)
+            case WorkerHolds():
+                self.fleet.holds(fact)
             case ForwardStarted():
                 self.fleet.started(fact, now)
             case EncodeStarted():
                 self.fleet.encodes(fact, now)
             case CacheAnswered():
                 self.answering.cached(fact)
+            case SchemasLearned():
+                self._schemas_learned(now)
             case Settled():
                 self._settled(fact, now)
             case Unsettled():
@@ -153,7 +166,7 @@ class Pipeline:
 
     def _assigned(self, fact: Assigned) -> None:
         """Own partitions. One of them may be among those that we have not released yet: the source waited as long as it
-        may, let go, and got it back. Its release, once it comes, must not take what is ours anew."""
+        may, let go, and got it back. Its release, once it comes, must not take what is ours again."""
         for epoch, revoking in self._revoking.items():
             self._revoking[epoch] = Revoking(epoch, revoking.partitions - fact.epochs.keys())
         self._dropped(self.ledger.assign(fact.epochs))
@@ -167,9 +180,23 @@ class Pipeline:
             self.flow.ended_records += freed.records
             self._freed(freed)
         self.policy.sampler.begin(batch, traced=self.policy.traced)
+        self._open(batch, kept, now)
+
+    def _open(self, batch: MicroBatch, segments: list[Segment], now: float) -> None:
+        """Decode those segments whose schemas are known, ask for the others'."""
+        ready, wanted = self.seals.seal(batch, segments)
+        self._decode(batch, ready, now)
+        if wanted:
+            self._commands.append(LearnSchemas(wanted))
+
+    def _schemas_learned(self, now: float) -> None:
+        for batch, segment in self.seals.take():
+            self._open(batch, [segment], now)
+
+    def _decode(self, batch: MicroBatch, segments: list[Segment], now: float) -> None:
         fresh: list[Flight] = []
         counted_bytes = 0
-        for segment in kept:
+        for segment in segments:
             counted_bytes -= segment.size_bytes
             self._codec.decode(segment)
             if segment.size_bytes > LARGE_RECORD_BYTES * len(segment.records):
@@ -178,19 +205,22 @@ class Pipeline:
             self.flow.ended_records += len(segment.records) - segment.open
             if segment.open:
                 fresh += self.answering.join(segment)
-        if kept:
-            self.flow.weigh_taken(sum(len(segment.records) for segment in kept), counted_bytes)
-        if any(segment.traces is not None for segment in kept):
-            self._mark_spans(batch, now)
+        if segments:
+            self.flow.weigh_taken(sum(len(segment.records) for segment in segments), counted_bytes)
+        if any(segment.traces is not None for segment in segments):
+            self._mark_spans(batch, segments, now)
         if fresh:
             self._commands += self.answering.look_up(fresh)
 
-    def _mark_spans(self, batch: MicroBatch, now: float) -> None:
-        """Give the sampled records their own spans, as far as the cap allows."""
-        self.policy.sampler.decide(batch)
-        traces = [trace for segment in batch.segments for trace in segment.traces or () if trace is not None]
+    def _mark_spans(self, batch: MicroBatch, segments: list[Segment], now: float) -> None:
+        """Give the sampled records of these segments their own spans, as far as the cap allows."""
+        self.policy.sampler.decide(segments)
+        traces = [trace for segment in segments for trace in segment.traces or () if trace is not None]
         sampled = sum(trace.sampled for trace in traces)
         if sampled:
+            if len(segments) < len(batch.segments):  # some wait, or waited: each part needs ids of its own
+                span_id = record_span_id(batch.span_id, -2 - batch.segments.index(segments[0]))
+                batch = replace(batch, segments=segments, span_id=span_id)
             _, capped = mark_spans(batch, self._span_budget.take(sampled, now))
             self.spans_capped += capped
 
@@ -263,6 +293,7 @@ class Pipeline:
 
     def _dropped(self, freed: Freed) -> None:
         self.fleet.some_unwanted = True
+        self.flow.ended_records += self.seals.forget_dropped()
         self._freed(freed)
 
     def _freed(self, freed: Freed) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from streamer.core.framed import SchemaName
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.errors import DataFailure, ExitCode, FailureClass
 
@@ -68,6 +69,10 @@ class CacheAnswered(msgspec.Struct, frozen=True):
     answers: list[Answer | None]
 
 
+class SchemasLearned(msgspec.Struct, frozen=True):
+    """Schemas that `LearnSchemas` asked for are known by now, or are known not to be there."""
+
+
 class WorkerReady(msgspec.Struct, frozen=True):
     """A worker loaded its model, passed its probe and waits for work."""
 
@@ -84,7 +89,7 @@ class EncodeStarted(msgspec.Struct, frozen=True):
 
 
 class ForwardStarted(msgspec.Struct, frozen=True):
-    """A worker is about to run these computations in one forward batch; its lease starts anew."""
+    """A worker is about to run these computations in one forward batch; its lease starts again."""
 
     worker: int
     numbers: list[int]
@@ -111,6 +116,13 @@ class CodeSpans(msgspec.Struct, frozen=True):
 
     message: bytes
     spans: int
+
+
+class WorkerHolds(msgspec.Struct, frozen=True):
+    """What a worker computes waits for something outside of it, a server; `why` is empty once it no longer does."""
+
+    worker: int
+    why: str
 
 
 class ForwardDone(msgspec.Struct, frozen=True):
@@ -232,9 +244,11 @@ Input = (
     | EndReached
     | SourceFailed
     | CacheAnswered
+    | SchemasLearned
     | WorkerReady
     | EncodeStarted
     | ForwardStarted
+    | WorkerHolds
     | ForwardDone
     | WorkerLost
     | Settled
@@ -288,6 +302,12 @@ class Store(msgspec.Struct, frozen=True):
     """Write these answers to the shared cache; no answer is expected, a failure is nobody's concern."""
 
     entries: list[tuple[bytes, Answer]]
+
+
+class LearnSchemas(msgspec.Struct, frozen=True):
+    """Learn these schemas: records wait for them until `SchemasLearned`."""
+
+    names: list[SchemaName]
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -391,6 +411,7 @@ class Finish(msgspec.Struct, frozen=True):
 Command = (
     LookUp
     | Store
+    | LearnSchemas
     | Dispatch
     | StartWorker
     | KillWorker

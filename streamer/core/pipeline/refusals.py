@@ -76,7 +76,7 @@ class Refusals:
                 if len(places) > 1:
                     self._look_among(plan, places)
                 else:
-                    _convict(*places[0], refusal)
+                    _mark_refused(*places[0], refusal)
                     self._most = 2
                 continue
             firsts: dict[TopicPartition, int] = {}
@@ -111,7 +111,7 @@ def concerned(plan: Settle, refusal: Refusal) -> Iterator[Place]:
                 yield segment, index
 
 
-def _convict(segment: Segment, index: int, refusal: Refusal) -> None:
-    """It has an answer that nobody can have: it ends as a dead letter."""
+def _mark_refused(segment: Segment, index: int, refusal: Refusal) -> None:
+    """The brokers refuse its answer: it becomes a dead letter."""
     segment.outcomes[index] = DataFailure(_CODES[refusal.kind], f"{refusal.what}; {refusal.fix}.", refusal.code)
     segment.failures += 1

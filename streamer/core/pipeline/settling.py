@@ -19,7 +19,7 @@ ABORT_PAUSE_MAX_S = 5.0
 SAID_AFTER_S: Final = 30.0
 """What may pass by itself, such as an outage or a slow way, is said to stand after this time."""
 END_PATIENCE_S: Final = 30.0
-VAIN_PATIENCE_S: Final = 300.0
+ROLLBACK_PATIENCE_S: Final = 300.0
 _LOOK_AT: Final = (
     "look at the brokers (all running, enough replicas in sync for min.insync.replicas, disks not full), and at the"
     " network: it may be slow, or limited by a quota"
@@ -31,7 +31,7 @@ class Settling:
 
     def __init__(self, ledger: Ledger, breaker: Breaker) -> None:
         self.under_way: Settle | None = None
-        self.in_vain = 0
+        self.rollbacks = 0
         self.pace = Pace()
         self._ledger = ledger
         self._breaker = breaker
@@ -39,8 +39,8 @@ class Settling:
         self._after = 0.0
         self._began = 0.0
         self._failures = 0  # of the plan under way, when it was made
-        self._vain_since: float | None = None
-        self._vain_for = ""
+        self._rolling_back_since: float | None = None
+        self._rollback_reason = ""
 
     def plan(self, number: int, now: float) -> Settle | Finish | None:
         """Plan all that is finished, unless the breaker objects, or an earlier plan showed that this is too much.
@@ -85,7 +85,7 @@ class Settling:
         """The plan under way is durable; returns it, and the partitions that are to be read again: what the brokers
         refused of them is taken now."""
         plan = self._end_of(fact)
-        self.in_vain, self._vain_since = 0, None
+        self.rollbacks, self._rolling_back_since = 0, None
         self.pace.settled(fact, now)
         late = _plan_failures(plan) - self._failures  # results that turned out larger than their topic takes
         if late > 0:
@@ -95,11 +95,11 @@ class Settling:
     def unsettled(self, fact: Unsettled, now: float) -> Settle:
         """The plan under way was rolled back; returns it. The next one waits a while, longer each time."""
         self._breaker.taken_back()
-        self.in_vain += 1
-        self._after = now + min(ABORT_PAUSE_S * 2 ** (self.in_vain - 1), ABORT_PAUSE_MAX_S)
-        if self._vain_since is None:
-            self._vain_since = self._began
-        self._vain_for = fact.error or fact.reason
+        self.rollbacks += 1
+        self._after = now + min(ABORT_PAUSE_S * 2 ** (self.rollbacks - 1), ABORT_PAUSE_MAX_S)
+        if self._rolling_back_since is None:
+            self._rolling_back_since = self._began
+        self._rollback_reason = fact.error or fact.reason
         if not fact.refusals:
             self.pace.unsettled(fact, now)
         return self._end_of(fact)
@@ -108,7 +108,7 @@ class Settling:
         """The brokers refused what a plan wrote, and it was taken back; returns what is dropped by that."""
         freed, acted = self._refusals.refused(plan, fact.refusals, now)
         if acted:  # the next plan is another one: it need not wait
-            self.in_vain, self._vain_since, self._after = 0, None, now
+            self.rollbacks, self._rolling_back_since, self._after = 0, None, now
         return freed
 
     def standing(self, now: float) -> list[Standing]:
@@ -126,8 +126,8 @@ class Settling:
         if self.under_way is not None and now - self._began > SAID_AFTER_S:
             what = f"Kafka has not taken the results of the last {now - self._began:.0f} s"
             found += self._slow(what, _LOOK_AT)
-        elif self._vain_since is not None and now - self._vain_since > SAID_AFTER_S:
-            what = f"results could not be written for {now - self._vain_since:.0f} s ({self._vain_for})"
+        elif self._rolling_back_since is not None and now - self._rolling_back_since > SAID_AFTER_S:
+            what = f"results could not be written for {now - self._rolling_back_since:.0f} s ({self._rollback_reason})"
             found += self._slow(what, _LOOK_AT)
         elif (since := self.pace.slow_since) is not None and now - since > SAID_AFTER_S:
             most = (self.pace.most_bytes or 0) / 1_000_000
@@ -149,7 +149,7 @@ class Settling:
     def hopeless(self, now: float) -> Finish | None:
         """How `--until-end` ends where it can't end well: all that is left stands, and has for a while, or nothing was
         written for long."""
-        if self._vain_since is not None and now - self._vain_since > VAIN_PATIENCE_S:
+        if self._rolling_back_since is not None and now - self._rolling_back_since > ROLLBACK_PATIENCE_S:
             return Finish(ExitCode.DEPENDENCY, f"there are records left that can't be written: {self._said(now)}")
         left = [partition.block for partition in self._ledger.partitions.values() if partition.segments]
         if self.under_way is not None or not left or None in left:

@@ -17,8 +17,8 @@ class TriedCommits:
 
     _tried: dict[TopicPartition, tuple[int, int]] = field(default_factory=dict)
 
-    def no_less(self, plan: Settle) -> Settle:
-        """The plan with offsets that go back behind nothing that was tried. To be asked before each commit."""
+    def raise_to_tried(self, plan: Settle) -> Settle:
+        """The plan with no offset below one that was tried before. To be called before each commit."""
         offsets = {}
         for key, offset in plan.offsets.items():
             epoch, tried = self._tried.get(key, (-1, 0))

@@ -12,6 +12,7 @@ from streamer.core.standing import Reason, Standing
 
 _FIX = "see the log for how workers end: the cause is the model, its device, or this machine's memory or disks"
 _SLOW = "raise lease_s if the model is this slow; if it hangs, it is killed when lease_s is over"
+_SERVER = "nothing is lost: what waits is answered as soon as the server is; see to the server, or correct its address"
 _TRIED = "wait: it will be answered, or become a dead letter; a lower lease_s makes that sooner"
 
 
@@ -35,6 +36,8 @@ def waiting(pipeline: Pipeline, topics: Iterable[str], now: float) -> Iterator[S
 def _under_way(fleet: Fleet, now: float) -> Iterator[Standing]:
     """What is computed for long, and what is tried alone."""
     for worker in fleet.workers:
+        if worker.holding:
+            yield from _each(worker.held.values(), worker.holding, _SERVER)
         for numbers, deadline in ((worker.announced, worker.deadline), (worker.encoding, worker.encode_deadline)):
             since = now - (deadline - fleet.lease_s)
             if numbers and since >= STANDS_S and not worker.alone:

@@ -31,6 +31,8 @@ class Worker:
     encoding: list[int] = field(default_factory=list)
     encode_deadline: float = 0.0
     late: list[int] = field(default_factory=list)
+    holding: str = ""
+    """What outside of it is waited for."""
     alone: bool = False
     served: bool = False
     """Whether this process was ready."""

@@ -10,6 +10,7 @@ import math
 import sys
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from operator import mul
 from typing import Annotated, Final
 
@@ -19,6 +20,7 @@ from msgspec import Meta
 from streamer.core.measures import SHARE_BINS
 from streamer.core.report.form import Embedding, Generated, Likelihood
 from streamer.core.report.histogram import IntegerCounts
+from streamer.core.vectors import numbers_of
 
 MAX_LABELS: Final = 50
 MAX_LABEL_CHARS: Final = 256
@@ -54,8 +56,15 @@ class _Scored(msgspec.Struct, gc=False):
 
 
 class _Vector(msgspec.Struct, gc=False):
-    vector: list[float]
+    vector: list[float] | str
     scale: float = 1.0
+    dtype: str = ""
+
+    @property
+    def numbers(self) -> Sequence[float]:
+        """Raises ValueError for a string that is no vector."""
+        found = numbers_of(self.vector, self.dtype) if isinstance(self.vector, str) else self.vector
+        return found if self.scale == 1.0 else [number * self.scale for number in found]
 
 
 _decode_classified = msgspec.json.Decoder(_Classified).decode
@@ -144,16 +153,15 @@ class Outputs:
     def embedding(self, projections: list[list[int]]) -> Embedding | None:
         """None where no output is a vector."""
         stride = max(1, -(-len(self._vectors) // VECTORS_READ))
-        vectors: list[list[float]] = []
+        vectors: list[Sequence[float]] = []
         norms = IntegerCounts()
         for output in self._vectors[::stride]:
             try:
-                found = _decode_vector(output)
-            except msgspec.MsgspecError:
+                vector = _decode_vector(output).numbers
+            except (msgspec.MsgspecError, ValueError):
                 continue
-            vector = found.vector if found.scale == 1.0 else [number * found.scale for number in found.vector]
             norm = math.sqrt(sum(map(mul, vector, vector)))
-            if not vector or norm >= _LARGEST or (vectors and len(vector) != len(vectors[0])):
+            if not vector or not norm < _LARGEST or (vectors and len(vector) != len(vectors[0])):
                 continue
             vectors.append(vector)
             norms.add([round(1000 * norm)])

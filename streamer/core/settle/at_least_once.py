@@ -87,7 +87,7 @@ class AtLeastOnce:
         )
 
     def _commit(self, plan: Settle) -> Steps[Settled | Unsettled]:
-        offsets = self._tried.no_less(plan).offsets
+        offsets = self._tried.raise_to_tried(plan).offsets
         try:
             failed: dict[TopicPartition, Failed] = yield CommitOffsets(offsets)
         except ClosingError:

@@ -82,13 +82,13 @@ class ExactlyOnce:
         except TakenBackError:
             return (yield from self._back(plan, began, "refused"))
         except CutOffError:
-            return (yield from self._anew(plan, (yield Call.NOW) - began))
+            return (yield from self._rebuild(plan, (yield Call.NOW) - began))
         except Failed as failed:
             return (yield from self._recover(plan, began, failed))
 
     def resume(self, plan: Settle, seconds: float) -> Steps[Unsettled]:
         """Go on where a call of this plan did not come back for so long. The producer is not used again."""
-        return (yield from self._anew(plan, seconds))
+        return (yield from self._rebuild(plan, seconds))
 
     def _recover(self, plan: Settle, began: float, failed: Failed) -> Steps[Unsettled]:
         reports = [one for one in (yield Call.REPORTS) if one.act in REFUSALS or one.act is Act.DENIED]
@@ -121,12 +121,12 @@ class ExactlyOnce:
         seconds = now - began
         if failed.act is Act.FENCED and seconds < CALL_PATIENCE_S:
             self._note_fenced(now)
-        fact = yield from self._anew(plan, seconds)
-        # Records wait in vain for a topic that is gone.
+        fact = yield from self._rebuild(plan, seconds)
+        # Records can't be written to a topic that is gone.
         refusals = (yield LookAtRefusals(None)) if seconds > SEND_S else ()
         return msgspec.structs.replace(fact, error=failed.name, refusals=refusals)
 
-    def _anew(self, plan: Settle, seconds: float) -> Steps[Unsettled]:
+    def _rebuild(self, plan: Settle, seconds: float) -> Steps[Unsettled]:
         """A new producer, `seconds` after the plan was begun, and what the committed offsets say of the plan's end."""
         written: Written = yield Call.WRITTEN
         committed: dict[TopicPartition, int] = {}

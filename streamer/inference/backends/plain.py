@@ -1,4 +1,4 @@
-"""A class's output as JSON, strictly: what JSON can't say is one record's failure, not another value in its place.
+"""A class's outputs as JSON, strictly: what JSON can't say is one record's failure, not another value in its place.
 
 A JSON encoder writes NaN as null, bytes as base64, a set as a list and a key that is a number as its text: each of
 these would be published as an answer.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure
 from streamer.inference.model import NON_FINITE, NonFinite
+from streamer.model import VectorEncoding
+
+if TYPE_CHECKING:
+    from streamer.inference.backends.vectors import Vector
 
 
 class _NonFiniteError(Exception):
@@ -31,17 +35,36 @@ class _WrongTypeError(Exception):
         self.place: list[int] = []
 
 
-def answer_of(output: Any) -> Answer | NonFinite | DataFailure:
+def answers_of(outputs: Sequence[Any], encoding: VectorEncoding = "float") -> list[Answer | NonFinite | DataFailure]:
+    """Each output's JSON, as `answer_of` says. The `vector` of all is written together where they are arrays, or where
+    `encoding` makes base64 of them."""
+    if encoding == "float" and not any(
+        isinstance(one, dict) and hasattr(one.get("vector"), "dtype") for one in outputs
+    ):
+        return [answer_of(output) for output in outputs]
+    from streamer.inference.backends.vectors import vectors_of  # numpy, which most classes of one's own do without
+
+    vectors = vectors_of(outputs, encoding)
+    return [answer_of(output, vectors.get(index)) for index, output in enumerate(outputs)]
+
+
+def answer_of(output: Any, vector: Vector | None = None) -> Answer | NonFinite | DataFailure:
     """The output's JSON, NON_FINITE where a number in it is not finite, or why it can't be written.
 
     JSON objects, lists, strings, numbers, booleans and null; tuples, arrays and their scalars (`tolist`),
-    dataclasses and msgspec's structs in it are written as what they hold.
+    dataclasses and msgspec's structs in it are written as what they hold. `vector` is its field of this name, written.
     """
     if not isinstance(output, dict):
         return _failure(f"predict gave {_name(output)} for this text, not a dict")
     try:
-        plain = _plain(output)
-        return Answer(msgspec.json.encode(plain), measures=_measures(plain))
+        if vector is None:
+            plain = _plain(output)
+            return Answer(msgspec.json.encode(plain), measures=_measures(plain))
+        if not vector.finite:
+            return NON_FINITE
+        plain = _plain({**output, "vector": None, **vector.beside})
+        plain["vector"] = vector.written
+        return Answer(msgspec.json.encode(plain), measures=vector.measures)
     except _NonFiniteError:
         return NON_FINITE
     except _WrongTypeError as error:
@@ -97,6 +120,9 @@ def _plain(value: Any) -> Any:
 
 
 def _items(values: Iterable[Any]) -> list[Any]:
+    # Where a number is not finite, neither is the sum.
+    if isinstance(values, list) and set(map(type, values)) == {float} and math.isfinite(sum(values)):
+        return values
     plain: list[Any] = []
     for value in values:
         try:

@@ -87,7 +87,7 @@ def asked_fields(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
                 raise ModelError(f"{place}: cache_implementation is {value!r}, which changes answers: remove it")
         else:
             reason = _REASONS.get(name, "what it does to an answer is not known here")
-            raise ModelError(f"{place}: {name} is not done: {reason}. Remove the field to serve the model without it")
+            raise ModelError(f"{place}: {name} is not supported: {reason}. Remove the field to serve without it")
     return {name: value for name, value in asked.items() if value is not None}
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from streamer.core.pipeline.protocol import Forwarded
 from streamer.core.record import Answer
-from streamer.errors import FailureClass
-from streamer.inference.channel import Done, Started
+from streamer.errors import DataFailure, FailureClass
+from streamer.inference.channel import Done, Holding, Started
 from streamer.inference.model import Encoded, Model
 from streamer.inference.worker.forward_traces import ForwardTraces
 from streamer.inference.worker.forwarder import Computation, Forwarder, OnError, WorkerFailureError, ignore
@@ -56,12 +56,12 @@ class StreamingModel(SteppingModel, Protocol):
         """Begin."""
         ...
 
-    def collect(self, timeout_s: float) -> list[tuple[int, Answer | None]]:
+    def collect(self, timeout_s: float) -> Sequence[tuple[int, Answer | DataFailure | None]]:
         """What ended, waiting up to `timeout_s` for something; None for what `forward` must run instead."""
         ...
 
 
-Emit = Callable[[Started | Done], object]
+Emit = Callable[[Started | Done | Holding], object]
 
 
 class Announcer:
@@ -94,6 +94,10 @@ class Announcer:
         """All that is under way."""
         self._emit(Started([*self._batch, *self.streaming]))
         self._said = time.monotonic()
+
+    def hold(self, why: str) -> None:
+        """What is under way waits for something outside; "": no longer."""
+        self._emit(Holding(why))
 
     def renew(self) -> None:
         """There was progress."""
@@ -136,6 +140,7 @@ class Generator:
         self._suspects: Iterator[Computation] | None = None
         self._running: dict[int, Computation] = {}
         self._steps = 0
+        self._holding = ""
         self._broken: WorkerFailureError | None = None
         model.on_step = self._on_step
 
@@ -205,9 +210,9 @@ class Generator:
             self._guard(lambda one=computation: self._model.add(one.number, one.encoded))  # type: ignore[misc]
 
     def _collect(self, timeout_s: float) -> None:
-        ended: list[tuple[int, Answer | None]] = []
+        ended: list[tuple[int, Answer | DataFailure | None]] = []
         self._guard(lambda: ended.extend(self._model.collect(timeout_s)))
-        answered: list[tuple[int, Answer]] = []
+        answered: list[tuple[int, Answer | DataFailure]] = []
         began = now = time.perf_counter()
         for number, answer in ended:
             computation = self._running.pop(number)
@@ -218,9 +223,14 @@ class Generator:
             else:
                 answered.append((number, answer))
                 tokens = computation.encoded.tokens
-                self._traces.streamed(computation, now - its_began, tokens, answer.tokens - tokens)
+                generated = max(0, answer.tokens - tokens) if isinstance(answer, Answer) else 0
+                self._traces.streamed(computation, now - its_began, tokens, generated)
         if answered:
             self._announcer.done(_done(answered, now - began, self._traces.take()[0]))
+        holding: str = getattr(self._model, "holding", "")
+        if holding != self._holding:
+            self._holding = holding
+            self._announcer.hold(holding)
         steps = self._model.steps
         if steps != self._steps:
             self._steps = steps
@@ -231,25 +241,27 @@ class Generator:
         there."""
         try:
             call()
+        except WorkerFailureError:
+            raise
         except Exception as error:
             place = place_of(error)
             message = f"continuous batching can't continue: {type(error).__name__} at {place}"
             raise WorkerFailureError(FailureClass.DEVICE, message, suspects=list(self._running)) from None
 
 
-def _done(answered: Iterable[tuple[int, Answer]], seconds: float, forwarded: list[Forwarded]) -> Done:
-    columns = list(answered)
-    tokens = [answer.tokens for _, answer in columns]
+def _done(ended: Sequence[tuple[int, Answer | DataFailure]], seconds: float, forwarded: list[Forwarded]) -> Done:
+    answers = [one if isinstance(one, Answer) else None for _, one in ended]
+    tokens = [answer.tokens if answer is not None else 0 for answer in answers]
     return Done(
-        numbers=[number for number, _ in columns],
-        outputs=[answer.output for _, answer in columns],
+        numbers=[number for number, _ in ended],
+        outputs=[answer.output if answer is not None else None for answer in answers],
         tokens=tokens,
-        truncated=[index for index, (_, answer) in enumerate(columns) if answer.truncated],
-        failures={},
+        truncated=[index for index, answer in enumerate(answers) if answer is not None and answer.truncated],
+        failures={index: one for index, (_, one) in enumerate(ended) if isinstance(one, DataFailure)},
         real_tokens=sum(tokens),
         computed_tokens=sum(tokens),
         seconds=seconds,
         passes=1,
-        measures=[answer.measures for _, answer in columns],
+        measures=[answer.measures if answer is not None else b"" for answer in answers],
         forwarded=forwarded,
     )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 from collections.abc import Iterator
 from typing import Final
 
 from streamer.errors import ModelError
-from streamer.extras import install_command
+from streamer.extras import absent, install_command
 from streamer.inference.models.reference import Located, resolve
 from streamer.inference.models.safety import read_json
-from streamer.inference.spec import WorkerSpec
+from streamer.inference.served.options import SERVED_OPTIONS
+from streamer.inference.spec import SERVED, WorkerSpec
 from streamer.inference.tasks.option_values import refusals
 from streamer.inference.tasks.options import OPTIONS
 
@@ -39,6 +39,9 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
     known."""
     if spec.model.startswith(("python:", "builtin:")):
         return
+    if spec.backend in SERVED or spec.model.startswith(("http://", "https://")):
+        yield from _check_served(spec)
+        return
     if spec.task not in OPTIONS:
         near = difflib.get_close_matches(spec.task, OPTIONS, n=1)
         meant = f'did you mean "{near[0]}"? ' if near else ""
@@ -57,9 +60,21 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from _check_dimensions(spec)
 
 
+def _check_served(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Of a model that a server runs."""
+    tasks = SERVED_OPTIONS.get(spec.backend, {})
+    if not tasks:
+        return  # `config.served_checks` says it
+    if spec.task not in tasks:
+        yield ("task",), f"backend {spec.backend} has no task {spec.task!r}: it has {', '.join(tasks)}"
+    else:
+        for name, text in refusals(tasks[spec.task], spec.options, spec.task):
+            yield ("options", name), text
+
+
 def has_openvino() -> bool:
     """Whether the extra `cpu` is there."""
-    return importlib.util.find_spec("openvino") is not None
+    return not absent("cpu")
 
 
 def without_openvino(spec: WorkerSpec, device: str, parameters: int) -> str:

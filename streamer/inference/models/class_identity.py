@@ -70,6 +70,7 @@ def identify(reference: str, kind: type[Any], made: object, reads: Reads, began_
     version = getattr(made, "version", None)
     parts = [("class", reference), ("kind", f"{kind.__module__}:{kind.__qualname__}")]
     parts += [("version", str(version))] if isinstance(version, str | int) else []
+    parts += [("encoding", "base64")] if getattr(made, "encoding", None) == "base64" else []
     files = [("code", name, path) for name, path in code]
     declared = _declared(reference, made, home)
     if declared is None:

@@ -9,19 +9,20 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
-from streamer.inference.backends.plain import answer_of
+from streamer.extras import advice
+from streamer.inference.backends.plain import answers_of
 from streamer.inference.model import CPU_BATCHING, Encoded, NonFinite, unknown_param
 from streamer.inference.models.class_identity import ClassIdentity, identify
 from streamer.inference.models.fresh_modules import import_fresh
 from streamer.inference.models.identity import of_python
 from streamer.inference.models.reads import Reads
 from streamer.inference.spec import WorkerSpec
-from streamer.model import PROBE, Input
+from streamer.model import PROBE, Input, VectorEncoding
 
 _CHARACTERS_A_TOKEN = 4
 
@@ -42,6 +43,9 @@ class CustomModel:
         self._predictor = predictor
         self._check = getattr(self._predictor, "check_params", None)
         self._task = spec.task
+        self._encoding: VectorEncoding = getattr(self._predictor, "encoding", "float")
+        if self._encoding not in get_args(VectorEncoding):
+            raise ModelError(f'python:{name}: its encoding is {self._encoding!r}; it may be "float" or "base64"')
         self.card = ModelCard(
             name=name,
             revision=identity.revision,
@@ -77,7 +81,7 @@ class CustomModel:
             raise ModelError(f"predict gave {type(outputs).__name__}, not a list with one dict for each input")
         if len(outputs) != len(batch):
             raise ModelError(f"predict gave {len(outputs)} outputs for {len(batch)} inputs")
-        answers = [answer_of(output) for output in outputs]
+        answers = answers_of(outputs, self._encoding)
         if batch[0] is self.probe and isinstance(failure := answers[0], DataFailure):
             raise ModelError(failure.message)
         return answers
@@ -110,7 +114,8 @@ def _import(module: str, name: str) -> type[Any]:
     try:
         kind = getattr(importlib.import_module(module), name)
     except ImportError as error:
-        raise ModelError(f"python:{module}:{name}: module {module} can't be imported: {error}") from error
+        why = advice(error) or error
+        raise ModelError(f"python:{module}:{name}: module {module} can't be imported: {why}") from error
     except AttributeError:
         raise ModelError(f"python:{module}:{name}: module {module} has no class {name}") from None
     if not (inspect.isclass(kind) and callable(getattr(kind, "predict", None))) or inspect.isabstract(kind):

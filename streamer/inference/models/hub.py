@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from streamer.errors import DependencyError, ModelError
+from streamer.extras import require
 from streamer.inference.models import kept
 
 SILENT_S: Final = 60.0
@@ -32,9 +33,14 @@ log = logging.getLogger(__name__)
 
 def snapshot(repository: str, revision: str) -> Path:
     """Where the hub's client keeps the files of a commit."""
-    from huggingface_hub import constants
+    return Path(_cache(), f"models--{repository.replace('/', '--')}", "snapshots", revision)
 
-    return Path(constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}", "snapshots", revision)
+
+def _cache() -> str:
+    """As the hub's client finds it, which is not installed everywhere and takes long to import."""
+    home = os.environ.get("HF_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
+    old = os.environ.get("HUGGINGFACE_HUB_CACHE", os.path.join(home, "hub"))
+    return os.path.expandvars(os.path.expanduser(os.environ.get("HF_HUB_CACHE", old)))  # noqa: PTH111
 
 
 def cached(repository: str, revision: str) -> Path:
@@ -53,9 +59,10 @@ def fetch(repository: str, revision: str, tell: Callable[[int, int], None]) -> N
     """Have the files of a commit in the local cache, only those that a model is loaded from. What was fetched whole
     before is not asked for again. `tell` hears how many bytes there are, of how many.
 
-    Raises `ModelError` for what the hub refuses, and `DependencyError` for a hub or a disk that a later start may find
-    well again.
+    Raises `MissingExtraError` without the hub's client, `ModelError` for what the hub refuses, and `DependencyError`
+    for a hub or a disk that a later start may find well again.
     """
+    require(f"a download of {repository}", "inference")
     path = snapshot(repository, revision)
     note = kept.root() / "fetched" / hashlib.sha256(str(path).encode()).hexdigest()
     if _is_whole(path, note):

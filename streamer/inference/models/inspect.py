@@ -16,7 +16,7 @@ from streamer.inference.models.class_source import find_module
 from streamer.inference.models.formats import RUNS_CODE
 from streamer.inference.models.intact import INDEX, read_header
 from streamer.inference.models.model_json import join
-from streamer.inference.models.reference import Located, Null, PythonClass, resolve
+from streamer.inference.models.reference import Located, Null, PythonClass, ServedModelUrl, resolve
 from streamer.inference.models.safety import SAFE_PATTERNS, digest, read_json, used_files
 from streamer.inference.models.sentence_files import MODULES_FILE, read_sentence_files
 from streamer.inference.models.task_of import TaskOf, label_names, task_of
@@ -26,6 +26,7 @@ LIBRARIES_BYTES: Final = 600_000_000
 _BYTES_A_PARAMETER: Final = 4  # every network is loaded in float32 first
 _TOKENIZERS: Final = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm")
 _OTHER_FORMATS: Final = ("*.gguf", "*.onnx", "*.tflite", "saved_model.pb", "openvino_model.*")
+_SERVER: Final = "a server does not say; name it with --task, and the API with --set backend=openai or tei"
 _CLASS: Final = "a class names no task; this is the word that its results carry"
 _ENDLESS: Final = 1 << 20  # what stands in tokenizer_config.json for "no limit" is larger
 _NAMED: Final = 3
@@ -66,6 +67,8 @@ def look(reference: str) -> About:
         return About("builtin", "null", "", TaskOf("null", (), "any task will do"))
     if isinstance(found, PythonClass):
         return _look_at_class(found)
+    if isinstance(found, ServedModelUrl):
+        return About("server", found.url, found.url, TaskOf("", (), _SERVER))
     return _look_at_files(reference, found)
 
 

@@ -57,7 +57,7 @@ def read_header(file: Path) -> dict[str, dict[str, Any]]:
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
         if not 2 <= length <= _LARGEST_HEADER:
-            raise ModelError(f"{file} is damaged or no safetensors file: copy or download it again")
+            raise ModelError(f"{file} is damaged, or not a safetensors file: copy or download it again")
         header = stream.read(length)
     if len(header) < length:
         raise ModelError(f"{file} is truncated, within its header: copy or download it again")

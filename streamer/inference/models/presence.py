@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from streamer.errors import ModelError
+from streamer.extras import require
 from streamer.inference.models.class_source import class_problem
 from streamer.inference.models.reference import Located, PythonClass, is_absent, resolve
 from streamer.inference.models.safety import read_json, used_files
@@ -45,10 +46,24 @@ def files_problem(reference: str, *, downloads: bool = False) -> str:
 
 
 def refuse_early(reference: str) -> None:
-    """Raise the `ModelError` of a model that is not there, or whose files a worker would refuse: at once, before any of
-    the libraries that models need is imported."""
+    """Raise the `ModelError` of a model that is not there, or whose files a worker would refuse, and
+    `MissingExtraError` where the libraries that models need are not installed: at once, before any is imported."""
     if text := files_problem(reference):
         raise ModelError(text)
+    require_libraries(reference)
+
+
+def require_libraries(reference: str) -> None:
+    """Raise `MissingExtraError` where the libraries that a model needs are not installed."""
+    if extra := extra_of(reference):
+        require(f"model {reference}", extra)
+
+
+def extra_of(reference: str) -> str:
+    """The extra that has to be there, or "": what a class of the user's needs, only its import tells."""
+    if reference.startswith(("http:", "https:")):
+        return "served"
+    return "" if reference.startswith(("python:", "builtin:")) else "inference"
 
 
 def _tokenizer_problem(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Model references: where a model's files are, without importing anything of the model.
 
-`directory` · `package:NAME/SUBDIR` · `org/name@REVISION` · `python:MODULE:CLASS` · `builtin:null`.
+`directory` · `package:NAME/SUBDIR` · `org/name@REVISION` · `python:MODULE:CLASS` · `http://HOST:PORT/v1` ·
+`builtin:null`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from streamer.errors import ModelError
+from streamer.extras import advice
 from streamer.inference.models import hub
 
 _HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
@@ -21,6 +23,7 @@ _URL = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://(?P<rest>.*)")
 _PAGE = re.compile(r"[^/@]+/(?P<repository>[\w.-]+/[\w.-]+)(/(tree|commit)/(?P<revision>[0-9a-f]{40}))?/?")
 _SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+-]+):[^/\\]")
 _FORMS = "a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS or builtin:null"
+_HUB_HOST = re.compile(r"(www\.)?(huggingface\.co|hf\.co|hf-mirror\.com)(/.*)?")
 _COMMIT_IS = "REVISION is a commit of 40 hex digits, which the model's page shows in its history"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".h5", ".msgpack")
 
@@ -47,6 +50,13 @@ class Null:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedModelUrl:
+    """A model that another program serves, by its URL without a slash at its end."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class HubModel:
     """A commit of a model of the hub, whether it is in the local cache or not."""
 
@@ -57,7 +67,7 @@ class HubModel:
         return f"{self.repository}@{self.revision}"
 
 
-def parse(reference: str) -> Located | PythonClass | Null | HubModel:
+def parse(reference: str) -> Located | PythonClass | Null | ServedModelUrl | HubModel:
     """What a reference names. Looks for directories, packages and modules, imports none, and asks no hub. Raises
     `ModelError` that says the form which works."""
     scheme, _, rest = reference.partition(":")
@@ -72,6 +82,8 @@ def parse(reference: str) -> Located | PythonClass | Null | HubModel:
     if match := _HUB.fullmatch(reference):
         return _hub_model(match["repository"], match["revision"])
     if match := _URL.fullmatch(reference):
+        if match["scheme"] in ("http", "https") and not _HUB_HOST.fullmatch(match["rest"]):
+            return ServedModelUrl(reference.rstrip("/"))
         raise ModelError(_no_url(reference, match["scheme"], match["rest"]))
     path = _expanded(reference)
     if not path.is_dir():
@@ -79,7 +91,7 @@ def parse(reference: str) -> Located | PythonClass | Null | HubModel:
     return Located(path.resolve(), path.resolve().name)
 
 
-def resolve(reference: str) -> Located | PythonClass | Null:
+def resolve(reference: str) -> Located | PythonClass | Null | ServedModelUrl:
     """Find a model; one of the hub in the hub's local cache. Raises `ModelError`."""
     found = parse(reference)
     if isinstance(found, HubModel):
@@ -177,7 +189,8 @@ def _package(reference: str, rest: str) -> Located:
         raise ModelError(f"model {reference!r} must have the form package:NAME/SUBDIR, NAME a top-level module")
     found = _installed(package)
     if found is None or not found.submodule_search_locations:
-        raise ModelError(f"model {reference!r}: Python package {package} is not installed here")
+        why = advice(ModuleNotFoundError(name=package)) or f"Python package {package} is not installed here"
+        raise ModelError(f"model {reference!r}: {why}")
     root = Path(found.submodule_search_locations[0]).resolve()
     path = (root / folder).resolve()
     if not path.is_relative_to(root) or not path.is_dir():

@@ -278,7 +278,7 @@ def _step(path: Path, module: Module, pooling: Pooling | None) -> Step | None:
 
 
 def _modes(said: _PoolingConfig, file: str) -> tuple[Pooling, ...]:
-    """One field says it, or one or several flags of before; without any it is the mean."""
+    """One field says it, or one or several older flags; without any it is the mean."""
     if said.pooling_mode is msgspec.UNSET:
         return tuple(mode for flag, mode in _FLAGS.items() if getattr(said, flag)) or ("mean",)
     if not said.pooling_mode:

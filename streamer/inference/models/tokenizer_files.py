@@ -52,7 +52,7 @@ def load_tokenizer(path: Path, *, fast: bool = False) -> Any:
                 f"the tokenizer in {path} is a {name}, which has no fast form: the task needs one as {_WHOLE}"
             )
         return tokenizer
-    # A class with a constructor of its own reads the vocabulary of tokenizer.json and builds the rest anew.
+    # A class with a constructor of its own reads the vocabulary of tokenizer.json and builds the rest itself.
     if (path / _WHOLE).is_file() and "__init__" in vars(type(tokenizer)):
         _refuse_disagreement(path, tokenizer, named)
     return tokenizer

@@ -1,4 +1,4 @@
-"""How a worker's process comes to be: spawned anew, or forked from a process that has imported already."""
+"""How a worker's process comes to be: spawned, or forked from a process that has imported already."""
 
 from __future__ import annotations
 

@@ -11,7 +11,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from streamer.core.pipeline.protocol import EncodeStarted, ForwardDone, ForwardStarted, Input, WorkerLost, WorkerReady
+from streamer.core.pipeline.protocol import (
+    EncodeStarted,
+    ForwardDone,
+    ForwardStarted,
+    Input,
+    WorkerHolds,
+    WorkerLost,
+    WorkerReady,
+)
 from streamer.core.record import Answer
 from streamer.errors import DataFailure, FailureClass
 from streamer.inference.channel import (
@@ -21,6 +29,7 @@ from streamer.inference.channel import (
     Encoding,
     Failed,
     FromWorker,
+    Holding,
     Ready,
     Said,
     Start,
@@ -137,7 +146,7 @@ class WorkerProcess:
         last_word: Failed | None = None
         while (message := channel.receive()) is not None:
             match message:
-                case Done() | Encoding() | Started() | Ready():
+                case Done() | Encoding() | Started() | Holding() | Ready():
                     self._post(fact_of(self.worker, message))
                 case Failed():
                     last_word = message
@@ -161,7 +170,9 @@ class WorkerProcess:
                 message=last_word.message,
                 suspects=last_word.suspects,
             )
-        if status < 0:
+        if self._killed:
+            message = "the worker did not answer within lease_s, or not load within load_s, and was killed"
+        elif status < 0:
             message = f"the worker died of {signal.Signals(-status).name}"
         else:
             message = f"the worker exited with status {status}"
@@ -175,7 +186,7 @@ class WorkerProcess:
         self._post(lost)
 
 
-def fact_of(worker: int, message: Done | Encoding | Started | Ready) -> Input:
+def fact_of(worker: int, message: Done | Encoding | Started | Holding | Ready) -> Input:
     """What the worker says, as the core takes it."""
     match message:
         case Done():
@@ -184,6 +195,8 @@ def fact_of(worker: int, message: Done | Encoding | Started | Ready) -> Input:
             return EncodeStarted(worker, message.numbers)
         case Started():
             return ForwardStarted(worker, message.numbers)
+        case Holding():
+            return WorkerHolds(worker, message.why)
         case Ready():
             return WorkerReady(worker, message.card)
 

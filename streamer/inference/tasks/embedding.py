@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from streamer.errors import DataFailure
-from streamer.inference.backends.numbers import float32_lists
+from streamer.inference.backends.numbers import FLOAT16_DIGITS, base64_strings, float32_lists
 from streamer.inference.model import Encoded
 from streamer.inference.tasks.family import Asked, Numbers, merged
 from streamer.inference.tasks.measuring import of_vectors
@@ -18,10 +19,11 @@ from streamer.inference.tasks.options import EmbeddingOptions
 from streamer.inference.tasks.pooling import PooledModel, unit
 
 _INT8_MAX = 127
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 class Embedding(PooledModel):
-    """Output `{"vector": […], "dimensions": n}`, of int8 with `"scale"`."""
+    """Output `{"vector": […], "dimensions": n}`, of int8 with `"scale"`; in base64 with `"dtype"`."""
 
     _options: EmbeddingOptions
 
@@ -29,7 +31,6 @@ class Embedding(PooledModel):
         """Options over files over defaults."""
         super().read_options(path, options)
         self._cut = self._options.dimensions or self.files.dimensions
-        self._int8 = self._options.precision == "int8"
 
     def ask(self, text: str, pair: str | None, params: Any) -> Asked | DataFailure:
         """With the prompt before the text."""
@@ -56,12 +57,35 @@ class Embedding(PooledModel):
         return of_vectors([one.unknown for one in batch], np.stack(merged(batch, numbers))[:, : self._cut])
 
     def _as_json(self, vectors: Numbers) -> list[dict[str, Any]]:
-        dimensions = vectors.shape[1]
-        if not self._int8:
-            return [{"vector": vector, "dimensions": dimensions} for vector in float32_lists(vectors)]
-        scales = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / _INT8_MAX
-        whole = np.rint(vectors / scales).astype(np.int8).tolist()
-        return [
-            {"vector": vector, "dimensions": dimensions, "scale": scale}
-            for vector, (scale,) in zip(whole, float32_lists(scales), strict=True)
-        ]
+        rows, scales = self._in_precision(vectors)
+        rest: dict[str, Any] = {"dimensions": rows.shape[1]}
+        written: Sequence[Any]
+        if self._options.encoding == "base64":
+            written = base64_strings(rows.astype(self._options.precision, copy=False))  # windows have means of float64
+            rest["dtype"] = self._options.precision
+        elif rows.dtype == np.int8:
+            written = rows.tolist()
+        else:
+            digits = (FLOAT16_DIGITS,) if rows.dtype == np.float16 else ()
+            written = float32_lists(rows, *digits)
+        outputs = [{"vector": vector, **rest} for vector in written]
+        if scales is not None:
+            for output, (scale,) in zip(outputs, float32_lists(scales), strict=True):
+                if scale != 1.0:
+                    output["scale"] = scale
+        return outputs
+
+    def _in_precision(self, vectors: Numbers) -> tuple[npt.NDArray[Any], Numbers | None]:
+        """The numbers as they are written, and what each row of them is to be multiplied by. A float16 needs no scale,
+        but where a number is beyond the largest of them."""
+        precision = self._options.precision
+        if precision == "float32":
+            return vectors, None
+        largest = np.abs(vectors).max(axis=1, keepdims=True)
+        if precision == "int8":
+            scales = np.maximum(largest, np.finfo(np.float32).tiny) / _INT8_MAX
+            return np.rint(vectors / scales).astype(np.int8), scales
+        if largest.max() <= _FLOAT16_MAX:
+            return vectors.astype(np.float16), None
+        scales = np.exp2(np.ceil(np.log2(np.maximum(largest / _FLOAT16_MAX, 1)))).astype(np.float32)
+        return (vectors / scales).astype(np.float16), scales

@@ -10,8 +10,8 @@ from streamer.inference.model import Model
 from streamer.inference.models.checks import check
 from streamer.inference.models.custom import CustomModel
 from streamer.inference.models.null import NullModel
-from streamer.inference.models.reference import Null, PythonClass, resolve
-from streamer.inference.spec import WorkerSpec
+from streamer.inference.models.reference import Null, PythonClass, ServedModelUrl, resolve
+from streamer.inference.spec import SERVED, WorkerSpec
 
 # Where each task's family is: a module of this package, and what there makes the model.
 _FAMILIES: Final = {
@@ -41,6 +41,12 @@ def load(spec: WorkerSpec, worker: int = 0) -> Model:
         return CustomModel(spec, located.module, located.name)
     for place, text in check(spec):
         raise ModelError(f"{'.'.join(place)}: {text}")
+    if isinstance(located, ServedModelUrl):
+        from streamer.inference.served.model import ServedModel  # brings asyncio
+
+        if spec.backend not in SERVED:
+            raise ModelError(f"model {located.url} is a server: set backend to openai or tei")
+        return ServedModel(spec, located.url)
     family = import_family(spec.task)
     model: Model = family(spec, located, worker)
     return model

@@ -18,6 +18,7 @@ from streamer.core.measures import (
     SHARE_BINS,
     VECTOR_BYTES,
 )
+from streamer.core.vectors import numbers_of
 
 _Numbers = npt.NDArray[np.floating[Any]]
 _HEAD = [("unknown", "<u4"), ("margin", "u1"), ("entropy", "u1"), ("repetition", "u1")]
@@ -59,9 +60,10 @@ def of_output(output: dict[str, Any]) -> bytes:
             shares = np.array([[float(each["score"]) for each in scores]])
             if shares.min() >= 0 and shares.max() <= 1:
                 return of_scores([0], shares, shares=abs(float(shares.sum()) - 1) < _SUMS_TO_1)[0]
-        elif isinstance(vector := output.get("vector"), list) and vector:
-            numbers = np.array([vector], dtype=np.float64)
-            if numbers.ndim == 2:
+        elif (vector := output.get("vector")) and isinstance(vector, list | str):
+            found = vector if isinstance(vector, list) else numbers_of(vector, output["dtype"])
+            numbers = np.array([found], dtype=np.float64)
+            if numbers.ndim == 2 and np.isfinite(numbers).all():
                 return of_vectors([0], numbers)[0]
     return b""
 

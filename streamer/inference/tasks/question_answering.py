@@ -19,7 +19,7 @@ from streamer.inference.backends.torch_model import TorchModel
 from streamer.inference.model import Encoded
 from streamer.inference.tasks.family import Asked, Numbers, groups
 from streamer.inference.tasks.options import QuestionAnsweringOptions
-from streamer.inference.tasks.spans import outward, visible, word
+from streamer.inference.tasks.spans import visible, widen_to_words, word
 from streamer.model import Input
 
 
@@ -223,7 +223,7 @@ def _aligned(asking: Asking, window: ContextWindow, place: int) -> tuple[int, in
     if found is None:
         start, end = visible(asking.text, *window.offsets[place])
         if start < end:
-            return outward(asking.text, start, end)
+            return widen_to_words(asking.text, start, end)
         # A token without letters stands where it is, one that the tokenizer made up behind the one before it.
         start = max(start, window.offsets[place - 1][1] if place else 0)
         return start, start

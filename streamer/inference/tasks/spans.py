@@ -31,7 +31,7 @@ def word(text: str, tokens: Iterable[tuple[int, int]]) -> tuple[int, int] | None
     return None if any(map(str.isspace, text[first:last])) else (first, last)
 
 
-def outward(text: str, start: int, end: int) -> tuple[int, int]:
+def widen_to_words(text: str, start: int, end: int) -> tuple[int, int]:
     """The characters, and those before and behind them up to the next space."""
     while start > 0 and not text[start - 1].isspace():
         start -= 1
@@ -40,7 +40,7 @@ def outward(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def goes_on(text: str, spans: Sequence[tuple[int, int]]) -> list[bool]:
+def continues_word(text: str, spans: Sequence[tuple[int, int]]) -> list[bool]:
     """Whether each span goes on with the word of the one before it: words are what spaces separate.
 
     As transformers' token-classification pipeline has it, but that it knows the space alone (a line's end separates

@@ -1,7 +1,7 @@
 """token-classification: the entities of a text, by the rules of transformers' pipeline of that name, held to words.
 
 No entity begins or ends with a space, and none is a space alone, as the pipeline's are where a tokenizer counts spaces
-to its tokens; `spans.goes_on` and `labels.tags` say where else it is not followed.
+to its tokens; `spans.continues_word` and `labels.tags` say where else it is not followed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streamer.inference.model import Encoded
 from streamer.inference.tasks.family import Asked, Numbers, groups
 from streamer.inference.tasks.labels import class_names, entities, tags
 from streamer.inference.tasks.options import TokenClassificationOptions
-from streamer.inference.tasks.spans import goes_on, visible
+from streamer.inference.tasks.spans import continues_word, visible
 
 
 class KeptTokens(msgspec.Struct, frozen=True, gc=False):
@@ -91,7 +91,9 @@ class TokenClassification(TorchModel):
                 word_ids = encoding.word_ids
                 words += [word_ids[place] for place in kept]
         # A tokenizer that marks subwords splits words itself.
-        inner = [place > 0 and word == words[place - 1] for place, word in enumerate(words)] or goes_on(text, spans)
+        inner = [place > 0 and word == words[place - 1] for place, word in enumerate(words)] or continues_word(
+            text, spans
+        )
         return KeptTokens(text, rows, spans, inner)
 
     def rows(self, inputs: dict[str, torch.Tensor], mask: torch.Tensor | None) -> torch.Tensor:

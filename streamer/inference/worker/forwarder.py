@@ -260,6 +260,8 @@ class Forwarder:
             if len(answers) != len(batch):
                 raise RuntimeError(f"{len(answers)} answers to {len(batch)} inputs")
             return answers
+        except WorkerFailureError:  # of a model that knows itself whose fault it is
+            raise
         except BaseException as error:  # also SystemExit and the panics of native extensions
             self._on_error(numbers, error)
             words = str(error) if isinstance(error, ModelError) else ""

@@ -18,7 +18,7 @@ from typing import Any
 
 from streamer.core.pipeline.protocol import Input, ModelCard, Work, WorkerLost
 from streamer.errors import DataFailure, ModelError
-from streamer.inference.channel import Compute, Done, Encoding, Ready, Start, Started
+from streamer.inference.channel import Compute, Done, Encoding, Holding, Ready, Start, Started
 from streamer.inference.generation.generator import Generator, StreamingModel
 from streamer.inference.model import Model
 from streamer.inference.models.class_identity import ClassIdentity
@@ -118,7 +118,7 @@ class InProcessWorkers:
         self._served = None
         self._pool = _Desk()
 
-    def _emit(self, message: Started | Encoding | Done) -> None:
+    def _emit(self, message: Started | Encoding | Holding | Done) -> None:
         if isinstance(message, Done):
             for index, failure in message.failures.items():
                 error = self._errors.pop(message.numbers[index], None)

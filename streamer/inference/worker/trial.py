@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from streamer.core.pipeline.protocol import ForwardDone, Input, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.core.surroundings import ModelInfo
-from streamer.errors import DataFailure, ModelError
+from streamer.errors import DataFailure, MissingExtraError, ModelError
+from streamer.inference.models.presence import require_libraries
 from streamer.inference.models.reference import Located, resolve
 from streamer.inference.models.safety import digest, used_files
 from streamer.inference.parent.pool import WorkerPool
@@ -66,7 +67,8 @@ class Trial:
 
 @contextmanager
 def in_worker(spec: WorkerSpec, timeout_s: float) -> Iterator[Trial]:
-    """Load the model in a worker, as a run does. Raises `ModelError`."""
+    """Load the model in a worker, as a run does. Raises `ModelError`, and `MissingExtraError` before it starts one."""
+    require_libraries(spec.model)
     posted: queue.SimpleQueue[Input] = queue.SimpleQueue()
     pool = WorkerPool(spec, 1, posted.put)
     try:
@@ -80,7 +82,7 @@ def try_in_worker(spec: WorkerSpec, timeout_s: float) -> ModelInfo:
     try:
         with in_worker(spec, timeout_s) as trial:
             return trial.info
-    except ModelError as error:
+    except (MissingExtraError, ModelError) as error:
         return ModelInfo(failure=str(error))
 
 

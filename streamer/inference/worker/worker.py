@@ -24,7 +24,20 @@ from typing import Final, NoReturn
 import msgspec
 
 from streamer.errors import ExitCode, FailureClass, ModelError
-from streamer.inference.channel import Channel, Compute, Done, Failed, Ready, Said, Start, Started, Stop, ToWorker
+from streamer.extras import advice
+from streamer.inference.channel import (
+    Channel,
+    Compute,
+    Done,
+    Failed,
+    Holding,
+    Ready,
+    Said,
+    Start,
+    Started,
+    Stop,
+    ToWorker,
+)
 from streamer.inference.generation.generator import Announcer, Generator, SteppingModel, StreamingModel
 from streamer.inference.model import Model
 from streamer.inference.spec import WORKER_NAME, WorkerSpec
@@ -184,7 +197,11 @@ def compute(runner: Forwarder | Generator, pool: Pool) -> None:
 
 
 def make_runner(
-    model: Model, emit: Callable[[Started | Done], object], pool: Pool, spec: WorkerSpec, on_error: OnError = ignore
+    model: Model,
+    emit: Callable[[Started | Holding | Done], object],
+    pool: Pool,
+    spec: WorkerSpec,
+    on_error: OnError = ignore,
 ) -> Forwarder | Generator:
     """What runs the model, whose probe has passed. Raises `WorkerFailureError` where it does not."""
     traces = ForwardTraces(spec, own_code=model.card.backend == "python")
@@ -203,7 +220,7 @@ def make_runner(
 
 def _runner(
     model: Model,
-    emit: Callable[[Started | Done], object],
+    emit: Callable[[Started | Holding | Done], object],
     pool: Pool,
     batch_tokens: int,
     on_error: OnError,
@@ -228,12 +245,13 @@ def load_model(start: Start, load: Callable[[WorkerSpec, int], Model] | None = N
         load = families.load
     try:
         return load(start.spec, start.worker)
-    except KeyboardInterrupt:  # a worker process gets none
+    except (KeyboardInterrupt, WorkerFailureError):  # a worker process gets no interrupt
         raise
     except ModelError as error:
         raise WorkerFailureError(FailureClass.CODE, str(error), error.exit_code) from None
     except BaseException as error:
-        message = f"model {start.spec.model} can't be loaded: {type(error).__name__}: {error}"
+        why = advice(error) or f"{type(error).__name__}: {error}"
+        message = f"model {start.spec.model} can't be loaded: {why}"
         full = is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in _FULL)
         kind = FailureClass.DEVICE if full else FailureClass.CODE
         raise WorkerFailureError(kind, message, ExitCode.CONFIGURATION) from error

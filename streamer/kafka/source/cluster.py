@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from streamer.config.fields import KafkaConfig
 from streamer.core.intake import SourcePolicy
 from streamer.core.obstacles import Ends, judge, missing_input
-from streamer.core.outlook import Suspect
+from streamer.core.read_progress import Suspect
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
 from streamer.kafka.clients import admin_properties, make_admin

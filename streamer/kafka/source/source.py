@@ -51,10 +51,9 @@ log = logging.getLogger(__name__)
 
 
 class KafkaSource:
-    """Implements `streamer.ports.Source`. `ownership`, `pauses`, `outlook` and the counts of `intake` may be read from
-    any thread; `polled_at` is the last sign of life, ahead of now while the source waits for the brokers. Without a
-    `view` of the cluster nobody asks why partitions stand, and where they end; `ids` hears of topics that are made
-    anew."""
+    """Implements `streamer.ports.Source`. `ownership`, `pauses`, `read_progress` and the counts of `intake` may be read
+    from any thread; `polled_at` is the last sign of life, ahead of now while the source waits for the brokers. Without
+    a `view` of the cluster nobody asks why partitions are stuck or where they end; `ids` hears of recreated topics."""
 
     def __init__(
         self,
@@ -93,7 +92,11 @@ class KafkaSource:
         self.intake = Intake(policy, self._ours, self._attempts)
         self.pauses = Pauses(self._ours.epochs)
         self._watch = Watch(policy, self._ours, self.intake, self.pauses, view)
-        self.outlook, self.standing, self.ahead = self._watch.outlook, self._watch.standing, self._watch.ahead
+        self.read_progress, self.standing, self.ahead = (
+            self._watch.read_progress,
+            self._watch.standing,
+            self._watch.ahead,
+        )
         self._messages = Messages(policy, self.intake, self._watch, self._assignment, self._calls, post)
         self._ids = ids
         self._until_end = UntilEnd()
@@ -144,7 +147,7 @@ class KafkaSource:
         self.call(lambda _: self._rewind(partitions))  # what goes wrong in there ends the source, not this call
 
     def rejoin(self) -> None:
-        """Leave the group and join it anew, which makes it divide all partitions again."""
+        """Leave the group and rejoin it, which makes it divide all partitions again."""
         self.call(self._rejoin)
 
     def call(self, function: Callable[[Consumer], T]) -> Future[T]:
@@ -155,8 +158,9 @@ class KafkaSource:
         """Why nobody is told the committed offsets of these, where a transaction that has not ended is why."""
         return held_error(self._policy.group) if self._held(partitions) else None
 
-    def absolve(self) -> None:
-        """What is in our hands is not to blame: this process ends in order, and no plan is under way."""
+    def mark_clean_end(self) -> None:
+        """This process ends in order, and no plan is under way: its end says nothing against the records in its
+        hands."""
         self._in_order = True
 
     def close(self, timeout_s: float) -> None:
@@ -256,7 +260,7 @@ class KafkaSource:
         message = self._consumer.poll(POLL_S)
         messages: list[Message] = []
         if message is None:
-            self.outlook.idle(time.monotonic())
+            self.read_progress.idle(time.monotonic())
         else:
             messages = self._consumer.consume(records - 1, policy.linger_ms / 1000) if records > 1 else []
             messages.insert(0, message)
@@ -283,7 +287,7 @@ class KafkaSource:
     def _take(self, messages: list[Message], before: dict[TopicPartition, int]) -> None:
         """Post what may be handed over of these; and that the end is reached, where it is."""
         if self._ids is not None and self._ids.changed:
-            messages = self._begin_anew(messages)
+            messages = self._reset_recreated(messages)
         found = self._messages.by_partition(self._consumer, messages, before) if messages else {}
         if found:
             self._perform(self.intake.keep(found, before))
@@ -294,15 +298,15 @@ class KafkaSource:
         ours = self._ours
         if ours.ends is None or ours.all_taken:
             return
-        if not ours.ends and ours.waits_since is None and not self._watch.still.unsure:
+        if ours.at_end(time.monotonic()) and not self._watch.still.unsure:
             ours.all_taken = True
             self._post(EndReached([str(one) for one in self._watch.held()]))
-        elif words := self._until_end.in_vain(ours.ends, self.standing, self.intake.idle, time.monotonic()):
+        elif words := self._until_end.give_up_reason(ours.ends, self.standing, self.intake.idle, time.monotonic()):
             self._post(SourceFailed(ExitCode.DEPENDENCY, words))
             self._calls.closing = True
 
-    def _begin_anew(self, messages: list[Message]) -> list[Message]:
-        """Input topics were deleted and made anew: what was fetched of them is of before, or not from their start."""
+    def _reset_recreated(self, messages: list[Message]) -> list[Message]:
+        """Input topics were deleted and recreated: what was fetched of them is old, or not from their start."""
         assert self._ids is not None
         topics, self._ids.changed = self._ids.changed, set()
         keys = frozenset(key for key in self._ours.epochs if key[0] in topics)
@@ -312,7 +316,7 @@ class KafkaSource:
                 "that earlier ones had",
                 extra={"data": {"topics": sorted(topics), "partitions": sorted(keys)}},
             )
-            self._perform(self._ours.begin_anew(keys))
+            self._perform(self._ours.reset_to_start(keys))
         return [one for one in messages if one.topic() not in topics]
 
     def _perform(self, steps: Steps[T]) -> T:

@@ -1,4 +1,4 @@
-"""Topics that were deleted and made anew while we read them.
+"""Topics that were deleted and recreated while we read them.
 
 The client goes on at the old position in the new topic: it skips as many of its first records as the old one had, and
 no call says so. What it does tell, in its debug log and nowhere else, is that a topic has another id. That line is

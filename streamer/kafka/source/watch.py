@@ -14,7 +14,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamer.core.intake import Intake, SourcePolicy
 from streamer.core.membership import Membership
 from streamer.core.obstacles import Unreadable
-from streamer.core.outlook import Outlook
+from streamer.core.read_progress import ReadProgress
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing
 from streamer.core.unanswered import ReadState
@@ -91,17 +91,17 @@ class Watch:
     def __init__(
         self, policy: SourcePolicy, ours: Membership, intake: Intake, pauses: Pauses, view: ClusterView | None
     ) -> None:
-        self.outlook = Outlook(policy.stuck_s, policy.stand_s)
+        self.read_progress = ReadProgress(policy.stuck_s, policy.stand_s)
         self.unreadable = Unreadable(policy.group, policy.address)
         self.joining = Joining(policy, ours)
-        self.still = StandstillWatch(view, policy, lambda: self.outlook.suspects)
+        self.still = StandstillWatch(view, policy, lambda: self.read_progress.suspects)
         self._ours = ours
         self._intake = intake
         self._pauses = pauses
 
     def standing(self) -> list[Standing]:
         """The partitions that are ours and can't be read, and why."""
-        epochs, suspects = self._ours.epochs, self.outlook.suspects
+        epochs, suspects = self._ours.epochs, self.read_progress.suspects
         found = {
             one.partition: one
             for one in self.still.standings
@@ -113,12 +113,12 @@ class Watch:
 
     def held(self) -> list[Standing]:
         """Those of them that the crash ledger holds."""
-        return list(self._intake.held(self.outlook.ahead))
+        return list(self._intake.held(self.read_progress.ahead))
 
     def ahead(self) -> Mapping[TopicPartition, ReadState]:
         """What there is to read of the partitions that are ours, as of the last second."""
         paused = self._pauses.now
-        return {key: ReadState(one.position, one.high, key in paused) for key, one in self.outlook.ahead.items()}
+        return {key: ReadState(one.position, one.high, key in paused) for key, one in self.read_progress.ahead.items()}
 
     def look(self, consumer: Consumer, now: float, *, asks: bool) -> None:
         """Where we are, and what the client last heard of the ends, of which it hears nothing while a partition is
@@ -126,7 +126,7 @@ class Watch:
         stands."""
         ours = self._ours
         self.unreadable.keep(ours.epochs.keys())
-        if not self.outlook.is_due(now):
+        if not self.read_progress.is_due(now):
             return
         unasked: Set[TopicPartition] = self.still.blocked | (self._pauses.now if asks else ours.epochs.keys())
         positions: dict[TopicPartition, int] = {}
@@ -135,13 +135,13 @@ class Watch:
             key = (one.topic, one.partition)
             positions[key] = one.offset if one.offset >= 0 else ours.reached[key]
             highs[key] = max(consumer.get_watermark_offsets(one, cached=True)[1], self.still.highs.get(key, -1))
-        for key, position in self.outlook.look(positions, highs, unasked, now).items():
+        for key, position in self.read_progress.look(positions, highs, unasked, now).items():
             data = {"partition": key, "offset": position}
             log.warning("a partition is stuck: seeking to its position again", extra={"data": data})
             try:
                 consumer.resume([KafkaPartition(*key)])
                 consumer.seek(KafkaPartition(*key, position))
             except KafkaException as error:  # in a rebalance, say
-                self.outlook.stuck.forget(key)
+                self.read_progress.stuck.forget(key)
                 told = {"partition": key, "error": error_of(error).name()}
                 log.warning("could not seek to an offset", extra={"data": told})

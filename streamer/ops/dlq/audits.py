@@ -20,12 +20,12 @@ class Audits:
         is no audit topic yet."""
         identity = log.identity(AUDIT_TOPIC)
         if identity != self._identity:
-            self._begin_anew(identity)
+            self._reset(identity)
         if identity is None:
             return []
         with log.scan(AUDIT_TOPIC, starts=self._next) as scan:
             if any(scan.ends.get(partition, 0) < place for partition, place in self._next.items()):
-                self._begin_anew(None)  # the log is shorter than it was
+                self._reset(None)  # the log is shorter than it was
                 return self.read(log)
             said = [read_audit(record.value()) for records in scan.batches() for record in records]
             self._next = dict(scan.ends)
@@ -42,5 +42,5 @@ class Audits:
             index = self._last[said.job]
             self._found[index] = (self._found[index][0], said)
 
-    def _begin_anew(self, identity: str | None) -> None:
+    def _reset(self, identity: str | None) -> None:
         self._identity, self._next, self._found, self._last = identity, {}, [], {}

@@ -1,7 +1,7 @@
 """What became of dead letters, as the state topic tells it, in a small database: in memory, or in a file that spares
 this machine reading the topic again.
 
-The file is a copy and nothing more. Whatever is wrong with it, it is made anew; what writes never goes by it.
+The file is a copy and nothing more. Whatever is wrong with it, it is rebuilt; what writes never goes by it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -45,7 +45,8 @@ _decode_state = msgspec.json.Decoder(State).decode
 
 
 class Closed:
-    """The dead letters that were replayed or discarded, the jobs that did it, and who is at it now. For one thread.
+    """The dead letters that were replayed or discarded, the jobs that did it, and those that run now. For one thread,
+    which closes it, by `with` where it can.
 
     Raises sqlite3.Error or OSError for a `file` that can't be used.
     """
@@ -61,8 +62,14 @@ class Closed:
             raise
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the database."""
         self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def holds(self, letter: DeadLetter) -> bool:
         """Whether it was replayed or discarded, and not reopened since."""
@@ -101,7 +108,7 @@ class Closed:
         return dict(self._database.execute("SELECT partition, place FROM next").fetchall())
 
     def add(self, records: Iterable[Record]) -> None:
-        """Take in records of the state topic; what is none of ours is left out."""
+        """Take in records of the state topic; what is not ours is skipped."""
         rows: list[tuple[int, int, int, int, int]] = []
         for record in records:
             entry = read_entry(record.key(), record.value())
@@ -122,7 +129,7 @@ class Closed:
         self._database.executemany("INSERT OR REPLACE INTO next VALUES (?, ?)", ends.items())
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Start over."""
         for table in ("next", "topics", "notes", "states", "jobs", "claims"):
             self._database.execute(f"DELETE FROM {table}")
         self._recall()
@@ -207,7 +214,7 @@ class Closed:
 
 
 def cache_file(identity: str) -> Path:
-    """Where the copy of the state topic with this id is kept: a topic that was made anew has another id. Raises
+    """Where the copy of the state topic with this id is kept: a topic that was recreated has another id. Raises
     RuntimeError for a user who has no home."""
     home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     name = re.sub(r"[^A-Za-z0-9_-]", "_", identity)

@@ -15,7 +15,7 @@ from streamer.ops.dlq.ports import Log
 
 def read_closed(log: Log) -> Closed:
     """What was replayed or discarded so far; nothing where there is no state topic yet. What this machine has read
-    before it takes from a file, so this is for looking."""
+    before comes from a file, so that this is for looking only."""
     identity = log.identity(STATE_TOPIC)
     if identity is None:
         return Closed()
@@ -33,7 +33,7 @@ def read_closed(log: Log) -> Closed:
     return _caught_up(Closed(), log)
 
 
-def read_closed_anew(log: Log) -> Closed:
+def read_closed_from_topic(log: Log) -> Closed:
     """The same from the topic alone, for what writes by it."""
     return _caught_up(Closed(), log)
 
@@ -70,7 +70,7 @@ def _caught_up(closed: Closed, log: Log) -> Closed:
 
 def find(log: Log, topics: Iterable[str], selection: Selection, closed: Closed | None) -> Iterator[DeadLetter]:
     """The dead letters of these topics that the selection asks for and that are not closed, topic by topic."""
-    selector = Selector(selection, closed, log.shapes)
+    selector = Selector(selection, closed, log.readings)
     for topic in topics:
         with log.scan(topic) as scan:
             for records in scan.batches():
@@ -79,7 +79,7 @@ def find(log: Log, topics: Iterable[str], selection: Selection, closed: Closed |
 
 def letter_at(log: Log, place: Place) -> DeadLetter | None:
     """The dead letter at a place, None when there is no record."""
-    selector = Selector(Selection(), shapes=log.shapes)
+    selector = Selector(Selection(), readings=log.readings)
     starts, ends = {place.partition: place.offset}, {place.partition: place.offset + 1}
     with log.scan(place.topic, starts=starts, ends=ends) as scan:
         for records in scan.batches():

@@ -23,7 +23,7 @@ from streamer.core.output import Output
 from streamer.errors import ExitCode, StreamerError
 from streamer.ops.dlq.claims import BEAT_S, Beat, RunningError, ensure_free
 from streamer.ops.dlq.closed import Closed
-from streamer.ops.dlq.find import catch_up, read_closed_anew
+from streamer.ops.dlq.find import catch_up, read_closed_from_topic
 from streamer.ops.dlq.ports import Copier, Log, Scan
 from streamer.ops.dlq.survey import Order, Survey, Targets, known_job
 
@@ -77,7 +77,11 @@ class Mover:
         """
         for topic in (STATE_TOPIC, AUDIT_TOPIC):
             self._targets(topic)
-        closed = read_closed_anew(self._log)
+        with read_closed_from_topic(self._log) as closed:
+            self._execute(found, closed)
+        return self.moved
+
+    def _execute(self, found: Survey, closed: Closed) -> None:
         ensure_free(self._log, closed, self._order.topics, clock=self._clock, sleep=self._sleep, waiting=self._waiting)
         for index, topic in enumerate(self._order.topics):
             last = index == len(self._order.topics) - 1
@@ -94,7 +98,6 @@ class Mover:
                 raise error
             finally:
                 copier.close()
-        return self.moved
 
     def _named(self, error: StreamerError, topic: str, closed: Closed) -> StreamerError:
         """Two that began in the same moment: the error of the one that was ended, with the name of the other."""
@@ -118,7 +121,9 @@ class Mover:
             self._due = self._clock()
         self._left = found.total - self.moved
         with self._log.scan(topic, ends=job.ends[topic]) as scan:
-            self._move(copier, self._letters(copier, scan, Selector(job.selection, shapes=self._log.shapes), closed))
+            self._move(
+                copier, self._letters(copier, scan, Selector(job.selection, readings=self._log.readings), closed)
+            )
         outputs = self._beat.end()
         if last:
             outputs.append(self._audit("ended", found, outcome="done"))

@@ -68,13 +68,13 @@ def outcome(log: Log, config: Config, offsets: Offsets, name: str) -> Outcome:
     One that is settled and has no dead letter is answered: outcomes and offsets are written together. Raises UsageError
     when there is no such job, or it sent nothing.
     """
-    closed = read_closed(log)
-    job = closed.jobs.get(name)
+    with read_closed(log) as closed:
+        job, count = closed.jobs.get(name), closed.count(name)
     if job is None:
         raise UsageError(f"no job {name}; see `streamer dlq audit`")
     if job.action not in ("replay", "edit"):
         raise UsageError(f"job {name} is a {job.action}: it sent no records")
-    found = Outcome(name, closed.count(name))
+    found = Outcome(name, count)
     since_ms = int(datetime.fromisoformat(job.time).timestamp() * 1000) - _SKEW_MS
     failed = _failed(log, config, offsets, since_ms)
     for topic in _targets(config, job):

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from streamer.core.codec import Reading
 from streamer.core.output import Output
 from streamer.core.record import Record, TopicPartition
-from streamer.core.shape import Shape
 
 
 class Scan(Protocol):
@@ -41,10 +41,10 @@ class Target(Protocol):
 
 
 class Log(Protocol):
-    """The topics, and the shapes of the events in them by the pipeline that reads them."""
+    """The topics, and how pipelines by name read events."""
 
     @property
-    def shapes(self) -> Mapping[str, Shape]: ...
+    def readings(self) -> Mapping[str, Reading]: ...
 
     def scan(
         self, topic: str, *, starts: Mapping[int, int] | None = None, ends: Mapping[int, int] | None = None

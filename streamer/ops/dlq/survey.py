@@ -184,18 +184,18 @@ def survey(
 
     Raises ConfigurationError when a topic or a right is missing, UsageError when its job has another order.
     """
-    closed = read_closed(log)
-    job = known_job(closed, order)
-    fixed = {topic: dict(each) for topic, each in (job.ends if job else ends or {}).items()}
-    found = Survey(fixed, job is not None, closed.count(order.signature.job))
-    left = None if order.most is None else order.most - found.before
-    selector = Selector(job.selection if job else order.selection, shapes=log.shapes)
-    for topic in order.topics:
-        for letter in _letters(log, topic, selector, found, in_turn=left is not None):
-            if not order.wants(letter, closed):
-                found.closed += 1
-            elif left is None or found.total < left:
-                found.note(letter, decide(letter), models or {})
+    with read_closed(log) as closed:
+        job = known_job(closed, order)
+        fixed = {topic: dict(each) for topic, each in (job.ends if job else ends or {}).items()}
+        found = Survey(fixed, job is not None, closed.count(order.signature.job))
+        left = None if order.most is None else order.most - found.before
+        selector = Selector(job.selection if job else order.selection, readings=log.readings)
+        for topic in order.topics:
+            for letter in _letters(log, topic, selector, found, in_turn=left is not None):
+                if not order.wants(letter, closed):
+                    found.closed += 1
+                elif left is None or found.total < left:
+                    found.note(letter, decide(letter), models or {})
     found.finish(order, full=left is not None and found.total >= left)
     return found
 

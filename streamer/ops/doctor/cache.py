@@ -77,14 +77,15 @@ def judge(cache: CacheInfo) -> Iterator[Finding]:
             "cache.cluster",
             where,
             f"it is a Redis Cluster, where the keys of a look-up lie in many slots: {_NOTHING_SHARED}",
-            "give streamer a Redis of its own",
+            "write redis+cluster://HOST:PORT,HOST:PORT as cache.url, or give streamer a Redis of its own",
         )
     if cache.denied:
         yield warning(
             "cache.rights",
             where,
             f"its user may not use {', '.join(cache.denied)}",
-            "ACL SETUSER NAME ~streamer:2:* +mget +setex +client|reply",
+            "ACL SETUSER NAME ~streamer:2:* +mget +setex +client|reply"
+            " (in a cluster +get +setex +cluster|slots +command)",
         )
     if cache.unwritable:
         what, fix = _unwritable(cache)

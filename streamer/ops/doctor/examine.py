@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
+import msgspec
+
 from streamer.cache.inspect import inspect as inspect_cache
-from streamer.config.load import Config
+from streamer.config.load import Config, PipelineConfig
 from streamer.config.otel import read
+from streamer.config.seats import seats_of
 from streamer.config.url import redacted_url
 from streamer.core.deadletters.audit import AUDIT_TOPIC
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.members import client_of
 from streamer.core.surroundings import BrokerInfo, CacheInfo, GroupInfo, ModelInfo
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
-from streamer.kafka.inspect import ClusterInspector, client_times, property_problem, slot_is_held
+from streamer.kafka.inspect import ClusterInspector, client_times, held_slot, property_problem
 from streamer.machine.limits import inspect as inspect_machine
-from streamer.ops.doctor import cache, cluster, group, machine, pipelines, records
+from streamer.ops.doctor import cache, cluster, extras, group, machine, pipelines, records
 from streamer.ops.doctor.finding import Finding, error, warning
 from streamer.telemetry.otlp_http import problem_of
 
@@ -36,11 +40,16 @@ class Check:
     findings: list[Finding] = field(default_factory=list)
 
 
-def examine(config: Config, names: list[str], plan: Plan, model: LookAtModel, now_ms: int) -> Iterator[Check]:
-    """Look at everything that these pipelines need, cheap things first."""
+def examine(
+    config: Config, names: list[str], plan: Plan, model: LookAtModel, now_ms: int, *, runs_here: bool
+) -> Iterator[Check]:
+    """Look at everything that these pipelines need, cheap things first. `runs_here` is whether models are to be loaded
+    in this installation."""
     chosen = {name: config.pipelines[name] for name in names}
     yield Check("pipelines", ", ".join(names), list(pipelines.judge(config.pipelines)))
+    yield Check("extras", extras.about(), list(extras.judge(chosen, runs_here=runs_here)))
     yield from _kafka(config, names, now_ms)
+    yield from _registry(config, chosen)
     if config.cache.url:
         try:
             found = inspect_cache(config.cache)
@@ -49,7 +58,7 @@ def examine(config: Config, names: list[str], plan: Plan, model: LookAtModel, no
         else:
             yield Check("Redis", _about_cache(found), list(cache.judge(found)))
     yield from _outlet(config)
-    addresses = machine.addresses_of(config.telemetry.http, names)
+    addresses = machine.addresses_of(config.telemetry.http, seats_of(chosen))
     info = inspect_machine(addresses.values())
     models = {}
     for name, pipeline in chosen.items():
@@ -127,12 +136,12 @@ def _topics_and_groups(
         pipeline = config.pipelines[name]
         inputs = [topic for topic in pipeline.input if topic in known]
         findings = list(pipelines.judge_times(name, pipeline, client_times(config.kafka, pipeline), brokers))
-        if slot_is_held(pipeline):
+        if slot := held_slot(pipeline):
             findings.append(
                 error(
                     "group.slot",
                     f"pipeline {name}",
-                    f"slot {pipeline.slot} is held by another process on this host",
+                    f"slot {slot} is held by another process on this host",
                     "stop that one first, or give this replica another slot",
                 )
             )
@@ -142,6 +151,7 @@ def _topics_and_groups(
         findings += records.judge(found, pipeline, known, now_ms, brokers.address)
         findings += records.judge_clock(found, now_ms)
         findings += pipelines.judge_running(name, pipeline, running)
+        findings += pipelines.judge_members(name, pipeline, sum(known[topic].partitions for topic in inputs))
         yield Check("group", f"{name}: {_about_group(found)}", findings)
 
 
@@ -174,6 +184,29 @@ def _about_group(found: GroupInfo) -> str:
     members = {0: "no member", 1: "1 member"}.get(len(found.members), f"{len(found.members)} members")
     work = sum(view.records > 0 for view in found.views)
     return f"{found.name}, {members}, {work} of {len(found.views)} partitions have work"
+
+
+def _registry(config: Config, pipelines: Mapping[str, PipelineConfig]) -> Iterator[Check]:
+    """What opens the values of those that are not plain JSON, tried once for each format."""
+    from streamer.kafka.schemas import RegistrySchemas
+
+    formats = {
+        name: msgspec.structs.replace(pipeline, input_format=name)
+        for pipeline in pipelines.values()
+        for name in (pipeline.input_format, pipeline.output_format)
+        if name != "json"
+    }
+    for name, pipeline in formats.items():
+        findings = []
+        try:
+            with closing(RegistrySchemas(config.schema_registry, pipeline)) as schemas:
+                outage = schemas.reach()
+        except ConfigurationError as failure:
+            findings.append(_told("registry.missing", "input_format", str(failure)))
+        else:
+            if outage is not None:
+                findings.append(error("registry.unreachable", "schema_registry", *outage))
+        yield Check("schema registry", f"{config.schema_registry.url} for {name}", findings)
 
 
 def _about_cache(found: CacheInfo) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamer.config.load import PipelineConfig
-from streamer.core.members import CLIENT, output_of
+from streamer.core.members import CLIENT, output_of, slot_of
 from streamer.core.surroundings import BrokerInfo, GroupInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
@@ -52,6 +52,7 @@ def _members(group: GroupInfo, pipeline: PipelineConfig, client: str, where: str
             "stop them (kafka-consumer-groups --describe --members names them), or set `group` to another name",
         )
         return
+    slots = [slot_of(pipeline.slot, number + 1) for number in range(pipeline.first_members)]
     for member in group.members:
         who = f"{member.client} on {member.host}"
         foreign = sorted(member.topics - set(pipeline.input))
@@ -78,10 +79,10 @@ def _members(group: GroupInfo, pipeline: PipelineConfig, client: str, where: str
                 f"a member ({who}) is not streamer's, and takes a part of its records",
                 "stop it, or set `group` to another name",
             )
-        if pipeline.slot and pipeline.static_membership and member.slot == pipeline.slot:
+        if pipeline.slot and pipeline.static_membership and member.slot in slots:
             yield error(
                 "group.slot",
                 where,
-                f"slot {pipeline.slot} is a member already ({who}): starting another one ends that one",
+                f"slot {member.slot} is a member already ({who}): starting another one ends that one",
                 "stop it first, or give this replica another slot",
             )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from streamer.config.load import Config, PipelineConfig
+from streamer.config.seats import Seat, address_at
 from streamer.core.surroundings import MachineInfo, ModelInfo
 from streamer.ops.doctor.finding import Finding, error, warning
 
@@ -18,11 +19,11 @@ def judge(
     plans: Mapping[str, tuple[int, int]],
     models: Mapping[str, ModelInfo],
     machine: MachineInfo,
-    addresses: Mapping[str, str],
+    addresses: Mapping[Seat, str],
 ) -> Iterator[Finding]:
-    """What this machine lacks. `plans` are workers and threads of each, `addresses` where each pipeline listens."""
+    """What this machine lacks. `plans` are workers and threads of each member, `addresses` where each listens."""
     yield from _memory(config, plans, models, machine)
-    threads = sum(workers * each for workers, each in plans.values())
+    threads = sum(workers * each * config.pipelines[name].first_members for name, (workers, each) in plans.items())
     if threads > machine.cores and any(workers * each > 1 for workers, each in plans.values()):
         yield warning(
             "machine.cores",
@@ -31,30 +32,35 @@ def judge(
             " threads that wait for each other at every barrier lose most of their speed",
             "lower `workers` or `threads` (0 divides the cores)",
         )
-    for name, address in addresses.items():
+    for seat, address in addresses.items():
         if address in machine.taken:
             ours = machine.taken[address]
             yield (warning if ours else error)(
                 "http.taken",
-                f"pipeline {name}",
+                seat.words,
                 f"can't listen on {address}: " + ("streamer runs there already" if ours else "it is taken or not ours"),
                 'set telemetry.http to another port, to port 0 for any, or to "" for none',
             )
 
 
-def addresses_of(http: str, names: list[str]) -> dict[str, str]:
-    """Where each pipeline will serve its metrics: one port after the other."""
-    host, _, port = http.rpartition(":")
-    return {name: f"{host}:{int(port) + number}" for number, name in enumerate(names)} if port not in ("", "0") else {}
+def addresses_of(http: str, seats: Iterable[Seat]) -> dict[Seat, str]:
+    """Where each process will serve its metrics; nothing where it takes any port."""
+    if not int(http.rpartition(":")[2] or 0):
+        return {}
+    return {seat: address_at(http, place) for place, seat in enumerate(seats)}
 
 
 def _memory(
     config: Config, plans: Mapping[str, tuple[int, int]], models: Mapping[str, ModelInfo], machine: MachineInfo
 ) -> Iterator[Finding]:
+    members = {name: config.pipelines[name].first_members for name in plans}
     drivers = sum(
-        DRIVER_BYTES + (config.pipelines[name].budget_mb + config.cache.memory_mb) * 1_000_000 for name in plans
+        DRIVER_BYTES * members[name] + (config.pipelines[name].budget_mb + config.cache.memory_mb) * 1_000_000
+        for name in plans
     )
-    workers = sum(plans[name][0] * model.worker_bytes for name, model in models.items() if name in plans)
+    workers = sum(
+        members[name] * plans[name][0] * model.worker_bytes for name, model in models.items() if name in plans
+    )
     wanted, there = drivers + workers, machine.memory_bytes
     if wanted <= there * _FULL:
         return
@@ -66,7 +72,7 @@ def _memory(
         + (f" and workers {workers / 1e9:.1f} GB" if workers else "")
         + f"; there are {there / 1e9:.1f} GB"
         + (": the kernel will kill one of them" if over else ", which leaves little"),
-        "lower budget_mb, cache.memory_mb or workers, or raise the container's memory limit",
+        "lower budget_mb, cache.memory_mb, workers or members, or raise the container's memory limit",
     )
 
 

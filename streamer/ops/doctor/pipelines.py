@@ -8,6 +8,7 @@ from itertools import combinations
 
 from streamer.config.load import PipelineConfig
 from streamer.core.surroundings import BrokerInfo, ClientTimes, RunningInfo
+from streamer.core.tally import plural
 from streamer.ops.doctor.finding import Finding, error, warning
 
 
@@ -22,6 +23,18 @@ def judge(pipelines: Mapping[str, PipelineConfig]) -> Iterator[Finding]:
                 f"both write results to {first.output}: subscribers get two results for one event",
                 "give each its own output, unless subscribers tell them apart by the field `pipeline`",
             )
+
+
+def judge_members(name: str, pipeline: PipelineConfig, partitions: int) -> Iterator[Finding]:
+    """More members than the input has `partitions`: 0 is not known."""
+    if pipeline.members > partitions > 0:
+        yield warning(
+            "pipelines.members",
+            f"pipeline {name}",
+            f"members is {pipeline.members}, and the input has {plural(partitions, 'partition')}: the others stand by,"
+            " each with the model in memory",
+            f"set members to {partitions} or less, or give the input more partitions",
+        )
 
 
 def judge_running(name: str, pipeline: PipelineConfig, running: Sequence[RunningInfo]) -> Iterator[Finding]:

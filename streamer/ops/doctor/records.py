@@ -28,13 +28,13 @@ def judge(
                 " given to nobody",
                 "wait for topic.metadata.refresh.interval.ms (5 minutes), or restart one of the members",
             )
-        if view.framed:
+        if view.framed and pipeline.input_format == "json":
             yield warning(
                 "records.framed",
                 f"{view.partition[0]}/{view.partition[1]} at offset {view.start}",
                 "the next record starts with a zero byte, as the serializers of a schema registry frame it: that is not"
                 " JSON, and becomes a dead letter (decode.json)",
-                "have its producer send plain JSON, with a serializer of strings or bytes",
+                "name its format as input_format and set schema_registry.url, or have its producer send plain JSON",
             )
         if view.settled is not None and view.settled < view.earliest:
             yield _gone(view, pipeline)

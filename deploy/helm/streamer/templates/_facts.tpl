@@ -37,6 +37,7 @@
 {{- if and .Values.inputPartitions (gt $replicas (int .Values.inputPartitions)) }}{{ fail (printf "replicas: there can't be %d, since the input has %v partitions: a pod without one does not become ready" $replicas .Values.inputPartitions) }}{{ end -}}
 {{- $brokers := get $environment "STREAMER_KAFKA__BOOTSTRAP_SERVERS" | default $kafka.bootstrap_servers | default "localhost:9092" -}}
 {{- if regexMatch "(^|,) *(localhost|127\\.|\\[::1\\])" $brokers }}{{ fail (printf "config: kafka.bootstrap_servers: %s is each pod itself. Write the brokers' addresses in the cluster, e.g. my-cluster-kafka-bootstrap.kafka:9092" $brokers) }}{{ end -}}
+{{- $port := regexFind "[0-9]+$" $http | int -}}
 {{- $input := ternary (list $own.input) $own.input (kindIs "string" $own.input) -}}
 {{- dict
   "name" $name
@@ -52,7 +53,8 @@
   "loadSeconds" (ceil (dig "load_s" 900 $own) | int)
   "brokers" $brokers
   "cacheUrl" (get $environment "STREAMER_CACHE__URL" | default $cache.url | default "")
-  "port" (regexFind "[0-9]+$" $http | int)
+  "port" $port
+  "ports" (untilStep $port (add $port (max 1 (dig "members" 1 $own | int)) | int) 1)
   "healthPort" (regexFind "[0-9]+$" $healthHttp | int)
   "reports" (dig "reports" "streamer.reports" $telemetry)
   "spans" (dig "spans" "otlp_spans" $telemetry)

@@ -1,4 +1,4 @@
-"""What lies ahead of a source: the ends that it last heard of, and partitions that stand still.
+"""How far a source has read: the ends of the partitions that it last heard of, and those that stand still.
 
 librdkafka may leave a partition paused for ever after a resume that met a rebalance (librdkafka #5591), and shows no
 sign of it. So a partition that was asked for long and did not move, with records before it, is resumed and sought to
@@ -36,7 +36,7 @@ class Suspect(NamedTuple):
     asked: bool
 
 
-class Outlook:
+class ReadProgress:
     """Looks once a second. `ahead`, `suspects` and `stuck.healed` may be read from any thread. Times are seconds of a
     monotonic clock."""
 
@@ -72,13 +72,13 @@ class Outlook:
         asked = {key: position for key, position in positions.items() if key not in unasked}
         self._asked = {key: self._asked.get(key, now) for key in asked}
         self.suspects = {
-            key: Suspect(one.position, self._had_its_chance(key, one.since, now))
+            key: Suspect(one.position, self._was_polled(key, one.since, now))
             for key, one in self.ahead.items()
             if one.since is not None and now - one.since >= self._stand_s
         }
         return self.stuck.look(asked, {key: high for key, high in highs.items() if high >= 0}, now)
 
-    def _had_its_chance(self, key: TopicPartition, since: float, now: float) -> bool:
+    def _was_polled(self, key: TopicPartition, since: float, now: float) -> bool:
         """Whether the client was asked for long enough, and what it had was taken meanwhile."""
         asked = max(self._asked.get(key, now), since)
         return now - asked >= self._stand_s and self._idle_at > asked
@@ -95,12 +95,12 @@ class Outlook:
 class _Stand:
     position: int
     since: float
-    sought_below: int = 0  # the end that was known when it was sought anew; 0 before
+    sought_below: int = 0  # the end that was known when it was last sought; 0 before
 
 
 class StuckWatch:
     """Compares positions over time, in seconds of a monotonic clock. `healed` counts the partitions that moved on over
-    what was there already when they were sought anew."""
+    what was there already when they were sought."""
 
     def __init__(self, stuck_s: float) -> None:
         self.healed = 0
@@ -111,7 +111,7 @@ class StuckWatch:
         self, positions: dict[TopicPartition, int], ends: dict[TopicPartition, int], now: float
     ) -> dict[TopicPartition, int]:
         """Returns the partitions to seek, with their positions. `positions` are of all partitions that we ask for
-        records; one that we did not ask (paused, held) must be left out, and begins anew."""
+        records; one that we did not ask (paused, held) must be left out, and starts over."""
         stuck = {}
         for key in self._stands.keys() - positions.keys():
             del self._stands[key]
@@ -129,5 +129,5 @@ class StuckWatch:
         return stuck
 
     def forget(self, key: TopicPartition) -> None:
-        """This partition could not be sought: watch it anew."""
+        """This partition could not be sought: watch it from the start."""
         self._stands.pop(key, None)

@@ -1,0 +1,90 @@
+"""Results in a format of a schema registry: their schema is registered once, before the first of them is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from io import BytesIO
+from typing import Any
+
+from streamer.config.pipeline import PipelineConfig
+from streamer.config.registry import SchemaRegistryConfig
+from streamer.core.result_schema import avro_schema_of, check_of, json_schema_of, to_avro
+from streamer.errors import ConfigurationError, DependencyError
+from streamer.kafka.registry_client import TYPES, connect_registry, outage_of, require
+
+
+def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any = None) -> Callable[[bytes], bytes]:
+    """What makes of a result's JSON the value that is written; it raises ValueError for one that its task's schema does
+    not describe.
+
+    Raises ConfigurationError where the schema is not there and may not be registered, or the subject has others that
+    it does not go with; DependencyError where the registry does not answer.
+    """
+    require(config, pipeline.output_format)
+    from confluent_kafka.schema_registry import Schema
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+    avro = pipeline.output_format == "avro"
+    # What a class of the operator's own answers is its own, whatever the task is called.
+    task = "" if pipeline.model.startswith(("builtin:", "python:")) else pipeline.task
+    schema = avro_schema_of(task, pipeline.options.get("encoding", "float")) if avro else json_schema_of(task)
+    text = Schema(json.dumps(schema), TYPES[pipeline.output_format])
+    subject = pipeline.output_subject or f"{pipeline.output}-value"
+    with closing(client or connect_registry(config)) as asked:
+        try:
+            made = (asked.register_schema_full_response if pipeline.auto_register else asked.lookup_schema)(
+                subject, text
+            )
+        except SchemaRegistryError as error:
+            if refusal := _refusal(error, subject, pipeline, config.url):
+                raise ConfigurationError(refusal) from None
+            raise _away(error, config, subject) from None
+        except Exception as error:
+            raise _away(error, config, subject) from None
+    frame = b"\0" + made.schema_id.to_bytes(4)
+    check = check_of(task)
+    if not avro:
+        return lambda value: check(value) and frame + value  # type: ignore[return-value]  # a struct is true
+    from fastavro import parse_schema, schemaless_writer
+
+    parsed = parse_schema(schema)
+
+    def seal(value: bytes) -> bytes:
+        check(value)
+        file = BytesIO()
+        file.write(frame)
+        try:
+            schemaless_writer(file, parsed, to_avro(task, value))
+        except Exception:  # whatever it meets in what a model says: a number that is no long, half a surrogate pair
+            raise ValueError("a value has no form in Avro") from None
+        return file.getvalue()
+
+    return seal
+
+
+def _away(error: Exception, config: SchemaRegistryConfig, subject: str) -> DependencyError:
+    what, fix = outage_of(error, config.url)
+    return DependencyError(
+        f"{what}, so that the schema of the results can't be had as {subject}; {fix}, and start again"
+    )
+
+
+def _refusal(error: Any, subject: str, pipeline: PipelineConfig, url: str) -> str:
+    """Why a restart does not help, "" where it may."""
+    if error.http_status_code == 409:
+        return (
+            f"subject {subject} has a schema that the results of {pipeline.task} do not go with (HTTP 409); name"
+            " another output_subject, or have its compatibility relaxed"
+        )
+    if error.http_status_code == 422:
+        return "the schema registry refuses the schema of the results (HTTP 422); set another output_format"
+    if error.http_status_code == 404 and not pipeline.auto_register and error.error_code in range(40400, 40500):
+        return (
+            f"subject {subject} does not have the schema of the results of {pipeline.task}, and auto_register is false;"
+            " register it: run this pipeline once with auto_register = true, as a user who may"
+        )
+    if error.http_status_code in (401, 403):
+        return "; ".join(outage_of(error, url))
+    return ""

@@ -1,0 +1,149 @@
+"""Results in formats of a schema registry: the schemas, what is written with them, and what is read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+
+from streamer.config.load import Config, PipelineConfig
+from streamer.config.registry import SchemaRegistryConfig
+from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.outputs import OUTPUTS
+from streamer.core.pipeline.protocol import Run
+from streamer.core.record import Answer, TextEvent
+from streamer.core.result_schema import avro_schema_of, check_of, from_avro, json_schema_of, to_avro
+from streamer.errors import Code, ConfigurationError, DataFailure, DependencyError
+from streamer.kafka.readings import Results
+from streamer.kafka.result_registry import register
+from tests.schema_registry import BY_TOPIC, SchemaServer, schema_server
+from tests.unit.pipeline_kit import CARD, batch, segment
+
+SCHEMAS = Path(__file__).parents[2] / "schemas"
+RESULT: dict[str, Any] = json.loads((SCHEMAS / "result.json").read_text(encoding="utf-8"))["examples"][0]
+CUSTOM = {"anything": [1, None, "é"]}
+
+
+def outputs_of(task: str) -> list[Any]:
+    """The examples of its output's schema."""
+    file = SCHEMAS / "outputs" / f"{task}.json"
+    return list(json.loads(file.read_text(encoding="utf-8"))["examples"]) if file.exists() else [CUSTOM]
+
+
+@pytest.fixture
+def server() -> Iterator[SchemaServer]:
+    with schema_server() as server:
+        yield server
+
+
+@pytest.mark.parametrize("task", [*OUTPUTS, "custom"])
+def test_a_result_of_each_task_is_written_and_read_back(task: str) -> None:
+    """Every example that its schema has, as Avro and held to the JSON Schema; one with a field too much is refused."""
+    schema, check = json_schema_of(task), check_of(task)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for output in outputs_of(task):
+        for more in ({}, {"metadata": {"lang": "en", "n": [1, None, 2.5]}}):
+            result = {**RESULT, "task": task, "output": output, **more}
+            if not more:
+                result.pop("metadata", None)
+            value = json.dumps(result).encode()
+            jsonschema.validate(result, schema)
+            check(value)
+            file = BytesIO()
+            parsed = parse_schema(avro_schema_of(task, "base64" if "dtype" in output else "float"))
+            schemaless_writer(file, parsed, to_avro(task, value), strict_allow_default=True)
+            file.seek(0)
+            opened = msgspec.json.encode(schemaless_reader(file, parsed, None))
+            assert json.loads(from_avro(opened)) == result
+    if task in OUTPUTS:
+        wrong = {**RESULT, "task": task, "output": {**outputs_of(task)[0], "more": 1}}
+        with pytest.raises(msgspec.ValidationError):
+            check(json.dumps(wrong).encode())
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+
+def pipeline_of(output_format: Any, **fields: Any) -> PipelineConfig:
+    task = fields.pop("task", "text-classification")
+    return PipelineConfig(task=task, model="m", input=["in"], output="out", output_format=output_format, **fields)
+
+
+def written(seal: Callable[[bytes], bytes], output: bytes) -> tuple[Any, Any]:
+    """What an encoder makes of this output: the record, and the outcome."""
+    encoder = Encoder(
+        pipeline="p",
+        task="text-classification",
+        card=CARD,
+        output_topic="out",
+        dead_letter_topic="dlq",
+        limits=OutputLimits(1 << 20, 1 << 20),
+        seal=seal,
+    )
+    one = segment(["a"])
+    one.outcomes = [Answer(output)]
+    one.events = [TextEvent("a", "7", metadata=msgspec.Raw(b'{"lang":"en"}'))]
+    (record,) = encoder.encode(Run(batch(1, one), one, 0, 1), 0)
+    return record, one.outcomes[0]
+
+
+def test_subscribers_read_what_is_registered(server: SchemaServer) -> None:
+    """By confluent-kafka's deserializer in Avro, and by ours; a model whose output is another makes a dead letter."""
+    client = server.client()
+    config = SchemaRegistryConfig(url=server.url)
+    record, _ = written(register(config, pipeline_of("avro")), b'{"label":"joy","score":1}')
+    assert dict(record[4])["content-type"] == b"application/octet-stream"
+    read = AvroDeserializer(client, conf=BY_TOPIC)(record[3], SerializationContext("out", MessageField.VALUE))
+    assert isinstance(read, dict)
+    assert (read["id"], read["output"]["score"], read["metadata"]) == ("7", 1.0, '{"lang":"en"}')
+    assert [one["subject"] for one in server.schemas] == ["out-value"]
+    results = Results(Config(schema_registry=config, pipelines={"p": pipeline_of("avro")}))
+    told = json.loads(results.plain("out", record[3]))
+    assert (told["output"], told["metadata"]) == ({"label": "joy", "score": 1.0}, {"lang": "en"})
+    assert results.plain("other", record[3]) == record[3]
+    assert results.plain("out", b'{"id":1}') == b'{"id":1}'
+    record, outcome = written(register(config, pipeline_of("avro")), b'{"label":"joy","score":1,"more":2}')
+    assert record[0] == "dlq"
+    assert isinstance(outcome, DataFailure)
+    assert outcome.code is Code.PUBLISH_REFUSED
+    record, outcome = written(register(config, pipeline_of("avro")), b'{"label":"joy","score":1,"windows":%d}' % 2**70)
+    assert isinstance(outcome, DataFailure)
+    plain = pipeline_of("json-schema", output_subject="other")
+    record, _ = written(register(config, plain), b'{"label":"joy","score":1}')
+    assert json.loads(record[3][5:])["output"] == {"label": "joy", "score": 1}
+    assert server.schemas[-1]["subject"] == "other"
+
+
+def test_a_schema_that_can_not_be_used_ends_the_start(server: SchemaServer) -> None:
+    """It is not there, does not go with others, or may not be written; a registry that is away may come back."""
+    config = SchemaRegistryConfig(url=server.url)
+    fixed = pipeline_of("avro", auto_register=False)
+    with pytest.raises(ConfigurationError, match="does not have the schema"):
+        register(config, fixed)
+    register(config, pipeline_of("avro"))
+    register(config, fixed)
+    for status, error, words in (
+        (409, ConfigurationError, "do not go with"),
+        (403, ConfigurationError, "does not let us in"),
+        (503, DependencyError, "HTTP 503"),
+    ):
+        server.status = status
+        with pytest.raises(error, match=words):
+            register(config, pipeline_of("avro"))
+
+
+def test_the_client_for_tests_takes_the_schemas() -> None:
+    client = SchemaRegistryClient.new_client({"url": "mock://"})
+    for output_format in ("avro", "json-schema"):
+        seal = register(SchemaRegistryConfig(), pipeline_of(output_format, task="rerank"), client)
+        value = json.dumps({**RESULT, "task": "rerank", "output": {"score": 0.5}}).encode()
+        assert seal(value)[:1] == b"\0"

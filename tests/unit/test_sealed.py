@@ -1,0 +1,171 @@
+"""Records whose schema is not known yet: they keep their place, and nobody else's records wait for them."""
+
+from __future__ import annotations
+
+from streamer.core.codec import Codec
+from streamer.core.framed import SchemaName
+from streamer.core.pipeline.pipeline import Pipeline
+from streamer.core.pipeline.policy import Policy
+from streamer.core.pipeline.protocol import (
+    Dispatch,
+    EndReached,
+    Finish,
+    LearnSchemas,
+    Lost,
+    MicroBatchDone,
+    Release,
+    Revoking,
+    SchemasLearned,
+    Settled,
+    Stop,
+)
+from streamer.core.record import Headers, Record
+from streamer.errors import Code, DataFailure, ExitCode
+from tests.records import FakeRecord
+from tests.unit.pipeline_kit import Kit, event, segment, taken
+
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def framed(text: str, number: int) -> bytes:
+    return b"\0" + number.to_bytes(4) + event(text)
+
+
+class Registry:
+    """Opens values of the schemas that it was told of; 9 is none."""
+
+    def __init__(self) -> None:
+        self.known: set[bytes] = set()
+
+    def knows(self, name: SchemaName) -> bool:
+        return name[1] in self.known
+
+    def open(self, value: bytes, headers: Headers | None, topic: str) -> bytes | DataFailure:
+        if not self.knows((topic, value[:5])):
+            raise AssertionError("opened before its schema is known")
+        return DataFailure(Code.DECODE_SCHEMA, "none") if value[4] == 9 else value[5:]
+
+    def learns(self, *numbers: int) -> SchemasLearned:
+        self.known |= {b"\0" + number.to_bytes(4) for number in numbers}
+        return SchemasLearned()
+
+
+class SealedKit(Kit):
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = Registry()
+        codec = Codec("p", schemas=self.registry)
+        fresh = Pipeline(Policy("p"), codec)
+        self.pipeline._codec, self.pipeline.seals = codec, fresh.seals
+
+
+def names(kit: Kit) -> list[list[int]]:
+    return [sorted(name[4] for _, name in command.names) for command in kit.of(LearnSchemas)]
+
+
+def test_a_partition_keeps_its_order_and_others_go_on() -> None:
+    """What stands behind a record of an unknown schema is computed, and settled once that record is."""
+    kit = SealedKit()
+    kit.feed(kit.registry.learns(1))
+    kit.feed(
+        taken(1, segment([framed("a", 2), framed("b", 1), framed("c", 9)]), segment([framed("d", 1)], partition=1))
+    )
+    kit.feed(taken(2, segment([framed("e", 1)], first=3)))
+    assert names(kit) == [[2, 9]]
+    for work in kit.of(Dispatch):
+        kit.answer(work)
+    assert [plan.offsets for plan in kit.settles()] == [{("in", 1): 1}]
+    kit.feed(Settled(kit.settles()[-1].settle))
+    assert kit.pipeline.seals.partitions == {("in", 0): 0}
+    kit.feed(kit.registry.learns(2))
+    assert names(kit) == [[2, 9], [9]]
+    kit.feed(kit.registry.learns(9))
+    kit.answer(kit.last_work())
+    plan = kit.settles()[-1]
+    assert plan.offsets == {("in", 0): 4}
+    assert [type(one).__name__ for run in plan.runs for one in run.segment.outcomes] == [
+        "Answer",
+        "Answer",
+        "DataFailure",
+        "Answer",
+    ]
+    kit.feed(Settled(plan.settle))
+    assert kit.pipeline.ledger.empty
+    assert kit.pipeline.flow.ended_records == kit.pipeline.flow.taken_records == 5
+
+
+def test_a_partition_that_leaves_takes_along_what_waits() -> None:
+    """Nothing of it comes up later, and its records no longer count as open."""
+    kit = SealedKit()
+    kit.feed(taken(1, segment([framed("a", 2)] * 3), segment([framed("b", 2)], partition=1)))
+    kit.feed(Lost(frozenset({("in", 0)})))
+    assert kit.pipeline.flow.ended_records == 3
+    assert kit.pipeline.seals.partitions == {("in", 1): 0}
+    kit.feed(kit.registry.learns(2))
+    kit.answer(kit.last_work())
+    assert kit.settles()[-1].offsets == {("in", 1): 1}
+    kit.feed(Settled(kit.settles()[-1].settle))
+    assert len(kit.of(MicroBatchDone)) == 1
+    assert kit.pipeline.flow.ended_records == 4
+
+
+def test_a_partition_is_given_away_and_a_stop_ends_while_records_wait() -> None:
+    """Neither waits for a registry."""
+    kit = SealedKit()
+    kit.feed(taken(1, segment([framed("a", 2)]), segment([framed("b", 2)], partition=1)))
+    kit.feed(Revoking(7, frozenset({("in", 0)})))
+    assert [one.epoch for one in kit.of(Release)] == [7]
+    assert kit.pipeline.seals.partitions == {("in", 1): 0}
+    kit.feed(Stop(kit.now + 10))
+    assert [one.exit_code for one in kit.of(Finish)] == [ExitCode.DONE]
+
+
+def test_a_run_to_the_end_waits_for_the_schema() -> None:
+    kit = SealedKit()
+    kit.feed(taken(1, segment([framed("a", 2)])), EndReached())
+    assert not kit.of(Finish)
+    kit.feed(kit.registry.learns(2))
+    kit.answer(kit.last_work())
+    kit.feed(Settled(kit.settles()[-1].settle))
+    assert kit.of(Finish)
+
+
+def test_spans_of_what_waited_are_its_own() -> None:
+    """Records of one micro-batch that are decoded at different times have different spans."""
+    kit = SealedKit()
+    kit.pipeline._span_budget.__init__(100)  # type: ignore[misc]
+    kit.feed(kit.registry.learns(1))
+    segments = []
+    for partition, number in ((0, 1), (1, 2)):
+        one = segment([None], partition=partition)
+        one.records = [FakeRecord(framed("a", number), headers=[("traceparent", TRACE)], partition=partition)]
+        segments.append(one)
+    kit.feed(taken(1, *segments))
+    first = segments[0].spans
+    kit.feed(kit.registry.learns(2))
+    assert first is not None and segments[1].spans is not None
+    assert segments[0].spans == first
+    assert first != segments[1].spans
+
+
+def test_headers_that_can_not_be_read_are_asked_once() -> None:
+    """To ask such a message again would end the process: also where its segment waited."""
+
+    class Bad(FakeRecord):
+        asked = 0
+
+        def headers(self) -> Headers | None:
+            Bad.asked += 1
+            raise SystemError
+
+    codec = Codec("p", schemas=(registry := Registry()))
+    one = segment([None, None])
+    records: list[Record] = [Bad(framed("a", 2)), FakeRecord(framed("b", 2))]
+    one.records = records
+    assert codec.unknown(one) == codec.unknown(one) == [("in", b"\0\0\0\0\2")]
+    registry.learns(2)
+    codec.decode(one)
+    assert Bad.asked == 1
+    failure, second = one.outcomes[0], one.events[1]
+    assert isinstance(failure, DataFailure)
+    assert (failure.code, second and second.text) == (Code.DECODE_UTF8, "b")
