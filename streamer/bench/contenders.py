@@ -53,8 +53,7 @@ class Ours:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """The vectors, read back from the JSON of the answers."""
         from streamer.inference.model import Encoded
-        from streamer.inference.worker.forwarder import Computation, Forwarder
-        from streamer.inference.worker.worker import WINDOW
+        from streamer.inference.worker.forwarder import WINDOW, Computation, Forwarder
 
         sent: list[Started | Done] = []
         encoded = self.model.encode(texts, None, None)

@@ -6,7 +6,7 @@ A family of tasks implements this in one file. Nothing here imports torch.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, Protocol
 
@@ -101,8 +101,14 @@ def cut(sizes: Sequence[tuple[int, int]], batching: Batching) -> int:
 CPU_BATCHING: Final = Batching(4096, 1.05, 256)
 # A GPU waits for its launches in small batches.
 CUDA_BATCHING: Final = Batching(32768, 1.15, 4096)
-# A packed encoder's vectors are padded for the head: that costs memory alone, a fraction of what its layers take.
-PACKED_WASTE: Final = 2.0
+# A packed encoder's vectors are padded for the head: that costs memory alone, a fraction of what its layers take. So up
+# to as many padded ones as a batch may have tokens it does not matter, and beyond it is bounded.
+_PACKED_WASTE: Final = 2.0
+
+
+def packed_batching(padded: Batching) -> Batching:
+    """Of a network that runs packed, by how it likes to run padded."""
+    return replace(padded, packed=True, waste=_PACKED_WASTE, floor_tokens=padded.tokens)
 
 
 class Model(Protocol):

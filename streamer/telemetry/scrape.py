@@ -48,6 +48,7 @@ class Replica:
     forward_batches: int = 0
     forward_records: int = 0
     forward_s: float = 0.0
+    tokens: dict[str, int] = field(default_factory=dict)
 
 
 def metrics_urls(config: Config, named: Sequence[str] = ()) -> list[str]:
@@ -148,6 +149,8 @@ def _take(replica: Replica, name: str, labels: dict[str, str], value: float) -> 
         _count(replica.worker_restarts, (labels["reason"],), value)
     elif name == catalogue.CACHE_LOOKUPS.name:
         _count(replica.cache_lookups, (labels["tier"], labels["outcome"]), value)
+    elif name == catalogue.TOKENS.name:
+        _count(replica.tokens, (labels["kind"],), value)
     elif name == catalogue.LAG_SECONDS.name:
         replica.lag_s = max(replica.lag_s or 0.0, value)
 

@@ -57,7 +57,8 @@ def pack(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Whether networks that are loaded from now on run packed, on this machine's CPU too."""
 
     def choose(wanted: bool) -> None:
-        monkeypatch.setattr(ways, "packs", lambda device, dtype: wanted)
+        monkeypatch.setattr(ways, "packs", lambda device, dtype, parameters: wanted)
+        monkeypatch.setattr(ways, "score", lambda compute, rows, threads: 1.0)  # whatever is faster
 
     return choose
 
@@ -219,9 +220,9 @@ def test_a_window_of_attention_is_noticed_when_it_is_wrong(
 ) -> None:
     """Off by one token, ModernBERT's local attention gives other numbers."""
     path = made(tmp_path, MODERNBERT, "embedding")
-    plain: Callable[..., torch.Tensor] = packed_attention._one_by_one
+    plain: Callable[..., torch.Tensor] = packed_attention._by_length
     monkeypatch.setattr(
-        packed_attention, "_one_by_one", lambda *given: plain(*given[:-1], given[-1] + 1 if given[-1] else None)
+        packed_attention, "_by_length", lambda *given: plain(*given[:-1], given[-1] + 1 if given[-1] else None)
     )
     pack(True)
     model: Any = model_of(path, "embedding")
@@ -239,7 +240,7 @@ def test_a_kernel_that_raises_costs_no_more_than_a_word(
 
     caplog.set_level(logging.INFO)
     path = made(tmp_path, BERT, "rerank")
-    monkeypatch.setattr(packed_attention, "_one_by_one", fail)
+    monkeypatch.setattr(packed_attention, "_by_length", fail)
     pack(True)
     model: Any = model_of(path, "rerank")
     assert "runs padded, not packed: RuntimeError" in caplog.text
@@ -267,12 +268,35 @@ def test_attention_refuses_what_it_would_compute_wrongly(named: dict[str, Any], 
 
 
 def test_where_packing_is_tried() -> None:
-    """On a GPU in half precision, which its kernel takes; not on a CPU."""
+    """On a GPU in half precision, which its kernel takes; on a CPU where arithmetic is what a pass costs."""
     gpu, cpu = torch.device("cuda", 0), torch.device("cpu")
-    assert packs(gpu, torch.bfloat16)
-    assert packs(gpu, torch.float16)
-    assert not packs(gpu, torch.float32)
-    assert not packs(cpu, torch.bfloat16)
+    assert packs(gpu, torch.bfloat16, 0)
+    assert packs(gpu, torch.float16, 0)
+    assert not packs(gpu, torch.float32, 0)
+    assert packs(cpu, torch.bfloat16, 20_000_000)
+    assert packs(cpu, torch.float32, 20_000_000)
+    assert not packs(cpu, torch.float16, 20_000_000)
+    assert not packs(cpu, torch.float32, 1_000_000)
+
+
+@pytest.mark.parametrize(("seconds", "packed"), [((2.0, 1.0), True), ((1.0, 2.0), False)])
+def test_the_faster_way_is_taken_and_remembered(
+    seconds: tuple[float, float],
+    packed: bool,
+    tmp_path: Path,
+    pack: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Padded is timed, then packed: at the first start on a machine alone, and the next ones do as it did."""
+    path = made(tmp_path, BERT, "embedding")
+    pack(True)
+    turns = iter(seconds)
+    monkeypatch.setattr(ways, "score", lambda compute, rows, threads: next(turns))
+    for _ in range(2):
+        model: Any = model_of(path, "embedding")
+        assert (model._packed is not None) == model.batching.packed == packed
+        assert next(turns, None) is None
+    agree(model, model, rows_of(model))
 
 
 # --- attention --------------------------------------------------------------------------------------------------------
@@ -350,7 +374,7 @@ def test_an_encoder_hands_the_kernel_what_it_takes(
 ) -> None:
     """In half precision all but the kernel's own numbers is run here: the shapes, types and bounds of every layer."""
     seen: list[int | None] = []
-    plain = packed_attention._one_by_one
+    plain = packed_attention._by_length
 
     def note(*given: Any) -> torch.Tensor:
         queries, keys, values, bounds, longest, scale, reach = given
@@ -366,7 +390,7 @@ def test_an_encoder_hands_the_kernel_what_it_takes(
 
     pack(True)
     model: Any = model_of(made(tmp_path, architecture, "embedding"), "embedding", dtype="bfloat16")
-    monkeypatch.setattr(packed_attention, "_one_by_one", note)
+    monkeypatch.setattr(packed_attention, "_by_length", note)
     model._pass([Row([0] + [7] * (length - 1), None) for length in (6, 2, 5, 1)])
     assert seen == ([None, 8] if architecture == MODERNBERT else [None, None])
 

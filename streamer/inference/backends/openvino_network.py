@@ -20,6 +20,9 @@ from typing import Any, Final
 
 import torch
 
+from streamer.inference.backends import packed_openvino
+from streamer.inference.backends.packed_attention import UnpackableError
+from streamer.inference.backends.packed_openvino import PackedOpenVinoNetwork
 from streamer.inference.models import kept
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,9 @@ _FORMAT = "2"  # of how a network is converted and what it is held to
 # variant without a mask would gain nothing. Networks with layers that see only a window take a mask for each kind of
 # layer, "windowed": a single one that is added opens the window.
 _MASKS: Final = ("windowed", "added", "plain")
+
+
+_PACKED: Final = "packed"
 
 
 class OpenVinoNetwork:
@@ -103,27 +109,35 @@ def open_network(
     takes_mask: bool,
     dtype: torch.dtype,
     threads: int,
-    fits: Callable[[OpenVinoNetwork], bool],
-) -> OpenVinoNetwork | str:
-    """`network` (fp32, on the CPU) converted, or as it was kept, if `fits` agrees; else why not, in words."""
+    fits: Callable[[Any], bool],
+    packed: bool = False,
+) -> OpenVinoNetwork | PackedOpenVinoNetwork | str:
+    """`network` (fp32, on the CPU) converted, or as it was kept, if `fits` agrees; else why not, in words. `packed`
+    asks for the one that computes real tokens alone."""
     if dtype not in _HINTS or (dtype is torch.bfloat16 and "BF16" not in _capabilities()):
         return f"it does not compute in {str(dtype).removeprefix('torch.')} here"
     if not takes_mask:
         return "its network takes no mask"
-    folder = _folder(network, digest)
+    folder = _folder(network, digest, packed=packed)
     reason = "its numbers are too far from torch's"
-    opened = _open_kept(folder, dtype, threads, fits)
+
+    def opened_of(model: Any) -> OpenVinoNetwork | PackedOpenVinoNetwork:
+        compiled = _compile(model, dtype, threads)
+        return PackedOpenVinoNetwork(compiled, network.base_model) if packed else OpenVinoNetwork(compiled)
+
+    opened = _open_kept(folder, opened_of, fits)
     if opened is not None:
         return opened
     lasting = True
-    for mask in _masks(network.config):
+    for mask in (_PACKED,) if packed else _masks(network.config):
         try:
             model = _convert(network, takes_type_ids, mask)
         except Exception as error:  # of many libraries, for what they do not support
-            reason = f"it can't be converted ({type(error).__name__})"
+            words = str(error) if isinstance(error, UnpackableError) else type(error).__name__
+            reason = f"it can't be converted ({words})"
             continue
         try:
-            candidate = OpenVinoNetwork(_compile(model, dtype, threads))
+            candidate = opened_of(model)
             well = fits(candidate)
         except Exception as error:
             reason, lasting = f"it does not run here ({type(error).__name__})", False
@@ -138,15 +152,17 @@ def open_network(
 
 
 def _open_kept(
-    folder: Path, dtype: torch.dtype, threads: int, fits: Callable[[OpenVinoNetwork], bool]
-) -> OpenVinoNetwork | str | None:
+    folder: Path,
+    opened_of: Callable[[str], OpenVinoNetwork | PackedOpenVinoNetwork],
+    fits: Callable[[Any], bool],
+) -> OpenVinoNetwork | PackedOpenVinoNetwork | str | None:
     """What was kept, or the reason that was kept; None where there is nothing that can be used."""
     try:
         if (folder / REFUSED_FILE).is_file():
             return (folder / REFUSED_FILE).read_text()
         if not (folder / MODEL_FILE).is_file():
             return None
-        candidate = OpenVinoNetwork(_compile(str(folder / MODEL_FILE), dtype, threads))
+        candidate = opened_of(str(folder / MODEL_FILE))
         if fits(candidate):
             return candidate
         reason = "its numbers are too far from torch's"
@@ -195,7 +211,11 @@ def _convert(network: Any, takes_type_ids: bool, mask: str) -> Any:
         names = [name for name, value in output.items() if isinstance(value, torch.Tensor) and name != "pooler_output"]
         level, filters = logging.root.level, logging.root.filters[:]
         try:
-            model = _openvino().convert_model(_Traceable(network, names, mask), example_input=example)
+            if mask == _PACKED:
+                with packed_openvino.Traceable(network, names, takes_type_ids=takes_type_ids) as packed:
+                    model = _openvino().convert_model(packed, example_input=packed.example())
+            else:
+                model = _openvino().convert_model(_Traceable(network, names, mask), example_input=example)
         finally:  # one that fails leaves all logs of the process at the level of errors
             logging.root.setLevel(level)
             logging.root.filters[:] = filters
@@ -204,12 +224,13 @@ def _convert(network: Any, takes_type_ids: bool, mask: str) -> Any:
     return model
 
 
-def _folder(network: Any, digest: str) -> Path:
+def _folder(network: Any, digest: str, *, packed: bool) -> Path:
     import transformers
 
     versions = (_openvino().__version__, transformers.__version__, torch.__version__)
     parts = (_FORMAT, digest[:_DIGEST_CHARACTERS], type(network).__name__, *versions)
-    return kept.root() / "openvino" / "-".join(part.split("-")[0] for part in parts)
+    name = "-".join(part.split("-")[0] for part in parts)
+    return kept.root() / "openvino" / (f"{name}-{_PACKED}" if packed else name)
 
 
 def _keep(folder: Path, name: str, write: Callable[[Path], object]) -> None:

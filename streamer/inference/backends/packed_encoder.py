@@ -30,6 +30,11 @@ class _Layout:
     tokens: torch.Tensor
     bounds: torch.Tensor
 
+    @property
+    def even(self) -> bool:
+        """Whether nothing is padded: sequences of one length lie as they should without being packed."""
+        return self.tokens.shape[1] == self.count * self.longest
+
 
 class PackedEncoder(torch.nn.Module):
     """Called like the encoder that it was made from, once `lay` has said which tokens are real."""
@@ -39,7 +44,7 @@ class PackedEncoder(torch.nn.Module):
         super().__init__()
         _check(encoder)
         self.encoder = encoder
-        self._numbering = _numbering(encoder)
+        self.numbering = _numbering(encoder)
         self._layout: _Layout | None = None
 
     def lay(self, lengths: npt.NDArray[np.int64], *, pads_left: bool) -> None:
@@ -67,28 +72,35 @@ class PackedEncoder(torch.nn.Module):
             raise RuntimeError("a pass whose lengths were not laid")
         places, positions = layout.tokens.to(input_ids.device)
         bounds = layout.bounds.to(input_ids.device)
-        if self._numbering is not None:
-            positions = self._numbering(input_ids).flatten()[places]
+        if self.numbering is not None:
+            positions = self.numbering(input_ids).flatten()[places]
+        even = layout.even and input_ids.device.type == "cpu"
+
+        def laid(values: torch.Tensor) -> torch.Tensor:
+            return values if even else values.flatten()[places].unsqueeze(0)
+
         if token_type_ids is not None:
-            named["token_type_ids"] = token_type_ids.flatten()[places].unsqueeze(0)
+            named["token_type_ids"] = laid(token_type_ids)
         output = self.encoder(
-            input_ids=input_ids.flatten()[places].unsqueeze(0),
-            position_ids=positions.unsqueeze(0),
+            input_ids=laid(input_ids),
+            position_ids=positions.view(layout.count, layout.longest) if even else positions.unsqueeze(0),
             cu_seq_lens_q=bounds,
             cu_seq_lens_k=bounds,
             max_length_q=layout.longest,
             max_length_k=layout.longest,
             **{name: value for name, value in named.items() if value is not None},
         )
+        if even:
+            return output
         packed: torch.Tensor = output.last_hidden_state[0]
         padded = packed.new_zeros(layout.count * layout.longest, packed.shape[-1]).index_copy_(0, places, packed)
         output.last_hidden_state = padded.view(layout.count, layout.longest, -1)
         if getattr(output, "pooler_output", None) is not None:  # the encoder's own pooled the first sequence alone
-            output.pooler_output = self._pooled(output.last_hidden_state)
+            output.pooler_output = self.pooled(output.last_hidden_state)
         return output
 
-    def _pooled(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(n, d)."""
+    def pooled(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(n, d), of (n, length, d)."""
         pooled: torch.Tensor = self.encoder.pooler(hidden)
         if pooled.ndim != 2:
             raise UnpackableError("it pools in its own way")

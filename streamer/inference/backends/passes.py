@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from streamer.inference.backends.packed_encoder import PackedEncoder
+from streamer.inference.backends.packed_openvino import PackedOpenVinoNetwork
 from streamer.inference.model import Batching, cut
 from streamer.inference.models.device import free_memory
 from streamer.inference.models.tokenizer import NO_LIMIT, Row
@@ -28,7 +29,7 @@ class Passes(TaskFamily):
     network: Any
     _plain: Any
     _takes_mask: bool
-    _packed: PackedEncoder | None = None
+    _packed: PackedEncoder | PackedOpenVinoNetwork | None = None
     _checked_tokens: int = NO_LIMIT
 
     @abstractmethod

@@ -14,15 +14,18 @@ import msgspec
 import torch
 
 from streamer.errors import ModelError
+from streamer.inference.backends import packed_openvino
 from streamer.inference.backends.agreement import FLOAT32_TOLERANCE, Agreement, exact, twin
 from streamer.inference.backends.openvino_network import OpenVinoNetwork, open_network
 from streamer.inference.backends.packed_attention import UnpackableError, packs
 from streamer.inference.backends.packed_encoder import pack_network
 from streamer.inference.backends.packed_linear import Packing, pack
+from streamer.inference.backends.packed_openvino import PackedOpenVinoNetwork
 from streamer.inference.backends.passes import Passes
 from streamer.inference.backends.positions import known_tokens, token_vectors
+from streamer.inference.backends.race import score, windows
 from streamer.inference.backends.verdicts import Verdict
-from streamer.inference.model import PACKED_WASTE, Sharing
+from streamer.inference.model import Sharing, packed_batching
 from streamer.inference.models.checks import without_openvino
 from streamer.inference.models.device import choose_dtype, surroundings, versions
 from streamer.inference.models.tokenizer import NO_LIMIT, Row
@@ -30,6 +33,8 @@ from streamer.inference.tasks.family import CHECK_TEXTS
 from streamer.inference.worker.trouble import is_out_of_memory
 
 log = logging.getLogger(__name__)
+
+_Opened = OpenVinoNetwork | PackedOpenVinoNetwork | str
 
 # Of rows drawn from the vocabulary for the checks at load.
 SAMPLED_TOKENS = (3, 9, 17, 40, 96)
@@ -43,6 +48,8 @@ CHECK_BYTES = 1 << 28
 # The longest row of a check where neither tokenizer nor network sets a limit.
 _ENDLESS_TOKENS = 2048
 _SCORE_BYTES = 4
+# How the way of a network that runs packed ends where it is remembered.
+_PACKED = " packed"
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
 
 
@@ -53,6 +60,8 @@ class Ways(Passes):
     """Whether the longest rows were run."""
     _unshared: str
     """Why rows do not share padded passes."""
+    _packs: bool | None = None
+    """Whether packing was found to be faster on this machine; None where that was not timed yet."""
 
     @abstractmethod
     def _load_anew(self) -> Any:
@@ -77,13 +86,17 @@ class Ways(Passes):
                 spec.compile,
             )
         )
+        unpacked = self.batching
         while True:
             held = verdict.way is None
             if not held:
                 self.tokenizer.fit(readable=verdict.tokens)
+            self.batching, self._packed = unpacked, None
+            self._packs = None if verdict.way is None else verdict.way.endswith(_PACKED)
             dtype, backend = self._try_ways(revision, longest, held=held)
             padding = self.batching, self.tokenizer.pads_left, self.tokenizer.pad_id
-            way = f"{dtype} {backend} {padding} {type(self.network).__name__}"
+            network = type(self.network).__name__
+            way = f"{dtype} {backend} {padding} {network}{_PACKED if self.batching.packed else ''}"
             if held or way == verdict.way:
                 break
             verdict.way = None  # it went another way this time, which was never held to the longest rows
@@ -209,10 +222,11 @@ class Ways(Passes):
             dtype = torch.float32
         if self._spec.compile:
             self._compile(fits)
-        elif packs(self.device, dtype) and self._affordable_tokens() >= self.tokenizer.max_tokens:
-            self._pack(known, dtype)
-        elif self.device.type == "cpu" and dtype is not torch.float16:
-            self._lay_out(fits)
+        else:
+            if self.device.type == "cpu" and dtype is not torch.float16:
+                self._lay_out(fits)
+            if self._may_pack(dtype):
+                self._pack(known, dtype)
         return dtype, "torch"
 
     def _strays(self, known: Agreement, dtype: torch.dtype) -> str:
@@ -261,9 +275,12 @@ class Ways(Passes):
             self.network = plain
 
     def _pack(self, known: Agreement, dtype: torch.dtype) -> None:
-        """Without padding in the encoder, if it can do so and its numbers agree: else it is said, and padding stays."""
-        padded = Agreement(known.short, known.long)
+        """Without padding in the encoder, if it can do so, its numbers agree and it is faster here: else padding stays,
+        and the log says why."""
+        padded, batching = Agreement(known.short, known.long), self.batching
         padded.refer(self._pass)  # in this dtype
+        timed = windows(known.short) if self.device.type == "cpu" and self._packs is None else []
+        before = score(self.compute, timed, self._spec.threads) if timed else 0.0
         try:
             packing = pack_network(self.network)
             self.network, self._packed = packing.network, packing.encoder
@@ -278,8 +295,14 @@ class Ways(Passes):
             log.warning("%s runs padded, not packed: %s", self._spec.model, reason)
             self.network, self._packed = packing.undo(), None
             return
-        self.batching = replace(self.batching, packed=True, waste=PACKED_WASTE)
-        log.info("%s runs packed, without padding", self._spec.model)
+        self.batching = packed_batching(batching)
+        gain = before / score(self.compute, timed, self._spec.threads) if timed else 1.0
+        if gain < 1:
+            log.info("%s runs padded: packed it takes %.2f times as long here", self._spec.model, 1 / gain)
+            self.network, self._packed, self.batching = packing.undo(), None, batching
+            return
+        said = f", {gain:.2f} times as fast as padded here" if timed else ""
+        log.info("%s runs packed, without padding%s", self._spec.model, said)
 
     def _take_openvino(self, revision: str, dtype: torch.dtype, fits: Callable[[], bool]) -> bool:
         """Let OpenVINO run the network where the spec allows it and its numbers agree. Raises `ModelError` when it was
@@ -287,36 +310,79 @@ class Ways(Passes):
         asked = self._spec.backend == "openvino"
         reason = self._lacks_for_openvino()
         if not reason:
-            plain = self.network
-
-            def agrees(network: OpenVinoNetwork) -> bool:
-                self.network = network
-                try:
-                    return fits()
-                finally:
-                    self.network = plain
-
-            opened = open_network(
-                plain,
-                digest=revision,
-                takes_type_ids=self.tokenizer.takes_type_ids,
-                takes_mask=self._takes_mask,
-                dtype=dtype,
-                threads=self._spec.threads,
-                fits=agrees,
-            )
-            if isinstance(opened, OpenVinoNetwork):
-                self.network = opened
-                return True
-            reason = opened
+            plain, may_pack = self.network, self._may_pack(dtype)
+            both = self._parameters() <= packed_openvino.PARAMETERS
+            padded: _Opened = "" if may_pack and self._packs and not both else self._open(plain, revision, dtype, fits)
+            packed: _Opened = self._open(plain, revision, dtype, fits, packed=True) if may_pack else ""
+            if isinstance(packed, PackedOpenVinoNetwork):
+                packed.even = padded if both and isinstance(padded, OpenVinoNetwork) else None
+                packed = packed if self._pays(padded, packed) else ""
+            elif packed:
+                log.info("%s runs padded in OpenVINO: %s", self._spec.model, packed)
+            for opened in (packed, padded):
+                if not isinstance(opened, str):
+                    self._use(opened)
+                    return True
+            reason = str(padded or packed)
             log.info("%s runs in torch, not in OpenVINO: %s", self._spec.model, reason)
         if asked:
             raise ModelError(f'{self._spec.model} can\'t have backend = "openvino": {reason}')
         return False
 
+    def _open(
+        self, plain: Any, revision: str, dtype: torch.dtype, fits: Callable[[], bool], *, packed: bool = False
+    ) -> _Opened:
+        batching = self.batching
+
+        def agrees(network: OpenVinoNetwork | PackedOpenVinoNetwork) -> bool:
+            self._use(network)
+            try:
+                return fits()
+            finally:
+                self.network, self._packed, self.batching = plain, None, batching
+
+        return open_network(
+            plain,
+            digest=revision,
+            takes_type_ids=self.tokenizer.takes_type_ids,
+            takes_mask=self._takes_mask,
+            dtype=dtype,
+            threads=self._spec.threads,
+            fits=agrees,
+            packed=packed,
+        )
+
+    def _use(self, network: OpenVinoNetwork | PackedOpenVinoNetwork) -> None:
+        self.network = network
+        if isinstance(network, PackedOpenVinoNetwork):
+            self._packed, self.batching = network, packed_openvino.batching_of(self.batching)
+
+    def _pays(self, padded: _Opened, packed: PackedOpenVinoNetwork) -> bool:
+        """Whether OpenVINO is faster packed, by what was found at an earlier start or by a race."""
+        if self._packs or isinstance(padded, str):
+            return True
+        plain, batching, rows = self.network, self.batching, windows(self._short_rows())
+        seconds = []
+        for network in (padded, packed):
+            self._use(network)
+            seconds.append(score(self.compute, rows, self._spec.threads))
+            self.network, self._packed, self.batching = plain, None, batching
+        gain = seconds[0] / seconds[1]
+        log.info("%s in OpenVINO: packed is %.2f times as fast as padded here", self._spec.model, gain)
+        return gain >= 1
+
     def _lacks_for_openvino(self) -> str:
-        parameters = sum(weights.numel() for weights in self.network.parameters())
-        return without_openvino(self._spec, self.device.type, parameters)
+        return without_openvino(self._spec, self.device.type, self._parameters())
+
+    def _may_pack(self, dtype: torch.dtype) -> bool:
+        """A packed network is the plain one too: so all that it may ever read must be checked."""
+        if self._packs is False or self.batching.sharing is not Sharing.PADDED:
+            return False
+        whole = self._affordable_tokens() >= self.tokenizer.max_tokens
+        return whole and packs(self.device, dtype, self._parameters())
+
+    def _parameters(self) -> int:
+        return sum(weights.numel() for weights in self.network.parameters())
 
 
 def _start(row: Row, tokens: int) -> Row:

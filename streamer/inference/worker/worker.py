@@ -45,6 +45,7 @@ from streamer.inference.worker.answer_limit import WorkerChannel
 from streamer.inference.worker.encoding import Encoder
 from streamer.inference.worker.forward_traces import ForwardTraces
 from streamer.inference.worker.forwarder import (
+    WINDOW,
     Computation,
     Forwarder,
     OnError,
@@ -58,9 +59,6 @@ from streamer.machine.malloc import give_back, keep_freed
 
 log = logging.getLogger(__name__)
 
-# Of so many computations the lengths are sorted before they are cut into forward batches: with 1,024 a padded batch
-# holds about 1.07 to 1.17 tokens for each real one.
-WINDOW = 1024
 # So many may be encoded and wait, at some 40 bytes each.
 HELD_TOKENS = 1 << 21
 _FULL: Final = frozenset({ENOSPC, EDQUOT, ENOMEM, EMFILE, ENFILE})
@@ -118,18 +116,26 @@ class Pool:
             if not self._waiting:
                 suspects, self._suspects = self._suspects, None
                 return suspects
-            window: list[Computation] = []
-            while self._waiting and len(window) < WINDOW:
-                computations, tokens = self._waiting.popleft()
-                self._tokens -= tokens
-                room = WINDOW - len(window)
-                if room < len(computations):
-                    kept = tokens * (len(computations) - room) // len(computations)
-                    self._waiting.appendleft((computations[room:], kept))
-                    self._tokens += kept
-                window += computations[:room]
-            self._changed.notify_all()
-            return window
+            return self._first(WINDOW)
+
+    def more(self, most: int) -> list[Computation]:
+        """The computations that are there, up to so many; none once stopped."""
+        with self._changed:
+            return [] if self._stopped else self._first(most)
+
+    def _first(self, most: int) -> list[Computation]:
+        window: list[Computation] = []
+        while self._waiting and len(window) < most:
+            computations, tokens = self._waiting.popleft()
+            self._tokens -= tokens
+            room = most - len(window)
+            if room < len(computations):
+                kept = tokens * (len(computations) - room) // len(computations)
+                self._waiting.appendleft((computations[room:], kept))
+                self._tokens += kept
+            window += computations[:room]
+        self._changed.notify_all()
+        return window
 
 
 class _ChannelHandler(logging.Handler):
@@ -185,7 +191,7 @@ def compute(runner: Forwarder | Generator, pool: Pool) -> None:
         return
     while (taken := pool.take()) is not None:
         if isinstance(taken, list):
-            runner.run(taken)
+            runner.run(taken, pool.more)
         else:
             runner.run_alone(taken)
 
