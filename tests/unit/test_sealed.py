@@ -19,6 +19,7 @@ from streamer.core.pipeline.protocol import (
     SchemasLearned,
     Settled,
     Stop,
+    Tick,
 )
 from streamer.core.record import Headers, Record, TopicPartition
 from streamer.errors import Code, DataFailure, ExitCode
@@ -171,6 +172,24 @@ def test_a_run_to_the_end_waits_for_the_schema() -> None:
     kit.answer(kit.last_work())
     kit.feed(Settled(kit.settles()[-1].settle))
     assert kit.of(Finish)
+
+
+def test_a_run_to_the_end_does_not_wait_for_ever() -> None:
+    """Five minutes after the registry last gave a schema it ends, and names the first record that waits."""
+    kit = SealedKit()
+    kit.feed(taken(1, segment([framed("a", 2)]), segment([framed("b", 3)], partition=1)), EndReached())
+    kit.now += 299
+    kit.feed(kit.registry.learns(2))
+    kit.answer(kit.last_work())
+    kit.feed(Settled(kit.settles()[-1].settle))
+    kit.now += 299
+    kit.feed(Tick())
+    assert not kit.of(Finish)
+    kit.now += 2
+    kit.feed(Tick())
+    (end,) = kit.of(Finish)
+    assert end.exit_code is ExitCode.DEPENDENCY
+    assert "and 1 records wait for one, from in/1/0 on; `streamer doctor`" in end.message
 
 
 def test_spans_of_what_waited_are_its_own() -> None:

@@ -184,13 +184,13 @@ class Pipeline:
 
     def _open(self, batch: MicroBatch, segments: list[Segment], now: float) -> None:
         """Decode those segments whose schemas are known, ask for the others'."""
-        ready, wanted = self.seals.seal(batch, segments)
+        ready, wanted = self.seals.seal(batch, segments, now)
         self._decode(batch, ready, now)
         if wanted:
             self._commands.append(LearnSchemas(wanted))
 
     def _schemas_learned(self, fact: SchemasLearned, now: float) -> None:
-        for batch, segment in self.seals.take(fact.names):
+        for batch, segment in self.seals.take(fact.names, now):
             self._open(batch, [segment], now)
 
     def _decode(self, batch: MicroBatch, segments: list[Segment], now: float) -> None:
@@ -332,7 +332,9 @@ class Pipeline:
         if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
             unread = "; ".join(self._unread)
             self._finish(ExitCode.HALTED if unread else ExitCode.DONE, unread and f"not all was read: {unread}")
-        elif self.phase is Phase.ENDING and (end := self.settling.hopeless(now)) is not None:
+        elif (
+            self.phase is Phase.ENDING and (end := self.settling.hopeless(now) or self.seals.hopeless(now)) is not None
+        ):
             self._finish(end.exit_code, end.message)
         elif self.phase is Phase.STOPPING:
             if self.settling.under_way is None and self.fleet.held == 0:

@@ -5,9 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from streamer.core.framed import SchemaName
+from streamer.core.pipeline.protocol import Finish
 from streamer.core.record import MicroBatch, Segment, TopicPartition
+from streamer.errors import ExitCode
+
+PATIENCE_S: Final = 300.0
+"""How long `--until-end` waits for a schema registry that gives nothing."""
 
 
 @dataclass(slots=True)
@@ -26,6 +32,7 @@ class Seals:
         self.records = 0
         self._unknown = unknown
         self._sealed: list[Sealed] = []
+        self._since = float("-inf")  # the last that was given, or the first that had to wait
         self._asked: set[SchemaName] = set()  # and not learned yet: each is asked for once, however many wait for it
 
     @property
@@ -36,10 +43,12 @@ class Seals:
             found.setdefault((one.segment.topic, one.segment.partition), one)
         return found
 
-    def seal(self, batch: MicroBatch, segments: list[Segment]) -> tuple[list[Segment], list[SchemaName]]:
+    def seal(self, batch: MicroBatch, segments: list[Segment], now: float) -> tuple[list[Segment], list[SchemaName]]:
         """Put aside those that have to wait; returns the others, and the schemas that are to be asked for."""
         ready: list[Segment] = []
         wanted: list[SchemaName] = []
+        if not self._sealed:
+            self._since = now
         for segment in segments:
             if unknown := self._unknown(segment):
                 segment.open = len(segment.records)
@@ -52,7 +61,7 @@ class Seals:
                 ready.append(segment)
         return ready, wanted
 
-    def take(self, learned: Iterable[SchemaName]) -> list[tuple[MicroBatch, Segment]]:
+    def take(self, learned: Iterable[SchemaName], now: float) -> list[tuple[MicroBatch, Segment]]:
         """What waited for these schemas last, which is then to be decoded, or sealed again: one that was not there may
         have to be asked for again by now."""
         self._asked.difference_update(learned)
@@ -60,9 +69,23 @@ class Seals:
             one.names.difference_update(learned)
         taken = [(one.batch, one.segment) for one in self._sealed if not one.names]
         if taken:
+            self._since = now
             self._sealed = [one for one in self._sealed if one.names]
             self.records -= sum(len(segment.records) for _, segment in taken)
         return taken
+
+    def hopeless(self, now: float) -> Finish | None:
+        """How `--until-end` ends where records wait and no schema was given for long."""
+        if not self._sealed or now - self._since <= PATIENCE_S:
+            return None
+        places = [
+            f"{topic}/{one}/{sealed.segment.records[0].offset()}" for (topic, one), sealed in self.partitions.items()
+        ]
+        return Finish(
+            ExitCode.DEPENDENCY,
+            f"the schema registry has given no schema for {now - self._since:.0f} s, and {self.records} records wait for"
+            f" one, from {', '.join(places[:3])} on; `streamer doctor` says what it answers",
+        )
 
     def forget_dropped(self) -> int:
         """Forget those whose partitions left us; returns how many records they had."""
