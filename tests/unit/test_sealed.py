@@ -189,7 +189,7 @@ def test_a_run_to_the_end_does_not_wait_for_ever() -> None:
     kit.feed(Tick())
     (end,) = kit.of(Finish)
     assert end.exit_code is ExitCode.DEPENDENCY
-    assert "and 1 records wait for one, from in/1/0 on; `streamer doctor`" in end.message
+    assert "for which 1 record had to wait, from in/1/0 on; `streamer doctor`" in end.message
 
 
 def test_spans_of_what_waited_are_its_own() -> None:

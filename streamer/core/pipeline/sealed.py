@@ -10,6 +10,7 @@ from typing import Final
 from streamer.core.framed import SchemaName
 from streamer.core.pipeline.protocol import Finish
 from streamer.core.record import MicroBatch, Segment, TopicPartition
+from streamer.core.tally import plural
 from streamer.errors import ExitCode
 
 PATIENCE_S: Final = 300.0
@@ -83,8 +84,9 @@ class Seals:
         ]
         return Finish(
             ExitCode.DEPENDENCY,
-            f"the schema registry has given no schema for {now - self._since:.0f} s, and {self.records} records wait for"
-            f" one, from {', '.join(places[:3])} on; `streamer doctor` says what it answers",
+            f"the schema registry has given no schema for {now - self._since:.0f} s, for which"
+            f" {plural(self.records, 'record')} had to wait, from {', '.join(places[:3])} on; `streamer doctor` says what"
+            " it answers",
         )
 
     def forget_dropped(self) -> int:
