@@ -85,8 +85,8 @@ class Seals:
         return Finish(
             ExitCode.DEPENDENCY,
             f"the schema registry has given no schema for {now - self._since:.0f} s, for which"
-            f" {plural(self.records, 'record')} had to wait, from {', '.join(places[:3])} on; `streamer doctor` says what"
-            " it answers",
+            f" {plural(self.records, 'record')} had to wait, from {', '.join(places[:3])} on; `streamer doctor`"
+            " says what it answers",
         )
 
     def forget_dropped(self) -> int:
