@@ -28,8 +28,12 @@ def check_served(pipeline: PipelineConfig) -> Iterator[tuple[str, str]]:
         for field in PipelineConfig.__struct_fields__:
             if field.startswith(_PREFIX) and getattr(pipeline, field) != DEFAULTS[field]:
                 yield field, "it is for a model that a server runs; set backend to openai or tei, or remove it"
-        if is_url and not _is_of_hub(pipeline.model):
-            yield "backend", f"the model is a URL, and {pipeline.backend} runs models here; set openai or tei"
+        if is_url:
+            yield (
+                "backend",
+                f"the model is a URL, and {pipeline.backend} runs models here; set openai or tei for a server, or name"
+                " a model of the hub by its commit, as org/name@REVISION",
+            )
         return
     if not is_url:
         yield "model", f"backend {pipeline.backend} asks a server, and this is no URL; {_WRITE}"
@@ -41,11 +45,6 @@ def check_served(pipeline: PipelineConfig) -> Iterator[tuple[str, str]]:
             yield field, f"backend {pipeline.backend} takes none: {reason}; remove it"
     if pipeline.on_overflow == "window":
         yield "on_overflow", "a server reads no windows; set truncate or reject"
-
-
-def _is_of_hub(url: str) -> bool:
-    """Whether it is the page of a model, of which the model reference is told."""
-    return (urlsplit(url).hostname or "").removeprefix("www.") in ("huggingface.co", "hf.co", "hf-mirror.com")
 
 
 def _url_problem(url: str) -> str:

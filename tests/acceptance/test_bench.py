@@ -44,6 +44,7 @@ def test_throughput_compares_with_the_raw_loop_and_names_its_host(kafka: Kafka, 
     assert "bench throughput" in found["host"]["command"]
 
 
+@pytest.mark.every_way
 @pytest.mark.slow
 def test_throughput_with_a_model_is_compared_with_the_worker_alone(kafka: Kafka) -> None:
     """MiniLM answers every text, through Kafka, in bulk and in the loop that people write."""

@@ -48,8 +48,8 @@ def test_a_deleted_topic_is_named(kafka: Kafka, tmp_path: Path, caplog: pytest.L
             future.result()
         told = wait_for(lambda: found if len(found := ready()) == 2 else None, "both topics")
         ready()
-    assert told[0].startswith(f"telemetry.reports: the topic {reports} was deleted; make it anew with `streamer topics")
-    assert told[1].startswith(f"pipelines.mood.output: the topic {out} was deleted; make it anew")
+    assert told[0].startswith(f"telemetry.reports: the topic {reports} was deleted; recreate it with `streamer topics")
+    assert told[1].startswith(f"pipelines.mood.output: the topic {out} was deleted; recreate it")
     assert sorted(record.words for record in caplog.records) == sorted(told)  # type: ignore[attr-defined]
     for future in admin.create_topics([NewTopic(topic, 1) for topic in (out, reports)]).values():
         future.result()

@@ -49,6 +49,7 @@ def test_the_texts_are_real_distinct_and_the_same_each_time() -> None:
     assert real_texts(32) == sets
 
 
+@pytest.mark.every_way
 @pytest.mark.slow
 def test_all_ways_to_embed_agree(tmp_path: Path) -> None:
     """Ours and the others compute the same vectors, so their speeds may be compared; every target has a verdict."""

@@ -48,7 +48,7 @@ def test_the_fields_reach_the_worker(tmp_path: Path) -> None:
         ({"compile": "true"}, "compile", "the server runs the network"),
         ({"batch_tokens": "2"}, "batch_tokens", "the server makes the batches"),
         ({"on_overflow": "window"}, "on_overflow", "reads no windows"),
-        ({"backend": "torch"}, "backend", "set openai or tei"),
+        ({"backend": "torch"}, "backend", "set openai or tei for a server, or name a model of the hub by its commit"),
         ({"backend": "tei"}, "task", "backend tei has no task 'text-generation': it has embedding, rerank"),
         ({"model": "http://user:s3cret@llm/v1"}, "model", "holds a user or a password"),
         ({"model": "http:///v1"}, "model", "no host"),

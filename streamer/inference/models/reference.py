@@ -23,7 +23,6 @@ _URL = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://(?P<rest>.*)")
 _PAGE = re.compile(r"[^/@]+/(?P<repository>[\w.-]+/[\w.-]+)(/(tree|commit)/(?P<revision>[0-9a-f]{40}))?/?")
 _SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+-]+):[^/\\]")
 _FORMS = "a directory, package:NAME/SUBDIR, org/name@REVISION, python:MODULE:CLASS or builtin:null"
-_HUB_HOST = re.compile(r"(www\.)?(huggingface\.co|hf\.co|hf-mirror\.com)(/.*)?")
 _COMMIT_IS = "REVISION is a commit of 40 hex digits, which the model's page shows in its history"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".h5", ".msgpack")
 
@@ -82,9 +81,10 @@ def parse(reference: str) -> Located | PythonClass | Null | ServedModelUrl | Hub
     if match := _HUB.fullmatch(reference):
         return _hub_model(match["repository"], match["revision"])
     if match := _URL.fullmatch(reference):
-        if match["scheme"] in ("http", "https") and not _HUB_HOST.fullmatch(match["rest"]):
+        page = _PAGE.fullmatch(match["rest"])
+        if match["scheme"] in ("http", "https") and not (page and page["revision"]):
             return ServedModelUrl(reference.rstrip("/"))
-        raise ModelError(_no_url(reference, match["scheme"], match["rest"]))
+        raise ModelError(_no_url(reference, match["scheme"], page))
     path = _expanded(reference)
     if not path.is_dir():
         raise ModelError(f"model {reference!r} is not a directory{_seen(reference, path)}")
@@ -152,12 +152,10 @@ def _named(repository: str) -> str:
     return f"a model of the hub is named with its commit, as {repository}@REVISION: {_COMMIT_IS}"
 
 
-def _no_url(reference: str, scheme: str, rest: str) -> str:
-    if scheme in ("http", "https"):
-        page = _PAGE.fullmatch(rest)
-        named = f"{page['repository']}@{page['revision'] or 'REVISION'}" if page else "org/name@REVISION"
-        ending = "" if page and page["revision"] else f": {_COMMIT_IS}"
-        return f"model {reference.partition('?')[0]!r} is a URL; a model of the hub is named {named}{ending}"
+def _no_url(reference: str, scheme: str, page: re.Match[str] | None) -> str:
+    if scheme in ("http", "https") and page:
+        named = f"{page['repository']}@{page['revision']}"
+        return f"model {reference.partition('?')[0]!r} is a URL; a model of the hub is named {named}"
     return f"model {reference!r}: {scheme}:// is not read; copy the files to a directory here, and name that"
 
 
