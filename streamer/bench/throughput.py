@@ -89,6 +89,29 @@ def null_throughput(
     )
 
 
+def reports_throughput(bench: Bench, records: int, rounds: int, progress: Progress) -> Section:
+    """Records a second with the reports that health lives on, beside a run without them, on the same input."""
+    backlog = bench.setup().input
+    progress(f"reports: writing {records:,} events")
+    bench.fill(backlog, Workload(records).events())
+
+    def run(telemetry: Mapping[str, str]) -> Measured:
+        setup = bench.setup(input_topic=backlog, telemetry=telemetry)
+        return bench.measure(setup, bench.start(setup, "--until-end"), records)
+
+    programs = {"with reports": partial(run, {}), "without reports": partial(run, {"reports": ""})}
+    reporting, silent = interleaved(rounds, programs, progress).values()
+    bench.delete(backlog)
+    columns = "with reports, records/s", "without, records/s"
+    found = compared("with reports", rates(reporting), rates(silent), columns, Target(at_least=0.97), "× without")
+    cpu = _cpu({"with reports": reporting, "without": silent})
+    return Section(
+        f"builtin:null, exactly once, a backlog of {records:,} events, with reports and without",
+        [replace(found, columns={**found.columns, **cpu})],
+        (f"ratio: median of {rounds} interleaved rounds",),
+    )
+
+
 def of_members(bench: Bench, members: int, records: int, rounds: int, progress: Progress) -> Section:
     """Records a second through so many members of the null pipeline, beside one on the same input."""
     backlog = bench.setup().input

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from streamer.bench.bench import Bench
     from streamer.bench.figures import Section
 
-PARTS = ("null", "cache", "spans", "vectors", "minilm")
+PARTS = ("null", "cache", "spans", "reports", "vectors", "minilm")
 HEALTH = ("feedback", "rebuild")
 PARTITIONS = 4
 """Of a backlog; a member without one has nothing to do."""
@@ -46,10 +46,10 @@ def throughput(
     raw_size: int,
     members: int | None,
 ) -> list[Section]:
-    """Measure records a second over a backlog: against the raw loop, with cache, with tracing, with vectors (of a fifth
-    of the records), and with a model."""
+    """Measure records a second over a backlog: against the raw loop, with cache, with tracing, with and without reports,
+    with vectors (of a fifth of the records), and with a model."""
     from streamer.bench.minilm import minilm_throughput
-    from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput, of_members
+    from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput, of_members, reports_throughput
     from streamer.bench.vectors import vector_throughput
 
     parts = _parts(only, members)
@@ -57,6 +57,8 @@ def throughput(
         case for part, some in (("null", NULL), ("cache", CACHE), ("spans", SPANS)) if part in parts for case in some
     ]
     sections = [null_throughput(place, cases, records, rounds, raw_size, progress)] if cases else []
+    if "reports" in parts:
+        sections.append(reports_throughput(place, records, rounds, progress))
     if "vectors" in parts:
         sections.append(vector_throughput(place, max(records // 5, 1), rounds, progress))
     if "minilm" in parts:
