@@ -46,8 +46,8 @@ def throughput(
     raw_size: int,
     members: int | None,
 ) -> list[Section]:
-    """Measure records a second over a backlog: against the raw loop, with cache, with tracing, with and without reports,
-    with vectors (of a fifth of the records), and with a model."""
+    """Measure records a second over a backlog: against the raw loop, with cache, with tracing, without reports, with
+    vectors (of a fifth of the records), and with a model."""
     from streamer.bench.minilm import minilm_throughput
     from streamer.bench.throughput import CACHE, NULL, SPANS, null_throughput, of_members, reports_throughput
     from streamer.bench.vectors import vector_throughput
