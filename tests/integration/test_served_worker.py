@@ -57,17 +57,18 @@ def test_what_an_event_asks_reaches_the_server(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_restart_of_the_server_is_waited_for_and_said() -> None:
-    """What was under way is asked again; meanwhile the worker says whom it waits for and why."""
+    """What was under way, and what comes then, is asked again; meanwhile the worker says whom it waits for and why."""
     with ModelServer(delay_s=0.02) as server, Workers(spec(server)) as workers:
         workers.pool.send(0, Work(list(range(200)), [f"text {number}" for number in range(200)]))
         workers.wait_for(ForwardDone)
         server.stop()
+        workers.pool.send(0, Work(list(range(200, 300)), [f"text {number}" for number in range(200, 300)]))
         held = workers.wait_for(WorkerHolds)
         assert held.why == f"{server.url}/v1: it refuses connections"
         server.start()
-        while len({number for one in workers.seen if isinstance(one, ForwardDone) for number in one.numbers}) < 200:
+        while len({number for one in workers.seen if isinstance(one, ForwardDone) for number in one.numbers}) < 300:
             workers.wait_for(ForwardDone)
         done = [one for one in workers.seen if isinstance(one, ForwardDone)]
-        assert sorted(number for one in done for number in one.numbers) == list(range(200))
+        assert sorted(number for one in done for number in one.numbers) == list(range(300))
         assert all(isinstance(outcome, Answer) for one in done for outcome in one.outcomes)
         assert [one.why for one in workers.seen if isinstance(one, WorkerHolds)][-1] == ""
