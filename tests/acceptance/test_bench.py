@@ -30,6 +30,7 @@ def _figures(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {figure["name"]: figure for section in found["sections"] for figure in section["figures"]}
 
 
+@pytest.mark.every_way
 @pytest.mark.slow
 def test_throughput_compares_with_the_raw_loop_and_names_its_host(kafka: Kafka, redis: Redis) -> None:
     """Both programs handle the whole backlog, with and without cache and traces, and the host is described."""

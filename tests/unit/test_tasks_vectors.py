@@ -61,6 +61,7 @@ def test_vectors_are_those_of_transformers(architecture: str, tmp_path: Path) ->
         assert output["vector"] == near(expected)
 
 
+@pytest.mark.every_way
 @pytest.mark.slow
 def test_a_real_model_embeds_and_compares_as_sentence_transformers() -> None:
     """MiniLM's vectors, and the cosines of similarity and of labels without examples."""

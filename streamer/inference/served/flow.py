@@ -285,14 +285,18 @@ class RequestFlow:
             item.attempts += 1
             if item.attempts >= STUCK:
                 self._stuck.add(item.number)
+        self._in_trouble(words)
+        at = time.monotonic() + pause_s(group[0].attempts, random.random())
+        heapq.heappush(self._later, (at, next(self._sequence), group))
+
+    def _in_trouble(self, words: str) -> None:
+        """The server does not answer, by whatever request that shows."""
         self._trouble = words
         if self.pacing.is_failing:
             self._doubtful = True
             if not self._down:
                 self._down = True
                 log.warning("%s: %s; it is tried again until it answers", self._url, words)
-        at = time.monotonic() + pause_s(group[0].attempts, random.random())
-        heapq.heappush(self._later, (at, next(self._sequence), group))
 
     def _works(self, began: float) -> None:
         """The server answers."""
@@ -323,11 +327,11 @@ class RequestFlow:
         try:
             other = await self._check()
         except NoReplyError as error:
-            if doubtful:
-                self._trouble = str(error)
             if error.setting:
                 self._count_refusal(began, str(error))
             self.pacing.failed(began, time.monotonic(), random.random(), down=error.down)
+            if doubtful:
+                self._in_trouble(str(error))
             return
         self.pacing.dropped()
         if other:
