@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from streamer.app.driver import Observer
-from streamer.core.pipeline.protocol import ForwardDone, Forwarded, Input
+from streamer.core.pipeline.pass_spans import Forwarded
+from streamer.core.pipeline.protocol import ForwardDone, Input
 from streamer.core.record import Answer, MicroBatch, Segment
 from streamer.core.timestamps import written_ms
 from streamer.errors import DataFailure

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, structs
 
-from streamer.config import served
+from streamer.config import formats, served
 from streamer.config.kinds import kind
 
 TOPIC_NAME = r"^[A-Za-z0-9._-]{1,249}$"
@@ -44,21 +44,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             description="Topics to read; a single name needs no list. Change it to read other topics.",
         ),
     ]
-    input_format: Annotated[
-        Literal["json", "avro", "protobuf", "json-schema"],
-        Meta(
-            description="How values are written: json, or what a serializer of the schema registry writes, whose fields"
-            " are then read like JSON. Set it to read a topic in Avro, Protobuf or JSON Schema; it needs"
-            " schema_registry.url."
-        ),
-    ] = "json"
-    input_subject: Annotated[
-        str,
-        Meta(
-            description='Subject of the values in the schema registry; "" means {topic}-value. Set it where the'
-            " producer names subjects in another way."
-        ),
-    ] = ""
+    input_format: formats.InputFormat = "json"
+    input_subject: formats.InputSubject = ""
     text_field: Annotated[
         str,
         Meta(
@@ -101,27 +88,9 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         kind(TOPIC_KIND),
         Meta(description="Topic for results, with as many partitions as the input. Any name will do."),
     ]
-    output_format: Annotated[
-        Literal["json", "avro", "json-schema"],
-        Meta(
-            description="How results are written: json, or in a format of the schema registry, where their schema is"
-            " registered at the start. Change it for sinks that ask for a schema; it needs schema_registry.url."
-        ),
-    ] = "json"
-    output_subject: Annotated[
-        str,
-        Meta(
-            description='Subject of the results in the schema registry; "" means {output}-value. Set it where subjects'
-            " are named in another way."
-        ),
-    ] = ""
-    auto_register: Annotated[
-        bool,
-        Meta(
-            description="Register the schema of the results at the start. Set false where only others may: it must be"
-            " there then."
-        ),
-    ] = True
+    output_format: formats.OutputFormat = "json"
+    output_subject: formats.OutputSubject = ""
+    auto_register: formats.AutoRegister = True
     dead_letter: Annotated[
         str,
         kind(f'{TOPIC_KIND}, or ""'),

@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from streamer.core.pipeline.protocol import CodeSpans, Forwarded, ModelCard
+from streamer.core.pipeline.pass_spans import CodeSpans, Forwarded
+from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import DataFailure, ExitCode, FailureClass
 from streamer.inference.spec import WorkerSpec
 

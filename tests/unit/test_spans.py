@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from prometheus_client.exposition import choose_encoder
 
 from streamer.app.tracer import Tracer, gen_ai
-from streamer.core.pipeline.protocol import Forwarded
+from streamer.core.pipeline.pass_spans import Forwarded
 from streamer.core.record import Answer, MemoryRecord, MicroBatch, Segment, TraceParent
 from streamer.core.traceparent import mark_spans
 from streamer.telemetry.metrics import Metrics

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from streamer.core.pipeline.protocol import Forwarded
+from streamer.core.pipeline.pass_spans import Forwarded
 from streamer.core.record import Answer
 from streamer.errors import DataFailure, FailureClass
 from streamer.inference.channel import Done, Holding, Started

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context, trace
 
-from streamer.core.pipeline.protocol import CodeSpans
+from streamer.core.pipeline.pass_spans import CodeSpans
 from streamer.extras import install_command
 
 if TYPE_CHECKING:

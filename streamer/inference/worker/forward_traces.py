@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
-from streamer.core.pipeline.protocol import CodeSpans, Forwarded
+from streamer.core.pipeline.pass_spans import CodeSpans, Forwarded
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.worker.trouble import place_of
 
