@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 from pathlib import Path
 
 import click
 
 from streamer.cli.ending import told
 from streamer.cli.options import chosen_pipelines, config_options, loaded, number
+from streamer.cli.stop_event import stop_event
 from streamer.errors import ExitCode, UsageError
 from streamer.extras import require
 from streamer.stopping import Stopping
@@ -79,16 +79,7 @@ def scaler(
         _log.info("the scaler listens%s", "" if certificates else ", without TLS", extra={"data": data})
 
     async def until_stopped() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def act(_: signal.Signals, count: int) -> None:
-            if count > 1:
-                os._exit(ExitCode.SECOND_SIGNAL)
-            loop.call_soon_threadsafe(stop.set)
-
-        stopping.act(act)
-        await serve(config, host, port, every_s, stop, started, certificates)
+        await serve(config, host, port, every_s, stop_event(stopping), started, certificates)
 
     try:
         asyncio.run(until_stopped())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from typing import TYPE_CHECKING
 
 import click
 
 from streamer.cli.ending import told
 from streamer.cli.options import config_options, loaded
+from streamer.cli.stop_event import stop_event
 from streamer.errors import ConfigurationError, ExitCode
 from streamer.extras import require
 from streamer.stopping import Stopping
@@ -54,13 +54,4 @@ def run(config_path: str | None, overrides: tuple[str, ...], verbose: bool) -> N
 
 
 async def _until_stopped(host: Host, stopping: Stopping) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def act(_: signal.Signals, count: int) -> None:
-        if count > 1:
-            os._exit(ExitCode.SECOND_SIGNAL)
-        loop.call_soon_threadsafe(stop.set)
-
-    stopping.act(act)
-    await host.run(stop)
+    await host.run(stop_event(stopping))
