@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamer.config.fields import Config
-from streamer.core.pipeline.protocol import Refusal, Refused
+from streamer.core.pipeline.refusal import Refusal, Refused
 from streamer.core.record import TopicPartition
 from streamer.errors import ConfigurationError, StreamerError
 from streamer.kafka.topics import TopicInfo, connect, describe, examine

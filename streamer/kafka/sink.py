@@ -16,7 +16,8 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from streamer.core.ownership import Ownership
-from streamer.core.pipeline.protocol import ModelCard, OutputLimit, Refusal, Settle, Settled, SinkFailed, Unsettled
+from streamer.core.pipeline.protocol import ModelCard, OutputLimit, Settle, Settled, SinkFailed, Unsettled
+from streamer.core.pipeline.refusal import Refusal
 from streamer.core.pipeline.refusals import concerned
 from streamer.core.plan_encoder import TakenBackError
 from streamer.core.settle.at_least_once import AtLeastOnce

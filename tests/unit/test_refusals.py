@@ -13,8 +13,6 @@ from streamer.core.pipeline.protocol import (
     EndReached,
     Finish,
     MicroBatchDone,
-    Refusal,
-    Refused,
     Release,
     Revoking,
     Rewind,
@@ -23,6 +21,7 @@ from streamer.core.pipeline.protocol import (
     Tick,
     Unsettled,
 )
+from streamer.core.pipeline.refusal import Refusal, Refused
 from streamer.core.pipeline.settling import END_PATIENCE_S, ROLLBACK_PATIENCE_S, SAID_AFTER_S
 from streamer.core.record import Answer
 from streamer.core.standing import Reason

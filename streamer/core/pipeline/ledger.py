@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from streamer.core.pipeline.plan_size import Cut
-from streamer.core.pipeline.protocol import Refusal, Refused, Run, Settle
+from streamer.core.pipeline.protocol import Run, Settle
+from streamer.core.pipeline.refusal import Refusal, Refused
 from streamer.core.record import MicroBatch, Record, Segment, TopicPartition
 
 PROBE_S = 2.0

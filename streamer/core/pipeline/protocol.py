@@ -8,13 +8,13 @@ All are structs, which are made in C: as dataclasses they took a tenth of a driv
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from streamer.core.framed import SchemaName
 from streamer.core.pipeline.pass_spans import CodeSpans, Forwarded
+from streamer.core.pipeline.refusal import Refusal
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition
 from streamer.errors import DataFailure, ExitCode, FailureClass
 
@@ -144,32 +144,6 @@ class Settled(msgspec.Struct, frozen=True):
     settle: int
     seconds: float = 0.0
     size_bytes: int = 0
-
-
-class Refused(StrEnum):
-    """What the brokers object to."""
-
-    MISSING = "missing"  # the topic, or that partition of it, is not there
-    TOPIC = "topic"  # whatever is written to it now
-    RECORD = "record"  # one record or more of those that were written
-    SIZE = "size"  # the same, for its size
-    COMMIT = "commit"  # the group's offset of the input partition that `topic` and `partition` name
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """The brokers do not take what a plan writes to a partition of `topic` (-1: to any), and will not the next time.
-
-    `letters` says that dead letters go there, None that something of every plan does. `code` is Kafka's name of the
-    error; `what` and `fix` are sentences without a full stop.
-    """
-
-    topic: str
-    partition: int
-    kind: Refused
-    code: str
-    what: str
-    fix: str
-    letters: bool | None = False
 
 
 class Unsettled(msgspec.Struct, frozen=True):

@@ -15,7 +15,8 @@ from typing import Final
 
 from streamer.core.pipeline.ledger import Freed, Ledger
 from streamer.core.pipeline.plan_size import Cut
-from streamer.core.pipeline.protocol import Refusal, Refused, Settle
+from streamer.core.pipeline.protocol import Settle
+from streamer.core.pipeline.refusal import Refusal, Refused
 from streamer.core.record import Answer, Segment, TopicPartition
 from streamer.errors import Code, DataFailure
 

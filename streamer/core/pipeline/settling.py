@@ -8,7 +8,8 @@ from typing import Final
 from streamer.core.pipeline.breaker import Breaker
 from streamer.core.pipeline.ledger import Freed, Ledger
 from streamer.core.pipeline.plan_size import Cut, Pace
-from streamer.core.pipeline.protocol import Finish, Refused, Settle, Settled, Unsettled
+from streamer.core.pipeline.protocol import Finish, Settle, Settled, Unsettled
+from streamer.core.pipeline.refusal import Refused
 from streamer.core.pipeline.refusals import Refusals
 from streamer.core.record import TopicPartition
 from streamer.core.standing import Reason, Standing

@@ -4,7 +4,8 @@ by a new producer: order would break were the rest delivered later.
 
 from __future__ import annotations
 
-from streamer.core.pipeline.protocol import Refusal, Refused, Settle, Settled, Unsettled
+from streamer.core.pipeline.protocol import Settle, Settled, Unsettled
+from streamer.core.pipeline.refusal import Refusal, Refused
 from streamer.core.pipeline.tried_commits import TriedCommits
 from streamer.core.plan_encoder import TakenBackError
 from streamer.core.record import TopicPartition
