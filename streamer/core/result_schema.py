@@ -1,7 +1,7 @@
 """The schema of a pipeline's results for a schema registry, made of the types of its task's output.
 
 In Avro all fields that may be missing are null, a metadata object is its JSON text, and so is an output whose type is
-not known, as of a task of the operator's own.
+not known, as of a task of the operator's own. Protobuf's messages are made of the Avro record (`result_proto`).
 """
 
 from __future__ import annotations
@@ -93,6 +93,14 @@ def to_avro(task: str, value: bytes) -> dict[str, Any]:
 
 def from_avro(record: bytes) -> bytes:
     """The result's JSON, of an Avro record that was opened as JSON. Raises ValueError where that is no result."""
+    told = parse_json_texts(record)
+    if isinstance(told["output"], dict):
+        told["output"] = as_it_was(told["task"], _without_null(told["output"]))
+    return msgspec.json.encode(told)
+
+
+def parse_json_texts(record: bytes) -> dict[str, Any]:
+    """A result whose metadata and unknown output are JSON text, with these as they were. Raises ValueError."""
     told = msgspec.json.decode(record)
     if not isinstance(told, dict) or not isinstance(told.get("task"), str) or "output" not in told:
         raise ValueError("no result")
@@ -101,9 +109,7 @@ def from_avro(record: bytes) -> bytes:
             told[name] = Raw(told[name].encode())
     if told.get("metadata") is None:
         told.pop("metadata", None)
-    if isinstance(told["output"], dict):
-        told["output"] = _as_it_was(told["task"], _without_null(told["output"]))
-    return msgspec.json.encode(told)
+    return told
 
 
 _RAW: Final = dict[str, Raw]
@@ -118,15 +124,18 @@ def _without_null(value: Any) -> Any:
     return {name: _without_null(one) for name, one in value.items() if one is not None}
 
 
-def _as_it_was(task: str, output: dict[str, Any]) -> dict[str, Any]:
-    """With those nulls again that one of the task's forms asks for."""
+def as_it_was(task: str, output: dict[str, Any]) -> dict[str, Any]:
+    """An output with those nulls and empty lists again that one of the task's forms asks for."""
     for kind in OUTPUTS.get(task, ()):
-        whole = {**{field.encode_name: None for field in msgspec.structs.fields(kind) if field.required}, **output}
-        try:
-            msgspec.convert(whole, kind)
-        except msgspec.ValidationError:
-            continue
-        return whole
+        required = [field.encode_name for field in msgspec.structs.fields(kind) if field.required]
+        missing: Any
+        for missing in (None, []):
+            whole = {**dict.fromkeys(required, missing), **output}
+            try:
+                msgspec.convert(whole, kind)
+            except msgspec.ValidationError:
+                continue
+            return whole
     return output
 
 

@@ -4,7 +4,9 @@ schema registry."""
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import cached_property
+from typing import Final
 
 import msgspec
 
@@ -15,9 +17,16 @@ from streamer.config.shapes import shape_of, shapes_of
 from streamer.core.codec import Framed, Reading
 from streamer.core.framed import SchemaName, is_framed, schema_named
 from streamer.core.record import Headers
+from streamer.core.result_proto import from_proto
 from streamer.core.result_schema import from_avro
 from streamer.errors import DataFailure
 from streamer.kafka.schemas import RegistrySchemas
+
+_JSON_OF: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "avro": from_avro,
+    "protobuf": from_proto,
+    "json-schema": lambda opened: opened,
+}
 
 
 class PatientSchemas:
@@ -88,6 +97,6 @@ class Results:
         if isinstance(opened, DataFailure):
             return value
         try:
-            return from_avro(opened) if self._formats[topic] == "avro" else opened
+            return _JSON_OF[self._formats[topic]](opened)
         except ValueError:
             return value

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from contextlib import closing
 from io import BytesIO
-from typing import Any
+from typing import Any, Final
 
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
+from streamer.core.result_proto import to_proto
 from streamer.core.result_schema import avro_schema_of, check_of, json_schema_of, to_avro
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.registry_client import TYPES, connect_registry, outage_of, require
 
+Write = Callable[[bytes], bytes]
+"""What makes of a result's JSON what is written."""
 
-def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any = None) -> Callable[[bytes], bytes]:
+
+def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any = None) -> Write:
     """What makes of a result's JSON the value that is written; it raises ValueError for one that its task's schema does
     not describe.
 
@@ -26,11 +31,10 @@ def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any
     from confluent_kafka.schema_registry import Schema
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-    avro = pipeline.output_format == "avro"
     # What a class of the operator's own answers is its own, whatever the task is called.
     task = "" if pipeline.model.startswith(("builtin:", "python:")) else pipeline.task
-    schema = avro_schema_of(task, pipeline.options.get("encoding", "float")) if avro else json_schema_of(task)
-    text = Schema(json.dumps(schema), TYPES[pipeline.output_format])
+    schema, write = _FORMATS[pipeline.output_format](task, pipeline.options.get("encoding", "float"))
+    text = Schema(schema, TYPES[pipeline.output_format])
     subject = pipeline.output_subject or f"{pipeline.output}-value"
     with closing(client or connect_registry(config)) as asked:
         try:
@@ -43,25 +47,58 @@ def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any
             raise _away(error, config, subject) from None
         except Exception as error:
             raise _away(error, config, subject) from None
-    frame = b"\0" + made.schema_id.to_bytes(4)
+    frame: bytes = b"\0" + made.schema_id.to_bytes(4)
     check = check_of(task)
-    if not avro:
-        return lambda value: check(value) and frame + value  # type: ignore[return-value]  # a struct is true
-    from fastavro import parse_schema, schemaless_writer
-
-    parsed = parse_schema(schema)
 
     def seal(value: bytes) -> bytes:
         check(value)
-        file = BytesIO()
-        file.write(frame)
         try:
-            schemaless_writer(file, parsed, to_avro(task, value))
+            return frame + write(value)
         except Exception:  # whatever it meets in what a model says: a number that is no long, half a surrogate pair
-            raise ValueError("a value has no form in Avro") from None
-        return file.getvalue()
+            raise ValueError(f"a value has no form in {pipeline.output_format}") from None
 
     return seal
+
+
+def _avro(task: str, encoding: str) -> tuple[str, Write]:
+    from fastavro import parse_schema, schemaless_writer
+
+    schema = avro_schema_of(task, encoding)
+    parsed = parse_schema(schema)
+
+    def write(value: bytes) -> bytes:
+        file = BytesIO()
+        schemaless_writer(file, parsed, to_avro(task, value))
+        return file.getvalue()
+
+    return json.dumps(schema), write
+
+
+def _protobuf(task: str, encoding: str) -> tuple[str, Write]:
+    from streamer.kafka.result_message import FIRST_MESSAGE, file_of, message_of
+
+    file = file_of(task, encoding)
+    message = message_of(file)
+    # Serialised, as Python's producers register theirs: all registries give that to readers in Python.
+    schema = base64.b64encode(file.SerializeToString(deterministic=True)).decode()
+
+    def write(value: bytes) -> bytes:
+        data: bytes = message(**to_proto(task, value)).SerializeToString()
+        return FIRST_MESSAGE + data
+
+    return schema, write
+
+
+def _json_schema(task: str, _: str) -> tuple[str, Write]:
+    return json.dumps(json_schema_of(task)), lambda value: value
+
+
+_FORMATS: Final[dict[str, Callable[[str, str], tuple[str, Write]]]] = {
+    "avro": _avro,
+    "protobuf": _protobuf,
+    "json-schema": _json_schema,
+}
+"""By format, what makes the text of a task's schema and the data of its results."""
 
 
 def _away(error: Exception, config: SchemaRegistryConfig, subject: str) -> DependencyError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
@@ -22,10 +24,13 @@ from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.outputs import OUTPUTS
 from streamer.core.pipeline.protocol import Run
 from streamer.core.record import Answer, TextEvent
+from streamer.core.result_proto import NUMBERS, from_proto
 from streamer.core.result_schema import avro_schema_of, check_of, from_avro, json_schema_of, to_avro
 from streamer.errors import Code, ConfigurationError, DataFailure, DependencyError
 from streamer.kafka.readings import Results
+from streamer.kafka.result_message import file_of, message_of
 from streamer.kafka.result_registry import register
+from streamer.kafka.schemas import RegistrySchemas
 from tests.schema_registry import BY_TOPIC, SchemaServer, schema_server
 from tests.unit.pipeline_kit import CARD, batch, segment
 
@@ -75,7 +80,8 @@ def test_a_result_of_each_task_is_written_and_read_back(task: str) -> None:
 
 def pipeline_of(output_format: Any, **fields: Any) -> PipelineConfig:
     task = fields.pop("task", "text-classification")
-    return PipelineConfig(task=task, model="m", input=["in"], output="out", output_format=output_format, **fields)
+    output = fields.pop("output", "out")
+    return PipelineConfig(task=task, model="m", input=["in"], output=output, output_format=output_format, **fields)
 
 
 def written(seal: Callable[[bytes], bytes], output: bytes) -> tuple[Any, Any]:
@@ -123,6 +129,37 @@ def test_subscribers_read_what_is_registered(server: SchemaServer) -> None:
     assert server.schemas[-1]["subject"] == "other"
 
 
+@pytest.mark.parametrize("task", [*OUTPUTS, "custom"])
+def test_subscribers_read_protobuf(task: str) -> None:
+    """Each example of each task, by confluent-kafka's deserializer and by ours; a number too large is refused."""
+    client = SchemaRegistryClient.new_client({"url": "mock://"})
+    for output in outputs_of(task):
+        options = {"encoding": "base64" if "dtype" in output else "float"}
+        pipeline = pipeline_of("protobuf", task=task, options=options, output_subject=options["encoding"])
+        result = {**RESULT, "task": task, "output": output, "metadata": {"lang": "en", "n": [1, None, 2.5, 2**63]}}
+        result["source"] = {**result["source"], "offset": 2**53 + 1}
+        value = register(SchemaRegistryConfig(), pipeline, client)(json.dumps(result).encode())
+        message = message_of(file_of(task, **options))
+        read = ProtobufDeserializer(message, BY_TOPIC, client)(value, SerializationContext("out", MessageField.VALUE))
+        assert read.id == result["id"]
+        assert json.loads(read.metadata) == result["metadata"]
+        ours = msgspec.structs.replace(pipeline, input_format="protobuf", input_subject=pipeline.output_subject)
+        schemas = RegistrySchemas(SchemaRegistryConfig(), ours, make_client=lambda _: client)
+        schemas.learn_now(("out", value[:5]))
+        opened = schemas.open(value, None, "out")
+        assert isinstance(opened, bytes)
+        assert json.loads(from_proto(opened)) == result
+        too_large = {**result, "source": {**result["source"], "partition": 2**31}}
+        with pytest.raises(ValueError, match="no form in protobuf"):
+            register(SchemaRegistryConfig(), pipeline, client)(json.dumps(too_large).encode())
+
+
+def test_the_numbers_of_protobufs_fields_are_for_good() -> None:
+    """Whoever renames, moves or removes one breaks all subscribers. Add new ones here once they are published."""
+    published = tuple(NUMBERS)[: NUMBERS["reason"]]
+    assert zlib.crc32(" ".join(published).encode()) == 3215853055
+
+
 def test_a_schema_that_can_not_be_used_ends_the_start(server: SchemaServer) -> None:
     """It is not there, does not go with others, or may not be written; a registry that is away may come back."""
     config = SchemaRegistryConfig(url=server.url)
@@ -143,7 +180,7 @@ def test_a_schema_that_can_not_be_used_ends_the_start(server: SchemaServer) -> N
 
 def test_the_client_for_tests_takes_the_schemas() -> None:
     client = SchemaRegistryClient.new_client({"url": "mock://"})
-    for output_format in ("avro", "json-schema"):
+    for output_format in ("avro", "protobuf", "json-schema"):
         seal = register(SchemaRegistryConfig(), pipeline_of(output_format, task="rerank"), client)
         value = json.dumps({**RESULT, "task": "rerank", "output": {"score": 0.5}}).encode()
         assert seal(value)[:1] == b"\0"
