@@ -79,12 +79,14 @@ def run(
         end_with(supervisor)
     from streamer.app.run import run_pipeline, serve_down
     from streamer.app.start import RunOptions
+    from streamer.config.certificates import certificate_problems
     from streamer.config.otel import read
     from streamer.telemetry.logs import configure, last_words, own_pipe
 
     def check(config: Config) -> Iterator[Problem]:
         yield from model_of(names)(config)
         yield from read(os.environ, config.telemetry).problems
+        yield from certificate_problems(config)
 
     config = loaded(config_path, overrides, check=check)
     chosen = chosen_pipelines(config, names)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from math import isfinite
-from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from streamer.config.certificates import tls_problem
 from streamer.config.fields import TelemetryConfig
 from streamer.config.problems import Problem
 from streamer.config.url import HIDDEN, redacted_url
@@ -229,20 +229,9 @@ class _Reader:
             name, _ = self._of("CLIENT_KEY" if otel.client_key else "CLIENT_CERTIFICATE")
             self._refuse(name, "the client's key and certificate belong together; set both, or none")
             return
-        for what, file in (
-            ("CERTIFICATE", otel.certificate),
-            ("CLIENT_KEY", otel.client_key),
-            ("CLIENT_CERTIFICATE", otel.client_certificate),
-        ):
-            try:
-                if file:
-                    with Path(file).open("rb") as opened:
-                        is_pem = b"-----BEGIN " in opened.read(1_000_000)
-                    if not is_pem:
-                        self._refuse(self._of(what)[0], "the file is not PEM; name one that begins with -----BEGIN")
-            except (OSError, ValueError) as error:
-                why = getattr(error, "strerror", None) or "it is no file name"
-                self._refuse(self._of(what)[0], f"the file can't be read ({why}); name one that this user may read")
+        authority, certificate, key = map(self._of, ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"))
+        if found := tls_problem(authority, certificate, key):
+            self._refuse(*found)
 
     def _resource(self) -> dict[str, str]:
         attributes: dict[str, str] = {}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
+from streamer.config.certificates import registry_problem
 from streamer.config.registry import SchemaRegistryConfig
 from streamer.errors import ConfigurationError
 from streamer.extras import install_command
@@ -34,12 +34,8 @@ def require(config: SchemaRegistryConfig, format_: str) -> None:
                 f"the format {format_} needs {library}, which is not installed; install it with"
                 f" {install_command('registry')}"
             )
-    for field in ("ca_file", "certificate_file", "key_file"):
-        file = getattr(config, field)
-        if file and not os.access(file, os.R_OK):
-            raise ConfigurationError(
-                f"schema_registry.{field}: {file} can't be read; name a PEM file that this user may read"
-            )
+    if problem := registry_problem(config):
+        raise ConfigurationError(f"schema_registry.{problem[0]}: {problem[1]}")
 
 
 def connect_registry(config: SchemaRegistryConfig) -> Any:

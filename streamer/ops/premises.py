@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from streamer.cache.secret import look_at
+from streamer.config.certificates import certificate_problems
 from streamer.config.environment import strays
 from streamer.config.load import Config, Problem
 from streamer.config.otel import read
@@ -22,7 +23,10 @@ from streamer.ops.doctor.finding import Finding, Severity
 
 def problems(config: Config) -> Iterator[Problem]:
     """What would keep `streamer run` from running here: the key path, and what with the fix."""
-    if config.kafka.properties and (problem := _refused_property(config)):
+    certificates = list(certificate_problems(config))
+    yield from certificates
+    of_files = any(path[0] == "kafka" for path, _ in certificates)  # the client would say the same
+    if config.kafka.properties and not of_files and (problem := _refused_property(config)):
         yield problem
     if config.cache.url:
         text, ends, _ = look_at(config.cache.key_file)

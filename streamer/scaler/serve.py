@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 import grpc.aio
 
+from streamer.config.certificates import tls_problem
 from streamer.config.load import Config
 from streamer.core.scaling import Wish, wish_of
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
@@ -192,16 +192,9 @@ def _handler(kind: Callable[..., Any], call: Callable[..., Any], request: Any) -
 
 def _check(files: Certificates) -> None:
     """gRPC says only that it can't listen."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(files.certificate, files.key, password="")
-        if files.client_authority is not None:
-            context.load_verify_locations(files.client_authority)
-    except OSError as error:
-        raise ConfigurationError(
-            f"--tls-cert, --tls-key and --client-ca can't be used ({error.strerror or type(error).__name__}); name"
-            " files in PEM, and a key without a password that belongs to its certificate"
-        ) from None
+    authority = ("--client-ca", str(files.client_authority or ""))
+    if found := tls_problem(authority, ("--tls-cert", str(files.certificate)), ("--tls-key", str(files.key))):
+        raise ConfigurationError(": ".join(found))
 
 
 def _credentials(files: Certificates) -> grpc.ServerCredentials:

@@ -14,6 +14,7 @@ from streamer.config.otel import Otel, OtelReading, read, shown
 from streamer.core.record import MicroBatch, Segment, TraceParent
 from streamer.core.trace_sampler import TraceSampler
 from streamer.core.traceparent import mark_spans
+from tests.acceptance.certificates import make_certificates
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 SECRET = "canary-9c1e"
@@ -60,8 +61,7 @@ def test_the_configurations_own_endpoint_wins() -> None:
 
 def test_what_the_exporter_is_told(tmp_path: Path) -> None:
     """Headers are decoded, milliseconds become seconds, and what is said of traces goes before what is said of all."""
-    pem = tmp_path / "some.pem"
-    pem.write_text("-----BEGIN CERTIFICATE-----\n")
+    pem = make_certificates(tmp_path).authority
     found = otel(
         {
             ENDPOINT: "https://c",
@@ -97,7 +97,7 @@ def test_what_the_exporter_is_told(tmp_path: Path) -> None:
         ({ENDPOINT: "http://c/é"}, "percent-encoded"),
         ({"OTEL_EXPORTER_OTLP_CERTIFICATE": "/nowhere/ca.pem"}, "can't be read"),
         ({"OTEL_EXPORTER_OTLP_CLIENT_KEY": __file__}, "set both"),
-        ({"OTEL_EXPORTER_OTLP_CLIENT_KEY": "/dev/null", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": "/x"}, "not PEM"),
+        ({"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": "/dev/null", "OTEL_EXPORTER_OTLP_CLIENT_KEY": "/x"}, "no cert"),
     ],
 )
 def test_what_would_go_wrong_is_refused_by_name(variables: dict[str, str], said: str) -> None:

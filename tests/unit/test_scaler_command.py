@@ -42,12 +42,14 @@ def test_certificates_that_can_not_be_used_are_told_apart_from_the_address(tmp_p
         folder.mkdir()
     ours, others = map(make_certificates, folders)
     none = tmp_path / "none.pem"
-    for files in (
-        Certificates(none, none),
-        Certificates(ours.certificate, others.key),
-        Certificates(ours.certificate, ours.key, none),
+    for option, files in (
+        ("--tls-cert", Certificates(none, none)),
+        ("--tls-key", Certificates(ours.certificate, others.key)),
+        ("--tls-key", Certificates(ours.certificate, ours.certificate)),
+        ("--client-ca", Certificates(ours.certificate, ours.key, none)),
+        ("--client-ca", Certificates(ours.certificate, ours.key, ours.key)),
     ):
-        with pytest.raises(ConfigurationError, match="--tls-cert, --tls-key and --client-ca can't be used"):
+        with pytest.raises(ConfigurationError, match=f"^{option}: "):
             asyncio.run(serve(Config(), "127.0.0.1", 0, 1, asyncio.Event(), print, files))
 
 
