@@ -118,7 +118,7 @@ MODULE = $$($(GO) mod download -json $(1) | sed -n 's/^\t"Dir": "\(.*\)".*/\1/p'
 	@GOBIN=$(CURDIR)/.venv/bin $(GO) install helm.sh/helm/v3/cmd/helm@v3.22.0
 	@GOBIN=$(CURDIR)/.venv/bin $(GO) install github.com/zegl/kube-score/cmd/kube-score@v1.20.0
 	@keda=$(call MODULE,$(KEDA)) && cp $$keda/config/crd/bases/keda.sh_scaledobjects.yaml \
-	  $$keda/schema/generated/scalers-schema.json .venv/chart
+	  $$keda/config/crd/bases/keda.sh_triggerauthentications.yaml $$keda/schema/generated/scalers-schema.json .venv/chart
 	@operator=$(call MODULE,$(PROMETHEUS_OPERATOR)) && for kind in prometheusrules servicemonitors; do \
 	  cp $$operator/example/prometheus-operator-crd/monitoring.coreos.com_$$kind.yaml .venv/chart || exit 1; done
 	@touch $@

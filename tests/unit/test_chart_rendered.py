@@ -130,7 +130,8 @@ def test_a_misspelt_field_would_be_found(definitions: dict[tuple[str, str], Any]
             kinds.add(kind[1])
             with pytest.raises(jsonschema.ValidationError):
                 jsonschema.validate(document | {"spec": {**document["spec"], "tigers": []}}, definitions[kind])
-    assert kinds == {"ScaledObject", "ServiceMonitor", "PrometheusRule", "KafkaTopic", "KafkaUser"}
+    of_keda = {"ScaledObject", "TriggerAuthentication"}
+    assert kinds == of_keda | {"ServiceMonitor", "PrometheusRule", "KafkaTopic", "KafkaUser"}
 
 
 @pytest.mark.parametrize("example", ["everything", "at-least-once"])
@@ -149,6 +150,60 @@ def test_keda_has_the_fields_of_each_trigger(example: str) -> None:
             assert metadata[name] in fields[name].get("allowedValue", [metadata[name]])
     expected = {"everything": ["external-push"], "at-least-once": ["kafka", "kafka", "prometheus"]}
     assert [trigger["type"] for trigger in triggers] == expected[example]
+
+
+def test_keda_and_the_scaler_know_each_other_by_certificates() -> None:
+    """KEDA is told what to trust and to show, by the names that it has for that; the probe speaks no TLS."""
+    documents = render("everything")
+    name = f"{RELEASE}-scaler"
+    (trigger,) = one(documents, "ScaledObject")["spec"]["triggers"]
+    assert (trigger["metadata"]["enableTLS"], trigger["authenticationRef"]) == ("true", {"name": name})
+    assert trigger["metadata"]["scalerAddress"] == f"{name}.{NAMESPACE}.svc:9480"
+    targets = one(documents, "TriggerAuthentication", name)["spec"]["secretTargetRef"]
+    assert {each["parameter"]: (each["name"], each["key"]) for each in targets} == {
+        "caCert": ("sentiment-scaler", "ca.crt"),
+        "tlsClientCert": ("keda-client", "tls.crt"),
+        "tlsClientKey": ("keda-client", "tls.key"),
+    }
+    scalers = json.loads((DEFINITIONS / "scalers-schema.json").read_text())["scalers"]
+    (known,) = [each["parameters"] for each in scalers if each["type"] == "external-push"]
+    secret = {field["name"] for field in known if field.get("triggerAuthenticationVariableReadable")}
+    assert {each["parameter"] for each in targets} == secret
+    spec = pod(documents, "Deployment", name)
+    (container,) = spec["containers"]
+    files = dict(pairwise(container["args"]))
+    assert [files[f"--{option}"] for option in ("tls-cert", "tls-key", "client-ca")] == [
+        f"/run/tls/{file}" for file in ("tls.crt", "tls.key", "ca.crt")
+    ]
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "tls"]
+    assert volume["secret"]["secretName"] == "sentiment-scaler"
+    assert "/run/tls" in [each["mountPath"] for each in container["volumeMounts"]]
+    assert "tcpSocket" in container["readinessProbe"]
+    plain = ("--set", "scaler.tls.secretName=,scaler.tls.clientSecretName=")
+    documents = render("everything", *plain)
+    assert "grpc" in pod(documents, "Deployment", name)["containers"][0]["readinessProbe"]
+    assert "TriggerAuthentication" not in {each["kind"] for each in documents}
+    assert "tls" not in json.dumps(one(documents, "ScaledObject")).lower()
+
+
+def test_a_way_in_leads_to_what_is_there() -> None:
+    """Over TLS only, through the network policy, to a console that knows the name; none unless it is asked for."""
+    documents = render("everything")
+    hosts = {"console": "streamer.example.com", "health": "health.example.com"}
+    for component, host in hosts.items():
+        spec = one(documents, "Ingress", f"{RELEASE}-{component}")["spec"]
+        assert spec["tls"] == [{"hosts": [host], "secretName": "streamer-example-com"}]
+        (rule,) = spec["rules"]
+        backend = rule["http"]["paths"][0]["backend"]["service"]
+        service = one(documents, "Service", backend["name"])["spec"]
+        assert backend["port"]["name"] in [port["name"] for port in service["ports"]]
+        assert rule["host"] == host
+        (way_in,) = one(documents, "NetworkPolicy", f"{RELEASE}-{component}")["spec"]["ingress"]
+        assert "ingress-nginx" in json.dumps(way_in["from"])
+    arguments = pod(documents, "Deployment", f"{RELEASE}-console")["containers"][0]["args"]
+    assert arguments.count("streamer.example.com") == 1
+    nobody = ("--set", "ingress.consoleHost=,ingress.healthHost=")
+    assert "Ingress" not in {each["kind"] for each in render("everything", *nobody)}
 
 
 def test_kube_score_finds_nothing_critical() -> None:
@@ -322,6 +377,9 @@ def test_strimzi_makes_what_the_pipeline_asks_of_its_topics(tmp_path: Path) -> N
         ),
         ("minimal", "--set autoscaling.enabled=true", "inputPartitions: give the number"),
         ("minimal", "--set console.enabled=true", "console.tokenSecret"),
+        ("minimal", "--set ingress.healthHost=h.example", "ingress.healthHost: there is nothing behind it"),
+        ("everything", "--set console.trustProxy=null", "console.trustProxy: name the networks"),
+        ("everything", "--set scaler.tls.secretName=", "give scaler.tls.secretName, too"),
         ("at-least-once", "--set pipeline=", "config has 2 pipelines (other, summaries-en): name the one"),
         ("at-least-once", "--set autoscaling.minReplicas=13", "autoscaling.minReplicas: it is more than"),
     ],

@@ -1,6 +1,6 @@
 {{/* A Deployment of one pod that runs a command of the image without torch, and its Service:
 (dict "root" $ "component" NAME "args" LIST "port" NUMBER "portName" NAME "values" .Values.NAME "env" LIST
-"readiness" PROBE "job" NAME) */}}
+"readiness" PROBE "job" NAME "tls" SECRET) */}}
 {{- define "streamer.ops" -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -46,7 +46,18 @@ spec:
             {{- toYaml .values.resources | nindent 12 }}
           volumeMounts:
             {{- include "streamer.mounts" .root | nindent 12 }}
+            {{- if .tls }}
+            - name: tls
+              mountPath: /run/tls
+              readOnly: true
+            {{- end }}
       volumes:
+        {{- with .tls }}
+        - name: tls
+          secret:
+            secretName: {{ . }}
+            defaultMode: 0440
+        {{- end }}
         {{- include "streamer.volumes" (dict "root" .root "cache" (dict "emptyDir" (dict "sizeLimit" "256Mi"))) | nindent 8 }}
 ---
 apiVersion: v1
