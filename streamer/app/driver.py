@@ -29,6 +29,7 @@ from streamer.core.pipeline.protocol import (
     LookUp,
     MicroBatchDone,
     ModelCard,
+    Pause,
     Release,
     Rewind,
     Settle,
@@ -39,7 +40,7 @@ from streamer.core.pipeline.protocol import (
     Tick,
     Unsettled,
 )
-from streamer.core.record import MicroBatch
+from streamer.core.record import MicroBatch, TopicPartition
 from streamer.errors import ExitCode
 from streamer.ports import Cache, Sink, Source, Workers
 
@@ -74,6 +75,8 @@ class Adapters:
     observers: tuple[Observer, ...] = ()
     learn: Callable[[list[SchemaName]], object] = lambda _: None
     """Learns schemas, for a codec that needs any."""
+    pause: Callable[[frozenset[TopicPartition]], object] = lambda _: None
+    """Keeps the source from reading partitions whose records wait for schemas."""
 
 
 class Driver:
@@ -193,6 +196,8 @@ class Driver:
                     adapters.cache.store(command.entries)
                 case LearnSchemas():
                     adapters.learn(command.names)
+                case Pause():
+                    adapters.pause(command.partitions)
                 case MicroBatchDone():
                     adapters.source.done(command.batch)
                     for observer in adapters.observers:

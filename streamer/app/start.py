@@ -278,6 +278,7 @@ def put_together(
     policy = policy_of(config, name, pool.count, one.options.accept_dead_letters)
     most_spans = config.telemetry.max_spans_per_s if one.traced else 0
     policy = replace(policy, max_spans_per_s=most_spans, traced=one.traced, sampler=one.otel.sampler)
+    policy = replace(policy, until_end=one.options.until_end)
     pipeline = Pipeline(policy, codec)
     meter = Meter(
         metrics,
@@ -309,7 +310,7 @@ def put_together(
         observers.append(make_tracer(one, metrics, closers))
     adapters = Adapters(source, sink, pool, cache, tuple(observers))
     if schemas is not None:
-        adapters = replace(adapters, learn=schemas.learn)
+        adapters = replace(adapters, learn=schemas.learn, pause=source.pause)
         closers.append(schemas.close)
     driver = Driver(pipeline, one.inbox, adapters)
     watched = (metrics, watchdog, signals, life, announcer)

@@ -26,7 +26,7 @@ from streamer.kafka.readings import Results
 from tests.acceptance.harness import PIPELINE, Given, Lab, wait_for
 from tests.conftest import Kafka
 from tests.integration.in_process import running
-from tests.schema_registry import BY_TOPIC, SchemaServer, avro, schema_server
+from tests.schema_registry import BY_TOPIC, TICKET, SchemaServer, avro, schema_server
 
 EVENT = {"text": "It does not start", "price": Decimal("1.50"), "metadata": {"lang": "en"}}
 
@@ -67,6 +67,29 @@ def test_a_registry_that_is_away_holds_records_and_says_so(lab: Lab, server: Sch
     told = [json.loads(one.value or b"") for one in reader.outcomes if not one.code]
     assert sorted((one["id"], one["metadata"]["lang"]) for one in told) == [(str(number), "en") for number in range(6)]
     assert [(one.code, one.value) for one in reader.outcomes if one.code] == [("decode.schema", bad)]
+
+
+def test_a_partition_that_waits_leaves_the_others_their_room(lab: Lab, server: SchemaServer) -> None:
+    """Its backlog is three times the budget: it is not read on, and then is, from where that was."""
+    lab.topics(2)
+    client, count = server.client(), 500
+    known = avro(client, {"id": 0, **EVENT}, lab.input)[0]
+    lab.produce([Given(b"k", known, [])] * 2)
+    reader = lab.reader()
+    given = {"STREAMER_SCHEMA_REGISTRY__URL": server.url}
+    fields: dict[str, Any] = {"model": "builtin:null", "budget_mb": 1, "micro_batch_records": 50}
+    with running(lab, given, input_format="avro", **fields) as run:
+        wait_for(lambda: reader.count == 2, "the first schema to be learned")
+        waits = avro(client, {"id": 0, **EVENT}, lab.input, {**TICKET, "doc": "another one"})[0]
+        server.status = 503
+        for times in (1, 2):
+            lab.produce([Given(b"k", waits, []), Given(b"k", known, [])] * count)
+            wait_for(lambda times=times: reader.count == 2 + times * count, "the other partition's outcomes", 60)
+            wait_for(lambda: run.signals.standings.current, "the first to be named")
+        assert {one.partition for one in run.signals.standings.current} == {(lab.input, 0)}
+        server.status = None
+        wait_for(lambda: reader.count == 2 + 4 * count, "all outcomes", 60)
+    assert not [one for one in reader.outcomes if one.code]
 
 
 def test_results_in_avro_are_read_by_subscribers_and_by_our_tools(

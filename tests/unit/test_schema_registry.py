@@ -461,7 +461,7 @@ def test_a_schema_that_is_not_given_keeps_no_other_waiting(server: SchemaServer)
         schemas.learn([(topic, value[:5]) for topic, value in reversed(values.items())])
         assert facts.get(timeout=5) == SchemasLearned([("in", values["in"][:5])])
         kit = Kit()
-        kit.pipeline.seals = Seals(Codec("p", schemas=schemas).unknown)
+        kit.pipeline.seals = Seals(Codec("p", schemas=schemas).unknown, kit.pipeline.policy.budget_bytes)
         kit.feed(Assigned({(topic, 0): 1 for topic in values}))
         kit.feed(taken(1, *(segment([value], topic=topic) for topic, value in values.items())))
         assert [one.partition for one in schemas.standing(kit.pipeline)] == [("forbidden", 0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streamer.core.codec import Codec
 from streamer.core.framed import SchemaName
 from streamer.core.pipeline.pipeline import Pipeline
@@ -14,6 +16,7 @@ from streamer.core.pipeline.protocol import (
     LearnSchemas,
     Lost,
     MicroBatchDone,
+    Pause,
     Release,
     Revoking,
     SchemasLearned,
@@ -138,6 +141,22 @@ def test_other_partitions_go_on_however_many_records_wait() -> None:
     assert not flow.holds
 
 
+def test_a_partition_that_waits_leaves_the_budget_to_the_others() -> None:
+    """Nothing more of it is read once what waits takes a quarter of the budget, until it has its schema."""
+    kit = SealedKit()
+    kit.feed(kit.registry.learns(1))
+    segments = [segment([framed("b", 2)], first=number) for number in range(3)]
+    segments[0].size_bytes = segments[1].size_bytes = kit.pipeline.policy.budget_bytes // 5
+    for number, one in enumerate(segments, 1):
+        kit.feed(taken(number, one))
+        assert [pause.partitions for pause in kit.of(Pause)] == [{("in", 0)}] * (number > 1)
+    kit.feed(taken(4, segment([framed("a", 1)], partition=1)))
+    kit.answer(kit.last_work())
+    assert not kit.pipeline.flow.holds
+    kit.feed(kit.registry.learns(2))
+    assert [pause.partitions for pause in kit.of(Pause)] == [{("in", 0)}, set()]
+
+
 def test_a_partition_that_leaves_takes_along_what_waits() -> None:
     """Nothing of it comes up later, and its records no longer count as open."""
     kit = SealedKit()
@@ -190,6 +209,22 @@ def test_a_run_to_the_end_does_not_wait_for_ever() -> None:
     (end,) = kit.of(Finish)
     assert end.exit_code is ExitCode.DEPENDENCY
     assert "for which 1 record had to wait, from in/1/0 on; `streamer doctor`" in end.message
+
+
+@pytest.mark.parametrize("until_end", [True, False])
+def test_nor_does_it_where_the_end_can_not_be_read(until_end: bool) -> None:
+    """What waits may keep its partition from being read to the end. As long as others go on it is not given up."""
+    kit = SealedKit()
+    kit.pipeline.policy = Policy("p", until_end=until_end)
+    kit.feed(kit.registry.learns(1))
+    kit.feed(taken(1, segment([framed("a", 2)])))
+    kit.now += 299
+    kit.feed(taken(2, segment([framed("a", 1)], partition=1)))
+    kit.now += 301
+    kit.feed(Tick())
+    assert not kit.of(Finish)
+    kit.answer(kit.last_work())
+    assert [end.exit_code for end in kit.of(Finish)] == [ExitCode.DEPENDENCY] * until_end
 
 
 def test_spans_of_what_waited_are_its_own() -> None:

@@ -94,7 +94,7 @@ class Pipeline:
         self.answering = Answering(policy, self.fleet, self.flow)
         self.spans_capped = 0
         self._span_budget = TokenBucket(policy.max_spans_per_s)
-        self.seals = Seals(codec.unknown)
+        self.seals = Seals(codec.unknown, policy.budget_bytes)
         self._codec = codec
         self._revoking: dict[int, Revoking] = {}
         self._number = 0
@@ -329,12 +329,12 @@ class Pipeline:
             self.flow.ended_records += self.flights.cancel(unwanted)
             if self.phase is not Phase.LOADING and (grant := self.flow.grant(self.seals.records)):
                 self._commands.append(grant)
+            if (pause := self.seals.pause()) is not None:
+                self._commands.append(pause)
         if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
             unread = "; ".join(self._unread)
             self._finish(ExitCode.HALTED if unread else ExitCode.DONE, unread and f"not all was read: {unread}")
-        elif (
-            self.phase is Phase.ENDING and (end := self.settling.hopeless(now) or self.seals.hopeless(now)) is not None
-        ):
+        elif (end := self._hopeless(now)) is not None:
             self._finish(end.exit_code, end.message)
         elif self.phase is Phase.STOPPING:
             if self.settling.under_way is None and self.fleet.held == 0:
@@ -354,3 +354,13 @@ class Pipeline:
             self._dropped(self.ledger.drop(revoking.partitions))
             del self._revoking[epoch]
             self._commands.append(Release(epoch))
+
+    def _hopeless(self, now: float) -> Finish | None:
+        """How `--until-end` ends where what is left can't be done. Partitions that wait for schemas may not have been
+        read to their end."""
+        if self.phase is Phase.ENDING:
+            return self.settling.hopeless(now) or self.seals.hopeless(now)
+        if not self.policy.until_end or self.phase is not Phase.RUNNING:
+            return None
+        others = self.flow.taken_records - self.flow.ended_records > self.seals.records
+        return None if others else self.seals.hopeless(now)

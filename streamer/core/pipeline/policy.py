@@ -26,5 +26,6 @@ class Policy:
     settings: dict[str, Any] = field(default_factory=dict)
     max_spans_per_s: int = 500
     traced: bool = False
+    until_end: bool = False
     sampler: TraceSampler = field(default_factory=TraceSampler)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

@@ -337,6 +337,12 @@ class Grant(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """Read nothing more of exactly these partitions for now: what was read of them waits for schemas."""
+
+    partitions: frozenset[TopicPartition]
+
+
 class MicroBatchDone(msgspec.Struct, frozen=True):
     """All of a micro-batch's records are durable or dropped: its span ends."""
 
@@ -373,6 +379,7 @@ Command = (
     | LookAtOutput
     | Settle
     | Grant
+    | Pause
     | MicroBatchDone
     | Release
     | Rewind

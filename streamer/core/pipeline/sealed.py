@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from streamer.core.framed import SchemaName
-from streamer.core.pipeline.protocol import Finish
+from streamer.core.pipeline.protocol import Finish, Pause
 from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.core.tally import plural
 from streamer.errors import ExitCode
 
+FULL_SHARE: Final = 0.25
+"""So much of the budget may wait for schemas before no more is read of the partitions that do: others have the rest."""
 PATIENCE_S: Final = 300.0
 """How long `--until-end` waits for a schema registry that gives nothing."""
 
@@ -29,9 +31,11 @@ class Sealed:
 class Seals:
     """`unknown` gives the schemas that have to be learned before a segment is decoded. `records` is how many wait."""
 
-    def __init__(self, unknown: Callable[[Segment], list[SchemaName]]) -> None:
+    def __init__(self, unknown: Callable[[Segment], list[SchemaName]], budget_bytes: int) -> None:
         self.records = 0
         self._unknown = unknown
+        self._full_bytes = int(FULL_SHARE * budget_bytes)
+        self._paused: frozenset[TopicPartition] = frozenset()
         self._sealed: list[Sealed] = []
         self._since = float("-inf")  # the last that was given, or the first that had to wait
         self._asked: set[SchemaName] = set()  # and not learned yet: each is asked for once, however many wait for it
@@ -60,7 +64,19 @@ class Seals:
                 self._asked.update(unknown)
             else:
                 ready.append(segment)
+                self._since = now  # others go on
         return ready, wanted
+
+    def pause(self) -> Pause | None:
+        """The partitions of which nothing more is to be read now, where that has changed."""
+        if not self._sealed and not self._paused:
+            return None
+        size_bytes = sum(one.segment.size_bytes for one in self._sealed)
+        paused = frozenset(self.partitions) if size_bytes > self._full_bytes else frozenset()
+        if paused == self._paused:
+            return None
+        self._paused = paused
+        return Pause(paused)
 
     def take(self, learned: Iterable[SchemaName], now: float) -> list[tuple[MicroBatch, Segment]]:
         """What waited for these schemas last, which is then to be decoded, or sealed again: one that was not there may

@@ -102,6 +102,7 @@ class KafkaSource:
         self._until_end = UntilEnd()
         self._granted_records = 0
         self._granted_bytes = 0
+        self._paused: frozenset[TopicPartition] = frozenset()
         self._held_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
@@ -132,6 +133,10 @@ class KafkaSource:
         """Allow to have taken this much in all."""
         self._granted_records, self._granted_bytes = records, size_bytes
         self._calls.ring()
+
+    def pause(self, partitions: frozenset[TopicPartition]) -> None:
+        """Read nothing more of exactly these for now."""
+        self._paused = partitions
 
     def done(self, batch: MicroBatch) -> None:
         """All of this micro-batch is durable or dropped."""
@@ -255,7 +260,7 @@ class KafkaSource:
         self._held_since = None
         unreadable = self._watch.unreadable
         unreadable.retry(time.monotonic())
-        self.pauses.only(self._consumer, intake.waiting | unreadable.held)
+        self.pauses.only(self._consumer, intake.waiting | unreadable.held | self._paused)
         before = self.ownership.epochs
         message = self._consumer.poll(POLL_S)
         messages: list[Message] = []
