@@ -86,6 +86,7 @@ def console(
     from streamer.console.access import TOKEN_VARIABLE, make_access, read_tokens
 
     require("the console", "console")
+    from streamer.app.tool_spans import tool_spans
     from streamer.console.front import make_front
     from streamer.console.serve import serve
     from streamer.telemetry.scrape import metrics_urls
@@ -103,7 +104,8 @@ def console(
     def started(url: str) -> None:
         click.echo(f"the console is at {url} ({'may replay' if allow_replay else 'only reads'}); Ctrl-C ends it")
 
-    serve(config, access, front, metrics, port, started, prometheus_url=prometheus_url)
+    with tool_spans(config, "console") as tracer:
+        serve(config, access, front, metrics, port, started, prometheus_url=prometheus_url, tracer=tracer)
     # All is closed that can be. Leaving by the interpreter's end would run the clients' destructors, and those may wait
     # for a broker that is gone.
     logging.shutdown()

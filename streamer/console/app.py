@@ -32,8 +32,10 @@ from streamer.console.front import Front
 from streamer.console.guard import Guard, json_answer
 from streamer.console.health import LENGTHS
 from streamer.console.looks import Looks
+from streamer.console.traced import Traced, span_of
 from streamer.core.deadletters.letter import Place
 from streamer.errors import StreamerError
+from streamer.telemetry.tool_tracer import NO_SPANS, ToolTracer
 
 STATIC: Final = Path(__file__).parent / "static"
 TICK_S: Final = 1.0
@@ -55,7 +57,7 @@ class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
 @dataclass(frozen=True, slots=True)
 class Console:
     """What the routes work with. `stopping` tells streams when to end, `streams` is how many there are;
-    `prometheus_url` is where longer times are looked at, "" where nobody said."""
+    `prometheus_url` is where longer times are looked at, "" where nobody said. `tracer` sends spans of requests."""
 
     config: Config
     access: Access
@@ -65,6 +67,7 @@ class Console:
     desk: Desk
     stopping: Callable[[], bool]
     prometheus_url: str = ""
+    tracer: ToolTracer = NO_SPANS
     streams: list[None] = field(default_factory=list)
 
     async def page(self, request: Request) -> Response:
@@ -164,7 +167,11 @@ class Console:
         """Begin the job whose dry run had this digest."""
         name = await self._may_write(request)
         chosen = await body_of(request, _Chosen)
-        return json_answer(await run_in_threadpool(self.desk.execute, chosen.digest, name), HTTPStatus.ACCEPTED)
+        span = span_of(request)
+        began = await run_in_threadpool(self.desk.execute, chosen.digest, name, span.context if span else None)
+        if span is not None:
+            span.attributes["streamer.job"] = began["job"]
+        return json_answer(began, HTTPStatus.ACCEPTED)
 
     async def cancel(self, request: Request) -> Response:
         """Stop a job of this console's after its open transaction."""
@@ -247,6 +254,6 @@ def make_app(console: Console) -> Starlette:
     return Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(Guard, front=console.front)],
+        middleware=[Middleware(Guard, front=console.front), Middleware(Traced, tracer=console.tracer)],
         exception_handlers={RefusalError: refused, StreamerError: failed},
     )

@@ -20,6 +20,7 @@ from streamer.console.job import OWN, JobState, now_ms
 from streamer.console.looks import Looks
 from streamer.core.deadletters.letter import DeadLetter, Place
 from streamer.core.deadletters.replay import Decide, Discard, Replay
+from streamer.core.record import TraceParent
 from streamer.errors import StreamerError, UsageError
 from streamer.kafka.replay import TopicLog, TransactionalCopier
 from streamer.ops.dlq.claims import ensure_free
@@ -30,6 +31,7 @@ from streamer.ops.dlq.models import current_models
 from streamer.ops.dlq.move import Mover
 from streamer.ops.dlq.orders import make_order, signer
 from streamer.ops.dlq.survey import Order, Survey, Targets, survey
+from streamer.telemetry.tool_tracer import NO_SPANS, ToolTracer
 
 MAX_SURVEYS: Final = 16
 MAX_JOBS: Final = 20
@@ -56,9 +58,10 @@ class _StoppedError(StreamerError):
 
 
 class Desk:
-    """All calls block. One job at a time."""
+    """All calls block. One job at a time. `tracer` sends the spans of jobs."""
 
-    def __init__(self, config: Config, looks: Looks, history: History) -> None:
+    def __init__(self, config: Config, looks: Looks, history: History, tracer: ToolTracer = NO_SPANS) -> None:
+        self._tracer = tracer
         self._config, self._looks, self._history = config, looks, history
         self._lock = threading.Lock()
         self._prepared: OrderedDict[str, _Prepared] = OrderedDict()
@@ -100,8 +103,9 @@ class Desk:
                 self._prepared.popitem(last=False)
         return survey_json(order, found, dry=True)
 
-    def execute(self, digest: str, by: str) -> dict[str, Any]:
-        """Begin the job whose dry run has this digest, for whom the token names.
+    def execute(self, digest: str, by: str, trace: TraceParent | None = None) -> dict[str, Any]:
+        """Begin the job whose dry run has this digest, for whom the token names. Its span is below that of the request,
+        which `trace` names.
 
         Raises BusyError beside another job of this console's, RunningError beside one elsewhere, UsageError for an
         unknown one.
@@ -137,7 +141,7 @@ class Desk:
             self._jobs[sign.job] = state
             while len(self._jobs) > MAX_JOBS:
                 self._jobs.popitem(last=False)
-            self._thread = threading.Thread(target=self._run, args=(prepared, state), name="console-replay")
+            self._thread = threading.Thread(target=self._run, args=(prepared, state, trace), name="console-replay")
             self._thread.start()
         return state.document()
 
@@ -191,7 +195,7 @@ class Desk:
         places = {place_of(text) for text in wanted.places}
         return _only(places, decide) if places else decide
 
-    def _run(self, prepared: _Prepared, state: JobState) -> None:
+    def _run(self, prepared: _Prepared, state: JobState, trace: TraceParent | None) -> None:
         def check() -> None:
             if state.cancelled_by:
                 raise _StoppedError(f"cancelled by {state.cancelled_by}")
@@ -218,6 +222,8 @@ class Desk:
             functools.partial(TransactionalCopier, self._config.kafka),
             progress=progress,
             sleep=sleep,
+            tracer=self._tracer,
+            parent=trace,
         )
         try:
             # It is looked at once more, up to the same ends: others may have moved some of these meanwhile.

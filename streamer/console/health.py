@@ -12,7 +12,7 @@ from streamer.console.source import Source
 from streamer.core.health import words
 from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS
 from streamer.core.health.picture import Picture, headline, picture
-from streamer.core.health.view import HealthView
+from streamer.core.health.view import KEEP, HealthView
 from streamer.core.record import Record
 from streamer.kafka.health_topics import Places
 from streamer.kafka.reader import Reader
@@ -21,6 +21,10 @@ from streamer.kafka.replay import TopicLog
 NO_TOPIC_S: Final = 15.0
 _LOOK_EVERY: Final = 1_000
 """Older records between looks at what comes."""
+BACK_MS: Final = KEEP[HOUR_MS] * HOUR_MS
+"""How far back all is read: no older window is shown."""
+OLDER_RECORDS: Final = 200_000
+"""Records of each partition that are read from before that, for what was said once and still holds: baselines."""
 LENGTHS: Final = {"5m": FIVE_MINUTES_MS, "1h": HOUR_MS}
 _RANK: Final = {"bad": 0, "warn": 1, "unknown": 2, "ok": 3}
 
@@ -32,7 +36,7 @@ class Health:
         self.source = Source()
         self._config = config
         self._lock = threading.Lock()
-        self._view, self._whole = HealthView(), True
+        self._view, self._whole, self._cut = HealthView(), True, False
 
     def overview(self, now_ms: int) -> dict[str, Any]:
         """Each pipeline in a line, the worst first."""
@@ -47,7 +51,9 @@ class Health:
         """One pipeline whole; None where nothing was said of it."""
         with self._lock:
             view = self._view.pipelines.get(name)
-            return None if view is None else picture(name, view, LENGTHS[length], now_ms, whole=self._whole)
+            return (
+                None if view is None else picture(name, view, LENGTHS[length], now_ms, whole=self._whole, cut=self._cut)
+            )
 
     def take(self, key: str, value: bytes | None, now_ms: int) -> set[str]:
         """Know a record of the topic; its key, if that is taken back."""
@@ -55,24 +61,28 @@ class Health:
             return _take(self._view, key, value, now_ms)
 
     def follow(self, stop: threading.Event, failed: Callable[[str], None], answered: Callable[[], None]) -> None:
-        """Read what the topic says of the last day, and then what comes, until `stop`; meanwhile what is older. Raises
-        StreamerError."""
+        """Read what the topic says of the last day, and then what comes, until `stop`; meanwhile what is older, as far
+        back as it may matter. Raises StreamerError."""
         log, topic = TopicLog(self._config.kafka), self._config.health.topic
         while log.describe([topic])[topic] is None:
             failed(f"there is no topic {topic}, the health app has not run here")
             if stop.wait(NO_TOPIC_S):
                 return
-        starts = Places(self._config.kafka).since(topic, _now_ms() - DAY_MS)
-        gone = set[str]()
         kafka = self._config.kafka
-        with Reader(kafka, [topic], start=starts) as reader, Reader(kafka, [topic]) as behind:
+        places, now_ms = Places(kafka), _now_ms()
+        starts, older = places.since(topic, now_ms - DAY_MS), places.since(topic, now_ms - BACK_MS)
+        firsts = {each: first for each, (first, _) in places.bounds([topic]).items()}
+        begins = {each: max(firsts.get(each, 0), offset - OLDER_RECORDS) for each, offset in older.items()}
+        cut = any(offset > firsts.get(each, 0) for each, offset in begins.items())
+        gone = set[str]()
+        with Reader(kafka, [topic], start=starts) as reader, Reader(kafka, [topic], start=begins) as behind:
             view = HealthView()  # nobody is to see what was said before the last word
             for record in reader.read_until_end():
                 gone |= _take(view, *_read(record), _now_ms())
                 if stop.is_set():
                     return
             with self._lock:
-                self._view, self._whole = view, False
+                self._view, self._whole, self._cut = view, False, cut
             answered()
             view = HealthView()
             for count, record in enumerate(behind.read_until_end(ends=starts)):
@@ -103,12 +113,12 @@ def _read(record: Record) -> tuple[str, bytes | None]:
 
 
 def _take(view: HealthView, key: str, value: bytes | None, now_ms: int) -> set[str]:
-    """Know a record; its key, if that is taken back."""
+    """Know a record; its key, if that is taken back and no window's, of which there are many."""
     if view.wants(key, len(value or b""), now_ms):
         word = words.decode(value)
         if word is not None or value is None:  # else another program's, or of a kind to come
             view.take(key, word)
-    return {key} if value is None else set()
+    return {key} if value is None and not HealthView.is_window(key) else set()
 
 
 def _now_ms() -> int:

@@ -17,6 +17,7 @@ from streamer.console.front import Front
 from streamer.console.history import History
 from streamer.console.looks import Looks
 from streamer.errors import ConfigurationError
+from streamer.telemetry.tool_tracer import NO_SPANS, ToolTracer
 
 
 def serve(
@@ -28,9 +29,10 @@ def serve(
     started: Callable[[str], None],
     *,
     prometheus_url: str = "",
+    tracer: ToolTracer = NO_SPANS,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; `started` is told the page's address. Raises ConfigurationError when the address
-    can't be bound."""
+    """Serve until SIGINT or SIGTERM; `started` is told the page's address, `tracer` sends spans. Raises
+    ConfigurationError when the address can't be bound."""
     host = front.host
     bare = host.strip("[]")
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
@@ -47,9 +49,10 @@ def serve(
         front,
         Feed(config, metrics),
         looks,
-        Desk(config, looks, History(config.kafka)),
+        Desk(config, looks, History(config.kafka), tracer),
         stopping=lambda: server.should_exit,
         prometheus_url=prometheus_url,
+        tracer=tracer,
     )
     settings = uvicorn.Config(
         make_app(console),

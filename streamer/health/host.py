@@ -25,6 +25,7 @@ from streamer.health.silence import Silence
 from streamer.health.watched import Watched
 from streamer.kafka.health_topics import make_topics
 from streamer.telemetry.health_metrics import HealthMetrics
+from streamer.telemetry.tool_tracer import NO_SPANS, ToolTracer
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +39,9 @@ FORGET_S: Final = 600.0
 
 
 class Host:
-    """One health app."""
+    """One health app. `tracer` sends spans of what it evaluated."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, tracer: ToolTracer = NO_SPANS) -> None:
         health = config.health
         self._config = config
         self._reports, self._topic = config.telemetry.reports, health.topic
@@ -62,6 +63,7 @@ class Host:
             self._memories,
             self._alarms,
             self._metrics,
+            tracer,
         )
         self._reading = Reading(config, self._keeper, self._labels)
         self._rebuild = False

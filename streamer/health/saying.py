@@ -27,7 +27,9 @@ from streamer.health.grades import Grades
 from streamer.health.labels import Labels
 from streamer.health.memories import Memories
 from streamer.health.publisher import Publisher, Said
+from streamer.health.traces import tell
 from streamer.telemetry.health_metrics import HealthMetrics
+from streamer.telemetry.tool_tracer import NO_SPANS, ToolTracer
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,8 @@ class _Batch:
 
 class Saying:
     """Says what the others have come to. `caught_up` is whether all reports from before the start are folded: until
-    then nothing of them is said. `unsaved` says that a snapshot would hold something new."""
+    then nothing of them is said. `unsaved` says that a snapshot would hold something new. `tracer` sends spans of what
+    was said."""
 
     def __init__(
         self,
@@ -65,7 +68,9 @@ class Saying:
         memories: Memories,
         alarms: Alarms,
         metrics: HealthMetrics,
+        tracer: ToolTracer = NO_SPANS,
     ) -> None:
+        self._tracer = tracer
         self.caught_up = self.unsaved = False
         self._topic = config.health.topic
         self._keeper, self._drift, self._labels, self._grades = keeper, drift, labels, grades
@@ -75,7 +80,7 @@ class Saying:
 
     async def say(self, *, final: bool = False) -> None:
         """Write all that is new; one call at a time. What can't be written is written next time."""
-        batch = _Batch()
+        batch, began_ns = _Batch(), time.time_ns()
         try:
             await self._gather(batch, final)
         except Exception as error:  # nobody else would notice, and what was taken would be lost
@@ -94,6 +99,7 @@ class Saying:
             self._give_back(batch)
             return
         self._metrics.windows_written(len(batch.windows))
+        tell(self._tracer, began_ns, batch.windows, batch.states)
         self._labels.written = dict(batch.written)
         self._drift.written(batch.moves)
         if batch.head is not None:

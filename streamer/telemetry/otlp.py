@@ -18,7 +18,16 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Status
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
-from streamer.telemetry.spans import EncodedSpans, ForwardSpan, Link, MicroBatchSpan, RecordSpan, Span, resource_of
+from streamer.telemetry.spans import (
+    EncodedSpans,
+    ForwardSpan,
+    Link,
+    MicroBatchSpan,
+    RecordSpan,
+    Span,
+    ToolSpan,
+    resource_of,
+)
 
 MAX_MESSAGE_BYTES: Final = 900_000
 MAX_LINKS: Final = 1_000
@@ -29,6 +38,11 @@ _LOCAL_FLAGS: Final = 0x101
 _REMOTE_FLAGS: Final = 0x301
 _LINK_FLAGS: Final = 0x300
 _MASK64: Final = (1 << 64) - 1
+_KINDS: Final = {
+    "internal": SpanMessage.SPAN_KIND_INTERNAL,
+    "producer": SpanMessage.SPAN_KIND_PRODUCER,
+    "server": SpanMessage.SPAN_KIND_SERVER,
+}
 
 
 class OtlpEncoder:
@@ -64,6 +78,8 @@ class OtlpEncoder:
                 yield _field(2, _record_span(span)), True
             elif isinstance(span, ForwardSpan):
                 yield _field(2, _forward_span(span)), True
+            elif isinstance(span, ToolSpan):
+                yield _field(2, _tool_span(span)), True
             elif isinstance(span, MicroBatchSpan):
                 parts = max(1, -(-len(span.links) // MAX_LINKS))
                 for part in range(parts):
@@ -150,7 +166,7 @@ def _forward_span(span: ForwardSpan) -> bytes:
         kind=SpanMessage.SPAN_KIND_INTERNAL,
         start_time_unix_nano=span.start_ns,
         end_time_unix_nano=span.end_ns,
-        attributes=[_number(key, one) if isinstance(one, int) else _text(key, one) for key, one in attributes.items()],
+        attributes=_attributes(attributes),
         links=[
             SpanMessage.Link(trace_id=link[:16], span_id=link[16:], flags=_LOCAL_FLAGS)
             for link in span.links[:MAX_LINKS]
@@ -158,6 +174,23 @@ def _forward_span(span: ForwardSpan) -> bytes:
         status=Status(code=Status.STATUS_CODE_ERROR, message=span.error) if span.error else None,
     ).SerializeToString()
     return encoded
+
+
+def _tool_span(span: ToolSpan) -> bytes:
+    error = {"error.type": span.error} if span.error else {}
+    encoded: bytes = SpanMessage(
+        trace_id=span.trace_id.to_bytes(16, "big"),
+        span_id=span.span_id.to_bytes(8, "big"),
+        parent_span_id=span.parent_span_id.to_bytes(8, "big") if span.parent_span_id else b"",
+        flags=_REMOTE_FLAGS if span.remote else _LOCAL_FLAGS,
+        name=span.name,
+        kind=_KINDS[span.kind],
+        start_time_unix_nano=span.start_ns,
+        end_time_unix_nano=span.end_ns,
+        attributes=_attributes({**span.attributes, **error}),
+        status=Status(code=Status.STATUS_CODE_ERROR, message=span.error) if span.error else None,
+    ).SerializeToString()
+    return encoded + b"".join([_field(13, _link(link)) for link in span.links[:MAX_LINKS]])
 
 
 def part_span_id(span_id: int, part: int) -> int:
@@ -200,6 +233,10 @@ def _process_attributes(topic: str) -> tuple[KeyValue, ...]:
         _text("messaging.operation.type", "process"),
     )
     return (*attributes, _text("messaging.destination.name", topic)) if topic else attributes
+
+
+def _attributes(found: Mapping[str, str | int]) -> list[KeyValue]:
+    return [_number(key, one) if isinstance(one, int) else _text(key, one) for key, one in found.items()]
 
 
 def _text(key: str, value: str) -> KeyValue:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -82,6 +82,23 @@ class ForwardSpan(msgspec.Struct, frozen=True):
     attributes: Mapping[str, str | int] = {}
 
 
+class ToolSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tool did: a request, a replay, a judgement. `links` are the contexts of the records that it handled;
+    `error` is the class of what went wrong, "" for nothing. `remote` says that its parent is another program's."""
+
+    name: str
+    trace_id: int
+    span_id: int
+    start_ns: int
+    end_ns: int
+    parent_span_id: int = 0
+    remote: bool = False
+    kind: Literal["internal", "producer", "server"] = "internal"
+    attributes: Mapping[str, str | int] = {}
+    links: Sequence[Link] = ()
+    error: str = ""
+
+
 class EncodedSpans(msgspec.Struct, frozen=True):
     """So many spans that somebody else made, as an OTLP request."""
 
@@ -89,7 +106,7 @@ class EncodedSpans(msgspec.Struct, frozen=True):
     count: int
 
 
-Span = MicroBatchSpan | RecordSpan | ForwardSpan | EncodedSpans
+Span = MicroBatchSpan | RecordSpan | ForwardSpan | ToolSpan | EncodedSpans
 
 
 def resource_of(slot: str, version: str, more: Mapping[str, str]) -> dict[str, str]:

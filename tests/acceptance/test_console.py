@@ -18,6 +18,7 @@ from streamer.local.ports import free_ports
 from tests.acceptance.browser import OUTPUT, PATIENCE_MS, PHONE, WIDE, chromium, opened, until
 from tests.acceptance.console_page import figures_agree, high_pixels
 from tests.acceptance.harness import PIPELINE, Given, Lab, Reader, Run, wait_for
+from tests.acceptance.test_telemetry import read_spans
 from tests.conftest import Kafka
 
 TOKEN = "a-token-of-the-operators"
@@ -53,7 +54,8 @@ def stage(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     fixed = folder / "fixed"
     with Lab(kafka.bootstrap_servers, folder) as lab, sync_playwright() as playwright:
         lab.topics(2)
-        lab.create({"streamer.audit": {}}, 1)
+        lab.telemetry["spans"] = f"{lab.name}.spans"
+        lab.create({"streamer.audit": {}, lab.telemetry["spans"]: {}}, 1)
         model = "python:tests.console_models:Fixed"
         config = lab.config(model, options={"fixed": str(fixed)})
         config.write_text(config.read_text().replace('http = ""', f'http = "127.0.0.1:{metrics}"'))
@@ -211,6 +213,17 @@ def test_a_replay_is_executed_cancelled_and_gone_on_with(stage: Stage, dead_lett
         expect(job).to_contain_text(f"Of {FLAWED} sent: {FLAWED} answered.")
         page.get_by_role("link", name="Dead letters", exact=True).click()
         expect(page.get_by_text("No open dead letters")).to_be_visible()
+    ids = {name: wait_for(lambda name=name: _spans(stage.lab, name), f"a span {name}") for name in TRACED}
+    assert ids["replay dead letters"] <= ids["POST /api/orders/execute"]
+    assert not _spans(stage.lab, "GET /api/now")
+
+
+TRACED = ("POST /api/orders/survey", "POST /api/orders/execute", "POST /api/jobs/{job}/cancel", "replay dead letters")
+
+
+def _spans(lab: Lab, name: str) -> set[bytes]:
+    """The trace ids of the spans of this name."""
+    return {span.trace_id for span in read_spans(lab, lab.telemetry["spans"]) if span.name == name}
 
 
 def test_a_dead_letter_is_found_edited_and_replayed(stage: Stage, dead_letters: None) -> None:

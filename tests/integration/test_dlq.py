@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from streamer.cli import main
 from streamer.config.load import KafkaConfig, load
@@ -30,6 +31,8 @@ from streamer.kafka.topics import check, connect, create, describe, require
 from streamer.kafka.writer import Writer
 from tests.conftest import Kafka
 from tests.integration.bad_header import write_bad_header
+from tests.otlp_receiver import otlp_receiver
+from tests.records import FakeRecord
 from tests.unit.deadletters_kit import ARROYO, CONNECT, SHARE, SPRING, STREAMS, foreign, ours
 
 BINARY = b"\x00\xff\xfe"
@@ -64,7 +67,7 @@ def settings(cluster: KafkaConfig, name: str) -> list[str]:
     path.write_text(
         f'[kafka]\nbootstrap_servers = "{cluster.bootstrap_servers}"\n[pipelines.p]\ntask = "t"\n'
         f'model = "builtin:null"\ninput = ["{name}.in", "{name}.small"]\noutput = "{name}.out"\n'
-        f'dead_letter = "{name}.dlq"\n'
+        f'dead_letter = "{name}.dlq"\n[telemetry]\nspans = ""\n'
     )
     return ["--config", str(path)]
 
@@ -170,6 +173,62 @@ def test_one_is_shown_whole(cluster: KafkaConfig, run: Run, name: str, capsys: p
     for place in (f"{name}.dlq/0/2", f"{name}.dlq/1/0", f"{name}.dlq/7/0", f"{name}.dlq/0", "x"):
         assert run("show", place) == ExitCode.USAGE
     assert run("show", "no-such/0/0") == ExitCode.CONFIGURATION
+
+
+def test_a_record_of_an_input_is_shown_as_one(
+    cluster: KafkaConfig, run: Run, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A held record is looked at before it is buried; it is no dead letter of an unknown tool. One that is there is
+    said to be unknown, without a code, a try or an origin that nobody told."""
+    put(cluster, f"{name}.in", FakeRecord(b'{"text": "hi"}', b"k", []))
+    put(cluster, f"{name}.dlq", FakeRecord(b"?", b"k", []))
+    assert run("show", f"{name}.in/0/0") == ExitCode.DONE
+    shown = capsys.readouterr().out
+    assert f"record       {name}.in/0/0" in shown
+    assert "is           no dead letter, but an input of pipeline p" in shown
+    assert '  "text": "hi"' in shown
+    assert "unknown" not in shown
+    assert run("show", f"{name}.in/0/0", "--json") == ExitCode.DONE
+    (document,) = json_lines(capsys)
+    assert (document["error"], document["input_of"]) == (None, ["p"])
+    assert run("show", f"{name}.dlq/0/0") == ExitCode.DONE
+    shown = capsys.readouterr().out
+    assert "by           unknown: no header of it says who gave it up, or why" in shown
+    assert "came from" not in shown
+
+
+@pytest.mark.promise(10)
+def test_a_replay_is_traced(
+    cluster: KafkaConfig, run: Run, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the topic and over HTTP: the run, and its transaction with a link to the producer's trace, which what is sent
+    goes on with. A dry run is not traced, and no topic is made where there is none."""
+    trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    put(cluster, f"{name}.dlq", *(ours(n, origin=f"{name}.in", headers=[("traceparent", trace)]) for n in range(2)))
+    spans, none = (("--set", f"telemetry.spans={name}.{topic}") for topic in ("spans", "none"))
+    make(cluster, f"{name}.spans", 1)
+    replay = ("replay", f"{name}.dlq", "--max", "1")
+    with otlp_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", receiver.url)
+        assert run(*replay, *spans) == ExitCode.DONE
+        assert run(*replay, "--execute", "--job", f"j-{name}", *spans) == ExitCode.DONE
+        posted = [body for _, _, body in receiver.requests]
+    assert [record.value() for record in read(cluster, f"{name}.spans")] == posted
+    requests = [ExportTraceServiceRequest.FromString(body) for body in posted]
+    found = {span.name: span for one in requests for span in one.resource_spans[0].scope_spans[0].spans}
+    assert found.keys() == {"replay dead letters", f"send {name}.in"}
+    whole, sent = found["replay dead letters"], found[f"send {name}.in"]
+    assert (sent.trace_id, sent.parent_span_id) == (whole.trace_id, whole.span_id)
+    assert [link.trace_id.hex() for link in sent.links] == ["0af7651916cd43dd8448eb211c80319c"]
+    (record,) = read(cluster, f"{name}.in")
+    assert dict(record.headers() or [])["traceparent"] == trace
+
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    assert run("reopen", f"j-{name}", f"{name}.dlq", "--execute", *none) == ExitCode.DONE
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert run(*replay, "--execute", *spans) == ExitCode.DONE
+    assert len(read(cluster, f"{name}.spans")) == len(posted)
+    assert describe(connect(cluster), cluster, [f"{name}.none"])[f"{name}.none"] is None
 
 
 def test_a_header_that_can_not_be_read_harms_nobody(cluster: KafkaConfig, run: Run, name: str) -> None:

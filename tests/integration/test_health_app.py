@@ -14,12 +14,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from streamer.core.health.words import SnapshotWord, StateWord, WindowWord, decode
 from streamer.core.report import Report
 from streamer.kafka.reader import Reader
 from tests.conftest import Kafka
 from tests.integration.health_reports import DEADLINE_S, MINUTE_MS, App, Bed, report
+from tests.otlp_receiver import otlp_receiver
 
 pytest.importorskip("faust", reason="needs the extra health")
 
@@ -43,9 +45,23 @@ def past_ms(minutes: int = 10) -> int:
     return int(time.time() * 1000) // MINUTE_MS * MINUTE_MS - minutes * MINUTE_MS
 
 
-def test_what_does_not_count(bed: Bed) -> None:
+def test_what_does_not_count(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Aborted reports, before the start and while it reads; other programs' records, and reports of a version to come:
-    these are counted as such, and stop nothing."""
+    these are counted as such, and stop nothing. What it evaluated of the others is traced."""
+    with otlp_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", receiver.url)
+        _count_only_what_counts(bed)
+    requests = [ExportTraceServiceRequest.FromString(body) for _, _, body in receiver.requests]
+    found = [span for one in requests for span in one.resource_spans[0].scope_spans[0].spans]
+    told = {(span.name, one.value.string_value) for span in found for one in span.attributes if "pipeline" in one.key}
+    assert ("evaluate window", "mood") in told
+    assert ("rule insufficient", "mood") in told
+    assert {span.trace_id for span in found if span.parent_span_id} <= {
+        span.trace_id for span in found if span.name == "evaluate"
+    }
+
+
+def _count_only_what_counts(bed: Bed) -> None:
     at_ms = past_ms()
     newer = msgspec.structs.replace(report("mood", 0, 10, at_ms), version="streamer.report.v9")
     bed.write(report("mood", 0, 10, at_ms, dead=1))
@@ -60,6 +76,8 @@ def test_what_does_not_count(bed: Bed) -> None:
         text = app.wait_for("/metrics", bool)
         assert 'streamer_health_reports_total{outcome="unreadable"} 5.0' in text
         assert 'streamer_health_reports_total{outcome="new"} 2.0' in text
+        app.process.terminate()
+        assert app.process.wait(DEADLINE_S) == 0, app.log.read_text()
 
 
 def test_killed_again_and_again_it_counts_the_truth(bed: Bed) -> None:

@@ -8,12 +8,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+import pytest
 from click.testing import CliRunner
+from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli.health import health
 from streamer.config.load import load
+from streamer.console import health as health_source
 from streamer.console.health import Health
 from streamer.core.health.fold import DAY_MS
+from streamer.core.health.view import HealthView
 from streamer.core.health.words import BaselineWord, StateWord, encode
 from streamer.kafka.writer import Writer
 from tests.conftest import Kafka
@@ -81,6 +86,48 @@ def test_what_the_app_writes_is_shown(kafka: Kafka, tmp_path: Path) -> None:
     assert re.match(r"mood: drift; label complaint 1\d %", command(file, "mood", "--html", str(page)))
     assert "There is no baseline yet." in page.read_text()
     assert f"From the topic {bed.health}" in page.read_text()
+
+
+def test_of_what_is_old_only_so_much_is_read(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the topic is: two weeks, and some records before them, in which a baseline is found. Where that is
+    not the beginning it is said, since a baseline may be missing for that."""
+    monkeypatch.setattr(health_source, "OLDER_RECORDS", 4)
+    bed = Bed(kafka.bootstrap_servers, tmp_path)
+    new = NewTopic(bed.health, 1, config={"cleanup.policy": "compact"})  # else what is old is deleted
+    bed.admin.create_topics([new])[bed.health].result()
+    now_ms = time.time_ns() // 1_000_000
+    said = list(words("mood", now_ms))
+    (baseline,) = [word for _, word in said if isinstance(word, BaselineWord)]
+    lost = msgspec.structs.replace(baseline, revision="lost")
+    read = list[str]()
+    take = health_source._take
+
+    def noted(view: HealthView, key: str, value: bytes | None, now_ms: int) -> set[str]:
+        read.append(key)
+        return take(view, key, value, now_ms)
+
+    monkeypatch.setattr(health_source, "_take", noted)
+    old = [(lost.key, encode(lost)), *((f"old/{at}", b"") for at in range(50)), (baseline.key, encode(baseline))]
+    with Writer(bed.kafka) as writer:
+        for key, value in [*old, ("old/50", b"")]:
+            writer.write(bed.health, value, key=key.encode(), timestamp_ms=now_ms - 15 * DAY_MS)
+        for key, word in said:
+            if not isinstance(word, BaselineWord):
+                writer.write(bed.health, encode(word), key=key.encode(), timestamp_ms=now_ms)
+        writer.flush()
+    shown, stop = Health(load(bed.config(1))), threading.Event()
+    follower = threading.Thread(target=shown.follow, args=(stop, print, lambda: None), daemon=True)
+    follower.start()
+    try:
+        _wait(lambda: bool((found := shown.picture("mood", "5m", now_ms)) and found.whole))
+        found = shown.picture("mood", "5m", now_ms)
+        assert found is not None
+        assert found.cut
+        assert found.baselines.keys() == {baseline.revision}
+        assert len([key for key in read if key.startswith("old/")]) <= 4
+    finally:
+        stop.set()
+        follower.join()
 
 
 def _wait(condition: Callable[[], bool]) -> None:

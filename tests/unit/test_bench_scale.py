@@ -95,6 +95,7 @@ def test_without_a_redis_none_is_planned() -> None:
 
 
 GIVEN = (
+    *("--partition-mb", "10", "--broker-mb", "100"),
     *("--member-records", "80000", "--member-settles", "10", "--worker-tokens", "8000", "--workers", "4"),
     *("--broker-transactions", "500", "--redis-keys", "200000"),
 )
@@ -113,3 +114,12 @@ def test_the_command_measures_nothing_that_is_given() -> None:
     table = CliRunner().invoke(scale, [*GIVEN, "--rate", "5000"]).stdout
     assert "5,000 events/s" in table
     assert "verdict" not in table
+
+
+def test_what_nobody_gave_or_measured_is_a_default() -> None:
+    """What a partition and a broker take is not measured: unless it is given, it is named as what it is."""
+    ran = CliRunner().invoke(scale, [*GIVEN[2:], "--json"])
+    one, each, _ = json.loads(ran.stdout)["sections"]
+    hows = {figure["name"]: figure["how"] for figure in one["figures"]}
+    assert (hows.pop("partition bytes"), set(hows.values())) == ("default", {"given"})
+    assert any("a default is nobody's measurement" in note for note in each["notes"])

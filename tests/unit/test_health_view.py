@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, MINUTE_MS
 from streamer.core.health.picture import STALE_MS, Headline, Picture, headline, picture
-from streamer.core.health.view import KEEP, REVISIONS, HealthView
+from streamer.core.health.view import KEEP, MOST_WORDS, REVISIONS, HealthView
 from streamer.core.health.window import window_of
-from streamer.core.health.words import VERSION, DriftWord, StateWord, WindowWord, Word, decode, encode
+from streamer.core.health.words import VERSION, BaselineWord, DriftWord, StateWord, WindowWord, Word, decode, encode
 from tests.health_kit import NOW_MS, measured, report
 from tests.made_health import NEW, OLD, words
 
@@ -118,6 +118,28 @@ def test_it_is_bounded() -> None:
     points = view.pipelines["p"].points[FIVE_MINUTES_MS]
     assert len(points) == KEEP[FIVE_MINUTES_MS] * REVISIONS
     assert min(points) == (NOW_MS + 10 * FIVE_MINUTES_MS, "r1")
+
+
+def test_what_was_said_longest_ago_goes_first() -> None:
+    """However many revisions a pipeline has had, and whether it was read in one go or the last day first."""
+    (baseline,) = [word for _, word in words("p", NOW_MS) if isinstance(word, BaselineWord)]
+    whole, newer, older = HealthView(), HealthView(), HealthView()
+    for number in [*range(MOST_WORDS + 100), 150]:
+        word = msgspec.structs.replace(baseline, revision=f"r{number}", saved_ms=number)
+        for view in (whole, newer if number > 300 else older):
+            view.take(word.key, word)
+    newer.put_before(older)
+    wanted = {f"r{number}" for number in range(100, MOST_WORDS + 100)}
+    assert whole.pipelines["p"].baselines.keys() == newer.pipelines["p"].baselines.keys() == wanted
+
+
+def test_only_what_can_be_taken_back_is_remembered_as_gone() -> None:
+    """The app takes back windows by the ten thousands."""
+    assert HealthView.is_window(f"a/b/window/r/{MINUTE_MS}/{NOW_MS}")
+    assert HealthView.is_window(f"a/quality/r/{HOUR_MS}/{NOW_MS}")
+    assert not any(
+        map(HealthView.is_window, ("a/baseline/r", "window/baseline/r/1/x", "a/drift/r/label", "a/drift", ""))
+    )
 
 
 def test_words_of_a_version_to_come_do_not_hurt() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from streamer.cli.bench.shown import printed, progress
 from streamer.cli.options import NumberRange
@@ -90,6 +91,12 @@ def scale(
         partition_mb * 1e6,
         broker_mb * 1e6,
     )
+    source = click.get_current_context().get_parameter_source
+    assumed = {
+        name.replace("_mb", "_bytes")
+        for name in ("partition_mb", "broker_mb")
+        if source(name) is ParameterSource.DEFAULT
+    }
     costs = given
     if not all(dataclasses.astuple(given)):
         from streamer.bench.scale_costs import measured
@@ -97,13 +104,19 @@ def scale(
         costs = measured(given, tokens, model, device, bootstrap_servers, redis_url, progress)
     size = EventSize(tokens, output_bytes, cached, readers)
     plans = [plan(rate, size, costs, replication, load) for rate in rates or RATES]
-    return sections(plans, size, costs, given, replication, load)
+    return sections(plans, size, costs, given, replication, load, assumed)
 
 
 def sections(
-    plans: Sequence[Needs], size: EventSize, costs: Costs, given: Costs, replication: int, load: float
+    plans: Sequence[Needs],
+    size: EventSize,
+    costs: Costs,
+    given: Costs,
+    replication: int,
+    load: float,
+    assumed: Collection[str] = (),
 ) -> list[Section]:
-    """What one of each does, and what each rate needs."""
+    """What one of each does, and what each rate needs. Those `assumed` are defaults, which nobody gave or measured."""
     from streamer.bench.figures import Figure, Section
     from streamer.bench.scale import one_does
 
@@ -112,7 +125,7 @@ def sections(
             name.replace("_", " "),
             getattr(costs, name),
             unit,
-            columns={"how": "given" if getattr(given, name) else "measured"},
+            columns={"how": "default" if name in assumed else "given" if getattr(given, name) else "measured"},
         )
         for name, unit in _UNITS.items()
     ]
@@ -122,6 +135,7 @@ def sections(
         f"the first that is too small is the {min(most, key=most.__getitem__)}; each is planned for {load:.0%} of what"
         " it does",
         *(f"at {each.rate:,.0f} events/s {each.beyond}" for each in plans if each.beyond),
+        *(["a default is nobody's measurement: give what your brokers do by its option"] if assumed else []),
         "docs/scale.md says what the columns mean, and where Kafka itself ends",
     ]
     return [

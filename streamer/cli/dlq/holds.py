@@ -7,10 +7,12 @@ import time
 
 import click
 
-from streamer.cli.dlq.options import place
+from streamer.cli.dlq.options import place, tracing
 from streamer.cli.options import configured
 from streamer.config.load import Config
+from streamer.core.headers import TRACEPARENT
 from streamer.core.record import Record
+from streamer.core.traceparent import parse
 from streamer.errors import UsageError
 
 _pipeline = click.option("--pipeline", metavar="NAME", help="The pipeline that holds it, if several do.")
@@ -52,6 +54,7 @@ def _end(config: Config, where: str, pipeline: str | None, *, yes: bool, burying
     from streamer.kafka.group_copier import Groups
     from streamer.kafka.replay import TopicLog
     from streamer.ops.dlq.holds import end_hold, find_hold, head_of
+    from streamer.telemetry.spans import Link
 
     topic, number, offset = place(where) if burying else _partition(where)
     groups = Groups(config.kafka)
@@ -69,7 +72,17 @@ def _end(config: Config, where: str, pipeline: str | None, *, yes: bool, burying
     elif not yes:
         click.echo("dry run: nothing was written; add --yes to do it")
     if yes:
-        end_hold(log, groups, hold, head, time.time_ns() // 1_000_000)
+        act = "bury" if burying else "release"
+        about: dict[str, str | int] = {
+            "streamer.pipeline": hold.pipeline,
+            "messaging.destination.name": topic,
+            "messaging.destination.partition.id": str(number),
+            "messaging.kafka.offset": hold.note.at,
+        }
+        with tracing(config, log) as tracer, tracer.begin(f"{act} record", about) as span:
+            if head is not None and (trace := parse(dict(head.headers() or ()).get(TRACEPARENT) or b"")) is not None:
+                span.links.append(Link(trace.trace_id, trace.span_id, topic, number, offset))
+            end_hold(log, groups, hold, head, time.time_ns() // 1_000_000)
         click.echo("buried" if burying else "released", err=True)
 
 

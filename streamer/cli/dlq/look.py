@@ -15,6 +15,8 @@ from streamer.cli.dlq.options import Search, dead_letter_topics, place, searchin
 from streamer.cli.options import configured
 from streamer.config.load import Config
 from streamer.core.deadletters.causes import Causes
+from streamer.core.deadletters.families import Family
+from streamer.core.deadletters.letter import DeadLetter
 from streamer.core.deadletters.selection import Selection
 from streamer.errors import UsageError
 from streamer.ops.dlq import documents
@@ -92,8 +94,8 @@ def show(
 ) -> None:
     """Show all of a dead letter: its cause, where it came from, its headers, and its value as text, JSON or hex.
 
-    Name it by its place, or by a filter such as --key, --id or --trace, which shows at most ten, open or closed. This
-    prints the texts of records.
+    Name it by its place, or by a filter such as --key, --id or --trace, which shows at most ten, open or closed. A
+    record of a pipeline's input is shown by its place, too. This prints the texts of records.
     """
     from streamer.ops.dlq.find import letter_at
 
@@ -113,14 +115,22 @@ def show(
             raise UsageError(f"no record at {wanted}: it was deleted, or never existed; see `streamer dlq list`")
         letters = [found]
     for number, letter in enumerate(letters[:MOST_SHOWN]):
-        state = search.closed.find(letter)
+        readers = _readers(config, letter)
+        state = None if readers else search.closed.find(letter)
         if as_json:
-            click.echo(json.dumps(documents.whole_json(letter, state), ensure_ascii=False))
+            click.echo(json.dumps(documents.whole_json(letter, state, readers), ensure_ascii=False))
             continue
         if number:
             click.echo()
-        for line in views.whole(letter, state, form):
+        for line in views.whole(letter, state, form, readers):
             click.echo(line)
+
+
+def _readers(config: Config, letter: DeadLetter) -> list[str]:
+    """The pipelines that read a record which is no dead letter."""
+    if letter.reason.family is not Family.UNKNOWN:
+        return []
+    return [name for name, one in config.pipelines.items() if letter.place.topic in one.input]
 
 
 def nothing(topics: list[str], asked: dict[str, Any]) -> None:

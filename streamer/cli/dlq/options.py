@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from streamer.errors import UsageError
 if TYPE_CHECKING:
     from streamer.kafka.replay import TopicLog
     from streamer.ops.dlq.closed import Closed
+    from streamer.telemetry.tool_tracer import ToolTracer
 
 _Command = Callable[..., Any]
 _SETS = ("pipelines", "codes", "classes", "causes", "origin_topics", "origin_partitions", "ids", "traces")
@@ -124,6 +126,15 @@ def dead_letter_topics(config: Config, topics: tuple[str, ...]) -> list[str]:
             "no topic is named and the configuration has no pipeline: write `streamer dlq … TOPIC`, or --config FILE"
         )
     return found
+
+
+def tracing(config: Config, log: TopicLog) -> AbstractContextManager[ToolTracer]:
+    """What sends the spans of a command that writes; to their topic only if there is one, as brokers may create what is
+    written to."""
+    from streamer.app.tool_spans import tool_spans
+
+    spans = config.telemetry.spans
+    return tool_spans(config, "dlq", to_topic=bool(spans) and log.describe([spans])[spans] is not None)
 
 
 def place(text: str) -> Place:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.cli.dlq.options import Search, searching
+from streamer.cli.dlq.options import Search, searching, tracing
 from streamer.cli.dlq.report import print_survey, progress
 from streamer.cli.options import NumberRange, number
 from streamer.core.deadletters.replay import MAX_ATTEMPTS, Decide
@@ -139,7 +139,7 @@ def carry_out(
     if ask and found.total:
         execute = click.confirm("Move them now?", err=True)
     if execute and (found.total or found.resumed):
-        with progress(found.total) as report:
+        with tracing(asked.config, log) as tracer, progress(found.total) as report:
             mover = Mover(
                 log,
                 order,
@@ -148,6 +148,7 @@ def carry_out(
                 functools.partial(TransactionalCopier, asked.config.kafka),
                 progress=report,
                 waiting=lambda text: click.echo(text, err=True),
+                tracer=tracer,
             )
             mover.execute(found)
         moved()

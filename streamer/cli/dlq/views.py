@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from streamer.core.deadletters.causes import Cause, sparkline
+from streamer.core.deadletters.families import Family
 from streamer.core.deadletters.letter import DeadLetter, trace_id
 from streamer.core.deadletters.replay import event_id
 from streamer.core.deadletters.state import State
@@ -29,27 +30,18 @@ def letter_line(letter: DeadLetter, state: State | None) -> str:
     ).rstrip()
 
 
-def whole(letter: DeadLetter, state: State | None, form: str) -> Iterator[str]:
-    """A dead letter in all its parts."""
-    reason = letter.reason
-    fields = {
-        "dead letter": letter.place,
-        "written": time_text(letter.timestamp_ms),
-        "by": reason.family.value,
-        "came from": letter.origin,
-        "code": reason.code,
-        "class": reason.failure_class,
-        "stage": reason.stage,
-        "cause": ": ".join(filter(None, (reason.exception, reason.message))),
-        "attempts": reason.attempts,
-        "pipeline": reason.pipeline,
-        "model": reason.model,
-        "omitted": ", ".join(reason.omitted),
-        "state": f"{state.state} {state.time} by {state.by}, job {state.job} {state.reason}" if state else "open",
-        "event id": event_id(letter),
-        "trace id": trace_id(letter),
-        "key": _shown(letter.record.key()),
-    }
+def whole(letter: DeadLetter, state: State | None, form: str, readers: Sequence[str] = ()) -> Iterator[str]:
+    """A dead letter in all its parts; or a record that is none, but is read by these pipelines."""
+    if readers:
+        who = f"pipeline{'s' * (len(readers) > 1)} {', '.join(readers)}"
+        fields: dict[str, object] = {
+            "record": letter.place,
+            "written": time_text(letter.timestamp_ms),
+            "is": f"no dead letter, but an input of {who}",
+        }
+    else:
+        fields = _told(letter, state)
+    fields |= {"event id": event_id(letter), "trace id": trace_id(letter), "key": _shown(letter.record.key())}
     for name, field in fields.items():
         if field not in (None, ""):
             yield plain(f"{name:<12} {field}")
@@ -58,6 +50,26 @@ def whole(letter: DeadLetter, state: State | None, form: str) -> Iterator[str]:
     for number, (name, value) in enumerate(letter.headers or ()):
         yield plain(f"{'' if number else 'headers':<12} {name} = {_shown(value)}")
     yield from _value(letter.record.value(), form)
+
+
+def _told(letter: DeadLetter, state: State | None) -> dict[str, object]:
+    reason = letter.reason
+    is_known = reason.family is not Family.UNKNOWN
+    return {
+        "dead letter": letter.place,
+        "written": time_text(letter.timestamp_ms),
+        "by": reason.family.value if is_known else "unknown: no header of it says who gave it up, or why",
+        "came from": letter.origin if is_known else None,
+        "code": reason.code if is_known else None,
+        "class": reason.failure_class,
+        "stage": reason.stage,
+        "cause": ": ".join(filter(None, (reason.exception, reason.message))),
+        "attempts": reason.attempts if is_known else None,
+        "pipeline": reason.pipeline,
+        "model": reason.model,
+        "omitted": ", ".join(reason.omitted),
+        "state": f"{state.state} {state.time} by {state.by}, job {state.job} {state.reason}" if state else "open",
+    }
 
 
 def _value(value: bytes | None, form: str) -> Iterator[str]:

@@ -38,13 +38,15 @@ def run(config_path: str | None, overrides: tuple[str, ...], verbose: bool) -> N
     if not config.telemetry.reports:
         raise ConfigurationError('telemetry.reports is "": there is nothing to watch; name the topic of the reports')
     require("the health app", "health")
+    from streamer.app.tool_spans import tool_spans
     from streamer.health.host import Host
 
     configure(config.telemetry.log_format, "debug" if verbose else config.telemetry.log_level)
     try:
-        host = Host(config)
-        host.prepare()
-        asyncio.run(_until_stopped(host, stopping))
+        with tool_spans(config, "health") as tracer:
+            host = Host(config, tracer)
+            host.prepare()
+            asyncio.run(_until_stopped(host, stopping))
         code = int(ExitCode.DONE)
     except Exception as error:
         code = told(error)

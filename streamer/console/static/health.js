@@ -129,7 +129,7 @@ class Card {
     setText(this.says, sentence(capital(picture.headline.what)));
     setText(this.heard, `as of ${moment(picture.heard_ms)}`);
     this.course.update(picture);
-    this.#part("drift", [picture.whole, picture.drift, picture.baselines, picture.series.map((each) => each.revision)], () => drift(picture, this.name));
+    this.#part("drift", [picture.whole, picture.cut, picture.drift, picture.baselines, picture.series.map((each) => each.revision)], () => drift(picture, this.name));
     this.#part("quality", picture.quality, () => quality(picture.quality, feedback));
     this.#part("rules", picture.rules, () => rules(picture.rules));
   }
@@ -149,10 +149,11 @@ class Card {
   }
 }
 
-function drift({ drift: monitors, baselines, series, whole }, name) {
+function drift({ drift: monitors, baselines, series, whole, cut }, name) {
   const without = series.filter(({ revision, columns }) => !(revision in baselines) && columns.rate.slice(-LATELY).some((value) => value !== null));
   const hints = !whole ? [el("p", { class: "quiet hint" }, "What was said before the last day is still being read.")] : without.map(({ revision, model }) => el("p", { class: "quiet hint" },
-    ...prose(`There is no baseline of ${model}@${revision.slice(0, 12)}. Once all is as usual, save one: \`streamer health baseline save ${name}\``)));
+    ...prose(cut ? `No baseline of ${model}@${revision.slice(0, 12)} was found in what is read here, which does not go back to the topic's beginning. This reads all: \`streamer health baseline show ${name}\``
+      : `There is no baseline of ${model}@${revision.slice(0, 12)}. Once all is as usual, save one: \`streamer health baseline save ${name}\``)));
   const saved = Object.entries(baselines).map(([revision, each]) => `the baseline of ${revision.slice(0, 12)}, ${count(each.records)} results up to ${moment(each.until_ms)}${each.covers_a_week ? "" : ", less than a week"}`);
   if (monitors.some((each) => each.against === "season")) saved.push("the same hour of the days before");
   const moved = monitors.filter((each) => each.state === "drift");

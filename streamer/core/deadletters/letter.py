@@ -8,7 +8,7 @@ from typing import NamedTuple
 from streamer.core.codec import Reading
 from streamer.core.deadletters.families import Reason
 from streamer.core.headers import TRACEPARENT
-from streamer.core.record import Headers, Record
+from streamer.core.record import Headers, Record, TraceParent
 from streamer.core.traceparent import parse
 
 
@@ -52,10 +52,15 @@ class DeadLetter:
         return "/".join("?" if part is None else str(part) for part in parts)
 
 
+def trace_parent(letter: DeadLetter) -> TraceParent | None:
+    """The producer's context."""
+    value = dict(letter.headers or ()).get(TRACEPARENT)
+    return parse(value) if value else None
+
+
 def trace_id(letter: DeadLetter) -> str | None:
     """The producer's trace, in hexadecimal."""
-    value = dict(letter.headers or ()).get(TRACEPARENT)
-    trace = parse(value) if value else None
+    trace = trace_parent(letter)
     return f"{trace.trace_id:032x}" if trace else None
 
 

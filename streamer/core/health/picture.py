@@ -77,7 +77,8 @@ class Bars(msgspec.Struct, frozen=True):
 
 class Picture(msgspec.Struct, kw_only=True):
     """A pipeline. `time_s` are the starts of the windows, without a gap; columns have None where there is none.
-    `left_out` are older revisions. It is not `whole` while only the last day was read."""
+    `left_out` are older revisions. It is not `whole` while only the last day was read, and `cut` where what was said
+    long ago is not read at all: a baseline may be among that."""
 
     pipeline: str
     headline: Headline
@@ -91,9 +92,12 @@ class Picture(msgspec.Struct, kw_only=True):
     quality: list[Graded]
     baselines: dict[str, Saved]
     whole: bool
+    cut: bool
 
 
-def picture(name: str, view: PipelineView, length_ms: int, now_ms: int, *, whole: bool = True) -> Picture:
+def picture(
+    name: str, view: PipelineView, length_ms: int, now_ms: int, *, whole: bool = True, cut: bool = False
+) -> Picture:
     """All of a pipeline, with windows of this length."""
     starts = _starts(view, length_ms, now_ms)
     revisions = view.revisions(length_ms)
@@ -112,6 +116,7 @@ def picture(name: str, view: PipelineView, length_ms: int, now_ms: int, *, whole
             revision: msgspec.structs.replace(saved, calibration=None) for revision, saved in view.baselines.items()
         },
         whole=whole,
+        cut=cut,
     )
 
 

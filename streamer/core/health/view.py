@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -28,10 +29,13 @@ LABELS: Final = 12
 DAYS: Final = 7
 """Days of quality that are kept, with their matrices."""
 MAX_PIPELINES: Final = 1_000
+MOST_WORDS: Final = 500
+"""States, words on drift and baselines of a pipeline, of each: more revisions than that are not in service."""
 LARGE_BYTES: Final = 20_000
 
 _K = TypeVar("_K", bound=tuple[int, str])
 _V = TypeVar("_V")
+_W = TypeVar("_W")
 
 _KEPT: Final = {"window": KEEP, "quality": {HOUR_MS: KEEP[HOUR_MS], DAY_MS: DAYS}}
 
@@ -104,14 +108,19 @@ class HealthView:
         self.pipelines: dict[str, PipelineView] = {}
 
     @staticmethod
+    def is_window(key: str) -> bool:
+        """Whether this is the key of a window, or of its quality."""
+        parts = key.rsplit("/", 4)
+        return len(parts) == 5 and parts[1] in _KEPT and parts[3].isdecimal() and parts[4].isdecimal()
+
+    @staticmethod
     def wants(key: str, size: int, now_ms: int) -> bool:
         """Whether a record of this key, whose value has so many bytes, is worth decoding: most of the topic are windows
         that are not shown, and snapshots."""
-        parts = key.rsplit("/", 4)
-        kept = _KEPT.get(parts[1]) if len(parts) == 5 else None
-        if kept is None or not (parts[3].isdecimal() and parts[4].isdecimal()):
+        if not HealthView.is_window(key):
             return size < LARGE_BYTES or not key.startswith(("snapshot/", "feedback/"))
-        length_ms, start_ms = int(parts[3]), int(parts[4])
+        _, kind, _, length, start = key.rsplit("/", 4)
+        kept, length_ms, start_ms = _KEPT[kind], int(length), int(start)
         return length_ms in kept and start_ms >= now_ms - kept[length_ms] * length_ms
 
     def take(self, key: str, word: Word | None) -> None:
@@ -124,16 +133,17 @@ class HealthView:
                     window = word.window
                     self.add(window if isinstance(window, Window) else msgspec.convert(window, Window))
         elif isinstance(word, StateWord):
-            self._of(word.pipeline).states[key] = word
+            _know(self._of(word.pipeline).states, key, word)
         elif isinstance(word, DriftWord):
-            self._of(word.pipeline).drifts[key] = word
+            _know(self._of(word.pipeline).drifts, key, word)
         elif isinstance(word, QualityWord):
             self._grade(self._of(word.pipeline), word)
         elif isinstance(word, BaselineWord):
             known = word.baseline
-            self._of(word.pipeline).baselines[word.revision] = Saved(
+            saved = Saved(
                 word.saved_ms, known.since_ms, known.until_ms, word.records, known.covers_a_week, word.calibration
             )
+            _know(self._of(word.pipeline).baselines, word.revision, saved)
 
     def add(self, window: Window) -> None:
         """Know a window of a length that is kept; it takes the place of what was known of it."""
@@ -161,9 +171,9 @@ class HealthView:
             mine = self._of(name)
             for length_ms, points in before.points.items():
                 mine.points[length_ms] = _newest({**points, **mine.points[length_ms]}, KEEP[length_ms] * REVISIONS)
-            mine.states = {**before.states, **mine.states}
-            mine.drifts = {**before.drifts, **mine.drifts}
-            mine.baselines = {**before.baselines, **mine.baselines}
+            mine.states = _latest(before.states, mine.states)
+            mine.drifts = _latest(before.drifts, mine.drifts)
+            mine.baselines = _latest(before.baselines, mine.baselines)
             mine.hours = _newest({**before.hours, **mine.hours}, KEEP[HOUR_MS] * REVISIONS)
             mine.days = _newest({**before.days, **mine.days}, DAYS * REVISIONS)
 
@@ -189,6 +199,19 @@ class HealthView:
                 view.states.pop(key, None)
                 view.drifts.pop(key, None)
                 view.baselines.pop(key.removeprefix(f"{name}/baseline/"), None)
+
+
+def _know(found: dict[str, _W], key: str, word: _W) -> None:
+    """A word by its key; beyond `MOST_WORDS` the one that was said longest ago goes."""
+    found.pop(key, None)
+    found[key] = word
+    if len(found) > MOST_WORDS:
+        del found[next(iter(found))]
+
+
+def _latest(before: dict[str, _W], later: dict[str, _W]) -> dict[str, _W]:
+    found = {**{key: word for key, word in before.items() if key not in later}, **later}
+    return dict(islice(found.items(), max(0, len(found) - MOST_WORDS), None))
 
 
 def _newest(found: dict[_K, _V], most: int) -> dict[_K, _V]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -47,11 +48,13 @@ def letter_json(letter: DeadLetter, state: State | None) -> dict[str, Any]:
     }
 
 
-def whole_json(letter: DeadLetter, state: State | None) -> dict[str, Any]:
-    """The record as `export` writes it, with why, what became of it, and its trace."""
+def whole_json(letter: DeadLetter, state: State | None, readers: Sequence[str] = ()) -> dict[str, Any]:
+    """The record as `export` writes it, with why, what became of it, and its trace. Without an `error` it is no dead
+    letter, but an input of the pipelines that `input_of` names."""
     return {
         "record": json.loads(line_of(letter.record, letter.headers or [])),
-        "error": msgspec.to_builtins(letter.reason),
+        "error": None if readers else msgspec.to_builtins(letter.reason),
+        "input_of": list(readers),
         "state": msgspec.to_builtins(state) if state else None,
         "event_id": event_id(letter),
         "trace_id": trace_id(letter),

@@ -20,12 +20,15 @@ from streamer.core.deadletters.replay import Decide, Move
 from streamer.core.deadletters.selector import Selector
 from streamer.core.deadletters.state import STATE_TOPIC, Job, job_record
 from streamer.core.output import Output
+from streamer.core.record import TraceParent
 from streamer.errors import ExitCode, StreamerError
 from streamer.ops.dlq.claims import BEAT_S, Beat, RunningError, ensure_free
 from streamer.ops.dlq.closed import Closed
 from streamer.ops.dlq.find import catch_up, read_closed_from_topic
 from streamer.ops.dlq.ports import Copier, Log, Scan
 from streamer.ops.dlq.survey import Order, Survey, Targets, known_job
+from streamer.ops.dlq.traces import Moved, Traces
+from streamer.telemetry.tool_tracer import NO_SPANS, ToolTracer
 
 CHUNK_RECORDS = 500
 CHUNK_S = 0.1
@@ -42,7 +45,8 @@ def utc_text() -> str:
 class Mover:
     """Executes one order. `open_copier` takes a dead-letter topic and the size limits of the topics written to;
     `progress` is told how many have moved, `waiting` what it waits for; `clock` and `sleep` are in seconds; `time_text`
-    is the time in RFC 3339."""
+    is the time in RFC 3339. `tracer` sends a span of the whole, below `parent` where there is one, and of each
+    transaction."""
 
     def __init__(
         self,
@@ -57,12 +61,15 @@ class Mover:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         time_text: Callable[[], str] = utc_text,
+        tracer: ToolTracer = NO_SPANS,
+        parent: TraceParent | None = None,
     ) -> None:
         self.moved = 0
         self._log, self._order, self._decide, self._targets = log, order, decide, targets
         self._open_copier, self._progress, self._clock, self._sleep = open_copier, progress, clock, sleep
         self._time_text, self._waiting = time_text, waiting
         self._beat = Beat(order.signature, clock)
+        self._traces = Traces(tracer, order, parent)
         self._before = 0
         self._due = 0.0
         self._left = 0
@@ -77,7 +84,7 @@ class Mover:
         """
         for topic in (STATE_TOPIC, AUDIT_TOPIC):
             self._targets(topic)
-        with read_closed_from_topic(self._log) as closed:
+        with self._traces.run(found.stay, lambda: self.moved), read_closed_from_topic(self._log) as closed:
             self._execute(found, closed)
         return self.moved
 
@@ -135,26 +142,24 @@ class Mover:
             yield from (letter for letter in selector.pick(records) if self._order.wants(letter, closed))
 
     def _move(self, copier: Copier, letters: Iterable[DeadLetter]) -> None:
-        outputs: list[Output] = []
-        waiting = 0
+        moves: list[Moved] = []
         for letter in letters:
-            if waiting == self._left:
+            if len(moves) == self._left:
                 break
             decision = self._decide(letter)
             if not isinstance(decision, Move):
                 continue
-            outputs += decision.outputs
-            waiting += 1
-            if waiting == self._chunk:
-                self._commit(copier, outputs, waiting)
-                outputs, waiting = [], 0
-        if waiting:
-            self._commit(copier, outputs, waiting)
+            moves.append((letter, decision))
+            if len(moves) == self._chunk:
+                self._commit(copier, moves)
+                moves = []
+        if moves:
+            self._commit(copier, moves)
 
-    def _commit(self, copier: Copier, outputs: list[Output], count: int) -> None:
+    def _commit(self, copier: Copier, moves: list[Moved]) -> None:
         """Commit when these are due: the rate holds over the whole run, and a slow stretch is caught up by at most a
         second's worth."""
-        rate = self._order.rate_per_s
+        rate, count = self._order.rate_per_s, len(moves)
         if rate is not None:
             now = self._clock()
             self._due = max(self._due, now - BURST_S) + count / rate
@@ -162,7 +167,9 @@ class Mover:
                 self._sleep(min(self._due - now, BEAT_S))
                 self._show_life(copier)
                 now = self._clock()
-        copier.commit([*outputs, *self._beat.due()])
+        outputs = [output for _, move in moves for output in move.outputs]
+        with self._traces.transaction(moves):
+            copier.commit([*outputs, *self._beat.due()])
         self.moved += count
         self._left -= count
         self._progress(self.moved)
