@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterable
 from threading import Thread
+from urllib.parse import urlsplit
 
 from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
@@ -30,10 +31,19 @@ def learn(bootstrap: str, metadata: ClusterMetadata) -> bool:
     return not addresses or any(not silent([address]) for address in addresses)
 
 
+def places_of(bootstrap: str) -> list[tuple[str, int]]:
+    """The hosts and ports of bootstrap addresses; 9092 is the port where none is given, as for the client."""
+    found = []
+    for each in bootstrap.split(","):
+        parts = urlsplit(f"kafka://{each.strip().rpartition('://')[2]}")
+        found.append((parts.hostname or "", parts.port or 9092))
+    return found
+
+
 def unreachable(bootstrap: str) -> tuple[str, ...]:
     """Where brokers announced themselves and nobody answers, though somebody does at the bootstrap address."""
     addresses = silent(_told.get(bootstrap, ()))
-    asked = [each.strip().rpartition("://")[2] for each in bootstrap.split(",")]
+    asked = [f"{host}:{port}" for host, port in places_of(bootstrap)]
     return addresses if addresses and len(silent(asked)) < len(asked) else ()
 
 

@@ -91,6 +91,8 @@ def _unconnected(error: Exception) -> NoReplyError:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         words = "its certificate is not one that this machine trusts: name the CA's file in served_ca"
         return NoReplyError(words, down=True, setting=True)
+    if "WRONG_VERSION_NUMBER" in str(error):
+        return NoReplyError("what answers there does not speak TLS: write http:// in its URL", down=True, setting=True)
     causes = list(_causes(error))
     if any(isinstance(cause, ConnectionError) for cause in causes):
         return NoReplyError("it refuses connections", down=True)
