@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Iterable
 from threading import Thread
-from urllib.parse import urlsplit
 
 from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
@@ -35,9 +34,11 @@ def places_of(bootstrap: str) -> list[tuple[str, int]]:
     """The hosts and ports of bootstrap addresses; 9092 is the port where none is given, as for the client."""
     found = []
     for each in bootstrap.split(","):
-        parts = urlsplit(f"kafka://{each.strip().rpartition('://')[2]}")
-        found.append((parts.hostname or "", parts.port or 9092))
-    return found
+        place = each.strip().rpartition("://")[2]
+        host, colon, port = place.rpartition(":")
+        given = bool(colon) and port.isdecimal()
+        found.append((host if given else place, int(port) if given else 9092))
+    return [(host.strip("[]"), port) for host, port in found]
 
 
 def unreachable(bootstrap: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from streamer.config.load import CacheConfig, Config, PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
 from streamer.core.surroundings import PeerInfo
 from streamer.errors import DependencyError
+from streamer.kafka.announced import places_of
 from streamer.machine.peer import look_at_peer
 from streamer.ops.doctor.cache import judge
 from streamer.ops.doctor.examine import _outlet, _registry, _unreached
@@ -111,6 +112,11 @@ def told_of_kafka(place: tuple[str, int], protocol: str) -> tuple[str, str]:
 def test_kafka(places: Places, name: str, protocol: str, what: str, fix: str) -> None:
     told = told_of_kafka(places[name], protocol)
     assert what in told[0] and told[1].startswith(fix), told
+
+
+def test_bootstrap_addresses_are_read_as_the_client_reads_them() -> None:
+    found = places_of("a:1, SSL://b,[::1]:2,[::1]")
+    assert found == [("a", 1), ("b", 9092), ("::1", 2), ("::1", 9092)]
 
 
 def test_a_listener_that_asks_for_a_login(monkeypatch: pytest.MonkeyPatch) -> None:

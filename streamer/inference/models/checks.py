@@ -30,6 +30,15 @@ CONVERTED: Final = frozenset(
 )
 """Tasks whose networks OpenVINO can run: those that do nothing but call them."""
 
+_ELSEWHERE: Final = {
+    "sentiment-analysis": "text-classification",
+    "ner": "token-classification",
+    "feature-extraction": "embedding",
+    "sentence-similarity": "similarity",
+    "text-ranking": "rerank",
+}
+"""What transformers and the hub call some tasks."""
+
 OPENVINO_PARAMETERS: Final = 5_000_000
 """Below it `auto` does not convert: what a pass of so small a network costs is not its arithmetic."""
 
@@ -43,8 +52,8 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from _check_served(spec)
         return
     if spec.task not in OPTIONS:
-        near = difflib.get_close_matches(spec.task, OPTIONS, n=1)
-        meant = f'did you mean "{near[0]}"? ' if near else ""
+        near = _ELSEWHERE.get(spec.task) or next(iter(difflib.get_close_matches(spec.task, OPTIONS, n=1)), "")
+        meant = f'did you mean "{near}"? ' if near else ""
         tasks = ", ".join(OPTIONS)
         yield ("task",), f"task {spec.task!r} is unknown; {meant}it is one of {tasks}, or any with a python: model"
         return
