@@ -10,12 +10,14 @@ from urllib.parse import parse_qs
 
 
 def issue(config: str) -> tuple[str, float]:
-    """A token for `user`, for `life` seconds; each call leaves a line in `folder`/calls, and fails while there is a
-    file `folder`/fail."""
+    """A token for `user`, for `life` seconds; each call leaves a line in `folder`/calls, fails while there is a file
+    `folder`/fail, and returns nothing while there is `folder`/hang."""
     given = {name: values[-1] for name, values in parse_qs(config).items()}
     folder, now = Path(given["folder"]), time.time()
     with (folder / "calls").open("a") as calls:
         calls.write(f"{now}\n")
+    while (folder / "hang").exists():
+        time.sleep(0.1)
     if (folder / "fail").exists():
         raise RuntimeError(given["secret"])
     expiry = now + float(given["life"])

@@ -7,11 +7,13 @@ answer, be it a text's or not.
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import ssl
 import threading
 import time
+import zlib
 from collections import Counter, deque
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,7 +39,7 @@ class ModelServer:
         self.bodies: list[dict[str, Any]] = []
         self.connections = self.under_way = self.most_under_way = 0
         self.lock = threading.Lock()
-        self.port = 0
+        self.port, self.huge = 0, 0
         self._listener: ThreadingHTTPServer | None = None
         self._open: set[socket.socket] = set()
         self.start()
@@ -156,6 +158,14 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(5)
         elif fault == "garbage":
             self._say(200, {"choices": [{"text": 7}]})
+        elif fault in ("gzip", "deflate", "chunked", "bare"):
+            self._say_as(fault, json.dumps(self._result(body, texts)).encode())
+        elif fault == "huge":
+            self._write(200, b"[" + b"0," * outer.huge)
+        elif fault.startswith("http"):
+            self._say(307, {}, location=fault)
+        elif fault in ("content_filter", "wide", "null"):
+            self._say(200, self._odd(fault, self._result(body, texts)))
         elif fault == "no json":
             self._write(200, b"<html>oops")
         elif fault:
@@ -193,6 +203,31 @@ class _Handler(BaseHTTPRequestHandler):
             message = {"role": "assistant", "content": answer}
             return {"choices": [{**choice, "message": message}], "usage": usage, **said}
         return {"choices": [{**choice, "text": answer}], "usage": usage, **said}
+
+    def _odd(self, fault: str, result: Any) -> Any:
+        if fault == "content_filter":
+            result["choices"][0]["finish_reason"] = fault
+        elif fault == "null":
+            result["usage"] = {"prompt_tokens": None, "completion_tokens": None}
+        else:
+            for one in result["data"]:
+                one["embedding"].append(1.0)
+        return result
+
+    def _say_as(self, how: str, body: bytes) -> None:
+        """In another form of HTTP; `bare` is that of version 1.0, which ends with the connection."""
+        form = {"gzip": b"content-encoding: gzip", "deflate": b"content-encoding: deflate"}
+        packed = gzip.compress(body) if how == "gzip" else zlib.compress(body) if how == "deflate" else body
+        if how == "chunked":
+            halves = packed[:9], packed[9:], b""
+            packed = b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in halves)
+            form[how] = b"transfer-encoding: chunked"
+        elif how == "bare":
+            self.close_connection = True
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + packed)
+            return
+        length = b"" if how == "chunked" else b"\r\ncontent-length: %d" % len(packed)
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n" + form[how] + length + b"\r\n\r\n" + packed)
 
     def _is_let_in(self) -> bool:
         key = self.server_of.key

@@ -1,23 +1,25 @@
 """How many members a pipeline has where measurement decides (`members = 0`): one more while each of them is busy with
-its own process, not with waiting for workers, and the machine has cores to spare. Never fewer: each change moves
-partitions."""
+its own process, not with waiting for workers, and the machine has cores and memory to spare. Never fewer: each change
+moves partitions."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from streamer.machine.processors import usable_cores
+from streamer.machine.processors import usable_cores, usable_memory_bytes
 
 LOOK_S: Final = 10.0
 LOOKS: Final = 3
 """In a row: a start, or a rebalance, is over by then."""
 BUSY: Final = 0.9
 """Of a core: whatever Python does in a process is done on one, while its client's threads take some of another."""
+ROOM: Final = 0.9
+"""Of the memory, which all members and one more may take."""
 SPARE: Final = 1.5
 """Cores: what a driver and its client take."""
 
@@ -70,6 +72,27 @@ def used_s(pids: Iterable[int]) -> dict[int, float]:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             found[pid] = (int(fields[_UTIME]) + int(fields[_STIME])) * tick_s
     return found
+
+
+def fits_one_more(pids: Iterable[int]) -> bool:
+    """Whether this machine, or its control groups, have the memory for one more member like the largest of these. What
+    they share counts for each: it is a guess on the safe side."""
+    sizes = [sum(map(_resident_bytes, (pid, *_descendants(pid)))) for pid in pids]
+    return sum(sizes) + max(sizes, default=0) <= ROOM * usable_memory_bytes()
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                yield child
+                yield from _descendants(child)
+
+
+def _resident_bytes(pid: int) -> int:
+    with suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def idle_s() -> float:

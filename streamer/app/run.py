@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from streamer.app.growth import most_processes
 from streamer.app.start import RunOptions, find_model, start
 from streamer.app.workers import pipeline_of
 from streamer.config.load import Config
@@ -46,7 +47,7 @@ def run_pipeline(
     transaction is aborted by the broker, its workers end with it.
     """
     pipeline_of(config, name)
-    config = share_of(config, name)
+    config = share_of(config, name, most_processes())
     pipeline = config.pipelines[name]
     within_s = pipeline.stop_deadline_s
     assembly: Assembly | None = None

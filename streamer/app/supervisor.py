@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from streamer.app.growth import Growth, idle_s, used_s
+from streamer.app.growth import Growth, fits_one_more, idle_s, used_s
 from streamer.config.seats import Seat
 from streamer.errors import ExitCode
 from streamer.machine.kernel import end_with_parent
@@ -114,6 +114,10 @@ class Supervisor:
         running = [(child.seat.pipeline, child.process.pid) for child in self._children if child.process is not None]
         used = {name: used_s(pid for each, pid in running if each == name) for name in self.grows}
         if name := growth.decide(now, used, len(self._children), idle_s()):
+            if not fits_one_more(pid for _, pid in running):
+                words = f"pipeline {name} gets no further member, though those that run are busy: memory is short"
+                log.warning("no further member", extra={"data": {"pipeline": name}, "words": words})
+                return
             seat = Seat(name, sum(child.seat.pipeline == name for child in self._children) + 1)
             self._children.append(_Child(seat, len(self._children)))
             words = f"pipeline {name} gets member {seat.member}: those that run are busy, and cores are idle"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from streamer.config.load import Config, PipelineConfig
+from streamer.config.seats import seats_of
 from streamer.errors import UsageError
 from streamer.inference.spec import SERVED, ServedSpec, WorkerSpec, plan_threads
 from streamer.machine.processors import usable_cores, usable_gpus
@@ -38,6 +40,13 @@ def worker_plan(pipeline: PipelineConfig, name: str, pipelines: int = 1) -> tupl
         batch_tokens=pipeline.batch_tokens,
     )
     return workers, spec
+
+
+def plans_of(config: Config, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """The workers of each member of these pipelines, which run together, and the threads of each worker."""
+    together = len(seats_of(config.pipelines, names))
+    plans = {name: worker_plan(config.pipelines[name], name, together) for name in names}
+    return {name: (workers, spec.threads) for name, (workers, spec) in plans.items()}
 
 
 def _served(pipeline: PipelineConfig, name: str) -> WorkerSpec:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from redis.connection import parse_url
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -19,13 +20,15 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+from redis.sentinel import MasterNotFoundError
 
 from streamer.cache.clients import STORE_TIMEOUT_S, address_of, client_of, cluster_of
 from streamer.cache.links import KEY_PREFIX
 from streamer.cache.secret import look_at
 from streamer.config.load import CacheConfig
 from streamer.config.url import several_of
-from streamer.core.surroundings import CacheInfo
+from streamer.core.surroundings import CacheInfo, PeerInfo
+from streamer.machine.peer import look_at_peer, refusal_of_socket
 
 _KEY = KEY_PREFIX + b"doctor"
 # The library takes these words off the message.
@@ -35,6 +38,15 @@ _WORDS = {
     BusyLoadingError: "LOADING",
     MasterDownError: "MASTERDOWN",
     ClusterDownError: "CLUSTERDOWN",
+    MasterNotFoundError: "NO_PRIMARY",
+}
+# Words that Redis has none for, by what stands in its message.
+_MESSAGES = {
+    "Cluster mode is not enabled": "NO_CLUSTER",
+    "unknown command 'SENTINEL'": "NO_SENTINEL",
+    "unknown command `SENTINEL`": "NO_SENTINEL",
+    "DB index is out of range": "DATABASE",
+    "without any password configured": "NO_PASSWORD",
 }
 
 
@@ -59,7 +71,11 @@ def _inspect_redis(url: str) -> CacheInfo:
     except (RedisError, RedisClusterException, OSError) as error:
         # NOAUTH comes as a plain answer where the password is missing altogether.
         login = _word(error) in ("NOAUTH", "WRONGPASS")
-        return CacheInfo(address, failure=_word(error), login=login)
+        peers = () if login else _peers(url)
+        kind = several.kind if several else ""
+        return CacheInfo(
+            address, failure=_word(error), login=login, peers=peers, tls=url.startswith("rediss"), several=kind
+        )
     denied, unwritable = [], ""
     attempts: dict[str, tuple[Any, ...]] = {
         "GET" if in_cluster else "MGET": (_KEY,),
@@ -85,13 +101,29 @@ def _inspect_redis(url: str) -> CacheInfo:
         policy=str(about.get("maxmemory_policy", "")),
         max_bytes=None if limit is None else int(limit),
         cluster=bool(about.get("cluster_enabled", 0)) and not in_cluster,
+        sentinel=about.get("redis_mode") == "sentinel" and several is None,
     )
+
+
+def _peers(url: str) -> tuple[PeerInfo, ...]:
+    """Who answers at the addresses of the URL."""
+    several = several_of(url)
+    if several is not None:
+        return tuple(look_at_peer(*place, first="Redis") for place in several.hosts)
+    options = parse_url(url)  # type: ignore[no-untyped-call]
+    if path := options.get("path"):
+        return (PeerInfo(path, refusal=refusal_of_socket(path), speaks="Redis"),)
+    place = options.get("host", "localhost"), int(options.get("port", 6379))
+    return (look_at_peer(*place, first="Redis", ca_file=str(options.get("ssl_ca_certs") or "")),)
 
 
 def _word(error: Exception) -> str:
     """Redis' own word for it (OOM, READONLY …), else the kind of error: messages may quote what was sent."""
     for kind, word in _WORDS.items():
         if isinstance(error, kind):
+            return word
+    for part, word in _MESSAGES.items():
+        if part in str(error):
             return word
     first = str(error).partition(" ")[0]
     return first if isinstance(error, ResponseError) and first.isupper() else type(error).__name__

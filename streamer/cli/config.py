@@ -31,7 +31,8 @@ def check(config_path: str | None, overrides: tuple[str, ...], verbose: bool, as
     Asks no server anything and loads no model; `streamer doctor` does both. Exits 3 when something is wrong, and lists
     all of it.
     """
-    from streamer.ops.premises import problems, remarks
+    from streamer.app.workers import plans_of
+    from streamer.ops.premises import memory_remarks, problems, remarks
 
     log_to_stderr(verbose)
     try:
@@ -41,7 +42,7 @@ def check(config_path: str | None, overrides: tuple[str, ...], verbose: bool, as
             raise
         click.echo(_json({"ok": False, "problems": [_told(refusal) for refusal in error.refusals]}))
         return error.exit_code
-    notes = list(remarks(config, os.environ))
+    notes = [*remarks(config, os.environ), *memory_remarks(config, plans_of(config, list(config.pipelines)))]
     if as_json:
         warnings = [_told(note) for note in notes]
         click.echo(_json({"ok": True, "pipelines": sorted(config.pipelines), "warnings": warnings}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 SUPERVISOR: Final = "supervisor"
 MOST_COLUMN_CHARS: Final = 24
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -118,6 +121,11 @@ def run(
             from streamer.app.live import Relay
 
             relay = Relay(pipe)
+        from streamer.app.workers import plans_of
+        from streamer.ops.premises import memory_remarks
+
+        for note in memory_remarks(config, plans_of(config, chosen)):
+            log.warning("%s", note)
         grows = frozenset(name for name in chosen if not config.pipelines[name].members)
         growth = Growth(most_processes()) if grows else None
         return Supervisor(seats, again, within_s, stopping, until_end, on_down, relay, grows, growth).run()

@@ -63,9 +63,15 @@ def cross_check(config: Config) -> Iterator[Problem]:
             yield ("pipelines", other), text
 
 
+_PROTOCOLS = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
+
+
 def _server_problem(server: str) -> str:
     """What is wrong with one of the brokers to ask first."""
-    host, colon, port = server.rpartition("://")[2].rpartition(":")
+    protocol, mark, place = server.rpartition("://")
+    host, colon, port = place.rpartition(":")
+    if mark and protocol.lower() not in _PROTOCOLS:
+        return f"{protocol}:// is no protocol of a broker's; write host:port"
     if not server:
         return "a comma has no broker next to it; write host:port, separated by commas"
     if sign := _NO_HOST.search(server):

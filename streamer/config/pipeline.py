@@ -206,7 +206,8 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             description="Processes of `streamer run` that share the pipeline's partitions on this machine, each with a"
             " slot, workers and a port of its own, and its part of budget_mb and cache.memory_mb. Raise it when"
             " workers, or a GPU, idle because one process can't feed them; one without a partition stands by. 0 begins"
-            " with one and adds another, with budgets of its own, while all are busy and two cores for each are there.",
+            " with one and adds another while all are busy, and two cores and the memory for each are there; each has"
+            " the part of the budgets that it would have with as many members as the cores allow.",
         ),
     ] = 1
     threads: Annotated[

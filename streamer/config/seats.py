@@ -46,13 +46,15 @@ def address_at(http: str, place: int) -> str:
     return f"{host}:{int(port) + place if int(port) else 0}"
 
 
-def share_of(config: Config, name: str) -> Config:
-    """The configuration of one of the pipeline's members: its part of what all of them may hold in memory."""
+def share_of(config: Config, name: str, most: int = 1) -> Config:
+    """The configuration of one of the pipeline's members: its part of what all of them may hold in memory. There may
+    come to be `most` of them where measurement decides: the first then has no more than the last."""
     pipeline, cache = config.pipelines[name], config.cache
-    if pipeline.members < 2:
+    members = pipeline.members or most
+    if members < 2:
         return config
-    mine = structs.replace(pipeline, budget_mb=max(1, pipeline.budget_mb // pipeline.members))
-    memory_mb = -(-cache.memory_mb // pipeline.members)  # 0 turns it off, which nobody asked for
+    mine = structs.replace(pipeline, budget_mb=max(1, pipeline.budget_mb // members))
+    memory_mb = -(-cache.memory_mb // members)  # 0 turns it off, which nobody asked for
     return structs.replace(
         config, pipelines={**config.pipelines, name: mine}, cache=structs.replace(cache, memory_mb=memory_mb)
     )

@@ -73,13 +73,17 @@ class Pacing:
         elif full:
             self.limit = min(float(self.most), self.limit + (1.0 if self._doubling else 1.0 / self.limit))
 
+    def wait(self, now: float, for_s: float | None) -> None:
+        """Start none for so long, as far as that is sensible."""
+        self.resumes_at = max(self.resumes_at, now + min(for_s or 0.0, _LONGEST_ASKED_S))
+
     def overloaded(self, began: float, now: float, asked_s: float | None, jitter: float) -> None:
         """The server asks for less (429), and to wait for `asked_s` if it says so."""
         self.in_flight -= 1
         self._cut(began, now)
         self._count_failure(began, now)
-        wait_s = min(asked_s, _LONGEST_ASKED_S) if asked_s is not None else 0.0
-        self.resumes_at = max(self.resumes_at, now + max(wait_s, pause_s(self.failures - 1, jitter)))
+        self.wait(now, pause_s(self.failures - 1, jitter))
+        self.wait(now, asked_s)
 
     def failed(self, began: float, now: float, jitter: float, *, down: bool = False, slow: bool = False) -> None:
         """A request failed for the server's sake; `down`: nobody is there at all, `slow`: it did not answer in time."""

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     OUTPUT_REFUSED = "output_refused"  # the brokers do not take what is written
     OUTPUT_SLOW = "output_slow"  # they take it too slowly
     GROUP = "group"  # the group does not let us in
+    LOGIN = "login"  # there is no token to log in with
     SCHEMA_REGISTRY = "schema_registry"  # the registry does not give the schema of its next record
     MODEL = "model"  # no worker answers
     UNKNOWN = "unknown"  # nothing of the above, and all the same there is no answer

@@ -85,8 +85,24 @@ class ClientTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """Who answers at an address. `refusal` says why it takes no connection; `speaks` is Kafka, Redis or HTTP, "" for
+    anything else; `certificate` says why its certificate is not trusted; `mechanisms` are the logins that a listener of
+    Kafka asks for."""
+
+    address: str
+    resolves: bool = True
+    refusal: str = ""
+    speaks: str = ""
+    tls: bool = False
+    certificate: str = ""
+    mechanisms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CacheInfo:
-    """Redis. `failure` says why it could not be asked at all, `denied` names commands that its user may not use,
+    """Redis. `failure` says why it could not be asked at all, and then `peers` who answers instead, with whether we ask
+    with `tls`, and `several` whether for sentinels or a cluster; `denied` names commands that its user may not use,
     `unwritable` is Redis' word (OOM, READONLY …) for why a test key could not be written. `key_problem` says what
     is wrong with the file of the cache's key, with the fix behind a semicolon; `key_ends_start`, that it would end a
     start; `key_exposed`, that other users may read the file."""
@@ -96,6 +112,9 @@ class CacheInfo:
     key_ends_start: bool = False
     key_exposed: bool = False
     failure: str = ""
+    peers: tuple[PeerInfo, ...] = ()
+    tls: bool = False
+    several: str = ""
     login: bool = False
     denied: tuple[str, ...] = ()
     unwritable: str = ""
@@ -103,6 +122,7 @@ class CacheInfo:
     policy: str = ""
     max_bytes: int | None = None
     cluster: bool = False
+    sentinel: bool = False
 
 
 @dataclass(frozen=True, slots=True)

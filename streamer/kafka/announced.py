@@ -30,10 +30,21 @@ def learn(bootstrap: str, metadata: ClusterMetadata) -> bool:
     return not addresses or any(not silent([address]) for address in addresses)
 
 
+def places_of(bootstrap: str) -> list[tuple[str, int]]:
+    """The hosts and ports of bootstrap addresses; 9092 is the port where none is given, as for the client."""
+    found = []
+    for each in bootstrap.split(","):
+        place = each.strip().rpartition("://")[2]
+        host, colon, port = place.rpartition(":")
+        given = bool(colon) and port.isdecimal()
+        found.append((host if given else place, int(port) if given else 9092))
+    return [(host.strip("[]"), port) for host, port in found]
+
+
 def unreachable(bootstrap: str) -> tuple[str, ...]:
     """Where brokers announced themselves and nobody answers, though somebody does at the bootstrap address."""
     addresses = silent(_told.get(bootstrap, ()))
-    asked = [each.strip().rpartition("://")[2] for each in bootstrap.split(",")]
+    asked = [f"{host}:{port}" for host, port in places_of(bootstrap)]
     return addresses if addresses and len(silent(asked)) < len(asked) else ()
 
 

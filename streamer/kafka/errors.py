@@ -58,6 +58,8 @@ _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 # librdkafka hands a failed handshake over as _TRANSPORT at times (seen with 2.16.1); a broker that dies in the middle
 # of one leaves OpenSSL's words too, but those pass.
 _TLS, _CUT = "SSL routines", "unexpected eof"
+_OTHER_LISTENER = "listener?"  # the client's guess that it wants TLS and gets none, or the other way round
+_OFFERED = "broker's supported mechanisms:"
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._NO_OFFSET})
 UNREADABLE = {
     KafkaError._BAD_MSG: Damage.CHECKSUM,
@@ -198,6 +200,8 @@ def start_error(
             f"{where} denies the right to {operation} {resource or 'the cluster'} ({inner.name()}); grant it with"
             f" kafka-acls --add --allow-principal User:NAME --operation {operation} {flag}{instead}"
         )
+    if code in _LOGIN and _OFFERED in text:
+        return ConfigurationError(_no_such_login(where, text))
     if code in _LOGIN:
         return ConfigurationError(
             f"{where} refuses the login ({text}); correct sasl.mechanism, sasl.username and sasl.password"
@@ -226,10 +230,23 @@ def start_error(
                 f"{where} lets no transaction begin ({inner.name()}: {text}); see that its brokers run and could create"
                 f" __transaction_state (transaction.state.log.replication.factor){instead}"
             )
+        protocol = " and security.protocol" if _OTHER_LISTENER in text else ""
         return DependencyError(
-            f"{where} does not answer ({inner.name()}: {text}); start it, or correct kafka.bootstrap_servers"
+            f"{where} does not answer ({inner.name()}: {text}); start it, or correct kafka.bootstrap_servers{protocol}"
         )
+    if code == KafkaError._BAD_MSG:
+        return DependencyError(f"{where}: what answers there is no Kafka ({text}); correct kafka.bootstrap_servers")
     return DependencyError(f"{where} answers {inner.name()} ({text}) to {operation} {resource}".rstrip() + instead)
+
+
+def _no_such_login(where: str, text: str) -> str:
+    """The listener does not do the login that was tried."""
+    if offered := text.rpartition(_OFFERED)[2].strip():
+        return f"{where} does not know this sasl.mechanism; it offers {offered}; set one of them in kafka.properties"
+    return (
+        f"{where} asks for no login at this address; set security.protocol to PLAINTEXT or SSL in kafka.properties, or"
+        " name the address of a listener that asks for one"
+    )
 
 
 def silent_error(address: str, silent: Sequence[str]) -> DependencyError:

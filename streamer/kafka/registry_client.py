@@ -61,9 +61,10 @@ def outage_of(error: Exception, url: str) -> Outage:
             f"the schema registry at {url} does not let us in (HTTP {status})",
             "correct user and password of [schema_registry], or have this user allowed to read the subject",
         )
-    if status == 404:
+    if status == 404 or (status is None and isinstance(error, ValueError)):  # a page for people, say
+        said = f"HTTP {status}" if status else "its answer is no JSON"
         return Outage(
-            f"what answers at {url} is no schema registry (HTTP 404)", "correct schema_registry.url, then restart"
+            f"what answers at {url} is no schema registry ({said})", "correct schema_registry.url, then restart"
         )
     what = f"HTTP {status}" if status else type(error).__name__
     return Outage(

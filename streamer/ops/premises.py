@@ -15,6 +15,7 @@ from streamer.config.seats import Seat, seats_of
 from streamer.core.addresses import Endpoint, clashes
 from streamer.core.surroundings import MachineInfo, ModelInfo
 from streamer.errors import Refusal
+from streamer.inference.models.inspect import least_worker_bytes
 from streamer.inference.models.presence import model_problem
 from streamer.machine.limits import inspect
 from streamer.ops.doctor import machine, pipelines
@@ -76,6 +77,19 @@ def _clashes(config: Config) -> Iterator[Refusal]:
             " the two can run",
             "write another port for one of them, unless each runs in a container of its own",
         )
+
+
+def memory_remarks(config: Config, plans: Mapping[str, tuple[int, int]]) -> Iterator[Refusal]:
+    """Whether the members of these pipelines, and their workers as far as the models' files tell, fit into this
+    machine's memory, or its container's. `plans` are the workers and threads of each member."""
+    models = {}
+    for name in plans:
+        pipeline = config.pipelines[name]
+        on_gpu = pipeline.device.startswith("cuda") or (pipeline.device == "auto" and _machine(config).gpus)
+        models[name] = ModelInfo(worker_bytes=0 if on_gpu else least_worker_bytes(pipeline.model))
+    for finding in machine.judge(config, plans, models, inspect(()), {}):
+        if finding.code == "machine.memory" and finding.severity is Severity.ERROR:
+            yield Refusal(finding.where, finding.what, finding.fix)
 
 
 def _machine(config: Config) -> MachineInfo:

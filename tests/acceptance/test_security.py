@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -324,6 +325,43 @@ def test_tokens_are_renewed_and_a_callback_that_fails_is_asked_again(secure: Sec
         late = by_token(secure, lab, 12)
         assert late.wait() == 5, late.log
         assert "kafka.oauth_callback raised RuntimeError at login_tokens.py" in late.log
+        assert CANARY not in run.log + late.log
+
+
+@pytest.mark.every_way
+def test_a_token_callback_that_hangs_is_named_and_asked_again(secure: Secure, tmp_path: Path) -> None:
+    """In the log, /readyz and the metric, within a minute of the last token's end; at a start it ends with exit code
+    5."""
+    with lab_for(secure, tmp_path / "lab", {}) as lab:
+        lab.topics(1)
+        lab.telemetry["http"] = "127.0.0.1:0"
+        run = by_token(secure, lab, 12)
+
+        def page(name: str) -> str:
+            served = next(line for line in run.log.splitlines() if "are served" in line)
+            try:
+                with urllib.request.urlopen(f"http://{json.loads(served)['address']}/{name}", timeout=5) as found:
+                    return str(found.read().decode())
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.read().decode()
+
+        reader = lab.reader()
+        wait_for(run.assigned, "its partition", run=run)
+        (hang := lab.folder / "hang").touch()
+        told = "kafka.oauth_callback has not answered for"
+        wait_for(lambda: f"is stuck (login): no client can log in: {told}" in run.log, "the hold is named", 75, run)
+        assert told in page("readyz")
+        assert 'reason="login"} 1' in page("metrics")
+        lab.produce([event(number) for number in range(20)])
+        hang.unlink()
+        wait_for(lambda: reader.places == 20, "outcomes once it answers", run=run)
+        wait_for(lambda: 'reason="login"} 0' in page("metrics"), "the hold is over", run=run)
+        assert run.stop() == 0, run.log
+        hang.touch()
+        late = by_token(secure, lab, 12)
+        assert late.wait() == 5, late.log
+        assert told in late.log
         assert CANARY not in run.log + late.log
 
 

@@ -72,6 +72,112 @@ def test_faults_of_the_server_are_waited_for() -> None:
         assert not server.faults and server.statuses[429] == 2
 
 
+@pytest.mark.parametrize("form", ["gzip", "deflate", "chunked", "bare"])
+def test_any_form_of_http_is_read(form: str) -> None:
+    with ModelServer() as server:
+        model = asked(server)
+        server.faults.append(form)
+        assert outputs(run(model, ["abc"]))[0]["text"] == "cba"
+        assert not server.faults
+
+
+def test_a_kept_connection_that_ends_as_it_is_used_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is sent again at once, and nobody waits; a second end is one."""
+    pauses: list[int] = []
+
+    def pause_s(attempt: int, _: float) -> float:
+        pauses.append(attempt)
+        return 0.0
+
+    monkeypatch.setattr("streamer.inference.served.flow.pause_s", pause_s)
+    with ModelServer() as server:
+        model = asked(server)
+        server.faults.append("reset")
+        assert outputs(run(model, ["abc"]))[0]["text"] == "cba"
+        assert not pauses
+        server.faults.extend(["reset", "reset"])
+        assert outputs(run(model, ["abc"]))[0]["text"] == "cba"
+        assert pauses == [1]
+
+
+def test_a_key_follows_no_redirect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To another server, which is asked nothing: the run halts, as for any wrong address."""
+    monkeypatch.setenv("TINY_KEY", "secret")
+    with ModelServer(key="secret") as server, ModelServer() as other:
+        model = asked(server, served={"key_env": "TINY_KEY"})
+        server.faults.extend([f"{other.url}/v1/completions"] * 20)
+        with pytest.raises(WorkerFailureError, match="it answers 307") as failure:
+            run(model, ["abc"])
+        assert failure.value.exit_code == ExitCode.HALTED
+        assert not other.texts and not other.connections
+
+
+def test_an_answer_without_end_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is dropped once it is larger than any answer can be."""
+    monkeypatch.setattr("streamer.inference.served.client.MOST_BYTES", 1 << 20)
+    with ModelServer() as server:
+        model = asked(server)
+        server.huge = 4 << 20
+        server.faults.append("huge")
+        assert outputs(run(model, ["abc"]))[0]["text"] == "cba"
+        server.faults.extend(["huge"] * 3)
+        (found,) = run(model, ["abc"])
+        assert isinstance(found, DataFailure) and "it is empty, or larger than any can be" in found.message
+
+
+def test_texts_that_are_withheld_are_no_failure_of_the_server() -> None:
+    """A filter has its say of each text, however many there are in a row."""
+    with ModelServer() as server:
+        model = asked(server)
+        server.faults.extend(["content_filter"] * 30)
+        found = outputs(run(model, [f"text {number}" for number in range(40)]))
+        assert found.count(Code.INFER_SERVER) == 30
+        assert len(server.texts) == 41, "none is asked about twice"
+        assert not model.holding
+
+
+def test_counts_that_a_server_does_not_tell_are_0() -> None:
+    with ModelServer() as server:
+        model = asked(server)
+        server.faults.append("null")
+        (found,) = outputs(run(model, ["abc"]))
+        assert (found["text"], found["prompt_tokens"], found["completion_tokens"]) == ("cba", 0, 0)
+
+
+def test_vectors_of_another_width_are_of_another_model() -> None:
+    """A restart names it in another revision; until then none is a result."""
+    with ModelServer() as server:
+        model = asked(server, "embedding")
+        server.faults.append("wide")
+        assert outputs(run(model, ["abc"])) == [{"vector": [3.0, 0.5, -0.25], "dimensions": 3}]
+        server.faults.extend(["wide"] * 20)
+        with pytest.raises(WorkerFailureError, match="has changed since the start") as failure:
+            run(model, ["abc"])
+        assert failure.value.exit_code == ExitCode.DEPENDENCY
+        server.faults.clear()
+        first = asked(server, "embedding").card.revision
+        server.faults.append("wide")
+        assert asked(server, "embedding").card.revision != first
+
+
+def test_a_proxy_that_is_to_blame_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the server behind it; and no password of its URL is told."""
+    monkeypatch.setattr(served_model, "_START_S", 0.0)
+    monkeypatch.setenv("NO_PROXY", "")
+    with ModelServer() as server:
+        for address, error, words in (
+            ("http://u:hunter2@127.0.0.1:1", WorkerFailureError, "HTTPS_PROXY or ALL_PROXY names: it refuses connect"),
+            ("socks9://u:hunter2@127.0.0.1:1", ModelError, "names is no http:// or https:// address"),
+        ):
+            monkeypatch.setenv("HTTP_PROXY", address)
+            with pytest.raises(error, match=words) as failure:
+                asked(server)
+            assert "hunter2" not in str(failure.value)
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        assert asked(server).card.name == MODEL
+
+
 @pytest.mark.parametrize("task", ["text-generation", "embedding"])
 def test_what_a_server_refuses_of_one_text_is_its_dead_letter(task: str) -> None:
     """Alone, also out of a request of many; with the server's error type, and no word of the text, which it quotes."""

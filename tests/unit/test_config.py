@@ -220,6 +220,7 @@ def test_the_file_is_taken_at_its_word(write: Write) -> None:
         (("broker:9092", "one:9092;two:9092"), "one:9092;two:9092 has ';' in it"),
         (("broker:9092", "one:9092 two:9092"), "write host:port, with commas between"),
         (("broker:9092", "broker:kafka"), "broker:kafka is not host:port"),
+        (("broker:9092", "http://broker:9092"), "http:// is no protocol of a broker's; write host:port"),
         (("broker:9092", "SSL://[::1]:99999"), "a port from 1 to 65535"),
         (("[kafka]", '[telemetry]\nhttp = "localhost:70000"\n[kafka]'), "there is no port 70000"),
         (("[kafka]", '[telemetry]\nspans = "t"\nreports = "t"\n[kafka]'), "t takes the spans"),

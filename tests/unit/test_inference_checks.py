@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated
 
 WRONG: list[tuple[str, str, list[str]]] = [
     ("task = 'embeding'", "task", ["'embeding' is unknown", "embedding, similarity", "python: model"]),
+    ("task = 'ner'", "task", ['did you mean "token-classification"?']),
     ("on_overflow = 'window'", "on_overflow", ["fill-mask can't read", "truncate or reject"]),
     ("backend = 'openvino'", "backend", ["fill-mask reaches into its network"]),
     ("options.topk = 3", "options.topk", ['did you mean "top_k"?', "it has special_tokens_in_text, top_k"]),

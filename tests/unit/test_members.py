@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from streamer.app import growth
 from streamer.app.growth import LOOK_S, LOOKS, Growth, idle_s, used_s
 from streamer.config.load import Config, load
 from streamer.config.seats import Seat, address_at, seats_of, share_of
@@ -23,6 +28,7 @@ from streamer.kafka.inspect import held_slot
 from streamer.kafka.slots import SlotTakenError, take_slot
 from streamer.machine.affinity import OneCore
 from streamer.ops.doctor import machine, pipelines
+from streamer.ops.premises import memory_remarks
 from streamer.telemetry.catalogue import WORKERS_READY
 from streamer.telemetry.logs import JsonFormatter
 from streamer.telemetry.metrics import Metrics
@@ -65,6 +71,44 @@ def test_memory_is_shared_out() -> None:
     assert mine.pipelines["q"] is config.pipelines["q"]
     assert share_of(config, "q") is config
     assert share_of(configured("pipelines.p.members=3", "pipelines.p.budget_mb=1"), "p").pipelines["p"].budget_mb == 1
+
+
+def test_members_by_measurement_have_no_more_than_a_fixed_number_has() -> None:
+    """Each has from the start what it will have when there are as many as the cores allow."""
+    config = configured("pipelines.p.members=0", "pipelines.p.budget_mb=100", "cache.memory_mb=10")
+    mine = share_of(config, "p", 4)
+    assert (mine.pipelines["p"].budget_mb, mine.cache.memory_mb) == (25, 3)
+    assert share_of(config, "p", 1) is config
+    assert share_of(config, "q", 4) is config, "one that has one member keeps what it has"
+
+
+def test_no_member_is_added_without_memory_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What those that run and their children hold is looked at."""
+    own = growth._resident_bytes(os.getpid())
+    program = "import time; x = b'1' * 50_000_000; print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
+        assert child.stdout and child.stdout.readline()
+        monkeypatch.setattr(growth, "usable_memory_bytes", lambda: 100 * own)
+        assert growth.fits_one_more([os.getpid()])
+        monkeypatch.setattr(growth, "usable_memory_bytes", lambda: int(2 * own / growth.ROOM) + 1)
+        assert not growth.fits_one_more([os.getpid()]), "the child counts"
+        child.kill()
+    assert growth.fits_one_more([10**9]), "one that has just ended"
+
+
+def test_members_that_can_not_fit_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a container's memory, by the drivers' budgets and the models' files; `run` and `config check` say so."""
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    save_file({"weight": np.zeros(250_000, np.float32)}, tmp_path / "model.safetensors")
+    config = configured("pipelines.p.members=4", f"pipelines.p.model={tmp_path}", "pipelines.p.device=cpu")
+    monkeypatch.setattr("streamer.machine.limits.usable_memory_bytes", lambda: 2_000_000_000)
+    (found,) = memory_remarks(config, {"p": (1, 1)})
+    assert found.problem.startswith(
+        "drivers take up to 0.6 GB (budget_mb, memory_mb) and workers 2.4 GB; there are 2.0"
+    )
+    assert "members" in found.fix
+    assert not list(memory_remarks(config, {"q": (1, 1)}))
 
 
 def test_members_have_slots_of_their_own(tmp_path: Path) -> None:

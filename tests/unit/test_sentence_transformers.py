@@ -589,7 +589,7 @@ def test_dimensions(tmp_path: Path) -> None:
     for output in outputs(model_of(path, "embedding", dimensions=20), [*TEXTS]):
         assert output["dimensions"] == 20
         assert np.linalg.norm(output["vector"]) == near(1.0)
-    with pytest.raises(ModelError, match="dimensions is 33, and the model's vectors have 32"):
+    with pytest.raises(ModelError, match=r"options.dimensions: the model's vectors have 32"):
         model_of(path, "embedding", dimensions=33)
     edit(path / "config_sentence_transformers.json", truncate_dim=100)
     compare(path)
@@ -849,7 +849,7 @@ def test_attention_of_a_package_that_is_not_here_is_the_default(with_dense: Path
 @pytest.mark.parametrize("options", [{"pooling": "mean"}, {"route": "query"}])
 def test_options_that_a_static_model_can_not_take(options: dict[str, Any], tmp_path: Path) -> None:
     """They are refused by name."""
-    with pytest.raises(ModelError, match=f"option {next(iter(options))}"):
+    with pytest.raises(ModelError, match=f"options.{next(iter(options))}"):
         model_of(static(tmp_path), "embedding", **options)
 
 
@@ -857,7 +857,7 @@ def test_options_of_vectors_with_a_model_of_inference(tmp_path: Path) -> None:
     """A prompt or pooling would be read by nobody."""
     labels = ("contradiction", "neutral", "entailment")
     path = tiny(tmp_path, BERT, "ForSequenceClassification", labels=labels)
-    with pytest.raises(ModelError, match="option prompt"):
+    with pytest.raises(ModelError, match=r"options.prompt"):
         model_of(path, "zero-shot-classification", prompt="a ")
 
 

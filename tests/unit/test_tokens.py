@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,14 @@ import pytest
 from confluent_kafka import KafkaError
 
 from streamer.config.load import load
+from streamer.core.intake import SourcePolicy
+from streamer.core.membership import Membership
+from streamer.core.pipeline.attempts import Attempts
 from streamer.core.settle.calls import Act
+from streamer.core.standing import Reason
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.errors import act_on_consumer, act_on_producer
+from streamer.kafka.source.watch import Joining
 from streamer.kafka.tokens import Tokens, token_of, tokens
 
 NOW = 1_800_000_000.0
@@ -103,6 +111,72 @@ def test_a_login_refused_for_want_of_a_token_is_tried_again(monkeypatch: pytest.
     assert act_on_consumer(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)) is Act.DENIED
     issuer.now += 61
     assert act_on_consumer(refused) is Act.DENIED
+
+
+def test_a_function_that_hangs_holds_nobody_for_longer_than_the_deadline(caplog: pytest.LogCaptureFixture) -> None:
+    """The valid token goes on to serve; then each client hears that there is none, and the driver what keeps it. The
+    call that hangs is left behind for another after a pause that grows, and a late answer of it is taken."""
+    issuer, answer, calls = Issuer(), threading.Event(), []
+
+    def hang(config: str) -> tuple[str, float]:
+        calls.append(config)
+        if len(calls) > 1:
+            answer.wait(60)
+        return issuer(config)
+
+    made = Tokens(hang, lambda: issuer.now, issuer.wait, deadline_s=0.05)
+    made("")
+    issuer.now += 80
+    assert (made("")[0], made.trouble, made.lacking) == ("token 1", "", True)
+    issuer.now += 30
+    with pytest.raises(ValueError, match=r"^has not answered for 0 s$"):  # the first call's time is over: another
+        made("")
+    assert len(calls) == 3
+    issuer.now += 0.05
+    with pytest.raises(ValueError, match=r"^has not answered"):
+        made("")
+    assert len(calls) == 3, "the pause grows"
+    assert made.trouble.startswith("has not answered for")
+    assert sum("no login token" in record.getMessage() for record in caplog.records) == 1, "said once for all clients"
+    with pytest.raises(DependencyError, match=r"^kafka.oauth_callback has not answered for . s; correct it"):
+        made.ready("")
+    answer.set()
+    deadline = time.monotonic() + 30
+    while made.trouble and time.monotonic() < deadline:
+        with suppress(ValueError):
+            made("")
+        time.sleep(0.01)
+    assert made.trouble == ""
+
+
+def test_a_module_that_hangs_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.kafka.tokens._IMPORT_S", 0.05)
+    (here / "issuing.py").write_text("import time\ntime.sleep(1)\n")
+    with pytest.raises(ConfigurationError, match="module issuing has been importing for"):
+        tokens("issuing:issue")
+
+
+@pytest.mark.parametrize(("out_s", "reason"), [(5, None), (15, Reason.LOGIN), (70, Reason.LOGIN)])
+def test_who_is_out_of_the_group_for_want_of_a_token_is_told_so(
+    out_s: float, reason: Reason | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a minute of the token's end; without that trouble, the group is to blame."""
+    issuer = Issuer()
+    made = issuer.tokens()
+    monkeypatch.setattr("streamer.kafka.tokens._IN_USE", [made])
+    policy = SourcePolicy(topics=["in"], group="g")
+    ours = Membership(Attempts(3), until_end=False, revoke_deadline_s=1.0)
+    ours.waits_since = time.monotonic() - out_s
+    joining = Joining(policy, ours)
+    assert [one.reason for one in joining.standing()] == ([Reason.GROUP] if out_s > 60 else [])
+    issuer.fails = 1
+    with pytest.raises(FileNotFoundError):
+        made("")
+    found = joining.standing()
+    assert [(one.partition, one.reason) for one in found] == ([(("in", -1), reason)] if reason else [])
+    assert all("kafka.oauth_callback raised FileNotFoundError at test_tokens.py" in one.what for one in found)
+    ours.waits_since = None
+    assert joining.standing() == [], "connections that are there serve on"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Final
 
 from streamer.errors import ModelError
 from streamer.extras import absent, install_command
+from streamer.inference.models.contradictions import contradicted
 from streamer.inference.models.reference import Located, resolve
-from streamer.inference.models.safety import read_json
 from streamer.inference.served.options import SERVED_OPTIONS
 from streamer.inference.spec import SERVED, WorkerSpec
 from streamer.inference.tasks.option_values import refusals
@@ -30,6 +30,15 @@ CONVERTED: Final = frozenset(
 )
 """Tasks whose networks OpenVINO can run: those that do nothing but call them."""
 
+_ELSEWHERE: Final = {
+    "sentiment-analysis": "text-classification",
+    "ner": "token-classification",
+    "feature-extraction": "embedding",
+    "sentence-similarity": "similarity",
+    "text-ranking": "rerank",
+}
+"""What transformers and the hub call some tasks."""
+
 OPENVINO_PARAMETERS: Final = 5_000_000
 """Below it `auto` does not convert: what a pass of so small a network costs is not its arithmetic."""
 
@@ -43,8 +52,8 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from _check_served(spec)
         return
     if spec.task not in OPTIONS:
-        near = difflib.get_close_matches(spec.task, OPTIONS, n=1)
-        meant = f'did you mean "{near[0]}"? ' if near else ""
+        near = _ELSEWHERE.get(spec.task) or next(iter(difflib.get_close_matches(spec.task, OPTIONS, n=1)), "")
+        meant = f'did you mean "{near}"? ' if near else ""
         tasks = ", ".join(OPTIONS)
         yield ("task",), f"task {spec.task!r} is unknown; {meant}it is one of {tasks}, or any with a python: model"
         return
@@ -55,9 +64,11 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
         )
     if spec.backend == "openvino" and (reason := _lacks_for_openvino(spec)):
         yield ("backend",), f"OpenVINO can't run it: {reason}; set backend to auto or torch"
-    for name, text in refusals(OPTIONS[spec.task], spec.options, spec.task):
+    refused = dict(refusals(OPTIONS[spec.task], spec.options, spec.task))
+    for name, text in refused.items():
         yield ("options", name), text
-    yield from _check_dimensions(spec)
+    if not refused:
+        yield from _check_files(spec)
 
 
 def _check_served(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -100,17 +111,12 @@ def _lacks_for_openvino(spec: WorkerSpec) -> str:
     return f"it runs on the CPU, and the device is {spec.device}" if spec.device.startswith("cuda") else ""
 
 
-def _check_dimensions(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Of a directory without modules.json, whose vectors are as wide as its network."""
-    dimensions = spec.options.get("dimensions")
-    if spec.task != "embedding" or not isinstance(dimensions, int) or "@" in spec.model:
-        return
+def _check_files(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Of a directory: the options that its files contradict."""
     try:
         located = resolve(spec.model)
-        if not isinstance(located, Located) or (located.path / "modules.json").exists():
-            return
-        width = read_json(located.path / "config.json").get("hidden_size")
+        if isinstance(located, Located):
+            for name, text in contradicted(spec.task, spec.options, located.path):
+                yield ("options", name), text
     except ModelError:
         return  # a start says it
-    if isinstance(width, int) and dimensions > width:
-        yield ("options", "dimensions"), f"the model's vectors have {width}; write a number up to that"

@@ -72,6 +72,17 @@ def look(reference: str) -> About:
     return _look_at_files(reference, found)
 
 
+def least_worker_bytes(reference: str) -> int:
+    """What a worker holds on a CPU, by the weights' own size; 0 where that is not known. Reads no weights."""
+    try:
+        found = resolve(reference)
+        files = [found.path / name for name in used_files(found.path)] if isinstance(found, Located) else []
+        weights = sum(file.stat().st_size for file in files if file.suffix == ".safetensors")
+    except (ModelError, OSError):
+        return 0
+    return LIBRARIES_BYTES + weights if weights else 0
+
+
 def _look_at_class(found: PythonClass) -> About:
     spec = find_module(found.module)
     place = (spec.origin if spec else None) or ""

@@ -18,6 +18,10 @@ class MalformedError(Exception):
     """An answer is none; `str()` says what is wrong with it, without a word of it."""
 
 
+class WithheldError(Exception):
+    """The server answers, and gives no text for this one; `str()` says why."""
+
+
 class Identity(msgspec.Struct, frozen=True):
     """What a server says that it serves. `facts` decide answers; what a server counts or times is none of them."""
 
@@ -37,6 +41,8 @@ class Answered(msgspec.Struct, frozen=True):
     answers: list[Answer]
     model: str = ""
     fingerprint: str = ""
+    width: int = 0
+    """Numbers of a vector."""
 
 
 class TextRequest(msgspec.Struct, frozen=True):
@@ -72,7 +78,7 @@ class Api(Protocol):
         ...
 
     def read(self, body: bytes, headers: Any, asks: Sequence[TextRequest]) -> Answered:
-        """The answers. Raises `MalformedError`."""
+        """The answers. Raises `MalformedError`, and of one computation `WithheldError`."""
         ...
 
 

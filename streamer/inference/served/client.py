@@ -6,13 +6,18 @@ import asyncio
 import os
 import ssl
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from streamer.errors import ModelError
 from streamer.extras import install_command
 from streamer.inference.spec import ServedSpec
 
-CONNECT_S = 10.0
+CONNECT_S: Final = 10.0
+MOST_BYTES: Final = 256 << 20
+"""Of one answer: ten times what 2,048 vectors of 4,096 numbers take in base64."""
+_PROXY: Final = "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names"
 
 
 class Reply(NamedTuple):
@@ -51,12 +56,16 @@ class ServerClient:
         if served.key_env:
             headers["authorization"] = f"Bearer {_key(served.key_env)}"
         most = served.requests + 4
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            verify=_certificates(served.ca),
-            limits=httpx.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=60.0),
-            timeout=httpx.Timeout(served.timeout_s, connect=min(CONNECT_S, served.timeout_s)),
-        )
+        try:
+            self._client = httpx.AsyncClient(
+                headers=headers,
+                verify=_certificates(served.ca),
+                limits=httpx.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=60.0),
+                timeout=httpx.Timeout(served.timeout_s, connect=min(CONNECT_S, served.timeout_s)),
+            )
+        except (ValueError, ImportError, httpx.InvalidURL):  # the words may quote a password
+            raise ModelError(f"{_PROXY} is no http:// or https:// address; correct or unset the variable") from None
+        self._by_proxy = _is_by_proxy(url)
 
     async def post(self, path: str, body: bytes) -> Reply:
         """TextRequest. Raises `NoReplyError`."""
@@ -74,23 +83,56 @@ class ServerClient:
         httpx = self._httpx
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._client.request(method, self._url + path, content=body)
+                try:
+                    return await self._send(method, path, body)
+                except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                    # A server may end a connection that was kept just as it is used again: no failure of it.
+                    return await self._send(method, path, body)
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
             words = f"it did not answer within served_timeout_s ({self._timeout_s:g} s)"
             raise NoReplyError(words, slow=True) from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise _unconnected(error) from None
-        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise self._unconnected(error) from None
+        except httpx.ProxyError as error:
+            status = str(error)[:3]
+            words = f" ({status})" if status.isdecimal() else ""
+            raise NoReplyError(f"{_PROXY} lets nothing through{words}", down=True, setting=status == "407") from None
+        except httpx.DecodingError:
+            raise NoReplyError("its answer can't be unpacked by its content-encoding") from None
+        except httpx.TransportError as error:
             raise NoReplyError(f"the connection ended before the answer was whole ({type(error).__name__})") from None
         except httpx.InvalidURL:
             raise NoReplyError("its URL can't be read", setting=True) from None
-        return Reply(response.status_code, response.content, response.headers)
+
+    async def _send(self, method: str, path: str, body: bytes | None) -> Reply:
+        """Of an answer that is larger than any can be nothing is kept."""
+        whole = bytearray()
+        async with self._client.stream(method, self._url + path, content=body) as response:
+            async for part in response.aiter_bytes():
+                whole += part
+                if len(whole) > MOST_BYTES:
+                    return Reply(response.status_code, b"", response.headers)
+        return Reply(response.status_code, bytes(whole), response.headers)
+
+    def _unconnected(self, error: Exception) -> NoReplyError:
+        failure = _unconnected(error)
+        return NoReplyError(f"{_PROXY}: {failure}", down=True) if self._by_proxy and not failure.setting else failure
+
+
+def _is_by_proxy(url: str) -> bool:
+    """Whether the environment names a proxy for it."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    named = proxies.get(parts.scheme) or proxies.get("all")
+    return bool(named) and not proxy_bypass(parts.netloc)
 
 
 def _unconnected(error: Exception) -> NoReplyError:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         words = "its certificate is not one that this machine trusts: name the CA's file in served_ca"
         return NoReplyError(words, down=True, setting=True)
+    if "WRONG_VERSION_NUMBER" in str(error):
+        return NoReplyError("what answers there does not speak TLS: write http:// in its URL", down=True, setting=True)
     causes = list(_causes(error))
     if any(isinstance(cause, ConnectionError) for cause in causes):
         return NoReplyError("it refuses connections", down=True)

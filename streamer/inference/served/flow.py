@@ -22,7 +22,7 @@ from streamer.core.pacing import Pacing, pause_s
 from streamer.core.record import Answer
 from streamer.core.replies import Verdict, is_too_long, retry_after_s, verdict, words_of
 from streamer.errors import Code, DataFailure, ExitCode, FailureClass
-from streamer.inference.served.api import Answered, Api, MalformedError, TextRequest
+from streamer.inference.served.api import Answered, Api, MalformedError, TextRequest, WithheldError
 from streamer.inference.served.client import NoReplyError, Reply, ServerClient
 from streamer.inference.spec import ServedSpec
 from streamer.inference.worker.forwarder import WorkerFailureError
@@ -173,6 +173,7 @@ class RequestFlow:
             case Verdict.LOAD:
                 self._overloaded(group, began, reply)
             case Verdict.SERVER:
+                self.pacing.wait(time.monotonic(), retry_after_s(reply.headers.get("retry-after"), time.time()))
                 await self._server_failed(group, began, said(reply, asks))
             case Verdict.SETTING:
                 self._misdirected(group, began, said(reply, asks))
@@ -184,6 +185,10 @@ class RequestFlow:
             told = self._api.read(reply.body, reply.headers, [item.ask for item in group])
         except MalformedError as error:
             await self._malformed(group, began, str(error))
+            return
+        except WithheldError as error:
+            self._works(began)
+            self._end(group[0], DataFailure(Code.INFER_SERVER, f"the server gives no answer to this text: {error}"))
             return
         if not self._fits(told):
             self._of_another(group, began)
@@ -313,8 +318,9 @@ class RequestFlow:
             reply = await self._client.post(self._probe.path, self._api.body([self._probe], self._name))
             if verdict(reply.status) is Verdict.ANSWER:
                 self._api.read(reply.body, reply.headers, [self._probe])
+                self.pacing.failures = 0
                 return True
-        except (NoReplyError, MalformedError):
+        except (NoReplyError, MalformedError, WithheldError):
             return False
         if verdict(reply.status) is Verdict.RECORD:
             words = f"{self._url} refuses a known text, too: {said(reply, [])}"

@@ -19,7 +19,15 @@ from streamer.core.record import Answer
 from streamer.core.replies import Verdict, verdict
 from streamer.errors import DataFailure, ExitCode, FailureClass, ModelError
 from streamer.inference.model import Batching, Encoded, NonFinite
-from streamer.inference.served.api import PROBE_TEXT, Answered, Api, Identity, MalformedError, TextRequest
+from streamer.inference.served.api import (
+    PROBE_TEXT,
+    Answered,
+    Api,
+    Identity,
+    MalformedError,
+    TextRequest,
+    WithheldError,
+)
 from streamer.inference.served.client import NoReplyError, Reply, ServerClient
 from streamer.inference.served.flow import Requested, RequestFlow, said
 from streamer.inference.served.options import SERVED_OPTIONS
@@ -39,6 +47,11 @@ _HINT: Final = "correct the address, the key or served_model"
 _HINTS: Final = {
     401: "name the variable with the server's key in served_key_env",
     403: "the key has no right to this model",
+    **dict.fromkeys(
+        (301, 302, 303, 307, 308),
+        "it redirects, which is not followed, so that no key goes elsewhere; name the address that it redirects to",
+    ),
+    407: "the proxy that HTTP_PROXY names asks for a login",
     404: "the address of OpenAI's API usually ends in /v1, that of TEI in nothing",
 }
 _VERSION: Final = 1
@@ -179,7 +192,7 @@ class ServedModel:
             case Verdict.ANSWER:
                 try:
                     return self._api.read(reply.body, reply.headers, [ask])
-                except MalformedError as error:
+                except (MalformedError, WithheldError) as error:
                     raise ModelError(f"{self._url}{ask.path}: its answer to a known text is none: {error}") from None
             case Verdict.LOAD | Verdict.SERVER:
                 raise NoReplyError(said(reply, []))
@@ -223,7 +236,7 @@ class ServedModel:
         return "" if found == self._identity else f"{self._api.about} says something else of {self._identity.model}"
 
     def _fits(self, told: Answered) -> bool:
-        if told.model and told.model != self._told.model:
+        if (told.model and told.model != self._told.model) or told.width != self._told.width:
             return False
         return not self._spec.served.pinned or told.fingerprint == self._told.fingerprint
 
@@ -232,7 +245,17 @@ class ServedModel:
         no version can't be told from another by anything else. What it says of a version stands before it."""
         served, identity, told = self._spec.served, self._identity, self._told
         fingerprint = told.fingerprint if served.pinned else ""
-        says = [self._spec.backend, self._url, identity.model, identity.facts, told.model, fingerprint, served.revision]
+        says: list[Any] = [
+            self._spec.backend,
+            self._url,
+            identity.model,
+            identity.facts,
+            told.model,
+            fingerprint,
+            served.revision,
+        ]
+        if told.width:
+            says.append(told.width)
         digest = hashlib.sha256(msgspec.json.encode(says, order="deterministic")).hexdigest()
         version = _NO_SIGN.sub("_", served.revision or identity.version or fingerprint)[:_SHOWN_VERSION]
         return ModelCard(

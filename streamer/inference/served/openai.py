@@ -11,7 +11,15 @@ from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure, ModelError
 from streamer.inference.generation.request import GenerationParams, sampling_of
 from streamer.inference.model import Encoded, unknown_param
-from streamer.inference.served.api import Answered, Identity, MalformedError, TextRequest, length_of, shares_of
+from streamer.inference.served.api import (
+    Answered,
+    Identity,
+    MalformedError,
+    TextRequest,
+    WithheldError,
+    length_of,
+    shares_of,
+)
 from streamer.inference.served.options import ServedEmbedding, ServedGeneration
 from streamer.inference.served.vectors import vector_answers
 from streamer.inference.tasks.params import read_params
@@ -34,8 +42,8 @@ class _List(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
 
 
 class _Said(msgspec.Struct):
@@ -140,12 +148,12 @@ class OpenAiGeneration(OpenAi):
             raise MalformedError("it has no choices")
         choice, usage = found.choices[0], found.usage or _Usage()
         if choice.finish_reason in _FILTERED:
-            raise MalformedError(f"its finish_reason is {choice.finish_reason}")
+            raise WithheldError(f"its finish_reason is {choice.finish_reason}")
         text = choice.message.content if choice.message is not None else choice.text
         reason = _FINISHED.get(choice.finish_reason or "")
         if text is None or reason is None:
             raise MalformedError(f"it has no {'text' if text is None else 'finish_reason that is known'}")
-        read, written = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
+        read, written = max(0, usage.prompt_tokens or 0), max(0, usage.completion_tokens or 0)
         output = {"text": text, "finish_reason": reason, "prompt_tokens": read, "completion_tokens": written}
         return Answered(
             [Answer(msgspec.json.encode(output), tokens=read + written)], found.model, found.system_fingerprint or ""
@@ -182,9 +190,9 @@ class OpenAiEmbeddings(OpenAi):
             if not 0 <= one.index < len(asks) or vectors[one.index]:
                 raise MalformedError("its vectors have indexes of no text, or of one twice")
             vectors[one.index] = one.embedding
-        tokens = shares_of(max(0, (found.usage or _Usage()).prompt_tokens), asks)
+        tokens = shares_of(max(0, (found.usage or _Usage()).prompt_tokens or 0), asks)
         answers = vector_answers(vectors, tokens, self._options.dimensions)
-        return Answered(answers, found.model, found.system_fingerprint or "")
+        return Answered(answers, found.model, found.system_fingerprint or "", len(vectors[0]))
 
 
 def decoded(body: bytes, kind: Any) -> Any:
@@ -195,4 +203,4 @@ def decoded(body: bytes, kind: Any) -> Any:
         place = str(error).rpartition(" - at ")[2] if " - at " in str(error) else "its first level"
         raise MalformedError(f"it has another form than the API's, at {place}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise MalformedError("it is not JSON") from None
+        raise MalformedError("it is not JSON" if body else "it is empty, or larger than any can be") from None

@@ -108,7 +108,8 @@ class EmbedApi(Tei):
         vectors = decoded(body, list[list[float]])
         if len(vectors) != len(asks):
             raise MalformedError("it has not one vector for each text")
-        return Answered(vector_answers(vectors, self._tokens(headers, asks), self._options.dimensions))
+        answers = vector_answers(vectors, self._tokens(headers, asks), self._options.dimensions)
+        return Answered(answers, width=len(vectors[0]))
 
 
 class PredictApi(Tei):

@@ -21,8 +21,10 @@ from streamer.core.unanswered import ReadState
 from streamer.kafka.errors import error_of
 from streamer.kafka.source.calls import Pauses
 from streamer.kafka.source.cluster import ClusterView, StandstillWatch
+from streamer.kafka.tokens import trouble_with_tokens
 
 JOIN_S: Final = 60.0
+LOGIN_S: Final = 10.0
 
 REFUSALS: Final = {
     KafkaError.INCONSISTENT_GROUP_PROTOCOL: (
@@ -66,10 +68,15 @@ class Joining:
 
     def standing(self) -> list[Standing]:
         """What keeps us out. From any thread."""
-        refused, since = self._refused, self._ours.waits_since
-        if refused is not None and refused[1] == self._ours.epoch:
+        refused, since, reason = self._refused, self._ours.waits_since, Reason.GROUP
+        out_s = time.monotonic() - since if since is not None else 0.0
+        if out_s > LOGIN_S and (trouble := trouble_with_tokens()):
+            reason = Reason.LOGIN
+            what = f"no client can log in: kafka.oauth_callback {trouble}, and there is no valid token"
+            fix = "correct the function, or see that what it asks answers; it is asked again by itself"
+        elif refused is not None and refused[1] == self._ours.epoch:
             what, fix = self._words(refused[0])
-        elif since is not None and time.monotonic() - since > JOIN_S:
+        elif out_s > JOIN_S:
             what = f"group {self._group} has not assigned us any partitions for {JOIN_S:g} s"
             what += f" (the client's last error is {self.last_error})" if self.last_error else ""
             fix = (
@@ -78,7 +85,7 @@ class Joining:
             )
         else:
             return []
-        return [Standing((topic, -1), -1, Reason.GROUP, what, fix) for topic in self._topics]
+        return [Standing((topic, -1), -1, reason, what, fix) for topic in self._topics]
 
     def _words(self, code: int) -> tuple[str, str]:
         what, fix = REFUSALS[code]

@@ -7,9 +7,36 @@ from collections.abc import Iterator
 
 from streamer.core.surroundings import CacheInfo
 from streamer.ops.doctor.finding import Finding, error, warning
+from streamer.ops.doctor.peers import Expected, explain
 
+_EXPECTED = {
+    tls: Expected(
+        "Redis",
+        tls,
+        "cache.url",
+        with_tls="write rediss:// in place of redis:// in cache.url",
+        without_tls="write redis:// in place of rediss:// in cache.url",
+        trust="name the file of its CA in cache.url, after ?ssl_ca_certs=" if tls else "",
+    )
+    for tls in (False, True)
+}
 _OLDEST = (6, 2)
 _NOTHING_SHARED = "every look-up is a miss"
+_MISTAKEN = {
+    "NO_CLUSTER": ("it is a Redis, but no cluster", "write redis://HOST:PORT/DATABASE as cache.url"),
+    "NO_SENTINEL": (
+        "it is a Redis, but no sentinel",
+        "write redis://HOST:PORT/DATABASE as cache.url, or the sentinels' own addresses (port 26379 by default)",
+    ),
+    "NO_PRIMARY": (
+        "the sentinels know no primary of that name, or it is down",
+        "correct NAME in cache.url: redis-cli -p 26379 SENTINEL masters tells the names",
+    ),
+    "DATABASE": (
+        "it has no database of that number",
+        "name one from 0 to 15 in cache.url, or raise `databases` in Redis' configuration",
+    ),
+}
 _WHY = {
     "OOM": (
         "it is full, and its maxmemory-policy removes nothing",
@@ -48,6 +75,14 @@ def judge(cache: CacheInfo) -> Iterator[Finding]:
             "chmod 600 FILE",
         )
     where = f"Redis at {cache.address}"
+    if cache.login and cache.failure == "NO_PASSWORD":
+        yield warning(
+            "cache.login",
+            where,
+            f"cache.url has a password, and it asks for none: {_NOTHING_SHARED}",
+            "leave user and password out of cache.url, or set a password there",
+        )
+        return
     if cache.login:
         yield warning(
             "cache.login",
@@ -65,11 +100,14 @@ def judge(cache: CacheInfo) -> Iterator[Finding]:
         )
         return
     if cache.failure:
+        yield warning("cache.unreachable", where, *_unreachable(cache))
+        return
+    if cache.sentinel:
         yield warning(
-            "cache.unreachable",
+            "cache.sentinel",
             where,
-            f"it does not answer ({cache.failure}): {_NOTHING_SHARED} until it does",
-            'start it, correct cache.url, or set it to "" to keep answers only in memory',
+            f"it is a sentinel, which keeps no keys: {_NOTHING_SHARED}",
+            "write redis+sentinel://HOST:PORT,HOST:PORT/NAME/DATABASE as cache.url",
         )
         return
     if cache.cluster:
@@ -109,6 +147,15 @@ def judge(cache: CacheInfo) -> Iterator[Finding]:
     version = tuple(int(part) for part in cache.version.split(".")[:2] if part.isdigit())
     if version and version < _OLDEST:
         yield warning("cache.old", where, f"it is Redis {cache.version}", "upgrade it to 6.2 or later")
+
+
+def _unreachable(cache: CacheInfo) -> tuple[str, str]:
+    """Why it can't be asked, and what to do about it."""
+    explained = explain(cache.peers, _EXPECTED[cache.tls])
+    if cache.failure in _MISTAKEN and any(peer.speaks == "Redis" for peer in cache.peers):
+        explained = _MISTAKEN[cache.failure]
+    what, fix = explained or (f"it does not answer ({cache.failure})", "start it, or correct cache.url")
+    return f"{what}: {_NOTHING_SHARED} until that is fixed", f'{fix}, or set it to "" to keep answers only in memory'
 
 
 def _unwritable(cache: CacheInfo) -> tuple[str, str]:

@@ -7,11 +7,31 @@ from collections.abc import Iterator, Mapping
 from streamer.config.load import Config, PipelineConfig
 from streamer.core.surroundings import BrokerInfo, TopicInfo
 from streamer.ops.doctor.finding import Finding, error, warning
+from streamer.ops.doctor.peers import Expected
 
 # KIP-447: settled offsets that wait for the transaction of the partition's last owner.
 OLDEST = (2, 5)
 # A group that is idle for longer than this loses its offsets, and with it its place.
 _SHORT_OFFSETS_MINUTES = 24 * 60
+
+
+_PROTOCOL = "in kafka.properties"
+
+
+def expected(*, tls: bool, login: bool) -> Expected:
+    """Who is to answer at the bootstrap addresses, by security.protocol."""
+    names = ("SSL", "SASL_SSL"), ("PLAINTEXT", "SASL_PLAINTEXT")
+    with_tls, without = (f"set security.protocol to {one} or {other} {_PROTOCOL}" for one, other in names)
+    return Expected(
+        "Kafka",
+        tls,
+        "kafka.bootstrap_servers",
+        with_tls=f"{with_tls}, or name a listener without TLS",
+        without_tls=f"{without}, or name a listener with TLS",
+        trust="",  # the client says it, in words of its own
+        login=login,
+        with_login=f"set security.protocol to {names[not tls][1]}, sasl.mechanism and what it needs {_PROTOCOL}",
+    )
 
 
 def judge_brokers(broker: BrokerInfo, pipelines: dict[str, PipelineConfig]) -> Iterator[Finding]:

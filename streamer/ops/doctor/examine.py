@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
 
 import msgspec
 
 from streamer.cache.inspect import inspect as inspect_cache
+from streamer.config.fields import KafkaConfig
 from streamer.config.load import Config, PipelineConfig
 from streamer.config.otel import read
 from streamer.config.seats import seats_of
@@ -19,10 +21,13 @@ from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.members import client_of
 from streamer.core.surroundings import BrokerInfo, CacheInfo, GroupInfo, ModelInfo
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
+from streamer.kafka.announced import places_of
 from streamer.kafka.inspect import ClusterInspector, client_times, held_slot, property_problem
 from streamer.machine.limits import inspect as inspect_machine
+from streamer.machine.peer import look_at_peer
 from streamer.ops.doctor import cache, cluster, extras, group, machine, pipelines, records
 from streamer.ops.doctor.finding import Finding, error, warning
+from streamer.ops.doctor.peers import Expected, explain
 from streamer.telemetry.otlp_http import problem_of
 
 Plan = Callable[[str], tuple[int, int]]
@@ -83,7 +88,9 @@ def _outlet(config: Config) -> Iterator[Check]:
     address = redacted_url(otel.endpoint)
     if not found and (problem := problem_of(otel)):
         fix = "start the receiver, or correct OTEL_EXPORTER_OTLP_ENDPOINT, its headers or certificates"
-        found.append(warning("otlp.refused", address, f"it takes no spans ({problem}): they are dropped", fix))
+        ca = "OTEL_EXPORTER_OTLP_CERTIFICATE", otel.certificate
+        what, fix = _http_peer(otel.endpoint, "OTEL_EXPORTER_OTLP_ENDPOINT", ca) or (f"it takes none ({problem})", fix)
+        found.append(warning("otlp.refused", address, f"spans are dropped: {what}", fix))
     yield Check("OTLP", address or "OTEL_*", found)
 
 
@@ -102,7 +109,7 @@ def _kafka(config: Config, names: list[str], now_ms: int) -> Iterator[Check]:
         kafka = ClusterInspector(config)
         found = kafka.broker()
     except StreamerError as failure:
-        yield Check("Kafka", address, [_failed(f"Kafka at {address}", failure)])
+        yield Check("Kafka", address, [_unreached(config.kafka, failure)])
         return
     chosen = {name: config.pipelines[name] for name in names}
     yield Check("Kafka", _about_broker(found), list(cluster.judge_brokers(found, chosen)))
@@ -161,6 +168,15 @@ def _topics_of(config: Config, name: str) -> list[str]:
     return [*own, *(topic for topic in (telemetry.reports, telemetry.spans) if topic)]
 
 
+def _unreached(kafka: KafkaConfig, failure: StreamerError) -> Finding:
+    """What the client says, or who answers in place of a broker that would let us in."""
+    found = _failed(f"Kafka at {kafka.bootstrap_servers}", failure)
+    protocol = str(kafka.properties.get("security.protocol", "plaintext")).lower()
+    expected = cluster.expected(tls=protocol.endswith("ssl"), login=protocol.startswith("sasl"))
+    explained = explain([look_at_peer(*place, first="Kafka") for place in places_of(kafka.bootstrap_servers)], expected)
+    return replace(found, what=explained[0], fix=explained[1]) if explained else found
+
+
 def _failed(where: str, failure: StreamerError) -> Finding:
     code = "broker.unreachable" if isinstance(failure, DependencyError) else "broker.refused"
     return _told(code, where, str(failure))
@@ -205,8 +221,27 @@ def _registry(config: Config, pipelines: Mapping[str, PipelineConfig]) -> Iterat
             findings.append(_told("registry.missing", "input_format", str(failure)))
         else:
             if outage is not None:
-                findings.append(error("registry.unreachable", "schema_registry", *outage))
+                given = config.schema_registry
+                peer = _http_peer(given.url, "schema_registry.url", ("schema_registry.ca_file", given.ca_file))
+                findings.append(error("registry.unreachable", "schema_registry", *(peer or outage)))
         yield Check("schema registry", f"{config.schema_registry.url} for {name}", findings)
+
+
+def _http_peer(url: str, setting: str, ca: tuple[str, str]) -> tuple[str, str] | None:
+    """Who answers in place of a server over HTTP at `url`, the value of `setting`. `ca` is the setting of its CA's
+    file, and that file."""
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    expected = Expected(
+        "HTTP",
+        tls,
+        setting,
+        with_tls=f"write https:// in {setting}",
+        without_tls=f"write http:// in {setting}",
+        trust=f"name the file of its CA in {ca[0]}",
+    )
+    port = parts.port or (443 if tls else 80)
+    return explain([look_at_peer(parts.hostname or "", port, first="HTTP", ca_file=ca[1])], expected)
 
 
 def _about_cache(found: CacheInfo) -> str:
