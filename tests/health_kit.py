@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import struct
-from types import SimpleNamespace
 from typing import Any
 
-from streamer.core.report import Histogram, Model, Report
+from streamer.core.report import Embedding, Generated, Histogram, Likelihood, Model, Report
 
 HOUR_MS = 3_600_000
 NOW_MS = 1_700_000_000_000 // (24 * HOUR_MS) * 24 * HOUR_MS + 12 * HOUR_MS
@@ -67,9 +66,9 @@ def measured(seed: int, time_ms: int = NOW_MS) -> Report:
         empty=1,
         repeats=seed % 4,
         unknown_tokens=2,
-        embedding=SimpleNamespace(
+        embedding=Embedding(
             count=2, sum=struct.pack("<3f", seed / 7, -seed / 3, 1e-3), norm=histogram(1000), projections=[bins, bins]
         ),
-        generation=SimpleNamespace(finish_reasons={"stop": seed}, output_tokens=histogram(5, 20), repetition=bins),
-        likelihood=SimpleNamespace(log_likelihood=-seed / 3, tokens=4, mean=bins),
+        generation=Generated(finish_reasons={"stop": seed}, output_tokens=histogram(5, 20), repetition=bins),
+        likelihood=Likelihood(log_likelihood=-seed / 3, tokens=4, mean=bins),
     )

@@ -69,10 +69,6 @@ class Paired(msgspec.Struct):
         self.total += difference
         self.squares += difference * difference
 
-    def merge(self, other: Paired) -> Paired:
-        """New sums of both."""
-        return Paired(self.texts + other.texts, self.total + other.total, self.squares + other.squares)
-
     @property
     def mean(self) -> float:
         """The mean difference."""

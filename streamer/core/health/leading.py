@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
 
-from streamer.core.health.spread import COMMON, GROUPS, Row, Spread, dispersion, spreads_of
+from streamer.core.health.spread import COMMON, GROUPS, Row, Spread, dispersion, grouped, spreads_of
 
 LEAST_SHARE = 0.02
 """Of a bin that takes part: a rarer one has too few records in a window to move like a normal variable."""
@@ -108,19 +107,13 @@ def _length(vector: Sequence[float]) -> float:
 
 def _moves(rows: Sequence[Row], size: int, expected: Sequence[float], scales: Sequence[float]) -> list[list[float]]:
     """How far each group of so many windows went from what is expected, by bin, in its own units."""
-    grouped: defaultdict[int, list[tuple[int, list[float]]]] = defaultdict(list)
-    for block, records, row in rows:
-        grouped[block // size].append((records, row))
     found = []
-    for members in grouped.values():
-        records = sum(count for count, _ in members)
-        if 2 * len(members) >= size and records:
-            sums = [sum(column) for column in zip(*(row for _, row in members), strict=True)]
-            unit = math.sqrt(records)
-            found.append(
-                [
-                    (count - share * records) * scale / unit
-                    for count, share, scale in zip(sums, expected, scales, strict=True)
-                ]
-            )
+    for records, sums in grouped(rows, size):
+        unit = math.sqrt(records)
+        found.append(
+            [
+                (count - share * records) * scale / unit
+                for count, share, scale in zip(sums, expected, scales, strict=True)
+            ]
+        )
     return found

@@ -30,15 +30,6 @@ class Perplexity(msgspec.Struct):
         self.tokens += weight * tokens
         self.texts += weight
 
-    def merge(self, other: Perplexity) -> Perplexity:
-        """New sums of both."""
-        return Perplexity(
-            self.log_likelihood + other.log_likelihood,
-            self.tokens + other.tokens,
-            self.texts + other.texts,
-            self.unscored + other.unscored,
-        )
-
     @property
     def value(self) -> float | None:
         """Of all tokens together, each counting the same whatever text it stands in; see `perplexity`."""
