@@ -105,11 +105,12 @@ def lost(life: Life) -> bool:
 
 
 def _expel(life: Life, process: Process, learns_after_s: float) -> bool:
-    if process.source.member not in life.world.group.members:
+    member = process.source.member
+    if member.id not in life.world.group.members:
         return False
-    usual_s, process.source.network_s = process.source.network_s, learns_after_s
-    life.world.group.expel(process.source.member)
-    process.source.network_s = usual_s
+    usual_s, member.network_s = member.network_s, learns_after_s
+    life.world.group.expel(member.id)
+    member.network_s = usual_s
     return True
 
 
@@ -143,7 +144,7 @@ def killed_in_revoke(life: Life) -> bool:
 def usurped(life: Life) -> bool:
     """A second process starts under a slot that is taken; the older one has to go."""
     process = _some(life)
-    if process is None or process.rivalled or process.source.member is None:
+    if process is None or process.rivalled or process.source.member.id is None:
         return False
     life.rival(process)
     return True
