@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -19,6 +18,7 @@ from streamer.kafka.writer import Writer
 from tests.conftest import Kafka
 from tests.integration.health_reports import DEADLINE_S, MINUTE_MS, Bed, report
 from tests.made_health import NEW, words
+from tests.waiting import wait_for
 
 
 def command(config: Path, *arguments: str) -> str:
@@ -45,7 +45,7 @@ def test_what_the_app_writes_is_shown(kafka: Kafka, tmp_path: Path) -> None:
     follower = threading.Thread(target=shown.follow, args=(stop, errors.append, answered.set), daemon=True)
     missing = threading.Thread(target=shown.follow, args=(stop, errors.append, answered.set), daemon=True)
     missing.start()
-    _wait(lambda: bool(errors))
+    wait_for(lambda: bool(errors))
     assert errors == [f"there is no topic {bed.health}, the health app has not run here"]
     bed.make(bed.health, 1)
     said = list(words("mood", now_ms))
@@ -58,7 +58,7 @@ def test_what_the_app_writes_is_shown(kafka: Kafka, tmp_path: Path) -> None:
         follower.start()
         try:
             assert answered.wait(DEADLINE_S)
-            _wait(lambda: bool((found := shown.picture("mood", "5m", now_ms)) and found.whole))
+            wait_for(lambda: bool((found := shown.picture("mood", "5m", now_ms)) and found.whole))
             found = shown.picture("mood", "5m", now_ms)
             assert found is not None
             assert re.match(r"label complaint 1\d % → 2\d %", found.headline.what)
@@ -69,7 +69,7 @@ def test_what_the_app_writes_is_shown(kafka: Kafka, tmp_path: Path) -> None:
             assert isinstance(word, StateWord)
             writer.write(bed.health, encode(word), key=key.encode())
             writer.flush()
-            _wait(lambda: len(shown.picture("mood", "1h", now_ms).rules) == 3)  # type: ignore[union-attr]
+            wait_for(lambda: len(shown.picture("mood", "1h", now_ms).rules) == 3)  # type: ignore[union-attr]
             found = shown.picture("mood", "1h", now_ms)
             assert found is not None
             assert NEW not in found.baselines
@@ -81,10 +81,3 @@ def test_what_the_app_writes_is_shown(kafka: Kafka, tmp_path: Path) -> None:
     assert re.match(r"mood: drift; label complaint 1\d %", command(file, "mood", "--html", str(page)))
     assert "There is no baseline yet." in page.read_text()
     assert f"From the topic {bed.health}" in page.read_text()
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
