@@ -23,7 +23,7 @@ from streamer.local.ports import free_ports
 
 REBUILT_S: Final = Target(at_most=10.0)
 RECORDS: Final = 200
-"""Of a report."""
+"""Records of a report."""
 STEP_MS: Final = 1_000
 FINISH_S: Final = 120.0
 LOOK_S: Final = 0.05

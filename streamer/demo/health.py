@@ -46,7 +46,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 def health_of(watch: Watch, seen: Seen, results: Iterable[tuple[Item, Result]], held: Quality) -> Health:
-    """Of a pipeline that classifies: its results with the records that they are of, how right they are, and its
+    """The health of a pipeline that classifies, from its results with their records, how right these are, and its
     reports."""
     moved = {item.value for item in watch.script.items[watch.script.shift :]}
     begins: dict[int, int] = {}

@@ -86,8 +86,9 @@ def delete_records(scene: Scene, rng: random.Random, kind: str) -> None:
 
 
 def _delete_before(scene: Scene, place: TopicPartition) -> None:
-    """Again while the brokers can't say who leads the partition: its leader may just be gone. With a new client: one
-    that has asked about the topic before knows no partition that was added since (seen with librdkafka 2.16.1)."""
+    """Delete the records before a place, and try again while the brokers can't say who leads the partition. It takes a
+    new client: one that has asked about the topic before knows no partition added since (seen with librdkafka 2.16.1).
+    """
     admin = connect(scene.setup.config.kafka)
     deadline = time.monotonic() + LEADER_S
     while True:

@@ -100,7 +100,7 @@ class Scene:
 
     @property
     def all_partitions(self) -> range:
-        """Of the input."""
+        """All partitions of the input."""
         return range(self.writer.partitions)
 
     def await_in_sync(self) -> None:

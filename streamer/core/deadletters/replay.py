@@ -52,7 +52,7 @@ Decide = Callable[[DeadLetter], Move | Refusal | None]
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Who does it, as which job, when (RFC 3339)."""
+    """Who moves the dead letters, as which job, and when (RFC 3339)."""
 
     job: str
     by: str
@@ -123,7 +123,7 @@ class Mark:
     reason: str = ""
 
     def __call__(self, letter: DeadLetter) -> Move:
-        """The move to nowhere."""
+        """A move that only writes the state."""
         sign = self.signature
         state = State(self.state, sign.job, sign.by, sign.time, letter.timestamp_ms, reason=self.reason)
         return Move("", 0, (_state_output(letter, state),))

@@ -44,7 +44,7 @@ class Reference(msgspec.Struct):
 
     @property
     def ratio(self) -> float:
-        """Of a ratio: its value."""
+        """The value, if this is a ratio."""
         return self.sums.ratio
 
     @staticmethod
@@ -132,12 +132,12 @@ class Baseline(msgspec.Struct):
         return self.until_ms - self.since_ms >= SEASON_DAYS * DAY_MS - HOUR_MS
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """The baseline as JSON."""
         return msgspec.json.encode(self)
 
     @staticmethod
     def decode(encoded: bytes) -> Baseline:
-        """From JSON; raises msgspec.ValidationError for what is no baseline."""
+        """The baseline in JSON. Raises msgspec.ValidationError for anything else."""
         return msgspec.json.decode(encoded, type=Baseline)
 
 

@@ -1,4 +1,4 @@
-"""Who holds the answers of a task to labels, and which numbers follow."""
+"""Which judge compares the answers of a task with labels, and which numbers that gives."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ TASKS: Final = tuple(_TASKS)
 
 
 def judge_of(task: str, names: Mapping[str, str], threshold: float) -> Judge | None:
-    """Who judges a task's answers; None where nobody does. `names` are other names for labels of the file, a label of
-    several counts as given from `threshold` on."""
+    """The judge of a task's answers; None where there is none. `names` are other names for labels of the file, a label
+    of several counts as given from `threshold` on."""
     return _TASKS[task][0](names, threshold) if task in _TASKS else None
 
 

@@ -15,7 +15,8 @@ import msgspec
 from streamer.core.health.spread import COMMON, GROUPS, Row, Spread, dispersion, grouped, spreads_of
 
 LEAST_SHARE = 0.02
-"""Of a bin that takes part: a rarer one has too few records in a window to move like a normal variable."""
+"""The least share of a bin that takes part: a rarer one has too few records in a window to move like a normal
+variable."""
 
 LEAST_EXPECTED = 5.0
 BEYOND_CHANCE = 1.3
@@ -39,8 +40,8 @@ class Leading(msgspec.Struct, array_like=True):
     def of(
         rows: Sequence[Row], expected: Sequence[float], counts: Sequence[float], spreads: Sequence[Spread]
     ) -> Leading | None:
-        """Of the largest groups of windows; None where too few bins are common to move together, and where groups lie
-        no farther apart in any direction than chance alone would bring them."""
+        """Learn it from the largest groups of windows; None where too few bins are common to move together, and where
+        groups lie no farther apart in any direction than chance alone would bring them."""
         variance = spreads[0].variance
         scales = [
             math.sqrt((1 - share) / variance[at])

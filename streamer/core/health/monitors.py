@@ -30,7 +30,7 @@ class Sums(msgspec.Struct):
 
     @property
     def ratio(self) -> float:
-        """Of a ratio: its value."""
+        """The value, if this is a ratio."""
         return self.counts["sum"] / self.counts["of"]
 
 

@@ -59,7 +59,7 @@ class Overlap(msgspec.Struct):
         return best
 
     def mean(self, total: float) -> float:
-        """Of one of the sums."""
+        """One of the sums, per text."""
         return ratio(total, self.texts)
 
     @property

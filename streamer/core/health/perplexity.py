@@ -10,7 +10,7 @@ import msgspec
 from streamer.core.health.counts import Count
 
 MOST_NATS: Final = 700.0
-"""Of a token; a float holds no perplexity of many more."""
+"""The most for a token: a float can hold no perplexity of many more."""
 
 
 class Perplexity(msgspec.Struct):
@@ -32,7 +32,7 @@ class Perplexity(msgspec.Struct):
 
     @property
     def value(self) -> float | None:
-        """Of all tokens together, each counting the same whatever text it stands in; see `perplexity`."""
+        """The perplexity of all tokens together. Each counts the same, whatever text it stands in; see `perplexity`."""
         return perplexity(self.log_likelihood, self.tokens)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 Row = tuple[int, int, list[float]]
-"""Of a window: its number in time, its records, and the records in each bin; of a ratio, how much too large its sum is
-for the ratio of all windows."""
+"""A window: its number in time, its records, and the records in each bin; for a ratio, how far its sum is above what
+the ratio of all windows would make it."""
 
 GROUPS = (1, 4, 12)
 """How many windows make a group: a window, a third of an hour and an hour for windows of five minutes."""

@@ -33,11 +33,11 @@ class Stretch(msgspec.Struct):
 
     @property
     def records(self) -> int:
-        """Of the table with the fewest."""
+        """The records of the table that has the fewest."""
         return min((sums.records for sums in self.tables), default=0)
 
     def with_(self, tables: list[Sums], end_ms: int) -> Stretch:
-        """Continued."""
+        """The stretch with these windows added."""
         if self.tables and tables:
             tables = _together([self.tables, tables])
         return Stretch(self.start_ms, end_ms, tables or self.tables)
@@ -72,7 +72,7 @@ class Watch(msgspec.Struct):
 
     def look(self, window: Window, baseline: Baseline, budget: Budget) -> list[Finding]:
         """Take the next closed window, and say what holds now: a finding for each monitor that the baseline knows and
-        some window told of, in the order of explanation. Windows come in the order of time. Another model starts
+        that has seen something, in the order of explanation. Windows come in the order of time. Another model starts
         over."""
         if window.revision != self.revision:
             self.revision, self.courses = window.revision, {}
