@@ -1,12 +1,11 @@
-"""Reports for tests of model health."""
+"""Reports for tests of whoever reads them."""
 
 from __future__ import annotations
 
 import struct
-from types import SimpleNamespace
 from typing import Any
 
-from streamer.core.report import Histogram, Model, Report
+from streamer.core.report import VERSION, Embedding, Generated, Histogram, Likelihood, Model, Report
 
 HOUR_MS = 3_600_000
 NOW_MS = 1_700_000_000_000 // (24 * HOUR_MS) * 24 * HOUR_MS + 12 * HOUR_MS
@@ -29,7 +28,10 @@ def report(
     **fields: Any,
 ) -> Report:
     """A report of one range, with a result for each offset unless `fields` say otherwise."""
-    given = {
+    given: dict[str, Any] = {
+        "version": VERSION,
+        "task": "text-classification",
+        "model": Model("m", revision),
         "results": last - first + 1,
         "dead_letters": {},
         "skipped": {},
@@ -40,14 +42,7 @@ def report(
         "text_chars": histogram(50),
         "ranges": [("in", partition, first, last)],
     }
-    return Report(
-        version="streamer.report.v2",
-        pipeline=pipeline,
-        task="text-classification",
-        model=Model("m", revision),
-        time_ms=time_ms,
-        **{**given, **fields},
-    )
+    return Report(pipeline=pipeline, time_ms=time_ms, **{**given, **fields})
 
 
 def measured(seed: int, time_ms: int = NOW_MS) -> Report:
@@ -67,9 +62,9 @@ def measured(seed: int, time_ms: int = NOW_MS) -> Report:
         empty=1,
         repeats=seed % 4,
         unknown_tokens=2,
-        embedding=SimpleNamespace(
+        embedding=Embedding(
             count=2, sum=struct.pack("<3f", seed / 7, -seed / 3, 1e-3), norm=histogram(1000), projections=[bins, bins]
         ),
-        generation=SimpleNamespace(finish_reasons={"stop": seed}, output_tokens=histogram(5, 20), repetition=bins),
-        likelihood=SimpleNamespace(log_likelihood=-seed / 3, tokens=4, mean=bins),
+        generation=Generated(finish_reasons={"stop": seed}, output_tokens=histogram(5, 20), repetition=bins),
+        likelihood=Likelihood(log_likelihood=-seed / 3, tokens=4, mean=bins),
     )

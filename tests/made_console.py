@@ -22,10 +22,11 @@ from streamer.console.front import Front
 from streamer.console.history import History
 from streamer.console.looks import Looks
 from streamer.core.health.words import encode
-from streamer.core.report import VERSION, Histogram, Model, Report
+from streamer.core.report import Histogram, Model, Report
 from streamer.core.standing import Reason, Standing
 from streamer.ops.lag import PartitionLag, PipelineLag
 from streamer.telemetry.scrape import Replica
+from tests.health_kit import report
 from tests.made_health import words
 
 PARTITIONS = 50
@@ -128,21 +129,15 @@ class MadeFeed(Feed):
 
 
 def _report(name: str, time_ms: int, results: int, dead: int) -> Report:
-    return Report(
-        version=VERSION,
+    return report(
+        time_ms,
         pipeline=name,
-        task="text-classification",
         model=Model("sentiment", "abc123abc123abc123"),
-        time_ms=time_ms,
-        ranges=[],
         results=results,
         dead_letters={"infer.exception": dead} if dead else {},
-        skipped={},
         cached=results // 9,
-        truncated=0,
         tokens=12 * results,
         latency_ms=_LATENCY,
-        text_chars=Histogram([], 0, 0),
     )
 
 

@@ -19,6 +19,8 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from streamer.inference.spec import ServedSpec, WorkerSpec
+
 MODEL = "tiny-chat"
 
 
@@ -261,3 +263,10 @@ def _texts_of(body: dict[str, Any]) -> list[str]:
 
 def _vector(text: str) -> list[float]:
     return [float(len(text)), 0.5, -0.25]
+
+
+def spec(server: ModelServer, task: str = "text-generation", *, tei: bool = False, **fields: Any) -> WorkerSpec:
+    """A worker whose model the server runs, by OpenAI's API, or TEI's."""
+    served = ServedSpec(**{"timeout_s": 2.0, **fields.pop("served", {})})
+    url, backend = (server.url, "tei") if tei else (f"{server.url}/v1", "openai")
+    return WorkerSpec("test", task, url, backend=backend, served=served, **fields)  # type: ignore[arg-type]

@@ -104,12 +104,12 @@ def drive(config: Config, assembly: Assembly, name: str, options: RunOptions) ->
         until_then.callback(watch.close)
         place = options.index if options.siblings > 1 else None
         until_then.enter_context(on_one_core(config.pipelines[name].driver_affinity, place))
-        spare_the_collector()
+        tune_garbage_collection()
         return assembly.driver.run()
 
 
-def spare_the_collector() -> None:
-    """Tell the cyclic garbage collector of the load to come: records make hundreds of thousands of young objects that
+def tune_garbage_collection() -> None:
+    """Let the cyclic garbage collector run less often. Records make hundreds of thousands of young objects that
     are no cycles. At CPython's thresholds it takes a quarter of the driver's time (`streamer bench throughput`)."""
     gc.collect()
     gc.freeze()

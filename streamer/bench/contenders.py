@@ -74,7 +74,7 @@ class Ours:
         return np.empty(0, np.float32)
 
     def vectors(self) -> Vectors:
-        """Of the last run; read outside of the time measured, as a subscriber would."""
+        """The vectors of the last run, read outside of the time measured, as a subscriber would."""
         return np.array([msgspec.json.decode(answer or b"")["vector"] for answer in self.answers], np.float32)
 
 

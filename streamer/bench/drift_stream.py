@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from streamer.core.health.window import Embeddings, Likelihoods, Window
-from streamer.core.report import BOUNDS, Histogram
+from streamer.core.health.window import Window
+from streamer.core.report import BOUNDS, Embedding, Histogram, Likelihood
 
 WINDOW_MS = 300_000
 A_DAY = 288  # windows
@@ -196,8 +196,8 @@ class Stream:
                 repeats=int(repeats[at]),
                 unknown_tokens=int(unknown[at]),
                 text_chars=_histogram(LENGTHS, lengths[at], int(chars[at])),
-                embedding=Embeddings(0, b"", _histogram(BOUNDS[22:38], norm[at], 0), projections[at].tolist()),
-                likelihood=Likelihoods(-float(surprise[at]), int(tokens[at]), []),
+                embedding=Embedding(0, b"", _histogram(BOUNDS[22:38], norm[at], 0), projections[at].tolist()),
+                likelihood=Likelihood(-float(surprise[at]), int(tokens[at]), []),
                 dead_letters={"decode.json": int(dead[at])},
             )
             for at, number in enumerate(numbers)

@@ -127,14 +127,14 @@ def feedback_speed(
     command = [sys.executable, "-m", "streamer", "health", "run", f"--config={setup.path}"]
     topics = [setup.input, setup.output, setup.config.telemetry.reports, names["topic"], names["feedback"]]
     with Program(command, setup.path.with_suffix(".health.log")) as app:
-        _wait(app, START_S, lambda: _get(port, "/healthz") is not None)
+        wait_for(app, START_S, lambda: page(port, "/healthz") is not None)
         before, started = writing.upto, time.monotonic()
         writing.start()
         try:
             progress(f"{at_once:,} labels at once")
             began = time.monotonic()
             feedback.write(at_once)
-            _wait(
+            wait_for(
                 app,
                 FINISH_S + at_once / 100,
                 lambda: _matched(port) >= at_once,
@@ -146,7 +146,7 @@ def feedback_speed(
         finally:
             writing.end()
             reached = (writing.upto - before) * PARTITIONS / (time.monotonic() - started)
-        (total,) = _get(port, "/quality")["totals"]
+        (total,) = page(port, "/quality")["totals"]
         app.terminate(FINISH_S)
     bench.delete(*topics, f"{names['feedback']}.dlq")
     labels = len(feedback.written)
@@ -199,20 +199,23 @@ def _matched(port: int) -> int:
 
 
 def _outcomes(port: int) -> dict[str, int]:
-    page = _get(port, "/feedback") or {"pipelines": {}}
-    found: dict[str, int] = page["pipelines"].get(PIPELINE, {}).get("outcomes", {})
+    answer = page(port, "/feedback") or {"pipelines": {}}
+    found: dict[str, int] = answer["pipelines"].get(PIPELINE, {}).get("outcomes", {})
     return found
 
 
-def _wait(app: Program, timeout_s: float, until: Callable[[], bool], where: Callable[[], str] = str) -> None:
+def wait_for(
+    app: Program, timeout_s: float, until: Callable[[], bool], where: Callable[[], str] = str, every_s: float = LOOK_S
+) -> None:
+    """Wait for something that the app does. Raises BenchError when it ends or takes too long."""
     deadline = time.monotonic() + timeout_s
     while not until():
         if not app.runs or time.monotonic() > deadline:
             raise BenchError(f"the health app was not done within {timeout_s:g} s{where()}:\n{app.last_lines()}")
-        time.sleep(LOOK_S)
+        time.sleep(every_s)
 
 
-def _get(port: int, path: str) -> Any:
+def page(port: int, path: str) -> Any:
     """A page of the app; None while it has none, or is not ready."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from streamer.bench.bench import Bench
 from streamer.bench.figures import Figure, Section, Target
+from streamer.bench.health import page, wait_for
 from streamer.bench.program import BenchError, Program
 from streamer.bench.reports import report_of
 from streamer.core.health.fold import HOUR_MS, Fold
@@ -24,7 +23,7 @@ from streamer.local.ports import free_ports
 
 REBUILT_S: Final = Target(at_most=10.0)
 RECORDS: Final = 200
-"""Of a report."""
+"""Records of a report."""
 STEP_MS: Final = 1_000
 FINISH_S: Final = 120.0
 LOOK_S: Final = 0.05
@@ -53,12 +52,9 @@ def rebuild(bench: Bench, reports: int, pipelines: int, progress: Callable[[str]
     progress("starting the app")
     command = [sys.executable, "-m", "streamer", "health", "run", f"--config={setup.path}"]
     with Program(command, setup.path.with_suffix(".health.log")) as app:
-        while not (page := _get(port, "/healthz")) or not page["ok"]:
-            if not app.runs or time.monotonic() > app.started + FINISH_S:
-                raise BenchError(f"the health app was not done within {FINISH_S:g} s:\n{app.last_lines()}")
-            time.sleep(LOOK_S)
+        wait_for(app, FINISH_S, lambda: bool((found := page(port, "/healthz")) and found["ok"]), every_s=LOOK_S)
         rebuilt_s = time.monotonic() - app.started
-        windows = _get(port, f"/windows?length_ms={HOUR_MS}")["windows"]
+        windows = page(port, f"/windows?length_ms={HOUR_MS}")["windows"]
         app.terminate(FINISH_S)
     bench.delete(setup.input, setup.output, topic, f"{own}.words")
     found = sum(window.results for window in alone), sum(window["results"] for window in windows)
@@ -87,12 +83,3 @@ def _write(bench: Bench, topic: str, names: list[str], reports: int, start_ms: i
         deliveries = writer.flush()
     if deliveries.delivered != reports * len(names):
         raise BenchError(f"{topic}: {deliveries.delivered} of {reports * len(names)} reports were delivered")
-
-
-def _get(port: int, path: str) -> Any:
-    """A page of the app; None while it has none."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return json.loads(answer.read())
-    except OSError:
-        return None

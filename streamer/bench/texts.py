@@ -73,7 +73,8 @@ def _tweets() -> Iterator[str]:
 
 
 def _docstrings() -> Iterator[str]:
-    """Of files in an order that has nothing to do with their subject, and is the same each time."""
+    """All docstrings of the packages, file by file, in an order that is the same each time and has nothing to do with
+    their subject."""
     files: list[Path] = []
     for package in PACKAGES:
         found = importlib.util.find_spec(package)

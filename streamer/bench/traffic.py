@@ -44,7 +44,7 @@ class Seen:
 
     @property
     def latencies_ms(self) -> list[float]:
-        """From handing the event to the producer's client to having its result in hand."""
+        """The time from handing each event to the producer's client to having its result in hand."""
         return [(at - self.sent[name]) * 1000 for name, at in self.seen.items()]
 
 

@@ -136,7 +136,7 @@ class ClusterLink:
         commands.execute()
 
     def hang_up(self) -> None:
-        """The next call asks for the cluster's layout anew."""
+        """The next call asks for the cluster's layout again."""
         client, self._client = self._client, None
         if client is not None:
             with suppress(Exception):

@@ -16,7 +16,7 @@ from streamer.errors import ConfigurationError
 NO_SECRET: Final = "none"
 MIN_BYTES: Final = 32
 MAX_BYTES: Final = 4096
-_MEND: Final = (
+_FIX: Final = (
     "name a file of 32 or more characters as cache.key_file (`openssl rand -hex 32` makes one), "
     'or write key_file = "none"'
 )
@@ -45,10 +45,10 @@ def secret_of(key_file: str) -> bytes:
             content = file.read(MAX_BYTES + 1).strip()
     except OSError as error:
         kind = ConfigurationError if key_file else NoKeyError
-        raise kind(f"cache.key_file: {path}: {error.strerror or type(error).__name__}; {_MEND}") from None
+        raise kind(f"cache.key_file: {path}: {error.strerror or type(error).__name__}; {_FIX}") from None
     if not MIN_BYTES <= len(content) <= MAX_BYTES:
         size = "too short" if len(content) < MIN_BYTES else "too long"
-        raise ConfigurationError(f"cache.key_file: {path} is {size} for a key; {_MEND}")
+        raise ConfigurationError(f"cache.key_file: {path} is {size} for a key; {_FIX}")
     return hashlib.blake2b(content, person=b"streamer cache").digest()
 
 
@@ -62,7 +62,7 @@ def key_path(key_file: str) -> Path:
         return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "streamer" / "cache.key"
     except RuntimeError:
         kind = ConfigurationError if key_file else NoKeyError
-        raise kind(f"cache.key_file: there is no home directory for the key; {_MEND}") from None
+        raise kind(f"cache.key_file: there is no home directory for the key; {_FIX}") from None
 
 
 def look_at(key_file: str) -> tuple[str, bool, bool]:
@@ -78,11 +78,11 @@ def look_at(key_file: str) -> tuple[str, bool, bool]:
     except ConfigurationError as error:
         return str(error), not isinstance(error, NoKeyError), False
     except OSError as error:
-        return f"cache.key_file: {path}: {error.strerror or type(error).__name__}; {_MEND}", bool(key_file), False
+        return f"cache.key_file: {path}: {error.strerror or type(error).__name__}; {_FIX}", bool(key_file), False
     home = next(parent for parent in path.absolute().parents if parent.exists())
     if home.is_dir() and os.access(home, os.W_OK | os.X_OK):
         return "", False, False
-    return f"cache.key_file: {path} is not there and can't be created; {_MEND}", bool(key_file), False
+    return f"cache.key_file: {path} is not there and can't be created; {_FIX}", bool(key_file), False
 
 
 def _make(path: Path) -> None:

@@ -67,7 +67,7 @@ class _Named(click.types.StringParamType):
         self._names = names
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """None at all where the configuration can't be read: this is not the place to say why."""
+        """The names that match. None where the configuration can't be read: this is not the place to say why."""
         from streamer.config.load import load
 
         try:

@@ -35,7 +35,7 @@ def demo(events: int, keep: bool, as_json: bool) -> ExitCode:
     from streamer.demo.display import Display
     from streamer.demo.script import script
     from streamer.demo.stage import stage
-    from streamer.demo.summary import summarise
+    from streamer.demo.summarise import summarise
     from streamer.demo.watch import Watch
 
     interrupts = _Interrupts()

@@ -26,7 +26,7 @@ _FIXES: Final = {
     errno.EADDRINUSE: "choose another port",
     errno.EADDRNOTAVAIL: "choose an address of this host",
 }
-"""Of mistakes that a restart repeats."""
+"""How to fix mistakes that a restart would repeat."""
 _REMEDIES: Final = {
     errno.ENOSPC: "free space on that disk",
     errno.EDQUOT: "free space on that disk, or raise the quota",
@@ -36,7 +36,7 @@ _REMEDIES: Final = {
     errno.EAGAIN: "raise the limit of processes (ulimit -u, or pids.max of the container), or free memory",
     errno.ENOMEM: "free memory, or raise the limit",
 }
-"""Of what is short at the moment."""
+"""What to do where the machine has run out of something."""
 
 _NO_COMMAND: Final = re.compile(r"^No such command '(.*)'\.$")
 

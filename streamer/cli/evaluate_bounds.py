@@ -33,7 +33,7 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 def bounds_of(flag: str, given: tuple[str, ...], known: frozenset[str], task: str) -> list[Bound]:
-    """Of METRIC=VALUE, as given. Raises UsageError for what is no number of the task."""
+    """The bounds that METRIC=VALUE options ask for. Raises UsageError for a number that the task does not have."""
     found = []
     for each in given:
         metric, text = pair_of(flag, each)

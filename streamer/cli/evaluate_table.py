@@ -44,7 +44,7 @@ def tell(console: Console, found: Evaluation, versus: Versus | None, by: str) ->
 
 
 def tables(found: Evaluation, by: str) -> Iterator[Table]:
-    """In the order in which they are of use."""
+    """The most useful first."""
     quality = found.quality
     if labels := quality.by_label():
         yield _labels(quality)

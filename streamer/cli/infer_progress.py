@@ -51,7 +51,7 @@ class Pace:
         self._first: tuple[float, float] | None = None  # share and time of the first answers
 
     def share(self, counts: Progress) -> float | None:
-        """None for a pipe: nobody knows how much will come."""
+        """The share; None for a pipe, since nobody knows how much will come."""
         total = self._rows.total_bytes
         if not total:
             return None

@@ -151,7 +151,7 @@ def table(found: list[PipelineLag]) -> Group:
 
 
 def trend(lag: PipelineLag) -> str:
-    """Where it goes, in a few words."""
+    """How the lag is changing, in a few words."""
     tokens = "" if lag.tokens is None else f", about {lag.tokens:,.0f} tokens"
     if not lag.records and not lag.standing:
         return "caught up"

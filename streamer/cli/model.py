@@ -129,7 +129,7 @@ def _described(reference: str, about: About, task: str | None) -> Iterable[tuple
 
 
 def _plan(spec: WorkerSpec, about: About) -> Iterable[tuple[str, Any, str]]:
-    """In what it would run, and why."""
+    """How it would run, and why."""
     from streamer.inference.models.checks import without_openvino
     from streamer.machine.processors import usable_gpus
 

@@ -141,7 +141,7 @@ def run(
 
 
 def _shown(name: str, pipe: LogPipe | None, relayed: bool) -> Show | None:
-    """Where it is shown how the pipeline does: on our terminal, on the supervisor's, or nowhere."""
+    """What shows how the pipeline is doing: on our terminal, on the supervisor's, or nowhere."""
     if pipe is None or not (relayed or pipe.is_terminal):
         return None
     from streamer.app.live import showing, telling
@@ -152,7 +152,7 @@ def _shown(name: str, pipe: LogPipe | None, relayed: bool) -> Show | None:
 def _arguments(
     until_end: bool, accept_dead_letters: int, config_path: str | None, overrides: tuple[str, ...], verbose: bool
 ) -> list[str]:
-    """What a child is told of what we were told."""
+    """The options that a child process is started with."""
     arguments = [f"--set={override}" for override in overrides]
     if config_path:
         arguments.append(f"--config={config_path}")

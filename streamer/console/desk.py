@@ -19,7 +19,7 @@ from streamer.console.history import History
 from streamer.console.job import OWN, JobState, now_ms
 from streamer.console.looks import Looks
 from streamer.core.deadletters.letter import DeadLetter, Place
-from streamer.core.deadletters.replay import Decide, Discard, Replay
+from streamer.core.deadletters.replay import Decide, Mark, Replay
 from streamer.core.record import TraceParent
 from streamer.errors import StreamerError, UsageError
 from streamer.kafka.replay import TopicLog, TransactionalCopier
@@ -183,7 +183,7 @@ class Desk:
     def _decide(self, order: Order, wanted: Wanted, targets: Targets) -> Decide:
         sign = order.signature
         if wanted.action == "discard":
-            decide: Decide = Discard(sign, wanted.reason)
+            decide: Decide = Mark(sign, "discarded", wanted.reason)
         else:
             sources = self._looks.topics
             to = destinations(

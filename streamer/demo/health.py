@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -45,21 +45,17 @@ class Health(msgspec.Struct, frozen=True):
     shift: Shift
 
 
-def health_of(watch: Watch, seen: Seen, results: Iterable[tuple[Item, Result]]) -> Health:
-    """Of a pipeline that classifies: its results with the records that they are of, and its reports."""
+def health_of(watch: Watch, seen: Seen, results: Iterable[tuple[Item, Result]], held: Quality) -> Health:
+    """The health of a pipeline that classifies, from its results with their records, how right these are, and its
+    reports."""
     moved = {item.value for item in watch.script.items[watch.script.shift :]}
     begins: dict[int, int] = {}
     for place, item in watch.inputs.items():
         if item.value in moved:
             begins[place.partition] = min(place.offset, begins.get(place.partition, place.offset))
-    scored = [(item, result.metadata.human_score, result) for item, result in results if result.metadata is not None]
-    scores = {after: [score for item, score, _ in scored if (item.value in moved) == after] for after in (False, True)}
+    scored = [(item, result.metadata.human_score) for item, result in results if result.metadata is not None]
+    scores = {after: [score for item, score in scored if (item.value in moved) == after] for after in (False, True)}
     shares = {after: sum(score < 0 for score in each) / max(1, len(each)) for after, each in scores.items()}
-    held = quality(
-        ("positive" if score > 0 else "negative", decode_output(result))
-        for _, score, result in scored
-        if abs(score) >= CLEAR_SCORE
-    )
     state, what = findings(seen.reports, begins)
     return Health(
         texts=held.answered,
@@ -67,6 +63,13 @@ def health_of(watch: Watch, seen: Seen, results: Iterable[tuple[Item, Result]]) 
         ece=round(held.calibration.ece if held.calibration is not None else 0.0, 4),
         shift=Shift(len(scores[True]), round(shares[False], 4), round(shares[True], 4), state, what),
     )
+
+
+def clear_labels(results: Iterable[Result]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What people say of each text whose sentiment they found clear, and what the model says."""
+    for result in results:
+        if result.metadata is not None and abs(score := result.metadata.human_score) >= CLEAR_SCORE:
+            yield "positive" if score > 0 else "negative", decode_output(result)
 
 
 def quality(labelled: Iterable[tuple[str, dict[str, Any]]]) -> Quality:

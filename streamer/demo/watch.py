@@ -168,15 +168,11 @@ class Watch:
         self.pace = "the rest at once"
         self.burst_at_ms = time.time() * 1000
         self._burst(len(self.course.burst), check)
-        if failed := self._writer.flush().failed:
-            raise DemoError(f"Kafka did not take all records: {failed}")
 
     def play_shift(self, check: Callable[[], None]) -> None:
         """Send the other mix at once, and return when all of it has ended: no settle has something of both."""
         self.pace = "another mix"
         self._burst(len(self.script.items) - self.sent, check)
-        if failed := self._writer.flush().failed:
-            raise DemoError(f"Kafka did not take all records: {failed}")
 
     def finish(self) -> None:
         """Read what is there beyond what was waited for: nothing, or something twice."""
@@ -213,6 +209,8 @@ class Watch:
         """Send the next records at once, and return when all of them have ended in every pipeline."""
         self._send(self.sent + records)
         self._until(lambda: self._all_done, check, _POLL_S)
+        if failed := self._writer.flush().failed:
+            raise DemoError(f"Kafka did not take all records: {failed}")
 
     def _send(self, until: int) -> None:
         for item in self.script.items[self.sent : until]:

@@ -94,7 +94,7 @@ class LabelledRows(Rows):
         return []
 
     def next_label(self) -> Labelled:
-        """Of the first row that was read and not asked for yet."""
+        """The label of the first row that was read and not asked for yet."""
         return self._labels.popleft()
 
     def stop(self, problem: UsageError) -> None:

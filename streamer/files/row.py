@@ -35,7 +35,7 @@ class Fields:
 
     @property
     def named(self) -> bool:
-        """Whether there is any."""
+        """Whether any field is named."""
         return bool(self.text or self.id or self.keep)
 
     @property

@@ -37,7 +37,7 @@ STDIN: Final = "-"
 
 
 def format_of(path: str) -> Format | None:
-    """By its suffix, without one for compression; None where that tells nothing."""
+    """The format by a file's suffix, apart from one for compression; None where that says nothing."""
     suffixes = Path(path).suffixes
     if suffixes and suffixes[-1] in (".gz", ".zst"):
         suffixes.pop()

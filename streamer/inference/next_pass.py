@@ -1,4 +1,4 @@
-"""Which of the computations that wait share the next pass: decided anew before each, from values alone.
+"""Which of the computations that wait share the next pass. It is decided before each pass, from values alone.
 
 It takes as many as go well together. Smaller passes answer hardly anybody sooner: in virtual time, with Poisson
 arrivals at 0.3 to 0.9 of capacity and texts of 24 or 110 tokens, bounds of 120 to 1,000 tokens never lowered the

@@ -4,149 +4,19 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from typing import Protocol
 
 from streamer.core.pipeline.protocol import SinkFailed, SourceFailed
 from streamer.core.record import TopicPartition
 from streamer.errors import ExitCode
+from streamer.simulation import member_faults
 from streamer.simulation.judge import INPUT, OUTPUT
-from streamer.simulation.process import REVOKE_DEADLINE_S, Process, World
-from streamer.testing import Group, Stage, Trouble
+from streamer.simulation.member_faults import Fault, Life, Passer, some
+from streamer.simulation.process import REVOKE_DEADLINE_S, Process
+from streamer.testing import Stage, Trouble
 
-STOP_WITHIN_S = 3.0
 STALLS_S = (0.3, 1.2, 2.5)  # within everything; past the revoke deadline; past the transaction's timeout
 DENIED = (ExitCode.CONFIGURATION, "a right was taken away")
 WALL_JUMPS_S = (-3600.0, 3600.0)
-
-
-class Life(Protocol):
-    """What a fault may reach."""
-
-    world: World
-
-    def running(self) -> list[Process]: ...
-    def visitor(self) -> Process | None: ...
-    def rival(self, process: Process) -> None: ...
-
-
-Fault = Callable[[Life], bool]
-
-
-class Passer:
-    """A member without a pipeline: it joins, takes part, and leaves; the others rebalance."""
-
-    def __init__(self, world: World, stay_s: float) -> None:
-        self._world = world
-        self._group: Group = world.group
-        self._owned: frozenset[TopicPartition] = frozenset()
-        self._gone = False
-        self.member = self._group.join(self, None, self._owned)
-        world.clock.later(stay_s, self._leave)
-
-    def on_rebalance(self, member: str) -> None:
-        self._world.clock.later(self._world.latency(0.02), self._rejoin)
-
-    def on_sync(self, member: str, generation: int, assignment: frozenset[TopicPartition]) -> None:
-        gives_up = self._owned - assignment
-        self._owned = assignment
-        if gives_up:
-            self._world.clock.later(self._world.latency(0.02), self._rejoin)
-
-    def on_expelled(self, member: str) -> None:
-        self._gone = True
-
-    def on_fenced(self, member: str) -> None:
-        """It has no instance id that anybody could take."""
-
-    def _rejoin(self) -> None:
-        if not self._gone:
-            self._group.join(self, self.member, self._owned)
-
-    def _leave(self) -> None:
-        self._gone = True
-        self._group.leave(self.member)
-
-
-def _some(life: Life) -> Process | None:
-    running = life.running()
-    return life.world.rng.choice(running) if running else None
-
-
-def join(life: Life) -> bool:
-    """A third member comes, works, and is stopped after a while."""
-    process = life.visitor()
-    if process is None:
-        return False
-    life.world.clock.later(0.5 + life.world.rng.random() * 2, lambda: process.stop(STOP_WITHIN_S))
-    return True
-
-
-def leave(life: Life) -> bool:
-    """A member gets a stop signal; its supervisor starts it again."""
-    process = _some(life)
-    if process is None or process.stopping:
-        return False
-    process.stop(STOP_WITHIN_S)
-    return True
-
-
-def rebalances(life: Life) -> bool:
-    """Three rebalances in a row."""
-    world = life.world
-    for number in range(3):
-        world.clock.later(0.08 * number, lambda: Passer(world, 0.02 + world.rng.random() * 0.2))
-    return True
-
-
-def lost(life: Life) -> bool:
-    """A member misses its session timeout and learns it late."""
-    process = _some(life)
-    return process is not None and _expel(life, process, life.world.rng.choice((0.01, 0.2, 1.0)))
-
-
-def _expel(life: Life, process: Process, learns_after_s: float) -> bool:
-    if process.source.member not in life.world.group.members:
-        return False
-    usual_s, process.source.network_s = process.source.network_s, learns_after_s
-    life.world.group.expel(process.source.member)
-    process.source.network_s = usual_s
-    return True
-
-
-def killed(life: Life) -> bool:
-    """kill -9 of a process; the same slot starts again."""
-    process = _some(life)
-    if process is None:
-        return False
-    process.kill()
-    return True
-
-
-def killed_in_transaction(life: Life) -> bool:
-    """kill -9 while a transaction is open."""
-    for process in life.running():
-        if life.world.log.in_transaction(process.transactional_id):
-            process.kill()
-            return True
-    return False
-
-
-def killed_in_revoke(life: Life) -> bool:
-    """kill -9 of a process that was just told to give up partitions: it had got those of another, which comes back."""
-    running = life.running()
-    if len(running) < 2 or not _expel(life, running[0], 0.2):
-        return False
-    running[1].killed_by_revoke = True
-    return True
-
-
-def usurped(life: Life) -> bool:
-    """A second process starts under a slot that is taken; the older one has to go."""
-    process = _some(life)
-    if process is None or process.rivalled or process.source.member is None:
-        return False
-    life.rival(process)
-    return True
 
 
 def _on_worker(strike: Callable[[Process, int], None], choose: str) -> Fault:
@@ -173,7 +43,7 @@ def bad_start(life: Life) -> bool:
 
 def unannounced_deaths(life: Life) -> bool:
     """A worker dies twice before it announces anything: whoever is to blame, it can't be told."""
-    process = _some(life)
+    process = some(life)
     if process is None or process.workers.failing_encodes:
         return False
     process.workers.failing_encodes = 2
@@ -182,7 +52,7 @@ def unannounced_deaths(life: Life) -> bool:
 
 def slow_worker(life: Life) -> bool:
     """The model takes ten times as long for a while."""
-    process = _some(life)
+    process = some(life)
     if process is None:
         return False
     process.workers.slowness = 10.0
@@ -192,7 +62,7 @@ def slow_worker(life: Life) -> bool:
 
 def _on_cache(field: str, value: object, usual: object) -> Fault:
     def fault(life: Life) -> bool:
-        process = _some(life)
+        process = some(life)
         if process is None or not life.world.scenario.shared_cache:
             return False
         setattr(process.cache, field, value)
@@ -204,7 +74,7 @@ def _on_cache(field: str, value: object, usual: object) -> Fault:
 
 def _in_sink(trouble: Trouble) -> Fault:
     def fault(life: Life) -> bool:
-        process = _some(life)
+        process = some(life)
         if process is None or trouble in process.sink.trouble:
             return False
         process.sink.trouble.append(trouble)
@@ -215,7 +85,7 @@ def _in_sink(trouble: Trouble) -> Fault:
 
 def withheld(life: Life) -> bool:
     """A commit has no answer, and the brokers lose its end: its process gives up when nobody will ever tell."""
-    process = _some(life)
+    process = some(life)
     if process is None or Trouble.WITHHELD in process.sink.trouble:
         return False
     process.excused.add(ExitCode.DEPENDENCY)
@@ -240,7 +110,7 @@ def _ends_by_itself(strike: Callable[[Process, int], None], end: ExitCode) -> Fa
 
 def stall(life: Life) -> bool:
     """A broker that takes its time, somewhere between the records and the commit."""
-    process = _some(life)
+    process = some(life)
     if process is None or Trouble.STALL in process.sink.trouble:
         return False
     rng = life.world.rng
@@ -264,7 +134,7 @@ def slow_revoke(life: Life) -> bool:
 
 def sink_fenced(life: Life) -> bool:
     """Somebody takes the sink's transactional id and goes away again."""
-    process = _some(life)
+    process = some(life)
     if process is None:
         return False
     life.world.log.init_producer(process.transactional_id)
@@ -334,14 +204,14 @@ def output_refuses(life: Life) -> bool:
 
 
 FAULTS: dict[str, tuple[float, Fault]] = {
-    "join": (1.5, join),
-    "leave": (1.5, leave),
-    "rebalances": (1.0, rebalances),
-    "lost": (1.5, lost),
-    "killed": (1.5, killed),
-    "killed_in_transaction": (1.5, killed_in_transaction),
-    "killed_in_revoke": (3.0, killed_in_revoke),
-    "usurped": (1.0, usurped),
+    "join": (1.5, member_faults.join),
+    "leave": (1.5, member_faults.leave),
+    "rebalances": (1.0, member_faults.rebalances),
+    "lost": (1.5, member_faults.lost),
+    "killed": (1.5, member_faults.killed),
+    "killed_in_transaction": (1.5, member_faults.killed_in_transaction),
+    "killed_in_revoke": (3.0, member_faults.killed_in_revoke),
+    "usurped": (1.0, member_faults.usurped),
     "worker_segfault": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGSEGV), "running")),
     "worker_sigkill": (1.0, _on_worker(lambda one, worker: one.workers.die(worker, signal.SIGKILL), "alive")),
     "worker_hang": (1.0, _on_worker(lambda one, worker: one.workers.hang(worker), "running")),

@@ -157,7 +157,8 @@ class Life:
         }
 
         def told(key: TopicPartition) -> bool:
-            """By the owners; by everybody where there is none. Where nobody lives, the supervisor has."""
+            """Whether the partition's owners say so, or everybody where it has none. Where no process is left, the
+            supervisor has said it."""
             asked = [one for one in running if one.number in owners[key]] or running
             return not asked or any(one.unready() for one in asked)
 

@@ -46,7 +46,7 @@ class Call:
     error: LogError | None = None
 
     def fail(self) -> None:
-        """Nobody will run it: its owner has ended."""
+        """Fail, since its owner has ended and nobody will run it."""
         self.done, self.error = True, LogError("_DESTROY")
 
 

@@ -48,7 +48,7 @@ class MemoryCache:
             self.answers.update((key, msgspec.structs.replace(answer, cached=True)) for key, answer in entries)
 
     def close(self, timeout_s: float) -> None:
-        """From now on a look-up is a miss and a store is dropped."""
+        """Make each look-up a miss and drop each store from now on."""
         self._closed = True
 
 

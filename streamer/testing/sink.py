@@ -250,8 +250,8 @@ class LogSink(ABC):
             raise Failed(Act.ABORT, "REFUSED")
 
     def _refusals(self, plan: Settle, outputs: list[Output]) -> Iterator[Refusal]:
-        """Of each partition that takes nothing; by `trouble` of the plan's first one, this once. A record that is
-        refused alone would be convicted."""
+        """The refusals of each partition that takes nothing, and once, by `trouble`, that of the plan's first one. A
+        record that is refused alone would be convicted."""
         refusing = sorted({(topic, partition) for topic, partition, *_ in outputs if topic in self._log.refusing})
         for key in refusing:
             yield _refusal(key, Refused.TOPIC, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
@@ -22,16 +21,13 @@ from streamer.errors import ExitCode
 from streamer.ports import Post
 from streamer.testing.assignment import RETRY_S, Call, Calls, MemoryAssignment
 from streamer.testing.clock import Latency, ManualClock, Task, Wait, exactly
-from streamer.testing.group import NOBODY, Group, GroupMetadata
+from streamer.testing.group import NOBODY, Group
 from streamer.testing.log import MemoryLog
 from streamer.testing.log_error import LogError
+from streamer.testing.member import GroupMember
 
 JOIN_S = 0.05
 POLL_S = 0.004
-NETWORK_S = 0.01
-ORPHAN_S = 0.5
-
-Act = Callable[[], Generator[Wait, None, None]]
 
 
 class MemorySource:
@@ -49,19 +45,14 @@ class MemorySource:
         micro_batch_records: int = DEFAULTS["micro_batch_records"],
         revoke_deadline_s: float = DEFAULTS["revoke_deadline_s"],
         skip_out_of_range: bool = False,
-        heals_orphans: bool = True,
         crash_limit: int = DEFAULTS["crash_limit"],
         latency: Latency = exactly,
         wall_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self.ownership = Ownership(NOBODY)
-        self.member: str | None = None
-        self.network_s = NETWORK_S  # how long the coordinator's word takes to us
         self._log = log
-        self._group = group
         self._post = post
         self._clock = clock
-        self._instance = instance
         self._policy = policy = SourcePolicy(
             list(topics),
             micro_batch_records=micro_batch_records,
@@ -69,17 +60,11 @@ class MemorySource:
             skip_out_of_range=skip_out_of_range,
             crash_limit=crash_limit,
         )
-        self._heals_orphans = heals_orphans
         self._latency = latency
         self._wall_ns = wall_ns
         self._attempts = Attempts(crash_limit)
         self._in_order = False
-        self._generation = -1
-        self._joining = False
-        self._assigned: frozenset[TopicPartition] = frozenset()
         self._granted = (0, 0)
-        self._mail: deque[tuple[str, Act]] = deque()
-        self._mail_at = 0.0
         self._calls = Calls()
         self._closed = False
         self._task = Task(clock, self._run())
@@ -95,8 +80,18 @@ class MemorySource:
             self._calls,
             post,
             clock,
-            metadata=self._metadata,
+            metadata=lambda: self.member.metadata,
             changed=self._publish,
+            wake=self._task.wake,
+        )
+        self.member = GroupMember(
+            group,
+            self._assignment,
+            post,
+            clock,
+            instance=instance,
+            revoke_deadline_s=revoke_deadline_s,
+            latency=latency,
             wake=self._task.wake,
         )
         log.on_stable.append(self._on_stable)
@@ -138,17 +133,12 @@ class MemorySource:
         if self._in_order:
             for _ in self._assignment.perform(self._ours.end_in_order(self._ours.epochs)):
                 raise AssertionError("it has no time to wait")
-        if self.member is not None:
-            if self._instance is None:
-                self._group.leave(self.member)
-            else:
-                self._group.silence(self.member)
+        self.member.leave()
         self._end()
 
     def kill(self) -> None:
         """End as by kill -9: nobody is told, the session times out."""
-        if self.member is not None:
-            self._group.silence(self.member)
+        self.member.fall_silent()
         self._end()
 
     def standing(self) -> list[Standing]:
@@ -199,32 +189,6 @@ class MemorySource:
         self._log.on_stable.remove(self._on_stable)
         self._calls.refuse()
 
-    # --- what the coordinator says, after a while ---------------------------------------------------------------------
-
-    def on_rebalance(self, member: str) -> None:
-        self._deliver(member, self._told_to_join)
-
-    def on_sync(self, member: str, generation: int, assignment: frozenset[TopicPartition]) -> None:
-        self._deliver(member, lambda: self._synced(assignment), generation)
-
-    def on_expelled(self, member: str) -> None:
-        self._deliver(member, self._expelled)
-
-    def on_fenced(self, member: str) -> None:
-        self._deliver(member, self._fenced)
-
-    def _deliver(self, member: str, act: Act, generation: int | None = None) -> None:
-        """The client's own thread hears it first; what we do about it comes when the task polls again."""
-        self._mail_at = max(self._mail_at, self._clock.now + self._latency(self.network_s))
-
-        def arrive() -> None:
-            if generation is not None and member == self.member:
-                self._generation = generation
-            self._mail.append((member, act))
-            self._task.wake()
-
-        self._clock.later(self._mail_at - self._clock.now, arrive)
-
     def _on_stable(self, partition: TopicPartition) -> None:
         if partition in self._ours.reached:
             self._task.wake()
@@ -233,20 +197,19 @@ class MemorySource:
 
     def _run(self) -> Generator[Wait, None, None]:
         yield self._latency(JOIN_S)
-        yield from self._join()
-        if self._instance is not None and self._heals_orphans:
-            self._clock.later(self._policy.revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(frozenset()))
+        yield from self.member.start()
         while True:
             yield from self._calls.serve()
+            if self.member.fenced:
+                yield None
+                continue
             self.intake.note_settled(self._clock.now)
             yield from self._assignment.perform(self._ours.look_at_held())
             if self._attempts.held:
                 self._clock.later(LOOK_AT_HELD_S, self._task.wake)
-            if self._mail:
+            if self.member.has_mail:
                 yield self._latency(POLL_S)  # between what the client knows and what we publish
-                member, act = self._mail.popleft()
-                if member == self.member:
-                    yield from act()
+                if (yield from self.member.listen()) and not self.member.fenced:
                     self._publish()
             elif (yield from self._take()):
                 yield self._latency(POLL_S)
@@ -255,68 +218,7 @@ class MemorySource:
 
     def _publish(self) -> None:
         self._unreadable.keep(self._ours.epochs.keys())
-        self.ownership = Ownership(self._metadata(), dict(self._ours.epochs))
-
-    def _metadata(self) -> GroupMetadata:
-        return GroupMetadata(self.member or "", self._generation, self._instance)
-
-    def _told_to_join(self) -> Generator[Wait, None, None]:
-        """Unless we have joined that rebalance already and wait for its end."""
-        if not self._joining:
-            yield from self._join()
-
-    def _join(self) -> Generator[Wait, None, None]:
-        self._joining = True
-        self.member = self._group.join(self, self.member, self._assigned, self._instance)
-        yield 0.0
-
-    def _synced(self, assignment: frozenset[TopicPartition]) -> Generator[Wait, None, None]:
-        self._joining = False
-        revoked, added = sorted(self._assigned - assignment), sorted(assignment - self._assigned)
-        if added:
-            self._assigned |= frozenset(added)
-            yield from self._assignment.perform(self._ours.assigned(added))
-        if revoked:
-            yield from self._assignment.perform(self._ours.revoked(frozenset(revoked)))
-            self._assigned -= frozenset(revoked)
-            yield from self._join()
-
-    def _look_for_orphans(self, before: frozenset[TopicPartition]) -> None:
-        """A static member that restarts is given its last assignment in a stable group. Had it been told to give up a
-        partition, and died before it did, nobody would ever rebalance, and the partition would be nobody's. What is
-        nobody's for longer than giving up takes is such an orphan: leave and join again."""
-        if self._closed or self.member is None:
-            return
-        orphans = self._group.orphans
-        if orphans & before:
-            self._mail.append((self.member, self._rejoin))
-            self._task.wake()
-        elif orphans:
-            self._clock.later(self._policy.revoke_deadline_s + ORPHAN_S, lambda: self._look_for_orphans(orphans))
-
-    def _rejoin(self) -> Generator[Wait, None, None]:
-        if self._assigned:
-            yield from self._assignment.perform(self._ours.revoked(self._assigned))
-        self._assigned = frozenset()
-        self._group.leave(self.member or "")
-        self.member = None
-        yield from self._join()
-
-    def _expelled(self) -> Generator[Wait, None, None]:
-        """The client's session is over: what we had is lost; join as a new member."""
-        lost, self._assigned = self._assigned, frozenset()
-        if lost:
-            yield from self._assignment.perform(self._ours.lost(lost))
-        self.member = None
-        yield from self._join()
-
-    def _fenced(self) -> Generator[Wait, None, None]:
-        self._post(SourceFailed(ExitCode.FENCED, "another process joined the group under this slot"))
-        yield from self._assignment.perform(self._ours.disown(sorted(self._assigned)))
-        self.member = None
-        while True:
-            yield from self._calls.serve()
-            yield None
+        self.ownership = Ownership(self.member.metadata, dict(self._ours.epochs))
 
     def _take(self) -> Generator[Wait, None, bool]:
         """Take what is there, as far as the grant allows; returns whether anything was taken."""

@@ -23,6 +23,7 @@ from streamer.core.health.fold import Fold
 from streamer.core.report import Histogram, Model, Report
 from streamer.kafka.reader import Reader
 from streamer.local.ports import free_ports
+from tests.health_kit import report as report_of
 
 MINUTE_MS = 60_000
 DEADLINE_S = 30.0
@@ -30,18 +31,14 @@ DEADLINE_S = 30.0
 
 def report(pipeline: str, first: int, records: int, time_ms: int, *, dead: int = 0, partition: int = 0) -> Report:
     """A report on `records` records from offset `first` on, `dead` of which became dead letters."""
-    return Report(
-        version="streamer.report.v1",
+    return report_of(
+        time_ms,
         pipeline=pipeline,
-        task="text-classification",
+        version="streamer.report.v1",
         model=Model("model", "abc123"),
-        time_ms=time_ms,
         ranges=[("events", partition, first, first + records - 1)],
         results=records - dead,
         dead_letters={"infer.nan": dead} if dead else {},
-        skipped={},
-        cached=0,
-        truncated=0,
         tokens=7 * records,
         latency_ms=Histogram([(10, records)], 9 * records, 10),
         text_chars=Histogram([(100, records)], 90 * records, 95),

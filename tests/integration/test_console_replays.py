@@ -3,7 +3,6 @@ line."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -18,17 +17,15 @@ from streamer.errors import ExitCode, UsageError
 from streamer.ops.dlq.claims import RunningError
 from tests.integration.test_dlq import cluster, folders_of_its_own, json_lines, make, name, put, read, settings
 from tests.unit.deadletters_kit import ours
+from tests.waiting import wait_for
 
 __all__ = ["cluster", "folders_of_its_own", "name"]
 
 
 def ended(desk: Desk) -> dict[str, Any]:
     """The newest job, once it has ended."""
-    deadline = time.monotonic() + 60
-    while (job := desk.jobs()[0])["state"] == "running":
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return job
+    wait_for(lambda: desk.jobs()[0]["state"] != "running")
+    return desk.jobs()[0]
 
 
 @pytest.fixture
@@ -51,10 +48,7 @@ def jobs(desk: Desk, name: str) -> list[dict[str, Any]]:
 
 def until_moved(desk: Desk) -> None:
     """Wait until the newest job moves."""
-    deadline = time.monotonic() + 60
-    while not desk.jobs()[0]["moved"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: desk.jobs()[0]["moved"])
 
 
 @pytest.mark.case(84)

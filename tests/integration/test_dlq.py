@@ -34,6 +34,7 @@ from tests.integration.bad_header import write_bad_header
 from tests.otlp_receiver import otlp_receiver
 from tests.records import FakeRecord
 from tests.unit.deadletters_kit import ARROYO, CONNECT, SHARE, SPRING, STREAMS, foreign, ours
+from tests.waiting import wait_for
 
 BINARY = b"\x00\xff\xfe"
 Run = Callable[..., int]
@@ -424,17 +425,9 @@ def test_a_topic_made_anew_is_told_from_the_one_before(cluster: KafkaConfig) -> 
         make(cluster, topic, 1)
         seen.append(log.identity(topic))
         admin.delete_topics([topic])[topic].result()
-        wait_until(lambda: log.identity(topic) is None)
+        wait_for(lambda: log.identity(topic) is None)
     assert all(seen)
     assert seen[0] != seen[1]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for it, for a minute at most."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_export_and_import_keep_every_byte(
@@ -571,9 +564,7 @@ def test_the_operators_topics_are_theirs(kafka: Kafka, tmp_path: Path, capsys: p
     assert main(["dlq", "causes", "--config", str(path)]) == ExitCode.DONE
     assert "infer.exception" in capsys.readouterr().out
     admin.delete_topics([AUDIT_TOPIC])[AUDIT_TOPIC].result()
-    deadline = time.monotonic() + 10
-    while describe(admin, config.kafka, [AUDIT_TOPIC])[AUDIT_TOPIC] is not None:
-        assert time.monotonic() < deadline
+    wait_for(lambda: describe(admin, config.kafka, [AUDIT_TOPIC])[AUDIT_TOPIC] is None)
     assert [finding.topic for finding in check(admin, config, operator=True)] == [AUDIT_TOPIC]
     assert check(admin, config) == []
     assert create(admin, config) == [AUDIT_TOPIC]

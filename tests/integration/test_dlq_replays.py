@@ -26,9 +26,9 @@ from tests.integration.test_dlq import (
     read,
     run,
     settings,
-    wait_until,
 )
 from tests.unit.deadletters_kit import ours
+from tests.waiting import wait_for
 
 __all__ = ["cluster", "folders_of_its_own", "name", "run"]
 
@@ -79,13 +79,13 @@ def test_a_second_replay_of_a_topic_is_refused_while_one_runs(
     command = [sys.executable, "-m", "streamer", "dlq", "replay", "--execute", "--job", f"a-{name}"]
     command += [*settings(cluster, name), "--rate", "4"]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: bool(read(cluster, f"{name}.in")))
+    wait_for(lambda: bool(read(cluster, f"{name}.in")))
     for what in (["discard", "--reason", "r"], ["replay"]):
         assert run(what[0], f"{name}.dlq", *what[1:], "--execute") == ExitCode.FENCED
         assert f"job a-{name} of " in capsys.readouterr().err
     moved = len(read(cluster, f"{name}.in"))
     assert moved < 40
-    wait_until(lambda: len(read(cluster, f"{name}.in")) > moved)
+    wait_for(lambda: len(read(cluster, f"{name}.in")) > moved)
     first.kill()
     first.communicate()
 

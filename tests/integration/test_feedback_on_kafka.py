@@ -46,6 +46,26 @@ def result(
     ).encode()  # fmt: skip
 
 
+def configured(name: str, events: str, output: str) -> str:
+    """A pipeline, as the configuration has it."""
+    return f'''
+[pipelines.{name}]
+task = "text-classification"
+model = "builtin:null"
+input = "{events}"
+output = "{output}"
+'''
+
+
+def mood_of(bed: Bed) -> tuple[str, str, str]:
+    """The output and the input of the pipeline `mood`, which are there, as is the topic of feedback; and its
+    configuration."""
+    output, events = f"{bed.reports}.out", f"{bed.reports}.in"
+    for topic in (output, events, bed.feedback):
+        bed.make(topic, 1)
+    return output, events, configured("mood", events, output)
+
+
 def test_results_are_found(bed: Bed) -> None:
     """Of two input topics in one partition, with dead letters, stretches of them, and markers of transactions; a few
     reads each."""
@@ -111,16 +131,7 @@ def test_results_that_went_by_key_are_found(bed: Bed) -> None:
 def test_each_message_gets_its_outcome(bed: Bed) -> None:
     """Matched, early, late, twice, unknown, without a result, and of a wrong schema: then a dead letter. A restart
     goes on from there, also after a kill -9: nothing is counted or looked up twice, nor is a dead letter written."""
-    output, events = f"{bed.reports}.out", f"{bed.reports}.in"
-    for topic in (output, events, bed.feedback):
-        bed.make(topic, 1)
-    pipelines = f"""
-[pipelines.mood]
-task = "text-classification"
-model = "builtin:null"
-input = "{events}"
-output = "{output}"
-"""
+    output, events, pipelines = mood_of(bed)
     long_ago_ms = time.time_ns() // 1_000_000 - 2 * 604_800_000
     bed.write_raw(
         result(events, 0), result(events, 1, "fear"), result(events, 3, timestamp_ms=long_ago_ms), topic=output
@@ -204,15 +215,7 @@ output = "{output}"
 
 def test_ids_that_events_brought_along_name_results(bed: Bed) -> None:
     """Also one whose result comes after its feedback, and after a restart."""
-    output, events = f"{bed.reports}.out", f"{bed.reports}.in"
-    for topic in (output, events, bed.feedback):
-        bed.make(topic, 1)
-    pipelines = f'''[pipelines.mood]
-task = "text-classification"
-model = "builtin:null"
-input = "{events}"
-output = "{output}"
-'''
+    output, events, pipelines = mood_of(bed)
     bed.write_raw(*(result(events, offset, id_=f"order-{offset}") for offset in range(20)), b"no result", topic=output)
 
     def say(number: int, label: str = "joy") -> None:
@@ -240,15 +243,7 @@ output = "{output}"
 
 def test_more_feedback_than_can_be_looked_up_is_held_back_and_not_lost(bed: Bed) -> None:
     """Its results are not there yet, and each is told so; those that are there are found."""
-    output, events = f"{bed.reports}.out", f"{bed.reports}.in"
-    for topic in (output, events, bed.feedback):
-        bed.make(topic, 1)
-    pipelines = f'''[pipelines.mood]
-task = "text-classification"
-model = "builtin:null"
-input = "{events}"
-output = "{output}"
-'''
+    output, events, pipelines = mood_of(bed)
     bed.write_raw(*(result(events, offset) for offset in range(1_000)), topic=output)
     records = 3 * MOST_FRESH
     with bed.app(pipelines=pipelines) as app:
@@ -261,10 +256,8 @@ output = "{output}"
 
 def test_silence_is_told_where_records_wait_only(bed: Bed) -> None:
     """An input with nothing new is no fault, nor are records that wait while others are settled."""
-    events = f"{bed.reports}.in"
-    bed.make(events, 1)
-    pipeline = f'task = "text-classification"\nmodel = "builtin:null"\ninput = "{events}"\noutput = "{events}.out"'
-    silence = Silence(load(bed.config(1, pipelines=f"[pipelines.mood]\n{pipeline}")))
+    _, events, pipelines = mood_of(bed)
+    silence = Silence(load(bed.config(1, pipelines=pipelines)))
     silence.look({"mood": 1})
     assert silence.look({"mood": 1}) == {"mood": 0.0}
     bed.write_raw(b"a", b"b", topic=events)
@@ -276,14 +269,9 @@ def test_silence_is_told_where_records_wait_only(bed: Bed) -> None:
 
 def test_a_pipeline_without_its_topic_hides_no_other_one(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
     """Whether it is silent can't be told, and that is said."""
-    events = f"{bed.reports}.in"
-    bed.make(events, 1)
+    output, events, pipelines = mood_of(bed)
     bed.write_raw(b"a", topic=events)
-    pipelines = "".join(
-        f'[pipelines.{name}]\ntask = "text-classification"\nmodel = "builtin:null"\ninput = "{topic}"\n'
-        f'output = "{topic}.out"\n'
-        for name, topic in (("early", f"{events}.missing"), ("mood", events))
-    )
+    pipelines = configured("early", f"{events}.missing", output) + pipelines
     silence = Silence(load(bed.config(1, pipelines=pipelines)))
     silence.look({})
     found = silence.look({})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -24,6 +23,7 @@ from streamer.kafka.writer import Writer
 from tests.conftest import Kafka
 from tests.integration.health_reports import DEADLINE_S, MINUTE_MS, Bed, report
 from tests.made_health import NEW, words
+from tests.waiting import wait_for
 
 
 def command(config: Path, *arguments: str) -> str:
@@ -50,7 +50,7 @@ def test_what_the_app_writes_is_shown(kafka: Kafka, tmp_path: Path) -> None:
     follower = threading.Thread(target=shown.follow, args=(stop, errors.append, answered.set), daemon=True)
     missing = threading.Thread(target=shown.follow, args=(stop, errors.append, answered.set), daemon=True)
     missing.start()
-    _wait(lambda: bool(errors))
+    wait_for(lambda: bool(errors))
     assert errors == [f"there is no topic {bed.health}, the health app has not run here"]
     bed.make(bed.health, 1)
     said = list(words("mood", now_ms))
@@ -63,7 +63,7 @@ def test_what_the_app_writes_is_shown(kafka: Kafka, tmp_path: Path) -> None:
         follower.start()
         try:
             assert answered.wait(DEADLINE_S)
-            _wait(lambda: bool((found := shown.picture("mood", "5m", now_ms)) and found.whole))
+            wait_for(lambda: bool((found := shown.picture("mood", "5m", now_ms)) and found.whole))
             found = shown.picture("mood", "5m", now_ms)
             assert found is not None
             assert re.match(r"label complaint 1\d % → 2\d %", found.headline.what)
@@ -74,7 +74,7 @@ def test_what_the_app_writes_is_shown(kafka: Kafka, tmp_path: Path) -> None:
             assert isinstance(word, StateWord)
             writer.write(bed.health, encode(word), key=key.encode())
             writer.flush()
-            _wait(lambda: len(shown.picture("mood", "1h", now_ms).rules) == 3)  # type: ignore[union-attr]
+            wait_for(lambda: len(shown.picture("mood", "1h", now_ms).rules) == 3)  # type: ignore[union-attr]
             found = shown.picture("mood", "1h", now_ms)
             assert found is not None
             assert NEW not in found.baselines
@@ -119,7 +119,7 @@ def test_of_what_is_old_only_so_much_is_read(kafka: Kafka, tmp_path: Path, monke
     follower = threading.Thread(target=shown.follow, args=(stop, print, lambda: None), daemon=True)
     follower.start()
     try:
-        _wait(lambda: bool((found := shown.picture("mood", "5m", now_ms)) and found.whole))
+        wait_for(lambda: bool((found := shown.picture("mood", "5m", now_ms)) and found.whole))
         found = shown.picture("mood", "5m", now_ms)
         assert found is not None
         assert found.cut
@@ -128,10 +128,3 @@ def test_of_what_is_old_only_so_much_is_read(kafka: Kafka, tmp_path: Path, monke
     finally:
         stop.set()
         follower.join()
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,21 +26,16 @@ from streamer.errors import ConfigurationError, HaltedError, ModelError, UsageEr
 from streamer.model import Input
 from streamer.testing import RawEvent
 from tests.python_models import Obedient
+from tests.waiting import wait_for
+
+DEADLINE_S = 60.0
 
 ROOT = Path(__file__).parents[2]
 OBEDIENT = "python:tests.python_models:Obedient"
-DEADLINE_S = 60.0
 
 
 def numbers(outcomes: Iterator[Any]) -> list[int]:
     return [one.output["n"] for one in outcomes]
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def lives(pid: int) -> bool:

@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from streamer.local.kafka import live_brokers
 from streamer.local.ports import LOOPBACK
 from streamer.local.redis import redis_answers
 from streamer.local.watchdog import started_at
+from tests.waiting import wait_for
 
 DEADLINE_S = 30.0
 
@@ -33,13 +33,6 @@ def stack() -> Iterator[Stack]:
     """A stack of its own for tests that restart and kill."""
     with Stack.start() as stack:
         yield stack
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition was not met in time"
-        time.sleep(0.02)
 
 
 def _create_topic(bootstrap_servers: str, topic: str, replicas: int = 1) -> None:
@@ -109,7 +102,7 @@ def test_paused_process_is_silent_until_resumed(stack: Stack) -> None:
         assert not redis_answers(port)
     finally:
         stack.redis_process.resume()
-    _wait_until(lambda: redis_answers(port))
+    wait_for(lambda: redis_answers(port))
 
 
 def test_topics_are_not_created_by_asking_for_them(stack: Stack) -> None:
@@ -156,8 +149,8 @@ def test_killed_starter_takes_its_processes_along(tmp_path: Path) -> None:
         assert len(pids) == 2
         assert all(started_at(pid) for pid in pids)
         starter.send_signal(signal.SIGKILL)
-    _wait_until(lambda: not any(started_at(pid) for pid in pids))
-    _wait_until(lambda: not (tmp_path / "data").exists())
+    wait_for(lambda: not any(started_at(pid) for pid in pids))
+    wait_for(lambda: not (tmp_path / "data").exists())
 
 
 def test_taken_port_is_named(tmp_path: Path) -> None:
@@ -234,7 +227,7 @@ def test_up_replaces_what_died(command: _Command) -> None:
     """After a part was killed, `status` says so and `up` starts it again."""
     (pid,) = json.loads(command("up", "--no-kafka", "--json"))["redis"]["pids"]
     os.kill(pid, signal.SIGKILL)
-    _wait_until(lambda: started_at(pid) is None)
+    wait_for(lambda: started_at(pid) is None)
     assert command.status()["redis"]["state"] == "absent"
     again = json.loads(command("up", "--no-kafka", "--json"))["redis"]
     assert again["state"] == "running"

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import ExitStack
 from unittest.mock import Mock
 
@@ -27,6 +26,7 @@ from streamer.kafka.orphans import OrphanWatch, find_orphans
 from streamer.kafka.source.source import KafkaSource
 from streamer.kafka.topics import connect
 from tests.conftest import Kafka
+from tests.waiting import wait_for
 
 PARTITIONS = 3
 
@@ -45,13 +45,6 @@ consumer.subscribe([sys.argv[3]], on_assign=lambda *_: print("assigned", flush=T
 while True:
     consumer.poll(0.1)
 """
-
-
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        time.sleep(0.05)
 
 
 def test_a_partition_that_nobody_owns_is_found_and_given_away(kafka: Kafka) -> None:

@@ -26,6 +26,7 @@ from streamer.core.record import Answer
 from streamer.core.stored import Vault
 from streamer.errors import ConfigurationError
 from tests.integration.redis_server import RedisServer
+from tests.waiting import wait_for
 
 TIMEOUT_S = 0.3
 VAULT = Vault(b"of these tests")
@@ -59,13 +60,6 @@ class User:
 
     def store(self, *keys: bytes) -> None:
         self.cache.store([(key, Answer(b'{"a":1}', tokens=3)) for key in keys])
-
-
-def until(condition: Callable[[], bool], what: str, limit_s: float = 10.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def new_key() -> bytes:
@@ -105,14 +99,14 @@ def assert_suspends_and_recovers(user: User, recover: Callable[[], object]) -> N
     found, seconds = user.look_up(new_key(), new_key())
     assert found == [None, None] and seconds < 0.1
     recover()
-    until(lambda: user.cache.available, "look-ups never resumed")
+    wait_for(lambda: user.cache.available, "look-ups again")
     key = new_key()
 
     def stored() -> bool:
         user.store(key)
         return user.is_kept(key)
 
-    until(stored, "the cache never worked again")
+    wait_for(stored, "the cache never worked again")
 
 
 @pytest.mark.case(32)
@@ -130,7 +124,7 @@ def test_killed_and_restarted(users: Callable[..., User], server: RedisServer) -
     """A Redis that dies is a miss; the script is loaded into its empty successor."""
     user, key = users(server.url), new_key()
     user.store(key)
-    until(lambda: user.is_kept(key), "never stored")
+    wait_for(lambda: user.is_kept(key), "never stored")
     server.kill()
     assert_suspends_and_recovers(user, server.start)
     assert user.counts[CacheEvent.UNAVAILABLE] > 0
@@ -140,12 +134,12 @@ def test_a_restart_between_two_look_ups_costs_nothing(users: Callable[..., User]
     """The dead connection is noticed before it is used: no failure, and the store after it works."""
     user, key = users(server.url), new_key()
     user.store(new_key())
-    until(lambda: user.counts[CacheEvent.STORED] == 1, "never stored")
+    wait_for(lambda: user.counts[CacheEvent.STORED] == 1, "never stored")
     user.look_up(new_key())
     server.kill()
     server.start()
     user.store(key)
-    until(lambda: user.is_kept(key), "never stored")
+    wait_for(lambda: user.is_kept(key), "never stored")
     assert user.counts[CacheEvent.UNAVAILABLE] == user.counts[CacheEvent.STORE_FAILED] == 0
 
 
@@ -165,7 +159,7 @@ def test_a_store_that_hangs_delays_no_look_up(users: Callable[..., User], server
     """Stores have their own connection: while one waits, look-ups are answered by Redis."""
     user, key = users(server.url), new_key()
     user.store(key)
-    until(lambda: user.is_kept(key), "never stored")
+    wait_for(lambda: user.is_kept(key), "never stored")
     # Writes wait, reads do not.
     server.command("CLIENT", "PAUSE", 700, "WRITE")
     user.store(new_key())
@@ -173,7 +167,7 @@ def test_a_store_that_hangs_delays_no_look_up(users: Callable[..., User], server
     while time.monotonic() - started < 0.5:
         assert user.is_kept(key)
     assert user.counts[CacheEvent.STORED] == 1
-    until(lambda: user.counts[CacheEvent.STORED] == 2, "the store never ended")
+    wait_for(lambda: user.counts[CacheEvent.STORED] == 2, "the store never ended")
 
 
 @pytest.mark.case(32)
@@ -312,7 +306,7 @@ def test_a_wrong_password(users: Callable[..., User], caplog: pytest.LogCaptureF
         user = users(server.url.replace("right-canary", "wrong-canary"))
         assert_suspends(user)
         user.store(new_key())
-        until(lambda: user.counts[CacheEvent.STORE_FAILED] == 1, "the store never ended")
+        wait_for(lambda: user.counts[CacheEvent.STORE_FAILED] == 1, "the store never ended")
     assert "look-ups suspended" in caplog.text
     assert "canary" not in caplog.text + "".join(str(record.__dict__) for record in caplog.records)
 
@@ -322,7 +316,7 @@ def test_the_right_password(users: Callable[..., User]) -> None:
     with RedisServer(password="right-canary") as server:
         user, key = users(server.url), new_key()
         user.store(key)
-        until(lambda: user.is_kept(key), "never stored")
+        wait_for(lambda: user.is_kept(key), "never stored")
 
 
 @pytest.mark.parametrize("better", [["+client|reply"], []])
@@ -335,8 +329,8 @@ def test_a_user_with_no_more_rights_than_documented(
     user, keys = users(server.url.replace("redis://", "redis://narrow:pw@")), [new_key() for _ in range(9)]
     for _ in range(2):
         user.store(*keys)
-        until(lambda: None not in user.look_up(*keys)[0], "never stored")
-    until(lambda: user.counts[CacheEvent.STORED] == 18, "stores are counted")
+        wait_for(lambda: None not in user.look_up(*keys)[0], "never stored")
+    wait_for(lambda: user.counts[CacheEvent.STORED] == 18, "stores are counted")
 
 
 @pytest.mark.case(32)
@@ -344,7 +338,7 @@ def test_a_full_server_still_answers(users: Callable[..., User], server: RedisSe
     """Out of memory suspends the stores and nothing else; they go on when there is room."""
     user, key = users(server.url), new_key()
     user.store(key)
-    until(lambda: user.is_kept(key), "never stored")
+    wait_for(lambda: user.is_kept(key), "never stored")
     control = server.client
     control.config_set("maxmemory-policy", "noeviction")
     control.config_set("maxmemory", 1)
@@ -353,7 +347,7 @@ def test_a_full_server_still_answers(users: Callable[..., User], server: RedisSe
         user.store(new_key())
         return user.counts[CacheEvent.STORE_DROPPED] > 0
 
-    until(refused, "the stores were never suspended")
+    wait_for(refused, "the stores were never suspended")
     assert user.counts[CacheEvent.STORE_FAILED] == 3
     assert user.is_kept(key) and user.cache.available
     control.config_set("maxmemory", 0)
@@ -363,7 +357,7 @@ def test_a_full_server_still_answers(users: Callable[..., User], server: RedisSe
         user.store(later)
         return user.is_kept(later)
 
-    until(written, "the stores never resumed")
+    wait_for(written, "the stores never resumed")
 
 
 @pytest.mark.case(32)
@@ -371,12 +365,12 @@ def test_a_read_only_server_still_answers(users: Callable[..., User], server: Re
     """A replica answers look-ups and refuses stores."""
     user, key = users(server.url), new_key()
     user.store(key)
-    until(lambda: user.is_kept(key), "never stored")
+    wait_for(lambda: user.is_kept(key), "never stored")
     with RedisServer() as nobody:
         nobody.kill()
         server.command("REPLICAOF", "127.0.0.1", nobody.port)
         user.store(new_key())
-        until(lambda: user.counts[CacheEvent.STORE_FAILED] == 1, "the store never ended")
+        wait_for(lambda: user.counts[CacheEvent.STORE_FAILED] == 1, "the store never ended")
         assert user.is_kept(key) and user.cache.available
 
 
@@ -391,7 +385,7 @@ def test_a_failover_behind_one_address(users: Callable[..., User], tmp_path: Pat
         address.symlink_to(sockets[0])
         user, key = users(f"unix://{address}"), new_key()
         user.store(key)
-        until(lambda: user.is_kept(key), "never stored")
+        wait_for(lambda: user.is_kept(key), "never stored")
         before.command("REPLICAOF", "127.0.0.1", after.port)
         address.unlink()
         address.symlink_to(sockets[1])
@@ -401,7 +395,7 @@ def test_a_failover_behind_one_address(users: Callable[..., User], tmp_path: Pat
             user.store(later)
             return bool(after.client.exists(PREFIX + later))
 
-        until(stored, "stores never found the new primary", 30.0)
+        wait_for(stored, "stores never found the new primary", 30.0)
 
 
 def test_why_a_server_takes_no_keys_is_in_its_own_word(server: RedisServer) -> None:
@@ -428,7 +422,7 @@ def test_garbage_is_a_miss_and_is_overwritten(users: Callable[..., User], server
     user, control = users(server.url, 5.0), server.client
     keys = [new_key() for _ in range(6)]
     user.store(*keys)
-    until(lambda: user.is_kept(keys[-1]), "never stored")
+    wait_for(lambda: user.is_kept(keys[-1]), "never stored")
     good = control.get(PREFIX + keys[0])
     assert isinstance(good, bytes)
     control.delete(PREFIX + keys[0])
@@ -442,7 +436,7 @@ def test_garbage_is_a_miss_and_is_overwritten(users: Callable[..., User], server
     assert found == [None] * 5 + [Answer(b'{"a":1}', cached=True, tokens=3)]
     assert user.counts == {CacheEvent.HIT: 1, CacheEvent.MISS: 1, CacheEvent.REJECTED: 4}
     user.store(*keys)
-    until(lambda: user.look_up(*keys)[0].count(None) == 0, "the garbage was never replaced")
+    wait_for(lambda: user.look_up(*keys)[0].count(None) == 0, "the garbage was never replaced")
 
 
 @pytest.mark.case(33)
@@ -451,7 +445,7 @@ def test_what_others_write_is_a_miss_and_counted(users: Callable[..., User], ser
     its own, nor without one, nor with a right value of another key."""
     user, control, keys = users(server.url, 5.0), server.client, [new_key() for _ in range(4)]
     user.store(keys[3])
-    until(lambda: user.is_kept(keys[3]), "never stored")
+    wait_for(lambda: user.is_kept(keys[3]), "never stored")
     forged = Answer(b'{"label":"forged"}')
     for key, vault in zip(keys, (Vault(b"of another"), Vault(b"")), strict=False):
         control.set(PREFIX + key, vault.encode([(key, forged)])[0][1])
@@ -470,7 +464,7 @@ def test_users_of_two_secrets_leave_one_another_alone(users: Callable[..., User]
     for number, user in enumerate(apart):
         user.cache.store([(key, Answer(b'{"n":%d}' % number))])
     for number, user in enumerate(apart):
-        until(lambda user=user: user.is_kept(key), "never stored")  # type: ignore[misc]
+        wait_for(lambda user=user: user.is_kept(key), "never stored")  # type: ignore[misc]
         assert user.look_up(key)[0] == [Answer(b'{"n":%d}' % number, cached=True)]
         assert user.counts[CacheEvent.REJECTED] == 0
 
@@ -500,7 +494,7 @@ def test_entries_expire(users: Callable[..., User], server: RedisServer) -> None
     """Every key has the configured time to live."""
     user, keys = users(server.url), [new_key(), new_key()]
     user.store(*keys)
-    until(lambda: user.is_kept(keys[1]), "never stored")
+    wait_for(lambda: user.is_kept(keys[1]), "never stored")
     ttls = [server.client.ttl(PREFIX + key) for key in keys]
     assert all(isinstance(ttl, int) and 0 < ttl <= 60 for ttl in ttls)
 
@@ -533,7 +527,7 @@ def test_close_answers_what_is_open_and_ends_its_threads(users: Callable[..., Us
         user.cache.close(0.5)
         assert time.monotonic() - started < 0.5 + SLACK_S
         assert user.inbox.get(timeout=1) == CacheAnswered(8, [None])
-        until(lambda: set(threading.enumerate()) <= before, "a thread of the cache lives on")
+        wait_for(lambda: set(threading.enumerate()) <= before, "a thread of the cache lives on")
     finally:
         server.resume()
 

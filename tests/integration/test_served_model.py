@@ -17,18 +17,9 @@ from streamer.errors import Code, DataFailure, ExitCode, FailureClass, ModelErro
 from streamer.inference.model import Encoded
 from streamer.inference.served import model as served_model
 from streamer.inference.served.model import ServedModel
-from streamer.inference.spec import ServedSpec, WorkerSpec
 from streamer.inference.worker.forwarder import WorkerFailureError
 from tests.acceptance.certificates import make_certificates
-from tests.model_server import MODEL, ModelServer
-
-
-def spec(server: ModelServer, task: str = "text-generation", *, tei: bool = False, **fields: Any) -> WorkerSpec:
-    """By OpenAI's API, or TEI's."""
-    served = ServedSpec(**{"timeout_s": 2.0, **fields.pop("served", {})})
-    url, backend = (server.url, "tei") if tei else (f"{server.url}/v1", "openai")
-    return WorkerSpec("test", task, url, backend=backend, served=served, **fields)  # type: ignore[arg-type]
-
+from tests.model_server import MODEL, ModelServer, spec
 
 MADE: list[ServedModel] = []
 

@@ -11,15 +11,8 @@ import pytest
 from streamer.core.pipeline.protocol import ForwardDone, Work, WorkerHolds
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure
-from streamer.inference.spec import ServedSpec, WorkerSpec
-from tests.model_server import MODEL, ModelServer
+from tests.model_server import MODEL, ModelServer, spec
 from tests.workers import Workers
-
-
-def spec(server: ModelServer, task: str = "text-generation", *, tei: bool = False, **fields: Any) -> WorkerSpec:
-    served = ServedSpec(**{"timeout_s": 2.0, **fields.pop("served", {})})
-    url, backend = (server.url, "tei") if tei else (f"{server.url}/v1", "openai")
-    return WorkerSpec("test", task, url, backend=backend, served=served, **fields)  # type: ignore[arg-type]
 
 
 def outputs(outcomes: list[Answer | DataFailure]) -> list[Any]:

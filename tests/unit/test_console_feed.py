@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +17,7 @@ from streamer.errors import ConfigurationError, DependencyError
 from streamer.ops.lag import PipelineLag
 from tests.records import FakeRecord
 from tests.unit.test_tally import report
+from tests.waiting import wait_for
 
 PIPELINES = 25
 CONFIG = load(
@@ -33,13 +33,6 @@ CONFIG = load(
         ),
     ],
 )
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.case(90)
@@ -108,10 +101,10 @@ def test_one_late_answer_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
             seen.add(told(gathering)["kafka"]["reached"])
             return looks > number
 
-        until(lambda: passed(100))
+        wait_for(lambda: passed(100))
         assert seen <= {None, True}
         late |= {looks + 20, looks + 21}
-        until(lambda: told(gathering)["kafka"]["reached"] is False)
+        wait_for(lambda: told(gathering)["kafka"]["reached"] is False)
     finally:
         gathering.close()
 
@@ -126,7 +119,7 @@ def test_one_pipeline_that_lacks_a_right_does_not_hide_the_others(monkeypatch: p
     gathering = gather(monkeypatch, look)
     gathering.start()
     try:
-        until(lambda: told(gathering)["kafka"]["reached"] is True)
+        wait_for(lambda: told(gathering)["kafka"]["reached"] is True)
         rows = {row["name"]: row for row in told(gathering)["pipelines"]}
         assert rows["p3"]["lag_records"] is None
         assert {row["lag_records"] for name, row in rows.items() if name != "p3"} == {0}

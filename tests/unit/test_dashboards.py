@@ -13,7 +13,7 @@ import yaml
 from streamer.telemetry.catalogue import METRICS
 from streamer.telemetry.dashboards import dashboard
 from tests.programs import program, run_program
-from tests.unit.test_health_alerts import LABELS
+from tests.unit.test_alerts import of_the_health_app
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
 PANELS: list[dict[str, Any]] = [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
@@ -27,7 +27,7 @@ _LEGEND = re.compile(r"\{\{(\w+)\}\}")
 
 def labels_of() -> dict[str, set[str]]:
     """Every metric as it is scraped, with its labels."""
-    found = {name: labels | {"instance"} for name, labels in LABELS.items()}
+    found = {name: labels for name, (labels, _) in of_the_health_app().items()}
     for metric in METRICS:
         own = {"pipeline", "instance", *metric.labels}
         if metric.kind == "histogram":

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from streamer.core.deadletters.audit import AUDIT_TOPIC, Audit
 from streamer.core.deadletters.destinations import Destinations
 from streamer.core.deadletters.letter import Place
-from streamer.core.deadletters.replay import Discard, Reopen, Replay, Signature
+from streamer.core.deadletters.replay import Mark, Replay, Signature
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.record import Record
@@ -410,7 +410,7 @@ def test_a_job_is_undone_by_its_name() -> None:
     Bench(log, order("mine", most=3)).execute()
     Bench(log, order("other")).execute()
     what = order("undo", action="reopen", reopens="mine")
-    targets, decide = Targets(log), Reopen(what.signature)
+    targets, decide = Targets(log), Mark(what.signature, "reopened")
     found = survey(log, what, decide)
     assert found.total == 3
     assert Mover(log, what, decide, targets, functools.partial(MemoryCopier, log)).execute(found) == 3
@@ -467,7 +467,7 @@ def test_a_discard_closes_and_moves_nothing() -> None:
     log = log_with(ours(0), ours(1, code=Code.INFER_NAN))
     what = order(action="discard", selection=Selection(codes=["infer.nan"]))
     targets = Targets(log)
-    decide = Discard(what.signature, "spam")
+    decide = Mark(what.signature, "discarded", "spam")
     found = survey(log, what, decide)
     assert dict(found.moves) == {("in.dlq", "", 0): 1}
     assert Mover(log, what, decide, targets, functools.partial(MemoryCopier, log)).execute(found) == 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamer.core.codec import FOREIGN_REPLAY, Codec
 from streamer.core.deadletters.destinations import Destinations, Refusal
 from streamer.core.deadletters.envelope import wrap
-from streamer.core.deadletters.replay import Discard, Move, Replay, Signature
+from streamer.core.deadletters.replay import Mark, Move, Replay, Signature
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.selector import Selector
 from streamer.core.deadletters.state import STATE_TOPIC, State
@@ -263,7 +263,7 @@ def test_a_changed_value_is_said_in_the_state() -> None:
 
 def test_a_discard_writes_the_state_alone() -> None:
     """With its reason."""
-    move = Discard(SIGNATURE, "spam")(letter(ours(3)))
+    move = Mark(SIGNATURE, "discarded", "spam")(letter(ours(3)))
     (output,) = move.outputs
     assert (move.topic, output[0], output[2]) == ("", STATE_TOPIC, b"in.dlq/0/3")
     assert output[3] is not None

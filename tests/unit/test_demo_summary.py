@@ -13,7 +13,8 @@ import pytest
 from streamer.config.load import Config, PipelineConfig
 from streamer.demo.pace import Course
 from streamer.demo.script import Item, script
-from streamer.demo.summary import Summary, summarise
+from streamer.demo.summarise import summarise
+from streamer.demo.summary import Summary
 from streamer.demo.watch import Outcome, Place, Result, Seen
 
 SCRIPT = script(60)

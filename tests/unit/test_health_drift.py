@@ -19,8 +19,8 @@ from streamer.core.health.budget import MONTH_MS, Budget
 from streamer.core.health.drift import Finding, State, judge
 from streamer.core.health.monitors import Binning, Sums
 from streamer.core.health.watch import Watch, settled
-from streamer.core.health.window import Likelihoods, Window
-from streamer.core.report import Histogram
+from streamer.core.health.window import Window
+from streamer.core.report import Histogram, Likelihood
 
 BUDGET = Budget(false_alarms_per_month=1, monitors=10, window_ms=WINDOW_MS)
 
@@ -129,11 +129,11 @@ def test_windows_that_lie_far_apart_need_a_larger_move() -> None:
 
 def test_perplexity_is_told_as_people_know_it() -> None:
     """Not as a sum of logarithms."""
-    known = baseline([replace(one, likelihood=Likelihoods(-60_000.0, 20_000, [])) for one in steady(0, 20)])
-    found = of(judge(window(1_000, likelihood=Likelihoods(-66_000.0, 20_000, [])), known, BUDGET), "perplexity")
+    known = baseline([replace(one, likelihood=Likelihood(-60_000.0, 20_000, [])) for one in steady(0, 20)])
+    found = of(judge(window(1_000, likelihood=Likelihood(-66_000.0, 20_000, [])), known, BUDGET), "perplexity")
     assert found.what == "perplexity 20.1 → 27.1 since 11:20 UTC, 1,000 texts"
     assert found.effect == pytest.approx(0.3)
-    absurd = judge(window(1_000, likelihood=Likelihoods(-2e7, 20_000, [])), known, BUDGET)
+    absurd = judge(window(1_000, likelihood=Likelihood(-2e7, 20_000, [])), known, BUDGET)
     assert of(absurd, "perplexity").state == "drift"
 
 

@@ -15,6 +15,7 @@ from streamer.core.health.gap import gap_of
 from streamer.core.health.quality import Quality, lower_is_better
 from streamer.core.health.rated import rated
 from streamer.core.health.rules import DEFAULTS, GAP, QUALITY, Rule, falls, rules_of
+from streamer.core.health.sums import added
 from streamer.core.health.words import StateWord
 
 RULE = DEFAULTS["accuracy-gap"]
@@ -87,9 +88,8 @@ def test_months_without_a_change_are_quiet() -> None:
         for hour in hours:
             assert hour is not None
             window = [*window[1:], hour]
-            total = Calibration()
-            for each in window:
-                total = total.merge(each)
+            total = added(window)
+            assert total is not None
             quality = Quality(sum(total.counts), confusion=RIGHT.confusion, calibration=total)  # type: ignore[arg-type]
             found = told(quality, calibration, firing=before is not None and before.state == "firing")
             gap = gap_of(total, calibration)

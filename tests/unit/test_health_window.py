@@ -28,18 +28,18 @@ def test_any_grouping_has_the_same_sums(given_: list[tuple[int, int]], random: o
     together = ENCODE(merged(windows))
     left = windows[0]
     for other in windows[1:]:
-        left = left.merge(other)
+        left = merged([left, other])
     random.shuffle(windows)  # type: ignore[attr-defined]
     right = windows[-1]
     for other in reversed(windows[:-1]):
-        right = other.merge(right)
+        right = merged([other, right])
     assert ENCODE(left) == ENCODE(right) == together
 
 
 def test_sums_are_those_of_the_reports() -> None:
     """Every measure is there, and every one is added."""
     one, two = window(4), window(6)
-    both = one.merge(two)
+    both = merged([one, two])
     assert (both.start_ms, both.length_ms, both.micro_batches) == (NOW_MS, MINUTE_MS, 2)
     assert both.results == 62 and both.dead_letters == {"decode.json": 3} and both.records == 65
     assert both.labels == {"label 0": 2, "label 1": 2, "label 2": 3, "label 3": 4}
@@ -59,17 +59,17 @@ def test_reports_of_version_1_have_no_later_measures() -> None:
     """What no report tells is None, and does not count as nothing seen."""
     old = window_of(report(), MINUTE_MS)
     assert (old.scripts, old.embedding, old.likelihood, old.margin) == (None, None, None, None)
-    assert merged([old, old]).labels is None and old.merge(window(4)).scripts == {"latin": 4, "greek": 1}
+    assert merged([old, old]).labels is None and merged([old, window(4)]).scripts == {"latin": 4, "greek": 1}
 
 
 def test_windows_of_several_revisions() -> None:
     """They add up to a window of no revision; pipelines do not."""
     one = window_of(report(revision="r1"), MINUTE_MS)
     two = window_of(report(NOW_MS + 2 * MINUTE_MS, revision="r2"), MINUTE_MS)
-    assert (one.merge(two).revision, one.merge(one).revision) == ("", "r1")
-    assert (one.merge(two).start_ms, one.merge(two).end_ms) == (NOW_MS, NOW_MS + 3 * MINUTE_MS)
+    assert (merged([one, two]).revision, merged([one, one]).revision) == ("", "r1")
+    assert (merged([one, two]).start_ms, merged([one, two]).end_ms) == (NOW_MS, NOW_MS + 3 * MINUTE_MS)
     with pytest.raises(ValueError, match="pipelines"):
-        one.merge(window_of(report(pipeline="q"), MINUTE_MS))
+        merged([one, window_of(report(pipeline="q"), MINUTE_MS)])
 
 
 def test_labels_are_bounded_in_any_order() -> None:
@@ -81,7 +81,7 @@ def test_labels_are_bounded_in_any_order() -> None:
     forth, back = merged(windows), merged(windows[::-1])
     step = windows[3]
     for other in (*windows[4:], *windows[:3]):
-        step = step.merge(other)
+        step = merged([step, other])
     assert ENCODE(forth) == ENCODE(back) == ENCODE(step)
     assert forth.labels is not None and len(forth.labels) == MAX_LABELS
     assert sum(forth.labels.values()) + forth.other_labels == 50 * 36
@@ -95,7 +95,7 @@ def test_a_vector_that_is_none_is_left_out() -> None:
     broken.likelihood.log_likelihood = math.nan
     spoilt = window_of(broken, MINUTE_MS)
     assert (spoilt.embedding, spoilt.likelihood) == (None, None)
-    assert spoilt.merge(window(4)).embedding == window(4).embedding
+    assert merged([spoilt, window(4)]).embedding == window(4).embedding
     broken.likelihood.log_likelihood = -1e308
     assert window_of(broken, MINUTE_MS).likelihood is None
 

@@ -14,10 +14,10 @@ from streamer.config.load import Config, PipelineConfig
 from streamer.core.backlog import Drain, caught_up_s, drain_s
 from streamer.core.onlooker import View
 from streamer.core.record import TopicPartition
-from streamer.core.report import VERSION, Histogram, Model, Report
 from streamer.core.tally import duration
 from streamer.ops.lag import LagWatch, Tokens
 from streamer.telemetry.catalogue import METRICS
+from tests.health_kit import report as report_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,24 +59,8 @@ def watch(cluster: Cluster, tokens: Tokens | None = None) -> LagWatch:
 
 def report(tokens: int, results: int, pipeline: str = "p") -> bytes:
     """A report as a pipeline writes it."""
-    nothing = Histogram([], 0, 0)
     return msgspec.json.encode(
-        Report(
-            version=VERSION,
-            pipeline=pipeline,
-            task="t",
-            model=Model("m", "r"),
-            time_ms=0,
-            ranges=[],
-            results=results,
-            dead_letters={"infer.exception": 1},
-            skipped={},
-            cached=0,
-            truncated=0,
-            tokens=tokens,
-            latency_ms=nothing,
-            text_chars=nothing,
-        )
+        report_of(0, pipeline=pipeline, results=results, dead_letters={"infer.exception": 1}, tokens=tokens)
     )
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 import pytest
 
 from streamer.telemetry.log_pipe import MOST_LINES, LogPipe, PipeStream, read_lines
+from tests.waiting import wait_for
 
 LINES = 10_000
 
@@ -148,17 +149,12 @@ def test_a_live_line_never_mixes_with_others() -> None:
     assert pipe.flush(30)
     pipe.show("the last " + "é" * 100)
     assert pipe.flush(30)
-    deadline = time.monotonic() + 30
-    while "…" not in screen(b"".join(got))[-1]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: "…" in screen(b"".join(got))[-1])
     shown = screen(b"".join(got))
     assert shown[:-1] == [*log[:151], "half a line, and its end", *log[151:]]
     assert shown[-1] == "the last " + "é" * 29 + "…"
     assert b"live 1\r" in b"".join(got) and b"live between" in b"".join(got)
     pipe.show("")
     assert pipe.flush(30)
-    while (last := screen(b"".join(got))[-1]) != "":
-        assert time.monotonic() < deadline, last
-        time.sleep(0.01)
+    wait_for(lambda: screen(b"".join(got))[-1] == "")
     os.close(writing)

@@ -6,7 +6,7 @@ import gzip
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from streamer.telemetry.otlp_http import MAX_WAITING_BYTES, OtlpHttp, problem_of
 from streamer.telemetry.spans import RecordSpan
 from tests.acceptance.certificates import make_certificates
 from tests.otlp_receiver import OK, OtlpReceiver, otlp_receiver
+from tests.waiting import wait_for
 
 SPAN = RecordSpan(5, 6, 7, 1, 2, "t", 0, 3, "result")
 ((MESSAGE, _),) = OtlpEncoder("slot-0", "1").encode([SPAN])
@@ -59,13 +60,6 @@ class Outlet:
         return self.counts == {"sent": 0, "rejected": 0, "dropped": 0, **counts}
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_each_message_is_a_request_over_one_connection(receiver: OtlpReceiver) -> None:
     """As it would lie on the topic, with the headers that were asked for."""
     outlet = Outlet(endpoint=receiver.url, headers={"api-key": "k"})
@@ -96,7 +90,7 @@ def test_what_may_pass_is_tried_again(receiver: OtlpReceiver, caplog: pytest.Log
     receiver.script = [(503, {}, b"no"), (429, {}, b""), reset, OK]
     outlet = Outlet(endpoint=receiver.url)
     outlet.http.send(MESSAGE, 3)
-    until(lambda: outlet.counts["sent"] == 3)
+    wait_for(lambda: outlet.counts["sent"] == 3)
     outlet.http.send(MESSAGE, 1)
     assert outlet.ends_with(sent=4)
     assert [body for _, _, body in receiver.requests] == [MESSAGE] * 5
@@ -109,10 +103,10 @@ def test_the_receiver_says_when(receiver: OtlpReceiver) -> None:
     receiver.script = [(503, {"Retry-After": "0"}, b""), OK, (429, {"Retry-After": "30"}, b"")]
     outlet = Outlet(endpoint=receiver.url)
     outlet.http.send(MESSAGE, 1)
-    until(lambda: outlet.counts["sent"] == 1)
+    wait_for(lambda: outlet.counts["sent"] == 1)
     assert not outlet.pauses
     outlet.http.send(MESSAGE, 1)
-    until(lambda: len(receiver.requests) == 3)
+    wait_for(lambda: len(receiver.requests) == 3)
     began = time.monotonic()
     outlet.http.close(5.0)
     assert time.monotonic() - began < 4
@@ -150,7 +144,7 @@ def test_a_slow_receiver_delays_nobody(receiver: OtlpReceiver) -> None:
     outlet = Outlet(endpoint=receiver.url, timeout_s=15.0)
     try:
         outlet.http.send(MESSAGE, 1)
-        until(lambda: len(receiver.requests) == 1)
+        wait_for(lambda: len(receiver.requests) == 1)
         large = bytes(1_000_000)
         began = time.monotonic()
         taken = [outlet.http.send(large, 10) for _ in range(20)]
@@ -170,7 +164,7 @@ def test_an_answer_that_does_not_come_is_given_up(receiver: OtlpReceiver) -> Non
     outlet = Outlet(endpoint=receiver.url, timeout_s=0.1)
     try:
         outlet.http.send(MESSAGE, 1)
-        until(lambda: outlet.counts["sent"] == 1)
+        wait_for(lambda: outlet.counts["sent"] == 1)
         assert outlet.pauses == [1]
     finally:
         release.set()
@@ -181,7 +175,7 @@ def test_nobody_listens() -> None:
     """At the end what waits is counted, and nothing is raised."""
     outlet = Outlet(endpoint="http://127.0.0.1:9/v1/traces")
     outlet.http.send(MESSAGE, 1)
-    until(lambda: bool(outlet.pauses))
+    wait_for(lambda: bool(outlet.pauses))
     assert outlet.ends_with(0.1, dropped=1)
 
 
@@ -198,7 +192,7 @@ def test_tls_with_certificates_of_both_sides(tmp_path: Path, caplog: pytest.LogC
         assert outlet.ends_with(sent=1)
         stranger = Outlet(endpoint=receiver.url, **own)
         stranger.http.send(MESSAGE, 1)
-        until(lambda: bool(stranger.pauses))
+        wait_for(lambda: bool(stranger.pauses))
         assert stranger.ends_with(0.1, dropped=1)
         assert [body for _, _, body in receiver.requests] == [MESSAGE]
     assert "OTEL_EXPORTER_OTLP_CERTIFICATE" in str(

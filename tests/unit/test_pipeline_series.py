@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streamer.core.report import VERSION, Histogram, Model, Report, percentile
+from streamer.core.report import Histogram, Model, Report, percentile
 from streamer.ops.buckets import COLUMNS, Point
 from streamer.ops.series import FINE_BUCKETS, NOW_MS, SPARK_POINTS, PipelineSeries
+from tests.health_kit import report as report_of
 
 T = 1_700_000_000_000
 
@@ -20,21 +21,14 @@ def report(
     tokens: int = 0,
     latencies: Sequence[tuple[int, int]] = (),
 ) -> Report:
-    return Report(
-        version=VERSION,
-        pipeline="p",
-        task="embedding",
+    return report_of(
+        time_ms,
         model=Model("m", "abc"),
-        time_ms=time_ms,
-        ranges=[],
         results=results,
         dead_letters={"infer.exception": dead} if dead else {},
-        skipped={},
         cached=cached,
-        truncated=0,
         tokens=tokens,
         latency_ms=Histogram(list(latencies), 0, max((bound for bound, _ in latencies), default=0)),
-        text_chars=Histogram([], 0, 0),
     )
 
 

@@ -18,16 +18,14 @@ from hypothesis import strategies as st
 
 from streamer.core.measures import ABSENT, PROJECTION_BINS, PROJECTIONS, are_measures, pack, repetition_bin, share_bin
 from streamer.core.pipeline.flights import Flights
-from streamer.core.pipeline.protocol import ModelCard, Run
+from streamer.core.pipeline.protocol import Run
 from streamer.core.record import Answer, MicroBatch, Outcome, Segment, TextEvent
-from streamer.core.report import BOUNDS, Embedding, Report, ReportBuilder
+from streamer.core.report import BOUNDS, Embedding, Report
 from streamer.core.report.outputs import VECTORS_READ
 from streamer.core.report.scripts import SCRIPTS, main_script
 from streamer.errors import Code, DataFailure
 from tests.records import FakeRecord
-
-CARD = ModelCard("m", "abc123", "text-classification", "float32", "torch")
-NOW_MS = 1_700_000_001_000
+from tests.unit.test_report import NOW_MS, report_of
 
 
 def run_of(outcomes: list[Outcome], texts: list[str] | None = None, *, first: int = 0, last: int | None = None) -> Run:
@@ -35,13 +33,6 @@ def run_of(outcomes: list[Outcome], texts: list[str] | None = None, *, first: in
     events = [TextEvent(text) for text in texts or ["ab"] * len(outcomes)]
     segment = Segment("in", 0, 1, list(records), list(events), list(outcomes))
     return Run(MicroBatch(1, [segment], 1, 1, 0), segment, first, len(outcomes) if last is None else last)
-
-
-def report_of(*runs: Run) -> Report:
-    builder = ReportBuilder(pipeline="mine", task="text-classification", card=CARD)
-    for run in runs:
-        builder.add(run, NOW_MS)
-    return builder.build(NOW_MS)
 
 
 def answer(output: object, measures: bytes = b"", **fields: bool) -> Answer:

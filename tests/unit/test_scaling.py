@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from streamer.core.capacity import WINDOW_MS, Capacity
 from streamer.core.onlooker import View
-from streamer.core.report import VERSION, Event, Histogram, Model, Report
+from streamer.core.report import Event, Histogram, Report
 from streamer.core.scaling import RATE_S, Arrivals, Backlog, Wish, backlog_of, replicas, wish_of
+from tests.health_kit import report as report_of
 
 HELD = '{"by":["a","b","c"],"at":1,"held":true}'
 counts = st.floats(0, 1e15)
@@ -139,21 +140,12 @@ def report(
     window: int, records: int, *, late_ms: int = 20_000, tokens: int = 0, member: str = "m", first: int = 0
 ) -> Report:
     """Of one settle of a member in this window; its records took so long."""
-    return Report(
-        version=VERSION,
-        pipeline="p",
-        task="t",
-        model=Model("m", "r"),
-        time_ms=window * WINDOW_MS + 5_000,
-        ranges=[("in", 0, first, first + records - 1)],
-        results=records,
-        dead_letters={},
-        skipped={},
-        cached=0,
-        truncated=0,
+    return report_of(
+        window * WINDOW_MS + 5_000,
+        first,
+        first + records - 1,
         tokens=tokens,
         latency_ms=Histogram([(late_ms, records)], late_ms * records, late_ms),
-        text_chars=Histogram([], 0, 0),
         member=member,
     )
 

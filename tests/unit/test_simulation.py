@@ -19,7 +19,7 @@ from streamer.simulation.judge import LAST_STEPS, ViolationError
 from streamer.simulation.life import live
 from streamer.simulation.scenario import DRIVER_POISON, PARTITIONS, POISON
 from streamer.simulation.seeds import Summary, simulate
-from streamer.testing import source, transactional_sink
+from streamer.testing import member, source, transactional_sink
 from tests.unit.simulation_kit import first_failing, plant
 
 SEEDS = 150  # `make simulate` lives through thousands
@@ -176,8 +176,8 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
     "keeps metadata with a plan instead of reading the newest": (
         source.MemorySource,
         "_publish",
-        "self._metadata()",
-        "self.ownership.metadata if self.ownership.metadata.member == (self.member or '') else self._metadata()",
+        "self.member.metadata",
+        "self.ownership.metadata if self.ownership.metadata.member == (self.member.id or '') else self.member.metadata",
     ),
     "counts an answer for one waiter only": (
         flights.Flights,
@@ -360,7 +360,7 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "pass",
     ),
     "leaves an orphaned partition alone": (
-        source.MemorySource,
+        member.GroupMember,
         "_look_for_orphans",
         "orphans & before",
         "False",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from streamer.core.read_progress import ReadProgress, Suspect
 from streamer.core.standing import Reason, Standing
 from streamer.kafka.source import cluster as cluster_module
 from streamer.kafka.source.cluster import StandstillWatch
+from tests.waiting import wait_for
 
 KEY = ("in", 3)
 
@@ -108,13 +109,6 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cluster, dict[tup
     watch.close()
     watch._thread.join(20)
     assert not watch._thread.is_alive()
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_a_watch_asks_the_brokers_only_of_what_stands(watched: Any) -> None:

@@ -7,10 +7,9 @@ from collections import Counter
 import pytest
 
 from streamer.core.pipeline.protocol import Settled, Unsettled
-from streamer.core.report import Histogram, Model, Report
+from streamer.core.report import Report
 from streamer.core.tally import Tally, Vitals, is_durable, live_words, places
-
-NONE = Histogram([], 0, 0)
+from tests.health_kit import report as report_of
 
 
 def report(
@@ -21,21 +20,14 @@ def report(
     cached: int = 0,
     ranges: list[tuple[str, int, int, int]] | None = None,
 ) -> Report:
-    return Report(
-        version="streamer.report.v1",
-        pipeline="p",
-        task="t",
-        model=Model("m", "r"),
-        time_ms=0,
-        ranges=ranges or [],
+    return report_of(
+        0,
         results=results,
         dead_letters=dead_letters or {},
         skipped=skipped or {},
         cached=cached,
-        truncated=0,
         tokens=0,
-        latency_ms=NONE,
-        text_chars=NONE,
+        ranges=ranges or [],
     )
 
 

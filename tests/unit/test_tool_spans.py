@@ -20,7 +20,7 @@ from starlette.routing import Route
 from streamer.app.tool_spans import tool_spans
 from streamer.config.load import load
 from streamer.console.traced import Traced, span_of
-from streamer.core.deadletters.replay import Discard
+from streamer.core.deadletters.replay import Mark
 from streamer.core.health.words import StateWord, WindowWord
 from streamer.core.record import TraceParent
 from streamer.core.trace_sampler import TraceSampler
@@ -186,7 +186,7 @@ def test_to_discard_sends_nothing(sent: Sent) -> None:
     """No destination, and no span of a producer."""
     what = order(action="discard")
     bench = Bench(log_with(ours(0)), what)
-    bench.mover = traced(bench, sent, decide=Discard(what.signature, "old"))
+    bench.mover = traced(bench, sent, decide=Mark(what.signature, "discarded", "old"))
     assert bench.execute() == 1
     (closing,) = sent.named("close")
     assert closing.kind == "internal"

@@ -11,7 +11,6 @@ import random
 import shutil
 import statistics
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,9 +20,10 @@ from pathlib import Path
 from streamer.bench.bench import PARTITIONS, Bench
 from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker
 from streamer.bench.chaos import checker
-from streamer.bench.chaos.faults import DEADLY, FAULTS, LEASE_S, Fault
+from streamer.bench.chaos.beside import Listening, Storm
+from streamer.bench.chaos.faults import DEADLY, FAULTS, Fault
 from streamer.bench.chaos.members import FOR_GOOD, Member
-from streamer.bench.chaos.scene import Incident, Scene
+from streamer.bench.chaos.scene import LEASE_S, Incident, Scene
 from streamer.bench.chaos.workload import EventWriter, TextOf, Watcher, read_all
 from streamer.bench.program import BenchError
 from streamer.bench.proxy import Proxies
@@ -39,9 +39,7 @@ SENTENCES = 2_000
 WARM_UP_S = 120.0
 SETTLE_S = 15.0  # a broker compiles what it runs for the first time, on cores that the first recovery would lack
 DRAIN_S = 120.0
-LISTEN_S = 2.0
 CALM_S = (0.3, 2.0)
-STORM_S = (0.0, 4.0)
 FRAGILE = "python:streamer.bench.models:Fragile"
 MODELS = {"null": (FRAGILE, "chaos"), "MiniLM": (MINILM, MINILM_TASK)}
 # A topic's new partitions are found by asking for its metadata; librdkafka does so each 5 min by itself.
@@ -148,7 +146,7 @@ def _run(plan: Plan, directory: Path, progress: Callable[[str], None]) -> ChaosR
         progress(f"{plan.members} members start")
         for member in members:
             member.start()
-        listener = stage.enter_context(_Listener(scene))
+        listener = stage.enter_context(Listening(scene))
         _warm_up(scene)
         progress("the brokers settle; the model's load is timed")
         scene.rest(SETTLE_S)
@@ -205,7 +203,7 @@ def _strike_all(plan: Plan, scene: Scene, progress: Callable[[str], None]) -> No
     number = 0
     while number == 0 or time.monotonic() < until:
         scene.stormy = number % 2 == 1
-        storm = _Storm(scene, [fault for fault in plan.faults if fault.light], random.Random(rng.random()))
+        storm = Storm(scene, [fault for fault in plan.faults if fault.light], random.Random(rng.random()))
         if scene.stormy:
             storm.start()
         try:
@@ -220,67 +218,6 @@ def _strike_all(plan: Plan, scene: Scene, progress: Callable[[str], None]) -> No
             storm.end()
         number += 1
     scene.stormy = False
-
-
-class _Storm:
-    """Light faults, one after another, on a thread."""
-
-    def __init__(self, scene: Scene, faults: Sequence[Fault], rng: random.Random) -> None:
-        self._scene = scene
-        self._faults = faults
-        self._rng = rng
-        self._ended = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="storm", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def end(self) -> None:
-        """Let the last one heal. Raises what went wrong."""
-        self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        if self._error is not None:
-            raise BenchError(f"the storm failed: {self._error}") from self._error
-
-    def _run(self) -> None:
-        try:
-            while self._faults and not self._ended.wait(self._rng.uniform(*STORM_S)):
-                fault = self._rng.choice(self._faults)
-                fault.strike(self._scene, self._rng, fault.kind)
-        except BaseException as error:
-            self._error = error
-
-
-class _Listener:
-    """Asks all members again and again whether they are well, on a thread. A context manager."""
-
-    def __init__(self, scene: Scene) -> None:
-        self.silence = checker.Silence()
-        self._scene = scene
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
-
-    def __enter__(self) -> _Listener:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def end(self) -> None:
-        """Ask no more."""
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        scene = self._scene
-        while not self._ended.wait(LISTEN_S):
-            well = all(member.well() for member in scene.members)
-            outcomes, events = scene.watcher.outcomes, scene.writer.events
-            self.silence.look(events, outcomes, scene.deleted, time.monotonic(), well=well)
 
 
 def _drain(scene: Scene, events: Sequence[checker.Event]) -> None:

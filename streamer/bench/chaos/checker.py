@@ -169,7 +169,8 @@ def _is_of(outcome: Outcome, event: Event) -> bool:
 
 
 def _reordered(outcomes: Iterable[Outcome]) -> list[int]:
-    """By first occurrences, within the results and within the dead letters of each input partition."""
+    """Records out of order, by their first outcomes, within the results and within the dead letters of each input
+    partition."""
     found = []
     met: set[tuple[int, int]] = set()
     last: dict[tuple[int, bool], int] = {}

@@ -75,7 +75,7 @@ class Member:
             self.program.kill()
 
     def signal(self, number: signal.Signals) -> None:
-        """To the driver alone."""
+        """Send a signal to the driver alone."""
         if self.program is not None:
             with suppress(ProcessLookupError):
                 os.kill(self.program.pid, number)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from streamer.bench.chaos.chaos import ChaosRun
 from streamer.bench.chaos.checker import KINDS, MEANINGS
-from streamer.bench.chaos.faults import AWAY, DEADLY, FAULTS, RESTARTED, SESSION_S, THAWED
+from streamer.bench.chaos.faults import AWAY, DEADLY, FAULTS, RESTARTED
+from streamer.bench.chaos.member_faults import THAWED
 from streamer.bench.chaos.members import FOR_GOOD
-from streamer.bench.chaos.scene import Incident
+from streamer.bench.chaos.scene import SESSION_S, Incident
 from streamer.bench.figures import Figure, Section, Target
 
 EXAMPLES = 5

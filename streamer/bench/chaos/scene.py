@@ -23,6 +23,8 @@ from streamer.bench.proxy import Proxy
 from streamer.local import Stack
 
 RECOVER_S = 120.0
+SESSION_S = 10.0
+LEASE_S = 5.0
 IN_SYNC_S = 90.0
 POLL_S = 0.01
 
@@ -98,7 +100,7 @@ class Scene:
 
     @property
     def all_partitions(self) -> range:
-        """Of the input."""
+        """All partitions of the input."""
         return range(self.writer.partitions)
 
     def await_in_sync(self) -> None:

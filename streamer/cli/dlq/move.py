@@ -12,7 +12,7 @@ import click
 
 from streamer.cli.dlq.editor import editing
 from streamer.cli.dlq.orders import Asked, carry_out, moving, sending, signed
-from streamer.core.deadletters.replay import Decide, Discard, Reopen, Replay
+from streamer.core.deadletters.replay import Decide, Mark, Replay
 from streamer.errors import ExitCode, UsageError
 
 
@@ -102,8 +102,7 @@ def discard(asked: Asked, reason: str) -> int:
     The records stay in their topic until its retention deletes them; `streamer dlq reopen` opens them again.
     """
     order = signed("discard", asked, reason=reason)
-    decide = Discard(order.signature, reason)
-    return carry_out(asked, order, decide)
+    return carry_out(asked, order, Mark(order.signature, "discarded", reason))
 
 
 @click.command()
@@ -116,7 +115,7 @@ def reopen(asked: Asked, closed_by: str) -> int:
     replay them once more, they are answered twice, with the same ids.
     """
     order = signed("reopen", asked, reopens=closed_by)
-    return carry_out(asked, order, Reopen(order.signature))
+    return carry_out(asked, order, Mark(order.signature, "reopened"))
 
 
 def _patch(text: str) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def time_text(time_ms: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Without control characters, which could write to the terminal."""
+    """The text without control characters, which could write to the terminal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else " " for char in text)

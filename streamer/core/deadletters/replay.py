@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -52,7 +52,7 @@ Decide = Callable[[DeadLetter], Move | Refusal | None]
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Who does it, as which job, when (RFC 3339)."""
+    """Who moves the dead letters, as which job, and when (RFC 3339)."""
 
     job: str
     by: str
@@ -114,29 +114,18 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
-class Reopen:
-    """Takes back that dead letters were closed; what a replay sent stays where it was sent."""
+class Mark:
+    """Closes dead letters as discarded, or opens them again: the records stay where they are, and what a replay sent
+    stays where it was sent."""
 
     signature: Signature
+    state: Literal["discarded", "reopened"]
+    reason: str = ""
 
     def __call__(self, letter: DeadLetter) -> Move:
-        """The move to nowhere."""
+        """A move that only writes the state."""
         sign = self.signature
-        state = State("reopened", sign.job, sign.by, sign.time, letter.timestamp_ms)
-        return Move("", 0, (_state_output(letter, state),))
-
-
-@dataclass(frozen=True, slots=True)
-class Discard:
-    """Closes dead letters; the records stay where they are until the topic's retention takes them."""
-
-    signature: Signature
-    reason: str
-
-    def __call__(self, letter: DeadLetter) -> Move:
-        """The move to nowhere."""
-        sign = self.signature
-        state = State("discarded", sign.job, sign.by, sign.time, letter.timestamp_ms, reason=self.reason)
+        state = State(self.state, sign.job, sign.by, sign.time, letter.timestamp_ms, reason=self.reason)
         return Move("", 0, (_state_output(letter, state),))
 
 

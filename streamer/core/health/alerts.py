@@ -12,9 +12,9 @@ _MOST_DIGITS = 12
 def judge(rule: Rule, pipeline: str, measured: Measured, now_ms: int, before: StateWord | None) -> StateWord:
     """How the rule stands now, after how it stood `before`.
 
-    With too few records it is `insufficient`, whatever it was: of that time nothing is known. So it is where what is
-    known does not break it, and what is not known might. A broken rule is
-    `pending` until it was broken for `for_s`, then it fires, and it ends below `recover` only.
+    With too few records it is `insufficient`, whatever it was before: nothing is known of that time. It is so, too,
+    where what is known does not break the rule, and what is not known might. A broken rule is `pending` until it has
+    been broken for `for_s`; then it fires, and ends only below `recover`.
     """
     was: State | None = before.state if before is not None else None
     since_ms = before.since_ms if before is not None else now_ms
@@ -72,7 +72,7 @@ def _what(rule: Rule, pipeline: str, measured: Measured, state: State) -> str:
 
 
 def _text(rule: Rule, value: float, more: int) -> str:
-    """With so many digits more than people need: else 59.7 s would be 60 s, and not below them."""
+    """The value with `more` digits than people need, so that 59.7 s is not shown as 60 s and yet below 60 s."""
     if rule.metric.endswith("_share"):
         return f"{value:.{1 + more}%}"
     if rule.metric in QUALITY:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from itertools import chain
 
 import msgspec
 
@@ -16,6 +15,7 @@ from streamer.core.health.gtest import smoothed
 from streamer.core.health.leading import Leading, independence
 from streamer.core.health.monitors import MONITORS, Binning, Kind, Sums
 from streamer.core.health.spread import COMMON, Row, Spread, dispersion, spreads_of
+from streamer.core.health.sums import added
 from streamer.core.health.window import Window
 
 HOUR_MS = 3_600_000
@@ -44,29 +44,24 @@ class Reference(msgspec.Struct):
 
     @property
     def ratio(self) -> float:
-        """Of a ratio: its value."""
+        """The value, if this is a ratio."""
         return self.sums.ratio
 
     @staticmethod
     def of(kind: Kind, read: Sequence[tuple[int, Sums]]) -> Reference:
         """Learn from what was read of windows, each with its number in time."""
-        keys = dict.fromkeys(chain.from_iterable(sums.counts for _, sums in read))
-        total = Sums(
-            sum(sums.records for _, sums in read),
-            {key: sum(sums.counts.get(key, 0) for _, sums in read) for key in keys},
-        )
-        cut, counts = Binning(), list[float]()
+        total = added([sums for _, sums in read])
+        assert total is not None, "windows were read"
         if kind == "ratio":
-            rows = [(block, sums.records, [sums.counts["sum"], sums.counts["of"]]) for block, sums in read]
-            expected = [total.ratio]
-        else:
-            cut = Binning.of(kind, total, LEAST_SHARE[kind])
-            counts = cut.bins(total)
-            rows = [(block, sums.records, cut.bins(sums)) for block, sums in read]
-            expected = [count / total.records for count in counts]
-        spreads = spreads_of(rows, expected, is_ratio=kind == "ratio")
-        if kind == "ratio":
-            return Reference(total, cut, counts, spreads)
+            rows = [
+                (block, sums.records, [sums.counts["sum"] - total.ratio * sums.counts["of"]]) for block, sums in read
+            ]
+            return Reference(total, Binning(), [], spreads_of(rows, [0.0]))
+        cut = Binning.of(kind, total, LEAST_SHARE[kind])
+        counts = cut.bins(total)
+        rows = [(block, sums.records, cut.bins(sums)) for block, sums in read]
+        expected = [count / total.records for count in counts]
+        spreads = spreads_of(rows, expected)
         return Reference(
             total,
             cut,
@@ -137,12 +132,12 @@ class Baseline(msgspec.Struct):
         return self.until_ms - self.since_ms >= SEASON_DAYS * DAY_MS - HOUR_MS
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """The baseline as JSON."""
         return msgspec.json.encode(self)
 
     @staticmethod
     def decode(encoded: bytes) -> Baseline:
-        """From JSON; raises msgspec.ValidationError for what is no baseline."""
+        """The baseline in JSON. Raises msgspec.ValidationError for anything else."""
         return msgspec.json.decode(encoded, type=Baseline)
 
 

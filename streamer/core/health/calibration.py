@@ -11,14 +11,6 @@ from streamer.core.measures import share_bin
 from streamer.core.report import CONFIDENCE_BINS
 
 
-def _zeros() -> list[Count]:
-    return [0] * CONFIDENCE_BINS
-
-
-def _zeros_of_floats() -> list[float]:
-    return [0.0] * CONFIDENCE_BINS
-
-
 class Bin(msgspec.Struct, frozen=True):
     """One row of the reliability table: answers whose confidence is between `low` and `high`, their mean confidence,
     and the share of them that is right."""
@@ -34,9 +26,9 @@ class Calibration(msgspec.Struct):
     """Sums over 20 equal bins of the confidence; the bins are those of reports: the lower edge belongs to a bin, and
     1.0 to the last one. `outside` counts scores that are no probability and stand in no bin."""
 
-    counts: list[Count] = msgspec.field(default_factory=_zeros)
-    right: list[Count] = msgspec.field(default_factory=_zeros)
-    confidence: list[float] = msgspec.field(default_factory=_zeros_of_floats)
+    counts: list[Count] = msgspec.field(default_factory=lambda: [0] * CONFIDENCE_BINS)
+    right: list[Count] = msgspec.field(default_factory=lambda: [0] * CONFIDENCE_BINS)
+    confidence: list[float] = msgspec.field(default_factory=lambda: [0.0] * CONFIDENCE_BINS)
     squares: float = 0.0
     outside: Count = 0
 
@@ -50,16 +42,6 @@ class Calibration(msgspec.Struct):
         self.right[place] += weight * right
         self.confidence[place] += weight * confidence
         self.squares += weight * (confidence - right) ** 2
-
-    def merge(self, other: Calibration) -> Calibration:
-        """New sums of both."""
-        return Calibration(
-            [one + more for one, more in zip(self.counts, other.counts, strict=True)],
-            [one + more for one, more in zip(self.right, other.right, strict=True)],
-            [one + more for one, more in zip(self.confidence, other.confidence, strict=True)],
-            self.squares + other.squares,
-            self.outside + other.outside,
-        )
 
     @property
     def total(self) -> Count:

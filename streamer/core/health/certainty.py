@@ -10,7 +10,7 @@ import msgspec
 from streamer.core.health.counts import ratio
 
 Z: Final = 1.959963984540054
-"""Of a 95 % interval."""
+"""How many standard deviations a 95 % interval reaches to either side."""
 
 
 class Interval(NamedTuple):
@@ -49,8 +49,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def difference_interval(only_first: int, only_second: int, texts: int) -> Interval:
-    """Of the second model's share of right answers less the first's, on the same texts: the interval of Agresti and
-    Min (2005), which counts half a text more in each of the four cells, so that it is honest for few texts, too."""
+    """The interval of the second model's share of right answers less the first's, on the same texts, by Agresti and Min
+    (2005). It counts half a text more in each of the four cells, so that it is honest for few texts, too."""
     mean = (only_second - only_first) / (texts + 2)
     half = Z * math.sqrt(((only_first + only_second + 1) / (texts + 2) - mean * mean) / (texts + 2))
     return Interval(max(-1.0, mean - half), min(1.0, mean + half))
@@ -69,10 +69,6 @@ class Paired(msgspec.Struct):
         self.total += difference
         self.squares += difference * difference
 
-    def merge(self, other: Paired) -> Paired:
-        """New sums of both."""
-        return Paired(self.texts + other.texts, self.total + other.total, self.squares + other.squares)
-
     @property
     def mean(self) -> float:
         """The mean difference."""
@@ -80,8 +76,8 @@ class Paired(msgspec.Struct):
 
     @property
     def interval(self) -> Interval | None:
-        """Of the mean, by the normal distribution; good from some dozens of texts on. None for fewer than two, and
-        where all differences are the same."""
+        """The interval of the mean, by the normal distribution; good from a few dozen texts on. None for fewer than
+        two, and where all differences are the same."""
         if self.texts < 2:
             return None
         variance = max(0.0, self.squares - self.total * self.mean) / (self.texts - 1)

@@ -53,5 +53,5 @@ class Comparison(msgspec.Struct):
 
     @property
     def p(self) -> float | None:
-        """Of McNemar's test; None where answers are not right or wrong."""
+        """The p of McNemar's test; None where answers are not simply right or wrong."""
         return mcnemar(self.only_first, self.only_second) if self.judged else None

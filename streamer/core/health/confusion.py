@@ -17,14 +17,6 @@ class Confusion(msgspec.Struct):
         row = self.cells.setdefault(truth, {})
         row[predicted] = row.get(predicted, 0) + count
 
-    def merge(self, other: Confusion) -> Confusion:
-        """A new matrix of both."""
-        merged = Confusion({truth: dict(row) for truth, row in self.cells.items()})
-        for truth, row in other.cells.items():
-            for predicted, count in row.items():
-                merged.add(truth, predicted, count)
-        return merged
-
     def labels(self) -> list[str]:
         """All that are true or predicted somewhere, sorted."""
         return sorted({*self.cells, *(predicted for row in self.cells.values() for predicted in row)})

@@ -60,7 +60,7 @@ class Scores(NamedTuple):
 
 
 def micro(labels: Mapping[str, Counts]) -> Scores:
-    """Of the sums over all labels."""
+    """The scores of the sums over all labels."""
     total = summed(labels.values())
     return Scores(total.precision, total.recall, total.f1)
 

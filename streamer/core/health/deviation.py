@@ -42,7 +42,7 @@ class Bin:
 
     @property
     def independent(self) -> float:
-        """As many independent records as lie inside and outside of it at least, if they vary as much; 0 of a ratio."""
+        """How many independent records would vary as much, in it or outside, whichever are fewer; 0 for a ratio."""
         return min(self.share, 1 - self.share) * self.share * (1 - self.share) / self.variance if self.variance else 0.0
 
 

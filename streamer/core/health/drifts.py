@@ -22,7 +22,7 @@ from streamer.core.health.words import BaselineWord, DriftWord
 from streamer.core.tally import duration, plural
 
 BACK_MS: Final = 2 * HOUR_MS
-"""Of a revision that nothing is known of, the windows of so long are judged: in that time every monitor looks."""
+"""How far back the windows of a new revision are judged: every monitor looks at least once in that time."""
 RETIRED_MS: Final = HOUR_MS // 2
 """A revision that settles nothing for so long while another one does is out of service."""
 REWIND_MS: Final = 60_000

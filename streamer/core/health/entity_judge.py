@@ -42,7 +42,7 @@ class EntityJudge:
         return [each._replace(label=self._names.get(each.label, each.label)) for each in found]
 
     def hold(self, truth: list[Entity], output: Mapping[str, Any]) -> tuple[Entities, Verdict]:
-        """By whole entities."""
+        """Compare whole entities."""
         if not isinstance(output.get("entities"), list):
             raise ValueError("can't be compared: the model's answer has no field 'entities'")
         found = [Entity(each["start"], each["end"], str(each["label"])) for each in output["entities"]]

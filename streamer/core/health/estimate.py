@@ -12,7 +12,7 @@ from streamer.core.health.calibration import Calibration
 from streamer.core.health.window import Window
 
 LEAST_ANSWERS: Final = 100
-"""Of fewer answers nothing is estimated."""
+"""With fewer answers, nothing is estimated."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ def expected(confidence: Sequence[int] | None, calibration: Calibration | None) 
 
 
 def estimates(windows: Iterable[Window], calibration: Calibration | None) -> list[Estimate]:
-    """Of each window that can be told of."""
+    """The estimate of each window that has one."""
     return [
         Estimate(window.start_ms, window.end_ms, sum(window.confidence or []), accuracy)
         for window in windows

@@ -40,8 +40,8 @@ class Evaluation(msgspec.Struct):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """Of one number: the second model less the first, and where that lies with 95 % certainty; None where nothing is
-    known of that, as of a single text."""
+    """One number of the second model less that of the first, and its 95 % interval; None where there is none, as for a
+    single text."""
 
     metric: str
     value: float
@@ -50,7 +50,7 @@ class Difference(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, metric: str, value: float, interval: Interval | None) -> Difference:
-        """With its interval."""
+        """The difference, with its interval if there is one."""
         return cls(metric, value) if interval is None else cls(metric, value, interval.low, interval.high)
 
     @property

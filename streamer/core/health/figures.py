@@ -1,4 +1,4 @@
-"""What people ask of a window: rates, shares and means of its sums. None where there is nothing to take one of."""
+"""What people ask of a window: rates, shares and means of its sums. None where there is nothing to compute one from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamer.core.report import MAX_LABELS, Histogram, percentile
 
 
 def rate(window: Window, now_ms: int | None = None) -> float:
-    """Results a second; of a window that has not ended at `now_ms`, over what has passed of it."""
+    """Results a second. For a window that has not ended at `now_ms`, only the time that has passed counts."""
     passed_ms = window.length_ms if now_ms is None else now_ms - window.start_ms
     if not 0 < passed_ms < window.length_ms:  # over, or of a clock that is ahead
         passed_ms = window.length_ms
@@ -86,7 +86,7 @@ def script_shares(window: Window) -> dict[str, float]:
 
 
 def perplexity(window: Window) -> float | None:
-    """Of all tokens together; None, too, where it is too large for a number."""
+    """The perplexity of all tokens together; also None where it is too large for a number."""
     found = window.likelihood
     return None if found is None else perplexity_of(found.log_likelihood, found.tokens)
 

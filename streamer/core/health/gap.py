@@ -13,7 +13,7 @@ from streamer.core.health.calibration import Calibration
 
 
 class Gap(NamedTuple):
-    """Of so many labelled answers: the share that is right, the share to expect, and how many standard deviations lie
+    """The gap over `labels` answers: the share that is right, the share to expect, and how many standard deviations lie
     between them."""
 
     labels: int
@@ -28,9 +28,9 @@ class Gap(NamedTuple):
 
 
 def gap_of(labelled: Calibration, known: Calibration) -> Gap | None:
-    """Of answers whose confidence is known, by how often it was right when that was measured. None where more than a
-    twentieth of them have a confidence of which nothing is known, and for weighted labels: their sums do not say how
-    sure they are."""
+    """The gap of answers whose confidence is known, by how often it was right when that was measured. None where more
+    than a twentieth of them have a confidence of which nothing is known, and for weighted labels: their sums do not say
+    how sure they are."""
     if not isinstance(labelled.total, int) or known.estimate([int(count) for count in labelled.counts]) is None:
         return None
     answers, right, expected, variance = 0, 0.0, 0.0, 0.0

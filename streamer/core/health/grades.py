@@ -11,7 +11,7 @@ from streamer.core.health.realised import DAY_MS, HOUR_MS, Grade
 from streamer.core.health.words import QualityWord
 
 MOST_LABELS: Final = 50
-"""With more, neither their own numbers nor the matrix are said: they would make a record of megabytes."""
+"""With more labels, their own numbers and the matrix are left out: they would make a record of megabytes."""
 _OF_FILES: Final = frozenset({"answered", "accuracy_of_all"})
 """Feedback is on results: there are no texts without an answer among them."""
 

@@ -1,4 +1,4 @@
-"""Holds feedback to results, by the judges of `streamer evaluate`."""
+"""Compares feedback with results, by the judges of `streamer evaluate`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamer.core.health.verdict import Judge
 MOST_LABELS: Final = 1_000
 """Names that people give as right, of a revision: who takes texts for labels must not fill the memory."""
 THRESHOLD: Final = 0.5
-"""From this score on a label of several counts as given."""
+"""Where a text may have several labels, one counts as given from this score on."""
 
 
 class Hearing:
@@ -33,7 +33,7 @@ class Hearing:
         """What feedback says of an answer; None where the two can't be compared."""
         judge = self._judges.get(task)
         if judge is None:
-            # Who answers with labels is judged by them, whatever the task is called.
+            # A model that answers with labels is judged by them, whatever its task is called.
             judge = self._judges[task] = judge_of(task, {}, THRESHOLD) or LabelJudge({}, THRESHOLD)
         try:
             evidence = _held(judge, feedback, output) if isinstance(output, dict) else None
@@ -62,7 +62,7 @@ class Hearing:
 
 
 def _held(judge: Judge, feedback: Feedback, output: Mapping[str, Any]) -> Evidence | None:
-    """By the field that the judge's labels are in; of another one nothing is guessed."""
+    """Compare by the field that holds labels of the judge's kind; nothing is guessed from another one."""
     match judge:
         case LabelJudge() if feedback.label is not None:
             return judge.one(feedback.label, output)[0]

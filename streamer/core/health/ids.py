@@ -33,7 +33,7 @@ class Unplaced(NamedTuple):
 
 
 class Ids:
-    """Of all pipelines that have feedback by such ids."""
+    """The ids of all pipelines that get feedback by them."""
 
     def __init__(self, horizon_s: int, most: int = MOST_IDS) -> None:
         self._horizon_ms, self._most = horizon_s * 1000, most
@@ -94,5 +94,6 @@ class Ids:
         return Counter(pipeline for pipeline, _ in self._waiting)
 
     def unsettled(self) -> dict[tuple[int, int], int]:
-        """Where what waits lies in the feedback topic, with its attempts: a snapshot says so, and it is read again."""
+        """Where waiting feedback lies in its topic, and how often it was tried: a snapshot keeps this, and it is read
+        again."""
         return {one.said.at: one.attempts for one in self._waiting.values()}

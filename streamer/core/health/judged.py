@@ -52,8 +52,8 @@ class Judged(msgspec.Struct):
         self.confidence = window.confidence
 
     def _doubt(self, frozen: Baseline, raised: Set[str]) -> None:
-        """Against a few hours every evening is a move. So it is drift only where the season says so, too. What was
-        raised in another hour stays until it is seen to be over."""
+        """Compared with a few hours of the day, every evening looks like a move. So it is drift only where the season
+        says so, too. What was raised in another hour stays until it is seen to be over."""
         why = "has not seen this hour"
         if not frozen.covers_a_day:
             why = f"covers {duration((frozen.until_ms - frozen.since_ms) / 1000)} only"

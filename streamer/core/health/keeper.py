@@ -1,4 +1,4 @@
-"""What the health app remembers: the fold, how far the reports were read, and which windows are to be said next."""
+"""What the health app remembers: the fold, how far the reports were read, and which windows are to be written next."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Keeper:
         return ended
 
     def say_again(self, keys: Iterable[WindowKey]) -> None:
-        """These could not be said after all."""
+        """Say these windows again: they could not be written."""
         self._due.update(keys)
 
     def words(self, keys: Iterable[WindowKey]) -> list[WindowWord]:

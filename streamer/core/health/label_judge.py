@@ -96,7 +96,7 @@ def _gives_a_number(output: Mapping[str, Any]) -> bool:
 
 
 def _scores(output: Mapping[str, Any]) -> dict[str, float]:
-    """Of each label that an answer names."""
+    """The score of each label that an answer names."""
     if isinstance(output.get("labels"), list):  # zero-shot-classification
         return dict(zip(map(str, output["labels"]), output["scores"], strict=True))
     if isinstance(output.get("scores"), list):

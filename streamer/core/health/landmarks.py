@@ -48,7 +48,7 @@ class Landmarks:
             del events[1:-1:2], offsets[1:-1:2]
 
     def forget(self) -> None:
-        """Nothing is known any more."""
+        """Forget everything."""
         self._events.clear()
         self._offsets.clear()
 

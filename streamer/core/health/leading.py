@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
 
-from streamer.core.health.spread import COMMON, GROUPS, Row, Spread, dispersion, spreads_of
+from streamer.core.health.spread import COMMON, GROUPS, Row, Spread, dispersion, grouped, spreads_of
 
 LEAST_SHARE = 0.02
-"""Of a bin that takes part: a rarer one has too few records in a window to move like a normal variable."""
+"""The least share of a bin that takes part: a rarer one has too few records in a window to move like a normal
+variable."""
 
 LEAST_EXPECTED = 5.0
 BEYOND_CHANCE = 1.3
@@ -40,8 +40,8 @@ class Leading(msgspec.Struct, array_like=True):
     def of(
         rows: Sequence[Row], expected: Sequence[float], counts: Sequence[float], spreads: Sequence[Spread]
     ) -> Leading | None:
-        """Of the largest groups of windows; None where too few bins are common to move together, and where groups lie
-        no farther apart in any direction than chance alone would bring them."""
+        """Learn it from the largest groups of windows; None where too few bins are common to move together, and where
+        groups lie no farther apart in any direction than chance alone would bring them."""
         variance = spreads[0].variance
         scales = [
             math.sqrt((1 - share) / variance[at])
@@ -108,19 +108,13 @@ def _length(vector: Sequence[float]) -> float:
 
 def _moves(rows: Sequence[Row], size: int, expected: Sequence[float], scales: Sequence[float]) -> list[list[float]]:
     """How far each group of so many windows went from what is expected, by bin, in its own units."""
-    grouped: defaultdict[int, list[tuple[int, list[float]]]] = defaultdict(list)
-    for block, records, row in rows:
-        grouped[block // size].append((records, row))
     found = []
-    for members in grouped.values():
-        records = sum(count for count, _ in members)
-        if 2 * len(members) >= size and records:
-            sums = [sum(column) for column in zip(*(row for _, row in members), strict=True)]
-            unit = math.sqrt(records)
-            found.append(
-                [
-                    (count - share * records) * scale / unit
-                    for count, share, scale in zip(sums, expected, scales, strict=True)
-                ]
-            )
+    for records, sums in grouped(rows, size):
+        unit = math.sqrt(records)
+        found.append(
+            [
+                (count - share * records) * scale / unit
+                for count, share, scale in zip(sums, expected, scales, strict=True)
+            ]
+        )
     return found

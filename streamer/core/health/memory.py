@@ -13,7 +13,7 @@ from streamer.core.health.words import FeedbackWord, PartWord
 
 VERSION: Final = 1
 PART_BYTES: Final = 600_000
-"""Of a part before it is base64 in a record."""
+"""The size of a part, before it becomes base64 in a record."""
 
 
 class Memory(msgspec.Struct, array_like=True):
@@ -29,12 +29,12 @@ _decode = msgspec.msgpack.Decoder(Memory).decode
 
 
 def packed(upto: dict[int, int], joined: Joined) -> bytes:
-    """As bytes, which are large: see `split`."""
+    """All of it as bytes. They are too many for one record: see `split`."""
     return _encode(Memory(VERSION, upto, joined))
 
 
 def unpacked(content: bytes) -> Memory | None:
-    """What was packed and split; None for bytes that are none of it, and for those of another version."""
+    """What was packed and split; None for other bytes, and for those of another version."""
     try:
         found = _decode(zlib.decompress(content))
     except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError):

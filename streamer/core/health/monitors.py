@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,13 +30,8 @@ class Sums(msgspec.Struct):
 
     @property
     def ratio(self) -> float:
-        """Of a ratio: its value."""
+        """The value, if this is a ratio."""
         return self.counts["sum"] / self.counts["of"]
-
-    def __add__(self, other: Sums) -> Sums:
-        counts = Counter(self.counts)
-        counts.update(other.counts)
-        return Sums(self.records + other.records, dict(counts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,14 +27,6 @@ class MultiLabel(msgspec.Struct):
             own = Counts(label in true and label in found, label in found - true, label in true - found)
             self.labels[label] = self.labels.get(label, Counts()).plus(own, weight)
 
-    def merge(self, other: MultiLabel) -> MultiLabel:
-        """New sums of both."""
-        labels = {
-            label: self.labels.get(label, Counts()).plus(other.labels.get(label, Counts()))
-            for label in sorted({*self.labels, *other.labels})
-        }
-        return MultiLabel(labels, self.texts + other.texts, self.exact + other.exact)
-
     def by_label(self) -> dict[str, Counts]:
         """What each label's precision, recall and F1 follow from."""
         return {label: Counts(*self.labels[label]) for label in sorted(self.labels)}

@@ -1,4 +1,4 @@
-"""Hold a number to the true one, and a language model to its texts."""
+"""Compares a number with the true one, and judges a language model by its texts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NumberJudge:
         return number
 
     def hold(self, truth: float, output: Mapping[str, Any]) -> tuple[Number, Verdict]:
-        """By distance and rank."""
+        """Compare by distance and rank."""
         if not isinstance(score := output.get("score"), int | float):
             raise ValueError(
                 "can't be compared: the model's answer has no field 'score'; give a text_pair, no candidates"
@@ -43,10 +43,10 @@ class ScoringJudge:
     known: frozenset[str] = frozenset()
 
     def read(self, label: Any, text: str | None) -> None:
-        """Nothing."""
+        """There is no label to read."""
 
     def hold(self, truth: None, output: Mapping[str, Any]) -> tuple[Likelihood, Verdict]:
-        """By log-likelihood."""
+        """Judge by log-likelihood."""
         if "log_likelihood" not in output or not isinstance(tokens := output.get("tokens"), int):
             raise ValueError("can't be compared: the model's answer has no fields 'log_likelihood' and 'tokens'")
         evidence = Likelihood(output["log_likelihood"], tokens)

@@ -33,13 +33,6 @@ class Overlap(msgspec.Struct):
     words: Count = 0
     reference_words: Count = 0
 
-    def merge(self, other: Overlap) -> Overlap:
-        """New sums of both."""
-        merged = Overlap()
-        merged.include(self)
-        merged.include(other)
-        return merged
-
     def include(self, other: Overlap, weight: Count = 1) -> None:
         """Add sums, `weight` times."""
         for name in self.__struct_fields__:
@@ -66,7 +59,7 @@ class Overlap(msgspec.Struct):
         return best
 
     def mean(self, total: float) -> float:
-        """Of one of the sums."""
+        """One of the sums, per text."""
         return ratio(total, self.texts)
 
     @property

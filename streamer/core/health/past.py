@@ -20,7 +20,7 @@ class _Before(NamedTuple):
 
 
 class Past:
-    """Of one revision; windows are known by their start and by how many records they had."""
+    """The past of one revision. A window is known by its start and by how many records it had."""
 
     def __init__(self) -> None:
         self._before: dict[int, _Before] = {}

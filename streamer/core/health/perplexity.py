@@ -10,7 +10,7 @@ import msgspec
 from streamer.core.health.counts import Count
 
 MOST_NATS: Final = 700.0
-"""Of a token; a float holds no perplexity of many more."""
+"""The most for a token: a float can hold no perplexity of many more."""
 
 
 class Perplexity(msgspec.Struct):
@@ -30,18 +30,9 @@ class Perplexity(msgspec.Struct):
         self.tokens += weight * tokens
         self.texts += weight
 
-    def merge(self, other: Perplexity) -> Perplexity:
-        """New sums of both."""
-        return Perplexity(
-            self.log_likelihood + other.log_likelihood,
-            self.tokens + other.tokens,
-            self.texts + other.texts,
-            self.unscored + other.unscored,
-        )
-
     @property
     def value(self) -> float | None:
-        """Of all tokens together, each counting the same whatever text it stands in; see `perplexity`."""
+        """The perplexity of all tokens together. Each counts the same, whatever text it stands in; see `perplexity`."""
         return perplexity(self.log_likelihood, self.tokens)
 
 

@@ -16,6 +16,7 @@ from streamer.core.health.overlap import Overlap
 from streamer.core.health.perplexity import Perplexity
 from streamer.core.health.regression import Regression
 from streamer.core.health.spans import Spans
+from streamer.core.health.sums import added
 
 _AVERAGES: Final = {"micro": micro, "macro": macro, "weighted": weighted}
 EXACT_UP_TO: Final = 200_000
@@ -88,12 +89,11 @@ class Quality(msgspec.Struct):
         """New sums of both, which are of one task."""
         merged = Quality(
             self.answered + other.answered,
-            {code: self.failed.get(code, 0) + other.failed.get(code, 0) for code in {**self.failed, **other.failed}},
+            added([self.failed, other.failed]) or {},
             sorted({*self.labels, *other.labels}),
         )
         for part in self.__struct_fields__[3:]:
-            mine, theirs = getattr(self, part), getattr(other, part)
-            setattr(merged, part, mine.merge(theirs) if mine is not None and theirs is not None else mine or theirs)
+            setattr(merged, part, added([getattr(self, part), getattr(other, part)]))
         return merged
 
     @property

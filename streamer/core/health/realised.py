@@ -74,7 +74,7 @@ class Grade(NamedTuple):
 
 
 class Hour(NamedTuple):
-    """Where a label counts."""
+    """The hour in which a label counts."""
 
     pipeline: str
     revision: str

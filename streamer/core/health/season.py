@@ -12,7 +12,7 @@ from streamer.core.health.window import Window
 from streamer.core.report import Histogram
 
 LEAST_DAYS: Final = 3
-"""From fewer days the spread between days can't be told, and every other day would be drift."""
+"""Fewer days do not tell how far days lie apart, and every other day would look like drift."""
 
 KEEP_MS: Final = SEASON_DAYS * DAY_MS + HOUR_MS
 

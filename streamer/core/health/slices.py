@@ -26,12 +26,12 @@ class Slice(msgspec.Struct):
 
     @property
     def mean(self) -> float | None:
-        """None where no text was answered."""
+        """The mean value; None where no text was answered."""
         return self.total / self.weight if self.weight else None
 
     @property
     def texts(self) -> int:
-        """Answered or not."""
+        """How many texts there were, answered or not."""
         return self.answered + self.failed
 
 
@@ -63,7 +63,7 @@ class Slices(msgspec.Struct):
         return sorted(self.groups.items(), key=lambda each: -each[1].texts)
 
     def by_length(self) -> list[tuple[str, Slice]]:
-        """In the order of `LENGTHS`."""
+        """The groups by length, in the order of `LENGTHS`."""
         return [(name, self.groups[name]) for name in LENGTHS if name in self.groups]
 
 

@@ -46,13 +46,6 @@ class Spans(msgspec.Struct):
             )
         return summed(added)
 
-    def merge(self, other: Spans) -> Spans:
-        """New sums of both."""
-        merged = Spans()
-        merged.include(self)
-        merged.include(other)
-        return merged
-
     def include(self, other: Spans, weight: Count = 1) -> None:
         """Add sums, `weight` times."""
         for label, counts in other.labels.items():

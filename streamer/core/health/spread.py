@@ -5,12 +5,13 @@ group does not average out in a longer window either.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 Row = tuple[int, int, list[float]]
-"""Of a window: its number in time, its records, and the records in each bin."""
+"""A window: its number in time, its records, and the records in each bin; for a ratio, how far its sum is above what
+the ratio of all windows would make it."""
 
 GROUPS = (1, 4, 12)
 """How many windows make a group: a window, a third of an hour and an hour for windows of five minutes."""
@@ -31,38 +32,31 @@ class Spread(msgspec.Struct, array_like=True):
     variance: list[float]
 
 
-def spreads_of(rows: Sequence[Row], expected: Sequence[float], *, is_ratio: bool = False) -> list[Spread]:
-    """The spread for each size of group of which there are enough."""
-    spreads = [spread_of(rows, size, expected, is_ratio) for size in GROUPS]
-    return [spread for spread in spreads if spread.groups >= LEAST_GROUPS]
+def spreads_of(rows: Sequence[Row], expected: Sequence[float]) -> list[Spread]:
+    """The spread around the shares that are expected, for each size of group of which there are enough."""
+    spreads = []
+    for size in GROUPS:
+        groups = list(grouped(rows, size))
+        if len(groups) >= LEAST_GROUPS:
+            squares = [
+                sum((sums[at] - share * records) ** 2 / records for records, sums in groups)
+                for at, share in enumerate(expected)
+            ]
+            variance = [float(f"{square / (len(groups) - 1):.{_DIGITS}g}") for square in squares]
+            spreads.append(Spread(round(sum(records for records, _ in groups) / len(groups), 1), len(groups), variance))
+    return spreads
 
 
-def spread_of(rows: Sequence[Row], size: int, expected: Sequence[float], is_ratio: bool = False) -> Spread:
-    """The spread between groups of so many windows around the shares that are expected, or the ratio. A group may lack
-    some of its windows, not most of them."""
-    grouped: defaultdict[int, list[tuple[int, list[float]]]] = defaultdict(list)
-    for block, records, row in rows:
-        grouped[block // size].append((records, row))
-    squares = [0.0] * len(expected)
-    groups = total = 0
-    for members in grouped.values():
-        records = sum(count for count, _ in members)
-        if 2 * len(members) < size or not records:
-            continue
-        groups += 1
-        total += records
-        sums = (
-            members[0][1] if size == 1 else [sum(column) for column in zip(*(row for _, row in members), strict=True)]
-        )
-        if is_ratio:
-            squares[0] += (sums[0] - expected[0] * sums[1]) ** 2 / records
-        else:
-            for at, share in enumerate(expected):
-                squares[at] += (sums[at] - share * records) ** 2 / records
-    free = max(groups - 1, 1)
-    return Spread(
-        round(total / max(groups, 1), 1), groups, [float(f"{square / free:.{_DIGITS}g}") for square in squares]
-    )
+def grouped(rows: Sequence[Row], size: int) -> Iterator[tuple[int, list[float]]]:
+    """The records of each group of so many windows, and the records in each bin. A group may lack some of its windows,
+    not most of them."""
+    groups: defaultdict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row[0] // size].append(row)
+    for members in groups.values():
+        records = sum(count for _, count, _ in members)
+        if 2 * len(members) >= size and records:
+            yield records, [sum(column) for column in zip(*(row for *_, row in members), strict=True)]
 
 
 def dispersion(spreads: Sequence[Spread], at: int, records: float, least: float) -> tuple[float, float]:

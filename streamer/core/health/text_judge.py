@@ -23,7 +23,7 @@ class AnswerJudge:
         return _references(label["text"] if isinstance(label, dict) and "text" in label else label)
 
     def hold(self, truth: list[str], output: Mapping[str, Any]) -> tuple[Answer, Verdict]:
-        """By exact match and words."""
+        """Compare by exact match and by words."""
         if not isinstance(answer := output.get("answer"), str):
             raise ValueError("can't be compared: the model's answer has no field 'answer'")
         sums = Overlap()
@@ -46,7 +46,7 @@ class TextJudge:
         return found
 
     def hold(self, truth: list[str], output: Mapping[str, Any]) -> tuple[Text, Verdict]:
-        """By words."""
+        """Compare by words."""
         if not isinstance(text := output.get("text"), str):
             raise ValueError("can't be compared: the model's answer has no field 'text'")
         sums = Overlap()

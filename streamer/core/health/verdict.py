@@ -1,4 +1,4 @@
-"""What became of one text, and who says so."""
+"""What became of one text, and the judges that say so."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ fallen under 0.8 of what raised it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import reduce
 
 import msgspec
 
@@ -18,6 +17,7 @@ from streamer.core.health.budget import Budget
 from streamer.core.health.deviation import BaselineComparison, compare, needed
 from streamer.core.health.drift import Finding, State, finding, watched
 from streamer.core.health.monitors import Monitor, Sums
+from streamer.core.health.sums import added
 from streamer.core.health.window import Window
 
 LONGEST_MS = HOUR_MS
@@ -33,13 +33,13 @@ class Stretch(msgspec.Struct):
 
     @property
     def records(self) -> int:
-        """Of the table with the fewest."""
+        """The records of the table that has the fewest."""
         return min((sums.records for sums in self.tables), default=0)
 
     def with_(self, tables: list[Sums], end_ms: int) -> Stretch:
-        """Continued."""
+        """The stretch with these windows added."""
         if self.tables and tables:
-            tables = [mine + theirs for mine, theirs in zip(self.tables, tables, strict=True)]
+            tables = _together([self.tables, tables])
         return Stretch(self.start_ms, end_ms, tables or self.tables)
 
 
@@ -72,7 +72,7 @@ class Watch(msgspec.Struct):
 
     def look(self, window: Window, baseline: Baseline, budget: Budget) -> list[Finding]:
         """Take the next closed window, and say what holds now: a finding for each monitor that the baseline knows and
-        some window told of, in the order of explanation. Windows come in the order of time. Another model starts
+        that has seen something, in the order of explanation. Windows come in the order of time. Another model starts
         over."""
         if window.revision != self.revision:
             self.revision, self.courses = window.revision, {}
@@ -117,7 +117,7 @@ class Watch(msgspec.Struct):
             elif looks and not large and (was != "drift" or (of_few and _fades(now, budget))):
                 state = "insufficient"
         if enough or of_few or state != was:
-            together = [reduce(Sums.__add__, column) for column in zip(*(one.tables for one in row), strict=True)]
+            together = _together([one.tables for one in row])
             found = compare(monitor, together, references)
             if enough:
                 state = self._state(course, found, alone, budget)
@@ -141,6 +141,10 @@ class Watch(msgspec.Struct):
         # One window that is far off moves the sum of both: each must show its part.
         least = max(1.0, found.strength / 2)
         return "drift" if all(one.strength >= least for one in alone) else "ok"
+
+
+def _together(rows: Iterable[list[Sums]]) -> list[Sums]:
+    return [sums for column in zip(*rows, strict=True) if (sums := added(column))]
 
 
 def _fades(now: BaselineComparison, budget: Budget) -> bool:

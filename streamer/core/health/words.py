@@ -14,6 +14,7 @@ from streamer.core.foreign import read_own
 from streamer.core.health.baseline import Baseline
 from streamer.core.health.calibration import Bin, Calibration
 from streamer.core.health.counts import Count
+from streamer.core.health.drift import Finding
 
 VERSION: Final = "streamer.health.v1"
 MAX_SNAPSHOT_BYTES: Final = 900_000
@@ -76,28 +77,15 @@ class StateWord(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kin
         return f"{self.pipeline}/{self.rule}"
 
 
-class DriftWord(msgspec.Struct, kw_only=True, tag_field="kind", tag="drift"):
-    """What a monitor says of a revision of a pipeline's model: a `Finding`, judged up to `time_ms`. `against` says what
-    it was held against: the saved baseline, or the same hour of the days before (season)."""
+class DriftWord(Finding, kw_only=True, tag_field="kind", tag="drift"):
+    """What a monitor says of a revision of a pipeline's model, judged up to `time_ms`. `against` says what it was held
+    against: the saved baseline, or the same hour of the days before (season)."""
 
     version: str = VERSION
     pipeline: str
     revision: str
-    monitor: str
-    state: Literal["ok", "insufficient", "drift"]
     against: Literal["baseline", "season"]
-    since_ms: int
     time_ms: int
-    effect: float
-    floor: float
-    p: float
-    alpha: float
-    n: int
-    n_min: int
-    distance: float
-    before: dict[str, float]
-    after: dict[str, float]
-    what: str
 
     @property
     def key(self) -> str:

@@ -20,7 +20,7 @@ from streamer.core.timestamps import written_ms
 from streamer.errors import DataFailure
 
 TEXTS_LOOKED_AT: Final = 64
-"""Of a report, for their scripts: 1 to 5 µs each."""
+"""Texts of a report whose script is looked at, which takes 1 to 5 µs each."""
 
 
 def event_report(*, pipeline: str, task: str, card: ModelCard, origin: Origin, event: Event, time_ms: int) -> Report:

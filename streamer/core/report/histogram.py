@@ -48,7 +48,7 @@ class IntegerCounts:
         self._counts.update(counts)
 
     def histogram(self) -> Histogram:
-        """Of all that was counted."""
+        """The histogram of all that was counted."""
         binned: Counter[int] = Counter()
         total = 0
         last = len(BOUNDS) - 1

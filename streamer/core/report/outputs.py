@@ -27,9 +27,9 @@ MAX_LABEL_CHARS: Final = 256
 CONFIDENCE_BINS: Final = SHARE_BINS
 LIKELIHOOD_BINS: Final = 20
 LIKELIHOOD_NATS: Final = 10
-"""Of a token, at the upper end of the last bin."""
+"""Nats of a token at the upper end of the last bin."""
 VECTORS_READ: Final = 16
-"""Of a report: a vector of 384 numbers takes 40 µs to read and sum."""
+"""Vectors that a report reads: one of 384 numbers takes 40 µs to read and sum."""
 _MOST_REASONS: Final = 8
 
 _LARGEST: Final = 1e30  # the sum must be a float32, too
@@ -138,20 +138,20 @@ class Outputs:
         return _bins(self._confidence, CONFIDENCE_BINS)
 
     def generation(self, repetition: list[int] | None) -> Generated | None:
-        """None where nothing was written."""
+        """What was written; None where nothing was."""
         if not self._written:
             return None
         reasons = dict(self._reasons.most_common(_MOST_REASONS))
         return Generated(reasons, self._output_tokens.histogram(), repetition or [0] * SHARE_BINS)
 
     def likelihood(self) -> Likelihood | None:
-        """None where no text has one."""
+        """The likelihoods; None where no text has one."""
         if not self._predicted:
             return None
         return Likelihood(math.fsum(self._log_likelihoods), self._predicted, _bins(self._nats, LIKELIHOOD_BINS))
 
     def embedding(self, projections: list[list[int]]) -> Embedding | None:
-        """None where no output is a vector."""
+        """The vectors; None where no output is one."""
         stride = max(1, -(-len(self._vectors) // VECTORS_READ))
         vectors: list[Sequence[float]] = []
         norms = IntegerCounts()

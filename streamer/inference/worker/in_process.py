@@ -81,7 +81,7 @@ class InProcessWorkers:
         self._starting = False
 
     def work(self) -> None:
-        """Do all that is waiting. An interrupt goes through, and the model is loaded anew after it."""
+        """Do all that is waiting. An interrupt goes through, and the model is loaded again after it."""
         todo, self._todo = self._todo, []
         try:
             if self._starting:

@@ -76,7 +76,7 @@ def _memory(
     )
 
 
-_MEND = "correct `model`, `task` and `options` of the pipeline; `streamer infer` tries them without Kafka"
+_FIX = "correct `model`, `task` and `options` of the pipeline; `streamer infer` tries them without Kafka"
 
 
 def judge_model(name: str, pipeline: PipelineConfig, model: ModelInfo, machine: MachineInfo) -> Iterator[Finding]:
@@ -94,4 +94,4 @@ def judge_model(name: str, pipeline: PipelineConfig, model: ModelInfo, machine: 
             )
             return
     if model.failure:
-        yield error("model.refused", where, model.failure, _MEND)
+        yield error("model.refused", where, model.failure, _FIX)
