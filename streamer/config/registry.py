@@ -98,3 +98,5 @@ def check_format(registry: SchemaRegistryConfig, pipeline: PipelineConfig) -> It
             yield f"{side}_format", f"{named} needs a schema registry; set schema_registry.url"
         if named == "json" and getattr(pipeline, f"{side}_subject"):
             yield f"{side}_subject", f"plain JSON has no subject; set {side}_format, or remove it"
+    if pipeline.output_format == "json" and pipeline.output_schema_id != "value":
+        yield "output_schema_id", "plain JSON has no schema to name; set output_format, or remove it"
