@@ -18,7 +18,7 @@ class SchemaRegistryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_o
         str,
         Meta(
             description="Where the schema registry is, e.g. https://registry:8081; several are separated by commas."
-            " Set it when a pipeline has an input_format other than json."
+            " Set it when a pipeline has an input_format or output_format other than json."
         ),
     ] = ""
     user: Annotated[
