@@ -188,7 +188,9 @@ def test_subscribers_read_protobuf(task: str) -> None:
         schemas.learn_now(("out", value[:5]))
         opened = schemas.open(value, None, "out")
         assert isinstance(opened, bytes)
-        assert json.loads(from_proto(opened)) == result
+        told = json.loads(from_proto(opened))
+        assert told == result
+        assert [list(told), list(told["source"])] == [list(result), list(result["source"])]
         too_large = {**result, "source": {**result["source"], "partition": 2**31}}
         with pytest.raises(ValueError, match="no form in protobuf"):
             register(SchemaRegistryConfig(), pipeline, client)(json.dumps(too_large).encode())
