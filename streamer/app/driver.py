@@ -29,7 +29,7 @@ from streamer.core.pipeline.protocol import (
     LookUp,
     MicroBatchDone,
     ModelCard,
-    PausePartitions,
+    PauseReading,
     Release,
     Rewind,
     Settle,
@@ -196,7 +196,7 @@ class Driver:
                     adapters.cache.store(command.entries)
                 case LearnSchemas():
                     adapters.learn(command.names)
-                case PausePartitions():
+                case PauseReading():
                     adapters.pause(command.partitions)
                 case MicroBatchDone():
                     adapters.source.done(command.batch)

@@ -11,6 +11,7 @@ from streamer.cache.late import LateCache
 from streamer.cache.null import NullCache
 from streamer.config.load import Config
 from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.framed import Seal
 from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import ModelCard
@@ -51,7 +52,7 @@ def encoder_of(
     card: ModelCard,
     limits: OutputLimits = NO_LIMITS,
     newest: Callable[[bool], OutputLimits] | None = None,
-    seal: Callable[[bytes], bytes] | None = None,
+    seal: Seal | None = None,
 ) -> Encoder:
     """What makes records of the pipeline's outcomes."""
     pipeline = config.pipelines[name]

@@ -10,7 +10,6 @@ import click
 from streamer.cli.options import configured
 from streamer.cli.records import Kind, show
 from streamer.config.load import Config
-from streamer.core.framed import is_framed
 from streamer.core.record import BareRecord, ReadRecord, Record
 from streamer.core.record_headers import headers_of
 from streamer.errors import UsageError
@@ -61,8 +60,8 @@ def tail(
         for message in itertools.islice(messages, most):
             (headers,) = headers_of([message])
             record: Record = BareRecord(message) if headers is None else message
-            if is_framed(value := message.value() or b""):
-                record = ReadRecord(message, headers, plain(record.topic(), value))
+            if headers is not None and (value := plain(record)) != (record.value() or b""):
+                record = ReadRecord(message, headers, value)
             for shown in show(record, Kind(kind), config.telemetry, show_text=show_text):
                 click.echo(json.dumps(shown.machine, ensure_ascii=False) if as_json else shown.line)
 

@@ -35,6 +35,13 @@ OutputSubject = Annotated[
         " are named in another way."
     ),
 ]
+OutputSchemaId = Annotated[
+    Literal["value", "header"],
+    Meta(
+        description="Where results name their schema: in front of the value, or by its GUID in the header"
+        " __value_schema_id, which leaves the value bare. Set header if all who read the results look there."
+    ),
+]
 AutoRegister = Annotated[
     bool,
     Meta(

@@ -90,6 +90,7 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ]
     output_format: formats.OutputFormat = "json"
     output_subject: formats.OutputSubject = ""
+    output_schema_id: formats.OutputSchemaId = "value"
     auto_register: formats.AutoRegister = True
     dead_letter: Annotated[
         str,

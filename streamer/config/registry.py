@@ -18,7 +18,7 @@ class SchemaRegistryConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_o
         str,
         Meta(
             description="Where the schema registry is, e.g. https://registry:8081; several are separated by commas."
-            " Set it when a pipeline has an input_format other than json."
+            " Set it when a pipeline has an input_format or output_format other than json."
         ),
     ] = ""
     user: Annotated[
@@ -98,3 +98,5 @@ def check_format(registry: SchemaRegistryConfig, pipeline: PipelineConfig) -> It
             yield f"{side}_format", f"{named} needs a schema registry; set schema_registry.url"
         if named == "json" and getattr(pipeline, f"{side}_subject"):
             yield f"{side}_subject", f"plain JSON has no subject; set {side}_format, or remove it"
+    if pipeline.output_format == "json" and pipeline.output_schema_id != "value":
+        yield "output_schema_id", "plain JSON has no schema to name; set output_format, or remove it"

@@ -13,6 +13,7 @@ import msgspec
 
 from streamer.core.codec import event_id
 from streamer.core.deadletters.envelope import wrap
+from streamer.core.framed import Seal
 from streamer.core.headers import CE_ID, CE_SOURCE, CE_SPECVERSION, CE_TYPE, CONTENT_TYPE, TRACEPARENT
 from streamer.core.output import RECORD_BYTES, Output, headers_size_bytes
 from streamer.core.pipeline.protocol import ModelCard, Run
@@ -56,8 +57,7 @@ class Encoder:
     """Encodes the outcomes of one pipeline, served by one model.
 
     `newest` gives the limits as they are known by now, and with True after another look at the topics: asked before a
-    result is refused for them. `seal` makes of a result's JSON what is written, in a format of a schema registry; what
-    it raises is a ValueError.
+    result is refused for them. `seal` makes of a result's JSON what is written, in a format of a schema registry.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Encoder:
         limits: OutputLimits,
         by_key: bool = False,
         newest: Callable[[bool], OutputLimits] | None = None,
-        seal: Callable[[bytes], bytes] | None = None,
+        seal: Seal | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._task = task
@@ -89,6 +89,7 @@ class Encoder:
             (CE_TYPE, RESULT_TYPE.encode()),
             (CONTENT_TYPE, b"application/json" if seal is None else b"application/octet-stream"),
         ]
+        self._schema: Headers = [seal.header] if seal is not None and seal.header is not None else []
         self._frames: dict[TopicPartition, _Frame] = {}
         self.convicted = 0  # answers that were replaced so far
         self._use(limits)
@@ -156,6 +157,10 @@ class Encoder:
                 self.convicted += 1
             if type(outcome) is DataFailure:
                 append(self._dead_letter(record, outcome, now_ms))
+        if self._schema:
+            for output in outputs:
+                if output[0] == topic:
+                    output[4].extend(self._schema)
         return outputs
 
     def _use(self, limits: OutputLimits) -> None:
@@ -173,7 +178,8 @@ class Encoder:
             )
             source = b'"source":{"topic":%b,"partition":%d,"offset":' % (topic_json, partition)
             ce_id = f"{self._pipeline}/{topic}/{partition}/".encode()
-            largest = [self._head, *self._tail, (CE_ID, ce_id + b"0" * _MAX_OFFSET_DIGITS), (TRACEPARENT, render(0, 0))]
+            largest_id = (CE_ID, ce_id + b"0" * _MAX_OFFSET_DIGITS)
+            largest = [self._head, *self._tail, *self._schema, largest_id, (TRACEPARENT, render(0, 0))]
             frame = self._frames[topic, partition] = _Frame(
                 model=b',"pipeline":%b,"task":%b,"model":{"name":%b,"revision":%b},"output":'
                 % (pipeline, task, name, revision),

@@ -38,6 +38,17 @@ class Schemas(Protocol):
         ...
 
 
+class Seal(Protocol):
+    """Writes results in a format of a schema registry. `header` names their schema, where their values do not."""
+
+    @property
+    def header(self) -> tuple[str, bytes] | None: ...
+
+    def __call__(self, value: bytes) -> bytes:
+        """What is written, of a result's JSON. Raises ValueError where that has no form in this format."""
+        ...
+
+
 def is_framed(value: bytes) -> bool:
     """Whether it looks like what serializers of a schema registry write: a zero, a schema's id in 4 bytes, the data."""
     return value.startswith(b"\0") and len(value) > FRAME_BYTES

@@ -7,11 +7,12 @@ bytes. As in Avro, metadata and an output whose type is not known are their JSON
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
-from streamer.core.result_schema import as_it_was, parse_json_texts, to_avro
+from streamer.core.result_schema import FIELDS, Source, as_it_was, parse_json_texts, to_avro
 
 ITEMS: Final = "items"
 
@@ -48,13 +49,20 @@ def to_proto(task: str, value: bytes) -> dict[str, Any]:
 def from_proto(record: bytes) -> bytes:
     """The result's JSON, of a message that was opened as JSON. Raises ValueError where that is no result."""
     told = parse_json_texts(record)
+    told = _ordered(told, FIELDS)
     source, output = told.get("source"), told["output"]
     if isinstance(source, dict):
-        source |= {name: int(source[name]) for name in LONG if name in source}
+        numbers = {name: int(source[name]) for name in LONG if name in source}
+        told["source"] = _ordered(source | numbers, Source.__struct_fields__)
     if isinstance(output, dict):
         given = {name: _lists(part) for name, part in output.items() if part != []}
         told["output"] = as_it_was(told["task"], given)
     return msgspec.json.encode(told)
+
+
+def _ordered(given: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """In the order of JSON's fields, not of Protobuf's numbers."""
+    return {name: given[name] for name in names if name in given} | given
 
 
 def _lists(part: Any) -> Any:

@@ -26,6 +26,10 @@ _PLAIN: Final[dict[type, str]] = {
 }
 
 
+FIELDS: Final = ("id", "pipeline", "task", "model", "output", "cached", "truncated", "source", "metadata")
+"""Those of a result, in their order."""
+
+
 class Model(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     revision: str
@@ -141,19 +145,10 @@ def as_it_was(task: str, output: dict[str, Any]) -> dict[str, Any]:
 
 def _result(output: Any) -> type[msgspec.Struct]:
     metadata: Any = dict[str, Any] if output is not str else str
+    types = (str, str, str, Model, output, bool, bool, Source)
     return defstruct(
         NAME,
-        [
-            ("id", str),
-            ("pipeline", str),
-            ("task", str),
-            ("model", Model),
-            ("output", output),
-            ("cached", bool),
-            ("truncated", bool),
-            ("source", Source),
-            ("metadata", metadata | UnsetType, UNSET),
-        ],
+        [*zip(FIELDS, types, strict=False), ("metadata", metadata | UnsetType, UNSET)],
         forbid_unknown_fields=True,
     )
 

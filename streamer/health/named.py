@@ -55,7 +55,7 @@ class NamedResults:
                 return found, True
             for record in records:
                 try:
-                    named = _decode(self._plain(config.output, record.value() or b""))
+                    named = _decode(self._plain(record))
                 except (msgspec.DecodeError, UnicodeDecodeError):  # another program's
                     continue
                 topic = topics.get(named.source.topic)

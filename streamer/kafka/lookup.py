@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -69,8 +69,8 @@ class Source(NamedTuple):
     partition: int
 
 
-Plain = Callable[[str, bytes], bytes]
-"""Makes JSON of a topic's result, whatever its format."""
+Plain = Callable[[Any], bytes]
+"""Makes JSON of a record that is a result, whatever its format."""
 
 Known = dict[tuple[str, int, Source], Landmarks]
 """What is known of each output partition, by input partition."""
@@ -86,7 +86,7 @@ class ResultLookUp:
         self._known: Known = {} if known is None else known
         self._consumer: Consumer = make_consumer({**reader_properties(kafka), **_SETTINGS})
         self._next: tuple[str, int, int] | None = None
-        self._plain: Plain = plain or (lambda _, value: value)
+        self._plain: Plain = plain or (lambda record: record.value() or b"")
         self._lock = threading.Lock()
 
     def __enter__(self) -> ResultLookUp:
@@ -167,7 +167,7 @@ class ResultLookUp:
                     continue
                 came = time.monotonic()
                 offset = message.offset() or 0
-                if (at := _at(offset, self._plain(output, message.value() or b""), source)) is not None:
+                if (at := _at(offset, self._plain(message), source)) is not None:
                     found.append(at)
             if found:
                 self._next = output, partition, offset + 1

@@ -15,8 +15,9 @@ from streamer.config.pipeline import PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
 from streamer.config.shapes import shape_of, shapes_of
 from streamer.core.codec import Framed, Reading
-from streamer.core.framed import SchemaName, is_framed, schema_named
-from streamer.core.record import Headers
+from streamer.core.framed import SchemaName, schema_named
+from streamer.core.record import Headers, Record
+from streamer.core.record_headers import headers_of
 from streamer.core.result_proto import from_proto
 from streamer.core.result_schema import from_avro
 from streamer.errors import DataFailure
@@ -86,14 +87,19 @@ class Results:
             if pipeline.output_format != "json"
         }
 
-    def plain(self, topic: str, value: bytes) -> bytes:
-        """A value of this topic as JSON; as it is where it is no such result. Raises DependencyError where the registry
-        does not give its schema."""
+    def plain(self, record: Record) -> bytes:
+        """A record's value as JSON; as it is where it is no such result. Raises DependencyError where the registry does
+        not give its schema."""
+        topic, value = record.topic(), record.value() or b""
         schemas = self._schemas.get(topic)
-        if schemas is None or not is_framed(value):
+        if schemas is None:
             return value
-        schemas.knows((topic, schema_named(value, None) or b""))
-        opened = schemas.open(value, None, topic)
+        (headers,) = headers_of([record])
+        name = schema_named(value, headers)
+        if name is None:
+            return value
+        schemas.knows((topic, name))
+        opened = schemas.open(value, headers, topic)
         if isinstance(opened, DataFailure):
             return value
         try:

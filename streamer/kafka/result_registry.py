@@ -6,23 +6,45 @@ import base64
 import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
+from uuid import UUID
 
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
+from streamer.core.framed import SCHEMA_HEADER
 from streamer.core.result_proto import to_proto
 from streamer.core.result_schema import avro_schema_of, check_of, json_schema_of, to_avro
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.registry_client import TYPES, connect_registry, outage_of, require
 
 Write = Callable[[bytes], bytes]
-"""What makes of a result's JSON what is written."""
+"""What makes data of a result's JSON, in a format."""
 
 
-def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any = None) -> Write:
-    """What makes of a result's JSON the value that is written; it raises ValueError for one that its task's schema does
-    not describe.
+@dataclass(frozen=True, slots=True)
+class ResultSeal:
+    """Implements `streamer.core.framed.Seal`. `frame` goes in front of the data; `check` raises ValueError for a result
+    that its task's schema does not describe."""
+
+    format: str
+    frame: bytes
+    header: tuple[str, bytes] | None
+    check: Callable[[bytes], object]
+    write: Write
+
+    def __call__(self, value: bytes) -> bytes:
+        """The value that is written."""
+        self.check(value)
+        try:
+            return self.frame + self.write(value)
+        except Exception:  # whatever it meets in what a model says: a number that is no long, half a surrogate pair
+            raise ValueError(f"a value has no form in {self.format}") from None
+
+
+def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any = None) -> ResultSeal:
+    """What writes the results of this pipeline, once their schema is registered.
 
     Raises ConfigurationError where the schema is not there and may not be registered, or the subject has others that
     it does not go with; DependencyError where the registry does not answer.
@@ -33,7 +55,7 @@ def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any
 
     # What a class of the operator's own answers is its own, whatever the task is called.
     task = "" if pipeline.model.startswith(("builtin:", "python:")) else pipeline.task
-    schema, write = _FORMATS[pipeline.output_format](task, pipeline.options.get("encoding", "float"))
+    schema, place, write = _FORMATS[pipeline.output_format](task, pipeline.options.get("encoding", "float"))
     text = Schema(schema, TYPES[pipeline.output_format])
     subject = pipeline.output_subject or f"{pipeline.output}-value"
     with closing(client or connect_registry(config)) as asked:
@@ -47,20 +69,24 @@ def register(config: SchemaRegistryConfig, pipeline: PipelineConfig, client: Any
             raise _away(error, config, subject) from None
         except Exception as error:
             raise _away(error, config, subject) from None
-    frame: bytes = b"\0" + made.schema_id.to_bytes(4)
     check = check_of(task)
+    if pipeline.output_schema_id == "value":
+        frame = b"\0" + made.schema_id.to_bytes(4) + place
+        return ResultSeal(pipeline.output_format, frame, None, check, write)
+    if not made.guid:
+        raise ConfigurationError(
+            f"the schema registry at {config.url} has no GUIDs, by which a header names a schema; write"
+            ' output_schema_id = "value"'
+        )
+    header = (SCHEMA_HEADER, b"\1" + UUID(made.guid).bytes + place)
+    return ResultSeal(pipeline.output_format, b"", header, check, write)
 
-    def seal(value: bytes) -> bytes:
-        check(value)
-        try:
-            return frame + write(value)
-        except Exception:  # whatever it meets in what a model says: a number that is no long, half a surrogate pair
-            raise ValueError(f"a value has no form in {pipeline.output_format}") from None
 
-    return seal
+_Format = tuple[str, bytes, Write]
+"""The text of a schema, what stands behind its id, and what writes data."""
 
 
-def _avro(task: str, encoding: str) -> tuple[str, Write]:
+def _avro(task: str, encoding: str) -> _Format:
     from fastavro import parse_schema, schemaless_writer
 
     schema = avro_schema_of(task, encoding)
@@ -71,10 +97,10 @@ def _avro(task: str, encoding: str) -> tuple[str, Write]:
         schemaless_writer(file, parsed, to_avro(task, value))
         return file.getvalue()
 
-    return json.dumps(schema), write
+    return json.dumps(schema), b"", write
 
 
-def _protobuf(task: str, encoding: str) -> tuple[str, Write]:
+def _protobuf(task: str, encoding: str) -> _Format:
     from streamer.kafka.result_message import FIRST_MESSAGE, file_of, message_of
 
     file = file_of(task, encoding)
@@ -84,21 +110,21 @@ def _protobuf(task: str, encoding: str) -> tuple[str, Write]:
 
     def write(value: bytes) -> bytes:
         data: bytes = message(**to_proto(task, value)).SerializeToString()
-        return FIRST_MESSAGE + data
+        return data
 
-    return schema, write
-
-
-def _json_schema(task: str, _: str) -> tuple[str, Write]:
-    return json.dumps(json_schema_of(task)), lambda value: value
+    return schema, FIRST_MESSAGE, write
 
 
-_FORMATS: Final[dict[str, Callable[[str, str], tuple[str, Write]]]] = {
+def _json_schema(task: str, _: str) -> _Format:
+    return json.dumps(json_schema_of(task)), b"", lambda value: value
+
+
+_FORMATS: Final[dict[str, Callable[[str, str], _Format]]] = {
     "avro": _avro,
     "protobuf": _protobuf,
     "json-schema": _json_schema,
 }
-"""By format, what makes the text of a task's schema and the data of its results."""
+"""By format: the schema of a task's results."""
 
 
 def _away(error: Exception, config: SchemaRegistryConfig, subject: str) -> DependencyError:

@@ -26,7 +26,7 @@ _REFUSED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 @dataclass(slots=True)
 class Lines:
     """Makes the lines, one a record, and counts what they are. `readings` say how pipelines read events.
-    `plain` makes JSON of a topic's result, whatever its format.
+    `plain` makes JSON of a result, whatever its format.
     With `show_text` dead letters carry the record's value.
 
     `unreadable` are the places of results that are none, whose bytes are saved as they are.
@@ -34,7 +34,7 @@ class Lines:
 
     readings: Mapping[str, Reading]
     show_text: bool
-    plain: Callable[[str, bytes], bytes] = lambda _, value: value
+    plain: Callable[[Record], bytes] = lambda record: record.value() or b""
     results: int = 0
     dead_letters: int = 0
     others: int = 0
@@ -50,7 +50,7 @@ class Lines:
         if dict(headers).get(CE_TYPE) == RESULT_TYPE.encode():
             try:
                 # On one line, whatever white space a producer wrote in its metadata; all else as it is.
-                line = msgspec.json.format(self.plain(record.topic(), record.value() or b""), indent=-1)
+                line = msgspec.json.format(self.plain(record), indent=-1)
                 msgspec.json.decode(line, type=_Result)
             except _REFUSED:
                 self.unreadable.append(Place(record.topic(), record.partition(), record.offset()))

@@ -141,7 +141,7 @@ def test_the_results_of_each_task_are_registered(config: SchemaRegistryConfig, t
         value = json.dumps(result).encode()
         first = register(config, pipeline)(value)
         assert register(config, msgspec.structs.replace(pipeline, auto_register=False))(value) == first
-        assert json.loads(results.plain(pipeline.output, first)) == result
+        assert json.loads(results.plain(FakeRecord(first, topic=pipeline.output))) == result
 
 
 @pytest.mark.parametrize("task", OUTPUTS)

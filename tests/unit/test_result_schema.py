@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ import msgspec
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 
 from streamer.config.load import Config, PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
 from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.framed import Seal
 from streamer.core.outputs import OUTPUTS
 from streamer.core.pipeline.protocol import Run
 from streamer.core.record import Answer, TextEvent
@@ -31,6 +35,7 @@ from streamer.kafka.readings import Results
 from streamer.kafka.result_message import file_of, message_of
 from streamer.kafka.result_registry import register
 from streamer.kafka.schemas import RegistrySchemas
+from tests.records import FakeRecord
 from tests.schema_registry import BY_TOPIC, SchemaServer, schema_server
 from tests.unit.pipeline_kit import CARD, batch, segment
 
@@ -84,7 +89,7 @@ def pipeline_of(output_format: Any, **fields: Any) -> PipelineConfig:
     return PipelineConfig(task=task, model="m", input=["in"], output=output, output_format=output_format, **fields)
 
 
-def written(seal: Callable[[bytes], bytes], output: bytes) -> tuple[Any, Any]:
+def written(seal: Seal, output: bytes) -> tuple[Any, Any]:
     """What an encoder makes of this output: the record, and the outcome."""
     encoder = Encoder(
         pipeline="p",
@@ -102,6 +107,11 @@ def written(seal: Callable[[bytes], bytes], output: bytes) -> tuple[Any, Any]:
     return record, one.outcomes[0]
 
 
+def of(topic: str, record: Any) -> FakeRecord:
+    """As a subscriber of this topic gets it."""
+    return FakeRecord(record[3], headers=record[4], topic=topic)
+
+
 def test_subscribers_read_what_is_registered(server: SchemaServer) -> None:
     """By confluent-kafka's deserializer in Avro, and by ours; a model whose output is another makes a dead letter."""
     client = server.client()
@@ -113,10 +123,10 @@ def test_subscribers_read_what_is_registered(server: SchemaServer) -> None:
     assert (read["id"], read["output"]["score"], read["metadata"]) == ("7", 1.0, '{"lang":"en"}')
     assert [one["subject"] for one in server.schemas] == ["out-value"]
     results = Results(Config(schema_registry=config, pipelines={"p": pipeline_of("avro")}))
-    told = json.loads(results.plain("out", record[3]))
+    told = json.loads(results.plain(of("out", record)))
     assert (told["output"], told["metadata"]) == ({"label": "joy", "score": 1.0}, {"lang": "en"})
-    assert results.plain("other", record[3]) == record[3]
-    assert results.plain("out", b'{"id":1}') == b'{"id":1}'
+    assert results.plain(of("other", record)) == record[3]
+    assert results.plain(FakeRecord(b'{"id":1}', topic="out")) == b'{"id":1}'
     record, outcome = written(register(config, pipeline_of("avro")), b'{"label":"joy","score":1,"more":2}')
     assert record[0] == "dlq"
     assert isinstance(outcome, DataFailure)
@@ -127,6 +137,36 @@ def test_subscribers_read_what_is_registered(server: SchemaServer) -> None:
     record, _ = written(register(config, plain), b'{"label":"joy","score":1}')
     assert json.loads(record[3][5:])["output"] == {"label": "joy", "score": 1}
     assert server.schemas[-1]["subject"] == "other"
+
+
+@pytest.mark.parametrize("output_format", ["avro", "protobuf", "json-schema"])
+def test_a_header_may_name_the_schema(server: SchemaServer, output_format: Any) -> None:
+    """The value is bare then; both deserializers look there. A registry without GUIDs can't be used so."""
+    client, config = server.client(), SchemaRegistryConfig(url=server.url)
+    pipeline = pipeline_of(output_format, output_schema_id="header")
+    seal = register(config, pipeline)
+    record, _ = written(seal, b'{"label":"joy","score":1}')
+    assert dict(record[4])["__value_schema_id"][1:17] == uuid.UUID(server.schemas[0]["guid"]).bytes
+    context = SerializationContext("out", MessageField.VALUE, record[4])
+    read: Any
+    if output_format == "avro":
+        read = AvroDeserializer(client, conf=BY_TOPIC)(record[3], context)
+    elif output_format == "protobuf":
+        message = message_of(file_of("text-classification", "float"))
+        read = MessageToDict(ProtobufDeserializer(message, BY_TOPIC, client)(record[3], context))
+    else:
+        read = JSONDeserializer(None, schema_registry_client=client, conf=BY_TOPIC)(record[3], context)
+    assert (read["id"], read["output"]["score"]) == ("7", 1.0)
+    results = Results(Config(schema_registry=config, pipelines={"p": pipeline}))
+    told = json.loads(results.plain(of("out", record)))
+    assert (told["output"], told["metadata"]) == ({"label": "joy", "score": 1.0}, {"lang": "en"})
+    record, outcome = written(seal, b'{"label":"joy","score":1,"more":2}')
+    assert isinstance(outcome, DataFailure)
+    assert "__value_schema_id" not in dict(record[4])
+    for one in server.schemas:
+        del one["guid"]
+    with pytest.raises(ConfigurationError, match=r'has no GUIDs.*output_schema_id = "value"'):
+        register(config, pipeline)
 
 
 @pytest.mark.parametrize("task", [*OUTPUTS, "custom"])
@@ -148,7 +188,9 @@ def test_subscribers_read_protobuf(task: str) -> None:
         schemas.learn_now(("out", value[:5]))
         opened = schemas.open(value, None, "out")
         assert isinstance(opened, bytes)
-        assert json.loads(from_proto(opened)) == result
+        told = json.loads(from_proto(opened))
+        assert told == result
+        assert [list(told), list(told["source"])] == [list(result), list(result["source"])]
         too_large = {**result, "source": {**result["source"], "partition": 2**31}}
         with pytest.raises(ValueError, match="no form in protobuf"):
             register(SchemaRegistryConfig(), pipeline, client)(json.dumps(too_large).encode())

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -415,6 +414,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     for registry, fields, words in (
         ("", 'input_format = "avro"', "pipelines.p.input_format: avro needs a schema registry"),
         ("", 'output_format = "avro"', "pipelines.p.output_format: avro needs a schema registry"),
+        ("", 'output_schema_id = "header"', "pipelines.p.output_schema_id: plain JSON has no schema"),
         ("", 'input_subject = "s"', "pipelines.p.input_subject: plain JSON has no subject"),
         (f'url = "http://me:{SECRET}@r"', "", "schema_registry.url: it holds a user or a password"),
         ('url = "redis://r"', "", "schema_registry.url: no URL of a schema registry"),
@@ -491,7 +491,7 @@ def test_what_is_no_result_is_read_as_it_is(server: SchemaServer) -> None:
     results = Results(Config(schema_registry=SchemaRegistryConfig(url=server.url), pipelines={"p": pipeline}))
     text: Any = "a"
     for value in (avro(server.client(), EVENT, "out")[0], avro(server.client(), text, "out", "string")[0], b"\0" * 6):
-        assert results.plain("out", value) == value
+        assert results.plain(FakeRecord(value, topic="out")) == value
 
 
 def test_several_threads_may_read_results(server: SchemaServer) -> None:
@@ -503,8 +503,9 @@ def test_several_threads_may_read_results(server: SchemaServer) -> None:
     for _ in range(5):
         server.asked.clear()
         results = Results(Config(schema_registry=SchemaRegistryConfig(url=server.url), pipelines={"p": pipeline}))
+        records = [FakeRecord(value, topic="out") for value in values]
         with ThreadPoolExecutor(8) as threads:
-            assert list(threads.map(partial(results.plain, "out"), values)) == values
+            assert list(threads.map(results.plain, records)) == values
         assert len(server.asked) == len(values)
 
 

@@ -16,7 +16,7 @@ from streamer.core.pipeline.protocol import (
     LearnSchemas,
     Lost,
     MicroBatchDone,
-    PausePartitions,
+    PauseReading,
     Release,
     Revoking,
     SchemasLearned,
@@ -149,12 +149,12 @@ def test_a_partition_that_waits_leaves_the_budget_to_the_others() -> None:
     segments[0].size_bytes = segments[1].size_bytes = kit.pipeline.policy.budget_bytes // 5
     for number, one in enumerate(segments, 1):
         kit.feed(taken(number, one))
-        assert [pause.partitions for pause in kit.of(PausePartitions)] == [{("in", 0)}] * (number > 1)
+        assert [pause.partitions for pause in kit.of(PauseReading)] == [{("in", 0)}] * (number > 1)
     kit.feed(taken(4, segment([framed("a", 1)], partition=1)))
     kit.answer(kit.last_work())
     assert not kit.pipeline.flow.holds
     kit.feed(kit.registry.learns(2))
-    assert [pause.partitions for pause in kit.of(PausePartitions)] == [{("in", 0)}, set()]
+    assert [pause.partitions for pause in kit.of(PauseReading)] == [{("in", 0)}, set()]
 
 
 def test_a_partition_that_leaves_takes_along_what_waits() -> None:

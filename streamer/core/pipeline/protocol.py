@@ -337,7 +337,7 @@ class Grant(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
-class PausePartitions(msgspec.Struct, frozen=True):
+class PauseReading(msgspec.Struct, frozen=True):
     """Read nothing more of exactly these partitions for now: what was read of them waits for schemas."""
 
     partitions: frozenset[TopicPartition]
@@ -379,7 +379,7 @@ Command = (
     | LookAtOutput
     | Settle
     | Grant
-    | PausePartitions
+    | PauseReading
     | MicroBatchDone
     | Release
     | Rewind

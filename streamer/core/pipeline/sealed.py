@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from streamer.core.framed import SchemaName
-from streamer.core.pipeline.protocol import Finish, PausePartitions
+from streamer.core.pipeline.protocol import Finish, PauseReading
 from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.core.tally import plural
 from streamer.errors import ExitCode
@@ -67,7 +67,7 @@ class Seals:
                 self._since = now  # others go on
         return ready, wanted
 
-    def pause(self) -> PausePartitions | None:
+    def pause(self) -> PauseReading | None:
         """The partitions of which nothing more is to be read now, where that has changed."""
         if not self._sealed and not self._paused:
             return None
@@ -76,7 +76,7 @@ class Seals:
         if paused == self._paused:
             return None
         self._paused = paused
-        return PausePartitions(paused)
+        return PauseReading(paused)
 
     def take(self, learned: Iterable[SchemaName], now: float) -> list[tuple[MicroBatch, Segment]]:
         """What waited for these schemas last, which is then to be decoded, or sealed again: one that was not there may
