@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,7 +48,8 @@ def tool_spans(
     try:
         yield ToolTracer(outlet.exporter.offer, otel.sampler)
     finally:
+        deadline = time.monotonic() + CLOSE_S
         for close in outlet.closers:
-            close(CLOSE_S)
+            close(max(deadline - time.monotonic(), 0.1))
         if counts["dropped"]:
             log.warning("spans were dropped", extra={"data": {"count": counts["dropped"]}})

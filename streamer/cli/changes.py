@@ -30,7 +30,7 @@ def changes(config: Config, names: tuple[str, ...], since: str, as_json: bool) -
     version        another version of streamer
     member         a member started or ended, with its exit code and why
     halt           a member halted
-    topic          a partition was read again from an earlier offset
+    topic          a partition was read again from an earlier offset, or goes on from a later one
 
     It reads the reports (telemetry.reports), as far back as that topic keeps them.
     """

@@ -69,6 +69,14 @@ class _Pipeline:
     """The time of the first report of each member that is not known to have ended; None of those that ended."""
     reached: dict[TopicPartition, int] = field(default_factory=dict)
     lowest: dict[TopicPartition, int] = field(default_factory=dict)
+    paused: set[TopicPartition] = field(default_factory=set)
+    """What nobody has settled anything of since a time without a member, when offsets can be set by hand."""
+
+    def end(self, member: str) -> None:
+        """A member is no more."""
+        self.alive[member] = None
+        if not any(self.alive.values()):
+            self.paused = set(self.reached)
 
 
 class Changes:
@@ -126,6 +134,16 @@ class Changes:
                     f"read up to {reached:,}",
                     f"read again from {first:,}: the topic was recreated, or the group's offset was reset",
                 )
+            elif place in known.paused and first > reached + 1:  # a transaction's marker is no record
+                self._tell(
+                    said,
+                    Kind.TOPIC,
+                    f"{topic}/{partition}",
+                    f"read up to {reached:,}",
+                    f"goes on from {first:,}: the {first - reached:,} offsets between hold no record any more, or the"
+                    " group's offset was set ahead",
+                )
+            known.paused.discard(place)
             known.reached[place] = last + 1
             known.lowest[place] = min(first, known.lowest.get(place, first))
 
@@ -135,11 +153,13 @@ class Changes:
             first_ms = known.alive.get(said.member)
             # Its own first settle may be heard of before this, which another producer writes: that is no former life.
             lost = first_ms is not None and first_ms < said.time_ms
+            if lost:
+                known.end(said.member)
             known.alive[said.member] = said.time_ms
             what = f"started with {said.model.name}@{said.model.revision[:SHORT_DIGEST]}"
             self._tell(said, Kind.MEMBER, name, "ended without a word (killed?)" if lost else "", what)
             return
-        known.alive[said.member] = None
+        known.end(said.member)
         halted = event.exit_code == ExitCode.HALTED
         why = f": {event.reason}" if event.reason else ""
         after = f"{'halted' if halted else f'ended with exit code {event.exit_code}'}{why}"

@@ -196,6 +196,8 @@ def start_error(
     if code in _DENIED:
         kind, _, name = resource.partition(" ")
         flag = f"--{kind} {name}" if kind in ("topic", "group", "transactional-id") else "--cluster"
+        if kind == "topics":
+            flag = " ".join(f"--topic {each}" for each in name.split(", "))
         return ConfigurationError(
             f"{where} denies the right to {operation} {resource or 'the cluster'} ({inner.name()}); grant it with"
             f" kafka-acls --add --allow-principal User:NAME --operation {operation} {flag}{instead}"

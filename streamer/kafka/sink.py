@@ -363,7 +363,8 @@ class KafkaSink(ABC):
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             return "Read", f"group {self._group}"
         named = (topic for (topic, _), each in self._refused.items() if each.code() == error.code())
-        return "Write", f"topic {topic}" if (topic := next(named, "")) else "the output topics"
+        topics = sorted(self._topics.names)  # a transaction's own error does not say which
+        return "Write", f"topic {topic}" if (topic := next(named, "")) else f"topics {', '.join(topics)}"
 
     def _missing(self, plan: Settle) -> tuple[Refusal, ...]:
         return tuple(one for one in self._topics.missing(plan.offsets) if any(concerned(plan, one)))

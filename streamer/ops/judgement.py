@@ -189,7 +189,8 @@ def _waits(lag: PipelineLag | None, before: str = "") -> str:
     if lag is None or not lag.records:
         return ""
     wait = "record is waiting" if lag.records == 1 else "records are waiting"
-    age = "" if lag.seconds is None else f", the oldest for {duration(lag.seconds)}"
+    # Of records whose producer's clock is ahead, it is 0.
+    age = "" if not lag.seconds else f", the oldest for {duration(lag.seconds)}"
     return f"{before}{lag.records:,} {wait}{age}"
 
 

@@ -420,7 +420,7 @@ def test_the_rights_in_the_runbook_suffice(secure: Secure, tmp_path: Path, capsy
 
 @pytest.mark.every_way
 def test_the_rights_of_the_health_app_suffice(secure: Secure, tmp_path: Path) -> None:
-    """`reviews-health` creates its topics and reads the reports."""
+    """`reviews-health` creates its topics, reads the reports, and sees that records wait for a pipeline."""
     pytest.importorskip("faust", reason="needs the extra health")
     with lab_for(secure, tmp_path, {}) as lab:
         lab.topics(1)
@@ -430,9 +430,12 @@ def test_the_rights_of_the_health_app_suffice(secure: Secure, tmp_path: Path) ->
         config = lab.config("builtin:null")
         text = config.read_text().replace(secure.open_servers, secure.servers)
         config.write_text(f'{text}\n[health]\nhttp = "{LOOPBACK}:{port}"\n')
+        lab.produce([event(0)])
         app = App(config, port, tmp_path / "health.log")
         try:
             assert app.wait_for("/metrics", lambda page: "streamer_health_caught_up 1.0" in page)
+            app.wait_for("/states", lambda page: any(each["rule"] == "silent" for each in page["states"]))
+            assert "is unknown" not in app.log.read_text()
         finally:
             app.kill()
 

@@ -104,6 +104,26 @@ def test_a_log_that_is_read_again() -> None:
     assert len(told(repeats, *ranges, said(2_001, first=0, last=650))) == 1
 
 
+def test_an_offset_that_was_set_ahead() -> None:
+    """Only while there is no member can that be, so only then is it told: else a gap is aborted records, or markers, of
+    which one behind each transaction is no news. What was read last is known from before the time."""
+    began, ended = Event("started", {}), Event("ended")
+    life = [said(1, member="a", event=began), said(2, first=0, last=9, member="a")]
+    end, again = said(3, member="a", event=ended), said(2_000, member="a", event=began)
+    marker, ahead = (said(2_001, first=first, last=39, member="a") for first in (11, 30))
+    what = (
+        "topic: in/0: read up to 10 → goes on from 30: the 20 offsets between hold no record any more, or the group's"
+    )
+    for without_member in ([end, again], [again]):  # the second was killed
+        assert told(*life, *without_member, ahead)[1:] == [f"{what} offset was set ahead"]
+        assert told(*life, *without_member, marker)[1:] == []
+    usual = said(2_000, first=10, last=19, member="a")
+    assert told(*life, end, again, usual, ahead)[1:] == []
+    # Its first settle may be heard of before its start, which another producer writes.
+    assert told(*life, end, usual, again, ahead)[1:] == []
+    assert told(*life, said(2, member="b", event=began), end, again, ahead)[1:] == []
+
+
 class Log:
     """A topic's offsets."""
 

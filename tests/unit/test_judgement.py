@@ -125,6 +125,8 @@ QUIET = series(known_ms=NOW_MS - STANDING_MS)
         ({"members": []}, State.NO_MEMBER, "start `streamer run --pipeline p`"),
         ({"members": [], "replicas": [], "lag": lag(7, 90.0)}, State.NO_MEMBER, "7 records are waiting"),
         ({"members": [], "replicas": [], "lag": lag(1, 90.0)}, State.NO_MEMBER, "1 record is waiting"),
+        # The clock of its producer is ahead.
+        ({"members": [], "replicas": [], "lag": lag(2, 0.0)}, State.NO_MEMBER, "2 records are waiting; start"),
         ({"members": [], "replicas": [], "series": series(ended(5, "gone"))}, State.NO_MEMBER, "exit code 5: gone"),
         ({"replicas": [], "series": series(ended(0))}, State.NO_MEMBER, "ended with exit code 0: why"),
         # Its slot is another process's, which said that it started before this one heard of it.

@@ -230,6 +230,15 @@ def test_a_cluster_without_transactions_is_told_what_to_write(code: int, kind: t
     assert "at_least_once" not in str(other)
 
 
+def test_a_right_that_was_taken_away_is_named_by_topics() -> None:
+    """A transaction does not say which of its topics it may not write to: the command names all of them, and does not
+    give rights to the whole cluster."""
+    code = KafkaError.TOPIC_AUTHORIZATION_FAILED
+    error = start_error(KafkaError(code), address="b:1", operation="Write", resource="topics out, out.dlq")
+    assert "denies the right to Write topics out, out.dlq (TOPIC_AUTHORIZATION_FAILED)" in str(error)
+    assert str(error).endswith("--operation Write --topic out --topic out.dlq")
+
+
 def test_a_name_that_no_topic_can_have_is_no_outage() -> None:
     """A restart would not help: the name is what has to change."""
     error = start_error(KafkaError(KafkaError.TOPIC_EXCEPTION), address="broker:9092", resource="topic my topic")

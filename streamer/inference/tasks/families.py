@@ -49,6 +49,9 @@ def load(spec: WorkerSpec, worker: int = 0) -> Model:
         return ServedModel(spec, located.url)
     family = import_family(spec.task)
     model: Model = family(spec, located, worker)
+    from streamer.inference.models.own_pages import own_pages  # torch is there now
+
+    own_pages()
     return model
 
 
