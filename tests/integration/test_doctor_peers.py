@@ -91,6 +91,11 @@ def test_who_is_there(places: Places, name: str, monkeypatch: pytest.MonkeyPatch
     assert (peer.resolves, peer.refusal, peer.mechanisms) == (True, "", ())
 
 
+@pytest.mark.parametrize("host", ["", "a" * 300, "ü..x", "no-such-host.invalid"])
+def test_a_name_that_can_be_none_does_not_resolve(host: str) -> None:
+    assert not look_at_peer(host, 9092, first="Kafka").resolves
+
+
 def told_of_kafka(place: tuple[str, int], protocol: str) -> tuple[str, str]:
     kafka = KafkaConfig(bootstrap_servers=f"{place[0]}:{place[1]}", properties={"security.protocol": protocol})
     found = _unreached(kafka, DependencyError("Kafka at x does not answer; start it"))
