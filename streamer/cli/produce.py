@@ -16,6 +16,10 @@ from streamer.config.load import Config
 from streamer.errors import ExitCode, UsageError
 
 _NEWS_EVERY = 1000
+_NO_EVENT = (
+    "line {number} is no JSON object, so that pipeline {pipeline} makes a dead letter of it; --text writes each line as"
+    ' {{"text": …}}'
+)
 
 
 @click.command()
@@ -45,13 +49,14 @@ def produce(
 ) -> int:
     """Write each line of FILE (- or none: standard input) to TOPIC as a record's value, as it is.
 
-    Empty lines are skipped, and nothing is checked: you may try any value. For files, `streamer load` checks each row
+    Empty lines are skipped, and nothing is refused: you may try any value. For files, `streamer load` checks each row
     and loads it exactly once. Exits 4 when a record could not be delivered.
     """
     from streamer.kafka.topics import connect, require
     from streamer.kafka.writer import Writer
 
     every = [_header(text) for text in headers]
+    readers = [name for name, one in config.pipelines.items() if topic in one.input and one.input_format == "json"]
     require(connect(config.kafka), config.kafka, topic)
     source = sys.stdin.buffer if str(file) == "-" else _opened(file)
     with source, Writer(config.kafka) as writer:
@@ -62,6 +67,9 @@ def produce(
             if not line.strip():
                 continue
             value = json.dumps({"text": _text(line, number)}, ensure_ascii=False).encode() if as_text else line
+            if readers and not _is_object(value):
+                click.echo(_NO_EVENT.format(number=number, pipeline=readers[0]), err=True)
+            readers = []  # the first line tells what the others are
             key = _key(line, key_field, number) if key_field else None
             writer.write(topic, value, key=key, headers=every, partition=-1 if partition is None else partition)
         deliveries = writer.flush()
@@ -73,6 +81,13 @@ def produce(
         for reason, count in failed.items():
             click.echo(f"{topic}: {count} failed: {reason}", err=True)
     return ExitCode.SOME_FAILED if failed else ExitCode.DONE
+
+
+def _is_object(value: bytes) -> bool:
+    try:
+        return isinstance(json.loads(value), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _opened(file: Path) -> BinaryIO:

@@ -26,10 +26,10 @@ _REDIS_ANSWERS: Final = (b"+PONG", b"-NOAUTH", b"-NOPERM", b"-DENIED", b"-LOADIN
 
 def look_at_peer(host: str, port: int, *, first: str, ca_file: str = "") -> PeerInfo:
     """Who is there; `first` is what is expected. Raises nothing. Takes some seconds where somebody stays silent."""
-    address = f"{host}:{port}"
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         return PeerInfo(address, resolves=False)
     try:
         socket.create_connection((host, port), WAIT_S).close()
@@ -64,7 +64,7 @@ def _tls(host: str, port: int, ca_file: str) -> tuple[bool, str]:
         return True, error.verify_message
     except ssl.SSLError as error:
         return "ALERT" in (error.reason or ""), ""  # it asks for a certificate of ours, say
-    except OSError:
+    except (OSError, ValueError):  # no name that a certificate could have
         return False, ""
 
 

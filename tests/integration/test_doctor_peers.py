@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from streamer.cache.inspect import inspect
 from streamer.config.fields import KafkaConfig
 from streamer.config.load import CacheConfig, Config, PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
-from streamer.core.surroundings import PeerInfo
+from streamer.core.surroundings import ModelInfo, PeerInfo
 from streamer.errors import DependencyError
 from streamer.kafka.announced import places_of
 from streamer.machine.peer import look_at_peer
 from streamer.ops.doctor.cache import judge
-from streamer.ops.doctor.examine import _outlet, _registry, _unreached
+from streamer.ops.doctor.examine import _of_its_server, _outlet, _registry, _unreached
 from tests.acceptance.certificates import make_certificates
 from tests.acceptance.tls_proxy import TlsProxy
 from tests.conftest import Kafka, Redis
@@ -88,6 +89,11 @@ def test_who_is_there(places: Places, name: str, monkeypatch: pytest.MonkeyPatch
     speaks = "" if name == "mute" else name.partition(" ")[0]
     assert (peer.speaks, peer.tls, bool(peer.certificate)) == (speaks, "TLS" in name, "TLS" in name)
     assert (peer.resolves, peer.refusal, peer.mechanisms) == (True, "", ())
+
+
+@pytest.mark.parametrize("host", ["", "a" * 300, "ü..x", "no-such-host.invalid"])
+def test_a_name_that_can_be_none_does_not_resolve(host: str) -> None:
+    assert not look_at_peer(host, 9092, first="Kafka").resolves
 
 
 def told_of_kafka(place: tuple[str, int], protocol: str) -> tuple[str, str]:
@@ -174,6 +180,14 @@ def test_registry(places: Places, name: str, scheme: str, what: str, fix: str) -
     pipeline = PipelineConfig(task="t", model="m", input=["i"], output="o", input_format="avro")
     (check,) = _registry(config, {"p": pipeline})
     assert what in check.findings[0].what and check.findings[0].fix.startswith(fix), check.findings
+
+
+def test_a_models_server(places: Places) -> None:
+    pipeline = PipelineConfig(task="t", model=f"http://{HOST}:{places['Redis'][1]}/v1", input=["i"], output="o")
+    found = _of_its_server("p", pipeline, ModelInfo(failure="the connection ended"))
+    assert found.failure.endswith(", not an HTTP server; correct pipelines.p.model")
+    pipeline = structs.replace(pipeline, model=f"http://{HOST}:{places['HTTP'][1]}/v1")
+    assert _of_its_server("p", pipeline, found) is found
 
 
 def test_otlp(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:

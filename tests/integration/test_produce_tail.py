@@ -73,6 +73,20 @@ def test_texts_are_wrapped(
     assert sorted(value["text"] for value in values) == ['say "hi"', "üß"]
 
 
+def test_lines_that_are_no_events_are_told_of(
+    cluster: KafkaConfig, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a pipeline of the configuration reads the topic; they are written all the same."""
+    (tmp_path / "lines").write_text("What a fine day\n")
+    fields = {"task": "t", "model": "builtin:null", "input": topic, "output": "o"}
+    flags = [f"--set=pipelines.p.{name}={value}" for name, value in fields.items()]
+    servers = f"--set=kafka.bootstrap_servers={cluster.bootstrap_servers}"
+    for more, told in (([*flags], True), ([*flags, "--text"], False), ([], False)):
+        assert main(["produce", topic, str(tmp_path / "lines"), servers, *more]) == ExitCode.DONE
+        assert ("line 1 is no JSON object, so that pipeline p" in (said := capsys.readouterr().err)) == told, said
+        assert "1 delivered" in said
+
+
 def test_the_rate_is_kept(cluster: KafkaConfig, topic: str, tmp_path: Path) -> None:
     """21 records at 40 a second take half a second."""
     file = tmp_path / "events.jsonl"

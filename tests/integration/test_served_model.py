@@ -260,6 +260,26 @@ def test_a_server_with_tls_is_asked_once_its_authority_is_trusted(tmp_path: Path
         assert outputs(run(asked(server, served={"ca": str(certificates.authority)}), ["abc"]))[0]["text"] == "cba"
 
 
+def test_a_list_of_models_may_grow_and_be_empty_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that has yet to load its model is waited for, at a start and after an outage; one that gets another
+    model beside it has not changed."""
+    monkeypatch.setattr("streamer.inference.served.flow._CHECK_EVERY_S", 0.0)
+    with ModelServer() as server:
+        server.models = []
+        threading.Timer(0.3, server.models.append, [MODEL]).start()
+        model = asked(server)
+        server.models.append("adapter")
+        assert outputs(run(model, ["abc"]))[0]["text"] == "cba"
+        server.stop()
+        server.models.clear()
+        threading.Timer(0.2, server.start).start()
+        threading.Timer(0.5, server.models.append, [MODEL]).start()
+        assert outputs(run(model, ["abcd"]))[0]["text"] == "dcba"
+        server.models[:] = ["other"]
+        with pytest.raises(WorkerFailureError, match="has changed since the start"):
+            run(model, ["abcde"])
+
+
 def test_a_key_that_is_refused_after_an_outage_ends_the_run_too() -> None:
     """Where no text is sent before the server has said what it serves."""
     with ModelServer() as server:

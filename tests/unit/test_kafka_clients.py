@@ -272,3 +272,29 @@ def test_a_login_function_is_given_a_text_where_no_property_is_set() -> None:
     login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER", "oauth_cb": Tokens(function)}
     Producer({"bootstrap.servers": "", **login}).close()
     assert given == [""]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "words"),
+    [
+        (
+            KafkaError._AUTHENTICATION,
+            "SASL PLAIN mechanism handshake failed: broker's supported mechanisms: SCRAM-SHA-256",
+            "does not know this sasl.mechanism; it offers SCRAM-SHA-256; set one of them",
+        ),
+        (
+            KafkaError._AUTHENTICATION,
+            "SASL PLAIN mechanism handshake failed: broker's supported mechanisms: ",
+            "asks for no login at this address; set security.protocol to PLAINTEXT or SSL",
+        ),
+        (
+            KafkaError._TRANSPORT,
+            "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?",
+            "correct kafka.bootstrap_servers and security.protocol",
+        ),
+        (KafkaError._BAD_MSG, "Invalid response size 1397966893", "what answers there is no Kafka"),
+    ],
+)
+def test_what_is_wrong_with_an_address_or_a_login_is_told(code: int, text: str, words: str) -> None:
+    """In place of the client's own guess."""
+    assert words in str(start_error(KafkaError(code, text), address="broker:9092"))

@@ -66,7 +66,8 @@ class Api(Protocol):
     """Of events that name none; None where nothing is drawn."""
 
     def identify(self, body: bytes, wanted: str) -> Identity:
-        """What is served. Raises `MalformedError`, and `ModelError` where the wanted model is not."""
+        """What is served. Raises `MalformedError`, `ModelError` where the wanted model is not, and `NoReplyError` where
+        none is as yet."""
         ...
 
     def encode(self, text: str, pair: str | None, params: dict[str, Any] | None) -> Encoded | DataFailure:

@@ -15,8 +15,8 @@ from streamer.extras import install_command
 from streamer.inference.spec import ServedSpec
 
 CONNECT_S: Final = 10.0
-MOST_BYTES: Final = 256 << 20
-"""Of one answer: ten times what 2,048 vectors of 4,096 numbers take in base64."""
+MOST_BYTES: Final = 16 << 20
+"""Of an answer to one text, or of up to sixteen: each may have vectors of 32,768 numbers."""
 _PROXY: Final = "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names"
 
 
@@ -52,6 +52,7 @@ class ServerClient:
         self._httpx = httpx
         self._url = url
         self._timeout_s = served.timeout_s
+        self._most_bytes = MOST_BYTES * max(16, served.batch) // 16
         headers = {"accept": "application/json", "content-type": "application/json"}
         if served.key_env:
             headers["authorization"] = f"Bearer {_key(served.key_env)}"
@@ -110,7 +111,7 @@ class ServerClient:
         async with self._client.stream(method, self._url + path, content=body) as response:
             async for part in response.aiter_bytes():
                 whole += part
-                if len(whole) > MOST_BYTES:
+                if len(whole) > self._most_bytes:
                     return Reply(response.status_code, b"", response.headers)
         return Reply(response.status_code, bytes(whole), response.headers)
 

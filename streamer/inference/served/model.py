@@ -228,11 +228,14 @@ class ServedModel:
             # 404 is no more than that: a proxy says so while there is nothing behind it.
             raise NoReplyError(said(reply, []), setting=reply.status in (401, 403))
         try:
-            found = self._api.identify(reply.body, self._spec.served.model)
+            # Ours by its name: others may come and go beside it.
+            found = self._api.identify(reply.body, self._identity.model)
         except MalformedError as error:
             raise NoReplyError(f"{self._api.about}: {error}") from None
         except ModelError as error:
             return str(error)
+        if self._identity.facts and not (found.facts or self._api.listed):  # it has yet to load one
+            raise NoReplyError(f"{self._api.about} lists no {self._identity.model}")
         return "" if found == self._identity else f"{self._api.about} says something else of {self._identity.model}"
 
     def _fits(self, told: Answered) -> bool:

@@ -20,6 +20,7 @@ from streamer.inference.served.api import (
     length_of,
     shares_of,
 )
+from streamer.inference.served.client import NoReplyError
 from streamer.inference.served.options import ServedEmbedding, ServedGeneration
 from streamer.inference.served.vectors import vector_answers
 from streamer.inference.tasks.params import read_params
@@ -85,11 +86,12 @@ class OpenAi:
     def identify(self, body: bytes, wanted: str) -> Identity:
         """By the list of models. `created` is left out: some servers give the time of the request."""
         listed = {one.id: one for one in decoded(body, _List).data}
-        names = ", ".join(sorted(listed)[:_SHOWN]) or "none"
+        self.listed = names = ", ".join(sorted(listed)[:_SHOWN])
+        if not wanted and not listed:  # it has yet to load one
+            raise NoReplyError("it lists no model")
         if not wanted and len(listed) != 1:
             raise ModelError(f"the server has {len(listed)} models ({names}): name one in served_model")
         name = wanted or next(iter(listed))
-        self.listed = names
         if name not in listed:  # some servers have more than they list: a known text tells
             return Identity(name)
         one = listed[name]

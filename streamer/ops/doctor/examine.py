@@ -68,7 +68,7 @@ def examine(
     models = {}
     for name, pipeline in chosen.items():
         absent = list(machine.judge_model(name, pipeline, ModelInfo(), info))
-        found_model = ModelInfo() if absent else model(name)
+        found_model = ModelInfo() if absent else _of_its_server(name, pipeline, model(name))
         models[name] = found_model
         findings = absent or list(machine.judge_model(name, pipeline, found_model, info))
         yield Check("model", f"{name}: {_about_model(pipeline.model, found_model)}", findings)
@@ -242,6 +242,15 @@ def _http_peer(url: str, setting: str, ca: tuple[str, str]) -> tuple[str, str] |
     )
     port = parts.port or (443 if tls else 80)
     return explain([look_at_peer(parts.hostname or "", port, first="HTTP", ca_file=ca[1])], expected)
+
+
+def _of_its_server(name: str, pipeline: PipelineConfig, found: ModelInfo) -> ModelInfo:
+    """What is known of a model; where a server that is to run it does not, who answers in place of it."""
+    if not found.failure or not pipeline.model.startswith(("http://", "https://")):
+        return found
+    field = f"pipelines.{name}"
+    peer = _http_peer(pipeline.model, f"{field}.model", (f"{field}.served_ca", pipeline.served_ca))
+    return replace(found, failure="; ".join(peer)) if peer else found
 
 
 def _about_cache(found: CacheInfo) -> str:
