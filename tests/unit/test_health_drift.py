@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from streamer.bench.drift_stream import NORMAL, WINDOW_MS, Stream
-from streamer.core.health.baseline import DAY_MS, HOUR_MS, Baseline, same_hour
+from streamer.core.health.baseline import Baseline, same_hour
 from streamer.core.health.budget import MONTH_MS, Budget
 from streamer.core.health.drift import Finding, State, judge
+from streamer.core.health.fold import DAY_MS, HOUR_MS
 from streamer.core.health.monitors import Binning, Sums
 from streamer.core.health.watch import Watch, settled
 from streamer.core.health.window import Window

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-MONTH_MS = 30 * 24 * 3_600_000
+from streamer.core.health.fold import DAY_MS
+
+MONTH_MS = 30 * DAY_MS
 
 
 class Budget(msgspec.Struct, frozen=True):

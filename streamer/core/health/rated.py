@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import NormalDist
 
-from streamer.core.health.baseline import HOUR_MS
 from streamer.core.health.budget import Budget
 from streamer.core.health.calibration import Calibration
 from streamer.core.health.drifts import Told
+from streamer.core.health.fold import HOUR_MS
 from streamer.core.health.gap import Gap, gap_of
 from streamer.core.health.quality import Quality
 from streamer.core.health.rules import GAP, Measured, Rule

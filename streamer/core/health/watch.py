@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from streamer.core.health.baseline import HOUR_MS, Baseline, Reference
+from streamer.core.health.baseline import Baseline, Reference
 from streamer.core.health.budget import Budget
 from streamer.core.health.deviation import BaselineComparison, compare, needed
 from streamer.core.health.drift import Finding, State, finding, watched
+from streamer.core.health.fold import HOUR_MS
 from streamer.core.health.monitors import Monitor, Sums
 from streamer.core.health.sums import added
 from streamer.core.health.window import Window
