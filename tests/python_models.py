@@ -1,4 +1,4 @@
-"""A `python:` model that does what the words in its texts say: the acceptance tests' stand-in for a transformer."""
+"""`python:` models of the tests: what they answer is in their texts and options."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from streamer.model import Input
@@ -96,3 +97,44 @@ class Counted:
 
 
 LABELS = ("anger", "fear", "joy")
+
+
+class Fixed:
+    """Answers `{"ok": 1}`; raises for texts with the word FLAW until the file named by the option `fixed` is there."""
+
+    version = "fixed-1"
+    probe = "probe"
+    cacheable = False
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.fixed = Path(options["fixed"])
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """See the class."""
+        if any("FLAW" in one.text for one in inputs) and not self.fixed.exists():
+            raise ZeroDivisionError("division by zero in head 3")
+        return [{"ok": 1} for _ in inputs]
+
+
+class Flawed:
+    """Answers `{"n": N}` to a text that begins with the number N.
+
+    Option `flaw` F (default 0, none): raises for each N that F divides; `always` is a list of numbers for which every
+    version raises.
+    """
+
+    version = "flawed-1"
+    probe = "1 probe"
+    cacheable = False
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.flaw = int(options.get("flaw", 0))
+        self.always = {int(number) for number in options.get("always", ())}
+
+    def predict(self, inputs: list[Input]) -> list[dict[str, Any]]:
+        """See the class."""
+        numbers = [int(one.text.split()[0]) for one in inputs]
+        for number in numbers:
+            if (self.flaw and number % self.flaw == 0) or number in self.always:
+                raise ZeroDivisionError(f"division by zero in head {number}")
+        return [{"n": number} for number in numbers]

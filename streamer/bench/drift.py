@@ -19,7 +19,7 @@ import numpy as np
 from streamer.bench.drift_stream import A_DAY, SHIFTS, WINDOW_MS, Stream
 from streamer.bench.figures import Figure, Section, Target
 from streamer.core.health.baseline import Baseline, Reference, same_hour
-from streamer.core.health.budget import Budget
+from streamer.core.health.budget import alpha_of
 from streamer.core.health.deviation import compare, needed_of
 from streamer.core.health.drift import Finding, judge
 from streamer.core.health.gtest import population_stability
@@ -43,13 +43,13 @@ class Pair:
 
     def __init__(self, frozen: Baseline, monthly: float) -> None:
         self.frozen = frozen
-        self.budget = Budget(monthly, len(frozen.references), WINDOW_MS)
+        self.alpha = alpha_of(monthly, len(frozen.references), WINDOW_MS)
         self.watches = Watch(), Watch()
 
     def look(self, window: Window, season: Baseline) -> list[Finding]:
         """What both say of the next window."""
         frozen, seasonal = (
-            watch.look(window, baseline, self.budget)
+            watch.look(window, baseline, self.alpha)
             for watch, baseline in zip(self.watches, (self.frozen, season), strict=True)
         )
         return settled(frozen, seasonal, covers_a_week=True)
@@ -130,7 +130,7 @@ def shifted_day(seed: int, records: int = RECORDS) -> Found:
                 found.windows[shift] = found.windows[shift] or number
                 found.named[shift], found.sentences[shift] = drifting[0].monitor, drifting[0].what
     few = Stream(seed, 100, tide=0).windows(NOON, 1)[0]
-    found.of_few.update(one.state for one in judge(few, season, morning.budget))
+    found.of_few.update(one.state for one in judge(few, season, morning.alpha))
     return found
 
 
@@ -152,7 +152,7 @@ def power(bins: int, records: int, psi: float, tries: int = 400, monthly: float 
         return Sums(size, {str(at): count for at, count in enumerate(counts)})
 
     reference = Reference.of("categories", [(at, drawn(shares, 1_000)) for at in range(7 * AN_HOUR)])
-    alpha = Budget(monthly, 13, WINDOW_MS).alpha
+    alpha = alpha_of(monthly, 13, WINDOW_MS)
     hits = [compare(monitor, [drawn(moved, records)], [reference]) for _ in range(tries)]
     return sum(hit.strength >= 1 and hit.p() < alpha for hit in hits) / tries
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from streamer.core.health.fold import FIVE_MINUTES_MS
 from streamer.core.health.window import Window
 from streamer.core.report import BOUNDS, Embedding, Histogram, Likelihood
 
-WINDOW_MS = 300_000
+WINDOW_MS = FIVE_MINUTES_MS
 A_DAY = 288  # windows
 BATCH = 50
 CORRELATION = 0.02

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 import msgspec
 
-from streamer.cli.infer import ADHOC, adhoc, existing_files, file_format, file_stamp
-from streamer.cli.options import allow_downloads, chosen_pipelines, config_options, loaded, model_of, number
+from streamer.cli.options import config_options, number
+from streamer.cli.over_files import Asked, existing_files, file_format, file_stamp, model_options
 from streamer.errors import ConfigurationError, ExitCode, UsageError
 from streamer.files.rows import STDIN
 
@@ -28,12 +27,7 @@ EVERY_LABEL = 1 << 20
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--pipeline", "name", metavar="NAME", help="Use this pipeline of the configuration.")
-@click.option("--task", help="What the model does, e.g. text-classification. Needed without --pipeline.")
-@click.option("--model", help="A model reference, e.g. a directory. Needed without --pipeline.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the task.")
-@click.option("--dtype", default=None, help="Compute in auto, float32, bfloat16 or float16.")
-@allow_downloads
+@model_options
 @click.option("--against", metavar="REF", help="Compare with this model on the same rows.")
 @file_format
 @click.option("--label-field", default="label", show_default=True, metavar="NAME", help="The column or path of labels.")
@@ -71,12 +65,7 @@ EVERY_LABEL = 1 << 20
 @config_options
 def evaluate(
     files: tuple[str, ...],
-    name: str | None,
-    task: str | None,
-    model: str | None,
-    options: tuple[str, ...],
-    dtype: str | None,
-    allow_downloads: bool,
+    asked: Asked,
     against: str | None,
     format_: Any,
     label_field: str,
@@ -91,9 +80,6 @@ def evaluate(
     save_baseline: str | None,
     least: tuple[str, ...],
     most: tuple[str, ...],
-    config_path: str | None,
-    overrides: tuple[str, ...],
-    verbose: bool,
 ) -> ExitCode:
     """Ask the model about the rows of the FILEs and compare its answers with their labels.
 
@@ -114,15 +100,9 @@ def evaluate(
     from streamer.cli.evaluate_bounds import bounds_of, pair_of
     from streamer.core.health.judge import TASKS, judge_of, metrics_of
 
-    logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("streamer.app.fetch").setLevel(logging.INFO)
-    chosen = name or ADHOC
-    settings = [*overrides, *adhoc(name, task, model, options, dtype)]
-    if allow_downloads:
-        settings.append(f"pipelines.{chosen}.allow_downloads=true")
-    config = loaded(config_path, settings, check=model_of((chosen,)), of_flags=chosen)
-    chosen_pipelines(config, (chosen,))
-    task = config.pipelines[chosen].task
+    config, chosen = asked.config(), asked.pipeline
+    pipeline = config.pipelines[chosen]
+    task = pipeline.task
     renamed = dict(pair_of("--map", each) for each in names)
     judges = [judge_of(task, renamed, threshold) for _ in range(2)]
     if judges[0] is None:
@@ -137,14 +117,12 @@ def evaluate(
         raise UsageError("--against reads the rows twice, and standard input can't be read again: name a file")
     if against:
         try:
-            other = [*settings, f"pipelines.{chosen}.model={against}"]
-            second = loaded(config_path, other, check=model_of((chosen,)), of_flags=chosen)
+            second = asked.config(f"pipelines.{chosen}.model={against}")
         except ConfigurationError as error:
             named = [replace(one, where="--against") if one.where == "--model" else one for one in error.refusals]
             raise ConfigurationError.of(named) from None
     from streamer.files.labelled import LabelFields
 
-    pipeline = config.pipelines[chosen]
     if pipeline.envelope != "none" and not text_field:
         raise UsageError(
             f"pipeline {chosen} reads texts out of an envelope ({pipeline.envelope}): name --text-field here"

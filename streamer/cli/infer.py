@@ -6,37 +6,23 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
-from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
 import click
 
-from streamer.cli.options import allow_downloads, chosen_pipelines, config_options, loaded, model_of
+from streamer.cli.options import config_options
+from streamer.cli.over_files import Asked, existing_files, file_format, file_stamp, model_options
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.shapes import shape_of
 from streamer.core.shape import Shape
 from streamer.errors import ExitCode, UsageError
-from streamer.files.rows import FORMATS, STDIN, Fields, Rows, format_of, output_format
-
-ADHOC = "infer"
-
-file_format = click.option(
-    "--format",
-    "format_",
-    type=click.Choice(sorted(set(FORMATS.values()))),
-    help="Read all files in this format. Default: by the suffix (before .gz or .zst), otherwise JSON lines.",
-)
+from streamer.files.rows import STDIN, Fields, Rows, format_of, output_format
 
 
 @click.command()
 @click.argument("files", nargs=-1, metavar="[FILE]...")
-@click.option("--pipeline", "name", metavar="NAME", help="Use this pipeline of the configuration.")
-@click.option("--task", help="What the model does, e.g. text-classification. Needed without --pipeline.")
-@click.option("--model", help="A model reference, e.g. a directory. Needed without --pipeline.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the task: top_k=3.")
-@click.option("--dtype", default=None, help="Compute in auto, float32, bfloat16 or float16.")
-@allow_downloads
+@model_options
 @file_format
 @click.option("--text", is_flag=True, help="Read each line as a text. The same as --format text.")
 @click.option("--text-field", default="", metavar="NAME", help="Take the text from this column or path: body.message.")
@@ -50,12 +36,7 @@ file_format = click.option(
 @config_options
 def infer(
     files: tuple[str, ...],
-    name: str | None,
-    task: str | None,
-    model: str | None,
-    options: tuple[str, ...],
-    dtype: str | None,
-    allow_downloads: bool,
+    asked: Asked,
     format_: Any,
     text: bool,
     text_field: str,
@@ -64,9 +45,6 @@ def infer(
     output: str,
     errors: str | None,
     restart: bool,
-    config_path: str | None,
-    overrides: tuple[str, ...],
-    verbose: bool,
 ) -> ExitCode:
     """Ask the model about each row of the FILEs, or of standard input.
 
@@ -74,25 +52,18 @@ def infer(
     order: its result, or an error with its code. With -o OUT, the output appears when it is complete. If the run is
     killed or interrupted, the same command continues where it stopped. Exit code 4 means that some rows failed.
     """
-    import logging
-
     from streamer.cli.infer_progress import shown, summary
     from streamer.files.job import Job
     from streamer.files.sink import JobFiles
 
-    logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("streamer.app.fetch").setLevel(logging.INFO)
-    settings = [*overrides, *adhoc(name, task, model, options, dtype)]
-    if allow_downloads:
-        settings.append(f"pipelines.{name or ADHOC}.allow_downloads=true")
-    config = loaded(config_path, settings, check=model_of((name or ADHOC,)), of_flags=name or ADHOC)
-    chosen_pipelines(config, (name or ADHOC,))
+    config = asked.config()
+    pipeline = config.pipelines[asked.pipeline]
     kind: Any = "text" if text else format_
     paths = existing_files(files, [path for path in (output, errors) if path and path != STDIN])
     stamps = [file_stamp(path) for path in paths]
     fields = Fields(text_field, id_field, keep)
     formats: set[str] = {kind or (format_of(path) or "jsonl") for path in paths}
-    shape = None if fields.named else _shape(config.pipelines[name or ADHOC], formats)
+    shape = None if fields.named else _shape(pipeline, formats)
     rows = Rows(paths, sys.stdin.buffer, kind, replace(fields, whole=shape is not None))
     rows.open()
     typed = STDIN in paths and sys.stdin.isatty()
@@ -109,7 +80,6 @@ def infer(
             raise UsageError(
                 f"standard input can't be read again from row {job.rows_done + 1:,} on: --restart starts over"
             )
-        pipeline = config.pipelines[name or ADHOC]
         identity = {
             "files": stamps,
             "format": kind,
@@ -134,7 +104,7 @@ def infer(
     names = tuple(paths) if len(paths) > 1 else ()
     with nullcontext(lambda _: None) if typed else shown(rows, done) as progress:
         code, counts = run_infer(
-            config, name or ADHOC, rows, target, done=done, files=names, shape=shape, progress=progress
+            config, asked.pipeline, rows, target, done=done, files=names, shape=shape, progress=progress
         )
     for path, stamp in zip(paths, stamps, strict=True):
         if Path(path).exists() and file_stamp(path) != stamp:
@@ -186,60 +156,7 @@ def _stream(errors: str | None) -> Any:
         raise UsageError(f"{errors} already exists: name another file with --errors, or remove it") from None
 
 
-def existing_files(files: tuple[str, ...], outputs: list[str]) -> list[str]:
-    """The files, patterns that the shell left alone resolved. Raises UsageError where there is none, and for one that
-    is named twice or also written."""
-    paths: list[str] = []
-    for file in files or (STDIN,):
-        if file != STDIN and not Path(file).exists():
-            found = sorted(glob(file, recursive=True)) if has_magic(file) else []  # noqa: PTH207
-            if not found:
-                raise UsageError(f"there is no file {file}")
-            paths += found
-        else:
-            paths.append(file)
-    written = {Path(path).resolve() for path in outputs}
-    seen: set[Path] = set()
-    for path in paths:
-        if Path(path).is_dir():
-            raise UsageError(f"{path} is a folder: name its files, e.g. '{path}/*.jsonl'")
-        place = Path(path).resolve()
-        if place in seen:
-            raise UsageError(f"{path} is named twice: its rows would be answered twice")
-        if place in written:
-            raise UsageError(f"{path} would be read and written: name another file with -o and --errors")
-        seen.add(place)
-    return paths
-
-
-def file_stamp(path: str) -> list[Any]:
-    """What shows that a file has not changed."""
-    if path == STDIN:
-        return [path]
-    status = Path(path).stat()
-    return [path, status.st_size, status.st_mtime_ns]
-
-
 def _spelt_once(model: str) -> str:
     """A directory's own path, however the reference names it: the same model is the same job."""
     path = Path(model).expanduser()
     return str(path.resolve()) if path.is_dir() else model
-
-
-def adhoc(
-    name: str | None, task: str | None, model: str | None, options: tuple[str, ...], dtype: str | None
-) -> list[str]:
-    """The settings of a pipeline that is made up for this call, or those that change a configured one."""
-    if name is None and (task is None or model is None):
-        raise UsageError("name a configured pipeline with --pipeline, or give both --task and --model")
-    path = f"pipelines.{name or ADHOC}"
-    settings = [f"{path}.options.{option}" for option in options]
-    if task is not None:
-        settings.append(f"{path}.task={task}")
-    if model is not None:
-        settings.append(f"{path}.model={model}")
-    if dtype is not None:
-        settings.append(f"{path}.dtype={dtype}")
-    if name is None:
-        settings += [f"{path}.input=lines", f"{path}.output=lines.{ADHOC}"]
-    return settings

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.cli.infer import existing_files, file_format
 from streamer.cli.options import SAY_EVERY_S, NumberRange, configured, meaning
+from streamer.cli.over_files import existing_files, file_format
 from streamer.config.load import Config
 from streamer.config.shapes import shape_of
 from streamer.core.shape import Shape

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from streamer.core.health.baseline import Baseline
-from streamer.core.health.budget import Budget
+from streamer.core.health.budget import alpha_of
 from streamer.core.health.calibration import Calibration
 from streamer.core.health.confusion import Confusion
 from streamer.core.health.drift import judge
@@ -99,7 +99,7 @@ def findings(reports: Iterable[Report], shifted: Mapping[int, int]) -> tuple[str
         return "insufficient", ["too little was settled to compare it with"]
     total = merged([window_of(report, 1) for report in after])
     window = msgspec.structs.replace(total, start_ms=total.first_ms, length_ms=total.last_ms - total.first_ms + 1)
-    found = judge(window, baseline, Budget(1.0, len(baseline.references), FIVE_MINUTES_MS))
+    found = judge(window, baseline, alpha_of(1.0, len(baseline.references), FIVE_MINUTES_MS))
     if drifting := [one.what for one in found if one.state == "drift"]:
         return "drift", drifting
     labels = [one for one in found if one.monitor == "label"]

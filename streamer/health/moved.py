@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamer.core.health.baseline import LEAST_WINDOWS, Baseline
-from streamer.core.health.budget import Budget
+from streamer.core.health.budget import alpha_of
 from streamer.core.health.drift import Finding
 from streamer.core.health.fold import FIVE_MINUTES_MS, Fold
 from streamer.core.health.watch import Watch
@@ -23,11 +23,11 @@ def moved(fold: Fold, pipeline: str, revision: str, against_ms: int, since_ms: i
     if baseline is None:
         least = f"results in {LEAST_WINDOWS} stretches of five minutes"
         return (f"there is nothing to compare with: it takes {least} {stretch}",)
-    budget = Budget(FALSE_ALARMS_PER_MONTH, len(baseline.references), FIVE_MINUTES_MS)
+    alpha = alpha_of(FALSE_ALARMS_PER_MONTH, len(baseline.references), FIVE_MINUTES_MS)
     watch, found = Watch(), list[Finding]()
     for window in windows:
         if window.revision == revision and since_ms <= window.start_ms and window.end_ms <= now_ms:
-            found = watch.look(window, baseline, budget)
+            found = watch.look(window, baseline, alpha)
     if said := tuple(one.what for one in found if one.state == "drift"):
         return said
     few = [one.monitor for one in found if one.state == "insufficient"]

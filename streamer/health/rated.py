@@ -6,9 +6,9 @@ import time
 from typing import Final
 
 from streamer.core.health.drifts import Told
+from streamer.core.health.fold import HOUR_MS
 from streamer.core.health.quality import Quality
 from streamer.core.health.rated import rated
-from streamer.core.health.realised import HOUR_MS
 from streamer.core.health.rules import Rule
 from streamer.core.health.words import WindowKey
 from streamer.health.drift import Drift

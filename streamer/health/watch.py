@@ -8,11 +8,11 @@ import msgspec
 
 from streamer.core.health.alerts import judge, rings
 from streamer.core.health.drifts import Told
+from streamer.core.health.fold import MINUTE_MS
 from streamer.core.health.keeper import Keeper
 from streamer.core.health.rules import DRIFT, QUALITY, SILENT, Measured, Rule, measure
 from streamer.core.health.words import StateWord
 
-MINUTE_MS = 60_000
 AGAIN_MS = 60_000
 """How often a state is said that has not changed: the value moves, and who reads the topic sees that we live."""
 

@@ -56,7 +56,7 @@ def stage(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
         lab.topics(2)
         lab.telemetry["spans"] = f"{lab.name}.spans"
         lab.create({"streamer.audit": {}, lab.telemetry["spans"]: {}}, 1)
-        model = "python:tests.console_models:Fixed"
+        model = "python:tests.python_models:Fixed"
         config = lab.config(model, options={"fixed": str(fixed)})
         config.write_text(config.read_text().replace('http = ""', f'http = "127.0.0.1:{metrics}"'))
         driver = lab.start(config)

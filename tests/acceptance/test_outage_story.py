@@ -23,7 +23,7 @@ HOPELESS = 2_500
 FAILED = EVENTS // FLAW
 RATE = 200
 PARTITIONS = 3
-MODEL = "python:tests.outage_models:Flawed"
+MODEL = "python:tests.python_models:Flawed"
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from streamer import demo
 from streamer.app.start import RunOptions, start
 from streamer.config.load import load
 from streamer.core.health.baseline import Baseline
-from streamer.core.health.budget import Budget
+from streamer.core.health.budget import alpha_of
 from streamer.core.health.calibration import Calibration
 from streamer.core.health.drift import Finding
 from streamer.core.health.estimate import expected
@@ -104,8 +104,8 @@ def windows_of(lab: Lab, places: range) -> list[Window]:
 
 def said(baseline: Baseline, windows: Sequence[Window]) -> list[Finding]:
     """What the monitors say of windows, after the last one."""
-    watch, budget = Watch(), Budget(1, len(baseline.references), FIVE_MINUTES_MS)
-    return [watch.look(window, baseline, budget) for window in windows][-1]
+    watch, alpha = Watch(), alpha_of(1, len(baseline.references), FIVE_MINUTES_MS)
+    return [watch.look(window, baseline, alpha) for window in windows][-1]
 
 
 def realised(lab: Lab, reader: Reader, places: range) -> Quality:

@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from streamer.bench.drift_stream import NORMAL, WINDOW_MS, Stream
-from streamer.core.health.baseline import DAY_MS, HOUR_MS, Baseline, same_hour
-from streamer.core.health.budget import MONTH_MS, Budget
+from streamer.core.health.baseline import Baseline, same_hour
+from streamer.core.health.budget import MONTH_MS, alpha_of
 from streamer.core.health.drift import Finding, State, judge
+from streamer.core.health.fold import DAY_MS, HOUR_MS
 from streamer.core.health.monitors import Binning, Sums
 from streamer.core.health.watch import Watch, settled
 from streamer.core.health.window import Window
 from streamer.core.report import Histogram, Likelihood
 
-BUDGET = Budget(false_alarms_per_month=1, monitors=10, window_ms=WINDOW_MS)
+ALPHA = alpha_of(false_alarms_per_month=1, monitors=10, window_ms=WINDOW_MS)
 
 
 def window(number: int, complaints: int = 300, records: int = 1_000, **others: Any) -> Window:
@@ -94,19 +95,19 @@ def test_a_short_baseline_says_so() -> None:
 
 def test_the_budget_shares_a_month_among_looks() -> None:
     """One false alarm in a month of five monitors that look each five minutes."""
-    assert Budget(1, 5, WINDOW_MS).alpha == pytest.approx(1 / (5 * MONTH_MS / WINDOW_MS))
-    assert Budget(0.1, 5, WINDOW_MS).alpha == pytest.approx(Budget(1, 5, WINDOW_MS).alpha / 10)
+    assert alpha_of(1, 5, WINDOW_MS) == pytest.approx(1 / (5 * MONTH_MS / WINDOW_MS))
+    assert alpha_of(0.1, 5, WINDOW_MS) == pytest.approx(alpha_of(1, 5, WINDOW_MS) / 10)
 
 
 def test_a_sentence_names_what_moved() -> None:
     """Monitor, from where, to where, since when, over how many texts; and the two histograms stand beside it."""
-    found = of(judge(window(1_000, 420), baseline(steady(0, 288)), BUDGET), "label")
+    found = of(judge(window(1_000, 420), baseline(steady(0, 288)), ALPHA), "label")
     assert found.state == "drift"
     assert found.what == "label complaint 30 % → 42 % since 11:20 UTC, 1,000 texts"
     assert found.before["complaint"] == pytest.approx(0.3, abs=0.01)
     assert found.after == {"complaint": 0.42, "praise": 0.58}
     assert found.effect == pytest.approx(0.12, abs=0.01)
-    assert found.p < BUDGET.alpha
+    assert found.p < ALPHA
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_a_sentence_names_what_moved() -> None:
 )
 def test_few_records_and_small_moves_raise_nothing(complaints: int, records: int, state: State) -> None:
     """Too few to tell is not ok. Two points are certain over 10,000 records, and do not matter."""
-    found = of(judge(window(1_000, complaints, records), baseline(steady(0, 288, 2)), BUDGET), "label")
+    found = of(judge(window(1_000, complaints, records), baseline(steady(0, 288, 2)), ALPHA), "label")
     assert found.state == state
     assert ("too few to tell" in found.what) == (state == "insufficient")
 
@@ -123,24 +124,24 @@ def test_few_records_and_small_moves_raise_nothing(complaints: int, records: int
 def test_windows_that_lie_far_apart_need_a_larger_move() -> None:
     """The spread between windows of the baseline is the measure, not that of independent records."""
     moved = window(1_000, 360)
-    assert of(judge(moved, baseline(steady(0, 288)), BUDGET), "label").p < 1e-3
-    assert of(judge(moved, baseline(steady(0, 288, 100)), BUDGET), "label").p > 0.05
+    assert of(judge(moved, baseline(steady(0, 288)), ALPHA), "label").p < 1e-3
+    assert of(judge(moved, baseline(steady(0, 288, 100)), ALPHA), "label").p > 0.05
 
 
 def test_perplexity_is_told_as_people_know_it() -> None:
     """Not as a sum of logarithms."""
     known = baseline([replace(one, likelihood=Likelihood(-60_000.0, 20_000, [])) for one in steady(0, 20)])
-    found = of(judge(window(1_000, likelihood=Likelihood(-66_000.0, 20_000, [])), known, BUDGET), "perplexity")
+    found = of(judge(window(1_000, likelihood=Likelihood(-66_000.0, 20_000, [])), known, ALPHA), "perplexity")
     assert found.what == "perplexity 20.1 → 27.1 since 11:20 UTC, 1,000 texts"
     assert found.effect == pytest.approx(0.3)
-    absurd = judge(window(1_000, likelihood=Likelihood(-2e7, 20_000, [])), known, BUDGET)
+    absurd = judge(window(1_000, likelihood=Likelihood(-2e7, 20_000, [])), known, ALPHA)
     assert of(absurd, "perplexity").state == "drift"
 
 
 def test_a_label_never_seen_is_named() -> None:
     """It has no bin of its own in the baseline."""
     strange = window(1_000, labels={"complaint": 280, "praise": 620, "spam": 100})
-    found = of(judge(strange, baseline(steady(0, 288)), BUDGET), "label")
+    found = of(judge(strange, baseline(steady(0, 288)), ALPHA), "label")
     assert found.state == "drift"
     assert found.what.startswith("label spam 0 % → 10 %")
 
@@ -148,7 +149,7 @@ def test_a_label_never_seen_is_named() -> None:
 def test_a_histogram_sees_what_lies_beyond_all_it_has_seen() -> None:
     """Texts longer than any before are no part of the longest bin."""
     longer = window(1_000, text_chars=Histogram([(79, 500), (1_000, 500)], 540_000, 1_000))
-    assert of(judge(longer, baseline(steady(0, 288)), BUDGET), "text_chars").state == "drift"
+    assert of(judge(longer, baseline(steady(0, 288)), ALPHA), "text_chars").state == "drift"
     cut = Binning.of("histogram", Sums(10, {"5": 4, "6": 6}), 0.02)
     assert cut.bins(Sums(4, {"4": 1, "5": 1, "6": 1, "7": 1})) == [1, 1, 1, 1]
 
@@ -158,9 +159,9 @@ def test_a_handful_of_what_was_never_seen_is_no_drift() -> None:
     known = baseline(steady(0, 288))
     for strange, expected in ((6, "ok"), (20, "drift")):
         texts = Histogram([(79, 500), (100, 500 - strange), (1_000, strange)], 90_000, 1_000)
-        found = of(judge(window(1_000, text_chars=texts), known, BUDGET), "text_chars")
+        found = of(judge(window(1_000, text_chars=texts), known, ALPHA), "text_chars")
         assert found.state == expected
-        assert found.p < BUDGET.alpha
+        assert found.p < ALPHA
 
 
 def test_bins_that_move_together_count_as_fewer() -> None:
@@ -178,14 +179,14 @@ def test_bins_that_move_together_count_as_fewer() -> None:
 
 def test_what_never_varied_drifts_with_its_first_move() -> None:
     """A ratio without any spread in the baseline."""
-    found = judge(window(1_000, tokens=30_000), baseline(steady(0, 288)), BUDGET)
+    found = judge(window(1_000, tokens=30_000), baseline(steady(0, 288)), ALPHA)
     assert of(found, "tokens_per_character").state == "drift"
-    assert of(judge(window(1_000), baseline(steady(0, 288)), BUDGET), "tokens_per_character").state == "ok"
+    assert of(judge(window(1_000), baseline(steady(0, 288)), ALPHA), "tokens_per_character").state == "ok"
 
 
 def test_another_model_is_judged_by_what_comes_in() -> None:
     """Its labels may be others by right."""
-    found = judge(replace(window(1_000, 900), revision="r2"), baseline(steady(0, 288)), BUDGET)
+    found = judge(replace(window(1_000, 900), revision="r2"), baseline(steady(0, 288)), ALPHA)
     assert [one.monitor for one in found] == ["outcome", "text_chars"]
     mixed = baseline(steady(0, 20) + [replace(one, revision="r2") for one in steady(20, 20)])
     assert mixed.revision == ""
@@ -199,7 +200,7 @@ def test_drift_needs_two_windows_and_clears_when_it_is_over() -> None:
     complaints = (300, 450, 300, 300, 450, 450, 450, 335, 300, 300, 300)
     for at, count in enumerate(complaints):
         watch = msgspec.json.decode(msgspec.json.encode(watch), type=Watch)  # as after a restart
-        said.append(of(watch.look(window(1_000 + at, count), known, BUDGET), "label"))
+        said.append(of(watch.look(window(1_000 + at, count), known, ALPHA), "label"))
     states = "".join("d" if one.state == "drift" else "." for one in said)
     assert states == ".....ddd..." or states == ".....dd....", states
     assert said[5].since_ms == said[6].since_ms == 1_004 * WINDOW_MS
@@ -212,9 +213,9 @@ def test_the_move_must_fall_below_what_raised_it() -> None:
     for raised, expected in ((False, "ok"), (True, "drift")):
         watch = Watch()
         for at in range(2):
-            watch.look(window(1_000 + at, 4_000 if raised else 3_000, 10_000), known, BUDGET)
+            watch.look(window(1_000 + at, 4_000 if raised else 3_000, 10_000), known, ALPHA)
         for at in range(3):
-            last = watch.look(window(1_002 + at, 3_270, 10_000), known, BUDGET)
+            last = watch.look(window(1_002 + at, 3_270, 10_000), known, ALPHA)
         assert of(last, "label").state == expected
         assert 0.8 < of(last, "label").strength < 1
 
@@ -222,11 +223,11 @@ def test_the_move_must_fall_below_what_raised_it() -> None:
 def test_a_window_grows_while_records_are_few() -> None:
     """Insufficient until enough have come; no record is looked at in more than two looks."""
     known, watch = baseline(steady(0, 288)), Watch()
-    said = [of(watch.look(window(1_000 + at, 30, 100), known, BUDGET), "label") for at in range(8)]
+    said = [of(watch.look(window(1_000 + at, 30, 100), known, ALPHA), "label") for at in range(8)]
     assert [one.state for one in said[:3]] == ["insufficient"] * 3
     assert said[-1].state == "ok"
     assert 800 >= said[-1].n >= said[-1].n_min > 300
-    drifted = [of(watch.look(window(1_008 + at, 45, 100), known, BUDGET), "label") for at in range(12)]
+    drifted = [of(watch.look(window(1_008 + at, 45, 100), known, ALPHA), "label") for at in range(12)]
     assert drifted[-1].state == "drift"
     assert drifted[-1].n <= 800
 
@@ -237,16 +238,16 @@ def test_an_hour_of_silence_starts_anew() -> None:
     for complaints, expected in ((300, "insufficient"), (500, "drift")):
         watch = Watch()
         for at in range(2):
-            watch.look(window(1_000 + at, complaints), known, BUDGET)
-        assert of(watch.look(window(1_040, 30, 100), known, BUDGET), "label").state == expected
+            watch.look(window(1_000 + at, complaints), known, ALPHA)
+        assert of(watch.look(window(1_040, 30, 100), known, ALPHA), "label").state == expected
 
 
 def test_a_monitor_that_reports_no_longer_feed_says_nothing() -> None:
     """It is not ok for ever."""
     known, watch = baseline(steady(0, 288)), Watch()
-    assert of(watch.look(window(1_000), known, BUDGET), "label").state == "ok"
+    assert of(watch.look(window(1_000), known, ALPHA), "label").state == "ok"
     for at in range(12):
-        last = watch.look(window(1_001 + at, labels=None), known, BUDGET)
+        last = watch.look(window(1_001 + at, labels=None), known, ALPHA)
     assert "label" not in [one.monitor for one in last]
     assert of(last, "text_chars").state == "ok"
 
@@ -254,8 +255,8 @@ def test_a_monitor_that_reports_no_longer_feed_says_nothing() -> None:
 def test_an_hour_of_few_records_is_insufficient() -> None:
     """What was ok an hour ago is not ok now."""
     known, watch = baseline(steady(0, 288)), Watch()
-    assert of(watch.look(window(1_000), known, BUDGET), "label").state == "ok"
-    states = [of(watch.look(window(1_001 + at, 3, 10), known, BUDGET), "label").state for at in range(36)]
+    assert of(watch.look(window(1_000), known, ALPHA), "label").state == "ok"
+    states = [of(watch.look(window(1_001 + at, 3, 10), known, ALPHA), "label").state for at in range(36)]
     assert states[-1] == "insufficient"
 
 
@@ -263,15 +264,15 @@ def test_a_new_model_starts_anew() -> None:
     """Drift of the model before is not its own."""
     known, watch = baseline(steady(0, 288)), Watch()
     for at in range(3):
-        assert watch.look(window(1_000 + at, 500), known, BUDGET)
+        assert watch.look(window(1_000 + at, 500), known, ALPHA)
     fresh = baseline([replace(one, revision="r2") for one in steady(0, 288)])
-    found = of(watch.look(replace(window(1_003, 500), revision="r2"), fresh, BUDGET), "label")
+    found = of(watch.look(replace(window(1_003, 500), revision="r2"), fresh, ALPHA), "label")
     assert found.state == "ok"
     assert found.n == 1_000
 
 
 def _said(state: State) -> list[Finding]:
-    found = of(judge(window(1_000), baseline(steady(0, 288)), BUDGET), "label")
+    found = of(judge(window(1_000), baseline(steady(0, 288)), ALPHA), "label")
     found.state = state
     return [found]
 
@@ -313,7 +314,7 @@ def test_a_large_move_needs_fewer_records_than_ok(noisy: Baseline) -> None:
     for after, expected in (([10, 10], "iD"), ([10, 650, 10], "iii"), ([530, 530, 530], "iii"), ([650, 650], "ii")):
         watch, said = Watch(), list[Finding]()
         for at, complaints in enumerate(after):
-            said.append(of(watch.look(window(1_000 + at, complaints), noisy, BUDGET), "label"))
+            said.append(of(watch.look(window(1_000 + at, complaints), noisy, ALPHA), "label"))
         assert "".join("D" if one.state == "drift" else one.state[0] for one in said) == expected
         assert said[-1].n_min > 12 * 1_000
         if expected == "iD":
@@ -328,7 +329,7 @@ def test_a_large_move_that_few_records_showed_ends_when_they_show_it_no_longer(
     """After an hour as what it is, too few to call it ok, and after two as ok. Of nearly nothing nothing follows."""
     watch, said = Watch(), list[State]()
     for at, complaints in enumerate([10, 10, *[records * 2 // 3] * 24]):
-        found = watch.look(window(1_000 + at, complaints, 1_000 if at < 2 else records), noisy, BUDGET)
+        found = watch.look(window(1_000 + at, complaints, 1_000 if at < 2 else records), noisy, ALPHA)
         said.append(of(found, "label").state)
     assert said[:2] == ["insufficient", "drift"]
     assert [said[14], said[-1]] == expected
@@ -338,7 +339,7 @@ def test_a_large_move_that_few_records_showed_ends_when_they_show_it_no_longer(
 def test_a_hundred_records_tell_nothing(complaints: int, before: int) -> None:
     """Whatever they are, however quiet the baseline was."""
     known = _of_shares(before)
-    (found,) = [one for one in judge(window(1_000, complaints, 100), known, BUDGET) if one.monitor == "label"]
+    (found,) = [one for one in judge(window(1_000, complaints, 100), known, ALPHA) if one.monitor == "label"]
     assert found.state == "insufficient"
 
 

@@ -6,12 +6,11 @@ import msgspec
 import pytest
 
 from streamer.core.health.alerts import judge
-from streamer.core.health.baseline import DAY_MS
 from streamer.core.health.calibration import Calibration
 from streamer.core.health.drifts import Drifts, Told
 from streamer.core.health.estimate import estimates
 from streamer.core.health.evaluation import Evaluation
-from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
+from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
 from streamer.core.health.quality import Quality
 from streamer.core.health.rules import DEFAULTS, Measured
 from streamer.core.health.season import Season

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from streamer.core.health.feedback import Place, Refused, Said, place_of, read
+from streamer.core.health.fold import DAY_MS
 from streamer.core.health.join import Absent, Joiner, Result, Revision, Source
-from streamer.core.health.realised import DAY_MS, Grade
+from streamer.core.health.realised import Grade
 
 INPUTS = {"mood": ["events", "a/b"], "topic": ["events"]}
 PLACE = Place("mood", "events", 0, 7)

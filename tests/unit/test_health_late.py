@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core.health.baseline import HOUR_MS
 from streamer.core.health.drifts import Drifts
-from streamer.core.health.fold import FIVE_MINUTES_MS, KEEP, Fold
+from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
 from streamer.core.health.keeper import Keeper
 from streamer.core.health.rules import DEFAULTS
 from streamer.core.health.words import BaselineWord, DriftWord

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from streamer.core.health.feedback import Place, Said, place_of, read
-from streamer.core.health.fold import Fold
+from streamer.core.health.fold import DAY_MS, HOUR_MS, Fold
 from streamer.core.health.grades import numbers, told
 from streamer.core.health.hearing import MOST_LABELS
 from streamer.core.health.join import Joiner, Result, Revision, Source
 from streamer.core.health.judge import judge_of
 from streamer.core.health.memory import assembled, packed, split, unpacked
 from streamer.core.health.quality import Quality
-from streamer.core.health.realised import DAY_MS, HOUR_MS
 from tests.health_kit import NOW_MS, report
 
 HORIZON_S = 7 * 86_400

@@ -9,6 +9,7 @@ import pytest
 from streamer.core.pipeline.protocol import Settled, Unsettled
 from streamer.core.report import Report
 from streamer.core.tally import Tally, Vitals, is_durable, live_words, places
+from tests.health_kit import histogram
 from tests.health_kit import report as report_of
 
 
@@ -22,11 +23,14 @@ def report(
 ) -> Report:
     return report_of(
         0,
+        revision="r",
         results=results,
         dead_letters=dead_letters or {},
         skipped=skipped or {},
         cached=cached,
         tokens=0,
+        latency_ms=histogram(),
+        text_chars=histogram(),
         ranges=ranges or [],
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from streamer.core.health.fold import DAY_MS, HOUR_MS
 from streamer.core.health.gtest import smoothed
 from streamer.core.health.leading import Leading, independence
 from streamer.core.health.monitors import MONITORS, Binning, Kind, Sums
@@ -18,8 +19,6 @@ from streamer.core.health.spread import COMMON, Row, Spread, dispersion, spreads
 from streamer.core.health.sums import added
 from streamer.core.health.window import Window
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 SEASON_DAYS = 7
 
 LEAST_WINDOWS = 10

@@ -42,7 +42,7 @@ class Bin:
 
     @property
     def independent(self) -> float:
-        """How many independent records would vary as much, in it or outside, whichever are fewer; 0 for a ratio."""
+        """Independent records that would vary as much, inside or outside of it, the fewer of both; 0 for a ratio."""
         return min(self.share, 1 - self.share) * self.share * (1 - self.share) / self.variance if self.variance else 0.0
 
 

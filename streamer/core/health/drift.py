@@ -12,7 +12,6 @@ from typing import Literal
 import msgspec
 
 from streamer.core.health.baseline import Baseline, Reference
-from streamer.core.health.budget import Budget
 from streamer.core.health.deviation import BaselineComparison, compare
 from streamer.core.health.gtest import jensen_shannon
 from streamer.core.health.monitors import MONITORS, Monitor, Sums
@@ -95,17 +94,15 @@ def watched(window: Window, baseline: Baseline) -> Iterator[tuple[Monitor, list[
             yield monitor, tables if len(tables) == len(references) else [], references
 
 
-def judge(window: Window, baseline: Baseline, budget: Budget) -> list[Finding]:
+def judge(window: Window, baseline: Baseline, alpha: float) -> list[Finding]:
     """Judge one window by itself, in the order of explanation. `Watch` judges windows as they come."""
     found = []
     until_ms = window.start_ms + window.length_ms
     for monitor, tables, references in watched(window, baseline):
         if tables:
             comparison = compare(monitor, tables, references)
-            state = verdict(comparison, budget.alpha)
-            found.append(
-                finding(monitor, state, tables, references, comparison, budget.alpha, window.start_ms, until_ms)
-            )
+            state = verdict(comparison, alpha)
+            found.append(finding(monitor, state, tables, references, comparison, alpha, window.start_ms, until_ms))
     return found
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from streamer.core.health.certainty import share_interval
-from streamer.core.health.fold import Fold
+from streamer.core.health.fold import DAY_MS, HOUR_MS, Fold
 from streamer.core.health.quality import Quality
-from streamer.core.health.realised import DAY_MS, HOUR_MS, Grade
+from streamer.core.health.realised import Grade
 from streamer.core.health.words import QualityWord
 
 MOST_LABELS: Final = 50

@@ -10,8 +10,9 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from streamer.core.health.feedback import Place, Said
+from streamer.core.health.fold import DAY_MS
 from streamer.core.health.hearing import Hearing
-from streamer.core.health.realised import DAY_MS, MAX_KEPT, Kept, Realised
+from streamer.core.health.realised import MAX_KEPT, Kept, Realised
 
 Outcome = Literal["matched", "early", "late", "duplicate", "unknown", "no_result", "refused"]
 

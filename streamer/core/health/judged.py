@@ -8,7 +8,7 @@ from collections.abc import Set
 import msgspec
 
 from streamer.core.health.baseline import Baseline
-from streamer.core.health.budget import Budget
+from streamer.core.health.budget import alpha_of
 from streamer.core.health.drift import Finding
 from streamer.core.health.watch import Watch, settled
 from streamer.core.health.window import Window
@@ -40,9 +40,9 @@ class Judged(msgspec.Struct):
         self.has_season = season is not None
         frozen = known.baseline if known is not None else None
         leading = frozen or season
-        budget = Budget(monthly, len(leading.references) if leading is not None else 1, window.length_ms)
-        said = self.frozen.look(window, frozen, budget) if frozen is not None else []
-        usual = self.season.look(window, season, budget) if season is not None else []
+        alpha = alpha_of(monthly, len(leading.references) if leading is not None else 1, window.length_ms)
+        said = self.frozen.look(window, frozen, alpha) if frozen is not None else []
+        usual = self.season.look(window, season, alpha) if season is not None else []
         raised = {one.monitor for one in self.findings if one.state == "drift"}
         self.findings = settled(said, usual, covers_a_week=frozen is not None and frozen.covers_a_week)
         self.seasonal = [one.monitor for one in self.findings if any(one is other for other in usual)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import NormalDist
 
-from streamer.core.health.baseline import HOUR_MS
-from streamer.core.health.budget import Budget
+from streamer.core.health.budget import alpha_of
 from streamer.core.health.calibration import Calibration
 from streamer.core.health.drifts import Told
+from streamer.core.health.fold import HOUR_MS
 from streamer.core.health.gap import Gap, gap_of
 from streamer.core.health.quality import Quality
 from streamer.core.health.rules import GAP, Measured, Rule
@@ -67,7 +67,7 @@ def _gap(
     if not gaps:
         return Told(Measured(None, labels), f"{pipeline}: from its labels and their confidence no accuracy is expected")
     # Labels of a day are in effect looked at again each hour: that many looks share the budget.
-    certain = -NormalDist().inv_cdf(Budget(monthly, 1, HOUR_MS).alpha) * (CLEARS_AT if firing else 1.0)
+    certain = -NormalDist().inv_cdf(alpha_of(monthly, 1, HOUR_MS)) * (CLEARS_AT if firing else 1.0)
     limit = rule.recover if firing else rule.threshold
     worst = max(gaps, key=lambda gap: (gap.size >= limit and gap.deviations >= certain, gap.size))
     sure = worst.size < limit or worst.deviations >= certain

@@ -18,11 +18,12 @@ import msgspec
 from streamer.core.health.counts import Count
 from streamer.core.health.evidence import Evidence
 from streamer.core.health.feedback import Place
+from streamer.core.health.fold import DAY_MS, HOUR_MS
 from streamer.core.health.quality import Quality
 from streamer.core.health.words import WindowKey
 from streamer.core.report import BOUNDS, percentile
 
-HOUR_MS, DAY_MS = LENGTHS = (3_600_000, 86_400_000)
+LENGTHS = HOUR_MS, DAY_MS
 
 MAX_KEPT: Final = 150_000
 """Labels whose evidence is kept, so that they are known as repeated: about 100 MB."""

@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from streamer.core.health.baseline import DAY_MS, HOUR_MS, SEASON_DAYS, Baseline, same_hour
+from streamer.core.health.baseline import SEASON_DAYS, Baseline, same_hour
+from streamer.core.health.fold import DAY_MS, HOUR_MS
 from streamer.core.health.window import Window
 from streamer.core.report import Histogram
 

@@ -12,16 +12,18 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from streamer.core.health.baseline import HOUR_MS, Baseline, Reference
-from streamer.core.health.budget import Budget
+from streamer.core.health.baseline import Baseline, Reference
 from streamer.core.health.deviation import BaselineComparison, compare, needed
 from streamer.core.health.drift import Finding, State, finding, watched
+from streamer.core.health.fold import HOUR_MS
 from streamer.core.health.monitors import Monitor, Sums
 from streamer.core.health.sums import added
 from streamer.core.health.window import Window
 
 LONGEST_MS = HOUR_MS
 CLEARS_AT = 0.8
+IN_A_ROW = 2
+"""Stretches that must show a move before drift is raised."""
 
 
 class Stretch(msgspec.Struct):
@@ -70,10 +72,10 @@ class Watch(msgspec.Struct):
     revision: str = ""
     courses: dict[str, MonitorCourse] = {}
 
-    def look(self, window: Window, baseline: Baseline, budget: Budget) -> list[Finding]:
+    def look(self, window: Window, baseline: Baseline, alpha: float) -> list[Finding]:
         """Take the next closed window, and say what holds now: a finding for each monitor that the baseline knows and
-        that has seen something, in the order of explanation. Windows come in the order of time. Another model starts
-        over."""
+        that has seen something, in the order of explanation. `alpha` is how unlikely chance must be. Windows come in
+        the order of time. Another model starts over."""
         if window.revision != self.revision:
             self.revision, self.courses = window.revision, {}
         found = []
@@ -82,7 +84,7 @@ class Watch(msgspec.Struct):
             self._continue(course, window, tables, len(references))
             growing = course.growing
             if growing and growing.tables:
-                self._look(course, monitor, references, budget)
+                self._look(course, monitor, references, alpha)
             elif growing and growing.end_ms - growing.start_ms >= LONGEST_MS:
                 course.forget()
             if course.finding:
@@ -97,12 +99,12 @@ class Watch(msgspec.Struct):
         growing = course.growing or Stretch(window.start_ms, window.start_ms, [])
         course.growing = growing.with_(tables, window.start_ms + window.length_ms)
 
-    def _look(self, course: MonitorCourse, monitor: Monitor, references: Sequence[Reference], budget: Budget) -> None:
+    def _look(self, course: MonitorCourse, monitor: Monitor, references: Sequence[Reference], alpha: float) -> None:
         growing = course.growing
         assert growing is not None
         row = [*course.past, growing]
         least = needed(monitor, references)
-        enough = sum(one.records for one in row) >= least and growing.records >= least / budget.windows
+        enough = sum(one.records for one in row) >= least and growing.records >= least / IN_A_ROW
         looks = enough or growing.end_ms - growing.start_ms >= LONGEST_MS
         alone = (compare(monitor, one.tables, references) for one in reversed(row))
         large, of_few = False, course.finding is None or course.finding.n < course.finding.n_min
@@ -111,32 +113,32 @@ class Watch(msgspec.Struct):
         if not enough:
             # The budget counts a look at each window, so that one may be taken before there are enough records.
             now = next(alone)
-            large = now.is_large(budget.alpha)
-            if large and len(row) >= budget.windows and all(one.is_large(budget.alpha) for one in alone):
+            large = now.is_large(alpha)
+            if large and len(row) >= IN_A_ROW and all(one.is_large(alpha) for one in alone):
                 state = "drift"
-            elif looks and not large and (was != "drift" or (of_few and _fades(now, budget))):
+            elif looks and not large and (was != "drift" or (of_few and _fades(now, alpha))):
                 state = "insufficient"
         if enough or of_few or state != was:
             together = _together([one.tables for one in row])
             found = compare(monitor, together, references)
             if enough:
-                state = self._state(course, found, alone, budget)
+                state = self._state(course, found, alone, alpha)
             since_ms = row[0].start_ms
             if course.finding and course.finding.state == state:
                 since_ms = course.finding.since_ms
             end_ms = growing.end_ms
-            course.finding = finding(monitor, state, together, references, found, budget.alpha, since_ms, end_ms)
+            course.finding = finding(monitor, state, together, references, found, alpha, since_ms, end_ms)
         if looks or large:
-            course.growing, course.past = None, row[max(0, len(row) - budget.windows + 1) :]
+            course.growing, course.past = None, row[1 - IN_A_ROW :]
 
     def _state(
-        self, course: MonitorCourse, found: BaselineComparison, alone: Iterable[BaselineComparison], budget: Budget
+        self, course: MonitorCourse, found: BaselineComparison, alone: Iterable[BaselineComparison], alpha: float
     ) -> State:
         """What as many records say as it takes; `alone` is what each of a row says."""
         if course.drifting:
-            stays = found.strength >= CLEARS_AT and found.p(1 / CLEARS_AT) < budget.alpha
+            stays = found.strength >= CLEARS_AT and found.p(1 / CLEARS_AT) < alpha
             return "drift" if stays else "ok"
-        if len(course.past) + 1 < budget.windows or found.strength < 1 or found.p() >= budget.alpha:
+        if len(course.past) + 1 < IN_A_ROW or found.strength < 1 or found.p() >= alpha:
             return "ok"
         # One window that is far off moves the sum of both: each must show its part.
         least = max(1.0, found.strength / 2)
@@ -147,10 +149,10 @@ def _together(rows: Iterable[list[Sums]]) -> list[Sums]:
     return [sums for column in zip(*rows, strict=True) if (sums := added(column))]
 
 
-def _fades(now: BaselineComparison, budget: Budget) -> bool:
+def _fades(now: BaselineComparison, alpha: float) -> bool:
     """Whether fewer records than it takes say that a large move, which no more have raised, is seen no longer. Of any
     other move they say nothing, so that it stays."""
-    return now.n >= now.n_large and not now.is_large(budget.alpha, CLEARS_AT)
+    return now.n >= now.n_large and not now.is_large(alpha, CLEARS_AT)
 
 
 def settled(frozen: Sequence[Finding], season: Sequence[Finding], *, covers_a_week: bool) -> list[Finding]:
