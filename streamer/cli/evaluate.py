@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from streamer.cli.infer import ADHOC, adhoc, existing_files, file_format, file_stamp
-from streamer.cli.options import allow_downloads, chosen_pipelines, config_options, loaded, model_of, number
+from streamer.cli.options import adapter, allow_downloads, chosen_pipelines, config_options, loaded, model_of, number
 from streamer.errors import ConfigurationError, ExitCode, UsageError
 from streamer.files.rows import STDIN
 
@@ -31,6 +31,7 @@ EVERY_LABEL = 1 << 20
 @click.option("--pipeline", "name", metavar="NAME", help="Use this pipeline of the configuration.")
 @click.option("--task", help="What the model does, e.g. text-classification. Needed without --pipeline.")
 @click.option("--model", help="A model reference, e.g. a directory. Needed without --pipeline.")
+@adapter
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the task.")
 @click.option("--dtype", default=None, help="Compute in auto, float32, bfloat16 or float16.")
 @allow_downloads
@@ -74,6 +75,7 @@ def evaluate(
     name: str | None,
     task: str | None,
     model: str | None,
+    adapter: str | None,
     options: tuple[str, ...],
     dtype: str | None,
     allow_downloads: bool,
@@ -117,7 +119,7 @@ def evaluate(
     logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("streamer.app.fetch").setLevel(logging.INFO)
     chosen = name or ADHOC
-    settings = [*overrides, *adhoc(name, task, model, options, dtype)]
+    settings = [*overrides, *adhoc(name, task, model, adapter, options, dtype)]
     if allow_downloads:
         settings.append(f"pipelines.{chosen}.allow_downloads=true")
     config = loaded(config_path, settings, check=model_of((chosen,)), of_flags=chosen)
@@ -137,7 +139,7 @@ def evaluate(
         raise UsageError("--against reads the rows twice, and standard input can't be read again: name a file")
     if against:
         try:
-            other = [*settings, f"pipelines.{chosen}.model={against}"]
+            other = [*settings, f"pipelines.{chosen}.model={against}", f"pipelines.{chosen}.adapter="]
             second = loaded(config_path, other, check=model_of((chosen,)), of_flags=chosen)
         except ConfigurationError as error:
             named = [replace(one, where="--against") if one.where == "--model" else one for one in error.refusals]

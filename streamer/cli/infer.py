@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from streamer.cli.options import allow_downloads, chosen_pipelines, config_options, loaded, model_of
+from streamer.cli.options import adapter, allow_downloads, chosen_pipelines, config_options, loaded, model_of
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.shapes import shape_of
 from streamer.core.shape import Shape
@@ -34,6 +34,7 @@ file_format = click.option(
 @click.option("--pipeline", "name", metavar="NAME", help="Use this pipeline of the configuration.")
 @click.option("--task", help="What the model does, e.g. text-classification. Needed without --pipeline.")
 @click.option("--model", help="A model reference, e.g. a directory. Needed without --pipeline.")
+@adapter
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the task: top_k=3.")
 @click.option("--dtype", default=None, help="Compute in auto, float32, bfloat16 or float16.")
 @allow_downloads
@@ -53,6 +54,7 @@ def infer(
     name: str | None,
     task: str | None,
     model: str | None,
+    adapter: str | None,
     options: tuple[str, ...],
     dtype: str | None,
     allow_downloads: bool,
@@ -82,7 +84,7 @@ def infer(
 
     logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("streamer.app.fetch").setLevel(logging.INFO)
-    settings = [*overrides, *adhoc(name, task, model, options, dtype)]
+    settings = [*overrides, *adhoc(name, task, model, adapter, options, dtype)]
     if allow_downloads:
         settings.append(f"pipelines.{name or ADHOC}.allow_downloads=true")
     config = loaded(config_path, settings, check=model_of((name or ADHOC,)), of_flags=name or ADHOC)
@@ -227,19 +229,21 @@ def _spelt_once(model: str) -> str:
 
 
 def adhoc(
-    name: str | None, task: str | None, model: str | None, options: tuple[str, ...], dtype: str | None
+    name: str | None,
+    task: str | None,
+    model: str | None,
+    adapter: str | None,
+    options: tuple[str, ...],
+    dtype: str | None,
 ) -> list[str]:
     """The settings of a pipeline that is made up for this call, or those that change a configured one."""
     if name is None and (task is None or model is None):
         raise UsageError("name a configured pipeline with --pipeline, or give both --task and --model")
     path = f"pipelines.{name or ADHOC}"
     settings = [f"{path}.options.{option}" for option in options]
-    if task is not None:
-        settings.append(f"{path}.task={task}")
-    if model is not None:
-        settings.append(f"{path}.model={model}")
-    if dtype is not None:
-        settings.append(f"{path}.dtype={dtype}")
+    for field, value in {"task": task, "model": model, "adapter": adapter, "dtype": dtype}.items():
+        if value is not None:
+            settings.append(f"{path}.{field}={value}")
     if name is None:
         settings += [f"{path}.input=lines", f"{path}.output=lines.{ADHOC}"]
     return settings

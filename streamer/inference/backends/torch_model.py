@@ -15,11 +15,12 @@ from streamer.inference.backends.agreement import FLOAT32_TOLERANCE
 from streamer.inference.backends.positions import known_tokens, readable_tokens
 from streamer.inference.backends.ways import Ways
 from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING
+from streamer.inference.models.adapter import revision_of
 from streamer.inference.models.device import choose_device, use_threads
 from streamer.inference.models.identity import of_task
 from streamer.inference.models.loading import load_config, load_network
 from streamer.inference.models.reference import Located
-from streamer.inference.models.safety import digest, used_files, view
+from streamer.inference.models.safety import used_files, view
 from streamer.inference.models.tokenizer import TextTokenizer
 from streamer.inference.models.transformer_file import Layout
 from streamer.inference.spec import WorkerSpec
@@ -33,7 +34,8 @@ class TorchModel(Ways):
         self._spec = spec
         use_threads(spec.threads)
         names = used_files(located.path)
-        revision = digest(located.path, names)
+        revision = revision_of(located, names)
+        self._adapter = located.adapter
         with view(located.path, names) as root:
             layout = self.layout(root)
             path = root / layout.folder
@@ -88,6 +90,7 @@ class TorchModel(Ways):
             dtype=torch.float32,
             task=self._spec.task,
             model=self._spec.model,
+            adapter=self._adapter,
         )
         return network.to(self.device)
 

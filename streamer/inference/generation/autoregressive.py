@@ -23,11 +23,12 @@ from streamer.inference.backends.batch_check import close, longest_check
 from streamer.inference.backends.positions import readable_tokens
 from streamer.inference.generation.files import read_generation, task_entry
 from streamer.inference.model import Encoded
+from streamer.inference.models.adapter import revision_of
 from streamer.inference.models.device import choose_device, choose_dtype, free_memory, use_threads
 from streamer.inference.models.identity import of_task
 from streamer.inference.models.loading import load_config, load_network, load_tokenizer
 from streamer.inference.models.reference import Located
-from streamer.inference.models.safety import digest, used_files, view
+from streamer.inference.models.safety import used_files, view
 from streamer.inference.models.text_reader import ControlLetters, TextReader
 from streamer.inference.models.unknown_tokens import of_tokenizer
 from streamer.inference.spec import WorkerSpec
@@ -66,7 +67,8 @@ class Autoregressive(ABC):
             raise ModelError(f'task {spec.task} has on_overflow "truncate" and "reject", not {spec.on_overflow!r}')
         use_threads(spec.threads)
         names = used_files(located.path)
-        revision = digest(located.path, names)
+        revision = revision_of(located, names)
+        self._adapter = located.adapter
         with view(located.path, names) as path:
             self.config: PreTrainedConfig = load_config(path)
             self._refuse_other_kinds()
@@ -239,7 +241,7 @@ class Autoregressive(ABC):
         dtype = choose_dtype(self.spec.dtype, self.device)
         if dtype is torch.float32:
             return self._load(path, dtype), dtype
-        stored = dtype == getattr(self.config, "dtype", None)
+        stored = dtype == getattr(self.config, "dtype", None) and self._adapter is None
         network = self._load(path, dtype if stored else torch.float32)
         try:
             reference = None if stored else self._means(network)
@@ -265,7 +267,13 @@ class Autoregressive(ABC):
 
     def _load(self, path: Path, dtype: torch.dtype) -> Any:
         network = load_network(
-            self.network_class(), path, self.config, dtype=dtype, task=self.spec.task, model=self.spec.model
+            self.network_class(),
+            path,
+            self.config,
+            dtype=dtype,
+            task=self.spec.task,
+            model=self.spec.model,
+            adapter=self._adapter,
         )
         readable = readable_tokens(network)
         self.max_tokens = self.max_tokens if readable is None else min(self.max_tokens, readable)

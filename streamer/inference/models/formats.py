@@ -26,8 +26,8 @@ def refuse_adapter(path: Path) -> None:
         return
     base = _read(path / ADAPTER).get("base_model_name_or_path") or "its base model"
     raise ModelError(
-        f"model directory {path} has {ADAPTER}: it holds a LoRA or other adapter for {base}, not a whole model; load "
-        "it with peft, merge it (merge_and_unload) and save the result (save_pretrained) in a directory of its own"
+        f"model directory {path} has {ADAPTER}: it holds a LoRA or other adapter for {base}, not a whole model; name "
+        f"{base} as the model, and this directory as its adapter"
     )
 
 

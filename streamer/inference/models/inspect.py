@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from streamer.errors import ModelError
+from streamer.inference.models.adapter import WEIGHTS, adapted, revision_of
 from streamer.inference.models.class_source import find_module
 from streamer.inference.models.formats import RUNS_CODE
 from streamer.inference.models.intact import INDEX, read_header
@@ -39,6 +40,17 @@ class File(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class AboutAdapter(msgspec.Struct, frozen=True):
+    """An adapter as its files say it is. `rank` is that of most layers."""
+
+    name: str
+    place: str
+    revision: str
+    rank: int
+    tensors: int
+    size_bytes: int
+
+
 class About(msgspec.Struct, frozen=True):
     """A model as its files say it is. `failure` says why it can't be served; what is not known is empty. `max_tokens`
     is what the files say: a load may find that the network reads fewer."""
@@ -58,6 +70,7 @@ class About(msgspec.Struct, frozen=True):
     mask_token: str = ""
     warnings: tuple[str, ...] = ()
     failure: str = ""
+    adapter: AboutAdapter | None = None
 
 
 def look(reference: str) -> About:
@@ -70,6 +83,24 @@ def look(reference: str) -> About:
     if isinstance(found, ServedModelUrl):
         return About("server", found.url, found.url, TaskOf("", (), _SERVER))
     return _look_at_files(reference, found)
+
+
+def look_with(about: About, model: str, reference: str, task: str) -> About:
+    """The same with an adapter, whose files decide answers, too; `failure` says why it does not fit."""
+    located = resolve(model)
+    try:
+        if about.failure or not isinstance(located, Located):
+            return about
+        located = adapted(located, model, reference, task)
+        assert located.adapter is not None
+    except ModelError as error:
+        return msgspec.structs.replace(about, failure=str(error))
+    own = located.adapter
+    told = AboutAdapter(
+        own.name, str(own.path), own.revision, own.config.r, len(own.tensors), (own.path / WEIGHTS).stat().st_size
+    )
+    revision = revision_of(located, [file.name for file in about.files])
+    return msgspec.structs.replace(about, revision=revision, adapter=told)
 
 
 def _look_at_class(found: PythonClass) -> About:

@@ -16,7 +16,9 @@ from transformers import CONFIG_MAPPING, AutoConfig
 
 from streamer.errors import BrokenModelError, ModelError
 from streamer.inference.models import heads
+from streamer.inference.models.adapter import Adapter
 from streamer.inference.models.intact import read_header
+from streamer.inference.models.lora import merge, whole_weights
 from streamer.inference.models.safety import read_json
 from streamer.inference.models.tokenizer_files import load_tokenizer
 
@@ -70,9 +72,11 @@ def load_config(path: Path) -> Any:
     return config
 
 
-def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task: str, model: str) -> Any:
+def load_network(
+    kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task: str, model: str, adapter: Adapter | None = None
+) -> Any:
     """The network of the Auto class `kind`, or of a class of transformers itself, in `dtype`, on the CPU, in inference
-    mode.
+    mode; with the adapter merged.
 
     Of one without head (`AutoModel`) the caller reads the last hidden state alone. `model` is what the user calls it.
     Raises `ModelError` for a checkpoint of another network, and `BrokenModelError` for weights that are no numbers.
@@ -80,7 +84,7 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
     resolved = _resolve(kind, config, task, model)
     named = [str(name) for name in config.architectures or ()]
     other = heads.other_head(kind.__name__, resolved, named, composite="text_config" in config.sub_configs)
-    if other:
+    if other and not (adapter and adapter.brings_head):
         raise ModelError(
             f"{model} can't serve {task}: config.json's architectures name {other}, and the task needs {resolved}"
         )
@@ -114,7 +118,8 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
         )
     bare = not heads.has_head(kind.__name__)
     unexpected = set(info["unexpected_keys"])
-    missing = heads.unread(info["missing_keys"], bare=bare)
+    brought = whole_weights(adapter.tensors) if adapter else {}
+    missing = [name for name in heads.unread(info["missing_keys"], bare=bare) if name not in brought]
     if missing:
         prefix = heads.wrapped_in(missing, unexpected)
         if prefix:
@@ -139,6 +144,8 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
     if over:
         raise ModelError(f"the weights of {model} have {over[0]}, {_too_much(over[0], known, resolved)}")
     _refuse_integers(path, network, model)
+    if adapter:
+        merge(network, adapter, _field)
     _refuse_non_finite(network, model)
     # A pass that nothing follows keeps no state, and some recurrent networks fail to; `generate` asks for its cache.
     if getattr(network.config, "use_cache", None):

@@ -8,6 +8,7 @@ from typing import Final
 
 from streamer.errors import ModelError
 from streamer.extras import require
+from streamer.inference.models.adapter import adapter_problem
 from streamer.inference.models.class_source import class_problem
 from streamer.inference.models.reference import Located, PythonClass, is_absent, resolve
 from streamer.inference.models.safety import read_json, used_files
@@ -45,10 +46,10 @@ def files_problem(reference: str, *, downloads: bool = False) -> str:
     return ""
 
 
-def refuse_early(reference: str) -> None:
-    """Raise the `ModelError` of a model that is not there, or whose files a worker would refuse, and
+def refuse_early(reference: str, adapter: str = "", task: str = "") -> None:
+    """Raise the `ModelError` of a model or adapter that is not there, or whose files a worker would refuse, and
     `MissingExtraError` where the libraries that models need are not installed: at once, before any is imported."""
-    if text := files_problem(reference):
+    if text := files_problem(reference) or adapter_problem(adapter, reference, task):
         raise ModelError(text)
     require_libraries(reference)
 
