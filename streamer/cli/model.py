@@ -171,7 +171,7 @@ def _try(spec: WorkerSpec, about: About, text: str | None, found: _Found) -> int
     try:
         with _Notes() as notes, in_worker(spec, _LOADED_WITHIN_S) as trial:
             card, info = trial.card, trial.info
-            ways = {"dtype": card.dtype, "backend": card.backend, "device": card.device}
+            ways = {"dtype": card.dtype, "backend": card.backend, "device": card.device, "checked": card.checked}
             loaded = {**ways, "seconds": info.seconds, "worker_bytes": info.worker_bytes, "notes": notes.lines}
             words = f"in {info.seconds:.1f} s: {card.dtype} by {card.backend} on {card.device}"
             words += f", {_size(info.worker_bytes)}{_because(spec, card.dtype, notes.lines)}"

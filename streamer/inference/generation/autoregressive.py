@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from streamer.inference.generation.files import read_generation, task_entry
 from streamer.inference.model import Encoded
 from streamer.inference.models.adapter import revision_of
 from streamer.inference.models.device import choose_device, choose_dtype, free_memory, use_threads
+from streamer.inference.models.first_layers import first_layers, too_large
 from streamer.inference.models.identity import of_task
 from streamer.inference.models.loading import load_config, load_network, load_tokenizer
 from streamer.inference.models.reference import Located
@@ -61,6 +63,9 @@ class Autoregressive(ABC):
     """A language model with its tokenizer. `config`, `network`, `device` and `tokenizer` are there once it is made;
     `decoder` is the tokenizer's copy for the thread that runs the network."""
 
+    checked = ""
+    """What of the network was held to float32, where that was not all of it."""
+
     def __init__(self, spec: WorkerSpec, located: Located, worker: int) -> None:
         self.spec = spec
         if spec.on_overflow not in ("truncate", "reject"):
@@ -96,6 +101,7 @@ class Autoregressive(ABC):
             max_tokens=self.max_tokens,
             temperature=self.default_temperature,
             implementation=of_task(spec.task, "torch"),
+            checked=self.checked,
         )
 
     # --- the task's part ---
@@ -242,6 +248,8 @@ class Autoregressive(ABC):
         if dtype is torch.float32:
             return self._load(path, dtype), dtype
         stored = dtype == getattr(self.config, "dtype", None) and self._adapter is None
+        if not stored and (reason := too_large(path, self.device)):
+            return self._load_by_layers(path, dtype, reason), dtype
         network = self._load(path, dtype if stored else torch.float32)
         try:
             reference = None if stored else self._means(network)
@@ -256,6 +264,32 @@ class Autoregressive(ABC):
         del network
         self.free_memory()
         return self._load(path, torch.float32), torch.float32
+
+    def _load_by_layers(self, path: Path, dtype: torch.dtype, reason: str) -> Any:
+        """The network in `dtype`, of which only the first layers are held to float32. Raises `ModelError` where they
+        are too far from it, or the whole says something of a known text that is no number."""
+        model, asked = self.spec.model, f"{self.spec.model} can't be served in {str(dtype).removeprefix('torch.')}"
+        try:
+            network, self.checked = first_layers(self.network_class(), path, self.config, torch.float32)
+        except ModelError as error:
+            raise ModelError(f"{asked}: {reason}, and {error}; give it more memory") from error
+        network = network.to(self.device)
+        reference = self._means(network)
+        lowered = self._means(network.to(dtype))
+        # Layers that nothing follows say wild things of texts: so they are held to it by the size of what they say.
+        far = [abs(a - b) / max(1.0, abs(b)) for a, b in zip(lowered, reference, strict=True)]
+        if not all(distance <= TOLERANCE for distance in far):  # false for NaN
+            raise ModelError(
+                f"{asked}: {self.checked} are {max(far):.3g} away from float32, more than {TOLERANCE:g}, and {reason}; "
+                "name another dtype, or give it more memory"
+            )
+        del network
+        self.free_memory()
+        network = self._load(path, dtype)
+        if not all(map(math.isfinite, self._means(network))):
+            raise ModelError(f"{asked}: what it says of known texts is no number; name another dtype")
+        log.warning("%s: %s: only %s were compared with it", model, reason, self.checked)
+        return network
 
     def _means(self, network: Any) -> list[float]:
         """The mean log-likelihood of a token of each known text, and of each part of a long one."""

@@ -207,6 +207,7 @@ def _refuse_non_finite(network: Any, model: str) -> None:
                 raise BrokenModelError(
                     f"the weights of {model} have NaN or infinity in {name} ({broken} of {weights.numel()} numbers): "
                     "its training diverged, or the file is damaged"
+                    + (", or float16 has no such numbers" if weights.dtype is torch.float16 else "")
                 )
 
 
