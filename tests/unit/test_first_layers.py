@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from streamer.errors import ModelError
 from streamer.inference.backends import torch_model
 from streamer.inference.generation import autoregressive
 from streamer.inference.models import first_layers
+from streamer.inference.models.device import lower
 from streamer.machine.processors import free_memory_bytes
 from tests.language_models import tiny_decoder
 from tests.tiny_models import BERT, tiny
@@ -98,3 +100,17 @@ def test_free_memory_is_what_the_kernel_says(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:      7 kB\n")
     assert free_memory_bytes(tmp_path / "meminfo") == 7 * 1024
     assert free_memory_bytes(tmp_path / "nothing") > 1 << 20
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2"])
+def test_a_lowered_network_is_what_transformers_loads(tmp_path: Path, kind: str) -> None:
+    """To the last digit: positions keep their float32, which a plain cast of all would round."""
+    path = tiny_decoder(tmp_path, kind, max_tokens=512)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+    cast: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    lower(cast, torch.bfloat16)
+    ids = torch.arange(400)[None] % 90
+    with torch.inference_mode():
+        assert torch.equal(cast(input_ids=ids).logits, loaded(input_ids=ids).logits)
+        cast.to(torch.bfloat16)
+        assert not torch.equal(cast(input_ids=ids).logits, loaded(input_ids=ids).logits)

@@ -18,10 +18,11 @@ from streamer.inference.backends.positions import known_tokens, readable_tokens
 from streamer.inference.backends.ways import Ways
 from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, Sharing
 from streamer.inference.models.adapter import revision_of
-from streamer.inference.models.device import choose_device, choose_dtype, use_threads
+from streamer.inference.models.device import choose_device, choose_dtype, lower, use_threads
 from streamer.inference.models.first_layers import first_layers, too_large
 from streamer.inference.models.identity import of_task
 from streamer.inference.models.loading import load_config, load_network
+from streamer.inference.models.quantised import libraries_of
 from streamer.inference.models.reference import Located
 from streamer.inference.models.safety import used_files, view
 from streamer.inference.models.tokenizer import TextTokenizer
@@ -69,7 +70,7 @@ class TorchModel(Ways):
             device=str(self.device),
             tolerance=self.tolerance if dtype is not torch.float32 else FLOAT32_TOLERANCE,
             max_tokens=self.tokenizer.max_tokens,
-            implementation=of_task(spec.task, backend),
+            implementation=of_task(spec.task, backend, *libraries_of(self.config)),
             checked=checked,
         )
 
@@ -117,7 +118,7 @@ class TorchModel(Ways):
             raise ModelError(f"{asked}, and {error}; give it more memory") from error
         self.network = layers.to(self.device)
         known.refer(self._pass)
-        self.network = self.network.to(self._dtype)
+        lower(self.network, self._dtype)
         off = known.distance(self._pass, Sharing.ALONE, self.distance)
         self.network = network
         if not off <= self.tolerance:  # NaN is more

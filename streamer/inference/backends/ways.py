@@ -27,7 +27,7 @@ from streamer.inference.backends.race import score, windows
 from streamer.inference.backends.verdicts import Verdict
 from streamer.inference.model import Sharing, packed_batching
 from streamer.inference.models.checks import without_openvino
-from streamer.inference.models.device import choose_dtype, surroundings, versions
+from streamer.inference.models.device import choose_dtype, lower, surroundings, versions
 from streamer.inference.models.tokenizer import NO_LIMIT, Row
 from streamer.inference.tasks.family import CHECK_TEXTS
 from streamer.inference.worker.trouble import is_out_of_memory
@@ -245,7 +245,7 @@ class Ways(Passes):
     def _lower(self, known: Agreement, dtype: torch.dtype) -> str:
         """Compute in `dtype`; returns why that does not do, "" when it does."""
         try:
-            self.network.to(dtype)  # in place: no moment holds both
+            lower(self.network, dtype)
             return self._strays(known, dtype)
         except Exception as error:  # of torch, for a processor that lacks something
             return f"{type(error).__name__}: {error}"

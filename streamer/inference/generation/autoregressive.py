@@ -25,10 +25,11 @@ from streamer.inference.backends.positions import readable_tokens
 from streamer.inference.generation.files import read_generation, task_entry
 from streamer.inference.model import Encoded
 from streamer.inference.models.adapter import revision_of
-from streamer.inference.models.device import choose_device, choose_dtype, free_memory, use_threads
+from streamer.inference.models.device import choose_device, choose_dtype, free_memory, lower, use_threads
 from streamer.inference.models.first_layers import first_layers, too_large
 from streamer.inference.models.identity import of_task
 from streamer.inference.models.loading import load_config, load_network, load_tokenizer
+from streamer.inference.models.quantised import FIELD, libraries_of
 from streamer.inference.models.reference import Located
 from streamer.inference.models.safety import used_files, view
 from streamer.inference.models.text_reader import ControlLetters, TextReader
@@ -100,7 +101,7 @@ class Autoregressive(ABC):
             tolerance=TOLERANCE if dtype is not torch.float32 else 1e-4,
             max_tokens=self.max_tokens,
             temperature=self.default_temperature,
-            implementation=of_task(spec.task, "torch"),
+            implementation=of_task(spec.task, "torch", *libraries_of(self.config)),
             checked=self.checked,
         )
 
@@ -247,13 +248,14 @@ class Autoregressive(ABC):
         dtype = choose_dtype(self.spec.dtype, self.device)
         if dtype is torch.float32:
             return self._load(path, dtype), dtype
-        stored = dtype == getattr(self.config, "dtype", None) and self._adapter is None
+        changed = self._adapter is not None or hasattr(self.config, FIELD)
+        stored = dtype == getattr(self.config, "dtype", None) and not changed
         if not stored and (reason := too_large(path, self.device)):
             return self._load_by_layers(path, dtype, reason), dtype
         network = self._load(path, dtype if stored else torch.float32)
         try:
             reference = None if stored else self._means(network)
-            lowered = self._means(network.to(dtype))
+            lowered = self._means(lower(network, dtype))
             distances = [0.0] if reference is None else [abs(a - b) for a, b in zip(lowered, reference, strict=True)]
             if all(distance <= TOLERANCE for distance in distances):  # false for NaN
                 return network, dtype
@@ -275,7 +277,7 @@ class Autoregressive(ABC):
             raise ModelError(f"{asked}: {reason}, and {error}; give it more memory") from error
         network = network.to(self.device)
         reference = self._means(network)
-        lowered = self._means(network.to(dtype))
+        lowered = self._means(lower(network, dtype))
         # Layers that nothing follows say wild things of texts: so they are held to it by the size of what they say.
         far = [abs(a - b) / max(1.0, abs(b)) for a, b in zip(lowered, reference, strict=True)]
         if not all(distance <= TOLERANCE for distance in far):  # false for NaN

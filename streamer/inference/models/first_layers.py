@@ -16,6 +16,9 @@ import torch
 from streamer.errors import ModelError
 from streamer.inference.models import heads
 from streamer.inference.models.intact import read_header
+from streamer.inference.models.quantised import method_of, numbers_in
+from streamer.inference.models.reading import read_network
+from streamer.inference.models.safety import read_json
 from streamer.machine.processors import free_memory_bytes
 
 SHARE: Final = 0.5
@@ -27,8 +30,11 @@ _DECODERS: Final = ("num_decoder_layers", "decoder_layers")
 
 def too_large(path: Path, device: torch.device) -> str:
     """Why a float32 copy of the weights in `path` is not made on `device`, in words; "" where there is room for it."""
+    packed = bool(method_of(read_json(path / "config.json")))
     needed = _BYTES * sum(
-        math.prod(tensor["shape"]) for file in path.glob("*.safetensors") for tensor in read_header(file).values()
+        math.prod(tensor["shape"]) * numbers_in(tensor["dtype"], packed=packed)
+        for file in path.glob("*.safetensors")
+        for tensor in read_header(file).values()
     )
     free = free_memory_bytes()
     if device.type == "cuda":
@@ -49,15 +55,7 @@ def first_layers(kind: Any, path: Path, config: Any, dtype: torch.dtype) -> tupl
             setattr(text, name, min(LAYERS, getattr(text, name)))
         if getattr(text, "layer_types", None):
             text.layer_types = text.layer_types[: text.num_hidden_layers]
-        network, info = kind.from_pretrained(
-            path,
-            config=cut,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        network, info = read_network(kind, path, cut, dtype, str(path))
         lacking = heads.unread(info["missing_keys"], bare=not heads.has_head(kind.__name__))
     except (MemoryError, torch.OutOfMemoryError):
         raise

@@ -31,18 +31,6 @@ def refuse_adapter(path: Path) -> None:
     )
 
 
-def refuse_quantised(config: dict[str, Any], file: Path) -> None:
-    """Quantised weights need a package of their own each, and are not the numbers that float32 is compared with."""
-    for part in (config, config.get("text_config")):
-        quantised = part.get("quantization_config") if isinstance(part, dict) else None
-        if quantised:
-            method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-            raise ModelError(
-                f"{file} has quantization_config: the weights are quantised ({method or 'by an unnamed method'}), "
-                "which is not served; take the model's original weights in float32, bfloat16 or float16"
-            )
-
-
 def not_a_model(path: Path, lacks: str) -> ModelError:
     """What to say of a directory that lacks `lacks`."""
     for pattern in RUNS_CODE:

@@ -17,6 +17,7 @@ from streamer.inference.models.class_source import find_module
 from streamer.inference.models.formats import RUNS_CODE
 from streamer.inference.models.intact import INDEX, read_header
 from streamer.inference.models.model_json import join
+from streamer.inference.models.quantised import method_of, numbers_in
 from streamer.inference.models.reference import Located, Null, PythonClass, ServedModelUrl, resolve
 from streamer.inference.models.safety import SAFE_PATTERNS, digest, read_json, used_files
 from streamer.inference.models.sentence_files import MODULES_FILE, read_sentence_files
@@ -176,11 +177,13 @@ def _mask_token(path: Path) -> str:
 def _weights(path: Path, names: list[str]) -> tuple[int, str]:
     """How many numbers there are, and in which dtype most are."""
     count: Counter[str] = Counter()
+    packed = bool(method_of(read_json(path / "config.json")))
     for name in names:
         if name.endswith(".safetensors") and not name.endswith(INDEX):
             try:
                 for tensor in read_header(path / name).values():
-                    count[str(tensor["dtype"])] += math.prod(tensor["shape"])
+                    held = numbers_in(tensor["dtype"], packed=packed)
+                    count[str(tensor["dtype"])] += math.prod(tensor["shape"]) * held
             except (ModelError, LookupError, TypeError):
                 return 0, ""
     most = count.most_common(1)
@@ -212,6 +215,8 @@ def _warnings(path: Path, names: list[str], config: dict[str, Any], labels: tupl
         if ignored:
             more = f" and {len(ignored) - _NAMED} more" if len(ignored) > _NAMED else ""
             yield f"ignored: {', '.join(ignored[:_NAMED])}{more} ({why})"
+    if method := method_of(config):
+        yield f"the weights are quantised by {method}: they are made plain when they are loaded"
     if config.get("auto_map"):
         yield "config.json has auto_map, which names code of the model's: it is never run"
     if not any(fnmatch.fnmatch(Path(name).name, pattern) for name in names for pattern in _TOKENIZERS):

@@ -14,11 +14,13 @@ import torch
 import transformers
 from transformers import CONFIG_MAPPING, AutoConfig
 
-from streamer.errors import BrokenModelError, ModelError
+from streamer.errors import BrokenModelError, MissingExtraError, ModelError
 from streamer.inference.models import heads
 from streamer.inference.models.adapter import Adapter
 from streamer.inference.models.intact import read_header
 from streamer.inference.models.lora import merge, whole_weights
+from streamer.inference.models.quantised import FIELD
+from streamer.inference.models.reading import read_network
 from streamer.inference.models.safety import read_json
 from streamer.inference.models.tokenizer_files import load_tokenizer
 
@@ -96,16 +98,11 @@ def load_network(
             "the model again (save_pretrained)"
         )
     try:
-        network, info = kind.from_pretrained(
-            path,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # to be told of all, and refused below
-        )
+        quantised = hasattr(config, FIELD)
+        # Of mismatched sizes all are told, and refused below.
+        network, info = read_network(kind, path, config, dtype, model, ignore_mismatched_sizes=True)
+    except MissingExtraError:
+        raise
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of transformers, torch and safetensors, of many kinds
@@ -143,7 +140,8 @@ def load_network(
         )
     if over:
         raise ModelError(f"the weights of {model} have {over[0]}, {_too_much(over[0], known, resolved)}")
-    _refuse_integers(path, network, model)
+    if not quantised:
+        _refuse_integers(path, network, model)
     if adapter:
         merge(network, adapter, _field)
     _refuse_non_finite(network, model)

@@ -10,6 +10,7 @@ from streamer.errors import ModelError
 from streamer.extras import require
 from streamer.inference.models.adapter import adapter_problem
 from streamer.inference.models.class_source import class_problem
+from streamer.inference.models.quantised import method_of
 from streamer.inference.models.reference import Located, PythonClass, is_absent, resolve
 from streamer.inference.models.safety import read_json, used_files
 from streamer.inference.models.sentence_files import MODULES_FILE
@@ -55,9 +56,13 @@ def refuse_early(reference: str, adapter: str = "", task: str = "") -> None:
 
 
 def require_libraries(reference: str) -> None:
-    """Raise `MissingExtraError` where the libraries that a model needs are not installed."""
+    """Raise `MissingExtraError` where the libraries that a model needs are not installed, and `ModelError` where it is
+    not there."""
     if extra := extra_of(reference):
         require(f"model {reference}", extra)
+    found = resolve(reference) if extra == "inference" else None
+    if isinstance(found, Located) and method_of(read_json(found.path / "config.json")):
+        require(f"model {reference}, whose weights are quantised,", "quantized")
 
 
 def extra_of(reference: str) -> str:
