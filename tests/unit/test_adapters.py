@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from msgspec import structs
 from safetensors.torch import load_file, save_file
 
+from streamer.app import fetch
+from streamer.config.load import PipelineConfig
+from streamer.config.load import load as load_config_file
+from streamer.config.served_checks import check_served
 from streamer.errors import ModelError
-from streamer.inference.models.adapter import adapted
+from streamer.inference.models.adapter import adapted, adapter_problem
+from streamer.inference.models.checks import check
 from streamer.inference.models.inspect import look, look_with
 from streamer.inference.models.loading import load_config, load_network
 from streamer.inference.models.reference import Located
@@ -200,3 +206,27 @@ def test_a_pipelines_answers_carry_the_digest_of_both(tmp_path: Path) -> None:
     assert about.revision == other.card.revision
     assert about.adapter is not None
     assert about.adapter.rank == 2
+
+
+def test_an_adapter_of_the_hub_is_downloaded_with_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where the pipeline allows it."""
+    asked: list[str] = []
+    monkeypatch.setattr(fetch, "fetch", asked.append)
+    given: dict[str, Any] = {"task": "scoring", "model": f"acme/base@{'a' * 40}", "input": ["in"], "output": "out"}
+    for allowed in (False, True):
+        fetch.fetch_model(PipelineConfig(**given, adapter=f"acme/tuned@{'b' * 40}", allow_downloads=allowed))
+    assert asked == [f"acme/base@{'a' * 40}", f"acme/tuned@{'b' * 40}"]
+
+
+def test_a_configured_adapter_lies_beside_its_file(tmp_path: Path) -> None:
+    """Names are relative to the file. A model that is no directory of files takes none."""
+    (tmp_path / "streamer.toml").write_text(
+        '[pipelines.a]\ntask = "scoring"\nmodel = "base"\nadapter = "tuned"\ninput = "in"\noutput = "out"\n'
+    )
+    pipeline = load_config_file(tmp_path / "streamer.toml", {}).pipelines["a"]
+    assert pipeline.adapter == str(tmp_path / "tuned")
+    problem = adapter_problem(pipeline.adapter, str(FOLDER), pipeline.task)
+    assert problem.startswith(f"adapter '{tmp_path / 'tuned'}' is not a directory")
+    assert [place for place, _ in check(WorkerSpec("a", "x", "builtin:null", pipeline.adapter))] == [("adapter",)]
+    served = structs.replace(pipeline, model="http://llm:8000/v1", backend="openai")
+    assert [field for field, _ in check_served(served)] == ["adapter"]

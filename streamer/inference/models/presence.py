@@ -56,13 +56,20 @@ def refuse_early(reference: str, adapter: str = "", task: str = "") -> None:
 
 
 def require_libraries(reference: str) -> None:
-    """Raise `MissingExtraError` where the libraries that a model needs are not installed, and `ModelError` where it is
-    not there."""
+    """Raise `MissingExtraError` where the libraries that a model needs are not installed."""
     if extra := extra_of(reference):
         require(f"model {reference}", extra)
-    found = resolve(reference) if extra == "inference" else None
-    if isinstance(found, Located) and method_of(read_json(found.path / "config.json")):
+    if is_quantised(reference):
         require(f"model {reference}, whose weights are quantised,", "quantized")
+
+
+def is_quantised(reference: str) -> bool:
+    """Whether a model's files, as far as they are there, hold quantised weights: these need an extra of their own."""
+    try:
+        found = resolve(reference) if extra_of(reference) == "inference" else None
+        return isinstance(found, Located) and bool(method_of(read_json(found.path / "config.json")))
+    except (ModelError, OSError):  # said elsewhere
+        return False
 
 
 def extra_of(reference: str) -> str:
