@@ -21,6 +21,7 @@ DISTRIBUTION: Final = "streamer-inference"
 LIBRARIES: Final = {
     "inference": ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub"),
     "cpu": ("openvino",),
+    "quantized": ("accelerate", "bitsandbytes", "compressed_tensors"),
     "served": ("httpx",),
     "registry": ("fastavro", "authlib"),
     "scaler": ("grpc",),

@@ -55,7 +55,7 @@ class Plan:
         libraries that models need is imported."""
         if self.given is None:
             fetch_model(self.pipeline)
-            refuse_early(self.pipeline.model)
+            refuse_early(self.pipeline.model, self.pipeline.adapter, self.pipeline.task)
 
     def encoder(self, limits: OutputLimits) -> Callable[[ModelCard], Encoder]:
         """What makes the encoder of the pipeline's outcomes, once the model is known."""

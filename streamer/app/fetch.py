@@ -23,6 +23,8 @@ def fetch_model(pipeline: PipelineConfig) -> None:
     """Download the pipeline's model where it may be and is not here; nothing otherwise. Raises StreamerError."""
     if pipeline.allow_downloads:
         fetch(pipeline.model)
+        if pipeline.adapter:
+            fetch(pipeline.adapter)
 
 
 def fetch(reference: str) -> None:

@@ -60,7 +60,7 @@ def infer(
     """
     pipeline_config = pipeline_of(config, name)
     fetch_model(pipeline_config)
-    refuse_early(pipeline_config.model)
+    refuse_early(pipeline_config.model, pipeline_config.adapter, pipeline_config.task)
     plan, inbox = worker_plan(on_all_cores(pipeline_config, rows.total_bytes), name), make_inbox(None)
     source = LineSource(rows, inbox.put, pipeline_config.micro_batch_records, done)
     sink = LineSink(target, partial(encoder_of, config, name), inbox.put, files)

@@ -132,7 +132,7 @@ def find_model(pipeline: PipelineConfig) -> None:
     """1. Download the model where that is allowed, and refuse one that is not there. It may take minutes, or end here:
     nothing is taken yet, so that a signal may end the process at once."""
     fetch_model(pipeline)
-    refuse_early(pipeline.model)
+    refuse_early(pipeline.model, pipeline.adapter, pipeline.task)
 
 
 def start_workers(one: Start) -> WorkerPool:

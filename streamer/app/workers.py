@@ -30,6 +30,7 @@ def worker_plan(pipeline: PipelineConfig, name: str, pipelines: int = 1) -> tupl
         pipeline=name,
         task=pipeline.task,
         model=pipeline.model,
+        adapter=pipeline.adapter,
         dtype=pipeline.dtype,
         backend=pipeline.backend,
         compile=pipeline.compile,

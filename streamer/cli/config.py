@@ -50,7 +50,10 @@ def check(config_path: str | None, overrides: tuple[str, ...], verbose: bool, as
     for name, pipeline in config.pipelines.items():
         click.echo(f"{name}: {', '.join(pipeline.input)} → {pipeline.task} → {pipeline.output}")
         members = {0: ", members as needed", 1: ""}.get(pipeline.members, f", {pipeline.members} members")
-        click.echo(f"  model {pipeline.model}, dead letters {pipeline.dead_letter}, group {pipeline.group}{members}")
+        adapter = f" with adapter {pipeline.adapter}" if pipeline.adapter else ""
+        click.echo(
+            f"  model {pipeline.model}{adapter}, dead letters {pipeline.dead_letter}, group {pipeline.group}{members}"
+        )
     for note in notes:
         click.echo(f"warning: {note}")
     count = len(config.pipelines)

@@ -117,7 +117,7 @@ def evaluate(
         raise UsageError("--against reads the rows twice, and standard input can't be read again: name a file")
     if against:
         try:
-            second = asked.config(f"pipelines.{chosen}.model={against}")
+            second = asked.config(f"pipelines.{chosen}.model={against}", f"pipelines.{chosen}.adapter=")
         except ConfigurationError as error:
             named = [replace(one, where="--against") if one.where == "--model" else one for one in error.refusals]
             raise ConfigurationError.of(named) from None

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
-from streamer.cli.options import allow_downloads
+from streamer.cli.options import adapter, allow_downloads
 from streamer.config.load import load
 from streamer.errors import ConfigurationError, DataFailure, ExitCode, MissingExtraError, ModelError, UsageError
 
@@ -34,6 +35,7 @@ def model() -> None:
 @model.command()
 @click.argument("reference", metavar="REF")
 @click.option("--task", help="What the model does. Default: what its files say.")
+@adapter
 @click.option("--text", help="What to ask it. Default: a sentence that fits the task.")
 @click.option("--no-load", is_flag=True, help="Only look at its files.")
 @allow_downloads
@@ -49,6 +51,7 @@ def model() -> None:
 def inspect(
     reference: str,
     task: str | None,
+    adapter: str | None,
     text: str | None,
     no_load: bool,
     allow_downloads: bool,
@@ -61,7 +64,7 @@ def inspect(
 
     Exits 3 when it can't be served, and 4 when it does not answer the text.
     """
-    from streamer.inference.models.inspect import look
+    from streamer.inference.models.inspect import look, look_with
 
     logging.basicConfig(level="DEBUG" if verbose else "WARNING", format="%(levelname)s %(name)s: %(message)s")
     if allow_downloads:
@@ -69,11 +72,17 @@ def inspect(
 
         logging.getLogger("streamer.app.fetch").setLevel(logging.INFO)
         fetch(reference)
+        if adapter:
+            fetch(adapter)
     about = look(reference)
     chosen = task or about.task.task
+    overrides = (*overrides, *([f"adapter={adapter}"] if adapter else []))
     spec = _spec(reference, about, chosen, overrides) if chosen else None
     found = _Found(as_json)
     found.say_all(_described(reference, about, task))
+    if spec is not None and spec.adapter:
+        about = look_with(about, spec.model, spec.adapter, spec.task)
+        found.say_all(_adapter(about))
     if spec is not None and about.parameters:
         found.say_all(_plan(spec, about))
     if about.failure:
@@ -128,6 +137,15 @@ def _described(reference: str, about: About, task: str | None) -> Iterable[tuple
     yield "warnings", about.warnings, f"\n{'':{_WIDTH}}".join(about.warnings) or "none"
 
 
+def _adapter(about: About) -> Iterable[tuple[str, Any, str]]:
+    """What changes the model, and the revision of both."""
+    if about.adapter is not None:
+        told = about.adapter
+        words = f"{told.name}: LoRA of rank {told.rank}, {told.tensors} tensors, {_size(told.size_bytes)}"
+        yield "adapter", msgspec.to_builtins(told), f"{words}\n{'':{_WIDTH}}{told.revision} (SHA-256 of its files)"
+        yield "revision", about.revision, f"{about.revision} (of both, as in results)"
+
+
 def _plan(spec: WorkerSpec, about: About) -> Iterable[tuple[str, Any, str]]:
     """How it would run, and why."""
     from streamer.inference.models.checks import without_openvino
@@ -153,7 +171,7 @@ def _try(spec: WorkerSpec, about: About, text: str | None, found: _Found) -> int
     try:
         with _Notes() as notes, in_worker(spec, _LOADED_WITHIN_S) as trial:
             card, info = trial.card, trial.info
-            ways = {"dtype": card.dtype, "backend": card.backend, "device": card.device}
+            ways = {"dtype": card.dtype, "backend": card.backend, "device": card.device, "checked": card.checked}
             loaded = {**ways, "seconds": info.seconds, "worker_bytes": info.worker_bytes, "notes": notes.lines}
             words = f"in {info.seconds:.1f} s: {card.dtype} by {card.backend} on {card.device}"
             words += f", {_size(info.worker_bytes)}{_because(spec, card.dtype, notes.lines)}"

@@ -30,6 +30,8 @@ allow_downloads = click.option(
     help="Download a model of the hub, org/name@REVISION, if it is not on this machine.",
 )
 
+adapter = click.option("--adapter", metavar="REF", help="Merge this LoRA adapter into the model, e.g. a directory.")
+
 
 class NumberRange(click.FloatRange):
     """Click compares with the bounds, and so lets NaN through all of them."""
@@ -97,8 +99,8 @@ def loaded(
     config_path: str | None, overrides: Iterable[str], *, check: _Check = lambda _: (), of_flags: str = ""
 ) -> Config:
     """The configuration from file, environment and flags, with what can be told of its models unloaded, and what else
-    `check` finds. `of_flags` is a pipeline whose task, model, dtype and options have flags of their own, which messages
-    then name. Raises ConfigurationError."""
+    `check` finds. `of_flags` is a pipeline whose task, model, adapter, dtype and options have flags of their own, which
+    messages then name. Raises ConfigurationError."""
     try:
         return load(config_path, os.environ, overrides, lambda config: chain(_check_models(config), check(config)))
     except ConfigurationError as error:
@@ -111,7 +113,7 @@ def loaded(
 def _flag(where: str, prefix: str) -> str:
     """`--set pipelines.NAME.model` as `--model`."""
     field = where.removeprefix(prefix)
-    if field in ("task", "model", "dtype"):
+    if field in ("task", "model", "adapter", "dtype"):
         return f"--{field}"
     return f"--option {field.removeprefix('options.')}" if field != where and field.startswith("options.") else where
 
@@ -125,6 +127,7 @@ def _check_models(config: Config) -> Iterator[Problem]:
             name,
             pipeline.task,
             pipeline.model,
+            adapter=pipeline.adapter,
             backend=pipeline.backend,
             compile=pipeline.compile,
             device=pipeline.device,
@@ -140,13 +143,17 @@ def model_of(names: tuple[str, ...]) -> _Check:
     would say it, seconds later. Of several pipelines each process looks at its own."""
 
     def check(config: Config) -> Iterator[Problem]:
+        from streamer.inference.models.adapter import adapter_problem
         from streamer.inference.models.presence import files_problem
 
         chosen = [name for name in names or config.pipelines if name in config.pipelines]
         if len(chosen) == 1:
             pipeline = config.pipelines[chosen[0]]
-            if text := files_problem(pipeline.model, downloads=pipeline.allow_downloads):
+            may = pipeline.allow_downloads
+            if text := files_problem(pipeline.model, downloads=may):
                 yield ("pipelines", chosen[0], "model"), text
+            elif text := adapter_problem(pipeline.adapter, pipeline.model, pipeline.task, downloads=may):
+                yield ("pipelines", chosen[0], "adapter"), text
 
     return check
 

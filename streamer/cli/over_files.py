@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from streamer.cli.options import allow_downloads, chosen_pipelines, loaded, model_of
+from streamer.cli.options import adapter, allow_downloads, chosen_pipelines, loaded, model_of
 from streamer.config.load import Config
 from streamer.errors import UsageError
 from streamer.files.rows import FORMATS, STDIN
@@ -59,6 +59,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         allow_downloads: bool,
         task: str | None,
         model: str | None,
+        adapter: str | None,
         options: tuple[str, ...],
         dtype: str | None,
         **kwargs: Any,
@@ -68,7 +69,8 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if name is None and (task is None or model is None):
             raise UsageError("name a configured pipeline with --pipeline, or give both --task and --model")
         pipeline = name or ADHOC
-        fields = {"task": task, "model": model, "dtype": dtype, "allow_downloads": "true" if allow_downloads else None}
+        fields = {"task": task, "model": model, "adapter": adapter, "dtype": dtype}
+        fields["allow_downloads"] = "true" if allow_downloads else None
         if name is None:
             fields |= {"input": "lines", "output": f"lines.{ADHOC}"}
         settings = [*overrides, *(f"pipelines.{pipeline}.options.{option}" for option in options)]
@@ -81,6 +83,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--option", "options", multiple=True, metavar="KEY=VALUE", help="Set an option of the task: top_k=3."
         ),
+        adapter,
         click.option("--model", help="A model reference, e.g. a directory. Needed without --pipeline."),
         click.option("--task", help="What the model does, e.g. text-classification. Needed without --pipeline."),
         click.option("--pipeline", "name", metavar="NAME", help="Use this pipeline of the configuration."),

@@ -164,6 +164,7 @@ class Layers:
         return msgspec.structs.replace(
             pipeline,
             model=anchored_model(pipeline.model, self._folder_of((*path, "model"))),
+            adapter=pipeline.adapter and anchored_model(pipeline.adapter, self._folder_of((*path, "adapter"))),
             served_ca=anchored(pipeline.served_ca, self._folder_of((*path, "served_ca"))),
             dead_letter=pipeline.dead_letter or f"{pipeline.output}.dlq",
             group=pipeline.group or f"streamer.{name}",

@@ -36,6 +36,14 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             " digest is in every result.",
         ),
     ]
+    adapter: Annotated[
+        str,
+        Meta(
+            description="A LoRA adapter that is merged into the model when it is loaded: a directory, or"
+            " org/name@REVISION. Set it to serve a fine-tuned model as peft saves it; its digest is in every result's"
+            " revision."
+        ),
+    ] = ""
     input: Annotated[
         list[Topic],
         kind("one or more names of topics: letters, digits, . _ and -, 249 at most each"),

@@ -11,6 +11,7 @@ from streamer.config.pipeline import DEFAULTS, PipelineConfig
 BACKENDS: Final = ("openai", "tei")
 _PREFIX: Final = "served_"
 _OF_A_MODEL_HERE: Final = {
+    "adapter": "the server loads adapters; name one in served_model",
     "dtype": "the server decides the number format",
     "device": "the server has the device",
     "compile": "the server runs the network",

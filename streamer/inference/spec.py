@@ -37,16 +37,17 @@ class ServedSpec(msgspec.Struct, frozen=True):
 class WorkerSpec(msgspec.Struct, frozen=True):
     """One pipeline's model as its workers run it; built by the driver from the configuration.
 
-    `backend` `auto` takes OpenVINO for encoders on a CPU where it is installed and agrees with torch; `compile` is
-    torch's. `device` is `auto` (worker n takes GPU n modulo their number, else the CPU), `cpu` or `cuda:N`.
-    `batch_tokens` bounds the tokens that a forward batch computes, 0 is the device's default. `options` are the task's
-    own and are checked by its family. `max_text_bytes` refuses larger texts before tokenising, 0 does not.
-    `traced` lets spans of the model's own code come back, with the attributes `resource`.
+    `adapter` is a reference, too, or "". `backend` `auto` takes OpenVINO for encoders on a CPU where it is installed
+    and agrees with torch; `compile` is torch's. `device` is `auto` (worker n takes GPU n modulo their number, else the
+    CPU), `cpu` or `cuda:N`. `batch_tokens` bounds the tokens that a forward batch computes, 0 is the device's default.
+    `options` are the task's own and are checked by its family. `max_text_bytes` refuses larger texts before tokenising,
+    0 does not. `traced` lets spans of the model's own code come back, with the attributes `resource`.
     """
 
     pipeline: str
     task: str
     model: str
+    adapter: str = ""
     dtype: DType = "auto"
     backend: Backend = "auto"
     compile: bool = False

@@ -5,11 +5,13 @@ The only reader of control groups: whatever the machine has is bounded by each g
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
+_MEMINFO = Path("/proc/meminfo")
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -25,6 +27,15 @@ def usable_memory_bytes(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP
     """RAM, or what the control groups allow of it."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([memory, *filter(None, map(_limit_bytes, _groups("memory", cgroups, membership)))])
+
+
+def free_memory_bytes(meminfo: Path = _MEMINFO) -> int:
+    """What of `usable_memory_bytes` nobody has taken yet; all of it where the kernel does not say."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return min([usable_memory_bytes(), *([int(found[1]) * 1024] if found else [])])
 
 
 def usable_gpus(device: str, environ: Mapping[str, str], gpus: Path = _GPUS) -> int:

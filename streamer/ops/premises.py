@@ -15,6 +15,7 @@ from streamer.config.seats import Seat, seats_of
 from streamer.core.addresses import Endpoint, clashes
 from streamer.core.surroundings import MachineInfo, ModelInfo
 from streamer.errors import Refusal
+from streamer.inference.models.adapter import adapter_problem
 from streamer.inference.models.inspect import least_worker_bytes
 from streamer.inference.models.presence import model_problem
 from streamer.machine.limits import inspect
@@ -40,6 +41,10 @@ def problems(config: Config) -> Iterator[Problem]:
             yield ("pipelines", name, "device"), f"{finding.what}; {finding.fix}"
         if text := model_problem(pipeline.model, downloads=pipeline.allow_downloads):
             yield ("pipelines", name, "model"), text
+        elif text := adapter_problem(
+            pipeline.adapter, pipeline.model, pipeline.task, downloads=pipeline.allow_downloads
+        ):
+            yield ("pipelines", name, "adapter"), text
     for finding in _ports(config, info):
         if finding.severity is Severity.ERROR:
             yield ("telemetry", "http"), f"{finding.what}; {finding.fix}"

@@ -318,7 +318,7 @@ ROWS: Final[list[Row]] = [
         r"module\.",
     ),
     refused(
-        _configured("quantised", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}),
+        _configured("quantised", quantization_config={"quant_method": "bitsandbytes"}),
         "text-classification",
         "config.json",
         "quantization_config",

@@ -254,13 +254,13 @@ BROKEN: dict[str, tuple[str, str, Break, tuple[str, ...]]] = {
         "classifier",
         "text-classification",
         also(write("adapter_config.json", '{"base_model_name_or_path": "acme/base"}'), drop("config.json")),
-        ("adapter_config.json", "LoRA", "acme/base", "merge_and_unload"),
+        ("adapter_config.json", "LoRA", "name acme/base as the model, and this directory as its adapter"),
     ),
     "adapter beside a model": (
         "classifier",
         "text-classification",
         write("adapter_config.json", '{"peft_type": "LORA"}'),
-        ("adapter_config.json", "its base model", "merge_and_unload"),
+        ("adapter_config.json", "its base model", "this directory as its adapter"),
     ),
     "GGUF": (
         "classifier",

@@ -220,6 +220,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     `implementation` names what computes with it, with the versions that an answer may hang on. `shared` is false where
     the revision may miss something that the model reads: then its answers stay in this process's memory.
     `temperature` is that of events which name none, where the model can sample; None where it never does.
+    `checked` names what of the network was held to float32, "" where that was all.
     """
 
     name: str
@@ -235,6 +236,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     temperature: float | None = None
     implementation: str = ""
     shared: bool = True
+    checked: str = ""
 
     @property
     def device_kind(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from abc import abstractmethod
 from hashlib import sha256
 from pathlib import Path
@@ -11,18 +12,24 @@ from typing import Any
 import torch
 
 from streamer.core.pipeline.protocol import ModelCard
-from streamer.inference.backends.agreement import FLOAT32_TOLERANCE
+from streamer.errors import ModelError
+from streamer.inference.backends.agreement import FLOAT32_TOLERANCE, Agreement
 from streamer.inference.backends.positions import known_tokens, readable_tokens
 from streamer.inference.backends.ways import Ways
-from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING
-from streamer.inference.models.device import choose_device, use_threads
+from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, Sharing
+from streamer.inference.models.adapter import revision_of
+from streamer.inference.models.device import choose_device, choose_dtype, lower, use_threads
+from streamer.inference.models.first_layers import first_layers, too_large
 from streamer.inference.models.identity import of_task
 from streamer.inference.models.loading import load_config, load_network
+from streamer.inference.models.quantised import libraries_of
 from streamer.inference.models.reference import Located
-from streamer.inference.models.safety import digest, used_files, view
+from streamer.inference.models.safety import used_files, view
 from streamer.inference.models.tokenizer import TextTokenizer
 from streamer.inference.models.transformer_file import Layout
 from streamer.inference.spec import WorkerSpec
+
+log = logging.getLogger(__name__)
 
 
 class TorchModel(Ways):
@@ -33,7 +40,8 @@ class TorchModel(Ways):
         self._spec = spec
         use_threads(spec.threads)
         names = used_files(located.path)
-        revision = digest(located.path, names)
+        revision = revision_of(located, names)
+        self._adapter = located.adapter
         with view(located.path, names) as root:
             layout = self.layout(root)
             path = root / layout.folder
@@ -42,10 +50,14 @@ class TorchModel(Ways):
             self.read_options(root, spec.options)
             self.device = choose_device(spec.device, worker)
             self.batching = CUDA_BATCHING if self.device.type == "cuda" else CPU_BATCHING
+            self._dtype = choose_dtype(spec.dtype, self.device)
+            if self._dtype is not torch.float32 and self.config is not None:
+                self._no_float32 = too_large(path, self.device)
             self.network = self._load(path)
         self._files = located.path, names, layout.folder
         self._fit_tokenizer()
         self.probe = self.encode_checks()[0]
+        checked = self._check_layers() if self._no_float32 else ""
         # A directory may hold several networks; what OpenVINO makes of each is kept by it.
         kept_as = sha256(f"{revision} {layout.folder}".encode()).hexdigest() if layout.folder else revision
         dtype, backend = self._prepare(kept_as)
@@ -58,7 +70,8 @@ class TorchModel(Ways):
             device=str(self.device),
             tolerance=self.tolerance if dtype is not torch.float32 else FLOAT32_TOLERANCE,
             max_tokens=self.tokenizer.max_tokens,
-            implementation=of_task(spec.task, backend),
+            implementation=of_task(spec.task, backend, *libraries_of(self.config)),
+            checked=checked,
         )
 
     # --- the family's part ---
@@ -80,16 +93,41 @@ class TorchModel(Ways):
     # --- loading ---
 
     def _load(self, path: Path) -> Any:
-        """The network in fp32, on its device. Refuses weights that lack what the task needs."""
+        """The network on its device, in fp32 if there is room for it. Refuses weights that lack what the task needs."""
         network = load_network(
             self.network_class(),
             path,
             self.config,
-            dtype=torch.float32,
+            dtype=self._dtype if self._no_float32 else torch.float32,
             task=self._spec.task,
             model=self._spec.model,
+            adapter=self._adapter,
         )
         return network.to(self.device)
+
+    def _check_layers(self) -> str:
+        """Hold the first layers to float32, where the network is too large for it; returns what they are. Raises
+        `ModelError` where they are too far from it."""
+        path, names, folder = self._files
+        asked = f"{self._spec.model} can't be served in {str(self._dtype).removeprefix('torch.')}: {self._no_float32}"
+        known, network = Agreement(self._short_rows(), []), self.network
+        try:
+            with view(path, names) as root:
+                layers, what = first_layers(self.network_class(), root / folder, self.config, torch.float32)
+        except ModelError as error:
+            raise ModelError(f"{asked}, and {error}; give it more memory") from error
+        self.network = layers.to(self.device)
+        known.refer(self._pass)
+        lower(self.network, self._dtype)
+        off = known.distance(self._pass, Sharing.ALONE, self.distance)
+        self.network = network
+        if not off <= self.tolerance:  # NaN is more
+            raise ModelError(
+                f"{asked}, and {what} are {off:.3g} away from it, more than {self.tolerance:g}; name another dtype, or "
+                "give it more memory"
+            )
+        log.warning("%s: %s: only %s were compared with it", self._spec.model, self._no_float32, what)
+        return what
 
     def _load_anew(self) -> Any:
         path, names, folder = self._files

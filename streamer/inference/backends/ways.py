@@ -27,7 +27,7 @@ from streamer.inference.backends.race import score, windows
 from streamer.inference.backends.verdicts import Verdict
 from streamer.inference.model import Sharing, packed_batching
 from streamer.inference.models.checks import without_openvino
-from streamer.inference.models.device import choose_dtype, surroundings, versions
+from streamer.inference.models.device import choose_dtype, lower, surroundings, versions
 from streamer.inference.models.tokenizer import NO_LIMIT, Row
 from streamer.inference.tasks.family import CHECK_TEXTS
 from streamer.inference.worker.trouble import is_out_of_memory
@@ -56,6 +56,8 @@ _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
 class Ways(Passes):
     """A family whose network is there; `_prepare` finds its way."""
 
+    _no_float32: str = ""
+    """Why the network was never loaded in float32, so that its own numbers stand in for those."""
     _held: bool
     """Whether the longest rows were run."""
     _unshared: str
@@ -84,6 +86,7 @@ class Ways(Passes):
                 spec.dtype,
                 spec.backend,
                 spec.compile,
+                bool(self._no_float32),
             )
         )
         unpacked = self.batching
@@ -192,6 +195,9 @@ class Ways(Passes):
     def _share_passes(self, known: Agreement) -> None:
         """Let rows share passes as far as that changes no number of theirs: padded, by equal lengths, or not at all."""
         self._unshared = ""
+        distance, allowed = exact(self.distance), FLOAT32_TOLERANCE
+        if self._no_float32:
+            distance, allowed = self.distance, self.tolerance
         limit = known_tokens(self.network) or NO_LIMIT
         named = (self.tokenizer.pad_id, getattr(self.config, "pad_token_id", None), 0)
         pads = dict.fromkeys(pad for pad in named if isinstance(pad, int) and 0 <= pad < limit)
@@ -200,8 +206,8 @@ class Ways(Passes):
             self.batching = replace(self.batching, sharing=sharing)
             self.tokenizer.pads_left, self.tokenizer.pad_id = left, pad
             try:
-                off = known.distance(self._pass, sharing, exact(self.distance), alone=False)
-                if off <= FLOAT32_TOLERANCE:
+                off = known.distance(self._pass, sharing, distance, alone=False)
+                if off <= allowed:
                     return
                 reason = f"a padded row is {off:.3g} away from the same row alone"
             except Exception as error:
@@ -216,7 +222,7 @@ class Ways(Passes):
 
         if self._take_openvino(revision, dtype, fits):
             return dtype, "openvino"
-        if dtype is not torch.float32 and (reason := self._lower(known, dtype)):
+        if dtype is not torch.float32 and not self._no_float32 and (reason := self._lower(known, dtype)):
             log.warning("%s runs in float32, not in %s: %s", self._spec.model, dtype, reason)
             self._reload()
             dtype = torch.float32
@@ -239,7 +245,7 @@ class Ways(Passes):
     def _lower(self, known: Agreement, dtype: torch.dtype) -> str:
         """Compute in `dtype`; returns why that does not do, "" when it does."""
         try:
-            self.network.to(dtype)  # in place: no moment holds both
+            lower(self.network, dtype)
             return self._strays(known, dtype)
         except Exception as error:  # of torch, for a processor that lacks something
             return f"{type(error).__name__}: {error}"
@@ -372,7 +378,7 @@ class Ways(Passes):
         return gain >= 1
 
     def _lacks_for_openvino(self) -> str:
-        return without_openvino(self._spec, self.device.type, self._parameters())
+        return self._no_float32 or without_openvino(self._spec, self.device.type, self._parameters())
 
     def _may_pack(self, dtype: torch.dtype) -> bool:
         """A packed network is the plain one too: so all that it may ever read must be checked."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +24,14 @@ from streamer.inference.backends.batch_check import close, longest_check
 from streamer.inference.backends.positions import readable_tokens
 from streamer.inference.generation.files import read_generation, task_entry
 from streamer.inference.model import Encoded
-from streamer.inference.models.device import choose_device, choose_dtype, free_memory, use_threads
+from streamer.inference.models.adapter import revision_of
+from streamer.inference.models.device import choose_device, choose_dtype, free_memory, lower, use_threads
+from streamer.inference.models.first_layers import first_layers, too_large
 from streamer.inference.models.identity import of_task
 from streamer.inference.models.loading import load_config, load_network, load_tokenizer
+from streamer.inference.models.quantised import FIELD, libraries_of
 from streamer.inference.models.reference import Located
-from streamer.inference.models.safety import digest, used_files, view
+from streamer.inference.models.safety import used_files, view
 from streamer.inference.models.text_reader import ControlLetters, TextReader
 from streamer.inference.models.unknown_tokens import of_tokenizer
 from streamer.inference.spec import WorkerSpec
@@ -60,13 +64,17 @@ class Autoregressive(ABC):
     """A language model with its tokenizer. `config`, `network`, `device` and `tokenizer` are there once it is made;
     `decoder` is the tokenizer's copy for the thread that runs the network."""
 
+    checked = ""
+    """What of the network was held to float32, where that was not all of it."""
+
     def __init__(self, spec: WorkerSpec, located: Located, worker: int) -> None:
         self.spec = spec
         if spec.on_overflow not in ("truncate", "reject"):
             raise ModelError(f'task {spec.task} has on_overflow "truncate" and "reject", not {spec.on_overflow!r}')
         use_threads(spec.threads)
         names = used_files(located.path)
-        revision = digest(located.path, names)
+        revision = revision_of(located, names)
+        self._adapter = located.adapter
         with view(located.path, names) as path:
             self.config: PreTrainedConfig = load_config(path)
             self._refuse_other_kinds()
@@ -93,7 +101,8 @@ class Autoregressive(ABC):
             tolerance=TOLERANCE if dtype is not torch.float32 else 1e-4,
             max_tokens=self.max_tokens,
             temperature=self.default_temperature,
-            implementation=of_task(spec.task, "torch"),
+            implementation=of_task(spec.task, "torch", *libraries_of(self.config)),
+            checked=self.checked,
         )
 
     # --- the task's part ---
@@ -239,11 +248,14 @@ class Autoregressive(ABC):
         dtype = choose_dtype(self.spec.dtype, self.device)
         if dtype is torch.float32:
             return self._load(path, dtype), dtype
-        stored = dtype == getattr(self.config, "dtype", None)
+        changed = self._adapter is not None or hasattr(self.config, FIELD)
+        stored = dtype == getattr(self.config, "dtype", None) and not changed
+        if not stored and (reason := too_large(path, self.device)):
+            return self._load_by_layers(path, dtype, reason), dtype
         network = self._load(path, dtype if stored else torch.float32)
         try:
             reference = None if stored else self._means(network)
-            lowered = self._means(network.to(dtype))
+            lowered = self._means(lower(network, dtype))
             distances = [0.0] if reference is None else [abs(a - b) for a, b in zip(lowered, reference, strict=True)]
             if all(distance <= TOLERANCE for distance in distances):  # false for NaN
                 return network, dtype
@@ -255,6 +267,32 @@ class Autoregressive(ABC):
         self.free_memory()
         return self._load(path, torch.float32), torch.float32
 
+    def _load_by_layers(self, path: Path, dtype: torch.dtype, reason: str) -> Any:
+        """The network in `dtype`, of which only the first layers are held to float32. Raises `ModelError` where they
+        are too far from it, or the whole says something of a known text that is no number."""
+        model, asked = self.spec.model, f"{self.spec.model} can't be served in {str(dtype).removeprefix('torch.')}"
+        try:
+            network, self.checked = first_layers(self.network_class(), path, self.config, torch.float32)
+        except ModelError as error:
+            raise ModelError(f"{asked}: {reason}, and {error}; give it more memory") from error
+        network = network.to(self.device)
+        reference = self._means(network)
+        lowered = self._means(lower(network, dtype))
+        # Layers that nothing follows say wild things of texts: so they are held to it by the size of what they say.
+        far = [abs(a - b) / max(1.0, abs(b)) for a, b in zip(lowered, reference, strict=True)]
+        if not all(distance <= TOLERANCE for distance in far):  # false for NaN
+            raise ModelError(
+                f"{asked}: {self.checked} are {max(far):.3g} away from float32, more than {TOLERANCE:g}, and {reason}; "
+                "name another dtype, or give it more memory"
+            )
+        del network
+        self.free_memory()
+        network = self._load(path, dtype)
+        if not all(map(math.isfinite, self._means(network))):
+            raise ModelError(f"{asked}: what it says of known texts is no number; name another dtype")
+        log.warning("%s: %s: only %s were compared with it", model, reason, self.checked)
+        return network
+
     def _means(self, network: Any) -> list[float]:
         """The mean log-likelihood of a token of each known text, and of each part of a long one."""
         short, long = self.known_ids(min(self.max_tokens, longest_check(self.device)))
@@ -265,7 +303,13 @@ class Autoregressive(ABC):
 
     def _load(self, path: Path, dtype: torch.dtype) -> Any:
         network = load_network(
-            self.network_class(), path, self.config, dtype=dtype, task=self.spec.task, model=self.spec.model
+            self.network_class(),
+            path,
+            self.config,
+            dtype=dtype,
+            task=self.spec.task,
+            model=self.spec.model,
+            adapter=self._adapter,
         )
         readable = readable_tokens(network)
         self.max_tokens = self.max_tokens if readable is None else min(self.max_tokens, readable)

@@ -47,6 +47,8 @@ def check(spec: WorkerSpec) -> Iterator[tuple[tuple[str, ...], str]]:
     """The place of each problem below the pipeline, and what to write instead. Of the user's own classes nothing is
     known."""
     if spec.model.startswith(("python:", "builtin:")):
+        if spec.adapter:
+            yield ("adapter",), f"{spec.model} is no directory of files that it could change; remove it"
         return
     if spec.backend in SERVED or spec.model.startswith(("http://", "https://")):
         yield from _check_served(spec)

@@ -48,6 +48,19 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def lower(network: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """Cast the weights in place, so that no moment holds both. What a network makes itself, such as the frequencies of
+    its positions, stays in float32, as where transformers loads it in `dtype`: rounded, they turn far positions."""
+    for module in network.modules():
+        for weights in module.parameters(recurse=False):
+            if weights.is_floating_point():
+                weights.data = weights.data.to(dtype)
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_floating_point() and name not in module._non_persistent_buffers_set:
+                setattr(module, name, buffer.to(dtype))
+    return network
+
+
 def versions() -> tuple[str, ...]:
     """Of the libraries that compute."""
     return torch.__version__, transformers.__version__, tokenizers.__version__

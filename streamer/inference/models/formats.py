@@ -26,21 +26,9 @@ def refuse_adapter(path: Path) -> None:
         return
     base = _read(path / ADAPTER).get("base_model_name_or_path") or "its base model"
     raise ModelError(
-        f"model directory {path} has {ADAPTER}: it holds a LoRA or other adapter for {base}, not a whole model; load "
-        "it with peft, merge it (merge_and_unload) and save the result (save_pretrained) in a directory of its own"
+        f"model directory {path} has {ADAPTER}: it holds a LoRA or other adapter for {base}, not a whole model; name "
+        f"{base} as the model, and this directory as its adapter"
     )
-
-
-def refuse_quantised(config: dict[str, Any], file: Path) -> None:
-    """Quantised weights need a package of their own each, and are not the numbers that float32 is compared with."""
-    for part in (config, config.get("text_config")):
-        quantised = part.get("quantization_config") if isinstance(part, dict) else None
-        if quantised:
-            method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-            raise ModelError(
-                f"{file} has quantization_config: the weights are quantised ({method or 'by an unnamed method'}), "
-                "which is not served; take the model's original weights in float32, bfloat16 or float16"
-            )
 
 
 def not_a_model(path: Path, lacks: str) -> ModelError:

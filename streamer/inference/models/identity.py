@@ -13,19 +13,19 @@ from typing import Final
 from streamer import __version__
 
 TASK_VERSIONS: Final = {
-    "text-classification": 2,
-    "token-classification": 2,
-    "embedding": 2,
-    "similarity": 2,
-    "rerank": 2,
-    "zero-shot-classification": 2,
-    "question-answering": 2,
-    "fill-mask": 2,
-    "summarization": 2,
-    "translation": 2,
-    "text2text-generation": 2,
-    "text-generation": 2,
-    "scoring": 2,
+    "text-classification": 3,
+    "token-classification": 3,
+    "embedding": 3,
+    "similarity": 3,
+    "rerank": 3,
+    "zero-shot-classification": 3,
+    "question-answering": 3,
+    "fill-mask": 3,
+    "summarization": 3,
+    "translation": 3,
+    "text2text-generation": 3,
+    "text-generation": 3,
+    "scoring": 3,
 }
 """Raise a task's number with every change after which one of its answers may be another: or caches that outlive the
 release go on answering as before it."""
@@ -33,9 +33,9 @@ release go on answering as before it."""
 _LIBRARIES: Final = ("torch", "transformers", "tokenizers")
 
 
-def of_task(task: str, backend: str) -> str:
-    """What computes the answers of a task of ours on `backend`."""
-    libraries = (*_LIBRARIES, *(["openvino"] if backend == "openvino" else []))
+def of_task(task: str, backend: str, *others: str) -> str:
+    """What computes the answers of a task of ours on `backend`, with the help of `others`."""
+    libraries = (*_LIBRARIES, *(["openvino"] if backend == "openvino" else []), *others)
     return " ".join([f"{task}={TASK_VERSIONS[task]}", *(f"{name}={_version(name)}" for name in libraries)])
 
 

@@ -12,10 +12,12 @@ from typing import Any, Final
 import msgspec
 
 from streamer.errors import ModelError
+from streamer.inference.models.adapter import WEIGHTS, adapted, revision_of
 from streamer.inference.models.class_source import find_module
 from streamer.inference.models.formats import RUNS_CODE
 from streamer.inference.models.intact import INDEX, read_header
 from streamer.inference.models.model_json import join
+from streamer.inference.models.quantised import method_of, numbers_in
 from streamer.inference.models.reference import Located, Null, PythonClass, ServedModelUrl, resolve
 from streamer.inference.models.safety import SAFE_PATTERNS, digest, read_json, used_files
 from streamer.inference.models.sentence_files import MODULES_FILE, read_sentence_files
@@ -39,6 +41,17 @@ class File(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class AboutAdapter(msgspec.Struct, frozen=True):
+    """An adapter as its files say it is. `rank` is that of most layers."""
+
+    name: str
+    place: str
+    revision: str
+    rank: int
+    tensors: int
+    size_bytes: int
+
+
 class About(msgspec.Struct, frozen=True):
     """A model as its files say it is. `failure` says why it can't be served; what is not known is empty. `max_tokens`
     is what the files say: a load may find that the network reads fewer."""
@@ -58,6 +71,7 @@ class About(msgspec.Struct, frozen=True):
     mask_token: str = ""
     warnings: tuple[str, ...] = ()
     failure: str = ""
+    adapter: AboutAdapter | None = None
 
 
 def look(reference: str) -> About:
@@ -81,6 +95,24 @@ def least_worker_bytes(reference: str) -> int:
     except (ModelError, OSError):
         return 0
     return LIBRARIES_BYTES + weights if weights else 0
+
+
+def look_with(about: About, model: str, reference: str, task: str) -> About:
+    """The same with an adapter, whose files decide answers, too; `failure` says why it does not fit."""
+    located = resolve(model)
+    try:
+        if about.failure or not isinstance(located, Located):
+            return about
+        located = adapted(located, model, reference, task)
+        assert located.adapter is not None
+    except ModelError as error:
+        return msgspec.structs.replace(about, failure=str(error))
+    own = located.adapter
+    told = AboutAdapter(
+        own.name, str(own.path), own.revision, own.config.r, len(own.tensors), (own.path / WEIGHTS).stat().st_size
+    )
+    revision = revision_of(located, [file.name for file in about.files])
+    return msgspec.structs.replace(about, revision=revision, adapter=told)
 
 
 def _look_at_class(found: PythonClass) -> About:
@@ -156,11 +188,13 @@ def _mask_token(path: Path) -> str:
 def _weights(path: Path, names: list[str]) -> tuple[int, str]:
     """How many numbers there are, and in which dtype most are."""
     count: Counter[str] = Counter()
+    packed = bool(method_of(read_json(path / "config.json")))
     for name in names:
         if name.endswith(".safetensors") and not name.endswith(INDEX):
             try:
                 for tensor in read_header(path / name).values():
-                    count[str(tensor["dtype"])] += math.prod(tensor["shape"])
+                    held = numbers_in(tensor["dtype"], packed=packed)
+                    count[str(tensor["dtype"])] += math.prod(tensor["shape"]) * held
             except (ModelError, LookupError, TypeError):
                 return 0, ""
     most = count.most_common(1)
@@ -192,6 +226,8 @@ def _warnings(path: Path, names: list[str], config: dict[str, Any], labels: tupl
         if ignored:
             more = f" and {len(ignored) - _NAMED} more" if len(ignored) > _NAMED else ""
             yield f"ignored: {', '.join(ignored[:_NAMED])}{more} ({why})"
+    if method := method_of(config):
+        yield f"the weights are quantised by {method}: they are made plain when they are loaded"
     if config.get("auto_map"):
         yield "config.json has auto_map, which names code of the model's: it is never run"
     if not any(fnmatch.fnmatch(Path(name).name, pattern) for name in names for pattern in _TOKENIZERS):

@@ -14,9 +14,13 @@ import torch
 import transformers
 from transformers import CONFIG_MAPPING, AutoConfig
 
-from streamer.errors import BrokenModelError, ModelError
+from streamer.errors import BrokenModelError, MissingExtraError, ModelError
 from streamer.inference.models import heads
+from streamer.inference.models.adapter import Adapter
 from streamer.inference.models.intact import read_header
+from streamer.inference.models.lora import merge, whole_weights
+from streamer.inference.models.quantised import FIELD
+from streamer.inference.models.reading import read_network
 from streamer.inference.models.safety import read_json
 from streamer.inference.models.tokenizer_files import load_tokenizer
 
@@ -70,9 +74,11 @@ def load_config(path: Path) -> Any:
     return config
 
 
-def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task: str, model: str) -> Any:
+def load_network(
+    kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task: str, model: str, adapter: Adapter | None = None
+) -> Any:
     """The network of the Auto class `kind`, or of a class of transformers itself, in `dtype`, on the CPU, in inference
-    mode.
+    mode; with the adapter merged.
 
     Of one without head (`AutoModel`) the caller reads the last hidden state alone. `model` is what the user calls it.
     Raises `ModelError` for a checkpoint of another network, and `BrokenModelError` for weights that are no numbers.
@@ -80,7 +86,7 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
     resolved = _resolve(kind, config, task, model)
     named = [str(name) for name in config.architectures or ()]
     other = heads.other_head(kind.__name__, resolved, named, composite="text_config" in config.sub_configs)
-    if other:
+    if other and not (adapter and adapter.brings_head):
         raise ModelError(
             f"{model} can't serve {task}: config.json's architectures name {other}, and the task needs {resolved}"
         )
@@ -92,16 +98,11 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
             "the model again (save_pretrained)"
         )
     try:
-        network, info = kind.from_pretrained(
-            path,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # to be told of all, and refused below
-        )
+        quantised = hasattr(config, FIELD)
+        # Of mismatched sizes all are told, and refused below.
+        network, info = read_network(kind, path, config, dtype, model, ignore_mismatched_sizes=True)
+    except MissingExtraError:
+        raise
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of transformers, torch and safetensors, of many kinds
@@ -114,7 +115,8 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
         )
     bare = not heads.has_head(kind.__name__)
     unexpected = set(info["unexpected_keys"])
-    missing = heads.unread(info["missing_keys"], bare=bare)
+    brought = whole_weights(adapter.tensors) if adapter else {}
+    missing = [name for name in heads.unread(info["missing_keys"], bare=bare) if name not in brought]
     if missing:
         prefix = heads.wrapped_in(missing, unexpected)
         if prefix:
@@ -138,7 +140,10 @@ def load_network(kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task
         )
     if over:
         raise ModelError(f"the weights of {model} have {over[0]}, {_too_much(over[0], known, resolved)}")
-    _refuse_integers(path, network, model)
+    if not quantised:
+        _refuse_integers(path, network, model)
+    if adapter:
+        merge(network, adapter, _field)
     _refuse_non_finite(network, model)
     # A pass that nothing follows keeps no state, and some recurrent networks fail to; `generate` asks for its cache.
     if getattr(network.config, "use_cache", None):
@@ -200,6 +205,7 @@ def _refuse_non_finite(network: Any, model: str) -> None:
                 raise BrokenModelError(
                     f"the weights of {model} have NaN or infinity in {name} ({broken} of {weights.numel()} numbers): "
                     "its training diverged, or the file is damaged"
+                    + (", or float16 has no such numbers" if weights.dtype is torch.float16 else "")
                 )
 
 

@@ -8,7 +8,9 @@ from typing import Final
 
 from streamer.errors import ModelError
 from streamer.extras import require
+from streamer.inference.models.adapter import adapter_problem
 from streamer.inference.models.class_source import class_problem
+from streamer.inference.models.quantised import method_of
 from streamer.inference.models.reference import Located, PythonClass, is_absent, resolve
 from streamer.inference.models.safety import read_json, used_files
 from streamer.inference.models.sentence_files import MODULES_FILE
@@ -45,10 +47,10 @@ def files_problem(reference: str, *, downloads: bool = False) -> str:
     return ""
 
 
-def refuse_early(reference: str) -> None:
-    """Raise the `ModelError` of a model that is not there, or whose files a worker would refuse, and
+def refuse_early(reference: str, adapter: str = "", task: str = "") -> None:
+    """Raise the `ModelError` of a model or adapter that is not there, or whose files a worker would refuse, and
     `MissingExtraError` where the libraries that models need are not installed: at once, before any is imported."""
-    if text := files_problem(reference):
+    if text := files_problem(reference) or adapter_problem(adapter, reference, task):
         raise ModelError(text)
     require_libraries(reference)
 
@@ -57,6 +59,17 @@ def require_libraries(reference: str) -> None:
     """Raise `MissingExtraError` where the libraries that a model needs are not installed."""
     if extra := extra_of(reference):
         require(f"model {reference}", extra)
+    if is_quantised(reference):
+        require(f"model {reference}, whose weights are quantised,", "quantized")
+
+
+def is_quantised(reference: str) -> bool:
+    """Whether a model's files, as far as they are there, hold quantised weights: these need an extra of their own."""
+    try:
+        found = resolve(reference) if extra_of(reference) == "inference" else None
+        return isinstance(found, Located) and bool(method_of(read_json(found.path / "config.json")))
+    except (ModelError, OSError):  # said elsewhere
+        return False
 
 
 def extra_of(reference: str) -> str:

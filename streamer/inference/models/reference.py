@@ -11,10 +11,14 @@ import re
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streamer.errors import ModelError
 from streamer.extras import advice
 from streamer.inference.models import hub
+
+if TYPE_CHECKING:
+    from streamer.inference.models.adapter import Adapter
 
 _HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -29,10 +33,11 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A directory of model files, and the name that results carry."""
+    """A directory of model files, the name that results carry, and the adapter that changes the model."""
 
     path: Path
     name: str
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from streamer.errors import ModelError
-from streamer.inference.models.formats import RUNS_CODE, not_a_model, refuse_adapter, refuse_quantised
+from streamer.inference.models.formats import RUNS_CODE, not_a_model, refuse_adapter
 from streamer.inference.models.intact import INDEX, decode_object, refuse_broken
+from streamer.inference.models.quantised import refuse_quantised
 from streamer.inference.models.sentence_files import CONFIG_FILE, MODULES_FILE, module_folders
 
 SAFE_PATTERNS = (

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from streamer.errors import ModelError
 from streamer.inference.model import Model
+from streamer.inference.models.adapter import adapted
 from streamer.inference.models.checks import check
 from streamer.inference.models.custom import CustomModel
 from streamer.inference.models.null import NullModel
@@ -48,7 +49,7 @@ def load(spec: WorkerSpec, worker: int = 0) -> Model:
             raise ModelError(f"model {located.url} is a server: set backend to openai or tei")
         return ServedModel(spec, located.url)
     family = import_family(spec.task)
-    model: Model = family(spec, located, worker)
+    model: Model = family(spec, adapted(located, spec.model, spec.adapter, spec.task), worker)
     from streamer.inference.models.own_pages import own_pages  # torch is there now
 
     own_pages()

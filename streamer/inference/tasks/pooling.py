@@ -98,6 +98,10 @@ class PooledModel(TorchModel):
     def _load(self, path: Path) -> Any:
         self._chain.to(self.device)
         if isinstance(self.tokenizer, StaticTokenizer):
+            if self._adapter:
+                raise ModelError(
+                    f"adapter {self._adapter.path}: {self._spec.model} has no network that it could change"
+                )
             return StaticEmbedding(path, self.tokenizer).to(self.device)
         return super()._load(path)
 

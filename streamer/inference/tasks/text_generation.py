@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 
 _DEFAULT_NEW_TOKENS = 256
 _PROBE_TOKENS = 4
+_SCORED = 64
 # Prompts and what follows them, in one call of `generate`.
 _CPU_BATCHING = Batching(8192, 1.5, 1024)
 _CUDA_BATCHING = Batching(65536, 1.5, 8192)
@@ -112,9 +113,10 @@ class TextGeneration(Autoregressive):
         """Of each token but the first, given those before it."""
         row = self.tensor([ids])
         with torch.inference_mode():
-            logits = network(input_ids=row).logits[0, :-1].float()
-        found: torch.Tensor = logits.log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
-        return found
+            logits = network(input_ids=row).logits[0, :-1]
+            # In parts: of a long text and a large vocabulary the copies in float32 are larger than many a network.
+            parts = zip(torch.split(logits, _SCORED), torch.split(row[0, 1:, None], _SCORED), strict=True)
+            return torch.cat([part.float().log_softmax(-1).gather(1, ids)[:, 0] for part, ids in parts])
 
     # --- encoding ---
 

@@ -13,9 +13,10 @@ from streamer.core.pipeline.protocol import ForwardDone, Input, Work, WorkerLost
 from streamer.core.record import Answer
 from streamer.core.surroundings import ModelInfo
 from streamer.errors import DataFailure, MissingExtraError, ModelError
+from streamer.inference.models.adapter import adapted, revision_of
 from streamer.inference.models.presence import require_libraries
 from streamer.inference.models.reference import Located, resolve
-from streamer.inference.models.safety import digest, used_files
+from streamer.inference.models.safety import used_files
 from streamer.inference.parent.pool import WorkerPool
 from streamer.inference.spec import WorkerSpec
 
@@ -29,7 +30,8 @@ def look_at_files(spec: WorkerSpec) -> ModelInfo:
         located = resolve(spec.model)
         if not isinstance(located, Located):
             return ModelInfo(name=spec.model)
-        return ModelInfo(name=located.name, revision=digest(located.path, used_files(located.path)))
+        located = adapted(located, spec.model, spec.adapter, spec.task)
+        return ModelInfo(name=located.name, revision=revision_of(located, used_files(located.path)))
     except (ModelError, OSError) as error:
         return ModelInfo(failure=str(error))
 

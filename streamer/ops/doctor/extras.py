@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from streamer.config.load import PipelineConfig
 from streamer.extras import LIBRARIES, absent, install_command
-from streamer.inference.models.presence import extra_of
+from streamer.inference.models.presence import extra_of, is_quantised
 from streamer.ops.doctor.finding import Finding, error, warning
 
 
@@ -35,5 +35,7 @@ def _needed(pipeline: PipelineConfig) -> Iterator[str]:
         yield extra
         if pipeline.backend == "openvino":
             yield "cpu"
+    if is_quantised(pipeline.model):
+        yield "quantized"
     if pipeline.input_format != "json" or pipeline.output_format != "json":
         yield "registry"
