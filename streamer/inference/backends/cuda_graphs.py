@@ -19,6 +19,7 @@ import torch
 
 from streamer.inference.backends.copies import to_device
 from streamer.inference.backends.graph_buckets import KeptGraphs, PassBucket, bucket_of, padding_of
+from streamer.inference.worker.trouble import place_of
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,8 @@ class Graphs:
             self.replayed += 1
             return recording.hidden[:tokens]
         except Exception as error:  # of CUDA, and of networks that do on the way what can't be recorded
-            self.give_up(type(error).__name__)
+            log.debug("a pass could not be replayed", exc_info=True)
+            self.give_up(f"{type(error).__name__} at {place_of(error)}")
             return None
 
     def give_up(self, reason: str) -> None:
