@@ -23,7 +23,7 @@ from streamer.inference.worker.forwarder import Computation, Forwarder
 
 ENDLESS = 1 << 30
 """Tokens of a batch: no bound."""
-LEFT_BYTES = 600_000_000
+LEFT_BYTES = 500_000_000
 _CPU_TOKENS = 500
 _FAR = 0.05
 
@@ -32,7 +32,7 @@ def passes(settings: Settings, report: Report) -> None:
     """In this process, with a part of the memory that the batch needs."""
     shape, count = ("tiny", 200) if settings.small else ("minilm", 20_000)
     model: Any = load(_spec(settings, shape))
-    texts = list(Workload(count, mean_tokens=60).texts())
+    texts = list(Workload(count, mean_tokens=150).texts())
     encoded = [one for one in model.encode(texts, None, None) if isinstance(one, Encoded)]
     computations = [Computation(number, one) for number, one in enumerate(encoded)]
     few = computations[:: max(1, count // 50)]

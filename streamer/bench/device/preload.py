@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+from importlib import import_module
 
 with contextlib.suppress(Exception):  # what can't be imported is named by the steps that need it
     from streamer.inference.tasks.families import TASKS, import_family
 
     for _task in TASKS:
         import_family(_task)
-
-
-logging.getLogger("ContinuousBatchingLogger").setLevel(logging.WARNING)
+    for _name in (
+        "transformers.models.bert.modeling_bert",
+        "transformers.models.llama.modeling_llama",
+        "streamer.bench.device.answers",
+        "streamer.bench.device.memory",
+    ):
+        import_module(_name)

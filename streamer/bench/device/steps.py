@@ -96,6 +96,7 @@ def enter(step: Step, settings: Settings, results: Path, began: float, log: Path
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1)
     print(f"--- {step.name}", flush=True)  # noqa: T201  # into the log
     logging.basicConfig(level=logging.INFO)
     logging.getLogger("streamer.inference.backends").setLevel(logging.DEBUG)
@@ -107,11 +108,13 @@ def enter(step: Step, settings: Settings, results: Path, began: float, log: Path
         report.end(State.WRONG if report.wrongs else State.DONE, "; ".join(report.wrongs))
     except SkippedStepError as skipped:
         report.end(State.SKIPPED, str(skipped))
-    except ModuleNotFoundError as error:
-        report.end(State.SKIPPED, f"{error.name} is not installed")
     except BaseException as error:
         traceback.print_exc()
-        report.end(State.FAILED, f"{type(error).__name__}: {error}"[:500])
+        missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if missing in ("", "streamer"):
+            report.end(State.FAILED, f"{type(error).__name__}: {error}"[:500])
+        else:
+            report.end(State.SKIPPED, f"{missing} is not installed")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # nothing that a library does at an exit can hold it up
