@@ -167,7 +167,7 @@ def test_networks_that_can_not_be_recorded_run_as_they_are(kernel: None, tmp_pat
     """It is said, and the answers are the same."""
     model = served(tmp_path)
     expected = model._pass(rows(9, 5))
-    assert take(model, Refuses()) == "without CUDA graphs: RuntimeError"
+    assert take(model, Refuses()).startswith("without CUDA graphs: RuntimeError at test_cuda_graphs.py:")
     np.testing.assert_array_equal(model._pass(rows(9, 5)), expected)
 
 
@@ -185,9 +185,8 @@ def test_a_replay_that_fails_later_costs_no_answer(
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             np.testing.assert_array_equal(model._pass(rows(9, 5)), expected)
-    assert [one.getMessage() for one in caplog.records] == [
-        "passes run without CUDA graphs from now on: TypeError",
-    ]
+    (said,) = (one.getMessage() for one in caplog.records)
+    assert said.startswith("passes run without CUDA graphs from now on: TypeError at ")
     assert len(graphs.kept) == 0
 
 

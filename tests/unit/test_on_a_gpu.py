@@ -52,7 +52,7 @@ def test_memory_of_a_real_device_runs_out(tmp_path: Path) -> None:
         model: Any = load(WorkerSpec("p", "embedding", str(encoder), device="cuda:0"))
         sent: list[Started | Done] = []
         encoded = [one for one in model.encode(TEXTS * 2000, None, None) if isinstance(one, Encoded)]
-        Forwarder(model, sent.append, 1 << 30).run([Computation(n, one) for n, one in enumerate(encoded)])  # type: ignore[arg-type]
+        Forwarder(model, sent.append, 1 << 30).run([Computation(n, one) for n, one in enumerate(encoded)])
         done = [one for one in sent if isinstance(one, Done)]
         assert sum(len(one.numbers) for one in done) == len(encoded)
         assert not any(one.failures for one in done)

@@ -53,9 +53,9 @@ def compare(settings: Settings, report: Report, shape: str) -> None:
     def loaded(packs: bool, dtype: str = "auto") -> Any:
         # Of this process alone, which ends with the step; what the last one found out is not asked.
         os.environ["XDG_CACHE_HOME"] = str(settings.folder / "kept" / f"{shape}-{packs}-{dtype}")
-        ways.packs = lambda *_: packs
+        vars(ways)["packs"] = lambda *_: packs
         if settings.small:
-            ways.score = lambda *_: 1.0  # whatever is faster
+            vars(ways)["score"] = lambda *_: 1.0  # whatever is faster
         spec = spec_of(path, device=settings.device, dtype=dtype, backend="torch", threads=1, batch_tokens=0)
         return load(spec)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def run_all(
     return read(results)
 
 
-def _context(device: str) -> BaseContext:
+def _context(device: str) -> ForkServerContext | SpawnContext:
     """How steps start. Libraries are imported once, by a process that never touches the device, and steps are forked
     from it; where the device does not work so, each imports them itself, which takes longer."""
     forking = multiprocessing.get_context("forkserver")
