@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +59,14 @@ def wrong(_: Settings, report: Report) -> None:
     report.wrong("it is 0.5 away")
 
 
+def gone(process: int) -> bool:
+    """It ended, whether or not somebody has asked for how."""
+    try:
+        return ") Z " in Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Line]]:
     """Runs steps; returns the end of each."""
@@ -88,14 +98,36 @@ def test_a_step_that_fails_costs_itself_alone(run: Callable[..., dict[str, Line]
     lines = read(tmp_path / RESULTS)
     assert [(line.step, line.value) for line in lines if line.value is not None] == [("crashes", 1), ("fine", 3)]
     (child,) = {int(line.text) for line in lines if line.name == "child"}
-    gone = time.monotonic() + 10
-    while Path(f"/proc/{child}/stat").exists() and " Z " not in Path(f"/proc/{child}/stat").read_text():
-        assert time.monotonic() < gone
+    until = time.monotonic() + 10
+    while not gone(child):
+        assert time.monotonic() < until
         time.sleep(0.02)
     log = (tmp_path / LOG).read_text()
     assert "PRINTED" in log
     assert "raise ValueError" in log
     assert bad(lines)
+
+
+def test_a_kill_of_everything_leaves_what_was_found_and_no_process(tmp_path: Path) -> None:
+    """As a time limit from outside is, which no program can catch."""
+    code = (
+        "import multiprocessing, sys, time; from pathlib import Path\n"
+        "from streamer.bench.device import program; from streamer.bench.device.steps import Settings, Step\n"
+        "program._context = lambda device: multiprocessing.get_context('fork')\n"
+        "def hangs(_, report): report.say('process', __import__('os').getpid()); time.sleep(600)\n"
+        "there = Path(sys.argv[1])\n"
+        "program.run_all([Step('hangs', hangs, 600)], Settings('cpu', True, there), there, 10, print)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.DEVNULL) as whole:
+        until = time.monotonic() + 60
+        while not (said := [line.text for line in read(tmp_path / RESULTS) if line.name == "process"]):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        whole.kill()
+    while not gone(int(said[0])):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert bad(read(tmp_path / RESULTS))
 
 
 def test_at_the_end_of_all_time_the_rest_is_skipped_by_name(

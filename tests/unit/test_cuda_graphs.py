@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -213,3 +214,41 @@ def test_what_a_head_asks_beside_is_not_recorded(kernel: None, tmp_path: Path) -
         found = packed(torch.full((2, 6), 7), output_hidden_states=True)
     assert found.hidden_states is not None
     assert packed.graphs.replayed == 0
+
+
+def test_a_graph_is_captured_as_torch_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warmed up aside, captured once, all in one pool; with torch's own signatures, since no GPU is here."""
+    order: list[str] = []
+
+    def noted(name: str, given: Any = None) -> Any:
+        return mock.create_autospec(getattr(torch.cuda, name), side_effect=lambda *_, **__: order.append(name) or given)
+
+    stream, graph, context = mock.MagicMock(), mock.MagicMock(), mock.MagicMock()
+    context.__exit__.return_value = False
+    reserved = iter([100, 130, 130, 150])
+    for name in ("device", "stream"):
+        monkeypatch.setattr(torch.cuda, name, mock.MagicMock(return_value=context))
+    monkeypatch.setattr(torch.cuda, "Stream", mock.MagicMock(return_value=stream))
+    monkeypatch.setattr(torch.cuda, "current_stream", mock.create_autospec(torch.cuda.current_stream))
+    monkeypatch.setattr(torch.cuda, "empty_cache", noted("empty_cache"))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", noted("graph_pool_handle", (0, 1)))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", mock.MagicMock(return_value=graph))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: next(reserved))
+    capture = noted("graph", context)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    recorder, given = cuda_graphs.CudaRecorder(torch.device("cuda", 0)), torch.zeros(1)
+
+    def run() -> torch.Tensor:
+        order.append("run")
+        return given
+
+    found, replay, took = recorder.record(run)
+    assert (found, replay, took) == (given, graph.replay, 30)
+    assert order == ["graph_pool_handle", "run", "run", "empty_cache", "graph", "run"]
+    recorder.record(run)
+    assert order.count("graph_pool_handle") == 1
+    assert capture.call_args.kwargs == {"pool": (0, 1), "capture_error_mode": "thread_local"}
+    recorder.forget()
+    reserved = iter([0, 0])
+    recorder.record(run)
+    assert order.count("graph_pool_handle") == 2

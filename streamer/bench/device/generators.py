@@ -34,7 +34,7 @@ _REQUESTS, _FEW = 384, 6
 class Drawn(TextGeneration):
     """A model whose files hold no weights of its network."""
 
-    def _load(self, path: Path, dtype: torch.dtype) -> Any:
+    def _load(self, path: Path, dtype: torch.dtype, *_: Any, **__: Any) -> Any:
         torch.manual_seed(0)
         with torch.device(self.device):
             network: Any = AutoModelForCausalLM.from_config(self.config, dtype=dtype)  # type: ignore[no-untyped-call]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,7 +22,7 @@ from streamer.bench.device.steps import Settings, Step, enter, touch
 SIDE_BY_SIDE = 6
 LEAST_S = 10.0
 """A step that has less is not begun."""
-TOUCH_S = 60.0
+TOUCH_S = FOUND_S = 60.0
 RESULTS, LOG = "results.jsonl", "device.log"
 _PRELOADED = ["streamer.bench.device.preload"]
 _POLL_S = 1.0
@@ -67,6 +69,13 @@ def run_all(
         for one in running:
             _kill(one.process)
     return read(results)
+
+
+def found() -> str:
+    """The device that torch finds, asked in a process of its own: this one never touches a device."""
+    code = "import torch; print(torch.cuda.is_available())"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=FOUND_S)
+    return "cuda:0" if asked.stdout.strip() == "True" else "cpu"
 
 
 def _context(device: str) -> ForkServerContext | SpawnContext:

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from streamer.bench.device.report import Report, SkippedStepError, State
+from streamer.machine.kernel import end_with_parent
 
 FAMILIES = (
     "embedding",
@@ -85,6 +86,7 @@ STEPS: tuple[Step, ...] = (
 def touch(device: str) -> None:
     """Whether a process that starts like this one may use the device: else it raises."""
     os.setsid()
+    end_with_parent()
     import torch
 
     torch.zeros(1, device=device).sum().item()
@@ -93,6 +95,7 @@ def touch(device: str) -> None:
 def enter(step: Step, settings: Settings, results: Path, began: float, log: Path) -> None:
     """A step's process, from here to its end. What it prints goes to the log; it leads a group that ends with it."""
     os.setsid()
+    end_with_parent()
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)

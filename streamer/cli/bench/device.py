@@ -12,7 +12,6 @@ from streamer.cli.bench.shown import progress, rounds, show
 from streamer.cli.options import number
 from streamer.errors import ExitCode
 from streamer.extras import require
-from streamer.machine.processors import usable_gpus
 
 ONE_WORKER = ("model", "shape", "dtype", "backend", "threads", "batch_tokens", "texts", "tokens", "rounds")
 """Options that a check of the whole device does not have."""
@@ -106,7 +105,7 @@ def check(out: Path, device: str, minutes: float, bootstrap_servers: str, *, sma
     require("this benchmark", "inference")
     import tempfile
 
-    from streamer.bench.device.program import run_all
+    from streamer.bench.device.program import found, run_all
     from streamer.bench.device.report import bad, sections
     from streamer.bench.device.speed import quiet, spec_of
     from streamer.bench.device.steps import STEPS, Settings
@@ -115,7 +114,8 @@ def check(out: Path, device: str, minutes: float, bootstrap_servers: str, *, sma
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise click.BadParameter(f"{out}: {error.strerror}", param_hint="--out") from None
-    chosen = device if device != "auto" else "cuda:0" if usable_gpus("auto", os.environ) else "cpu"
+    chosen = device if device != "auto" else "cpu" if small else found()
+    progress(f"the checks run on {chosen}" + (", with tiny models" if small or chosen == "cpu" else ""))
     with tempfile.TemporaryDirectory(prefix="streamer-device-", ignore_cleanup_errors=True) as folder:
         quiet(spec_of("", device=chosen, dtype="auto", backend="torch", threads=1, batch_tokens=0))
         settings = Settings(chosen, small or chosen == "cpu", Path(folder), bootstrap_servers)
