@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate browser clients programs chart registry far-end has-go lock clean
+.PHONY: setup demo test test-fast test-pythons check coverage docs chaos simulate device browser clients programs chart registry far-end has-go lock clean
 
 # Without a GPU, PyTorch's CPU build of the same version takes the place of the one that brings CUDA's libraries, if pip
 # finds it: in the index that it is set up with, or in one that PIP_EXTRA_INDEX_URL adds. The list is complete, so that
@@ -141,6 +141,12 @@ chaos: $(READY)
 
 simulate: $(READY)
 	@.venv/bin/streamer bench simulate --seeds $(or $(SEEDS),10000)
+
+# What a GPU does and whether it does so rightly, in ten minutes at most; results go to OUT as they come. PYTHON may be one
+# that has torch for the GPU, transformers and msgspec, on a machine without the rest; DRY_RUN=1 takes tiny models.
+device:
+	@$(or $(PYTHON),.venv/bin/python) -m streamer bench device --out $(or $(OUT),test-output/device) \
+	  --minutes $(or $(MINUTES),9) $(if $(DRY_RUN),--dry-run)
 
 check: $(READY)
 	@.venv/bin/ruff check .

@@ -13,7 +13,7 @@ from redis import Redis
 
 from streamer.bench.bench import PARTITIONS, Bench, opened
 from streamer.bench.bulk import BulkWorker, planned_threads
-from streamer.bench.device import spec_of
+from streamer.bench.device.speed import spec_of
 from streamer.bench.scale import Costs
 from streamer.bench.workload import MAX_WORDS, Workload
 from streamer.core.report import read

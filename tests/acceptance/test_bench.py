@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamer.bench.device.report import read
+from streamer.bench.device.steps import FAMILIES, STEPS
 from streamer.bench.figures import Target, median_ratio, percentile
 from streamer.bench.workload import POISON_MARK, Workload
 from tests.conftest import Kafka, Redis
@@ -43,6 +46,26 @@ def test_throughput_compares_with_the_raw_loop_and_names_its_host(kafka: Kafka, 
     assert found["host"]["cores"] > 0
     assert found["host"]["packages"]["confluent-kafka"]
     assert "bench throughput" in found["host"]["command"]
+
+
+@pytest.mark.every_way
+@pytest.mark.slow
+def test_the_checks_of_a_device_run_dry(kafka: Kafka, tmp_path: Path) -> None:
+    """All of them on the CPU with tiny models, so that none fails on a GPU for a reason that has nothing to do with
+    it; what only a GPU has is skipped or left out."""
+    found = _bench(kafka, "device", "--dry-run", "--out", str(tmp_path), "--minutes", "3")
+    *_, steps = found["sections"]
+    ends = {step["name"]: (step["ended"], step["why"]) for step in steps["figures"]}
+    assert ends == {step.name: ("done", "") for step in STEPS if not step.again}
+    lines = read(tmp_path / "results.jsonl")
+    runs = {line.step: line.text for line in lines if line.name == "float32: runs"}
+    assert set(runs) == {f"answers: {one}" for one in FAMILIES}
+    assert runs["answers: text-generation"].endswith("continuous batching")
+    assert runs["answers: text-generation with beams"].endswith("plain generation")
+    numbers = {(line.step, line.name): line.value or 0 for line in lines}
+    assert numbers["passes: MiniLM", "recordings"] > 0
+    assert numbers["memory: passes", "tokens of a batch after it"] < 1000
+    assert numbers["tests", "skipped"] == 7
 
 
 @pytest.mark.every_way

@@ -20,7 +20,7 @@ from streamer.bench import files
 from streamer.bench.baselines import encoders, file_encoder
 from streamer.bench.baselines.settings import ARRIVAL, SORTED
 from streamer.bench.contenders import Elsewhere, Took
-from streamer.bench.device import random_encoder, spec_of
+from streamer.bench.device.speed import random_encoder, spec_of
 from streamer.bench.inference import OPENVINO, TORCH, Measured, inference_speed, which_dtypes
 from streamer.bench.program import BenchError
 from streamer.bench.single_flight import _texts as flight_texts

@@ -127,19 +127,3 @@ def test_a_cache_that_cannot_be_written_is_no_failure(kept_root: Path) -> None:
     one = MemoryBudget(ModelCard("m", "digest", "embedding", "float32", "torch"))
     one.write(512)
     assert one.read() is None
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_memory_of_a_real_device_runs_out(encoder: Path) -> None:
-    """With a sliver of the GPU's memory a large window is still answered whole."""
-    torch.cuda.set_per_process_memory_fraction(0.001)
-    try:
-        model: Any = load(WorkerSpec("p", "embedding", str(encoder), device="cuda:0"))
-        sent: list[Started | Done] = []
-        encoded = [one for one in model.encode(TEXTS * 2000, None, None) if isinstance(one, Encoded)]
-        Forwarder(model, sent.append, 1 << 30).run([Computation(n, one) for n, one in enumerate(encoded)])
-        done = [one for one in sent if isinstance(one, Done)]
-        assert sum(len(one.numbers) for one in done) == len(encoded)
-        assert not any(one.failures for one in done)
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)

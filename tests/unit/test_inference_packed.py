@@ -21,8 +21,6 @@ from streamer.inference.backends.packed_encoder import PackedEncoder
 from streamer.inference.channel import Done, Started
 from streamer.inference.model import CPU_BATCHING, CUDA_BATCHING, Batching, Encoded, cut
 from streamer.inference.models.tokenizer import Row
-from streamer.inference.spec import WorkerSpec
-from streamer.inference.tasks.families import load
 from streamer.inference.worker.forwarder import Computation, Forwarder
 from tests.tiny_models import (
     BERT,
@@ -393,22 +391,6 @@ def test_an_encoder_hands_the_kernel_what_it_takes(
     monkeypatch.setattr(packed_attention, "_by_length", note)
     model._pass([Row([0] + [7] * (length - 1), None) for length in (6, 2, 5, 1)])
     assert seen == ([None, 8] if architecture == MODERNBERT else [None, None])
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("architecture", [BERT, ROBERTA, MODERNBERT])
-def test_a_real_gpu_runs_packed(architecture: str, tmp_path: Path) -> None:
-    """By itself in half precision, and its numbers are those of float32."""
-    path = tiny(tmp_path, architecture, "ForSequenceClassification", spread=0.12, hidden_size=128)
-    given = ("test", "text-classification", str(path))
-    packed: Any = load(WorkerSpec(*given, device="cuda:0", dtype="bfloat16"))
-    plain: Any = load(WorkerSpec(*given, device="cuda:0", dtype="float32"))
-    assert packed._packed is not None
-    assert packed.card.dtype == "bfloat16"
-    assert plain._packed is None
-    rows = rows_of(plain)
-    for own, expected in zip(packed._pass(rows), plain._pass(rows), strict=True):
-        assert plain.distance(own, expected) <= packed.tolerance
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from streamer.cli.bench import alone, through_kafka
+from streamer.cli.bench.device import device
 from streamer.cli.bench.scale import scale
 
 
@@ -25,7 +26,7 @@ for command in (
     alone.generation,
     alone.served,
     alone.report,
-    alone.device,
+    device,
     alone.simulate,
     alone.drift,
     alone.chaos,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -113,56 +111,6 @@ def report(rounds: int) -> list[Section]:
     from streamer.bench.reports import report_cost
 
     return [report_cost(8_000, rounds, progress)]
-
-
-@click.command()
-@click.option("--model", default="", metavar="REFERENCE", help="The encoder to measure. Default: MiniLM.")
-@click.option(
-    "--shape", type=click.Choice(["minilm", "base", "large"]), help="Use random weights of this shape instead."
-)
-@click.option("--device", default="auto", show_default=True, help="Where it runs: auto, cpu or cuda:N.")
-@click.option("--dtype", default="auto", show_default=True, help="Precision: auto, float32, bfloat16 or float16.")
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "torch", "openvino"]),
-    default="auto",
-    show_default=True,
-    help="Which library runs the network.",
-)
-@number("--threads", 1, "How many CPU threads to use.")
-@click.option(
-    "--batch-tokens", type=click.IntRange(0), default=0, help="Tokens in a forward batch. Default: the device's."
-)
-@number("--texts", 4000, "How many texts a round has.", min=64)
-@number("--tokens", 104, "How many tokens a text has on average.", min=3)
-@rounds(what="How many rounds to run.")
-@printed
-def device(
-    model: str,
-    shape: str | None,
-    device: str,
-    dtype: str,
-    backend: str,
-    threads: int,
-    batch_tokens: int,
-    texts: int,
-    tokens: int,
-    rounds: int,
-) -> list[Section]:
-    """Measure tokens a second of one worker fed from memory, on a CPU or a GPU: no Kafka, and no weights needed."""
-    require("this benchmark", "inference", *(() if model or shape else ("demo",)))
-    import tempfile
-
-    from streamer.bench.device import device_speed, quiet, random_encoder, spec_of
-
-    given = {"device": device, "dtype": dtype, "backend": backend, "threads": threads, "batch_tokens": batch_tokens}
-    with tempfile.TemporaryDirectory(prefix="streamer-bench-") as folder:
-        quiet(spec_of(model, **given))  # type: ignore[arg-type]
-        if shape:
-            os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"  # what is found out about random weights is worth nothing
-            model = str(random_encoder(Path(folder, shape), shape))
-        spec = spec_of(model, **given)  # type: ignore[arg-type]
-        return [device_speed(spec, texts, tokens, rounds, progress)]
 
 
 @click.command()

@@ -72,7 +72,8 @@ def attend_packed(
     refuse(module, query, key, value, attention_mask, is_causal, others)
     # As transformers' own kernels read it: the token itself is counted.
     reach = None if sliding_window is None else sliding_window - 1
-    if query.shape[2] == max_length_q and query.device.type == "cpu":
+    alone = query.shape[2] == max_length_q and len(cu_seq_lens_q) == len(query) + 1
+    if alone and query.device.type == "cpu":
         near = _near(max_length_q, reach, query.device)
         alike = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=near, scale=scaling)
         return alike.transpose(1, 2), None

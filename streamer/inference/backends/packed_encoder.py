@@ -17,23 +17,34 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from streamer.inference.backends.copies import to_device
+from streamer.inference.backends.cuda_graphs import Graphs, Recorder, differs
 from streamer.inference.backends.packed_attention import UnpackableError, register
+
+# What a recorded pass knows beside ids, positions and types; where more is asked for it runs as it is.
+_RECORDED = {"return_dict"}
+GRAPHS_GAIN = 1.02
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
     """Of one pass over padded (n, longest). `tokens` (2, tokens) says where in it, flattened, the real tokens lie, and
-    their positions in their sequences. `bounds` are those of the packed sequences, (n + 1)."""
+    their positions in their sequences. `bounds` are those of the packed sequences, (n + 1). Both on the host."""
 
     count: int
     longest: int
-    tokens: torch.Tensor
-    bounds: torch.Tensor
+    tokens: npt.NDArray[np.int64]
+    bounds: npt.NDArray[np.int32]
 
     @property
     def even(self) -> bool:
         """Whether nothing is padded: sequences of one length lie as they should without being packed."""
-        return self.tokens.shape[1] == self.count * self.longest
+        return int(self.tokens.shape[1]) == self.count * self.longest
+
+    def padded(self, packed: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """A copy of (tokens, d) as (n, longest, d)."""
+        padded = packed.new_zeros(self.count * self.longest, packed.shape[-1]).index_copy_(0, places, packed)
+        return padded.view(self.count, self.longest, -1)
 
 
 class PackedEncoder(torch.nn.Module):
@@ -45,6 +56,7 @@ class PackedEncoder(torch.nn.Module):
         _check(encoder)
         self.encoder = encoder
         self.numbering = _numbering(encoder)
+        self.graphs: Graphs | None = None
         self._layout: _Layout | None = None
 
     def lay(self, lengths: npt.NDArray[np.int64], *, pads_left: bool) -> None:
@@ -56,8 +68,7 @@ class PackedEncoder(torch.nn.Module):
         positions = np.arange(bounds[-1]) - np.repeat(bounds[:-1], lengths)
         firsts = np.arange(count) * longest + (longest - lengths if pads_left else 0)
         places = positions + np.repeat(firsts, lengths)
-        tokens = torch.from_numpy(np.stack([places, positions]))
-        self._layout = _Layout(count, longest, tokens, torch.from_numpy(bounds.astype(np.int32)))
+        self._layout = _Layout(count, longest, np.stack([places, positions]), bounds.astype(np.int32))
 
     def forward(
         self,
@@ -70,34 +81,93 @@ class PackedEncoder(torch.nn.Module):
         layout = self._layout
         if layout is None or input_ids.shape != (layout.count, layout.longest):
             raise RuntimeError("a pass whose lengths were not laid")
-        places, positions = layout.tokens.to(input_ids.device)
-        bounds = layout.bounds.to(input_ids.device)
+        places, positions = to_device(layout.tokens, input_ids.device)
         if self.numbering is not None:
             positions = self.numbering(input_ids).flatten()[places]
-        even = layout.even and input_ids.device.type == "cpu"
+        even = layout.even and input_ids.device.type == "cpu" and self.graphs is None
+        asked = {name: value for name, value in named.items() if value is not None}
 
-        def laid(values: torch.Tensor) -> torch.Tensor:
-            return values if even else values.flatten()[places].unsqueeze(0)
+        def laid(values: torch.Tensor | None) -> torch.Tensor | None:
+            return values if even or values is None else values.flatten()[places]
 
-        if token_type_ids is not None:
-            named["token_type_ids"] = laid(token_type_ids)
-        output = self.encoder(
-            input_ids=laid(input_ids),
-            position_ids=positions.view(layout.count, layout.longest) if even else positions.unsqueeze(0),
-            cu_seq_lens_q=bounds,
-            cu_seq_lens_k=bounds,
-            max_length_q=layout.longest,
-            max_length_k=layout.longest,
-            **{name: value for name, value in named.items() if value is not None},
-        )
+        ids, types = laid(input_ids), laid(token_type_ids)
+        assert ids is not None
+        if self.graphs is not None and asked.keys() <= _RECORDED:
+            recorded = self.graphs.run(layout.bounds, layout.longest, ids, positions, types)
+            if recorded is not None:
+                hidden = layout.padded(recorded, places)
+                pooled = {"pooler_output": self.pooled(hidden)} if self.graphs.pools else {}
+                return self.graphs.kind(last_hidden_state=hidden, **pooled)
+        bounds = to_device(layout.bounds, input_ids.device)
+        positions = positions.view(layout.count, layout.longest) if even else positions
+        output = self.encode(ids, positions, types, bounds, layout.longest, **asked)
         if even:
             return output
-        packed: torch.Tensor = output.last_hidden_state[0]
-        padded = packed.new_zeros(layout.count * layout.longest, packed.shape[-1]).index_copy_(0, places, packed)
-        output.last_hidden_state = padded.view(layout.count, layout.longest, -1)
+        output.last_hidden_state = layout.padded(output.last_hidden_state[0], places)
         if getattr(output, "pooler_output", None) is not None:  # the encoder's own pooled the first sequence alone
             output.pooler_output = self.pooled(output.last_hidden_state)
         return output
+
+    def encode(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        types: torch.Tensor | None,
+        bounds: torch.Tensor,
+        longest: int,
+        **named: Any,
+    ) -> Any:
+        """The encoder's own output for a packed pass: ids, positions and types (tokens,), or (n, length) of sequences
+        of one length; the bounds of the sequences, and the most tokens that one has."""
+
+        def row(values: torch.Tensor) -> torch.Tensor:
+            return values if values.ndim == 2 else values.unsqueeze(0)
+
+        if types is not None:
+            named["token_type_ids"] = row(types)
+        return self.encoder(
+            input_ids=row(ids),
+            position_ids=row(positions),
+            cu_seq_lens_q=bounds,
+            cu_seq_lens_k=bounds,
+            max_length_q=longest,
+            max_length_k=longest,
+            **named,
+        )
+
+    def take_graphs(
+        self, recorder: Recorder, longest: int, strays: Callable[[], str], seconds: Callable[[], float]
+    ) -> str:
+        """Replay recorded passes, if they say the same as passes do otherwise and it is faster; returns what was found,
+        in words. `longest` is the most tokens of a sequence, `strays` says how far the network's numbers are from the
+        right ones ("" where they are not), and `seconds` what it takes."""
+        before = seconds()
+        self.graphs = graphs = Graphs(self.encode, recorder)
+        usual, graphs.kept.after = graphs.kept.after, 0
+        start = self.numbering.keywords["padding_idx"] + 1 if self.numbering is not None else 0
+        device = next(self.encoder.parameters()).device
+        typed = "token_type_ids" in inspect.signature(self.encoder.forward).parameters
+        try:
+            known = self.encoder.get_input_embeddings().weight.shape[0]
+            with torch.inference_mode():
+                reason = differs(graphs, known, longest, numbered_from=start, typed=typed, device=device)
+            # The second time nothing is recorded: what an earlier pass left in a buffer would show.
+            reason = reason or strays() or strays() or graphs.failed
+            gain = 0.0 if reason else before / seconds()
+        except Exception as error:  # of CUDA, and of networks that can't be recorded
+            reason, gain = type(error).__name__, 0.0
+        graphs.kept.after = usual
+        if reason or graphs.failed or gain < GRAPHS_GAIN:
+            self.graphs = None
+            graphs.clear()
+            reason = reason or graphs.failed
+            return f"without CUDA graphs: {reason or f'they make it {gain:.2f} times as fast'}"
+        return f"with CUDA graphs, {gain:.2f} times as fast as without them"
+
+    def free_memory(self) -> None:
+        """Let go what only makes it faster."""
+        if self.graphs is not None:
+            self.graphs.clear()
 
     def pooled(self, hidden: torch.Tensor) -> torch.Tensor:
         """(n, d), of (n, length, d)."""
@@ -148,7 +218,7 @@ def _check(encoder: Any) -> None:
         raise UnpackableError("its positions can't be given")
 
 
-def _numbering(encoder: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
+def _numbering(encoder: Any) -> partial[torch.Tensor] | None:
     """How the encoder numbers positions by its padding token, as RoBERTa does from the index after it on; None where
     they are numbered from 0."""
     for name, module in encoder.named_modules():

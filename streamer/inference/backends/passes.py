@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from streamer.inference.backends.copies import to_device, to_host
 from streamer.inference.backends.packed_encoder import PackedEncoder
 from streamer.inference.backends.packed_openvino import PackedOpenVinoNetwork
 from streamer.inference.model import Batching, cut
@@ -57,6 +58,8 @@ class Passes(TaskFamily):
 
     def free_memory(self) -> None:
         """Collect tensors and give cached blocks back to the device."""
+        if isinstance(self._packed, PackedEncoder):
+            self._packed.free_memory()
         free_memory(self.device)
 
     def _pass(self, rows: Sequence[Row]) -> list[Numbers]:
@@ -68,18 +71,18 @@ class Passes(TaskFamily):
         real = columns >= longest - lengths[:, None] if pads_left else columns < lengths[:, None]
         ids = np.full(real.shape, self.tokenizer.pad_id or 0, np.int64)
         ids[real] = np.fromiter(chain.from_iterable(row.ids for row in rows), np.int64, int(lengths.sum()))
-        inputs = {"input_ids": torch.from_numpy(ids).to(self.device)}
+        inputs = {"input_ids": to_device(ids, self.device)}
         if self.tokenizer.takes_type_ids:
             type_ids = np.zeros(real.shape, np.int64)
             if any(row.type_ids is not None for row in rows):
                 flat = chain.from_iterable(row.type_ids or [0] * len(row.ids) for row in rows)
                 type_ids[real] = np.fromiter(flat, np.int64, int(lengths.sum()))
-            inputs["token_type_ids"] = torch.from_numpy(type_ids).to(self.device)
-        mask = torch.from_numpy(real.astype(np.int64)).to(self.device) if padded else None
+            inputs["token_type_ids"] = to_device(type_ids, self.device)
+        mask = to_device(real.astype(np.int64), self.device) if padded else None
         if self._packed is not None:
             self._packed.lay(lengths, pads_left=pads_left)
         with torch.inference_mode():
-            numbers: Numbers = self.rows(inputs, mask).cpu().numpy()
+            numbers: Numbers = to_host(self.rows(inputs, mask))
         if not (self.token_rows and padded):
             return list(numbers)
         return [own[-length:] if pads_left else own[:length] for own, length in zip(numbers, lengths, strict=True)]

@@ -8,6 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ import torch
 from streamer.errors import ModelError
 from streamer.inference.backends import packed_openvino
 from streamer.inference.backends.agreement import FLOAT32_TOLERANCE, Agreement, exact, twin
+from streamer.inference.backends.cuda_graphs import CudaRecorder
 from streamer.inference.backends.openvino_network import OpenVinoNetwork, open_network
 from streamer.inference.backends.packed_attention import UnpackableError, packs
 from streamer.inference.backends.packed_encoder import pack_network
@@ -309,6 +311,11 @@ class Ways(Passes):
             return
         said = f", {gain:.2f} times as fast as padded here" if timed else ""
         log.info("%s runs packed, without padding%s", self._spec.model, said)
+        if self.device.type == "cuda":
+            strays = partial(self._strays, padded, dtype)
+            seconds = partial(score, self.compute, windows(known.short), 0)
+            found = self._packed.take_graphs(CudaRecorder(self.device), self.tokenizer.max_tokens, strays, seconds)
+            log.info("%s runs %s", self._spec.model, found)
 
     def _take_openvino(self, revision: str, dtype: torch.dtype, fits: Callable[[], bool]) -> bool:
         """Let OpenVINO run the network where the spec allows it and its numbers agree. Raises `ModelError` when it was

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from streamer.bench.bulk import MINILM, MINILM_TASK, BulkRun, BulkWorker
+from streamer.bench.device.report import Report
+from streamer.bench.device.steps import Settings
 from streamer.bench.figures import Figure, Section
 from streamer.bench.workload import Workload
 from streamer.inference.models.reference import Located, resolve
@@ -18,8 +20,9 @@ SHAPES: Mapping[str, tuple[int, int, int]] = {
     "minilm": (384, 6, 1536),
     "base": (768, 12, 3072),
     "large": (1024, 24, 4096),
+    "tiny": (128, 2, 256),
 }
-TOKENIZER = Path(__file__).parents[1] / "demo" / "models" / "sentiment-micro"
+TOKENIZER = Path(__file__).parents[2] / "demo" / "models" / "sentiment-micro"
 MAX_TOKENS = 512
 PEAK_ROWS = {"cpu": 1024, "cuda": 16384}
 PEAK_S = 1.0
@@ -63,7 +66,7 @@ def device_speed(
             progress(f"{card.device}, {card.dtype}, round {number + 1} of {rounds}")
             runs.append(worker.run(given))
     progress("matrix peak")
-    width, layers, inner = _shape(spec.model)
+    width, layers, inner = shape_of(spec.model)
     shapes = [(width, width)] * 4 + [(width, inner), (inner, width)]
     kind = card.device.partition(":")[0]
     peak = matrix_flops(shapes, PEAK_ROWS[kind], card.dtype, PEAK_S, card.device)
@@ -110,7 +113,8 @@ def quiet(spec: WorkerSpec) -> None:
     os.environ.update(worker_environment(spec))
 
 
-def _shape(model: str) -> tuple[int, int, int]:
+def shape_of(model: str) -> tuple[int, int, int]:
+    """Width, layers and inner width, as its files have them."""
     from transformers import AutoConfig
 
     located = resolve(model)
@@ -129,3 +133,15 @@ def _named(device: str) -> str:
 
 def _figure(name: str, values: Sequence[float], unit: str) -> Figure:
     return Figure(name, statistics.median(values), unit, None, values, {})
+
+
+def one_worker(settings: Settings, report: Report, shape: str) -> None:
+    """A step: the figures of `device_speed` for random weights of this shape."""
+    path = random_encoder(settings.folder / f"{shape}-worker", "tiny" if settings.small else shape)
+    spec = spec_of(str(path), device=settings.device, dtype="auto", backend="torch", threads=1, batch_tokens=0)
+    texts, rounds = (128, 1) if settings.small else (20_000, 3)
+    found = device_speed(spec, texts, 104, rounds, print)  # into the log
+    for figure in found.figures:
+        report.figure(figure.name, figure.value, figure.unit)
+    for note in found.notes:
+        report.say("note", note)
