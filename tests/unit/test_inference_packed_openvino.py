@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamer.inference.backends import ways
 from streamer.inference.backends.openvino_network import OpenVinoNetwork
@@ -123,9 +125,32 @@ def test_what_needs_no_padding_is_not_gathered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pads_left", [False, True])
 def test_every_place_knows_its_token(pads_left: bool) -> None:
-    """A place without one has its own row's first: a text that is not finite spoils no other."""
-    laid = layout_of(np.array([3, 1, 0]), pads_left=pads_left)
-    assert laid["slots"].tolist() == ([[0, 1, 2], [3, 3, 3], [4, 4, 4]])
-    assert laid["positions"].tolist() == [0, 1, 2, 0, 0]
-    assert laid["tokens"].tolist() == ([0, 1, 2, 5, 8] if pads_left else [0, 1, 2, 3, 6])
-    assert laid["real"].sum() == 5
+    """Rows shorter than the longest share its width in attention; a place without a token has a neighbour's."""
+    laid = layout_of(np.array([5, 1, 0, 3]), pads_left=pads_left)
+    assert laid["rows"].tolist() == [
+        [0, 1, 2, 3, 4],
+        [5] * 5,
+        [6] * 5,
+        [7, 7, 7, 8, 9] if pads_left else [7, 8, 9, 7, 7],
+    ]
+    assert laid["positions"].tolist() == [0, 1, 2, 3, 4, 0, 0, 0, 1, 2]
+    assert laid["tokens"].tolist() == ([0, 1, 2, 3, 4, 9, 14, 17, 18, 19] if pads_left else [*range(6), 10, 15, 16, 17])
+    assert laid["slots"].tolist() == [[0, 1, 2, 3, 4], [7, 8, 9, 5, 6]]
+    assert laid["owners"].tolist() == [[0] * 5, [3, 3, 3, 1, 2]]
+    assert laid["places"].tolist() == [0, 1, 2, 3, 4, 8, 9, 5, 6, 7]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=80))
+def test_rows_share_shelves_and_no_token_is_lost(lengths: list[int]) -> None:
+    """Each row lies in one piece on one shelf, and all but the last shelf are more than half full."""
+    laid = layout_of(np.array(lengths), pads_left=False)
+    owners, places, width = laid["owners"], laid["places"], max(lengths)
+    assert sorted(set(places.tolist())) == sorted(places.tolist())
+    assert laid["slots"].flatten()[places].tolist() == list(range(sum(lengths)))
+    assert owners.flatten()[places].tolist() == np.repeat(np.arange(len(lengths)), lengths).tolist()
+    assert (owners >= 0).sum() == sum(lengths)
+    for row, first in enumerate(np.cumsum([0, *lengths[:-1]])):
+        own = places[first : first + lengths[row]]
+        assert own.tolist() == list(range(own[0], own[0] + lengths[row]))
+        assert own[0] // width == own[-1] // width
+    assert sorted((owners >= 0).sum(axis=1) * 2 > width).count(False) <= 1
