@@ -22,9 +22,11 @@ from streamer.inference.model import Batching
 
 PARAMETERS: Final = 50_000_000
 """Up to it two graphs are held: what needs no padding goes through the one that does not gather, which is faster."""
-# Attention is padded: texts of very different lengths share a pass only where it is small.
-_WASTE: Final = 1.3
-_FLOOR_TOKENS: Final = 1536
+# Longer passes are no faster, and answer later. Of all lengths that come, a pass takes what it holds, but for few long
+# texts among many short ones: attention is as wide as the longest.
+_TOKENS: Final = 2048
+_WASTE: Final = 3.0
+_FLOOR_TOKENS: Final = 4096
 NAME: Final = "packed_by_slots"
 _LEAST: Final = torch.finfo(torch.float32).min
 _EXAMPLE_LENGTHS: Final = (9, 7, 2)
@@ -82,7 +84,8 @@ def _shelve(lengths: list[int], width: int) -> tuple[list[int], int]:
 
 def batching_of(padded: Batching) -> Batching:
     """How it likes its forward batches, by how the network likes them padded."""
-    return replace(padded, packed=True, waste=_WASTE, floor_tokens=_FLOOR_TOKENS)
+    tokens = min(padded.tokens, _TOKENS)
+    return replace(padded, tokens=tokens, packed=True, waste=_WASTE, floor_tokens=_FLOOR_TOKENS)
 
 
 class PackedOpenVinoNetwork:

@@ -48,6 +48,8 @@ CHECK_BYTES = 1 << 28
 # The longest row of a check where neither tokenizer nor network sets a limit.
 _ENDLESS_TOKENS = 2048
 _SCORE_BYTES = 4
+# To be raised where a way is changed: what was found of it at an earlier start is then found anew.
+_WAYS = 2
 # How the way of a network that runs packed ends where it is remembered.
 _PACKED = " packed"
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
@@ -74,6 +76,7 @@ class Ways(Passes):
         spec = self._spec
         verdict = Verdict(
             (
+                _WAYS,
                 revision,
                 type(self.network).__name__,
                 longest,
