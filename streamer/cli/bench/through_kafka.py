@@ -93,7 +93,7 @@ def latency(place: Bench, events: int, rate: float, seconds: float, only: tuple[
     if "null" in parts or "minilm" in parts:
         sections.append(single_events(place, events, rate, model="minilm" in parts, progress=progress))
     if "load" in parts:
-        sections.append(under_load(place, seconds, progress))
+        sections += under_load(place, seconds, progress)
     if "worker" in parts:
         sections.append(worker_under_load(seconds, progress))
     return sections

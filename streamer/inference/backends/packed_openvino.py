@@ -6,7 +6,7 @@ each as there is room for, and a mask keeps them apart. A mask over one long row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final
@@ -18,10 +18,12 @@ from transformers import AttentionInterface
 
 from streamer.inference.backends.packed_attention import UnpackableError, refuse
 from streamer.inference.backends.packed_encoder import PackedEncoder
-from streamer.inference.model import Batching
+from streamer.inference.model import Batching, rounded_up
 
-PARAMETERS: Final = 50_000_000
-"""Up to it two graphs are held: what needs no padding goes through the one that does not gather, which is faster."""
+# A size that it has not seen for a while costs OpenVINO one or two milliseconds. So there are few: of tokens in a pass,
+# where up to 6 % more are computed, and of widths of attention.
+_DIGITS: Final = 5
+_WIDTH_DIGITS: Final = 4
 # Longer passes are no faster, and answer later. Of all lengths that come, a pass takes what it holds, but for few long
 # texts among many short ones: attention is as wide as the longest.
 _TOKENS: Final = 2048
@@ -34,11 +36,12 @@ _EXAMPLE_LENGTHS: Final = (9, 7, 2)
 
 def layout_of(lengths: npt.NDArray[np.int64], *, pads_left: bool) -> dict[str, npt.NDArray[np.int64]]:
     """How padded (n, longest) rows lie packed. `tokens` says where in it, flattened, the real tokens are, `positions`
-    which of their sequence they are, and `rows` (n, longest) which packed token each place has.
+    which of their sequence they are, and `rows` (n, longest) which packed token each place has. Some tokens more, each
+    the first one again, round their number up; nobody reads what becomes of them.
 
-    Attention sees them in shelves as wide as the longest row, which shorter ones share: `slots` (shelves, longest) has
-    the packed token of each place there, `owners` its row, -1 for none, and `places` where each token lies. A place
-    without a token has one of its neighbours'.
+    Attention sees them on shelves that are at least as wide as the longest row, and which shorter ones share: `slots`
+    (shelves, width) has the packed token of each place there, `owners` its row, -1 for none, and `places` where each
+    token lies. A place without a token has one of its neighbours'.
     """
     lengths = np.maximum(lengths, 1)
     longest = int(lengths.max())
@@ -46,20 +49,23 @@ def layout_of(lengths: npt.NDArray[np.int64], *, pads_left: bool) -> dict[str, n
     columns = np.arange(longest) - (longest - lengths if pads_left else np.zeros_like(lengths))[:, None]
     real = (columns >= 0) & (columns < lengths[:, None])
     positions = columns[real]
-    firsts, count = _shelve(lengths.tolist(), longest)
+    width = rounded_up(longest, _WIDTH_DIGITS)
+    firsts, count = _shelve(lengths.tolist(), width)
     places = np.repeat(firsts, lengths) + positions
-    owners = np.full(count * longest, -1)
+    owners = np.full(count * width, -1)
     owners[places] = np.repeat(np.arange(len(lengths)), lengths)
-    slots = np.zeros(count * longest, np.int64)
+    slots = np.zeros(count * width, np.int64)
     slots[places] = np.arange(bounds[-1])
-    slots = np.where(owners < 0, np.repeat(slots[::longest], longest), slots)
+    slots = np.where(owners < 0, np.repeat(slots[::width], width), slots)
+    tokens = np.flatnonzero(real)
+    more = rounded_up(len(tokens), _DIGITS) - len(tokens)
     return {
-        "tokens": np.flatnonzero(real),
-        "positions": positions,
+        "tokens": np.append(tokens, tokens[:1].repeat(more)),
+        "positions": np.append(positions, positions[:1].repeat(more)),
         "rows": bounds[:-1, None] + np.where(real, columns, 0),
-        "slots": slots.reshape(count, longest),
-        "owners": owners.reshape(count, longest),
-        "places": places,
+        "slots": slots.reshape(count, width),
+        "owners": owners.reshape(count, width),
+        "places": np.append(places, places[:1].repeat(more)),
     }
 
 
@@ -85,16 +91,11 @@ def _shelve(lengths: list[int], width: int) -> tuple[list[int], int]:
 def batching_of(padded: Batching) -> Batching:
     """How it likes its forward batches, by how the network likes them padded."""
     tokens = min(padded.tokens, _TOKENS)
-    return replace(padded, tokens=tokens, packed=True, waste=_WASTE, floor_tokens=_FLOOR_TOKENS)
+    return replace(padded, tokens=tokens, packed=True, digits=_DIGITS, waste=_WASTE, floor_tokens=_FLOOR_TOKENS)
 
 
 class PackedOpenVinoNetwork:
-    """Called like the padded torch network that it was made from, once `lay` has said which tokens are real.
-
-    `even` is the padded graph, for passes in which nothing is padding; without it they are gathered too.
-    """
-
-    even: Callable[..., SimpleNamespace] | None = None
+    """Called like the padded torch network that it was made from, once `lay` has said which tokens are real."""
 
     def __init__(self, compiled: Any, encoder: Any) -> None:
         self._request = compiled.create_infer_request()
@@ -114,8 +115,6 @@ class PackedOpenVinoNetwork:
         token_type_ids: torch.Tensor | None = None,
     ) -> SimpleNamespace:
         """Tensors as (n, length)."""
-        if self.even is not None and len(self._layout["tokens"]) == input_ids.numel():
-            return self.even(input_ids, None, token_type_ids)
         inputs = {"input_ids": input_ids.numpy(), **self._layout}
         if self._numbering is not None:
             inputs["positions"] = self._numbering(input_ids).flatten()[self._layout["tokens"]].numpy()
