@@ -159,6 +159,8 @@ def _null_ms(bench: Bench, progress: Progress) -> float:
 def _live_rate(traffic: Traffic, source: Iterator[Event], backlog: float, seconds: float, progress: Progress) -> float:
     """The highest rate at which the queue does not grow, by halving."""
     least, most = _LEAST * backlog, _MOST * backlog
+    progress(f"latency: warming up at {least:.0f} texts/s")
+    traffic.run(at_random(source, least, seconds))  # passes of sizes that are new take longer
     for _ in range(_HALVINGS):
         rate = (least + most) / 2
         progress(f"latency: is {rate:.0f} texts/s kept up with?")
