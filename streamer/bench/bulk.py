@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from streamer.bench.program import BenchError
@@ -41,6 +42,17 @@ class BulkRun:
     """The forward thread's share of that time in forward passes."""
     computed: float
     """Tokens that the network computed for each of the texts' own: above 1 by what is padded."""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """Texts that were sent one by one when they were due: from then to their answers, and what the passes took."""
+
+    latencies_ms: list[float] = field(default_factory=list)
+    passes: int = 0
+    forward_s: float = 0.0
+    real_tokens: int = 0
+    computed_tokens: int = 0
 
 
 class BulkWorker:
@@ -96,6 +108,29 @@ class BulkWorker:
         share = computed / max(1, tokens)
         rates = (done - first[1]) / seconds, tokens / seconds
         return BulkRun(*rates, last - began, forward_s, busy_s / seconds, share)
+
+    def replay(self, due: Sequence[tuple[float, str]]) -> Replayed:
+        """Texts, each sent by itself so many seconds after the start."""
+        began = time.perf_counter()
+
+        def send() -> None:
+            for number, (at_s, text) in enumerate(due):
+                time.sleep(max(0.0, began + at_s - time.perf_counter()))
+                self._pool.send(0, Work([number], [text], None, None))
+
+        sender = threading.Thread(target=send, name="sender")
+        sender.start()
+        replayed = Replayed()
+        while len(replayed.latencies_ms) < len(due):
+            fact = self._next(ForwardDone)
+            at = time.perf_counter() - began
+            replayed.latencies_ms += [(at - due[number][0]) * 1000 for number in fact.numbers]
+            replayed.passes += fact.passes
+            replayed.forward_s += fact.seconds
+            replayed.real_tokens += fact.real_tokens
+            replayed.computed_tokens += fact.computed_tokens
+        sender.join()
+        return replayed
 
     def _next(self, kind: type[_Fact]) -> _Fact:
         deadline = time.monotonic() + self._limit_s

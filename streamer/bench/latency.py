@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from streamer.bench.bench import Bench
-from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker
+from streamer.bench.bulk import MINILM, MINILM_TASK
 from streamer.bench.figures import Figure, Section, Target, percentile
-from streamer.bench.traffic import Seen, Traffic, at_random, in_turn
-from streamer.bench.workload import Event, Workload
+from streamer.bench.live import events as stream
+from streamer.bench.live import single_forward_ms
+from streamer.bench.traffic import Seen, Traffic, in_turn
 from streamer.local.ports import LOOPBACK, free_ports
 from streamer.telemetry.scrape import scrape
 
 RAW_RECORDS = 2000
-CAPACITY_TEXTS = 3000
-SINGLES = 50
-LOADS = (0.1, 0.5, 0.8)
-REAL_TOKENS = Target(at_least=0.95)
 MEDIAN = Target(at_most=1.5)
 P99 = Target(at_most=2.0)
-WARM_UP_EVENTS = 100_000
 Progress = Callable[[str], None]
 
 
@@ -34,7 +30,7 @@ def single_events(bench: Bench, events: int, rate_per_s: float, *, model: bool, 
     if model:
         pipeline = {"task": MINILM_TASK, "model": MINILM}
         setups.append(bench.setup(pipeline=pipeline, telemetry={"http": address}))
-    source = _events()
+    source = stream()
     with ExitStack() as programs, Traffic(bench, setups) as traffic:
         programs.enter_context(bench.start_raw(setups[0], micro_batch_records=RAW_RECORDS, wait="first"))
         for setup in setups[1:]:
@@ -54,7 +50,7 @@ def single_events(bench: Bench, events: int, rate_per_s: float, *, model: bool, 
             _row("MiniLM, p50", others[0]),
             Figure("its forward pass in that run, mean", forward_ms, "ms"),
             *_against(raw, others[0], "MiniLM beyond its forward pass", forward_ms),
-            Figure("one text's forward pass alone, p50", _single_forward_ms(progress), "ms"),
+            Figure("one text's forward pass alone, p50", single_forward_ms(progress), "ms"),
         ]
     return Section(
         f"Latency of single events, {rate_per_s:g} a second",
@@ -64,39 +60,6 @@ def single_events(bench: Bench, events: int, rate_per_s: float, *, model: bool, 
             "raw loop: polls for its first record, takes what is there, one transaction",
         ),
     )
-
-
-def under_load(bench: Bench, seconds: float, progress: Progress) -> Section:
-    """MiniLM at shares of the capacity that a backlog shows, arrivals as a Poisson process."""
-    progress("latency: measuring MiniLM's capacity")
-    pipeline = {"task": MINILM_TASK, "model": MINILM}
-    setup = bench.setup(pipeline=pipeline)
-    count = bench.fill(setup.input, Workload(CAPACITY_TEXTS).events())
-    capacity = bench.measure(setup, bench.start(setup, "--until-end"), count).records_per_s
-    address = f"{LOOPBACK}:{free_ports(1)[0]}"
-    setup = bench.setup(pipeline=pipeline, telemetry={"http": address})
-    source = _events()
-    figures = [Figure("capacity", capacity, "texts/s")]
-    with bench.start(setup), Traffic(bench, [setup]) as traffic:
-        traffic.warm_up(source)
-        for share in LOADS:
-            progress(f"latency: {share:.0%} of {capacity:.0f} texts/s for {seconds:g} s")
-            before = scrape(f"http://{address}/metrics")
-            (seen,) = traffic.run(at_random(source, share * capacity, seconds))
-            after = scrape(f"http://{address}/metrics")
-            figures.append(_row(f"{share:.0%} of capacity, p50", seen))
-            real, computed = (after.tokens.get(kind, 0) - before.tokens.get(kind, 0) for kind in ("real", "computed"))
-            title = f"{share:.0%} of capacity: real tokens of those computed"
-            figures.append(Figure(title, real / max(1, computed), "", REAL_TOKENS))
-    return Section(
-        "MiniLM under load",
-        figures,
-        (f"open loop, Poisson arrivals for {seconds:g} s each; capacity: a backlog of {CAPACITY_TEXTS:,} texts",),
-    )
-
-
-def _events() -> Iterator[Event]:
-    return Workload(WARM_UP_EVENTS, seed=2).events()
 
 
 def _against(raw: Seen, ours: Seen, name: str, forward_ms: float = 0.0) -> list[Figure]:
@@ -115,10 +78,3 @@ def _row(name: str, seen: Seen) -> Figure:
 
 def _p50(seen: Seen) -> float:
     return statistics.median(seen.latencies_ms)
-
-
-def _single_forward_ms(progress: Progress) -> float:
-    progress("latency: single texts through a worker alone")
-    texts = list(Workload(SINGLES, seed=3).texts())
-    with BulkWorker() as worker:
-        return statistics.median([worker.run([text]).forward_s for text in texts]) * 1000

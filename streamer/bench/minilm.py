@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from streamer.bench.bench import PIPELINE, Bench
+from streamer.bench.bench import PIPELINE, Bench, Setup
 from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker, planned_threads
 from streamer.bench.figures import Section, Target, compared, fast_bfloat16, interleaved
+from streamer.bench.program import Program
 from streamer.bench.workload import Workload
 from streamer.inference.models.reference import Located, resolve
 from streamer.kafka.clients import reader_properties, writer_properties
@@ -31,10 +33,10 @@ def minilm_throughput(bench: Bench, records: int, rounds: int, progress: Callabl
         "MiniLM: streamer": partial(_ours, bench, backlog, records),
         "MiniLM: in bulk": partial(_in_bulk, texts),
     }
-    installed = importlib.util.find_spec("sentence_transformers") is not None
+    installed = has_written_loop()
     if installed:
         fewer = max(1, records // WRITTEN_SHARE // WRITTEN_BATCH) * WRITTEN_BATCH
-        runs["MiniLM: written loop"] = partial(_written, bench, backlog, fewer, threads)
+        runs["MiniLM: written loop"] = partial(written_rate, bench, backlog, fewer, threads)
     ours, bulk, *written = interleaved(rounds, runs, progress).values()
     bench.delete(backlog)
     names = "streamer texts/s", "other texts/s"
@@ -62,15 +64,26 @@ def _in_bulk(texts: Sequence[str]) -> float:
         return worker.run(texts).texts_per_s
 
 
-def _written(bench: Bench, backlog: str, records: int, threads: int) -> float:
+def has_written_loop() -> bool:
+    """Whether the loop that people write can be measured here."""
+    return importlib.util.find_spec("sentence_transformers") is not None
+
+
+def written_rate(bench: Bench, backlog: str, records: int, threads: int) -> float:
+    """Texts a second of that loop over the first `records` of a backlog, a multiple of its batches."""
+    setup = bench.setup(input_topic=backlog)
+    return bench.measure(setup, start_written(bench, setup, threads, records), records).records_per_s
+
+
+def start_written(bench: Bench, setup: Setup, threads: int, records: int = sys.maxsize) -> Program:
+    """Start that loop; it ends after `records`."""
     model = resolve(MINILM)
     assert isinstance(model, Located)
-    setup = bench.setup(input_topic=backlog)
     group = setup.config.pipelines[PIPELINE].group
     settings = {
         "consumer": {**reader_properties(bench.kafka), "group.id": group, "enable.auto.commit": True},
         "producer": writer_properties(bench.kafka),
-        "source": backlog,
+        "source": setup.input,
         "target": setup.output,
         "path": str(model.path),
         "threads": threads,
@@ -78,4 +91,4 @@ def _written(bench: Bench, backlog: str, records: int, threads: int) -> float:
         "records": records,
     }
     environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
-    return bench.measure(setup, bench.start_loop(setup, "encode_loop", settings, environment), records).records_per_s
+    return bench.start_loop(setup, "encode_loop", settings, environment)

@@ -57,20 +57,28 @@ class Batching:
 
     `tokens` bounds a batch's longest length times its size. Beyond `floor_tokens`, padded tokens stay below `waste`
     times the real ones; below it a pass of its own costs more than the padding it saves. Where the network computes
-    real tokens alone, `packed`, those are what `tokens` bounds. `sharing` is the network's own.
+    real tokens alone, `packed`, those are what `tokens` bounds; it may compute a few more, so that their number has no
+    more than so many binary `digits`, 0 for as many as it takes. `sharing` is the network's own.
     """
 
     tokens: int
     waste: float
     floor_tokens: int
     packed: bool = False
+    digits: int = 0
     sharing: Sharing = Sharing.PADDED
 
     def computed(self, sizes: Sequence[tuple[int, int]]) -> int:
         """The tokens that a batch of `sizes` (length and rows, longest first) makes the network compute."""
         if self.packed:
-            return sum([length * rows for length, rows in sizes])
+            return rounded_up(sum([length * rows for length, rows in sizes]), self.digits)
         return sizes[0][0] * sum([rows for _, rows in sizes])
+
+
+def rounded_up(number: int, digits: int) -> int:
+    """The next number that has zeros behind its first so many binary digits; itself with 0 digits."""
+    step = 1 << max(0, (number - 1).bit_length() - digits) if digits else 1
+    return -(-number // step) * step
 
 
 def cut(sizes: Sequence[tuple[int, int]], batching: Batching) -> int:

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamer.inference.backends import ways
 from streamer.inference.backends.openvino_network import OpenVinoNetwork
-from streamer.inference.backends.packed_openvino import PackedOpenVinoNetwork, layout_of
+from streamer.inference.backends.packed_openvino import PackedOpenVinoNetwork, batching_of, layout_of
+from streamer.inference.model import CPU_BATCHING
 from streamer.inference.models import checks
 from streamer.inference.models.tokenizer import Row
 from streamer.inference.spec import WorkerSpec
@@ -100,32 +103,43 @@ def test_the_faster_way_is_taken_and_remembered(tmp_path: Path, monkeypatch: pyt
         assert next(turns, None) is None
 
 
-def test_what_needs_no_padding_is_not_gathered(tmp_path: Path) -> None:
-    """A single text, and texts of one length, go through the graph that is faster for them."""
-    model = served(made(tmp_path, BERT, "embedding"), "embedding", "openvino")
-    even: list[int] = []
-    plain = model.network.even
-
-    def count(*given: Any) -> Any:
-        even.append(len(given[0]))
-        return plain(*given)
-
-    model.network.even = count
-    one, other = Row([0, 9, 2], None), Row([0, 7, 8, 9, 2], None)
-    alone = model._pass([one])[0]
-    twice = model._pass([one, one])
-    assert even == [1, 2]
-    mixed = model._pass([one, other])
-    assert even == [1, 2]
-    for own in (*twice, mixed[0]):
-        np.testing.assert_allclose(own, alone, atol=1e-5)
-
-
 @pytest.mark.parametrize("pads_left", [False, True])
 def test_every_place_knows_its_token(pads_left: bool) -> None:
-    """A place without one has its own row's first: a text that is not finite spoils no other."""
-    laid = layout_of(np.array([3, 1, 0]), pads_left=pads_left)
-    assert laid["slots"].tolist() == ([[0, 1, 2], [3, 3, 3], [4, 4, 4]])
-    assert laid["positions"].tolist() == [0, 1, 2, 0, 0]
-    assert laid["tokens"].tolist() == ([0, 1, 2, 5, 8] if pads_left else [0, 1, 2, 3, 6])
-    assert laid["real"].sum() == 5
+    """Rows shorter than the longest share its width in attention; a place without a token has a neighbour's."""
+    laid = layout_of(np.array([5, 1, 0, 3]), pads_left=pads_left)
+    last = [7, 7, 7, 8, 9] if pads_left else [7, 8, 9, 7, 7]
+    assert laid["rows"].tolist() == [[0, 1, 2, 3, 4], [5] * 5, [6] * 5, last]
+    assert laid["positions"].tolist() == [0, 1, 2, 3, 4, 0, 0, 0, 1, 2]
+    assert laid["tokens"].tolist() == ([0, 1, 2, 3, 4, 9, 14, 17, 18, 19] if pads_left else [*range(6), 10, 15, 16, 17])
+    assert laid["slots"].tolist() == [[0, 1, 2, 3, 4], [7, 8, 9, 5, 6]]
+    assert laid["owners"].tolist() == [[0] * 5, [3, 3, 3, 1, 2]]
+    assert laid["places"].tolist() == [0, 1, 2, 3, 4, 8, 9, 5, 6, 7]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=80))
+def test_rows_share_shelves_and_no_token_is_lost(lengths: list[int]) -> None:
+    """Each row lies in one piece on one shelf, and all shelves but one are at least half full."""
+    laid = layout_of(np.array(lengths), pads_left=False)
+    owners, real = laid["owners"], sum(lengths)
+    places, width = laid["places"][:real], owners.shape[1]
+    assert len(set(places.tolist())) == real
+    assert laid["slots"].flatten()[places].tolist() == list(range(real))
+    assert owners.flatten()[places].tolist() == np.repeat(np.arange(len(lengths)), lengths).tolist()
+    assert (owners >= 0).sum() == real
+    for row, first in enumerate(np.cumsum([0, *lengths[:-1]])):
+        own = places[first : first + lengths[row]]
+        assert own.tolist() == list(range(own[0], own[0] + lengths[row]))
+        assert own[0] // width == own[-1] // width
+    assert ((owners >= 0).sum(axis=1) * 2 < width).sum() <= 1
+
+
+def test_passes_have_few_sizes() -> None:
+    """At most 6 % more tokens than there are make 16 sizes of each doubling; what is computed is counted."""
+    batching = batching_of(CPU_BATCHING)
+    sizes = set()
+    for count in range(1, 1025):
+        size = len(layout_of(np.array([count]), pads_left=False)["tokens"])
+        assert count <= size <= count * 1.0625
+        assert batching.computed([(count, 1)]) == size
+        sizes.add(size)
+    assert len(sizes) == 32 + 5 * 16

@@ -77,19 +77,25 @@ def _parts(only: tuple[str, ...], members: int | None, **_: Any) -> tuple[str, .
 @number("--rate", 20.0, "How many events a second to send.", min=0, min_open=True)
 @number("--seconds", 15.0, "How long to run at each load.")
 @click.option(
-    "--only", type=click.Choice(["null", "minilm", "load"]), multiple=True, help="Run only this; may be repeated."
+    "--only",
+    type=click.Choice(["null", "minilm", "load", "worker"]),
+    multiple=True,
+    help="Run only this; may be repeated.",
 )
 @on_kafka(minilm=lambda given: given["only"] != ("null",))
 def latency(place: Bench, events: int, rate: float, seconds: float, only: tuple[str, ...]) -> list[Section]:
     """Measure milliseconds from producer to read_committed reader: single events, and with a model under load."""
-    from streamer.bench.latency import single_events, under_load
+    from streamer.bench.latency import single_events
+    from streamer.bench.live import under_load, worker_under_load
 
-    parts = only or ("null", "minilm", "load")
+    parts = only or ("null", "minilm", "load", "worker")
     sections = []
     if "null" in parts or "minilm" in parts:
         sections.append(single_events(place, events, rate, model="minilm" in parts, progress=progress))
     if "load" in parts:
-        sections.append(under_load(place, seconds, progress))
+        sections += under_load(place, seconds, progress)
+    if "worker" in parts:
+        sections.append(worker_under_load(seconds, progress))
     return sections
 
 

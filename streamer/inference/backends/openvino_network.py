@@ -31,7 +31,7 @@ MODEL_FILE = "model.xml"
 REFUSED_FILE = "refused.txt"
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 _DIGEST_CHARACTERS = 32
-_FORMAT = "2"  # of how a network is converted and what it is held to
+_FORMAT = "3"  # of how a network is converted and what it is held to
 # How a network is told of padding, the faster way first: added to the scores of attention, (n, 1, 1, length), is 5 to
 # 11 % faster from 128 tokens on than the (n, length) of zeros and ones, and as fast as none at all; so a second
 # variant without a mask would gain nothing. Networks with layers that see only a window take a mask for each kind of

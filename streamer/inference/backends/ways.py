@@ -50,6 +50,8 @@ CHECK_BYTES = 1 << 28
 # The longest row of a check where neither tokenizer nor network sets a limit.
 _ENDLESS_TOKENS = 2048
 _SCORE_BYTES = 4
+# To be raised where a way is changed: what was found of it at an earlier start is then found anew.
+_WAYS = 2
 # How the way of a network that runs packed ends where it is remembered.
 _PACKED = " packed"
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
@@ -78,6 +80,7 @@ class Ways(Passes):
         spec = self._spec
         verdict = Verdict(
             (
+                _WAYS,
                 revision,
                 type(self.network).__name__,
                 longest,
@@ -324,11 +327,9 @@ class Ways(Passes):
         reason = self._lacks_for_openvino()
         if not reason:
             plain, may_pack = self.network, self._may_pack(dtype)
-            both = self._parameters() <= packed_openvino.PARAMETERS
-            padded: _Opened = "" if may_pack and self._packs and not both else self._open(plain, revision, dtype, fits)
+            padded: _Opened = "" if may_pack and self._packs else self._open(plain, revision, dtype, fits)
             packed: _Opened = self._open(plain, revision, dtype, fits, packed=True) if may_pack else ""
             if isinstance(packed, PackedOpenVinoNetwork):
-                packed.even = padded if both and isinstance(padded, OpenVinoNetwork) else None
                 packed = packed if self._pays(padded, packed) else ""
             elif packed:
                 log.info("%s runs padded in OpenVINO: %s", self._spec.model, packed)
