@@ -30,7 +30,9 @@ def compare(settings: Settings, report: Report, family: str) -> None:
 
     kind = KINDS[family]
     path = make(kind, settings.folder / family.replace(" ", "-"))
-    plain = WorkerSpec("device", kind.task, str(path), "float32", "torch", device="cpu", options=dict(kind.options))
+    plain = WorkerSpec(
+        "device", kind.task, str(path), dtype="float32", backend="torch", device="cpu", options=dict(kind.options)
+    )
     model = load(plain)
     expected = [answers(model, [event])[0] for event in kind.events]
     close(model)
