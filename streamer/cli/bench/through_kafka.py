@@ -18,11 +18,18 @@ PARTS = ("null", "cache", "spans", "reports", "vectors", "minilm")
 HEALTH = ("feedback", "rebuild")
 PARTITIONS = 4
 """Of a backlog; a member without one has nothing to do."""
+RECORDS = 300_000
+RECORDS_OF_MEMBERS = 1_500_000
+"""So that they share the backlog for long beside the seconds in which they join."""
 
 
 @click.command()
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Run only this part; may be repeated.")
-@number("--records", 300_000, "How many events the backlog has.")
+@click.option(
+    "--records",
+    type=click.IntRange(1),
+    help=f"How many events the backlog has. Default: {RECORDS:,}, and {RECORDS_OF_MEMBERS:,} with --members.",
+)
 @rounds(5)
 @number("--texts", 8_000, "How many events the model gets.", min=64)
 @click.option(
@@ -40,7 +47,7 @@ PARTITIONS = 4
 def throughput(
     place: Bench,
     only: tuple[str, ...],
-    records: int,
+    records: int | None,
     rounds: int,
     texts: int,
     raw_size: int,
@@ -53,6 +60,8 @@ def throughput(
     from streamer.bench.vectors import vector_throughput
 
     parts = _parts(only, members)
+    records_of_members = records or RECORDS_OF_MEMBERS
+    records = records or RECORDS
     cases = [
         case for part, some in (("null", NULL), ("cache", CACHE), ("spans", SPANS)) if part in parts for case in some
     ]
@@ -64,7 +73,7 @@ def throughput(
     if "minilm" in parts:
         sections.append(minilm_throughput(place, texts, rounds, progress))
     if members:
-        sections.append(of_members(place, members, records, rounds, progress))
+        sections.append(of_members(place, members, records_of_members, rounds, progress))
     return sections
 
 
