@@ -1,7 +1,7 @@
 """LoRA adapters as peft writes them, over tiny networks whose weights are a formula, and what peft's own network says.
 
-`python -m tests.peft_adapters` makes `tests/adapters` anew, and needs peft. So tests hold the merge to peft's numbers
-where peft is not installed, too.
+`python -m tests.peft_adapters [NAME]...` makes `tests/adapters` anew, and needs peft. So tests hold the merge to peft's
+numbers where peft is not installed, too.
 """
 
 from __future__ import annotations
@@ -85,6 +85,13 @@ CASES: Final = {
         | {"exclude_modules": r".*layers\.0\..*"},
         sizes=_LLAMA,
     ),
+    "seq2seq": Case(
+        "t5",
+        "ForSeq2SeqLM",
+        {"task_type": "SEQ_2_SEQ_LM", "r": 2, "lora_alpha": 4, "target_modules": ["q", "v", "wo"]},
+        {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0},
+        task="translation",
+    ),
     "untyped": Case(
         "llama",
         **_CAUSAL,
@@ -117,8 +124,11 @@ def answers(network: Any) -> list[list[float]]:
     """What the network says of known ids, a row each."""
     import torch
 
+    given = {"input_ids": torch.tensor(_IDS), "attention_mask": torch.ones(2, 7, dtype=torch.int64)}
+    if network.config.is_encoder_decoder:
+        given["decoder_input_ids"] = torch.tensor(_IDS)
     with torch.inference_mode():
-        out = network.eval()(input_ids=torch.tensor(_IDS), attention_mask=torch.ones(2, 7, dtype=torch.int64))
+        out = network.eval()(**given)
     found = out.logits if "logits" in out else out.last_hidden_state
     return found.flatten(1).tolist()  # type: ignore[no-any-return]
 
@@ -150,10 +160,12 @@ def _fill(network: Any, *, only_trained: bool = False) -> None:
 
 
 def main() -> None:
-    """Make all of them."""
+    """Make all of them, or those that are named."""
     import tempfile
 
     for name, case in CASES.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             base = make_base(case, Path(folder, "base"))
             expected = make_adapter(case, base, FOLDER / name)
