@@ -87,12 +87,12 @@ def _clashes(config: Config) -> Iterator[Refusal]:
 def memory_remarks(config: Config, plans: Mapping[str, tuple[int, int]]) -> Iterator[Refusal]:
     """Whether the members of these pipelines, and their workers as far as the models' files tell, fit into this
     machine's memory, or its container's. `plans` are the workers and threads of each member."""
-    models = {}
+    models, info = {}, inspect(())
     for name in plans:
         pipeline = config.pipelines[name]
-        on_gpu = pipeline.device.startswith("cuda") or (pipeline.device == "auto" and _machine(config).gpus)
+        on_gpu = pipeline.device.startswith("cuda") or (pipeline.device == "auto" and info.gpus)
         models[name] = ModelInfo(worker_bytes=0 if on_gpu else least_worker_bytes(pipeline.model))
-    for finding in machine.judge(config, plans, models, inspect(()), {}):
+    for finding in machine.judge(config, plans, models, info, {}):
         if finding.code == "machine.memory" and finding.severity is Severity.ERROR:
             yield Refusal(finding.where, finding.what, finding.fix)
 

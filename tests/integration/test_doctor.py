@@ -473,6 +473,8 @@ def test_a_planted_fault_is_found(fault: str, bed: Bed, capsys: pytest.CaptureFi
     assert found[code]["what"] and found[code]["fix"] and found[code]["where"]
     assert found[code]["severity"] == ("error" if exit_code else "warning")
     assert "hunter2" not in json.dumps(told)
+    if plant is plain_text_to_a_login:  # the client hears no more than that the connection ended
+        assert found[code]["what"] == "it asks for a login (PLAIN)"
 
 
 @pytest.mark.case(53)
