@@ -214,7 +214,7 @@ def _alone(share: float, replayed: Replayed, forward_ms: float) -> list[Figure]:
     real = replayed.real_tokens / max(1, replayed.computed_tokens)
     return [
         Figure(f"{share:.0%}, p50", median, "ms", columns=_spread(latencies) | passes),
-        Figure(f"{share:.0%}, p50", median / forward_ms, "× pass", MEDIANS.get(share)),
+        Figure(f"{share:.0%}, p50", median / forward_ms, "× pass"),
         Figure(f"{share:.0%}: real / computed tokens", real, "", REAL_TOKENS),
     ]
 

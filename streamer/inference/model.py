@@ -57,8 +57,9 @@ class Batching:
 
     `tokens` bounds a batch's longest length times its size. Beyond `floor_tokens`, padded tokens stay below `waste`
     times the real ones; below it a pass of its own costs more than the padding it saves. Where the network computes
-    real tokens alone, `packed`, those are what `tokens` bounds; it may compute a few more, so that their number has no
-    more than so many binary `digits`, 0 for as many as it takes. `sharing` is the network's own.
+    real tokens alone, `packed`, those are what `tokens` bounds; of texts of several lengths it may compute a few more,
+    so that their number has no more than so many binary `digits`, 0 for as many as it takes. `sharing` is the network's
+    own.
     """
 
     tokens: int
@@ -71,7 +72,8 @@ class Batching:
     def computed(self, sizes: Sequence[tuple[int, int]]) -> int:
         """The tokens that a batch of `sizes` (length and rows, longest first) makes the network compute."""
         if self.packed:
-            return rounded_up(sum([length * rows for length, rows in sizes]), self.digits)
+            real = sum([length * rows for length, rows in sizes])
+            return real if sizes[0][0] == sizes[-1][0] else rounded_up(real, self.digits)
         return sizes[0][0] * sum([rows for _, rows in sizes])
 
 

@@ -103,6 +103,27 @@ def test_the_faster_way_is_taken_and_remembered(tmp_path: Path, monkeypatch: pyt
         assert next(turns, None) is None
 
 
+def test_what_needs_no_padding_is_not_gathered(tmp_path: Path) -> None:
+    """A single text, and texts of one length, go through the graph that is faster for them."""
+    model = served(made(tmp_path, BERT, "embedding"), "embedding", "openvino")
+    even: list[int] = []
+    plain = model.network.even
+
+    def count(*given: Any) -> Any:
+        even.append(len(given[0]))
+        return plain(*given)
+
+    model.network.even = count
+    one, other = Row([0, 9, 2], None), Row([0, 7, 8, 9, 2], None)
+    alone = model._pass([one])[0]
+    twice = model._pass([one, one])
+    assert even == [1, 2]
+    mixed = model._pass([one, other])
+    assert even == [1, 2]
+    for own in (*twice, mixed[0]):
+        np.testing.assert_allclose(own, alone, atol=1e-5)
+
+
 @pytest.mark.parametrize("pads_left", [False, True])
 def test_every_place_knows_its_token(pads_left: bool) -> None:
     """Rows shorter than the longest share its width in attention; a place without a token has a neighbour's."""
@@ -134,12 +155,16 @@ def test_rows_share_shelves_and_no_token_is_lost(lengths: list[int]) -> None:
 
 
 def test_passes_have_few_sizes() -> None:
-    """At most 6 % more tokens than there are make 16 sizes of each doubling; what is computed is counted."""
+    """At most 6 % more tokens than there are make 16 sizes of each doubling; what is computed is counted. Texts of one
+    length are computed as they are."""
     batching = batching_of(CPU_BATCHING)
     sizes = set()
-    for count in range(1, 1025):
-        size = len(layout_of(np.array([count]), pads_left=False)["tokens"])
+    for count in range(4, 1025):
+        lengths = [count - 1, 1]
+        size = len(layout_of(np.array(lengths), pads_left=False)["tokens"])
         assert count <= size <= count * 1.0625
-        assert batching.computed([(count, 1)]) == size
+        assert batching.computed([(length, 1) for length in lengths]) == size
+        assert len(layout_of(np.array([count, count]), pads_left=False)["tokens"]) == 2 * count
+        assert batching.computed([(count, 1), (count, 1)]) == 2 * count
         sizes.add(size)
-    assert len(sizes) == 32 + 5 * 16
+    assert len(sizes) == 29 + 5 * 16

@@ -327,9 +327,11 @@ class Ways(Passes):
         reason = self._lacks_for_openvino()
         if not reason:
             plain, may_pack = self.network, self._may_pack(dtype)
-            padded: _Opened = "" if may_pack and self._packs else self._open(plain, revision, dtype, fits)
+            both = self._parameters() <= packed_openvino.PARAMETERS
+            padded: _Opened = "" if may_pack and self._packs and not both else self._open(plain, revision, dtype, fits)
             packed: _Opened = self._open(plain, revision, dtype, fits, packed=True) if may_pack else ""
             if isinstance(packed, PackedOpenVinoNetwork):
+                packed.even = padded if both and isinstance(padded, OpenVinoNetwork) else None
                 packed = packed if self._pays(padded, packed) else ""
             elif packed:
                 log.info("%s runs padded in OpenVINO: %s", self._spec.model, packed)
