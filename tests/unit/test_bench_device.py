@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from streamer.bench.device import program
+from streamer.bench.device import answers, program
 from streamer.bench.device.answers import distance
 from streamer.bench.device.program import LOG, RESULTS, may_start, run_all
 from streamer.bench.device.report import Line, Report, SkippedStepError, State, bad, read, sections
 from streamer.bench.device.steps import FAMILIES, STEPS, Settings, Step
 from streamer.cli.bench import bench
+from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks import families
 
 Run = Callable[[Settings, Report], None]
 
@@ -181,15 +184,35 @@ def test_answers_are_compared_place_by_place() -> None:
     assert distance(one, {"label": "bad", "scores": [0.5, 100.0], "start": 4}) == (0.0, 0.0)
     assert distance(one, {"label": "good"}) == (0.0, 0.0)
     assert distance([1.5], [1.5, 1.5]) == (0.0, 0.0)
+    assert math.isnan(distance([1.5, 1.5, 1.5], [1.5, float("nan"), 9.5])[0])
+
+
+@pytest.mark.parametrize(("off", "found"), [(0.001, 0), (0.01, 1), (float("nan"), 2)])
+def test_a_device_that_answers_otherwise_is_wrong(
+    off: float, found: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32 by little, in a lower precision by what is no rounding; not a number is no answer at all."""
+
+    def said(model: WorkerSpec, events: Sequence[object]) -> list[object]:
+        return [{"score": 0.5 + (off if model.device != "cpu" else 0.0)} for _ in events]
+
+    monkeypatch.setattr(families, "load", lambda spec: spec)
+    monkeypatch.setattr(WorkerSpec, "card", WorkerSpec("p", "t", "m", dtype="bfloat16"), raising=False)
+    monkeypatch.setattr(answers, "make", lambda kind, path: path)
+    monkeypatch.setattr(answers, "how", lambda model: "")
+    monkeypatch.setattr(answers, "close", lambda model: None)
+    monkeypatch.setattr(answers, "answers", said)
+    report = Report(tmp_path / RESULTS, time.monotonic(), "answers")
+    answers.compare(Settings("cuda:0", True, tmp_path), report, "embedding")
+    assert len(report.wrongs) == found
 
 
 def test_every_family_of_tasks_is_compared() -> None:
     """One that comes new needs a model here."""
     from streamer.bench.device.models import KINDS
-    from streamer.inference.tasks.families import TASKS
 
     seq2seq = {"summarization", "translation"}  # as text2text-generation
-    assert {kind.task for kind in KINDS.values()} | seq2seq == set(TASKS)
+    assert {kind.task for kind in KINDS.values()} | seq2seq == set(families.TASKS)
     assert set(KINDS) == set(FAMILIES)
     assert {f"answers: {one}" for one in KINDS} <= {step.name for step in STEPS}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -102,7 +103,8 @@ def distance(expected: object, found: object) -> tuple[float, float]:
     """The largest difference of two numbers at one place, and the share of all else that is the same."""
     pairs = list(_leaves(expected, found))
     numbers = [(one, other) for one, other in pairs if isinstance(one, float) and isinstance(other, float)]
-    far = max((abs(one - other) / max(1.0, abs(one)) for one, other in numbers), default=0.0)
+    offs = [abs(one - other) / max(1.0, abs(one)) for one, other in numbers]
+    far = max(offs, key=lambda off: (math.isnan(off), off), default=0.0)
     words = [one == other for one, other in pairs if not (isinstance(one, float) and isinstance(other, float))]
     return far, sum(words) / len(words) if words else 1.0
 

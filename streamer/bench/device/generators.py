@@ -27,7 +27,6 @@ from streamer.inference.tasks.text_generation import TextGeneration
 SIZES = {"0.5 B": (896, 32, 14, 2, 4864), "7 B": (4096, 32, 32, 8, 14336), "small": (128, 2, 4, 2, 256)}
 _ROOM = 1.6
 """Times its weights that a model needs, with its cache."""
-_LAST_SPREAD = 8
 _REQUESTS, _FEW = 384, 6
 
 
@@ -38,8 +37,6 @@ class Drawn(TextGeneration):
         torch.manual_seed(0)
         with torch.device(self.device):
             network: Any = AutoModelForCausalLM.from_config(self.config, dtype=dtype)  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            network.lm_head.weight.mul_(_LAST_SPREAD)  # else two tokens are as likely as each other to the last bit
         return network.eval().to(self.device)
 
 
@@ -60,6 +57,8 @@ def generate(settings: Settings, report: Report, size: str) -> None:
         report.figure("ready after", time.perf_counter() - began, "s")
         report.figure("weights", weights / 1e9, "billion")
         report.say("runs", how(model))
+        if model._streams is None:
+            report.wrong("it generates without continuous batching: the log says why")
         requests = Requests.of(_FEW if settings.small else _REQUESTS)
         most = [min(count, 8) if settings.small else count for count in requests.new_tokens]
         events = [
