@@ -125,7 +125,7 @@ class Encoder:
                     given_id = event_id(record, event)
                 elif type(given_id) is int:
                     given_id = str(given_id)
-                offset = b"%d" % record.offset()
+                offset = _encode_json(record.offset())
                 kind, timestamp_ms = record.timestamp()
                 if not kind or timestamp_ms < 0:
                     timestamp_ms = NO_TIMESTAMP_MS

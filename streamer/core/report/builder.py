@@ -72,7 +72,7 @@ class ReportBuilder:
         self._latency_ms.add_counts(latencies)
         texts = [event.text for event in segment.events[run.first : run.last] if event is not None]
         self._text_chars.add(map(len, texts))
-        self._empty += sum(map(str.isspace, texts))
+        self._empty += len([text for text in texts if text.isspace()])
         self._texts += texts
 
     def _count_answers(self, answers: list[Answer]) -> None:
