@@ -29,10 +29,12 @@ class Sealed:
 
 
 class Seals:
-    """`unknown` gives the schemas that have to be learned before a segment is decoded. `records` is how many wait."""
+    """`unknown` gives the schemas that have to be learned before a segment is decoded. `records` is how many wait, and
+    `size_bytes` what they take."""
 
     def __init__(self, unknown: Callable[[Segment], list[SchemaName]], budget_bytes: int) -> None:
         self.records = 0
+        self.size_bytes = 0
         self._unknown = unknown
         self._full_bytes = int(FULL_SHARE * budget_bytes)
         self._paused: frozenset[TopicPartition] = frozenset()
@@ -60,6 +62,7 @@ class Seals:
                 segment.open = len(segment.records)
                 segment.events, segment.outcomes = [None] * segment.open, [None] * segment.open
                 self.records += segment.open
+                self.size_bytes += segment.size_bytes
                 self._unchanged = False
                 self._sealed.append(Sealed(batch, segment, set(unknown)))
                 wanted += [name for name in unknown if name not in self._asked]
@@ -75,7 +78,7 @@ class Seals:
             return None
         self._unchanged = True
         before, self._paused = self._paused, frozenset()
-        if sum(one.segment.size_bytes for one in self._sealed) > self._full_bytes:
+        if self.size_bytes > self._full_bytes:
             self._paused = frozenset((one.segment.topic, one.segment.partition) for one in self._sealed)
         return None if self._paused == before else PauseReading(self._paused)
 
@@ -90,6 +93,7 @@ class Seals:
             self._since, self._unchanged = now, False
             self._sealed = [one for one in self._sealed if one.names]
             self.records -= sum(len(segment.records) for _, segment in taken)
+            self.size_bytes -= sum(segment.size_bytes for _, segment in taken)
         return taken
 
     def hopeless(self, now: float) -> Finish | None:
@@ -110,6 +114,7 @@ class Seals:
         """Forget those whose partitions left us; returns how many records they had."""
         self._unchanged = False
         dropped = sum(len(one.segment.records) for one in self._sealed if one.segment.dropped)
+        self.size_bytes -= sum(one.segment.size_bytes for one in self._sealed if one.segment.dropped)
         self._sealed = [one for one in self._sealed if not one.segment.dropped]
         self.records -= dropped
         return dropped
