@@ -150,10 +150,15 @@ def test_a_partition_that_waits_leaves_the_budget_to_the_others() -> None:
     for number, one in enumerate(segments, 1):
         kit.feed(taken(number, one))
         assert [pause.partitions for pause in kit.of(PauseReading)] == [{("in", 0)}] * (number > 1)
-    kit.feed(taken(4, segment([framed("a", 1)], partition=1)))
+    late = segment([framed("b", 2)], first=3)  # it was taken already
+    late.size_bytes = kit.pipeline.policy.budget_bytes
+    kit.feed(taken(4, late))
+    assert not kit.pipeline.flow.holds
+    kit.feed(taken(5, segment([framed("a", 1)], partition=1)))
     kit.answer(kit.last_work())
     assert not kit.pipeline.flow.holds
     kit.feed(kit.registry.learns(2))
+    assert kit.pipeline.seals.size_bytes == 0
     assert [pause.partitions for pause in kit.of(PauseReading)] == [{("in", 0)}, set()]
 
 

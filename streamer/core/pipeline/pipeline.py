@@ -327,7 +327,9 @@ class Pipeline:
             commands, unwanted = self.fleet.dispatch(now, self.flow.rate_per_s)
             self._commands.extend(commands)
             self.flow.ended_records += self.flights.cancel(unwanted)
-            if self.phase is not Phase.LOADING and (grant := self.flow.grant(self.seals.records)):
+            if self.phase is not Phase.LOADING and (
+                grant := self.flow.grant(self.seals.records, self.seals.size_bytes)
+            ):
                 self._commands.append(grant)
             if (pause := self.seals.pause()) is not None:
                 self._commands.append(pause)

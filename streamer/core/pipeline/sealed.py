@@ -29,13 +29,16 @@ class Sealed:
 
 
 class Seals:
-    """`unknown` gives the schemas that have to be learned before a segment is decoded. `records` is how many wait."""
+    """`unknown` gives the schemas that have to be learned before a segment is decoded. `records` is how many wait, and
+    `size_bytes` what they take."""
 
     def __init__(self, unknown: Callable[[Segment], list[SchemaName]], budget_bytes: int) -> None:
         self.records = 0
+        self.size_bytes = 0
         self._unknown = unknown
         self._full_bytes = int(FULL_SHARE * budget_bytes)
         self._paused: frozenset[TopicPartition] = frozenset()
+        self._unchanged = True  # since it was looked which are to be paused
         self._sealed: list[Sealed] = []
         self._since = float("-inf")  # the last that was given, or the first that had to wait
         self._asked: set[SchemaName] = set()  # and not learned yet: each is asked for once, however many wait for it
@@ -59,6 +62,8 @@ class Seals:
                 segment.open = len(segment.records)
                 segment.events, segment.outcomes = [None] * segment.open, [None] * segment.open
                 self.records += segment.open
+                self.size_bytes += segment.size_bytes
+                self._unchanged = False
                 self._sealed.append(Sealed(batch, segment, set(unknown)))
                 wanted += [name for name in unknown if name not in self._asked]
                 self._asked.update(unknown)
@@ -69,14 +74,13 @@ class Seals:
 
     def pause(self) -> PauseReading | None:
         """The partitions of which nothing more is to be read now, where that has changed."""
-        if not self._sealed and not self._paused:
+        if self._unchanged:
             return None
-        size_bytes = sum(one.segment.size_bytes for one in self._sealed)
-        paused = frozenset(self.partitions) if size_bytes > self._full_bytes else frozenset()
-        if paused == self._paused:
-            return None
-        self._paused = paused
-        return PauseReading(paused)
+        self._unchanged = True
+        before, self._paused = self._paused, frozenset()
+        if self.size_bytes > self._full_bytes:
+            self._paused = frozenset((one.segment.topic, one.segment.partition) for one in self._sealed)
+        return None if self._paused == before else PauseReading(self._paused)
 
     def take(self, learned: Iterable[SchemaName], now: float) -> list[tuple[MicroBatch, Segment]]:
         """What waited for these schemas last, which is then to be decoded, or sealed again: one that was not there may
@@ -86,9 +90,10 @@ class Seals:
             one.names.difference_update(learned)
         taken = [(one.batch, one.segment) for one in self._sealed if not one.names]
         if taken:
-            self._since = now
+            self._since, self._unchanged = now, False
             self._sealed = [one for one in self._sealed if one.names]
             self.records -= sum(len(segment.records) for _, segment in taken)
+            self.size_bytes -= sum(segment.size_bytes for _, segment in taken)
         return taken
 
     def hopeless(self, now: float) -> Finish | None:
@@ -107,7 +112,9 @@ class Seals:
 
     def forget_dropped(self) -> int:
         """Forget those whose partitions left us; returns how many records they had."""
+        self._unchanged = False
         dropped = sum(len(one.segment.records) for one in self._sealed if one.segment.dropped)
+        self.size_bytes -= sum(one.segment.size_bytes for one in self._sealed if one.segment.dropped)
         self._sealed = [one for one in self._sealed if not one.segment.dropped]
         self.records -= dropped
         return dropped
