@@ -254,6 +254,6 @@ def make_app(console: Console) -> Starlette:
     return Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(Guard, front=console.front), Middleware(Traced, tracer=console.tracer)],
+        middleware=[Middleware(Guard, front=console.front), Middleware(Traced, tracer=console.tracer, routes=routes)],
         exception_handlers={RefusalError: refused, StreamerError: failed},
     )

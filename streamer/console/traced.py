@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamer.core.headers import TRACEPARENT
@@ -26,10 +28,12 @@ def span_of(request: Request) -> OpenSpan | None:
 
 
 class Traced:
-    """Begins a span for a request. It names the route, never the path or the query, which hold keys and ids."""
+    """Begins a span for a request. It names the one of the `routes`, never the path or the query, which hold keys and
+    ids."""
 
-    def __init__(self, app: ASGIApp, tracer: ToolTracer) -> None:
+    def __init__(self, app: ASGIApp, tracer: ToolTracer, routes: Iterable[BaseRoute]) -> None:
         self._app, self._tracer = app, tracer
+        self._paths: dict[object, str] = {each.endpoint: each.path for each in routes if isinstance(each, Route)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = Headers(scope=scope).get(TRACEPARENT, "") if scope["type"] == "http" else ""
@@ -57,6 +61,6 @@ class Traced:
             try:
                 await self._app(scope, receive, watched)
             finally:
-                if route := getattr(scope.get("route"), "path", ""):
+                if route := self._paths.get(scope.get("endpoint"), ""):
                     span.name = f"{method} {route}"
                     span.attributes["http.route"] = route

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from streamer.cli import main
 from streamer.config.load import KafkaConfig
@@ -19,6 +20,7 @@ from streamer.kafka.group_copier import Groups
 from streamer.kafka.reader import Reader
 from streamer.kafka.replay import CopierFencedError
 from tests.conftest import Kafka
+from tests.otlp_receiver import otlp_receiver
 
 HELD = Note("d", by=["a", "b", "c"], at=1, until=4, held=True)
 CARE = Note(until=4, most=1)
@@ -36,7 +38,8 @@ class Lab:
             future.result(30)
         producer = Producer({"bootstrap.servers": address})
         for number in range(5):
-            producer.produce(f"{self.name}.in", b"%d" % number, b"key")
+            trace = b"00-%032x-%016x-01" % (100 + number, 1)
+            producer.produce(f"{self.name}.in", b"%d" % number, b"key", headers=[("traceparent", trace)])
         producer.flush(30)
         self.consumer = Consumer({"bootstrap.servers": address, "group.id": self.name, "enable.auto.commit": False})
         self.consumer.subscribe([f"{self.name}.in"])
@@ -76,13 +79,21 @@ def lab(kafka: Kafka) -> Iterator[Lab]:
 
 
 @pytest.mark.case(65)
-def test_the_head_of_a_held_partition_is_buried_while_the_group_has_members(lab: Lab) -> None:
+def test_the_head_of_a_held_partition_is_buried_while_the_group_has_members(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its dead letter and the offset behind it are written together; what follows is read with care. A dry run comes
-    first, and a second burial finds nothing to bury."""
+    first, and a second burial finds nothing to bury. The burial is traced, with a link to the record's trace."""
     lab.commit(1, HELD)
     assert lab.dlq("bury", "0/1") == ExitCode.DONE
     assert lab.committed() == (1, HELD)
-    assert lab.dlq("bury", "0/1", "--yes") == ExitCode.DONE
+    with otlp_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", receiver.url)
+        assert lab.dlq("bury", "0/1", "--yes") == ExitCode.DONE
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    ((_, _, body),) = receiver.requests
+    (span,) = ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans
+    assert (span.name, [int.from_bytes(link.trace_id, "big") for link in span.links]) == ("bury record", [101])
     assert lab.committed() == (2, CARE)
     assert lab.dlq("bury", "0/1", "--yes") == ExitCode.USAGE
     with Reader(KafkaConfig(bootstrap_servers=lab.address), [f"{lab.name}.dlq"]) as reader:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,6 +30,7 @@ from streamer.kafka.clients import (
     writer_properties,
 )
 from streamer.kafka.errors import act_on_consumer, act_on_producer, start_error
+from streamer.kafka.sink import KafkaSink
 from streamer.kafka.tokens import Tokens
 
 KAFKA = KafkaConfig(bootstrap_servers="127.0.0.1:1")
@@ -237,6 +240,10 @@ def test_a_right_that_was_taken_away_is_named_by_topics() -> None:
     error = start_error(KafkaError(code), address="b:1", operation="Write", resource="topics out, out.dlq")
     assert "denies the right to Write topics out, out.dlq (TOPIC_AUTHORIZATION_FAILED)" in str(error)
     assert str(error).endswith("--operation Write --topic out --topic out.dlq")
+    sink: Any = SimpleNamespace(_group="g", _refused={}, _topics=SimpleNamespace(names=["out.dlq", "out"]))
+    assert KafkaSink._denied(sink, KafkaError(code)) == ("Write", "topics out, out.dlq")
+    sink._refused = {("out", 1): KafkaError(code)}
+    assert KafkaSink._denied(sink, KafkaError(code)) == ("Write", "topic out")
 
 
 def test_a_name_that_no_topic_can_have_is_no_outage() -> None:

@@ -194,22 +194,20 @@ def test_to_discard_sends_nothing(sent: Sent) -> None:
     assert sent.named("discard dead letters")
 
 
-async def _answer(request: Request) -> Response:
-    span = span_of(request)
-    if span is not None:
-        span.attributes["streamer.job"] = "j"
-    return Response(status_code=500 if request.query_params.get("broken") else 200)
+def route(path: str, method: str = "GET") -> Route:
+    async def answer(request: Request) -> Response:
+        span = span_of(request)
+        if span is not None:
+            span.attributes["streamer.job"] = "j"
+        return Response(status_code=500 if request.query_params.get("broken") else 200)
+
+    return Route(path, answer, methods=[method])
 
 
 def ask(sent: Sent, path: str, *, method: str = "GET", query: str = "", traceparent: str = "") -> None:
     """One request to an application with the console's middleware."""
-    routes = [
-        Route("/api/now", _answer),
-        Route("/api/live", _answer),
-        Route("/api/letters/{topic}", _answer),
-        Route("/api/jobs/{job}/cancel", _answer, methods=["POST"]),
-    ]
-    app = Traced(Starlette(routes=routes), sent.tracer())
+    routes = [*map(route, ("/api/now", "/api/live", "/api/letters/{topic}")), route("/api/jobs/{job}/cancel", "POST")]
+    app = Traced(Starlette(routes=routes), sent.tracer(), routes)
     headers = [(b"traceparent", traceparent.encode())] if traceparent else []
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
 
