@@ -221,19 +221,11 @@ def test_a_graph_is_captured_as_torch_wants_it(monkeypatch: pytest.MonkeyPatch) 
     order: list[str] = []
 
     def noted(name: str, given: Any = None) -> Any:
-<<<<<<< HEAD
-        def called(*_: Any, **__: Any) -> Any:
-            order.append(name)
-            return given
-
-        return mock.create_autospec(getattr(torch.cuda, name), side_effect=called)
-=======
         def note(*_: Any, **__: Any) -> Any:
             order.append(name)
             return given
 
         return mock.create_autospec(getattr(torch.cuda, name), side_effect=note)
->>>>>>> gpu
 
     stream, graph, context = mock.MagicMock(), mock.MagicMock(), mock.MagicMock()
     context.__exit__.return_value = False
