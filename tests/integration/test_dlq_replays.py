@@ -103,7 +103,7 @@ def test_no_headers_send_a_record_where_the_configuration_does_not(
     replay = ("replay", f"{name}.dlq", "--execute")
     for to in ("__consumer_offsets", STATE_TOPIC, AUDIT_TOPIC, "streamer.reports", "otlp_spans", "a b", "..",
                f"{name}.dlq", f"{name}.other.dlq"):  # fmt: skip
-        assert run(*replay, "--to", to) == ExitCode.USAGE
+        assert run(*replay, "--to", to, "--set", "telemetry.spans=otlp_spans") == ExitCode.USAGE
         assert f"--to {to}: " in capsys.readouterr().err
     assert run(*replay, "--json") == ExitCode.SOME_FAILED
     (plan,) = json_lines(capsys)

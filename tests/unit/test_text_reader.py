@@ -258,7 +258,7 @@ def test_what_the_template_refuses_is_refused_at_load(
 def test_a_system_turn_needs_a_chat(tmp_path: Path) -> None:
     """Without it the option would do nothing."""
     with (
-        pytest.raises(ModelError, match="options.system: it begins a conversation"),
+        pytest.raises(ModelError, match=r"options\.system: it begins a conversation"),
         generation(tiny_decoder(tmp_path, "gpt2", chat=True), system="Be brief."),
     ):
         pass
