@@ -114,7 +114,8 @@ def _peers(url: str) -> tuple[PeerInfo, ...]:
     if path := options.get("path"):
         return (PeerInfo(path, refusal=refusal_of_socket(path), speaks="Redis"),)
     place = options.get("host", "localhost"), int(options.get("port", 6379))
-    return (look_at_peer(*place, first="Redis", ca_file=str(options.get("ssl_ca_certs") or "")),)
+    peer = look_at_peer(*place, first="Redis", ca_file=str(options.get("ssl_ca_certs") or ""))
+    return (replace(peer, certificate="") if options.get("ssl_cert_reqs") == "none" else peer,)
 
 
 def _word(error: Exception) -> str:

@@ -17,7 +17,7 @@ from streamer.errors import ExitCode, UsageError
 
 _NEWS_EVERY = 1000
 _NO_EVENT = (
-    "line {number} is no JSON object, so that pipeline {pipeline} makes a dead letter of it; --text writes each line as"
+    "line {number} is not a JSON object, so pipeline {pipeline} makes a dead letter of it; --text writes each line as"
     ' {{"text": …}}'
 )
 

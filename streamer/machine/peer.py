@@ -56,9 +56,14 @@ def refusal_of_socket(path: str) -> str:
 
 
 def _tls(host: str, port: int, ca_file: str) -> tuple[bool, str]:
-    """Whether TLS is spoken there, and what is wrong with the certificate."""
+    """Whether TLS is spoken there, and what is wrong with the certificate; of that nothing where `ca_file` can't be
+    used, which is for others to say."""
     try:
-        with _wrapped(host, port, ssl.create_default_context(cafile=ca_file or None)):
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except OSError:
+        context = _unverified()
+    try:
+        with _wrapped(host, port, context):
             return True, ""
     except ssl.SSLCertVerificationError as error:
         return True, error.verify_message
@@ -66,6 +71,12 @@ def _tls(host: str, port: int, ca_file: str) -> tuple[bool, str]:
         return "ALERT" in (error.reason or ""), ""  # it asks for a certificate of ours, say
     except (OSError, ValueError):  # no name that a certificate could have
         return False, ""
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _wrapped(host: str, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
@@ -79,10 +90,10 @@ def _wrapped(host: str, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
 
 def _ask(host: str, port: int, probe: bytes, *, tls: bool) -> bytes:
     """What is answered first, b"" for nothing."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with _wrapped(host, port, context) if tls else socket.create_connection((host, port), WAIT_S) as connection:
+        with (
+            _wrapped(host, port, _unverified()) if tls else socket.create_connection((host, port), WAIT_S) as connection
+        ):
             connection.sendall(probe)
             return connection.recv(_MOST_BYTES)
     except OSError:

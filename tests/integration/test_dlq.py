@@ -186,7 +186,7 @@ def test_a_record_of_an_input_is_shown_as_one(
     assert run("show", f"{name}.in/0/0") == ExitCode.DONE
     shown = capsys.readouterr().out
     assert f"record       {name}.in/0/0" in shown
-    assert "is           no dead letter, but an input of pipeline p" in shown
+    assert "is           not a dead letter, but an input of pipeline p" in shown
     assert '  "text": "hi"' in shown
     assert "unknown" not in shown
     assert run("show", f"{name}.in/0/0", "--json") == ExitCode.DONE

@@ -22,8 +22,10 @@ from streamer.core.surroundings import ModelInfo, PeerInfo
 from streamer.errors import DependencyError
 from streamer.kafka.announced import places_of
 from streamer.machine.peer import look_at_peer
+from streamer.ops.doctor import cluster
 from streamer.ops.doctor.cache import judge
 from streamer.ops.doctor.examine import _of_its_server, _outlet, _registry, _unreached
+from streamer.ops.doctor.peers import explain
 from tests.acceptance.certificates import make_certificates
 from tests.acceptance.tls_proxy import TlsProxy
 from tests.conftest import Kafka, Redis
@@ -180,6 +182,32 @@ def test_registry(places: Places, name: str, scheme: str, what: str, fix: str) -
     pipeline = PipelineConfig(task="t", model="m", input=["i"], output="o", input_format="avro")
     (check,) = _registry(config, {"p": pipeline})
     assert what in check.findings[0].what and check.findings[0].fix.startswith(fix), check.findings
+
+
+def test_several_registries(places: Places) -> None:
+    urls = [f"http://{HOST}:1", f" http://{HOST}:{places['Kafka'][1]}"]
+    config = Config(schema_registry=SchemaRegistryConfig(url=",".join(urls)))
+    pipeline = PipelineConfig(task="t", model="m", input=["i"], output="o", input_format="avro")
+    (check,) = _registry(config, {"p": pipeline})
+    assert "a Kafka broker answers" in check.findings[0].what, check.findings
+
+
+def test_who_is_asked_through_a_proxy_need_not_answer_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = PipelineConfig(task="t", model="http://no-such-host.invalid/v1", input=["i"], output="o")
+    found = ModelInfo(failure="it refuses the key")
+    assert "does not resolve" in _of_its_server("p", pipeline, found).failure
+    monkeypatch.setenv("http_proxy", f"http://{HOST}:1")
+    monkeypatch.setenv("HTTP_PROXY", f"http://{HOST}:1")
+    assert _of_its_server("p", pipeline, found) is found
+
+
+def test_a_file_that_is_no_ca_says_nothing_of_who_answers(places: Places) -> None:
+    peer = look_at_peer(*places["HTTP over TLS"], first="HTTP", ca_file="/no/such/ca.pem")
+    assert (peer.speaks, peer.tls, peer.certificate) == ("HTTP", True, "")
+
+
+def test_who_is_silent_over_tls_may_want_a_certificate() -> None:
+    assert explain([PeerInfo("k:9092", tls=True)], cluster.expected(tls=True, login=False)) is None
 
 
 def test_a_models_server(places: Places) -> None:

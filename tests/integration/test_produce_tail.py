@@ -83,7 +83,7 @@ def test_lines_that_are_no_events_are_told_of(
     servers = f"--set=kafka.bootstrap_servers={cluster.bootstrap_servers}"
     for more, told in (([*flags], True), ([*flags, "--text"], False), ([], False)):
         assert main(["produce", topic, str(tmp_path / "lines"), servers, *more]) == ExitCode.DONE
-        assert ("line 1 is no JSON object, so that pipeline p" in (said := capsys.readouterr().err)) == told, said
+        assert ("line 1 is not a JSON object, so pipeline p" in (said := capsys.readouterr().err)) == told, said
         assert "1 delivered" in said
 
 

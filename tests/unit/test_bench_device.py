@@ -221,7 +221,7 @@ def test_every_family_of_tasks_is_compared() -> None:
     ("arguments", "words"),
     [
         (["--dry-run"], "--dry-run: it needs --out, the folder to write to"),
-        (["--out", "there", "--batch-tokens", "9"], "--batch-tokens: it is of one worker"),
+        (["--out", "there", "--batch-tokens", "9"], "--batch-tokens: it is for one worker"),
         (["--out", "a-file/there"], "--out: a-file/there: Not a directory"),
     ],
 )

@@ -122,4 +122,4 @@ def test_what_nobody_gave_or_measured_is_a_default() -> None:
     one, each, _ = json.loads(ran.stdout)["sections"]
     hows = {figure["name"]: figure["how"] for figure in one["figures"]}
     assert (hows.pop("partition bytes"), set(hows.values())) == ("default", {"given"})
-    assert any("a default is nobody's measurement" in note for note in each["notes"])
+    assert any("a default is not a measurement" in note for note in each["notes"])

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streamer.app.tool_spans import tool_spans
+from streamer.cli.dlq.options import tracing
 from streamer.config.load import load
 from streamer.console.traced import Traced, span_of
 from streamer.core.deadletters.replay import Mark
@@ -319,3 +320,13 @@ def test_a_variable_that_run_refuses_is_refused(tmp_path: Path) -> None:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", name: value}
         with pytest.raises(ConfigurationError, match=name), tool_spans(load(None, {}, []), "dlq", environ=environ):
             pass
+
+
+def test_a_topic_of_spans_that_may_not_be_looked_at_ends_nobodys_replay(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(_: Sequence[str]) -> None:
+        raise ConfigurationError("topic otlp_spans: no right to it")
+
+    log: Any = SimpleNamespace(describe=refuse)
+    with tracing(load(None, {}, []), log) as tracer:
+        assert tracer is NO_SPANS
+    assert "no spans go to their topic" in caplog.text

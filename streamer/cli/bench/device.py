@@ -80,7 +80,7 @@ def device(
         for name in ONE_WORKER:
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
                 option = f"--{name.replace('_', '-')}"
-                raise click.BadParameter("it is of one worker, and --out checks the whole device", param_hint=option)
+                raise click.BadParameter("it is for one worker, and --out checks the whole device", param_hint=option)
         return check(out, device, minutes, bootstrap_servers, small=dry_run, as_json=as_json)
     if dry_run:
         raise click.BadParameter("it needs --out, the folder to write to", param_hint="--dry-run")

@@ -135,7 +135,7 @@ def sections(
         f"the first that is too small is the {min(most, key=most.__getitem__)}; each is planned for {load:.0%} of what"
         " it does",
         *(f"at {each.rate:,.0f} events/s {each.beyond}" for each in plans if each.beyond),
-        *(["a default is nobody's measurement: give what your brokers do by its option"] if assumed else []),
+        *(["a default is not a measurement: give what your brokers do with its option"] if assumed else []),
         "docs/scale.md says what the columns mean, and where Kafka itself ends",
     ]
     return [

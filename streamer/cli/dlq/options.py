@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,12 +17,14 @@ from streamer.cli.options import configured
 from streamer.config.load import Config
 from streamer.core.deadletters.letter import DeadLetter, Place
 from streamer.core.deadletters.selection import Selection
-from streamer.errors import UsageError
+from streamer.errors import StreamerError, UsageError
 
 if TYPE_CHECKING:
     from streamer.kafka.replay import TopicLog
     from streamer.ops.dlq.closed import Closed
     from streamer.telemetry.tool_tracer import ToolTracer
+
+_log = logging.getLogger(__name__)
 
 _Command = Callable[..., Any]
 _SETS = ("pipelines", "codes", "classes", "causes", "origin_topics", "origin_partitions", "ids", "traces")
@@ -130,11 +133,16 @@ def dead_letter_topics(config: Config, topics: tuple[str, ...]) -> list[str]:
 
 def tracing(config: Config, log: TopicLog) -> AbstractContextManager[ToolTracer]:
     """What sends the spans of a command that writes; to their topic only if there is one, as brokers may create what is
-    written to."""
+    written to. Nobody's replay ends because of it: who has no right on that topic sends none there."""
     from streamer.app.tool_spans import tool_spans
 
-    spans = config.telemetry.spans
-    return tool_spans(config, "dlq", to_topic=bool(spans) and log.describe([spans])[spans] is not None)
+    topic = config.telemetry.spans
+    try:
+        to_topic = bool(topic) and log.describe([topic])[topic] is not None
+    except StreamerError as error:
+        _log.warning("no spans go to their topic", extra={"data": {"topic": topic, "error": str(error)}})
+        to_topic = False
+    return tool_spans(config, "dlq", to_topic=to_topic)
 
 
 def place(text: str) -> Place:

@@ -37,7 +37,7 @@ def whole(letter: DeadLetter, state: State | None, form: str, readers: Sequence[
         fields: dict[str, object] = {
             "record": letter.place,
             "written": time_text(letter.timestamp_ms),
-            "is": f"no dead letter, but an input of {who}",
+            "is": f"not a dead letter, but an input of {who}",
         }
     else:
         fields = _told(letter, state)

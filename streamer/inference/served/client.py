@@ -66,7 +66,7 @@ class ServerClient:
             )
         except (ValueError, ImportError, httpx.InvalidURL):  # the words may quote a password
             raise ModelError(f"{_PROXY} is no http:// or https:// address; correct or unset the variable") from None
-        self._by_proxy = _is_by_proxy(url)
+        self._by_proxy = is_by_proxy(url)
 
     async def post(self, path: str, body: bytes) -> Reply:
         """TextRequest. Raises `NoReplyError`."""
@@ -120,7 +120,7 @@ class ServerClient:
         return NoReplyError(f"{_PROXY}: {failure}", down=True) if self._by_proxy and not failure.setting else failure
 
 
-def _is_by_proxy(url: str) -> bool:
+def is_by_proxy(url: str) -> bool:
     """Whether the environment names a proxy for it."""
     parts = urlsplit(url)
     proxies = getproxies()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from streamer.core.deadletters.state import STATE_TOPIC
 from streamer.core.members import client_of
 from streamer.core.surroundings import BrokerInfo, CacheInfo, GroupInfo, ModelInfo
 from streamer.errors import ConfigurationError, DependencyError, StreamerError
+from streamer.inference.served.client import is_by_proxy
 from streamer.kafka.announced import places_of
 from streamer.kafka.inspect import ClusterInspector, client_times, held_slot, property_problem
 from streamer.machine.limits import inspect as inspect_machine
@@ -89,7 +90,10 @@ def _outlet(config: Config) -> Iterator[Check]:
     if not found and (problem := problem_of(otel)):
         fix = "start the receiver, or correct OTEL_EXPORTER_OTLP_ENDPOINT, its headers or certificates"
         ca = "OTEL_EXPORTER_OTLP_CERTIFICATE", otel.certificate
-        what, fix = _http_peer(otel.endpoint, "OTEL_EXPORTER_OTLP_ENDPOINT", ca) or (f"it takes none ({problem})", fix)
+        what, fix = _http_peer([otel.endpoint], "OTEL_EXPORTER_OTLP_ENDPOINT", ca) or (
+            f"it takes none ({problem})",
+            fix,
+        )
         found.append(warning("otlp.refused", address, f"spans are dropped: {what}", fix))
     yield Check("OTLP", address or "OTEL_*", found)
 
@@ -222,16 +226,17 @@ def _registry(config: Config, pipelines: Mapping[str, PipelineConfig]) -> Iterat
         else:
             if outage is not None:
                 given = config.schema_registry
-                peer = _http_peer(given.url, "schema_registry.url", ("schema_registry.ca_file", given.ca_file))
+                urls = [url.strip() for url in given.url.split(",")]
+                ca = "schema_registry.ca_file", given.ca_file
+                peer = None if any(map(is_by_proxy, urls)) else _http_peer(urls, "schema_registry.url", ca)
                 findings.append(error("registry.unreachable", "schema_registry", *(peer or outage)))
         yield Check("schema registry", f"{config.schema_registry.url} for {name}", findings)
 
 
-def _http_peer(url: str, setting: str, ca: tuple[str, str]) -> tuple[str, str] | None:
-    """Who answers in place of a server over HTTP at `url`, the value of `setting`. `ca` is the setting of its CA's
-    file, and that file."""
-    parts = urlsplit(url)
-    tls = parts.scheme == "https"
+def _http_peer(urls: Sequence[str], setting: str, ca: tuple[str, str]) -> tuple[str, str] | None:
+    """Who answers in place of a server over HTTP at one of `urls`, which `setting` names. `ca` is the setting of its
+    CA's file, and that file. Not for one that is asked through a proxy, which need not answer this machine."""
+    tls = urls[0].startswith("https:")
     expected = Expected(
         "HTTP",
         tls,
@@ -240,16 +245,16 @@ def _http_peer(url: str, setting: str, ca: tuple[str, str]) -> tuple[str, str] |
         without_tls=f"write http:// in {setting}",
         trust=f"name the file of its CA in {ca[0]}",
     )
-    port = parts.port or (443 if tls else 80)
-    return explain([look_at_peer(parts.hostname or "", port, first="HTTP", ca_file=ca[1])], expected)
+    places = [(parts.hostname or "", parts.port or (443 if tls else 80)) for parts in map(urlsplit, urls)]
+    return explain([look_at_peer(*place, first="HTTP", ca_file=ca[1]) for place in places], expected)
 
 
 def _of_its_server(name: str, pipeline: PipelineConfig, found: ModelInfo) -> ModelInfo:
     """What is known of a model; where a server that is to run it does not, who answers in place of it."""
-    if not found.failure or not pipeline.model.startswith(("http://", "https://")):
+    if not found.failure or not pipeline.model.startswith(("http://", "https://")) or is_by_proxy(pipeline.model):
         return found
     field = f"pipelines.{name}"
-    peer = _http_peer(pipeline.model, f"{field}.model", (f"{field}.served_ca", pipeline.served_ca))
+    peer = _http_peer([pipeline.model], f"{field}.model", (f"{field}.served_ca", pipeline.served_ca))
     return replace(found, failure="; ".join(peer)) if peer else found
 
 

@@ -48,7 +48,7 @@ def explain(peers: Sequence[PeerInfo], expected: Expected) -> tuple[str, str] | 
         return f"its certificate is not trusted here ({peer.certificate})", expected.trust
     if peer.mechanisms and not expected.login and expected.with_login:
         return f"it asks for a login ({', '.join(peer.mechanisms)})", expected.with_login
-    if not peer.speaks:
+    if not peer.speaks and not peer.tls:  # over TLS it may be silent because it wants a certificate of ours
         what = (
             f"something takes connections at {peer.address}, and does not answer as {_PROGRAMS[expected.speaks]} does"
         )
