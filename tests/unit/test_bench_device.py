@@ -187,13 +187,16 @@ def test_answers_are_compared_place_by_place() -> None:
     assert math.isnan(distance([1.5, 1.5, 1.5], [1.5, float("nan"), 9.5])[0])
 
 
-@pytest.mark.parametrize(("off", "found"), [(0.001, 0), (0.01, 1), (float("nan"), 2)])
+@pytest.mark.parametrize(("off", "found"), [(0.001, 0), (0.01, 1), (float("nan"), 2), (None, 1)])
 def test_a_device_that_answers_otherwise_is_wrong(
-    off: float, found: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    off: float | None, found: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float32 by little, in a lower precision by what is no rounding; not a number is no answer at all."""
+    """In float32 by little, in a lower precision by what is no rounding; not a number is no answer at all, nor is a
+    failure that only a lower precision has."""
 
     def said(model: WorkerSpec, events: Sequence[object]) -> list[object]:
+        if off is None:
+            return [{"score": 0.5} if model.dtype == "float32" else "infer.nan" for _ in events]
         return [{"score": 0.5 + (off if model.device != "cpu" else 0.0)} for _ in events]
 
     monkeypatch.setattr(families, "load", lambda spec: spec)

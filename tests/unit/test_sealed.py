@@ -6,6 +6,7 @@ import pytest
 
 from streamer.core.codec import Codec
 from streamer.core.framed import SchemaName
+from streamer.core.pipeline.flow import LARGE_COPIES
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import (
@@ -160,6 +161,61 @@ def test_a_partition_that_waits_leaves_the_budget_to_the_others() -> None:
     kit.feed(kit.registry.learns(2))
     assert kit.pipeline.seals.size_bytes == 0
     assert [pause.partitions for pause in kit.of(PauseReading)] == [{("in", 0)}, set()]
+
+
+def test_what_stands_behind_a_record_that_waits_leaves_the_budget_to_the_others() -> None:
+    """It needs no schema and has its answers, but can't be settled either; so it counts with what waits."""
+    kit = SealedKit()
+    kit.feed(kit.registry.learns(1))
+    budget = kit.pipeline.policy.budget_bytes
+    kit.feed(taken(1, segment([framed("b", 2)])))
+    for number in range(1, 4):
+        one = segment([framed(f"a{number}", 1)], first=number)
+        one.size_bytes = budget // LARGE_COPIES // 6
+        kit.feed(taken(1 + number, one))
+        kit.answer(kit.last_work())
+        kit.feed(Tick())
+        assert [pause.partitions for pause in kit.of(PauseReading)] == [{("in", 0)}] * (number > 1)
+    late = segment([framed("c", 1)], first=4)  # it was taken already
+    late.size_bytes = budget // LARGE_COPIES
+    kit.feed(taken(5, late))
+    kit.answer(kit.last_work())
+    assert kit.pipeline.flow.holds
+    kit.feed(Tick())
+    assert not kit.pipeline.flow.holds
+    kit.feed(kit.registry.learns(2))
+    kit.answer(kit.last_work())
+    kit.feed(Settled(kit.settles()[-1].settle), Tick())
+    assert kit.pipeline.seals.behind_bytes == 0
+    assert [pause.partitions for pause in kit.of(PauseReading)] == [{("in", 0)}, set()]
+    assert kit.pipeline.flow.in_flight_bytes == 0
+
+
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.6, 1.0])
+def test_a_source_that_held_goes_on_once_the_others_are_settled(share: float) -> None:
+    """It wants half of the budget for that, however much of it waits, and by whatever steps the rest is freed."""
+    kit = SealedKit()
+    kit.feed(kit.registry.learns(1))
+    budget = kit.pipeline.policy.budget_bytes
+    waits = segment([framed("b", 2)])
+    waits.size_bytes = int(share * budget)
+    kit.feed(taken(1, waits))
+    flow = kit.pipeline.flow
+    number = 0
+    while not flow.holds:
+        if number:
+            kit.answer(kit.last_work())
+        number += 1
+        one = segment([framed(f"a{number}", 1)], partition=1, first=number)
+        one.size_bytes = budget // 60
+        kit.feed(taken(1 + number, one))
+    segments = kit.pipeline.ledger.partitions["in", 1].segments
+    while len(segments) > 1:
+        kit.feed(Settled(kit.settles()[-1].settle))
+    kit.answer(kit.last_work())  # too little to be worth a grant
+    kit.feed(Settled(kit.settles()[-1].settle))
+    assert not segments
+    assert kit.of(Grant)[-1].size_bytes - flow.taken_bytes >= budget // 2
 
 
 def test_a_partition_that_leaves_takes_along_what_waits() -> None:

@@ -45,6 +45,8 @@ def compare(settings: Settings, report: Report, family: str) -> None:
         far, same = distance(expected, found)
         report.figure(f"{dtype}: largest difference of a number", far)
         report.figure(f"{dtype}: words that are the same", same)
+        if failures := [one for one in found if not isinstance(one, dict)]:
+            report.wrong(f"in {dtype} {len(failures)} of {len(found)} events failed, the first with {failures[0]}")
         if dtype == "float32" and (same < 1 or not far <= SAME):
             report.wrong(f"in float32 {same:.1%} of the words are the same, and a number is {far:.3g} away")
         elif not far <= ALIKE:

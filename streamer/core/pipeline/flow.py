@@ -69,9 +69,10 @@ class Flow:
             self.rate_per_s += 0.5 * (ended / elapsed - self.rate_per_s)
         self._rate_at, self._rate_from = now, self.ended_records
 
-    def grant(self, sealed: int = 0, sealed_bytes: int = 0) -> Grant | None:
-        """The new grant, if it has grown enough to be worth a micro-batch. So many records wait for a schema: their
-        partitions are paused (`sealed`), but what was taken before that may fill the budget, and others get more."""
+    def grant(self, sealed: int = 0, stuck_bytes: int = 0) -> Grant | None:
+        """The new grant, if it has grown enough to be worth a micro-batch. So many records wait for a schema, and so
+        much can't be settled before them: their partitions are paused (`sealed`), but what was taken before that may
+        fill the budget, and others get more."""
         window = min(max(self.open_min, int(self.rate_per_s * HORIZON_S)), OPEN_MAX)
         if not self.ended_records:
             window, sealed = min(window, OPEN_FIRST), 0
@@ -79,15 +80,17 @@ class Flow:
         if each > SMALL_BYTES:
             room = int((self.budget_bytes - self.in_flight_bytes) / each) - sealed
             window = min(window, max(room, OPEN_LEAST))
-        # Half of the budget is for the others: a source that held for long wants as much before it goes on.
-        spare_bytes = min(max(sealed_bytes - self.budget_bytes // 2, 0), self.budget_bytes)
+        # Half of the budget is for the others, since a source that held for long wants as much before it goes on, and
+        # one step more, by which the last grant may fall short.
+        step_bytes = self.budget_bytes // GRANT_STEPS
+        spare_bytes = min(max(stuck_bytes + step_bytes - self.budget_bytes // 2, 0), self.budget_bytes)
         size_bytes = self.freed_bytes + self.budget_bytes + spare_bytes - self.extra_bytes
         grant = Grant(self.ended_records + sealed + window, size_bytes)
         before = self._granted
         if (
             before is not None
             and abs(grant.records - before.records) < max(window // GRANT_STEPS, 1)
-            and abs(grant.size_bytes - before.size_bytes) < self.budget_bytes // GRANT_STEPS
+            and abs(grant.size_bytes - before.size_bytes) < step_bytes
         ):
             return None
         self._granted = grant

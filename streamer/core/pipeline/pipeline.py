@@ -158,6 +158,7 @@ class Pipeline:
                 self._finish(fact.exit_code, fact.message)
             case Tick():
                 self.flow.measure(now)
+                self.seals.weigh(self.ledger.partitions)
         if self.phase is not Phase.FINISHED:
             self._advance(now)
         return self._commands
@@ -327,9 +328,8 @@ class Pipeline:
             commands, unwanted = self.fleet.dispatch(now, self.flow.rate_per_s)
             self._commands.extend(commands)
             self.flow.ended_records += self.flights.cancel(unwanted)
-            if self.phase is not Phase.LOADING and (
-                grant := self.flow.grant(self.seals.records, self.seals.size_bytes)
-            ):
+            stuck_bytes = self.seals.size_bytes + self.seals.behind_bytes
+            if self.phase is not Phase.LOADING and (grant := self.flow.grant(self.seals.records, stuck_bytes)):
                 self._commands.append(grant)
             if (pause := self.seals.pause()) is not None:
                 self._commands.append(pause)

@@ -3,11 +3,12 @@ order, and have no outcome."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from streamer.core.framed import SchemaName
+from streamer.core.pipeline.ledger import Partition
 from streamer.core.pipeline.protocol import Finish, PauseReading
 from streamer.core.record import MicroBatch, Segment, TopicPartition
 from streamer.core.tally import plural
@@ -29,12 +30,13 @@ class Sealed:
 
 
 class Seals:
-    """`unknown` gives the schemas that have to be learned before a segment is decoded. `records` is how many wait, and
-    `size_bytes` what they take."""
+    """`unknown` gives the schemas that have to be learned before a segment is decoded. `records` is how many wait,
+    `size_bytes` what they take, and `behind_bytes` what those take that have no need to, and stand behind them."""
 
     def __init__(self, unknown: Callable[[Segment], list[SchemaName]], budget_bytes: int) -> None:
         self.records = 0
         self.size_bytes = 0
+        self.behind_bytes = 0
         self._unknown = unknown
         self._full_bytes = int(FULL_SHARE * budget_bytes)
         self._paused: frozenset[TopicPartition] = frozenset()
@@ -72,13 +74,23 @@ class Seals:
                 self._since = now  # others go on
         return ready, wanted
 
+    def weigh(self, partitions: Mapping[TopicPartition, Partition]) -> None:
+        """See how much has come to stand behind those that wait: it can't be settled before they are."""
+        if not self._sealed and not self.behind_bytes:
+            return
+        waiting = {(one.segment.topic, one.segment.partition) for one in self._sealed}
+        found = sum(segment.size_bytes for key in waiting for _, segment in partitions[key].segments)
+        behind_bytes = found - self.size_bytes
+        if behind_bytes != self.behind_bytes:
+            self.behind_bytes, self._unchanged = behind_bytes, False
+
     def pause(self) -> PauseReading | None:
         """The partitions of which nothing more is to be read now, where that has changed."""
         if self._unchanged:
             return None
         self._unchanged = True
         before, self._paused = self._paused, frozenset()
-        if self.size_bytes > self._full_bytes:
+        if self.size_bytes + self.behind_bytes > self._full_bytes:
             self._paused = frozenset((one.segment.topic, one.segment.partition) for one in self._sealed)
         return None if self._paused == before else PauseReading(self._paused)
 
