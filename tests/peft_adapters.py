@@ -141,7 +141,7 @@ def make_adapter(case: Case, base: Path, path: Path) -> list[list[float]]:
     network = getattr(transformers, f"AutoModel{case.head}").from_pretrained(base, num_labels=3)
     made = peft.get_peft_model(network, peft.LoraConfig(**case.fields))
     _fill(made, only_trained=True)
-    made.save_pretrained(path)
+    made.save_pretrained(str(path))
     (path / "README.md").unlink(missing_ok=True)
     again = getattr(transformers, f"AutoModel{case.head}").from_pretrained(base, num_labels=3)
     return answers(peft.PeftModel.from_pretrained(again, path))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from contextlib import suppress
 
 import tokenizers
 import torch
 import transformers
+from transformers import PreTrainedModel
+from transformers.core_model_loading import build_glob_alternation
+from transformers.utils.generic import ContextManagers
 
 from streamer.errors import ModelError
 from streamer.machine.malloc import give_back
@@ -49,16 +53,40 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def lower(network: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    """Cast the weights in place, so that no moment holds both. What a network makes itself, such as the frequencies of
-    its positions, stays in float32, as where transformers loads it in `dtype`: rounded, they turn far positions."""
-    for module in network.modules():
-        for weights in module.parameters(recurse=False):
+    """Cast the weights in place, so that no moment holds both: each to what transformers loads it in when it is asked
+    for `dtype`. Some stay in float32, such as the biases of a router; and what a network makes itself stays where
+    rounding would turn far positions, and follows where a layer takes one dtype only."""
+    loaded = _loaded_in(network, dtype)
+    for prefix, module in network.named_modules():
+        for name, weights in module.named_parameters(prefix, recurse=False):
             if weights.is_floating_point():
-                weights.data = weights.data.to(dtype)
-        for name, buffer in module.named_buffers(recurse=False):
-            if buffer.is_floating_point() and name not in module._non_persistent_buffers_set:
-                setattr(module, name, buffer.to(dtype))
+                weights.data = weights.data.to(loaded.get(name, dtype))
+        for name, buffer in module.named_buffers(prefix, recurse=False):
+            last = name.rpartition(".")[2]
+            made = last in module._non_persistent_buffers_set
+            if buffer.is_floating_point():
+                setattr(module, last, buffer.to(loaded.get(name, buffer.dtype if made else dtype)))
     return network
+
+
+def _loaded_in(network: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """The dtype of each weight and buffer of a network that transformers loads in `dtype`: what its class makes of it,
+    save those that the class keeps in float32."""
+    if not isinstance(network, PreTrainedModel):
+        return {}
+    kind, config = type(network), copy.deepcopy(network.config)
+    for part in (config, *(one for name in config.sub_configs if (one := getattr(config, name, None)))):
+        part.dtype = dtype
+    with ContextManagers(kind.get_init_context(dtype, False, False, None)):
+        like = kind(config)  # without memory
+    kept = network._get_dtype_plan(dtype)
+    keeps = build_glob_alternation(list(kept))[0] if kept else None
+    stored = set(like.state_dict())
+    return {
+        name: torch.float32 if keeps and name in stored and keeps.search(name) else weights.dtype
+        for found in (like.named_parameters(remove_duplicate=False), like.named_buffers(remove_duplicate=False))
+        for name, weights in found
+    }
 
 
 def versions() -> tuple[str, ...]:
