@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from streamer import extras
 from streamer.errors import MissingExtraError, ModelError
-from streamer.inference.models import first_layers
+from streamer.inference.models import first_layers, reading
 from streamer.inference.models.inspect import look
 from streamer.inference.models.loading import load_config, load_network
 from streamer.inference.models.presence import require_libraries
@@ -181,3 +181,15 @@ def test_what_can_not_be_made_plain_is_refused(plain: Path, tmp_path: Path, fiel
     assert words in str(caught.value)
     assert "config.json" in str(caught.value)
     assert "take the model's original weights" in str(caught.value)
+
+
+def test_a_networks_own_kinds_of_linear_layers_stay() -> None:
+    """A router that was never quantised is called as its network calls it."""
+    fields = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 2}
+    kind: Any = AutoModelForCausalLM
+    network = kind.from_config(AutoConfig.for_model("phimoe", **fields, **heads)).eval()
+    ids = torch.arange(8)[None]
+    with torch.inference_mode():
+        expected = network(input_ids=ids).logits
+        assert torch.equal(reading._plain(network, "fp8", torch.float32, "model")(input_ids=ids).logits, expected)

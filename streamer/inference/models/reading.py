@@ -40,7 +40,9 @@ def _plain(network: Any, method: str, dtype: torch.dtype, model: str) -> Any:
         network = network.dequantize()
     network._forward_pre_hooks.clear()
     for name, module in list(network.named_modules()):
-        if isinstance(module, nn.Linear):  # some libraries leave scales and their own ways of calling it behind
+        # Some libraries leave scales and their own ways of calling it behind. A network's own kinds, such as routers,
+        # stay.
+        if isinstance(module, nn.Linear) and not type(module).__module__.startswith("transformers.models."):
             plain = nn.Linear(1, 1, bias=module.bias is not None, device="meta")
             plain.in_features, plain.out_features = module.in_features, module.out_features
             plain.weight, plain.bias = module.weight, module.bias
