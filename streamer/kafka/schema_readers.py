@@ -21,14 +21,11 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from streamer.core.framed import data_of
 from streamer.core.record import Headers
-from streamer.machine.cpu_limit import within
 
 Read = Callable[[bytes, Headers | None, str], bytes]
 """The JSON of a value with these headers, from this topic. Raises whatever is wrong with it."""
 
 _encode = msgspec.json.encode
-# What one value's schema may take: no sound one comes near, and one with a pattern like (a+)+ takes years.
-_LIMIT_S, _BYTES_A_SECOND = 2.0, 100_000
 _MOST_ADDRESSES = 1000
 
 
@@ -55,15 +52,6 @@ def context_of(headers: Any, topic: str) -> SerializationContext:
     return SerializationContext(topic, MessageField.VALUE, headers)
 
 
-def _limited(read: Read) -> Read:
-    """The same for schemas whose authors can have code run here: patterns, and rules."""
-
-    def read_in_time(value: bytes, headers: Headers | None, topic: str) -> bytes:
-        return within(_LIMIT_S + len(value) / _BYTES_A_SECOND, read, value, headers, topic)
-
-    return read_in_time
-
-
 def _avro(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
     from confluent_kafka.schema_registry.avro import AvroDeserializer
     from fastavro import schemaless_reader
@@ -86,7 +74,7 @@ def _avro(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
                 found = read_data(BytesIO(data_of(value, headers)), parsed, None)
                 return _encode(self(value, context_of(headers, topic)) if schema.rule_set else found)
 
-            return _limited(read) if schema.rule_set else read
+            return read
 
     made: Format = Avro(client, conf=conf)
     return made
@@ -172,7 +160,7 @@ def _json_schema(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
                 found = self(value, context_of(headers, topic))
                 return _encode(found) if schema.rule_set else data_of(value, headers)
 
-            return _limited(read)
+            return read
 
     made: Format = JsonSchema(None, schema_registry_client=client, conf=conf, json_decode=msgspec.json.decode)
     return made
@@ -241,7 +229,7 @@ def _protobuf(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
                 told = MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
                 return _encode(told)
 
-            return _limited(read) if schema.rule_set else read
+            return read
 
     made: Format = Protobuf(Empty, conf, client)
     return made

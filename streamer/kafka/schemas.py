@@ -21,7 +21,6 @@ from streamer.core.record import Headers
 from streamer.core.standing import Reason, Standing
 from streamer.errors import Code, DataFailure, DependencyError
 from streamer.kafka.registry_client import TYPES, Outage, connect_registry, outage_of, require
-from streamer.machine.cpu_limit import OutOfTimeError
 
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import Schema
@@ -264,13 +263,6 @@ def _title(given: bytes) -> str:
 
 def _unfit(error: Exception, input_format: str) -> DataFailure:
     """The failure of data that does not fit its schema; nothing of the data is in it."""
-    if isinstance(error, OutOfTimeError):
-        return DataFailure(
-            Code.DECODE_SCHEMA,
-            "The data takes too long to be held to its schema: look in it for a pattern that can match one text in"
-            " many ways, as (a+)+ does, or for a rule that does not end.",
-            type(error).__name__,
-        )
     cause = error.__context__
     where = getattr(cause, "absolute_schema_path", None)
     at = f" at {'/'.join(map(str, where))}" if where else ""

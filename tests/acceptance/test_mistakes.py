@@ -339,7 +339,7 @@ def test_a_way_to_log_in_that_the_broker_does_not_have(kafka: Kafka, folder: Pat
     code, text = spoken(folder, environment, ["topics", "check", *NULL, server, *properties])
     assert code in (ExitCode.CONFIGURATION, ExitCode.DEPENDENCY)
     assert kafka.bootstrap_servers in text
-    assert "sasl.mechanism" in text
+    assert "security.protocol" in text
     assert "hunter2" not in text
 
 

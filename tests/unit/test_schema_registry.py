@@ -140,24 +140,6 @@ def test_what_does_not_fit_becomes_a_dead_letter(mock: SchemaRegistryClient) -> 
         assert Reader(mock, "protobuf").failure(value).code is Code.DECODE_SCHEMA
 
 
-def test_a_pattern_that_does_not_end_ends(mock: SchemaRegistryClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text that it takes years for is a dead letter; its neighbours are read. The work of a large value counts for
-    nothing: the limit grows with it."""
-    monkeypatch.setattr("streamer.kafka.schema_readers._LIMIT_S", 0.05)
-    schema = {"type": "object", "properties": {"text": {"type": "string", "pattern": "^(a+)+$"}}}
-    number = mock.register_schema("in-value", Schema(json.dumps(schema), "JSON"))
-    reader = Reader(mock, "json-schema")
-
-    def value(text: str) -> bytes:
-        return b"\0" + number.to_bytes(4) + json.dumps({"text": text}).encode()
-
-    assert isinstance(reader.read(value("aaa")), TextEvent)
-    found = reader.failure(value("a" * 60 + SECRET))
-    assert (found.code, found.exception) == (Code.DECODE_SCHEMA, "OutOfTimeError")
-    assert "takes too long to be held to its schema" in found.message
-    assert isinstance(reader.read(value("a" * 100_000)), TextEvent)
-
-
 def test_a_producer_can_not_fill_the_memory_with_names(mock: SchemaRegistryClient) -> None:
     """What stands in a header behind a schema's id is none of its name, and what is no id is not kept whole."""
     value, _ = avro(mock, EVENT, "in")
