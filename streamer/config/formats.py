@@ -1,4 +1,4 @@
-"""The fields that say how values are written, for a pipeline to have: each with when to change it."""
+"""The fields that say how values are read and written, for a pipeline to have: each with when to change it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,43 @@ InputSubject = Annotated[
     Meta(
         description='Subject of the values in the schema registry; "" means {topic}-value. Set it where the'
         " producer names subjects in another way."
+    ),
+]
+TextField = Annotated[
+    str,
+    Meta(
+        description="Where the text is in events of your own format: a field of the JSON object, or a path such"
+        ' as body.message; "" means the format of docs/events.md. Set it to read a topic of any JSON; then only'
+        " the fields that you name are read."
+    ),
+]
+TextPairField = Annotated[
+    str,
+    Meta(
+        description="With text_field: where the second text is, e.g. the context of a question. Set it for"
+        " tasks that take two texts."
+    ),
+]
+IdField = Annotated[
+    str,
+    Meta(
+        description="With text_field: where the event's id is, a string or an integer. Set it to find results"
+        ' by your own ids; with "" their id is topic/partition/offset.'
+    ),
+]
+Keep = Annotated[
+    list[Annotated[str, Meta(min_length=1)]],
+    Meta(
+        description='With text_field: fields or paths that results carry as metadata, at most 8 KiB together; "*"'
+        " means all but the text. Name what readers of the results need."
+    ),
+]
+Envelope = Annotated[
+    Literal["none", "connect", "debezium"],
+    Meta(
+        description="With text_field: what the value is wrapped in. connect reads the payload that Kafka Connect's"
+        " JsonConverter writes beside a schema; debezium reads the row after a change, with or without a"
+        " schema, and skips deletes. Paths start in the payload or row. Set it if Connect writes the topic."
     ),
 ]
 OutputFormat = Annotated[

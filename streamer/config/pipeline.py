@@ -54,43 +54,11 @@ class PipelineConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ]
     input_format: formats.InputFormat = "json"
     input_subject: formats.InputSubject = ""
-    text_field: Annotated[
-        str,
-        Meta(
-            description="Where the text is in events of your own format: a field of the JSON object, or a path such"
-            ' as body.message; "" means the format of docs/events.md. Set it to read a topic of any JSON; then only'
-            " the fields that you name are read."
-        ),
-    ] = ""
-    text_pair_field: Annotated[
-        str,
-        Meta(
-            description="With text_field: where the second text is, e.g. the context of a question. Set it for"
-            " tasks that take two texts."
-        ),
-    ] = ""
-    id_field: Annotated[
-        str,
-        Meta(
-            description="With text_field: where the event's id is, a string or an integer. Set it to find results"
-            ' by your own ids; with "" their id is topic/partition/offset.'
-        ),
-    ] = ""
-    keep: Annotated[
-        list[Annotated[str, Meta(min_length=1)]],
-        Meta(
-            description='With text_field: fields or paths that results carry as metadata, at most 8 KiB together; "*"'
-            " means all but the text. Name what readers of the results need."
-        ),
-    ] = []
-    envelope: Annotated[
-        Literal["none", "connect", "debezium"],
-        Meta(
-            description="With text_field: what the value is wrapped in. connect reads the payload that Kafka Connect's"
-            " JsonConverter writes beside a schema; debezium reads the row after a change, with or without a"
-            " schema, and skips deletes. Paths start in the payload or row. Set it if Connect writes the topic."
-        ),
-    ] = "none"
+    text_field: formats.TextField = ""
+    text_pair_field: formats.TextPairField = ""
+    id_field: formats.IdField = ""
+    keep: formats.Keep = []
+    envelope: formats.Envelope = "none"
     output: Annotated[
         Topic,
         kind(TOPIC_KIND),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.inference.backends import ways
+from streamer.inference.backends import check_rows
 from streamer.inference.models import kept
 from tests.answers.shelf import Shelf
 
@@ -27,7 +27,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
         root = tmp_path_factory.mktemp("kept")
         patch.setattr(kept, "root", lambda: root)
         # Where nothing sets a limit the check at load runs 2,048 tokens: seconds for some, and more than any text here.
-        patch.setattr(ways, "_ENDLESS_TOKENS", 256)
+        patch.setattr(check_rows, "_ENDLESS_TOKENS", 256)
         shelf = Shelf(tmp_path_factory.mktemp("models"))
         yield shelf
         shelf.close()

@@ -26,4 +26,4 @@ def _keep_apart(monkeypatch: pytest.MonkeyPatch, kept_root: Path) -> None:
 def fewer_checked_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing sets a limit the check at load runs 2,048 tokens: seconds for some, and more than any text of the
     tests that ask for this."""
-    monkeypatch.setattr("streamer.inference.backends.ways._ENDLESS_TOKENS", 256)
+    monkeypatch.setattr("streamer.inference.backends.check_rows._ENDLESS_TOKENS", 256)

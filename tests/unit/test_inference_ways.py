@@ -14,7 +14,7 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.inference.backends import torch_model, ways
+from streamer.inference.backends import check_rows, torch_model
 from streamer.inference.backends.agreement import Agreement, exact, twin
 from streamer.inference.backends.positions import readable_tokens
 from streamer.inference.model import CPU_BATCHING, Batching, Sharing, cut
@@ -243,7 +243,7 @@ def test_what_was_not_held_to_long_rows_does_not_run_them(tmp_path: Path, monkey
     weights = (
         sum(one.numel() for one in plain.network.parameters()) - plain.network.get_input_embeddings().weight.numel()
     )
-    monkeypatch.setattr(ways, "CPU_CHECK_FLOP", 2 * weights * 120)
+    monkeypatch.setattr(check_rows, "CPU_CHECK_FLOP", 2 * weights * 120)
 
     def wrong_beyond(network: Any, **_: Any) -> Any:
         def call(**given: Any) -> Any:

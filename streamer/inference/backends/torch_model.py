@@ -129,7 +129,7 @@ class TorchModel(Ways):
         log.warning("%s: %s: only %s were compared with it", self._spec.model, self._no_float32, what)
         return what
 
-    def _load_anew(self) -> Any:
+    def _load_network(self) -> Any:
         path, names, folder = self._files
         with view(path, names) as root:
             return self._load(root / folder)
