@@ -26,7 +26,7 @@ SESSION_MS = 6_000  # so long a dead process keeps its partitions: the least tha
 
 @pytest.mark.slow
 @pytest.mark.case(64, 65)
-@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("guarantee", ["exactly_once", pytest.param("at_least_once", marks=pytest.mark.every_way)])
 def test_a_record_that_kills_the_driver_is_held_and_can_be_buried(lab: Lab, guarantee: str) -> None:
     """Although the process before the first that died had ended in order: its partition is held, the other one goes on,
     and what is said names the record. Buried while the pipeline runs, or does not, it is a dead letter, and all others

@@ -136,6 +136,7 @@ def estimated(lab: Lab, places: range, calibration: Calibration | None) -> float
 
 @pytest.mark.promise(13)
 @pytest.mark.slow
+@pytest.mark.every_way
 def test_another_mix_is_named_and_exchanged_labels_cost_accuracy(lab: Lab, tmp_path: Path) -> None:
     """Usual tweets raise nothing. In another script they are named so. A model whose labels are exchanged is as sure as
     before: only what people say tells it from the one before, and its own measured calibration does."""

@@ -170,6 +170,7 @@ def test_failed_start_shows_the_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.every_way
 def test_three_brokers_are_one_cluster_that_bears_a_loss() -> None:
     """With three brokers a replicated topic takes and gives records while one broker is dead."""
     with Stack.start(redis=False, brokers=3) as stack:
