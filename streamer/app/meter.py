@@ -62,7 +62,8 @@ class Meter(Observer):
         metrics = self.metrics
         match fact:
             case ForwardDone():
-                metrics.observe(of.FORWARD, fact.seconds)
+                if fact.seconds:  # else these could not be encoded, or are a part of a batch's answers
+                    metrics.observe(of.FORWARD, fact.seconds)
                 metrics.add(of.FORWARD_RECORDS, len(fact.numbers))
                 metrics.add(of.FORWARD_PASSES, fact.passes)
                 metrics.add(of.TOKENS, fact.real_tokens, "real")

@@ -22,6 +22,8 @@ class TlsProxy:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._end = asyncio.Event()
+        self._tasks: set[asyncio.Task[None] | None] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
 
     def __enter__(self) -> Self:
@@ -40,20 +42,27 @@ class TlsProxy:
         self._ready.set()
         await self._end.wait()
         server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # A handshake under way may yet become a connection.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # the loop closes their sockets
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
+        task = asyncio.current_task()
+        self._tasks.add(task)  # the loop itself would let it be collected while it waits
+        self._writers.append(writer)
         try:
+            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
+            self._writers.append(to_writer)
             await asyncio.gather(_carry(reader, to_writer), _carry(to_reader, writer))
+        except (asyncio.CancelledError, OSError):  # our own end, or nobody is behind us
+            writer.close()
         finally:
-            for each in (writer, to_writer):
-                each.close()
-                with suppress(OSError, ssl.SSLError):
-                    await each.wait_closed()
+            self._tasks.discard(task)
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamer.core.pipeline.flow import LARGE_COPIES, OPEN_LEAST
 from streamer.core.pipeline.policy import Policy
@@ -10,11 +14,13 @@ from streamer.core.pipeline.protocol import Dispatch, ForwardDone, Grant, LookAt
 from streamer.core.record import Answer
 from streamer.errors import Code, DataFailure
 from streamer.inference.channel import Done
-from streamer.inference.worker.answer_limit import within
+from streamer.inference.parent.process import fact_of
+from streamer.inference.worker.answer_limit import FRAME_BYTES, frames, within
 from tests.records import FakeRecord
 from tests.unit.pipeline_kit import Kit, segment, taken
 
 BUDGET_BYTES = 1_000_000
+_ANSWER = bytes(FRAME_BYTES + 1)
 TOO_LARGE = DataFailure(Code.PUBLISH_TOO_LARGE, "The answer has 2000 bytes")
 
 
@@ -113,3 +119,31 @@ def test_large_texts_count_as_often_as_they_are_there() -> None:
     answered(kit, 10)
     kit.feed(Settled(kit.settles()[-1].settle))
     assert kit.pipeline.flow.in_flight_bytes == 0
+
+
+@pytest.mark.case(62)
+@given(data=st.data())
+def test_large_answers_come_in_several_frames_and_are_the_same(data: st.DataObject) -> None:
+    """The driver holds a frame twice for a moment: no frame is larger than its bound, or than one answer. What was
+    measured comes once."""
+    sizes = data.draw(st.lists(st.sampled_from([0, 1, FRAME_BYTES // 3, FRAME_BYTES, FRAME_BYTES + 1]), max_size=12))
+    outputs = [_ANSWER[:size] if size else None for size in sizes]
+    places = range(len(sizes))
+    done = Done(
+        list(places),
+        outputs,
+        [10 + place for place in places],
+        [place for place in places if place % 3 == 0],
+        {place: DataFailure(Code.PUBLISH_TOO_LARGE, str(place)) for place in places if outputs[place] is None},
+        *(100, 200, 1.5, 2),
+        measures=data.draw(st.sampled_from([[], [b"%d" % place for place in places]])),
+    )
+    parts = [cast(ForwardDone, fact_of(0, frame)) for frame in frames(done)]
+    whole = cast(ForwardDone, fact_of(0, done))
+    assert [outcome for part in parts for outcome in part.outcomes] == whole.outcomes
+    assert [number for part in parts for number in part.numbers] == whole.numbers
+    for name in ("real_tokens", "computed_tokens", "seconds", "passes"):
+        assert sum(getattr(part, name) for part in parts) == getattr(whole, name)
+    for frame in frames(done):
+        weights = [len(output or b"") for output in frame.outputs]
+        assert len(weights) == 1 or sum(weights) <= FRAME_BYTES
