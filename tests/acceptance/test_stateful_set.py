@@ -60,7 +60,8 @@ def ready(pod: Run) -> bool:
     try:
         with urllib.request.urlopen(f"http://{found[1]}/readyz", timeout=5) as answer:
             return bool(json.load(answer)["ok"])
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError as error:  # holds its socket
+        error.close()
         return False
 
 
