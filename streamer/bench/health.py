@@ -9,6 +9,7 @@ import random
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from bisect import bisect_left
 from collections.abc import Callable
@@ -220,6 +221,9 @@ def page(port: int, path: str) -> Any:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
             return json.loads(answer.read())
+    except urllib.error.HTTPError as error:  # an OSError, too, that holds its socket
+        error.close()
+        return None
     except OSError:
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -66,6 +67,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             try:
                 with urllib.request.urlopen(f"{url}{TYPES}", timeout=5) as answer:
                     return bool(answer.status == 200)
+            except urllib.error.HTTPError as error:  # an OSError, too, that holds its socket
+                error.close()
+                return False
             except OSError:
                 return False
 
