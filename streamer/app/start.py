@@ -288,6 +288,7 @@ def put_together(
         starts=lambda: source.starts,
         totals={
             catalogue.OUT_OF_RANGE: lambda: source.intake.out_of_range_records,
+            catalogue.INPUT_RESETS: lambda: source.resets,
             catalogue.UNSTUCK: lambda: source.read_progress.stuck.healed,
             catalogue.BAD_TRACEPARENTS: lambda: codec.bad_traceparents,
         },

@@ -213,6 +213,13 @@ OUT_OF_RANGE: Final = Metric(
     'Records that retention deleted before they were read, if on_out_of_range = "earliest" skips them.',
     "Above 0: these records have no outcome. Raise the input's retention.ms, or add workers or replicas.",
 )
+INPUT_RESETS: Final = Metric(
+    "streamer_input_resets_total",
+    "counter",
+    "Partitions that were read from their start again, because their topic was deleted and recreated, or truncated.",
+    "Above 0: what the old topic held and nobody had read is gone. Produce it again if it matters; the log names the"
+    " topic.",
+)
 STUCK: Final = Metric(
     "streamer_stuck_partitions",
     "gauge",
