@@ -241,6 +241,12 @@ BAD_TRACEPARENTS: Final = Metric(
     "Records whose traceparent header is invalid; they are processed without a trace.",
     "Tell the producers: their traces end at the topic.",
 )
+LOG_LINES_LOST: Final = Metric(
+    "streamer_log_lines_lost_total",
+    "counter",
+    "Lines of the log that were not written: its disk was full, or its reader had stopped.",
+    "Above 0: free that disk, or see to what reads the log. Results do not suffer.",
+)
 INFO: Final = Metric(
     "streamer_info",
     "gauge",
