@@ -65,7 +65,8 @@ LAG_RECORDS: Final = Metric(
 LAG_SECONDS: Final = Metric(
     "streamer_lag_seconds",
     "gauge",
-    "Age of the oldest record of an owned partition that is not settled.",
+    "Age of the oldest record of an owned partition that is not settled: by its timestamp, and at least the time for"
+    " which this process has seen that it is there, if the clock of its producer is ahead.",
     "Grows on all partitions: add workers, replicas or a faster dtype. Grows on one: a hot key, or a slow record ahead"
     " (streamer_head_of_line_seconds).",
     ("topic", "partition"),
