@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from streamer import __version__
 from streamer.app.driver import Observer
 from streamer.cache.events import CacheEvent
-from streamer.core.backlog import Drain
+from streamer.core.backlog import Arrivals, Drain
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import (
     Assigned,
@@ -54,6 +54,7 @@ class Meter(Observer):
     tally: Tally = field(default_factory=Tally)
     """What is durable since the start."""
     _settled_offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    _arrivals: Arrivals = field(default_factory=Arrivals)
     _drain: Drain = field(default_factory=Drain)
     _next_gauges: float = 0.0
 
@@ -122,11 +123,12 @@ class Meter(Observer):
         self._lag(pipeline, now)
 
     def _lag(self, pipeline: Pipeline, now: float) -> None:
-        """Behind by records: the end that the client last heard of; by time: the oldest record in flight, or how long
-        nothing could be read although there is something."""
+        """Behind by records: the end that the client last heard of; by time: the age of the oldest record in flight,
+        and at least for how long it has been seen to be there, whatever its producer's clock says."""
         now_ms = time.time() * 1000
         ahead, starts = self.ahead(), self.starts()
         waiting, oldest_s = 0, 0.0
+        self._arrivals.keep(pipeline.ledger.partitions.keys())
         for key, partition in pipeline.ledger.partitions.items():
             settled = self._settled_offsets.get(key, starts.get(key, -1))
             seconds, there = 0.0, ahead.get(key)
@@ -137,9 +139,12 @@ class Meter(Observer):
                 first = segment.records[min(segment.planned, len(segment.records) - 1)]
                 settled = first.offset() if settled < 0 else settled  # "from the beginning" is no offset
                 then_ms = written_ms(first.timestamp())
-                seconds = max(seconds, now - batch.taken if then_ms is None else (now_ms - then_ms) / 1000)
+                seconds = max(seconds, now - batch.taken, (now_ms - then_ms) / 1000 if then_ms is not None else 0.0)
+                first_offset = first.offset()
             elif there is not None:
-                settled = max(settled, there.position)  # the markers of transactions are nobody's work
+                first_offset = settled = max(settled, there.position)  # a transaction's markers are nobody's work
+            if there is not None and there.high >= 0:
+                seconds = max(seconds, self._arrivals.waited_s(key, first_offset, there.high, now))
             behind = max(there.high - settled, 0) if settled >= 0 and there is not None else 0
             self.metrics.set(of.LAG_RECORDS, behind, key[0], str(key[1]))
             self.metrics.set(of.LAG_SECONDS, seconds, key[0], str(key[1]))

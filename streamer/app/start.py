@@ -267,6 +267,7 @@ def put_together(
     from streamer.core.pipeline.pipeline import Pipeline
     from streamer.core.pipeline.waiting import waiting
     from streamer.telemetry import catalogue
+    from streamer.telemetry.logs import lost_lines
     from streamer.telemetry.metrics import Metrics
 
     config, name, post, source, sink = one.config, one.name, one.inbox.put, ends.source, ends.sink
@@ -288,6 +289,8 @@ def put_together(
         starts=lambda: source.starts,
         totals={
             catalogue.OUT_OF_RANGE: lambda: source.intake.out_of_range_records,
+            catalogue.INPUT_RESETS: lambda: source.resets,
+            catalogue.LOG_LINES_LOST: lost_lines,
             catalogue.UNSTUCK: lambda: source.read_progress.stuck.healed,
             catalogue.BAD_TRACEPARENTS: lambda: codec.bad_traceparents,
         },

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
+
+from streamer.core.record import TopicPartition
 
 WINDOW_S = 60.0
+_FINE = 32  # what arrived is known by a thirty-second of the time that is looked back on
 # A backlog that the last second's pace clears in a second is none: the pace of such a time is the producers', not ours.
 _CAUGHT_UP_S = 1.0
 
@@ -50,3 +54,29 @@ class Drain:
         since, before = self._seen[0]
         found = drain_s(records, (settled - before) / (now - since)) if now > since else None
         return oldest_s if found is None else found
+
+
+class Arrivals:
+    """Since when there have been records that are not settled, by the ends of the logs as they were heard of: of
+    records whose timestamps can't be believed, a producer's clock being ahead, nothing else tells. Times are seconds
+    of a monotonic clock."""
+
+    def __init__(self) -> None:
+        self._ends: dict[TopicPartition, deque[tuple[int, float]]] = {}
+
+    def waited_s(self, key: TopicPartition, first: int, end: int, now: float) -> float:
+        """For how long at least the record at offset `first` has been there, 0 where the log ends before it; `end` is
+        the offset behind the last record now."""
+        ends = self._ends.setdefault(key, deque())
+        if ends and end < ends[-1][0]:  # the topic was recreated
+            ends.clear()
+        while ends and ends[0][0] <= first:
+            ends.popleft()
+        if end > (ends[-1][0] if ends else first) and (not ends or now - ends[-1][1] >= (now - ends[0][1]) / _FINE):
+            ends.append((end, now))
+        return now - ends[0][1] if ends else 0.0
+
+    def keep(self, owned: Collection[TopicPartition]) -> None:
+        """No others are ours."""
+        for key in self._ends.keys() - owned:
+            del self._ends[key]

@@ -127,6 +127,7 @@ class Membership:
         self.waits_since: float | None = None  # for the group to say what is ours; None: it has
         self.lost_at = float("-inf")
         self.epoch = 0  # the latest; 0 while nothing was ever assigned
+        self.resets = 0  # partitions that were read from the start of another log than before
         self._attempts = attempts
         self._revoke_deadline_s = revoke_deadline_s
         self._look_at = 0.0
@@ -147,6 +148,7 @@ class Membership:
     def assigned(self, keys: list[TopicPartition]) -> Steps[None]:
         """Read on from the committed offsets."""
         starts, fresh = yield Starts(keys)
+        self.resets += len(self.starts.keys() & fresh)  # a deleted topic takes the group's offsets with it
         yield ReadFrom(_offsets(starts), Read.ADD)
         self._attempts.joined((yield Ask.MEMBER))
         if fresh:
@@ -194,6 +196,7 @@ class Membership:
 
     def reset_to_start(self, keys: frozenset[TopicPartition]) -> Steps[None]:
         """These partitions were recreated: forget where we were, and read them from their start."""
+        self.resets += len(keys)
         yield from self._let_go(keys)
         yield from self.disown(keys)
         firsts: Offsets = yield Firsts(sorted(keys))

@@ -25,6 +25,7 @@ from streamer.health.silence import Silence
 from streamer.health.watched import Watched
 from streamer.kafka.health_topics import make_topics
 from streamer.telemetry.health_metrics import HealthMetrics
+from streamer.telemetry.logs import lost_lines
 from streamer.telemetry.tool_tracer import NO_SPANS, ToolTracer
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Host:
         self._reports, self._topic = config.telemetry.reports, health.topic
         self._keeper = Keeper(self._reports)
         self._metrics = HealthMetrics()
+        self._log_lost = 0
         self._silence, self._watched = Silence(config), Watched(config)
         self._gone: dict[str, str] = {}
         self._drift = Drift(config, self._metrics)
@@ -193,6 +195,9 @@ class Host:
 
     async def _tick(self, app: HealthApp, late_s: float) -> None:
         self._metrics.loop_delay(late_s)
+        lost = lost_lines()
+        self._metrics.failure("log", lost - self._log_lost)
+        self._log_lost = lost
         if self._labels.topic:
             app.hold(self._labels.topic, self._labels.is_full)
         if not self._saying.caught_up:

@@ -11,9 +11,12 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import aiokafka
+import aiokafka.client
+from aiokafka.protocol.metadata import MetadataRequest
 from faust.transport.drivers.aiokafka import (
     AIOKafkaConsumerThread,
     Consumer,
@@ -25,6 +28,9 @@ from faust.types import TP
 
 FAUST_LOG = logging.getLogger("faust.health")
 """Mode gives each class the logger of its module, and what Faust says of every step would count as ours."""
+
+# There is no option for it: a client that asks for a topic that was deleted would have the brokers create it.
+aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
 
 _GENERATION = 1
 _FETCH_WAIT_MS = 250

@@ -192,8 +192,8 @@ def reader_properties(kafka: KafkaConfig, *, queued_mb: int = 32) -> Properties:
 
 
 def admin_properties(kafka: KafkaConfig) -> Properties:
-    """A client that describes and creates topics."""
-    return _properties(kafka, {}, {})
+    """A client that describes and creates topics; unless told otherwise, one that asks for a topic creates it."""
+    return _properties(kafka, {}, {"allow.auto.create.topics": False})
 
 
 def make_consumer(

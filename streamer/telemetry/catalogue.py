@@ -65,7 +65,8 @@ LAG_RECORDS: Final = Metric(
 LAG_SECONDS: Final = Metric(
     "streamer_lag_seconds",
     "gauge",
-    "Age of the oldest record of an owned partition that is not settled.",
+    "Age of the oldest record of an owned partition that is not settled: by its timestamp, and at least the time for"
+    " which this process has seen that it is there, if the clock of its producer is ahead.",
     "Grows on all partitions: add workers, replicas or a faster dtype. Grows on one: a hot key, or a slow record ahead"
     " (streamer_head_of_line_seconds).",
     ("topic", "partition"),
@@ -213,6 +214,13 @@ OUT_OF_RANGE: Final = Metric(
     'Records that retention deleted before they were read, if on_out_of_range = "earliest" skips them.',
     "Above 0: these records have no outcome. Raise the input's retention.ms, or add workers or replicas.",
 )
+INPUT_RESETS: Final = Metric(
+    "streamer_input_resets_total",
+    "counter",
+    "Partitions that were read from their start again, because their topic was deleted and recreated, or truncated.",
+    "Above 0: what the old topic held and nobody had read is gone. Produce it again if it matters; the log names the"
+    " topic.",
+)
 STUCK: Final = Metric(
     "streamer_stuck_partitions",
     "gauge",
@@ -233,6 +241,12 @@ BAD_TRACEPARENTS: Final = Metric(
     "counter",
     "Records whose traceparent header is invalid; they are processed without a trace.",
     "Tell the producers: their traces end at the topic.",
+)
+LOG_LINES_LOST: Final = Metric(
+    "streamer_log_lines_lost_total",
+    "counter",
+    "Lines of the log that were not written: its disk was full, or its reader had stopped.",
+    "Above 0: free that disk, or see to what reads the log. Results do not suffer.",
 )
 INFO: Final = Metric(
     "streamer_info",

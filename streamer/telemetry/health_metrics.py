@@ -13,7 +13,7 @@ from streamer.core.health.words import QualityWord
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
 REPORTS: Final = ("new", "repeated", "event", "unreadable")
-FAILURES: Final = ("report", "feedback", "publish", "look_up", "webhook", "snapshot", "drift")
+FAILURES: Final = ("report", "feedback", "publish", "look_up", "webhook", "snapshot", "drift", "log")
 
 
 class HealthMetrics:
@@ -74,9 +74,9 @@ class HealthMetrics:
         """Windows were said."""
         self._windows.inc(count)
 
-    def failure(self, what: str) -> None:
+    def failure(self, what: str, count: int = 1) -> None:
         """Something failed that does not stop the app."""
-        self._failures.labels(what).inc()
+        self._failures.labels(what).inc(count)
 
     def caught_up(self, done: bool) -> None:
         """Whether what was there at the start is folded."""

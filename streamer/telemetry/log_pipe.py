@@ -29,14 +29,15 @@ class LogPipe:
 
     While what is behind the descriptor stands, the oldest lines that wait are dropped, so that the last words before an
     end are kept. Once it moves again, `dropped_line` makes the line that says how many there were. `idle` is called
-    about once a second.
+    about once a second. `lost` is how many lines were dropped, or met a disk that was full; from any thread.
     """
 
     def __init__(self, descriptor: int, dropped_line: Callable[[int], bytes], idle: Callable[[], None]) -> None:
         self.descriptor = descriptor
         self._dropped_line = dropped_line
         self._idle = idle
-        self._dropped = 0
+        self.lost = 0
+        self._said = 0  # how many of them a line has told of
         self._asked = ""
         self._live = b""
         self._shown = self._broken = False  # the live line is there; the last line has no end yet
@@ -58,7 +59,7 @@ class LogPipe:
                 if isinstance(oldest, threading.Event):
                     oldest.set()
                 elif isinstance(oldest, bytes):
-                    self._dropped += 1
+                    self.lost += 1
         self._lines.put(line)
 
     def show(self, text: str) -> None:
@@ -93,10 +94,10 @@ class LogPipe:
                 self._shown = False
             self._broken = not line.endswith(b"\n")
             if not self._write(line):
-                self._dropped += 1
-            elif self._dropped:
-                dropped, self._dropped = self._dropped, 0
-                self._write(self._dropped_line(dropped))
+                self.lost += 1
+            elif untold := self.lost - self._said:
+                self._said += untold
+                self._write(self._dropped_line(untold))
             if self._live:
                 self._draw()
 

@@ -102,6 +102,12 @@ def last_words(timeout_s: float = LAST_WORDS_S) -> None:
         sys.stderr.flush()
 
 
+def lost_lines() -> int:
+    """How many lines of the log nobody will read: what they were to be written to was full, or stood."""
+    handlers = logging.getLogger().handlers
+    return sum(each.pipe.lost for each in handlers if isinstance(each, LimitedHandler) and each.pipe)
+
+
 def own_pipe() -> LogPipe | None:
     """Where lines for people go past the log, once `configure` was called: None where the log is JSON lines, or goes
     through no thread of its own."""

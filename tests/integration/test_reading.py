@@ -151,6 +151,10 @@ def test_a_topic_that_is_made_anew_is_read_from_its_start(
         lab.produce(event(number) for number in range(100, 150))
         wait_for(lambda: reader.count == 70, "the new outcomes")
         wait_for(lambda: lab.committed() == 50, "the offset")
+        resets = partial(
+            run.assembly.metrics.registry.get_sample_value, "streamer_input_resets_total", {"pipeline": "p"}
+        )
+        wait_for(lambda: resets(), "the metric that raises the alert")
     assert run.ended == [ExitCode.DONE]
     assert [outcome.place.offset for outcome in reader.outcomes[20:]] == list(range(50))
     assert any("recreated" in one.getMessage() for one in caplog.records)

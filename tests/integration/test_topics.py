@@ -10,8 +10,9 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from streamer.cli import main
-from streamer.config.load import Config, load
+from streamer.config.load import Config, KafkaConfig, load
 from streamer.errors import ConfigurationError, ExitCode
+from streamer.kafka import span_topic
 from streamer.kafka.topics import check, connect, create, describe, require
 from tests.conftest import Kafka
 
@@ -159,3 +160,18 @@ def test_the_commands_report_and_exit_3_while_anything_is_wrong(
     assert f"{name}.out.dlq" in answer["created"]
     assert answer["findings"] == []
     assert main(["topics", "check", "--config", path]) == ExitCode.DONE
+
+
+def test_spans_without_a_topic_are_said_to_be_dropped(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The topic is named, with what to do; it is not created by writing to it."""
+    monkeypatch.setattr(span_topic, "MESSAGE_TIMEOUT_MS", 300)
+    name = uuid4().hex[:8]
+    config = KafkaConfig(bootstrap_servers=kafka.bootstrap_servers)
+    writer = span_topic.SpanTopic(config, name)
+    assert writer.send(b"a span")
+    writer.close(10)
+    (said,) = [one for one in caplog.records if "the brokers do not take" in one.getMessage()]
+    assert said.data["topic"] == name  # type: ignore[attr-defined]
+    assert describe(connect(config), config, [name]) == {name: None}

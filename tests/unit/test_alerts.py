@@ -86,7 +86,7 @@ class Rules:
             yield from (one["series"] for one in test["input_series"])
 
 
-ALL = [Rules("streamer", 10, of_drivers()), Rules("health", 6, of_the_health_app())]
+ALL = [Rules("streamer", 12, of_drivers()), Rules("health", 6, of_the_health_app())]
 each_file = pytest.mark.parametrize("rules", ALL, ids=lambda rules: rules.name)
 
 

@@ -111,6 +111,21 @@ def test_no_property_of_ours_makes_librdkafka_raise() -> None:
     make_admin(admin_properties(KAFKA))
 
 
+@pytest.mark.parametrize(
+    "properties",
+    [
+        admin_properties(KAFKA),
+        reader_properties(KAFKA),
+        writer_properties(KAFKA),
+        consumer_properties(KAFKA, PIPELINE, "a"),
+        producer_properties(KAFKA, PIPELINE, "a"),
+    ],
+)
+def test_no_client_creates_a_topic_by_asking_for_it(properties: dict[str, Any]) -> None:
+    """A broker that is asked for a topic would make it with partitions, retention and rights that nobody chose."""
+    assert properties["allow.auto.create.topics"] is False
+
+
 def test_a_property_that_librdkafka_refuses_is_named_and_its_value_hidden() -> None:
     """Names and values are judged by librdkafka itself; its words may quote a secret."""
     with pytest.raises(ConfigurationError, match=r"no\.such\.property"):

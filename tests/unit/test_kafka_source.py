@@ -352,7 +352,7 @@ class TestErrors:
         made.offsets[A] = (9, "")
         with reading(made, lets_go=True, skip_out_of_range=True) as run:
             run.wait(lambda: len(run.taken()) == 2)
-        assert run.taken() == [0, 1]
+        assert (run.taken(), run.source.resets) == ([0, 1], 1)
         assert ("in", 0, 0) in [one for call in did(made, "commit") for one in call]
 
     def test_what_passes_is_said_and_reading_goes_on(self, caplog: pytest.LogCaptureFixture) -> None:

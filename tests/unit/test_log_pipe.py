@@ -75,7 +75,26 @@ def test_a_reader_that_is_gone() -> None:
     stream = PipeStream(pipe)
     assert (stream.write(b"one\n"), stream.fileno(), stream.isatty()) == (4, writing, False)
     assert pipe.flush(30)
+    assert pipe.lost == 1
     os.close(writing)
+
+
+def test_a_full_disk_counts_until_it_has_room() -> None:
+    """Each line that the disk had no room for counts, and a line says how many once there is room."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    pipe = LogPipe(full, lambda count: b"dropped %d\n" % count, lambda: None)
+    for _ in range(3):
+        pipe.put(b"a line\n")
+    assert pipe.flush(30)
+    assert pipe.lost == 3
+    reading, writing = os.pipe()
+    os.dup2(writing, full)
+    os.close(writing)
+    pipe.put(b"there is room\n")
+    assert pipe.flush(30)
+    os.close(full)
+    assert read_all(reading) == b"there is room\ndropped 3\n"
+    assert pipe.lost == 3
 
 
 def test_lines_of_other_processes() -> None:

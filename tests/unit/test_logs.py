@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from streamer.errors import ConfigurationError
-from streamer.telemetry.logs import FIELDS, LogFormat, configure, last_words
+from streamer.telemetry.logs import FIELDS, LogFormat, configure, last_words, lost_lines
 
 log = logging.getLogger("streamer.test")
 
@@ -178,6 +180,19 @@ def test_configuring_again_replaces() -> None:
     first, second = lines(), lines()
     log.info("m")
     assert first.getvalue() == "" and len(second.getvalue().splitlines()) == 1
+
+
+def test_lines_that_a_full_disk_takes_none_of_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a process writes to standard error counts, for the metric that raises an alert."""
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        monkeypatch.setattr("sys.stderr", full)
+        monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+        monkeypatch.setattr("streamer.stderr.descriptor", None)
+        configure("json", "info")
+        log.info("m")
+        print("a warning of a library", file=sys.stderr)
+        last_words()
+        assert lost_lines() == 2
 
 
 def test_a_log_call_with_wrong_arguments_is_still_a_line() -> None:

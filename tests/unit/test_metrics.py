@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 from prometheus_client.exposition import choose_encoder, generate_latest
@@ -10,11 +11,15 @@ import streamer
 from streamer.app.meter import Meter, count_cache, show_stuck
 from streamer.cache.events import CacheEvent
 from streamer.core.pipeline.protocol import Assigned, ForwardDone, Lost, Settled, Unsettled, WorkerLost
+from streamer.core.read_progress import Ahead
+from streamer.core.record import TopicPartition
 from streamer.core.report import BOUNDS
 from streamer.core.standing import Reason
 from streamer.errors import Code, FailureClass
 from streamer.telemetry import catalogue as of
 from streamer.telemetry.metrics import Metrics
+from tests.records import FakeRecord
+from tests.unit.pipeline_kit import Kit, segment, taken
 
 ROOT = Path(__file__).parents[2]
 SIMPLE_GAUGES = [metric for metric in of.METRICS if metric.kind == "gauge" and not metric.labels]
@@ -145,6 +150,24 @@ def test_a_partition_given_away_has_no_lag() -> None:
     for partition in (0, 9):
         Meter(metrics, "s", {}, dict, dict).facts(Lost(frozenset({("reviews", partition)})))
     assert not any(name.startswith("streamer_lag") for name, _ in samples(metrics))
+
+
+def test_a_clock_that_is_ahead_hides_no_lag() -> None:
+    """The producer's is by an hour. A record counts as old as it was seen to be there, also when it was taken of a
+    backlog only now; and what is left in Kafka does."""
+    kit, metrics, ahead = Kit(), Metrics("sentiment"), dict[TopicPartition, Ahead]()
+    meter = Meter(metrics, "s", {}, lambda: ahead, lambda: {("in", 0): 0, ("in", 1): 0})
+    ahead |= {("in", 0): Ahead(0, 50), ("in", 1): Ahead(0, 50)}
+    meter.tick(kit.pipeline, 100.0)
+    late = segment(())
+    late.records.append(FakeRecord(b"a", offset=40, timestamp_ms=int(time.time() * 1000) + 3_600_000))
+    fact = taken(1, late)
+    fact.batch.taken = 699.0
+    kit.feed(fact)
+    ahead |= {("in", 0): Ahead(41, 90), ("in", 1): Ahead(40, 90)}
+    meter.tick(kit.pipeline, 700.0)
+    for partition in ("0", "1"):
+        assert value(metrics, "streamer_lag_seconds", topic="in", partition=partition) == 600
 
 
 def test_info_tells_the_present_only() -> None:

@@ -112,6 +112,11 @@ class KafkaSource:
         return self._ours.waits_since is not None or self._ours.epoch == 0
 
     @property
+    def resets(self) -> int:
+        """How many partitions were read from their start, since their topic was recreated or truncated."""
+        return self._ours.resets
+
+    @property
     def starts(self) -> dict[TopicPartition, int]:
         """Where we began to read what we have, and had; to look single ones up from any thread."""
         return self._ours.starts
@@ -318,7 +323,7 @@ class KafkaSource:
         if keys:
             log.warning(
                 "an input topic was deleted and recreated: it is read from its start, and its results may have a ce_id "
-                "that earlier ones had",
+                "that earlier ones had. What was not read of the deleted one is gone: produce it again if it matters",
                 extra={"data": {"topics": sorted(topics), "partitions": sorted(keys)}},
             )
             self._perform(self._ours.reset_to_start(keys))
