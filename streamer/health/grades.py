@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from streamer.core.health.fold import DAY_MS, HOUR_MS, Fold
-from streamer.core.health.grades import told
-from streamer.core.health.realised import LENGTHS
+from streamer.core.health.feedback.grades import told
+from streamer.core.health.feedback.realised import LENGTHS
+from streamer.core.health.windows.fold import DAY_MS, HOUR_MS, Fold
 from streamer.core.health.words import QualityWord, WindowKey
 from streamer.health.app import Page
 from streamer.health.labels import Labels

@@ -11,10 +11,10 @@ from typing import Final
 import msgspec
 
 from streamer.config.load import Config
-from streamer.core.health.feedback import Place, Refused, place_of, read, reader_of, refusal_headers
-from streamer.core.health.ids import Ids
-from streamer.core.health.join import Absent, Joiner, Outcome, Result
-from streamer.core.health.memory import packed, unpacked
+from streamer.core.health.feedback.feedback import Place, Refused, place_of, read, reader_of, refusal_headers
+from streamer.core.health.feedback.ids import Ids
+from streamer.core.health.feedback.join import Absent, Joiner, Outcome, Result
+from streamer.core.health.feedback.memory import packed, unpacked
 from streamer.errors import StreamerError
 from streamer.health.app import Message
 from streamer.health.lanes import Lanes

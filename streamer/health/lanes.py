@@ -11,8 +11,8 @@ from itertools import groupby
 from typing import Final
 
 from streamer.config.load import Config
-from streamer.core.health.feedback import Place
-from streamer.core.health.join import Absent, Result
+from streamer.core.health.feedback.feedback import Place
+from streamer.core.health.feedback.join import Absent, Result
 from streamer.errors import StreamerError
 from streamer.kafka.lookup import Known, ResultLookUp, Source
 from streamer.kafka.readings import Results

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 from uuid import uuid4
 
-from streamer.core.health.memory import assembled, split
+from streamer.core.health.feedback.memory import assembled, split
 from streamer.core.health.words import FeedbackWord, PartWord
 from streamer.health.labels import Labels
 

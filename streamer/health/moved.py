@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from streamer.core.health.baseline import LEAST_WINDOWS, Baseline
-from streamer.core.health.budget import alpha_of
-from streamer.core.health.drift import Finding
-from streamer.core.health.fold import FIVE_MINUTES_MS, Fold
-from streamer.core.health.watch import Watch
+from streamer.core.health.drift.baseline import LEAST_WINDOWS, Baseline
+from streamer.core.health.drift.finding import Finding, alpha_of
+from streamer.core.health.drift.watch import Watch
+from streamer.core.health.windows.fold import FIVE_MINUTES_MS, Fold
 from streamer.core.tally import plural
 from streamer.health.status import clock
 

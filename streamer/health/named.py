@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 
 from streamer.config.load import Config
-from streamer.core.health.feedback import Place
-from streamer.core.health.ids import MOST_IDS, NamedResult
+from streamer.core.health.feedback.feedback import Place
+from streamer.core.health.feedback.ids import MOST_IDS, NamedResult
 from streamer.kafka.reader import Reader
 from streamer.kafka.readings import Results
 

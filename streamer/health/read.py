@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from streamer.config.fields import KafkaConfig
-from streamer.core.health.fold import Fold
+from streamer.core.health.windows.fold import Fold
 from streamer.core.report import read
 from streamer.kafka.lag import GroupOffsets
 from streamer.kafka.scan import Scan

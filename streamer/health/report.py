@@ -9,11 +9,11 @@ from typing import Final
 import msgspec
 
 from streamer.config.load import Config
-from streamer.core.health.alerts import judge
-from streamer.core.health.drifts import Drifts
-from streamer.core.health.fold import DAY_MS, Fold
-from streamer.core.health.rules import DEFAULTS
-from streamer.core.health.view import KEEP, HealthView
+from streamer.core.health.alerts.alerts import judge
+from streamer.core.health.alerts.drifts import Drifts
+from streamer.core.health.alerts.rules import DEFAULTS
+from streamer.core.health.pages.view import KEEP, HealthView
+from streamer.core.health.windows.fold import DAY_MS, Fold
 from streamer.core.health.words import BaselineWord, decode
 from streamer.errors import UsageError
 from streamer.health.read import read_since

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from streamer.core.health.graded import Graded
-from streamer.core.health.picture import Bars, Picture
+from streamer.core.health.pages.graded import Graded
+from streamer.core.health.pages.picture import Bars, Picture
 from streamer.core.tally import duration, plural
 from streamer.health.status import SHORT_DIGEST, percent
 from streamer.ops.pictures import Point, grid, heat_map, page, reliability

@@ -6,8 +6,8 @@ import logging
 from typing import Any, NamedTuple
 
 from streamer.config.load import Config
-from streamer.core.health.drifts import to_save
-from streamer.core.health.rules import DRIFT
+from streamer.core.health.alerts.drifts import to_save
+from streamer.core.health.alerts.rules import DRIFT
 from streamer.core.health.words import DriftWord, StateWord
 from streamer.errors import ConfigurationError
 from streamer.health.status import clock

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from streamer.core.health import figures
-from streamer.core.health.fold import Fold
-from streamer.core.health.window import Window, merged
+from streamer.core.health.windows import figures
+from streamer.core.health.windows.fold import Fold
+from streamer.core.health.windows.window import Window, merged
 from streamer.core.tally import duration, plural
 
 SHORT_DIGEST = 12

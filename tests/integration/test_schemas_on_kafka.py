@@ -16,7 +16,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from streamer.app.start import RunOptions, start
 from streamer.cli import main
 from streamer.config.load import load
-from streamer.core.health.join import Result
+from streamer.core.health.feedback.join import Result
 from streamer.core.standing import Reason
 from streamer.errors import ExitCode
 from streamer.health.named import NamedResults

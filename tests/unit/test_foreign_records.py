@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError
 
 from streamer.config.fields import KafkaConfig
 from streamer.config.load import Config, PipelineConfig
-from streamer.core.health.feedback import Place
+from streamer.core.health.feedback.feedback import Place
 from streamer.errors import DependencyError
 from streamer.kafka import lookup
 from streamer.kafka.lookup import Source, _at

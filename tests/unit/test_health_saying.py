@@ -12,12 +12,12 @@ import pytest
 pytest.importorskip("faust", reason="needs the extra health")
 
 from streamer.config.load import load
-from streamer.core.health import memory
-from streamer.core.health.feedback import Place, Said, read
-from streamer.core.health.fold import DAY_MS
-from streamer.core.health.join import Joiner, Result, Revision, Source
+from streamer.core.health.feedback import memory
+from streamer.core.health.feedback.feedback import Place, Said, read
+from streamer.core.health.feedback.join import Joiner, Result, Revision, Source
+from streamer.core.health.feedback.memory import assembled
 from streamer.core.health.keeper import Keeper
-from streamer.core.health.memory import assembled
+from streamer.core.health.windows.fold import DAY_MS
 from streamer.core.health.words import FeedbackWord, PartWord, Word
 from streamer.health.alarms import Alarms
 from streamer.health.app import Message

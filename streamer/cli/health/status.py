@@ -16,9 +16,9 @@ from streamer.cli.dlq.options import time_ms
 from streamer.cli.dlq.views import plain
 from streamer.cli.options import configured
 from streamer.config.load import Config
-from streamer.core.health import figures
-from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, KEEP, MINUTE_MS, Fold
-from streamer.core.health.window import MAX_LABELS, Window
+from streamer.core.health.windows import figures
+from streamer.core.health.windows.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, KEEP, MINUTE_MS, Fold
+from streamer.core.health.windows.window import MAX_LABELS, Window
 from streamer.core.tally import duration
 from streamer.errors import UsageError
 
