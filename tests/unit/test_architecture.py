@@ -47,9 +47,9 @@ OWNERS = {
     "aiokafka": {"health"},
     "grpc": {"scaler"},
 }
-# Beside the product: the training script makes a model that is shipped, `tail` reads the spans that others wrote, and
+# Beside the product: the demo has an LSTM as a worked example, `tail` reads the spans that others wrote, and
 # benchmarks time other people's loops.
-EXCEPTIONS = {"demo/train_sentiment.py", "demo/train_lstm.py", "demo/lstm.py", "cli/records.py"}
+EXCEPTIONS = {"demo/lstm.py", "cli/records.py"}
 EXCEPTED_PARTS = {"bench"}
 
 # The rooms of core/health, each of which may import those before it.

@@ -1,4 +1,4 @@
-"""Writes the demo's events: `python -m streamer.demo.sample_tweets --out FILE [--sdist FILE]`.
+"""Writes the demo's events: `python -m tools.sample_tweets --out FILE [--sdist FILE]`.
 
 The same source always gives the same bytes.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from streamer.demo import vader
+from tools import vader
 
 SEED = 2014
 EVENTS = 3_000
@@ -50,7 +50,7 @@ def sample(tweets: list[vader.Snippet]) -> list[bytes]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m streamer.demo.sample_tweets", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.sample_tweets", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="file to write, one event a line")
     parser.add_argument("--sdist", type=Path, help=f"{vader.SDIST_NAME}; fetched with pip if absent")
     arguments = parser.parse_args()

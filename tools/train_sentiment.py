@@ -1,4 +1,4 @@
-"""Trains the demo's model: `python -m streamer.demo.train_sentiment --out DIR [--sdist FILE]`.
+"""Trains the demo's model: `python -m tools.train_sentiment --out DIR [--sdist FILE]`.
 
 A BERT of 2 layers x 128 with a vocabulary of its own, trained from nothing on human-scored texts and words. It is small
 enough to ship, and a demo needs no download. One thread, fixed seeds and a fixed order: the same versions of torch and
@@ -23,7 +23,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from streamer.demo import events, vader
+from streamer.demo import events
+from tools import vader
 
 LABELS = ("negative", "positive")
 SEED = 1
@@ -45,7 +46,7 @@ HELD_OUT_TWEETS = 300
 CLEAR_SCORE = 1.0
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_log = logging.getLogger("streamer.demo.train_sentiment")
+_log = logging.getLogger("tools.train_sentiment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ def _pad(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m streamer.demo.train_sentiment", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.train_sentiment", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="directory to write the model to")
     parser.add_argument("--sdist", type=Path, help=f"{vader.SDIST_NAME}; fetched with pip if absent")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Trains the LSTM beside the demo's transformer: `python -m streamer.demo.train_lstm --out FILE`.
+"""Trains the LSTM beside the demo's transformer: `python -m tools.train_lstm --out FILE`.
 
 On the tweets that the demo ships with people's scores, a fifth of them held out. One thread, fixed seeds: seconds.
 """
@@ -74,7 +74,7 @@ def accuracy(network: Lstm, rows: list[tuple[list[int], float]]) -> tuple[float,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m streamer.demo.train_lstm", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.train_lstm", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write the weights to")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
