@@ -15,13 +15,13 @@ from typing import Any
 
 import msgspec
 
-from streamer.core.diagnosis import MAX_ID_CHARS, diagnose, not_utf8
-from streamer.core.framed import SchemaName, Schemas, schema_named
+from streamer.core.events.diagnosis import MAX_ID_CHARS, diagnose, not_utf8
+from streamer.core.events.framed import SchemaName, Schemas, schema_named
+from streamer.core.events.record_headers import read_headers
+from streamer.core.events.shape import INT64_MIN, MAX_METADATA_BYTES, REFUSED, TOMBSTONE, UINT64_MAX, Shape
 from streamer.core.headers import CE_ID, CE_SPECVERSION, CONTENT_TYPE, REPLAY_ID, REPLAY_PIPELINE, TRACEPARENT
 from streamer.core.output import headers_size_bytes
 from streamer.core.record import BareRecord, Headers, Outcome, Record, Segment, Skipped, TextEvent
-from streamer.core.record_headers import read_headers
-from streamer.core.shape import INT64_MIN, MAX_METADATA_BYTES, REFUSED, TOMBSTONE, UINT64_MAX, Shape
 from streamer.core.traceparent import only_trace, parse
 from streamer.errors import Code, DataFailure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from streamer.core.framed import is_framed
+from streamer.core.events.framed import is_framed
 from streamer.errors import Code, DataFailure
 
 MAX_ID_CHARS = 256

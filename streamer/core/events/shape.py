@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from streamer.core.diagnosis import MAX_ID_CHARS, not_an_object
+from streamer.core.events.diagnosis import MAX_ID_CHARS, not_an_object
 from streamer.core.record import Skipped, TextEvent
 from streamer.errors import Code, DataFailure
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from streamer.core.encoder import Encoder
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import Run, Settle
 from streamer.core.report import Report, ReportBuilder
+from streamer.core.results.encoder import Encoder
 
 PIECE_RECORDS = 256
 PIECE_BYTES = 4_000_000

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streamer.core.result_schema import FIELDS, Source, as_it_was, parse_json_texts, to_avro
+from streamer.core.results.schema import FIELDS, Source, as_it_was, parse_json_texts, to_avro
 
 ITEMS: Final = "items"
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from streamer.core.codec import event_id
 from streamer.core.deadletters.envelope import wrap
-from streamer.core.framed import Seal
+from streamer.core.events.codec import event_id
+from streamer.core.events.framed import Seal
 from streamer.core.headers import CE_ID, CE_SOURCE, CE_SPECVERSION, CE_TYPE, CONTENT_TYPE, TRACEPARENT
 from streamer.core.output import RECORD_BYTES, Output, headers_size_bytes
 from streamer.core.pipeline.protocol import ModelCard, Run

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType, defstruct, inspect
 
-from streamer.core.outputs import OUTPUTS, Base64Embedding, Embedding
+from streamer.core.results.outputs import OUTPUTS, Base64Embedding, Embedding
 
 NAME: Final = "Result"
 NAMESPACE: Final = "streamer"
