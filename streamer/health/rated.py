@@ -12,7 +12,7 @@ from streamer.core.health.quality.quality import Quality
 from streamer.core.health.windows.fold import HOUR_MS
 from streamer.core.health.words import WindowKey
 from streamer.health.drift import Drift
-from streamer.health.labels import Labels
+from streamer.health.feedback.labels import Labels
 
 REST: Final = 200
 """Labels are summed again after this many times as long as the last sum took: many labels must not hold up the app."""

@@ -25,8 +25,8 @@ Write = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class ResultSeal:
-    """Implements `streamer.core.events.framed.Seal`. `frame` goes in front of the data; `check` raises ValueError for a result
-    that its task's schema does not describe."""
+    """Implements `streamer.core.events.framed.Seal`. `frame` goes in front of the data; `check` raises ValueError for a
+    result that its task's schema does not describe."""
 
     format: str
     frame: bytes

@@ -16,7 +16,7 @@ from streamer.core.health.feedback.join import Absent, Result
 from streamer.core.health.feedback.memory import assembled
 from streamer.core.health.windows.fold import DAY_MS
 from streamer.core.health.words import FeedbackWord, PartWord, QualityWord, decode
-from streamer.health.labels import MOST_FRESH
+from streamer.health.feedback.labels import MOST_FRESH
 from streamer.health.silence import Silence
 from streamer.kafka.health_topics import read_words
 from streamer.kafka.lookup import ResultLookUp, Source

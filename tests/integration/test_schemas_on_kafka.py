@@ -19,7 +19,7 @@ from streamer.config.load import load
 from streamer.core.health.feedback.join import Result
 from streamer.core.standing import Reason
 from streamer.errors import ExitCode
-from streamer.health.named import NamedResults
+from streamer.health.feedback.named import NamedResults
 from streamer.kafka.lookup import ResultLookUp, Source
 from streamer.kafka.reader import Reader
 from streamer.kafka.readings import Results

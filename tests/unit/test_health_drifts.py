@@ -17,7 +17,7 @@ from streamer.core.health.windows.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, 
 from streamer.core.health.words import DriftWord, decode, encode
 from streamer.errors import UsageError
 from streamer.health.baselines import calibrated, taken
-from streamer.health.standing import DriftStanding
+from streamer.health.summary.standing import DriftStanding
 from streamer.ops.evaluate_json import sums
 from tests.health_kit import NOW_MS, measured
 from tests.unit.drifting_kit import closed, drifting, fill, saved

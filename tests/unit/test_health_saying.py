@@ -22,9 +22,9 @@ from streamer.core.health.words import FeedbackWord, PartWord, Word
 from streamer.health.alarms import Alarms
 from streamer.health.app import Message
 from streamer.health.drift import Drift
-from streamer.health.grades import Grades
-from streamer.health.labels import Labels
-from streamer.health.memories import ABANDONED_MS, Memories
+from streamer.health.feedback.grades import Grades
+from streamer.health.feedback.labels import Labels
+from streamer.health.feedback.memories import ABANDONED_MS, Memories
 from streamer.health.saying import Saying
 from streamer.telemetry.health_metrics import HealthMetrics
 from tests.health_kit import NOW_MS, report

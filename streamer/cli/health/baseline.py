@@ -64,7 +64,7 @@ def save(
     """
     from streamer.core.health.windows.fold import FIVE_MINUTES_MS, KEEP, Fold
     from streamer.health.baselines import known, taken, write
-    from streamer.health.read import read_since
+    from streamer.health.summary.read import read_since
 
     if not config.telemetry.reports:
         raise UsageError("the configuration has no topic for reports, which describe the models: set telemetry.reports")

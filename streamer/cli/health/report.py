@@ -41,8 +41,8 @@ def report(config: Config, names: tuple[str, ...], file: Path, window: str) -> N
     """
     from streamer.core.health.pages.picture import picture
     from streamer.core.health.windows.fold import FIVE_MINUTES_MS, HOUR_MS
-    from streamer.health.report import gathered
-    from streamer.health.report_page import page_of
+    from streamer.health.summary.page import page_of
+    from streamer.health.summary.report import gathered
 
     now_ms = int(time.time() * 1000)
     view, source = gathered(config, names, now_ms)

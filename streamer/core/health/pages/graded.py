@@ -10,6 +10,7 @@ import msgspec
 from streamer.core.health.evaluation.headline import metric_words
 from streamer.core.health.quality.calibration import Bin
 from streamer.core.health.quality.counts import Count
+from streamer.core.health.sums import added
 from streamer.core.health.words import QualityWord
 
 MAIN: Final = ("accuracy", "f1_micro", "exact_match", "rouge_l", "mae")
@@ -54,7 +55,7 @@ def graded(revision: str, words: Sequence[QualityWord]) -> Graded:
         revision=revision,
         labels=sum(word.labels for word in days),
         days=[_day(word) for word in days],
-        confusion=_confusion([word.confusion for word in days if word.confusion]),
+        confusion=added([word.confusion or None for word in days]),
         reliability=_reliability([each for word in days for each in word.reliability or ()]),
     )
 
@@ -73,16 +74,6 @@ def _day(word: QualityWord) -> Day:
         interval=word.accuracy_interval,
         metrics={metric_words(name): value for name, value in shown.items()},
     )
-
-
-def _confusion(parts: Sequence[dict[str, dict[str, Count]]]) -> dict[str, dict[str, Count]] | None:
-    found: dict[str, dict[str, Count]] = {}
-    for part in parts:
-        for truth, row in part.items():
-            own = found.setdefault(truth, {})
-            for given, count in row.items():
-                own[given] = own.get(given, 0) + count
-    return found or None
 
 
 def _reliability(bins: Sequence[Bin]) -> list[Bin] | None:

@@ -7,7 +7,7 @@ from streamer.core.health.drift.finding import Finding, alpha_of
 from streamer.core.health.drift.watch import Watch
 from streamer.core.health.windows.fold import FIVE_MINUTES_MS, Fold
 from streamer.core.tally import plural
-from streamer.health.status import clock
+from streamer.health.summary.status import clock
 
 FALSE_ALARMS_PER_MONTH = 1.0
 

@@ -17,8 +17,8 @@ from streamer.core.health.feedback.join import Absent, Joiner, Outcome, Result
 from streamer.core.health.feedback.memory import packed, unpacked
 from streamer.errors import StreamerError
 from streamer.health.app import Message
-from streamer.health.lanes import Lanes
-from streamer.health.named import NamedResults
+from streamer.health.feedback.lanes import Lanes
+from streamer.health.feedback.named import NamedResults
 from streamer.health.publisher import Said
 from streamer.telemetry.health_metrics import HealthMetrics
 

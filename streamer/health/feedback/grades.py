@@ -10,7 +10,7 @@ from streamer.core.health.feedback.realised import LENGTHS
 from streamer.core.health.windows.fold import DAY_MS, HOUR_MS, Fold
 from streamer.core.health.words import QualityWord, WindowKey
 from streamer.health.app import Page
-from streamer.health.labels import Labels
+from streamer.health.feedback.labels import Labels
 from streamer.health.pages import json_page
 from streamer.telemetry.health_metrics import HealthMetrics
 

@@ -9,7 +9,7 @@ from html import escape
 from streamer.core.health.pages.graded import Graded
 from streamer.core.health.pages.picture import Bars, Picture
 from streamer.core.tally import duration, plural
-from streamer.health.status import SHORT_DIGEST, percent
+from streamer.health.summary.status import SHORT_DIGEST, percent
 from streamer.ops.pictures import Point, grid, heat_map, page, reliability
 from streamer.ops.pictures_over_time import STYLE, Line, lines, sides, stacked, table
 

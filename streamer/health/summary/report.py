@@ -16,7 +16,7 @@ from streamer.core.health.pages.view import KEEP, HealthView
 from streamer.core.health.windows.fold import DAY_MS, Fold
 from streamer.core.health.words import BaselineWord, decode
 from streamer.errors import UsageError
-from streamer.health.read import read_since
+from streamer.health.summary.read import read_since
 from streamer.kafka.reader import Reader
 from streamer.kafka.topics import connect, describe
 

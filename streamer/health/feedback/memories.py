@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from streamer.core.health.feedback.memory import assembled, split
 from streamer.core.health.words import FeedbackWord, PartWord
-from streamer.health.labels import Labels
+from streamer.health.feedback.labels import Labels
 
 SAVE_EVERY_S: Final = 60.0
 SAVE_BYTES_PER_S: Final = 16_000

@@ -10,7 +10,7 @@ from streamer.core.health.alerts.drifts import to_save
 from streamer.core.health.alerts.rules import DRIFT
 from streamer.core.health.words import DriftWord, StateWord
 from streamer.errors import ConfigurationError
-from streamer.health.status import clock
+from streamer.health.summary.status import clock
 from streamer.kafka.health_topics import read_words
 
 log = logging.getLogger(__name__)
