@@ -48,7 +48,7 @@ def _move(monitor: Monitor, sums: Sums, reference: Reference, effect: float) -> 
         return f"{monitor.words} {key} {_percent(before)} → {_percent(after)}"
     if monitor.name == "embedding":
         return f"{monitor.words}: PSI {effect:.2g} over their projections"
-    old, new = (_median(monitor, counts) for counts in (reference.sums.counts, sums.counts))
+    old, new = (_quantile(monitor, counts, 0.5) for counts in (reference.sums.counts, sums.counts))
     return f"{monitor.words}: median {old:.3g} → {new:.3g}, PSI {effect:.2g}"
 
 
@@ -69,10 +69,6 @@ def usual(monitor: Monitor, sums: Sums) -> str:
 def _percent(share: float) -> str:
     digits = 0 if share >= 0.1 or share == 0 else 1
     return f"{share * 100:.{digits}f} %"
-
-
-def _median(monitor: Monitor, counts: Mapping[str, float]) -> float:
-    return _quantile(monitor, counts, 0.5)
 
 
 def _quantile(monitor: Monitor, counts: Mapping[str, float], share: float) -> float:
