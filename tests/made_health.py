@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from streamer.core.health.calibration import Calibration
-from streamer.core.health.certainty import share_interval
-from streamer.core.health.confusion import Confusion
-from streamer.core.health.counts import Count
-from streamer.core.health.drifts import Drifts
-from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
-from streamer.core.health.quality import Quality
+from streamer.core.health.alerts.drifts import Drifts
+from streamer.core.health.evaluation.certainty import share_interval
+from streamer.core.health.quality.calibration import Calibration
+from streamer.core.health.quality.confusion import Confusion
+from streamer.core.health.quality.counts import Count
+from streamer.core.health.quality.quality import Quality
+from streamer.core.health.windows.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
 from streamer.core.health.words import VERSION, QualityWord, StateWord, WindowWord, Word
 from streamer.health.baselines import taken
 from tests.health_kit import histogram, report

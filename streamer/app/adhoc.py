@@ -19,9 +19,9 @@ from streamer.config.checks import cross_check
 from streamer.config.layers import Layers
 from streamer.config.load import Config, PipelineConfig, load
 from streamer.config.shapes import shape_of
-from streamer.core.codec import Codec
-from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.events.codec import Codec
 from streamer.core.pipeline.protocol import ModelCard
+from streamer.core.results.encoder import Encoder, OutputLimits
 from streamer.errors import ConfigurationError, UsageError
 from streamer.inference.models.presence import refuse_early
 from streamer.inference.tasks.families import TASKS

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
 from typing import Final
 
+import msgspec
+
 from streamer import __version__
-from streamer.app.settings import digest_of, settings_of
-from streamer.config.load import Config
+from streamer.config.load import Config, redacted
+from streamer.config.pipeline import DEFAULTS
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.report import UNKNOWN, Event, Origin, event_report
 from streamer.errors import ExitCode, StreamerError
@@ -17,13 +20,31 @@ from streamer.kafka.span_topic import SpanTopic
 
 CLOSE_S: Final = 2.0
 MAX_REASON_CHARS: Final = 500
+MAX_SETTING_CHARS: Final = 200
+DIGEST_CHARS: Final = 12
 
 log = logging.getLogger(__name__)
 
 
+def _digest_of(config: Config, name: str) -> str:
+    """Another one where a setting of the pipeline is another; secrets do not count, which could be guessed from it."""
+    found = msgspec.json.encode(redacted(config)["pipelines"][name], order="sorted")
+    return hashlib.sha256(found).hexdigest()[:DIGEST_CHARS]
+
+
+def _settings_of(config: Config, name: str) -> dict[str, str]:
+    """Those that differ from the defaults, as JSON, secrets hidden and long ones cut."""
+    shown = redacted(config)["pipelines"][name]
+    return {
+        field: msgspec.json.encode(value, order="sorted").decode()[:MAX_SETTING_CHARS]
+        for field, value in shown.items()
+        if value not in ([], {}) and value != DEFAULTS.get(field)
+    }
+
+
 def origin_of(config: Config, name: str, member: str) -> Origin:
     """What the reports of this process say of it."""
-    return Origin(member, __version__, digest_of(config, name))
+    return Origin(member, __version__, _digest_of(config, name))
 
 
 class Announcer:
@@ -42,7 +63,7 @@ class Announcer:
         if not self._config.telemetry.reports:
             return
         self._card = card
-        event = Event("started", settings_of(self._config, self._name))
+        event = Event("started", _settings_of(self._config, self._name))
         self._thread = threading.Thread(target=self._send, args=(event, card), name="announcer", daemon=True)
         self._thread.start()
 

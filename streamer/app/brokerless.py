@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from streamer.app.driver import CLOSE_S, Adapters, Driver
 from streamer.app.parts import make_cache, policy_of
 from streamer.config.load import Config
-from streamer.core.codec import Codec
+from streamer.core.events.codec import Codec
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input
 from streamer.inference.parent.pool import WorkerPool

@@ -14,7 +14,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from streamer.core.framed import SchemaName
+from streamer.core.events.framed import SchemaName
 from streamer.core.pipeline.pipeline import Phase, Pipeline
 from streamer.core.pipeline.protocol import (
     Command,

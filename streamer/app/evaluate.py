@@ -11,12 +11,12 @@ import msgspec
 from streamer.app.infer import Progress, infer
 from streamer.app.resample import f1_difference
 from streamer.config.load import Config
-from streamer.core.health.certainty import difference_interval
-from streamer.core.health.comparison import Comparison, Reached
-from streamer.core.health.evaluation import Difference, Evaluation, Example, Versus
-from streamer.core.health.quality import Quality
-from streamer.core.health.slices import Slices, length_group
-from streamer.core.health.verdict import Judge, Verdict
+from streamer.core.health.evaluation.certainty import difference_interval
+from streamer.core.health.evaluation.comparison import Comparison, Reached
+from streamer.core.health.evaluation.evaluation import Difference, Evaluation, Example, Versus
+from streamer.core.health.evaluation.slices import Slices, length_group
+from streamer.core.health.judges.verdict import Judge, Verdict
+from streamer.core.health.quality.quality import Quality
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.errors import ExitCode, UsageError
 from streamer.files.labelled import LabelledRows

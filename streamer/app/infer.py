@@ -16,8 +16,8 @@ from streamer.app.file_workers import on_all_cores
 from streamer.app.parts import encoder_of
 from streamer.app.workers import pipeline_of, worker_plan
 from streamer.config.load import Config
-from streamer.core.codec import Codec
-from streamer.core.shape import Shape
+from streamer.core.events.codec import Codec
+from streamer.core.events.shape import Shape
 from streamer.errors import ExitCode
 from streamer.files.rows import Rows
 from streamer.files.sink import LineSink, Target

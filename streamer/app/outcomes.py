@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from streamer.core.codec import event_id
-from streamer.core.encoder import Encoder
+from streamer.core.events.codec import event_id
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import Finish, ModelCard, Run, Settle, Settled
 from streamer.core.record import Headers, Record, TextEvent
 from streamer.core.record import Skipped as SkippedRecord
+from streamer.core.results.encoder import Encoder
 from streamer.errors import DataFailure, ExitCode, HaltedError, ModelError, StreamerError
 from streamer.ports import Post
 

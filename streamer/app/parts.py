@@ -10,11 +10,11 @@ from streamer.cache.events import OnEvent, ignore
 from streamer.cache.late import LateCache
 from streamer.cache.null import NullCache
 from streamer.config.load import Config
-from streamer.core.encoder import Encoder, OutputLimits
-from streamer.core.framed import Seal
+from streamer.core.events.framed import Seal
 from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import ModelCard
+from streamer.core.results.encoder import Encoder, OutputLimits
 from streamer.core.stored import Vault
 from streamer.kafka.clients import in_flight_bytes
 from streamer.ports import Cache, Post
@@ -78,7 +78,7 @@ def make_cache(config: Config, name: str, post: Post, on_event: OnEvent = ignore
     def make() -> Cache:
         from streamer.cache.redis_cache import RedisCache
         from streamer.cache.secret import NoKeyError, secret_of
-        from streamer.core.outputs import parser_of
+        from streamer.core.results.outputs import parser_of
 
         try:
             secret = secret_of(config.cache.key_file)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from streamer.core.health.certainty import Interval
+from streamer.core.health.evaluation.certainty import Interval
 
 ROUNDS: Final = 2_000
 SEED: Final = 20

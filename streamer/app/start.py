@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from streamer.app.life import Show, Wait
     from streamer.core.pipeline.pipeline import Pipeline
     from streamer.core.pipeline.protocol import ModelCard
-    from streamer.core.plan_encoder import PlanEncoder
     from streamer.core.report import Report
+    from streamer.core.results.plan_encoder import PlanEncoder
     from streamer.kafka.orphans import OrphanWatch
     from streamer.kafka.output_topics import OutputTopics
     from streamer.kafka.schemas import RegistrySchemas
@@ -263,7 +263,7 @@ def put_together(
     from streamer.app.observe import Signals, Watchdog
     from streamer.app.parts import make_cache, policy_of
     from streamer.config.shapes import shape_of
-    from streamer.core.codec import Codec
+    from streamer.core.events.codec import Codec
     from streamer.core.pipeline.pipeline import Pipeline
     from streamer.core.pipeline.waiting import waiting
     from streamer.telemetry import catalogue
@@ -333,8 +333,8 @@ def make_encoder(one: Start, topics: OutputTopics, reports: dict[int, Report], c
     """What makes records and a report of a plan, once the model is known."""
     from streamer.app.announcer import origin_of
     from streamer.app.parts import encoder_of
-    from streamer.core.plan_encoder import PlanEncoder
     from streamer.core.report import ReportBuilder
+    from streamer.core.results.plan_encoder import PlanEncoder
 
     config, name = one.config, one.name
     origin = origin_of(config, name, one.slot.name)

@@ -18,14 +18,13 @@ import numpy as np
 
 from streamer.bench.drift_stream import A_DAY, SHIFTS, WINDOW_MS, Stream
 from streamer.bench.figures import Figure, Section, Target
-from streamer.core.health.baseline import Baseline, Reference, same_hour
-from streamer.core.health.budget import alpha_of
-from streamer.core.health.deviation import compare, needed_of
-from streamer.core.health.drift import Finding, judge
-from streamer.core.health.gtest import population_stability
-from streamer.core.health.monitors import Monitor, Sums
-from streamer.core.health.watch import Watch, settled
-from streamer.core.health.window import Window
+from streamer.core.health.drift.baseline import Baseline, Reference, same_hour
+from streamer.core.health.drift.deviation import compare, needed_of
+from streamer.core.health.drift.finding import Finding, alpha_of, judge
+from streamer.core.health.drift.gtest import population_stability
+from streamer.core.health.drift.monitors import Monitor, Sums
+from streamer.core.health.drift.watch import Watch, settled
+from streamer.core.health.windows.window import Window
 
 AN_HOUR = A_DAY // 24
 WEEK = 7 * A_DAY

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from streamer.core.health.fold import FIVE_MINUTES_MS
-from streamer.core.health.window import Window
+from streamer.core.health.windows.fold import FIVE_MINUTES_MS
+from streamer.core.health.windows.window import Window
 from streamer.core.report import BOUNDS, Embedding, Histogram, Likelihood
 
 WINDOW_MS = FIVE_MINUTES_MS

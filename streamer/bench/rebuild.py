@@ -15,7 +15,7 @@ from streamer.bench.figures import Figure, Section, Target
 from streamer.bench.health import page, wait_for
 from streamer.bench.program import BenchError, Program
 from streamer.bench.reports import report_of
-from streamer.core.health.fold import HOUR_MS, Fold
+from streamer.core.health.windows.fold import HOUR_MS, Fold
 from streamer.core.report import read
 from streamer.kafka.reader import Reader
 from streamer.kafka.writer import Writer

@@ -11,11 +11,11 @@ from functools import partial
 import msgspec
 
 from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
-from streamer.core.encoder import Encoder, OutputLimits
 from streamer.core.measures import PROJECTION_BINS, PROJECTIONS, pack
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, Headers, MicroBatch, Record, Segment, TextEvent
 from streamer.core.report import Report, ReportBuilder
+from streamer.core.results.encoder import Encoder, OutputLimits
 
 TEXTS = ("What a fine day", "The delivery was late, and nobody answered", "Die Lieferung kam pünktlich", "Всё хорошо")
 NOW_MS = 1_700_000_000_000

@@ -19,7 +19,7 @@ from streamer.files.rows import STDIN
 
 if TYPE_CHECKING:
     from streamer.config.load import Config
-    from streamer.core.health.evaluation import Evaluation, Versus
+    from streamer.core.health.evaluation.evaluation import Evaluation, Versus
     from streamer.files.labelled import LabelFields
 
 EVERY_LABEL = 1 << 20
@@ -98,7 +98,7 @@ def evaluate(
     The exit code is 0, or 4 where some rows got no answer, or 9 where a --min or --max is missed.
     """
     from streamer.cli.evaluate_bounds import bounds_of, pair_of
-    from streamer.core.health.judge import TASKS, judge_of, metrics_of
+    from streamer.core.health.judges.by_task import TASKS, judge_of, metrics_of
 
     config, chosen = asked.config(), asked.pipeline
     pipeline = config.pipelines[chosen]
@@ -169,7 +169,7 @@ def _run(
 ) -> tuple[ExitCode, Evaluation | None, Any]:
     """One model; no evaluation where the run ended before the rows did."""
     from streamer.cli.infer_progress import shown
-    from streamer.core.health.text_judge import AnswerJudge
+    from streamer.core.health.judges.texts import AnswerJudge
     from streamer.files.labelled import LabelledRows
 
     empty = isinstance(judge, AnswerJudge)

@@ -6,8 +6,8 @@ import difflib
 
 import msgspec
 
-from streamer.core.health.evaluation import Evaluation
-from streamer.core.health.number_judge import number_of
+from streamer.core.health.evaluation.evaluation import Evaluation
+from streamer.core.health.judges.numbers import number_of
 from streamer.errors import UsageError
 
 

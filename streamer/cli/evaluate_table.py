@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streamer.core.health.confusion import Confusion
-from streamer.core.health.counts import Scores, macro, micro, weighted
-from streamer.core.health.evaluation import Evaluation, Versus
-from streamer.core.health.headline import headline, remarks, told_difference, told_example, verdict
-from streamer.core.health.quality import Quality
-from streamer.core.health.slices import Slice
+from streamer.core.health.evaluation.evaluation import Evaluation, Versus
+from streamer.core.health.evaluation.headline import headline, remarks, told_difference, told_example, verdict
+from streamer.core.health.evaluation.slices import Slice
+from streamer.core.health.quality.confusion import Confusion
+from streamer.core.health.quality.counts import Scores, macro, micro, weighted
+from streamer.core.health.quality.quality import Quality
 from streamer.core.tally import plural
 
 LABELS: Final = 30

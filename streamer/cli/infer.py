@@ -15,7 +15,7 @@ from streamer.cli.options import config_options
 from streamer.cli.over_files import Asked, existing_files, file_format, file_stamp, model_options
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.shapes import shape_of
-from streamer.core.shape import Shape
+from streamer.core.events.shape import Shape
 from streamer.errors import ExitCode, UsageError
 from streamer.files.rows import STDIN, Fields, Rows, format_of, output_format
 

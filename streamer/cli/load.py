@@ -19,7 +19,7 @@ from streamer.cli.options import SAY_EVERY_S, NumberRange, configured, meaning
 from streamer.cli.over_files import existing_files, file_format
 from streamer.config.load import Config
 from streamer.config.shapes import shape_of
-from streamer.core.shape import Shape
+from streamer.core.events.shape import Shape
 from streamer.errors import ExitCode, UsageError
 from streamer.files.row import Fields
 from streamer.files.rows import STDIN, Rows, format_of

@@ -14,11 +14,11 @@ import msgspec
 
 from streamer.config.load import TelemetryConfig
 from streamer.core.deadletters.envelope import unwrap
-from streamer.core.encoder import RESULT_TYPE
 from streamer.core.foreign import read_own
 from streamer.core.headers import CE_TYPE
 from streamer.core.record import Record
 from streamer.core.report import Report
+from streamer.core.results.encoder import RESULT_TYPE
 from streamer.core.timestamps import written_ms
 
 MAX_SHOWN_CHARS = 160

@@ -16,7 +16,7 @@ import click
 
 from streamer.cli.options import SAY_EVERY_S, configured, meaning
 from streamer.config.load import Config
-from streamer.core.record_headers import headers_of
+from streamer.core.events.record_headers import headers_of
 from streamer.errors import ExitCode, UsageError
 from streamer.files.job import NOTE, PARTIAL, writable
 from streamer.files.rows import STDIN, output_format

@@ -10,8 +10,8 @@ import click
 from streamer.cli.options import configured
 from streamer.cli.records import Kind, show
 from streamer.config.load import Config
+from streamer.core.events.record_headers import headers_of
 from streamer.core.record import BareRecord, ReadRecord, Record
-from streamer.core.record_headers import headers_of
 from streamer.errors import UsageError
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from streamer.config.fields import Config
 from streamer.config.health import RULE_NAME
 from streamer.config.problems import LAST_PORT, Problem
-from streamer.core.health.rules import DEFAULTS, LONGEST_S, QUALITY, falls
+from streamer.core.health.alerts.rules import DEFAULTS, LONGEST_S, QUALITY, falls
 
 
 def check_health(config: Config) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamer.config.fields import Config
 from streamer.config.pipeline import PipelineConfig
-from streamer.core.shape import Path, Shape
+from streamer.core.events.shape import Path, Shape
 
 
 def shape_of(pipeline: PipelineConfig) -> Shape | None:

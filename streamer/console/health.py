@@ -10,9 +10,9 @@ from typing import Any, Final
 from streamer.config.load import Config
 from streamer.console.source import Source
 from streamer.core.health import words
-from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS
-from streamer.core.health.picture import Picture, headline, picture
-from streamer.core.health.view import KEEP, HealthView
+from streamer.core.health.pages.picture import Picture, headline, picture
+from streamer.core.health.pages.view import KEEP, HealthView
+from streamer.core.health.windows.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS
 from streamer.core.record import Record
 from streamer.kafka.health_topics import Places
 from streamer.kafka.reader import Reader

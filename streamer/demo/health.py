@@ -8,14 +8,13 @@ from typing import Any
 
 import msgspec
 
-from streamer.core.health.baseline import Baseline
-from streamer.core.health.budget import alpha_of
-from streamer.core.health.calibration import Calibration
-from streamer.core.health.confusion import Confusion
-from streamer.core.health.drift import judge
-from streamer.core.health.fold import FIVE_MINUTES_MS
-from streamer.core.health.quality import Quality
-from streamer.core.health.window import Window, merged, window_of
+from streamer.core.health.drift.baseline import Baseline
+from streamer.core.health.drift.finding import alpha_of, judge
+from streamer.core.health.quality.calibration import Calibration
+from streamer.core.health.quality.confusion import Confusion
+from streamer.core.health.quality.quality import Quality
+from streamer.core.health.windows.fold import FIVE_MINUTES_MS
+from streamer.core.health.windows.window import Window, merged, window_of
 from streamer.core.report import Report
 from streamer.demo.script import Item
 from streamer.demo.watch import CLEAR_SCORE, Result, Seen, Watch, decode_output

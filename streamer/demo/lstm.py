@@ -1,7 +1,7 @@
 """A model of one's own beside the transformers: `python:streamer.demo.lstm:LstmSentiment`, an LSTM in plain torch.
 
 Nothing here is streamer's but the base class, which says what it calls and reads.
-`train_lstm.py` trained its weights.
+`tools/train_lstm.py` trained its weights.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streamer.core.health.quality import Quality
+from streamer.core.health.quality.quality import Quality
 from streamer.demo.health import clear_labels, health_of, quality
 from streamer.demo.script import Item
 from streamer.demo.summary import (

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
-from streamer.core.encoder import Encoder
 from streamer.core.pipeline.protocol import ModelCard, Run, Settle, Settled, SinkFailed
 from streamer.core.record import TextEvent
+from streamer.core.results.encoder import Encoder
 from streamer.errors import DataFailure, ExitCode
 from streamer.files.job import Job
 from streamer.files.line import Line

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from streamer.config.health import HealthConfig, HealthRuleConfig
+from streamer.core.health.alerts.rules import rules_of
 from streamer.core.health.keeper import Keeper
-from streamer.core.health.rules import rules_of
 from streamer.core.health.words import StateWord, encode
 from streamer.health.drift import Drift
-from streamer.health.labels import Labels
+from streamer.health.feedback.labels import Labels
 from streamer.health.rated import Rated
 from streamer.health.watch import Watch
 from streamer.health.webhook import Webhook

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from streamer.config.load import Config
-from streamer.core.health.baseline import Baseline
-from streamer.core.health.calibration import Calibration
-from streamer.core.health.drifts import enough, too_few
-from streamer.core.health.fold import FIVE_MINUTES_MS, Fold
+from streamer.core.health.alerts.drifts import enough, too_few
+from streamer.core.health.drift.baseline import Baseline
+from streamer.core.health.quality.calibration import Calibration
+from streamer.core.health.windows.fold import FIVE_MINUTES_MS, Fold
 from streamer.core.health.words import MAX_SNAPSHOT_BYTES, VERSION, BaselineWord, encode
 from streamer.errors import DependencyError, UsageError
 from streamer.kafka.health_topics import make_topics, read_words

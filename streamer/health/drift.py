@@ -12,13 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from streamer.config.load import Config
-from streamer.core.health.drifts import BACK_MS, Drifts, Told
-from streamer.core.health.estimate import estimates
-from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, Fold
-from streamer.core.health.judged import Judged
+from streamer.core.health.alerts.drifts import BACK_MS, Drifts, Told
+from streamer.core.health.alerts.judged import Judged
+from streamer.core.health.drift.estimate import estimates
+from streamer.core.health.drift.season import KEEP_MS
 from streamer.core.health.keeper import Keeper
-from streamer.core.health.season import KEEP_MS
-from streamer.core.health.window import Window
+from streamer.core.health.windows.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, Fold
+from streamer.core.health.windows.window import Window
 from streamer.core.health.words import BaselineWord, DriftWord, WindowWord, Word
 from streamer.errors import StreamerError
 from streamer.health.app import Page

@@ -14,10 +14,10 @@ from streamer.errors import StreamerError
 from streamer.health.alarms import Alarms
 from streamer.health.app import HealthApp, Message, Page, Work, check_port, make_app
 from streamer.health.drift import Drift
-from streamer.health.grades import Grades
+from streamer.health.feedback.grades import Grades
+from streamer.health.feedback.labels import Labels
+from streamer.health.feedback.memories import Memories
 from streamer.health.known import known
-from streamer.health.labels import Labels
-from streamer.health.memories import Memories
 from streamer.health.pages import json_page, states_page, windows_page
 from streamer.health.reading import Reading
 from streamer.health.saying import Saying

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from streamer.core.health.fold import LENGTHS
 from streamer.core.health.keeper import Keeper
+from streamer.core.health.windows.fold import LENGTHS
 from streamer.core.health.words import StateWord
 from streamer.health.app import Page
 

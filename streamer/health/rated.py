@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from streamer.core.health.drifts import Told
-from streamer.core.health.fold import HOUR_MS
-from streamer.core.health.quality import Quality
-from streamer.core.health.rated import rated
-from streamer.core.health.rules import Rule
+from streamer.core.health.alerts.drifts import Told
+from streamer.core.health.alerts.rated import rated
+from streamer.core.health.alerts.rules import Rule
+from streamer.core.health.quality.quality import Quality
+from streamer.core.health.windows.fold import HOUR_MS
 from streamer.core.health.words import WindowKey
 from streamer.health.drift import Drift
-from streamer.health.labels import Labels
+from streamer.health.feedback.labels import Labels
 
 REST: Final = 200
 """Labels are summed again after this many times as long as the last sum took: many labels must not hold up the app."""

@@ -9,7 +9,7 @@ from streamer.config.load import Config
 from streamer.core.health.keeper import Keeper
 from streamer.core.record import TopicPartition
 from streamer.health.app import HealthApp
-from streamer.health.labels import Labels
+from streamer.health.feedback.labels import Labels
 from streamer.kafka.health_topics import Places
 
 

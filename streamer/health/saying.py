@@ -23,9 +23,9 @@ from streamer.core.health.words import (
 )
 from streamer.health.alarms import Alarms
 from streamer.health.drift import Change, Drift
-from streamer.health.grades import Grades
-from streamer.health.labels import Labels
-from streamer.health.memories import Memories
+from streamer.health.feedback.grades import Grades
+from streamer.health.feedback.labels import Labels
+from streamer.health.feedback.memories import Memories
 from streamer.health.publisher import Publisher, Said
 from streamer.health.traces import tell
 from streamer.telemetry.health_metrics import HealthMetrics

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from streamer.core.health.alerts import judge, rings
-from streamer.core.health.drifts import Told
-from streamer.core.health.fold import MINUTE_MS
+from streamer.core.health.alerts.alerts import judge, rings
+from streamer.core.health.alerts.drifts import Told
+from streamer.core.health.alerts.rules import DRIFT, QUALITY, SILENT, Measured, Rule, measure
 from streamer.core.health.keeper import Keeper
-from streamer.core.health.rules import DRIFT, QUALITY, SILENT, Measured, Rule, measure
+from streamer.core.health.windows.fold import MINUTE_MS
 from streamer.core.health.words import StateWord
 
 AGAIN_MS = 60_000

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamer.config.fields import KafkaConfig
-from streamer.core.framed import is_framed
+from streamer.core.events.framed import is_framed
 from streamer.core.record import TopicPartition
 from streamer.core.timestamps import written_ms
 from streamer.kafka.clients import make_consumer, reader_properties

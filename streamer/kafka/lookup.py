@@ -15,8 +15,8 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamer.config.fields import KafkaConfig
-from streamer.core.health.join import Absent, Result
-from streamer.core.health.landmarks import Landmarks, Stretch
+from streamer.core.health.feedback.join import Absent, Result
+from streamer.core.health.feedback.landmarks import Landmarks, Stretch
 from streamer.errors import DependencyError
 from streamer.kafka.clients import make_consumer, reader_properties
 from streamer.kafka.errors import UNREADABLE, passes_for_reader, start_error, unreadable_error

@@ -22,7 +22,7 @@ from streamer.errors import ConfigurationError, StreamerError
 from streamer.kafka.topics import TopicInfo, connect, describe, examine
 
 if TYPE_CHECKING:
-    from streamer.core.encoder import OutputLimits
+    from streamer.core.results.encoder import OutputLimits
 
 DEFAULT_MESSAGE_BYTES = 1_048_588  # the brokers' own default of max.message.bytes
 FRESH_S = 0.5
@@ -89,7 +89,7 @@ class OutputTopics:
 
     def limits(self, refresh: bool = False) -> OutputLimits:
         """What one record may be, with `refresh` after a look that is no older than `FRESH_S`."""
-        from streamer.core.encoder import OutputLimits  # not needed before the model is loaded
+        from streamer.core.results.encoder import OutputLimits  # not needed before the model is loaded
 
         if refresh:
             self.look(FRESH_S)

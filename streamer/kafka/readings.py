@@ -14,12 +14,12 @@ from streamer.config.fields import Config
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
 from streamer.config.shapes import shape_of, shapes_of
-from streamer.core.codec import Framed, Reading
-from streamer.core.framed import SchemaName, schema_named
+from streamer.core.events.codec import Framed, Reading
+from streamer.core.events.framed import SchemaName, schema_named
+from streamer.core.events.record_headers import headers_of
 from streamer.core.record import Headers, Record
-from streamer.core.record_headers import headers_of
-from streamer.core.result_proto import from_proto
-from streamer.core.result_schema import from_avro
+from streamer.core.results.proto import from_proto
+from streamer.core.results.schema import from_avro
 from streamer.errors import DataFailure
 from streamer.kafka.schemas import RegistrySchemas
 

@@ -11,7 +11,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection
 
 from streamer.config.fields import KafkaConfig, Property
-from streamer.core.codec import Reading
+from streamer.core.events.codec import Reading
 from streamer.core.output import Output
 from streamer.core.settle.calls import Act
 from streamer.errors import ConfigurationError, DependencyError, ExitCode, StreamerError

@@ -9,9 +9,9 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from google.protobuf.descriptor_pool import DescriptorPool  # type: ignore[import-untyped]
 from google.protobuf.message_factory import GetMessageClass  # type: ignore[import-untyped]
 
-from streamer.core.outputs import OUTPUTS
-from streamer.core.result_proto import ITEMS, LONG, NUMBERS
-from streamer.core.result_schema import NAME, NAMESPACE, avro_schema_of
+from streamer.core.results.outputs import OUTPUTS
+from streamer.core.results.proto import ITEMS, LONG, NUMBERS
+from streamer.core.results.schema import NAME, NAMESPACE, avro_schema_of
 
 FIRST_MESSAGE: Final = b"\0"
 """What stands between a schema's id and the data: the place of the message in its file."""

@@ -13,9 +13,9 @@ from uuid import UUID
 
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
-from streamer.core.framed import SCHEMA_HEADER
-from streamer.core.result_proto import to_proto
-from streamer.core.result_schema import avro_schema_of, check_of, json_schema_of, to_avro
+from streamer.core.events.framed import SCHEMA_HEADER
+from streamer.core.results.proto import to_proto
+from streamer.core.results.schema import avro_schema_of, check_of, json_schema_of, to_avro
 from streamer.errors import ConfigurationError, DependencyError
 from streamer.kafka.registry_client import TYPES, connect_registry, outage_of, require
 
@@ -25,8 +25,8 @@ Write = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class ResultSeal:
-    """Implements `streamer.core.framed.Seal`. `frame` goes in front of the data; `check` raises ValueError for a result
-    that its task's schema does not describe."""
+    """Implements `streamer.core.events.framed.Seal`. `frame` goes in front of the data; `check` raises ValueError for a
+    result that its task's schema does not describe."""
 
     format: str
     frame: bytes

@@ -19,7 +19,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, dual_s
 from confluent_kafka.schema_registry.serde import SchemaId
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from streamer.core.framed import data_of
+from streamer.core.events.framed import data_of
 from streamer.core.record import Headers
 
 Read = Callable[[bytes, Headers | None, str], bytes]

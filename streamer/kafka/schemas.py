@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from streamer.config.pipeline import PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
-from streamer.core.framed import NOT_FRAMED, SchemaName, schema_named
+from streamer.core.events.framed import NOT_FRAMED, SchemaName, schema_named
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input, SchemasLearned
 from streamer.core.record import Headers

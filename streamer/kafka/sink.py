@@ -19,7 +19,7 @@ from streamer.core.ownership import Ownership
 from streamer.core.pipeline.protocol import ModelCard, OutputLimit, Settle, Settled, SinkFailed, Unsettled
 from streamer.core.pipeline.refusal import Refusal
 from streamer.core.pipeline.refusals import concerned
-from streamer.core.plan_encoder import TakenBackError
+from streamer.core.results.plan_encoder import TakenBackError
 from streamer.core.settle.at_least_once import AtLeastOnce
 from streamer.core.settle.calls import (
     REFUSALS,
@@ -45,7 +45,7 @@ from streamer.kafka.producers import Producers
 from streamer.ports import Post
 
 if TYPE_CHECKING:
-    from streamer.core.plan_encoder import PlanEncoder
+    from streamer.core.results.plan_encoder import PlanEncoder
 
 INIT_PATIENCE_S = 30.0
 HEADERS_BYTES = 300  # about what a result's headers and frame take

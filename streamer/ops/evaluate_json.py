@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from streamer.core.health.evaluation import Evaluation, Versus
-from streamer.core.health.headline import headline, remarks
+from streamer.core.health.evaluation.evaluation import Evaluation, Versus
+from streamer.core.health.evaluation.headline import headline, remarks
 
 
 def described(found: Evaluation) -> dict[str, Any]:

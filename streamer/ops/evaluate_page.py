@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final
 
-from streamer.core.health.confusion import Confusion
-from streamer.core.health.counts import macro, micro, weighted
-from streamer.core.health.evaluation import Evaluation, Versus
-from streamer.core.health.headline import (
+from streamer.core.health.evaluation.evaluation import Evaluation, Versus
+from streamer.core.health.evaluation.headline import (
     headline,
     main_metrics,
     metric_words,
@@ -18,8 +16,10 @@ from streamer.core.health.headline import (
     told_example,
     verdict,
 )
-from streamer.core.health.quality import Quality
-from streamer.core.health.slices import Slice
+from streamer.core.health.evaluation.slices import Slice
+from streamer.core.health.quality.confusion import Confusion
+from streamer.core.health.quality.counts import macro, micro, weighted
+from streamer.core.health.quality.quality import Quality
 from streamer.core.tally import plural
 from streamer.ops.pictures import Bar, Point, bars, grid, heat_map, page, reliability
 

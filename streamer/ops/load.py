@@ -17,12 +17,12 @@ from typing import Any, BinaryIO, Final, Protocol
 
 import msgspec
 
-from streamer.core.codec import Codec
-from streamer.core.diagnosis import not_an_object
+from streamer.core.events.codec import Codec
+from streamer.core.events.diagnosis import not_an_object
+from streamer.core.events.shape import Shape
 from streamer.core.foreign import read_own
 from streamer.core.output import Output, size_bytes
 from streamer.core.record import Segment, TopicPartition
-from streamer.core.shape import Shape
 from streamer.errors import Code, DataFailure, ExitCode, StreamerError, UsageError
 from streamer.files.line import Line
 from streamer.files.row import Fields, Row, at, event_of

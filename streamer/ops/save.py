@@ -8,15 +8,15 @@ from typing import Any, Final
 
 import msgspec
 
-from streamer.core.codec import Reading
 from streamer.core.deadletters.envelope import unwrap
 from streamer.core.deadletters.families import read
 from streamer.core.deadletters.letter import DeadLetter, Place
 from streamer.core.deadletters.lines import line_of, wire
 from streamer.core.deadletters.replay import event_id
-from streamer.core.encoder import RESULT_TYPE
+from streamer.core.events.codec import Reading
 from streamer.core.headers import CE_TYPE
 from streamer.core.record import BareRecord, Headers, Record
+from streamer.core.results.encoder import RESULT_TYPE
 from streamer.files.tables import flat
 
 EXAMPLES: Final = 5

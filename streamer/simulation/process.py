@@ -9,16 +9,16 @@ from random import Random
 
 from streamer.app.driver import Adapters, Driver, Observer
 from streamer.app.observe import Signals, unready
-from streamer.core.codec import Codec
 from streamer.core.deadletters.burial import buried
-from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.events.codec import Codec
 from streamer.core.intake import RECORD_OVERHEAD_BYTES
 from streamer.core.output import Output
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import Finish, Input, ModelCard, Revoking, Stop, Taken, Tick
-from streamer.core.plan_encoder import PlanEncoder
 from streamer.core.record import Answer, Record
+from streamer.core.results.encoder import Encoder, OutputLimits
+from streamer.core.results.plan_encoder import PlanEncoder
 from streamer.errors import ExitCode
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, OUTPUT, Judge, Step
 from streamer.simulation.scenario import CRASH_LIMIT, Scenario

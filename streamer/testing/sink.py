@@ -19,8 +19,8 @@ from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Settle, Settled, SinkFailed, Unsettled
 from streamer.core.pipeline.refusal import Refusal, Refused
 from streamer.core.pipeline.refusals import concerned
-from streamer.core.plan_encoder import PlanEncoder, TakenBackError
 from streamer.core.record import TopicPartition
+from streamer.core.results.plan_encoder import PlanEncoder, TakenBackError
 from streamer.core.settle.calls import (
     Act,
     Asked,

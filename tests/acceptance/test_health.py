@@ -16,9 +16,9 @@ import pytest
 from confluent_kafka import Producer
 
 from streamer.config.fields import KafkaConfig
-from streamer.core.health.evidence import One
-from streamer.core.health.fold import LENGTHS, Fold
-from streamer.core.health.quality import Quality
+from streamer.core.health.quality.evidence import One
+from streamer.core.health.quality.quality import Quality
+from streamer.core.health.windows.fold import LENGTHS, Fold
 from streamer.core.report import Report
 from streamer.kafka.reader import Reader
 from streamer.local.ports import free_ports

@@ -6,14 +6,14 @@ import json
 
 import msgspec
 
-from streamer.core.codec import Codec, event_id
 from streamer.core.deadletters.envelope import original_headers, unwrap
-from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.events.codec import Codec, event_id
+from streamer.core.events.shape import Envelope, Path, Shape
 from streamer.core.fingerprint import Fingerprinter
 from streamer.core.output import Output, size_bytes
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, MicroBatch, Segment, Skipped, TextEvent
-from streamer.core.shape import Envelope, Path, Shape
+from streamer.core.results.encoder import Encoder, OutputLimits
 from streamer.errors import DataFailure
 from tests.records import FakeRecord
 

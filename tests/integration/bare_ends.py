@@ -11,10 +11,10 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from streamer.config.load import load
-from streamer.core.encoder import Encoder
 from streamer.core.intake import SourcePolicy
 from streamer.core.pipeline.protocol import Assigned, Input, ModelCard, OutputLimit, Settle
-from streamer.core.plan_encoder import PlanEncoder
+from streamer.core.results.encoder import Encoder
+from streamer.core.results.plan_encoder import PlanEncoder
 from streamer.kafka.clients import consumer_properties, make_consumer, producer_properties
 from streamer.kafka.output_topics import OutputTopics
 from streamer.kafka.producers import Producers

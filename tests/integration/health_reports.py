@@ -19,7 +19,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from streamer.config.load import KafkaConfig
-from streamer.core.health.fold import Fold
+from streamer.core.health.windows.fold import Fold
 from streamer.core.report import Histogram, Model, Report
 from streamer.kafka.reader import Reader
 from streamer.local.ports import free_ports

@@ -12,11 +12,11 @@ import pytest
 from confluent_kafka import Producer
 
 from streamer.config.load import load
-from streamer.core.health.fold import DAY_MS
-from streamer.core.health.join import Absent, Result
-from streamer.core.health.memory import assembled
+from streamer.core.health.feedback.join import Absent, Result
+from streamer.core.health.feedback.memory import assembled
+from streamer.core.health.windows.fold import DAY_MS
 from streamer.core.health.words import FeedbackWord, PartWord, QualityWord, decode
-from streamer.health.labels import MOST_FRESH
+from streamer.health.feedback.labels import MOST_FRESH
 from streamer.health.silence import Silence
 from streamer.kafka.health_topics import read_words
 from streamer.kafka.lookup import ResultLookUp, Source

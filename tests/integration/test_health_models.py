@@ -19,16 +19,15 @@ import pytest
 from streamer import demo
 from streamer.app.start import RunOptions, start
 from streamer.config.load import load
-from streamer.core.health.baseline import Baseline
-from streamer.core.health.budget import alpha_of
-from streamer.core.health.calibration import Calibration
-from streamer.core.health.drift import Finding
-from streamer.core.health.estimate import expected
-from streamer.core.health.evidence import One
-from streamer.core.health.fold import FIVE_MINUTES_MS, Fold
-from streamer.core.health.quality import Quality
-from streamer.core.health.watch import Watch
-from streamer.core.health.window import Window, merged
+from streamer.core.health.drift.baseline import Baseline
+from streamer.core.health.drift.estimate import expected
+from streamer.core.health.drift.finding import Finding, alpha_of
+from streamer.core.health.drift.watch import Watch
+from streamer.core.health.quality.calibration import Calibration
+from streamer.core.health.quality.evidence import One
+from streamer.core.health.quality.quality import Quality
+from streamer.core.health.windows.fold import FIVE_MINUTES_MS, Fold
+from streamer.core.health.windows.window import Window, merged
 from streamer.core.report import Report
 from tests.acceptance.harness import PIPELINE, Given, Lab, Reader, wait_for
 from tests.conftest import Kafka

@@ -16,8 +16,8 @@ from streamer.cli.health import health
 from streamer.config.load import load
 from streamer.console import health as health_source
 from streamer.console.health import Health
-from streamer.core.health.fold import DAY_MS
-from streamer.core.health.view import HealthView
+from streamer.core.health.pages.view import HealthView
+from streamer.core.health.windows.fold import DAY_MS
 from streamer.core.health.words import BaselineWord, StateWord, encode
 from streamer.kafka.writer import Writer
 from tests.conftest import Kafka

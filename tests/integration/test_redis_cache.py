@@ -20,9 +20,9 @@ from streamer.cache.links import prefix_of
 from streamer.cache.null import NullCache
 from streamer.cache.redis_cache import RedisCache
 from streamer.config.load import CacheConfig
-from streamer.core.outputs import parser_of
 from streamer.core.pipeline.protocol import CacheAnswered, Input
 from streamer.core.record import Answer
+from streamer.core.results.outputs import parser_of
 from streamer.core.stored import Vault
 from streamer.errors import ConfigurationError
 from tests.integration.redis_server import RedisServer

@@ -16,10 +16,10 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from streamer.app.start import RunOptions, start
 from streamer.cli import main
 from streamer.config.load import load
-from streamer.core.health.join import Result
+from streamer.core.health.feedback.join import Result
 from streamer.core.standing import Reason
 from streamer.errors import ExitCode
-from streamer.health.named import NamedResults
+from streamer.health.feedback.named import NamedResults
 from streamer.kafka.lookup import ResultLookUp, Source
 from streamer.kafka.reader import Reader
 from streamer.kafka.readings import Results

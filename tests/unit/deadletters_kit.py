@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from streamer.core.codec import Reading
 from streamer.core.deadletters.envelope import wrap
 from streamer.core.deadletters.families import read
 from streamer.core.deadletters.letter import DeadLetter
+from streamer.core.events.codec import Reading
+from streamer.core.events.record_headers import headers_of
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Headers, Record
-from streamer.core.record_headers import headers_of
 from streamer.errors import Code, DataFailure, ExitCode, StreamerError
 from tests.records import FakeRecord
 

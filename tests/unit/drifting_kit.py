@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from streamer.core.health.drifts import Drifts
-from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
+from streamer.core.health.alerts.drifts import Drifts
+from streamer.core.health.windows.fold import FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
 from streamer.core.health.words import BaselineWord
 from streamer.core.report import Histogram
 from streamer.health.baselines import taken

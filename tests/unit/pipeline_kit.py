@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import TypeVar
 
-from streamer.core.codec import Codec
+from streamer.core.events.codec import Codec
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import (

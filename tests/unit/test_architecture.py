@@ -47,10 +47,25 @@ OWNERS = {
     "aiokafka": {"health"},
     "grpc": {"scaler"},
 }
-# Beside the product: the training script makes a model that is shipped, `tail` reads the spans that others wrote, and
+# Beside the product: the demo has an LSTM as a worked example, `tail` reads the spans that others wrote, and
 # benchmarks time other people's loops.
-EXCEPTIONS = {"demo/train_sentiment.py", "demo/train_lstm.py", "demo/lstm.py", "cli/records.py"}
+EXCEPTIONS = {"demo/lstm.py", "cli/records.py"}
 EXCEPTED_PARTS = {"bench"}
+
+# The rooms of core/health, each of which may import those before it.
+HEALTH = [
+    "sums",
+    "quality",
+    "judges",
+    "evaluation",
+    "windows",
+    "drift",
+    "words",
+    "keeper",
+    "feedback",
+    "alerts",
+    "pages",
+]
 
 CORE_MAY_IMPORT = {"msgspec"}
 IMPURE = {
@@ -128,6 +143,14 @@ def test_the_core_is_pure(path: Path) -> None:
         assert library in sys.stdlib_module_names | CORE_MAY_IMPORT | {"streamer"}, f"core imports {name}"
     calls = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
     assert not calls & {"now", "today", "utcnow"}, "core takes the time as an argument"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "core/health").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_rooms_of_health_build_on_those_before_them(path: Path) -> None:
+    """What is counted knows nothing of what is judged, and neither of what is shown."""
+    mine = path.relative_to(PACKAGE / "core/health").parts[0].removesuffix(".py")
+    theirs = {name.split(".")[3] for name in imports(path) if name.startswith("streamer.core.health.")}
+    assert theirs <= set(HEALTH[: HEALTH.index(mine) + 1] if mine != "__init__" else ())
 
 
 def test_every_part_has_its_place() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from streamer.core.health.certainty import Paired, difference_interval, mcnemar, share_interval
+from streamer.core.health.evaluation.certainty import Paired, difference_interval, mcnemar, share_interval
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (3, 9), (10, 10), (200, 260), (5_000, 5_400), (0, 40)])

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from streamer.core.codec import Codec, Limits, event_id
+from streamer.core.events.codec import Codec, Limits, event_id
 from streamer.core.record import BareRecord, Headers, Outcome, Segment, Skipped, TextEvent, TraceParent
 from streamer.errors import Code, DataFailure
 from tests.records import FakeRecord

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.deadletters.families import Family, Reason, read, without_reason
+from streamer.core.events.record_headers import headers_of
 from streamer.core.record import Headers
-from streamer.core.record_headers import headers_of
 from streamer.errors import Code
 from tests.records import FakeRecord
 from tests.unit.deadletters_kit import (

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.codec import FOREIGN_REPLAY, Codec
 from streamer.core.deadletters.destinations import Destinations, Refusal
 from streamer.core.deadletters.envelope import wrap
 from streamer.core.deadletters.replay import Mark, Move, Replay, Signature
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.selector import Selector
 from streamer.core.deadletters.state import STATE_TOPIC, State
+from streamer.core.events.codec import FOREIGN_REPLAY, Codec
+from streamer.core.events.shape import Path, Shape
 from streamer.core.record import Headers, Record, Segment
-from streamer.core.shape import Path, Shape
 from streamer.errors import Code, DataFailure
 from tests.records import FakeRecord
 from tests.unit.deadletters_kit import (
@@ -192,7 +192,7 @@ ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20) | st.intege
 @given(ids, st.booleans())
 def test_the_result_of_a_replay_has_the_same_id(given_id: str | int, text: bool) -> None:
     """Whatever id an event has: the codec reads the same one from the replayed record."""
-    from streamer.core.codec import event_id
+    from streamer.core.events.codec import event_id
 
     value = msgspec.json.encode({"id": given_id, "text": "x" if text else ""})
     output = moved(ours(value=value)).outputs[0]

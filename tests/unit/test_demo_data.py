@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from streamer import demo
-from streamer.core.codec import Codec
+from streamer.core.events.codec import Codec
 from streamer.core.record import Segment, Skipped, TextEvent
 from streamer.errors import Code, DataFailure
 from tests.records import FakeRecord

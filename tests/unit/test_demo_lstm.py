@@ -12,12 +12,12 @@ import torch
 
 from streamer import demo
 from streamer.core.record import Answer
-from streamer.demo import train_lstm
 from streamer.inference.channel import Done, Started
 from streamer.inference.model import Encoded, Model
 from streamer.inference.spec import WorkerSpec
 from streamer.inference.tasks.families import load
 from streamer.inference.worker.forwarder import Computation, Forwarder
+from tools import train_lstm
 
 TRANSFORMER = Path(demo.__file__).parent / "models" / "sentiment-micro"
 LSTM = "python:streamer.demo.lstm:LstmSentiment"

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from streamer.core.codec import Codec
 from streamer.core.deadletters.envelope import unwrap
-from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.events.codec import Codec
 from streamer.core.output import Output, size_bytes
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, Headers, MicroBatch, Outcome, Segment, Skipped
 from streamer.core.report import ReportBuilder
+from streamer.core.results.encoder import Encoder, OutputLimits
 from streamer.core.traceparent import mark_spans, record_span_id, render
 from streamer.errors import Code, DataFailure
 from tests.records import FakeRecord

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from streamer.cli.evaluate_bounds import bounds_of
-from streamer.core.health.confusion import Confusion
-from streamer.core.health.evaluation import Evaluation
-from streamer.core.health.judge import metrics_of
-from streamer.core.health.quality import Quality
+from streamer.core.health.evaluation.evaluation import Evaluation
+from streamer.core.health.judges.by_task import metrics_of
+from streamer.core.health.quality.confusion import Confusion
+from streamer.core.health.quality.quality import Quality
 from streamer.errors import UsageError
 
 TASK = "text-classification"

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError
 
 from streamer.config.fields import KafkaConfig
 from streamer.config.load import Config, PipelineConfig
-from streamer.core.health.feedback import Place
+from streamer.core.health.feedback.feedback import Place
 from streamer.errors import DependencyError
 from streamer.kafka import lookup
 from streamer.kafka.lookup import Source, _at
@@ -39,7 +39,7 @@ def test_what_is_none_of_ours_is_passed_over(read: Callable[[bytes | None], obje
 def test_look_ups_go_on_after_any_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for their task: one that ended would leave all feedback waiting."""
     pytest.importorskip("faust", reason="needs the extra health")
-    from streamer.health import labels
+    from streamer.health.feedback import labels
 
     made = Mock()
     made.return_value.find.side_effect = [ValueError("secret"), asyncio.CancelledError()]
@@ -73,7 +73,7 @@ def test_a_look_up_ends_where_the_client_has_errors_alone(
 def test_a_partition_that_can_not_be_read_holds_up_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong with it is said once the others' results are found."""
     pytest.importorskip("faust", reason="needs the extra health")
-    from streamer.health import lanes
+    from streamer.health.feedback import lanes
 
     def find(output: str, partition: int, source: Source, events: list[int]) -> list[str]:
         if partition == 0:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.health.calibration import Calibration
-from streamer.core.health.confusion import Confusion
-from streamer.core.health.counts import Counts
-from streamer.core.health.evaluation import Difference, Evaluation, Example, Versus
-from streamer.core.health.headline import (
+from streamer.core.health.evaluation.evaluation import Difference, Evaluation, Example, Versus
+from streamer.core.health.evaluation.headline import (
     headline,
     main_metrics,
     metric_words,
@@ -17,12 +14,14 @@ from streamer.core.health.headline import (
     told_example,
     verdict,
 )
-from streamer.core.health.multilabel import MultiLabel
-from streamer.core.health.overlap import Overlap
-from streamer.core.health.perplexity import Perplexity
-from streamer.core.health.quality import Quality
-from streamer.core.health.regression import Regression
-from streamer.core.health.spans import Spans
+from streamer.core.health.quality.calibration import Calibration
+from streamer.core.health.quality.confusion import Confusion, MultiLabel
+from streamer.core.health.quality.counts import Counts
+from streamer.core.health.quality.overlap import Overlap
+from streamer.core.health.quality.perplexity import Perplexity
+from streamer.core.health.quality.quality import Quality
+from streamer.core.health.quality.regression import Regression
+from streamer.core.health.quality.spans import Spans
 
 CONFUSION = Confusion({"a": {"a": 18, "b": 2}, "b": {"b": 10, "a": 10}})
 

@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from streamer.bench.drift_stream import NORMAL, WINDOW_MS, Stream
-from streamer.core.health.baseline import Baseline, same_hour
-from streamer.core.health.budget import MONTH_MS, alpha_of
-from streamer.core.health.drift import Finding, State, judge
-from streamer.core.health.fold import DAY_MS, HOUR_MS
-from streamer.core.health.monitors import Binning, Sums
-from streamer.core.health.watch import Watch, settled
-from streamer.core.health.window import Window
+from streamer.core.health.drift.baseline import Baseline, same_hour
+from streamer.core.health.drift.finding import MONTH_MS, Finding, State, alpha_of, judge
+from streamer.core.health.drift.monitors import Binning, Sums
+from streamer.core.health.drift.watch import Watch, settled
+from streamer.core.health.windows.fold import DAY_MS, HOUR_MS
+from streamer.core.health.windows.window import Window
 from streamer.core.report import Histogram, Likelihood
 
 ALPHA = alpha_of(false_alarms_per_month=1, monitors=10, window_ms=WINDOW_MS)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from streamer.core.health.alerts import judge
-from streamer.core.health.calibration import Calibration
-from streamer.core.health.drifts import Drifts, Told
-from streamer.core.health.estimate import estimates
-from streamer.core.health.evaluation import Evaluation
-from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
-from streamer.core.health.quality import Quality
-from streamer.core.health.rules import DEFAULTS, Measured
-from streamer.core.health.season import Season
+from streamer.core.health.alerts.alerts import judge
+from streamer.core.health.alerts.drifts import Drifts, Told
+from streamer.core.health.alerts.rules import DEFAULTS, Measured
+from streamer.core.health.drift.estimate import estimates
+from streamer.core.health.drift.season import Season
+from streamer.core.health.evaluation.evaluation import Evaluation
+from streamer.core.health.quality.calibration import Calibration
+from streamer.core.health.quality.quality import Quality
+from streamer.core.health.windows.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
 from streamer.core.health.words import DriftWord, decode, encode
 from streamer.errors import UsageError
 from streamer.health.baselines import calibrated, taken
-from streamer.health.standing import DriftStanding
+from streamer.health.summary.standing import DriftStanding
 from streamer.ops.evaluate_json import sums
 from tests.health_kit import NOW_MS, measured
 from tests.unit.drifting_kit import closed, drifting, fill, saved

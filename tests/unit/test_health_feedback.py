@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from streamer.core.health.feedback import Place, Refused, Said, place_of, read
-from streamer.core.health.fold import DAY_MS
-from streamer.core.health.join import Absent, Joiner, Result, Revision, Source
-from streamer.core.health.realised import Grade
+from streamer.core.health.feedback.feedback import Place, Refused, Said, place_of, read
+from streamer.core.health.feedback.join import Absent, Joiner, Result, Revision, Source
+from streamer.core.health.feedback.realised import Grade
+from streamer.core.health.windows.fold import DAY_MS
 
 INPUTS = {"mood": ["events", "a/b"], "topic": ["events"]}
 PLACE = Place("mood", "events", 0, 7)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core.health.fold import (
+from streamer.core.health.windows.fold import (
     DAY_MS,
     FIVE_MINUTES_MS,
     HOUR_MS,

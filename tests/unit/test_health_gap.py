@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from streamer.core.health.alerts import judge
-from streamer.core.health.calibration import Calibration
-from streamer.core.health.drifts import Told
-from streamer.core.health.evidence import Number, One
-from streamer.core.health.gap import gap_of
-from streamer.core.health.quality import Quality, lower_is_better
-from streamer.core.health.rated import rated
-from streamer.core.health.rules import DEFAULTS, GAP, QUALITY, Rule, falls, rules_of
+from streamer.core.health.alerts.alerts import judge
+from streamer.core.health.alerts.drifts import Told
+from streamer.core.health.alerts.rated import rated
+from streamer.core.health.alerts.rules import DEFAULTS, GAP, QUALITY, Rule, falls, rules_of
+from streamer.core.health.drift.estimate import gap_of
+from streamer.core.health.quality.calibration import Calibration
+from streamer.core.health.quality.evidence import Number, One
+from streamer.core.health.quality.quality import Quality, lower_is_better
 from streamer.core.health.sums import added
 from streamer.core.health.words import StateWord
 

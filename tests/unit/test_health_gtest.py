@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from scipy.spatial import distance
 
-from streamer.core.health.gtest import f_tail, g_statistic, jensen_shannon, population_stability, smoothed
+from streamer.core.health.drift.gtest import f_tail, g_statistic, jensen_shannon, population_stability, smoothed
 
 
 def test_tail_probabilities_equal_scipys() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.health.feedback import Feedback, Place, Said, reader_of
-from streamer.core.health.ids import Ids
+from streamer.core.health.feedback.feedback import Feedback, Place, Said, reader_of
+from streamer.core.health.feedback.ids import Ids
 
 HORIZON_S = 60
 

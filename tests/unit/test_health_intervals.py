@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.health.intervals import Edges, add, closed, covers, limited, size, union
+from streamer.core.health.windows.intervals import Edges, add, closed, covers, limited, size, union
 
 RANGES = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 8)).map(lambda pair: (pair[0], sum(pair))), max_size=12)
 

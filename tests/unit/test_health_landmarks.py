@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.health.landmarks import MOST, Landmarks
+from streamer.core.health.feedback.landmarks import MOST, Landmarks
 
 
 @given(st.sets(st.integers(0, 500), min_size=1), st.data())

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core.health.drifts import Drifts
-from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
+from streamer.core.health.alerts.drifts import Drifts
+from streamer.core.health.alerts.rules import DEFAULTS
 from streamer.core.health.keeper import Keeper
-from streamer.core.health.rules import DEFAULTS
+from streamer.core.health.windows.fold import FIVE_MINUTES_MS, HOUR_MS, KEEP, Fold
 from streamer.core.health.words import BaselineWord, DriftWord
 from streamer.core.report import Report
 from streamer.health.watch import Watch

@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
-from streamer.core.health.baseline import Reference
-from streamer.core.health.deviation import compare
-from streamer.core.health.leading import Leading
-from streamer.core.health.monitors import MONITORS, Sums
-from streamer.core.health.spread import COMMON, Row, spreads_of
+from streamer.core.health.drift.baseline import Reference
+from streamer.core.health.drift.deviation import compare
+from streamer.core.health.drift.leading import Leading
+from streamer.core.health.drift.monitors import MONITORS, Sums
+from streamer.core.health.drift.spread import COMMON, Row, spreads_of
 
 (LABEL,) = [monitor for monitor in MONITORS if monitor.name == "label"]
 HOURS = 24

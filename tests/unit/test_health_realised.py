@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from streamer.core.health.feedback import Place, Said, place_of, read
-from streamer.core.health.fold import DAY_MS, HOUR_MS, Fold
-from streamer.core.health.grades import numbers, told
-from streamer.core.health.hearing import MOST_LABELS
-from streamer.core.health.join import Joiner, Result, Revision, Source
-from streamer.core.health.judge import judge_of
-from streamer.core.health.memory import assembled, packed, split, unpacked
-from streamer.core.health.quality import Quality
+from streamer.core.health.feedback.feedback import Place, Said, place_of, read
+from streamer.core.health.feedback.grades import numbers, told
+from streamer.core.health.feedback.hearing import MOST_LABELS
+from streamer.core.health.feedback.join import Joiner, Result, Revision, Source
+from streamer.core.health.feedback.memory import assembled, packed, split, unpacked
+from streamer.core.health.judges.by_task import judge_of
+from streamer.core.health.quality.quality import Quality
+from streamer.core.health.windows.fold import DAY_MS, HOUR_MS, Fold
 from tests.health_kit import NOW_MS, report
 
 HORIZON_S = 7 * 86_400

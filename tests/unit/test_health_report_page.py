@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 
 import msgspec
 
-from streamer.core.health.fold import FIVE_MINUTES_MS
-from streamer.core.health.picture import Picture, picture
-from streamer.core.health.view import HealthView
+from streamer.core.health.pages.picture import Picture, picture
+from streamer.core.health.pages.view import HealthView
+from streamer.core.health.windows.fold import FIVE_MINUTES_MS
 from streamer.core.health.words import BaselineWord, DriftWord
-from streamer.health.report_page import page_of
+from streamer.health.summary.page import page_of
 from tests.health_kit import NOW_MS
 from tests.made_health import words
 

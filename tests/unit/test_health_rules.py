@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.health.alerts import judge, rings
-from streamer.core.health.drifts import Told
-from streamer.core.health.fold import Fold
+from streamer.core.health.alerts.alerts import judge, rings
+from streamer.core.health.alerts.drifts import Told
+from streamer.core.health.alerts.rules import DEFAULTS, DRIFT, SILENT, Measured, measure, rules_of
 from streamer.core.health.keeper import Keeper
-from streamer.core.health.rules import DEFAULTS, DRIFT, SILENT, Measured, measure, rules_of
+from streamer.core.health.windows.fold import Fold
 from streamer.core.health.words import State, StateWord
 from streamer.health.watch import Watch
 from tests.integration.health_reports import MINUTE_MS, report

@@ -12,19 +12,19 @@ import pytest
 pytest.importorskip("faust", reason="needs the extra health")
 
 from streamer.config.load import load
-from streamer.core.health import memory
-from streamer.core.health.feedback import Place, Said, read
-from streamer.core.health.fold import DAY_MS
-from streamer.core.health.join import Joiner, Result, Revision, Source
+from streamer.core.health.feedback import memory
+from streamer.core.health.feedback.feedback import Place, Said, read
+from streamer.core.health.feedback.join import Joiner, Result, Revision, Source
+from streamer.core.health.feedback.memory import assembled
 from streamer.core.health.keeper import Keeper
-from streamer.core.health.memory import assembled
+from streamer.core.health.windows.fold import DAY_MS
 from streamer.core.health.words import FeedbackWord, PartWord, Word
 from streamer.health.alarms import Alarms
 from streamer.health.app import Message
 from streamer.health.drift import Drift
-from streamer.health.grades import Grades
-from streamer.health.labels import Labels
-from streamer.health.memories import ABANDONED_MS, Memories
+from streamer.health.feedback.grades import Grades
+from streamer.health.feedback.labels import Labels
+from streamer.health.feedback.memories import ABANDONED_MS, Memories
 from streamer.health.saying import Saying
 from streamer.telemetry.health_metrics import HealthMetrics
 from tests.health_kit import NOW_MS, report

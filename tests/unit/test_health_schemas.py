@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.health.alerts import judge
-from streamer.core.health.feedback import Feedback, Place, Refused, Said, read
-from streamer.core.health.fold import HOUR_MS
-from streamer.core.health.grades import told
-from streamer.core.health.join import Joiner, Result, Revision, Source
+from streamer.core.health.alerts.alerts import judge
+from streamer.core.health.alerts.rules import DEFAULTS, Measured
+from streamer.core.health.feedback.feedback import Feedback, Place, Refused, Said, read
+from streamer.core.health.feedback.grades import told
+from streamer.core.health.feedback.join import Joiner, Result, Revision, Source
+from streamer.core.health.feedback.memory import packed, split
 from streamer.core.health.keeper import Keeper
-from streamer.core.health.memory import packed, split
-from streamer.core.health.rules import DEFAULTS, Measured
+from streamer.core.health.windows.fold import HOUR_MS
 from streamer.core.health.words import Word, decode, encode
 from tests.integration.health_reports import report
 from tests.unit.drifting_kit import drifting

@@ -10,8 +10,8 @@ import pytest
 from streamer.bench.drift import USUAL_RECORDS, baseline_of, power, quiet_day, shifted_day
 from streamer.bench.drift_stream import A_DAY, SHIFTS, WINDOW_MS, Stream
 from streamer.cli import main
-from streamer.core.health.deviation import needed_of
-from streamer.core.health.judged import Judged
+from streamer.core.health.alerts.judged import Judged
+from streamer.core.health.drift.deviation import needed_of
 from streamer.core.health.words import VERSION, BaselineWord
 
 

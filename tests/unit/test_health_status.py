@@ -9,9 +9,9 @@ from rich.console import Console
 
 from streamer.cli.health.baseline import table as baselines
 from streamer.cli.health.status import table
-from streamer.core.health.fold import HOUR_MS, KEEP, MINUTE_MS, Fold
-from streamer.health.moved import moved
-from streamer.health.status import Course, clock, courses, described, percent, sentence
+from streamer.core.health.windows.fold import HOUR_MS, KEEP, MINUTE_MS, Fold
+from streamer.health.summary.moved import moved
+from streamer.health.summary.status import Course, clock, courses, described, percent, sentence
 from tests.health_kit import NOW_MS, histogram, report
 from tests.unit.drifting_kit import fill, saved
 

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("faust", reason="needs the extra health")
 
 from streamer.config.load import load
-from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, MINUTE_MS, Fold
 from streamer.core.health.keeper import Keeper
+from streamer.core.health.windows.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, MINUTE_MS, Fold
 from streamer.core.health.words import WindowWord, decode, encode
 from streamer.health.drift import Drift
 from streamer.telemetry.health_metrics import HealthMetrics

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, MINUTE_MS
-from streamer.core.health.picture import STALE_MS, Headline, Picture, headline, picture
-from streamer.core.health.view import KEEP, MOST_WORDS, REVISIONS, HealthView
-from streamer.core.health.window import window_of
+from streamer.core.health.pages.picture import STALE_MS, Headline, Picture, headline, picture
+from streamer.core.health.pages.view import KEEP, MOST_WORDS, REVISIONS, HealthView
+from streamer.core.health.windows.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, MINUTE_MS
+from streamer.core.health.windows.window import window_of
 from streamer.core.health.words import VERSION, BaselineWord, DriftWord, StateWord, WindowWord, Word, decode, encode
 from tests.health_kit import NOW_MS, measured, report
 from tests.made_health import NEW, OLD, words

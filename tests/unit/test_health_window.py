@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.health import figures
-from streamer.core.health.fold import MINUTE_MS
-from streamer.core.health.window import MAX_LABELS, Window, merged, vector_sum, window_of
+from streamer.core.health.windows import figures
+from streamer.core.health.windows.fold import MINUTE_MS
+from streamer.core.health.windows.window import MAX_LABELS, Window, merged, vector_sum, window_of
 from tests.health_kit import NOW_MS, histogram, measured, report
 
 ENCODE = msgspec.msgpack.Encoder(order="deterministic").encode

@@ -15,12 +15,12 @@ from sklearn.metrics import f1_score
 
 from streamer.app.evaluate import Judging, versus
 from streamer.app.resample import f1_difference
-from streamer.core.health.comparison import Comparison
-from streamer.core.health.evaluation import Evaluation
-from streamer.core.health.headline import headline, remarks, verdict
-from streamer.core.health.judge import TASKS, judge_of, metrics_of
-from streamer.core.health.slices import REST, Slices, length_group
-from streamer.core.health.verdict import Judge
+from streamer.core.health.evaluation.comparison import Comparison
+from streamer.core.health.evaluation.evaluation import Evaluation
+from streamer.core.health.evaluation.headline import headline, remarks, verdict
+from streamer.core.health.evaluation.slices import REST, Slices, length_group
+from streamer.core.health.judges.by_task import TASKS, judge_of, metrics_of
+from streamer.core.health.judges.verdict import Judge
 from streamer.errors import UsageError
 from streamer.files.labelled import LabelFields, LabelledRows
 from streamer.ops.evaluate_page import page_of

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from streamer.core.health.evidence import One
-from streamer.core.health.judge import TASKS, judge_of
-from streamer.core.health.label_judge import LabelJudge
+from streamer.core.health.judges.by_task import TASKS, judge_of
+from streamer.core.health.judges.labels import LabelJudge
+from streamer.core.health.quality.evidence import One
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from streamer.core.events.shape import Path as FieldPath
+from streamer.core.events.shape import Shape
 from streamer.core.output import Output
 from streamer.core.record import TopicPartition
-from streamer.core.shape import Path as FieldPath
-from streamer.core.shape import Shape
 from streamer.errors import UsageError
 from streamer.files.row import Fields
 from streamer.files.rows import Rows, format_of

@@ -9,8 +9,8 @@ from bisect import bisect_left
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.core.health.join import Absent, Result
-from streamer.core.health.landmarks import Landmarks
+from streamer.core.health.feedback.join import Absent, Result
+from streamer.core.health.feedback.landmarks import Landmarks
 from streamer.kafka.lookup import _At, _Search
 
 _BATCH = 7

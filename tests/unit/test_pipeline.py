@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from streamer.core.codec import Codec
+from streamer.core.events.codec import Codec
 from streamer.core.pipeline.breaker import BreakerPolicy
 from streamer.core.pipeline.flow import OPEN_FIRST, OPEN_PER_WORKER
 from streamer.core.pipeline.pipeline import Pipeline

@@ -25,15 +25,14 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from streamer.core.health.calibration import Calibration
-from streamer.core.health.confusion import Confusion
-from streamer.core.health.counts import macro, micro, weighted
-from streamer.core.health.multilabel import MultiLabel
-from streamer.core.health.overlap import Overlap, exact_match, longest_common, rouge_l, word_f1, words
-from streamer.core.health.perplexity import Perplexity, perplexity
-from streamer.core.health.quality import Quality
-from streamer.core.health.regression import Regression, spearman
-from streamer.core.health.spans import Entity, Spans, of_tags
+from streamer.core.health.quality.calibration import Calibration
+from streamer.core.health.quality.confusion import Confusion, MultiLabel
+from streamer.core.health.quality.counts import macro, micro, weighted
+from streamer.core.health.quality.overlap import Overlap, exact_match, longest_common, rouge_l, word_f1, words
+from streamer.core.health.quality.perplexity import Perplexity, perplexity
+from streamer.core.health.quality.quality import Quality
+from streamer.core.health.quality.regression import Regression, spearman
+from streamer.core.health.quality.spans import Entity, Spans, of_tags
 
 CLOSE = 1e-12
 AVERAGES = {"micro": micro, "macro": macro, "weighted": weighted}

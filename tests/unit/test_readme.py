@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from streamer.core.codec import Codec
+from streamer.core.events.codec import Codec
 from streamer.core.record import Segment
 from streamer.errors import DataFailure
 from streamer.inference.tasks.families import TASKS

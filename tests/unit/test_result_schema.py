@@ -23,13 +23,13 @@ from google.protobuf.json_format import MessageToDict  # type: ignore[import-unt
 
 from streamer.config.load import Config, PipelineConfig
 from streamer.config.registry import SchemaRegistryConfig
-from streamer.core.encoder import Encoder, OutputLimits
-from streamer.core.framed import Seal
-from streamer.core.outputs import OUTPUTS
+from streamer.core.events.framed import Seal
 from streamer.core.pipeline.protocol import Run
 from streamer.core.record import Answer, TextEvent
-from streamer.core.result_proto import NUMBERS, from_proto
-from streamer.core.result_schema import avro_schema_of, check_of, from_avro, json_schema_of, to_avro
+from streamer.core.results.encoder import Encoder, OutputLimits
+from streamer.core.results.outputs import OUTPUTS
+from streamer.core.results.proto import NUMBERS, from_proto
+from streamer.core.results.schema import avro_schema_of, check_of, from_avro, json_schema_of, to_avro
 from streamer.errors import Code, ConfigurationError, DataFailure, DependencyError
 from streamer.kafka.readings import Results
 from streamer.kafka.result_message import file_of, message_of

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from streamer.core.codec import Codec
-from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.events.codec import Codec
+from streamer.core.events.shape import Path, Shape
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import Run
 from streamer.core.record import Answer, MicroBatch, Segment
-from streamer.core.shape import Path, Shape
+from streamer.core.results.encoder import Encoder, OutputLimits
 from streamer.ops.save import Lines, row_of
 from tests.fuzz.fate import CARD, NOW_MS
 from tests.records import FakeRecord

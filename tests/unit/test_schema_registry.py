@@ -21,10 +21,10 @@ from streamer.cli import main
 from streamer.config.load import Config, PipelineConfig, load, redacted
 from streamer.config.registry import SchemaRegistryConfig
 from streamer.config.shapes import shape_of
-from streamer.core.codec import Codec, Framed
 from streamer.core.deadletters.replay import Move
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.selector import Selector
+from streamer.core.events.codec import Codec, Framed
 from streamer.core.pipeline.protocol import Assigned, SchemasLearned
 from streamer.core.pipeline.sealed import Seals
 from streamer.core.record import Headers, Outcome, Segment, TextEvent

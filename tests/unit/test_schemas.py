@@ -16,12 +16,11 @@ from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 
 from streamer.core import headers as names
-from streamer.core.codec import Codec, Limits
 from streamer.core.deadletters.audit import Audit
 from streamer.core.deadletters.envelope import wrap
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import Claim, Job, State
-from streamer.core.encoder import Encoder, OutputLimits
+from streamer.core.events.codec import Codec, Limits
 from streamer.core.measures import PROJECTIONS, pack
 from streamer.core.output import Output
 from streamer.core.pipeline.protocol import ModelCard, Run
@@ -42,6 +41,7 @@ from streamer.core.report import (
     event_report,
 )
 from streamer.core.report.scripts import SCRIPTS
+from streamer.core.results.encoder import Encoder, OutputLimits
 from streamer.errors import Code, DataFailure
 from streamer.inference.tasks.families import TASKS
 from tests.records import FakeRecord

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.core.codec import Codec
-from streamer.core.framed import SchemaName
+from streamer.core.events.codec import Codec
+from streamer.core.events.framed import SchemaName
 from streamer.core.pipeline.flow import LARGE_COPIES
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy

@@ -6,7 +6,7 @@ from typing import Any
 
 from streamer.core.ownership import Ownership
 from streamer.core.pipeline.protocol import Settle, Unsettled
-from streamer.core.plan_encoder import TakenBackError
+from streamer.core.results.plan_encoder import TakenBackError
 from streamer.core.settle.at_least_once import AtLeastOnce
 from streamer.core.settle.calls import Asked, Call, Client, ClosingError
 from streamer.core.steps import perform

@@ -9,7 +9,7 @@ import pytest
 from streamer.core.ownership import Ownership
 from streamer.core.pipeline.protocol import Settle, Settled, Unsettled
 from streamer.core.pipeline.refusal import Refusal, Refused
-from streamer.core.plan_encoder import TakenBackError
+from streamer.core.results.plan_encoder import TakenBackError
 from streamer.core.settle.at_least_once import AtLeastOnce
 from streamer.core.settle.calls import (
     Act,

@@ -9,7 +9,7 @@ import pytest
 
 from streamer.config.load import PipelineConfig, load
 from streamer.config.shapes import shape_of
-from streamer.core.codec import Codec, event_id
+from streamer.core.events.codec import Codec, event_id
 from streamer.core.record import Headers, Outcome, Segment, Skipped, TextEvent
 from streamer.errors import Code, ConfigurationError, DataFailure
 from tests.records import FakeRecord

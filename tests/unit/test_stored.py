@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.measures import pack
-from streamer.core.outputs import OUTPUTS, parser_of
 from streamer.core.record import Answer
+from streamer.core.results.outputs import OUTPUTS, parser_of
 from streamer.core.stored import MAX_VALUE_BYTES, Vault
 from streamer.inference.tasks.families import TASKS
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from streamer.core.outputs import parser_of
+from streamer.core.results.outputs import parser_of
 from streamer.core.vectors import numbers_of
 from streamer.errors import Code, DataFailure
 from streamer.inference.spec import Overflow

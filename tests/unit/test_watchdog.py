@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamer.app.observe import Watchdog
-from streamer.core.codec import Codec
+from streamer.core.events.codec import Codec
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.policy import Policy
 from streamer.core.pipeline.protocol import SinkFailed

@@ -27,7 +27,7 @@ sys.path.insert(0, {root!r})
 """
 """Makes modules as absent as if they were not installed."""
 
-# All that is neither `inference` itself, nor trains or measures models.
+# All that is neither `inference` itself, nor a model, nor measures one.
 LOOK_AT_ALL = """
 import contextlib, importlib, io, pkgutil, click, streamer
 for module in pkgutil.walk_packages(streamer.__path__, "streamer."):
@@ -43,7 +43,7 @@ def look(command, path):
     return 1 + sum(look(command.get_command(context, name), [*path, name]) for name in children)
 print(look(cli, []))
 """
-MODELS = [f"streamer.demo.{name}" for name in ("lstm", "train_lstm", "train_sentiment")]
+MODELS = ["streamer.demo.lstm"]
 
 ATTEMPT = """
 import contextlib, io, json

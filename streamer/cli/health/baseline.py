@@ -62,9 +62,9 @@ def save(
     running health app finds it within seconds. Nothing is saved if too little was settled, for any one of the
     pipelines. A baseline that replaces another keeps its calibration.
     """
-    from streamer.core.health.fold import FIVE_MINUTES_MS, KEEP, Fold
+    from streamer.core.health.windows.fold import FIVE_MINUTES_MS, KEEP, Fold
     from streamer.health.baselines import known, taken, write
-    from streamer.health.read import read_since
+    from streamer.health.summary.read import read_since
 
     if not config.telemetry.reports:
         raise UsageError("the configuration has no topic for reports, which describe the models: set telemetry.reports")
@@ -219,9 +219,9 @@ def show(config: Config, name: str, revision: str, as_json: bool) -> None:
 
 
 def _monitors(word: BaselineWord) -> Iterator[tuple[str, str, str, str]]:
-    from streamer.core.health.deviation import needed
-    from streamer.core.health.monitors import MONITORS
-    from streamer.core.health.sentence import usual
+    from streamer.core.health.drift.deviation import needed
+    from streamer.core.health.drift.monitors import MONITORS
+    from streamer.core.health.drift.sentence import usual
 
     for monitor in MONITORS:
         if references := word.baseline.references.get(monitor.name):

@@ -39,10 +39,10 @@ def report(config: Config, names: tuple[str, ...], file: Path, window: str) -> N
     It shows what the console's page of model health shows, from what the health app has written. Where the app has
     written nothing, the reports of the last day are read and judged here.
     """
-    from streamer.core.health.fold import FIVE_MINUTES_MS, HOUR_MS
-    from streamer.core.health.picture import picture
-    from streamer.health.report import gathered
-    from streamer.health.report_page import page_of
+    from streamer.core.health.pages.picture import picture
+    from streamer.core.health.windows.fold import FIVE_MINUTES_MS, HOUR_MS
+    from streamer.health.summary.page import page_of
+    from streamer.health.summary.report import gathered
 
     now_ms = int(time.time() * 1000)
     view, source = gathered(config, names, now_ms)

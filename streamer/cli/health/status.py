@@ -16,17 +16,17 @@ from streamer.cli.dlq.options import time_ms
 from streamer.cli.dlq.views import plain
 from streamer.cli.options import configured
 from streamer.config.load import Config
-from streamer.core.health import figures
-from streamer.core.health.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, KEEP, MINUTE_MS, Fold
-from streamer.core.health.window import MAX_LABELS, Window
+from streamer.core.health.windows import figures
+from streamer.core.health.windows.fold import DAY_MS, FIVE_MINUTES_MS, HOUR_MS, KEEP, MINUTE_MS, Fold
+from streamer.core.health.windows.window import MAX_LABELS, Window
 from streamer.core.tally import duration
 from streamer.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from streamer.health.standing import DriftStanding
-    from streamer.health.status import Course
+    from streamer.health.summary.standing import DriftStanding
+    from streamer.health.summary.status import Course
 
 _LABELS, _LABEL_CHARS = 3, 16
 _EDGES, _BETWEEN = 2, 2
@@ -65,10 +65,10 @@ def status(config: Config, names: tuple[str, ...], since: str, window: str, agai
     """
     from rich.console import Console
 
-    from streamer.health.moved import moved
-    from streamer.health.read import read_since
-    from streamer.health.standing import not_judged, standings
-    from streamer.health.status import clock, courses, sentence
+    from streamer.health.summary.moved import moved
+    from streamer.health.summary.read import read_since
+    from streamer.health.summary.standing import not_judged, standings
+    from streamer.health.summary.status import clock, courses, sentence
 
     topic = config.telemetry.reports
     if not topic:
@@ -143,7 +143,7 @@ def _decimals(value: float | None) -> str:
 
 def _columns(course: Course) -> list[_Column]:
     """Those that a table may have; the labels are the most frequent ones of all windows."""
-    from streamer.health.status import percent
+    from streamer.health.summary.status import percent
 
     named = [label for label in figures.label_shares(course.total, _LABELS) if label]
     return [
@@ -159,7 +159,7 @@ def _columns(course: Course) -> list[_Column]:
 
 
 def _label(label: str, window: Window, _now_ms: int) -> str:
-    from streamer.health.status import percent
+    from streamer.health.summary.status import percent
 
     shares = figures.label_shares(window, MAX_LABELS)
     return percent(shares.get(label, 0.0)) if shares else "-"
@@ -171,7 +171,7 @@ def table(course: Course, now_ms: int, width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from streamer.health.status import clock
+    from streamer.health.summary.status import clock
 
     columns, times, cells = _columns(course), [], []
     for each in course.stretches():
@@ -200,7 +200,7 @@ def table(course: Course, now_ms: int, width: int) -> Table:
 
 
 def _described(name: str, found: Sequence[Course], drift: DriftStanding | None, now_ms: int) -> dict[str, Any]:
-    from streamer.health.status import described, sentence
+    from streamer.health.summary.status import described, sentence
 
     return {
         "pipeline": name,

@@ -32,7 +32,8 @@ _OURS = (names.CONNECT_PREFIX, names.ERROR_PREFIX)
 _OMITTED = b"omitted"
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ")
 
-# The component that judges at a stage, in the place where Kafka Connect names its class.
+# The component that judges at a stage, in the place where Kafka Connect names its class. Readers may select
+# by these: they stay as they are when the code moves.
 COMPONENTS = {
     "decode": "streamer.core.codec.Codec",
     "validate": "streamer.core.codec.Codec",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streamer.core.codec import Reading
 from streamer.core.deadletters.families import Reason
+from streamer.core.events.codec import Reading
 from streamer.core.headers import TRACEPARENT
 from streamer.core.record import Headers, Record, TraceParent
 from streamer.core.traceparent import parse

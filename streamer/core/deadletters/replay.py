@@ -13,12 +13,12 @@ from typing import Literal, Protocol
 import msgspec
 
 from streamer.core import headers as names
-from streamer.core.codec import Codec, Framed
 from streamer.core.deadletters.destinations import Destinations, Refusal
 from streamer.core.deadletters.families import Family, count, without_reason
 from streamer.core.deadletters.letter import DeadLetter
 from streamer.core.deadletters.state import STATE_TOPIC, State, state_record
-from streamer.core.diagnosis import MAX_ID_CHARS
+from streamer.core.events.codec import Codec, Framed
+from streamer.core.events.diagnosis import MAX_ID_CHARS
 from streamer.core.output import Output, size_bytes
 from streamer.core.record import Headers, ReadRecord, Segment
 from streamer.errors import DataFailure

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from streamer.core import headers as names
-from streamer.core.codec import Reading
 from streamer.core.deadletters.causes import fingerprint
 from streamer.core.deadletters.families import Reason, count, read
 from streamer.core.deadletters.letter import DeadLetter, timestamp_ms, trace_id
 from streamer.core.deadletters.replay import event_id
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.state import Closed
+from streamer.core.events.codec import Reading
+from streamer.core.events.record_headers import headers_of
 from streamer.core.record import Headers, Record
-from streamer.core.record_headers import headers_of
 
 _FOREVER_MS = 1 << 62
 Test = Callable[[int | None], bool]

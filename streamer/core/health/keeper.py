@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from streamer.core.health.fold import LENGTHS, Fold
+from streamer.core.health.windows.fold import LENGTHS, Fold
 from streamer.core.health.words import SnapshotWord, WindowKey, WindowWord
 from streamer.core.report import read
 

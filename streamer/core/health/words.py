@@ -11,10 +11,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from streamer.core.foreign import read_own
-from streamer.core.health.baseline import Baseline
-from streamer.core.health.calibration import Bin, Calibration
-from streamer.core.health.counts import Count
-from streamer.core.health.drift import Finding
+from streamer.core.health.drift.baseline import Baseline
+from streamer.core.health.drift.finding import Finding
+from streamer.core.health.quality.calibration import Bin, Calibration
+from streamer.core.health.quality.counts import Count
 
 VERSION: Final = "streamer.health.v1"
 MAX_SNAPSHOT_BYTES: Final = 900_000

@@ -15,7 +15,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Protocol
 
-from streamer.core.framed import SchemaName
+from streamer.core.events.framed import SchemaName
 from streamer.core.pipeline.answering import Answering
 from streamer.core.pipeline.breaker import Breaker
 from streamer.core.pipeline.fleet import Fleet

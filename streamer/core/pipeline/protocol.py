@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from streamer.core.framed import SchemaName
+from streamer.core.events.framed import SchemaName
 from streamer.core.pipeline.pass_spans import CodeSpans, Forwarded
 from streamer.core.pipeline.refusal import Refusal
 from streamer.core.record import Answer, MicroBatch, Segment, TopicPartition

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from streamer.core.framed import SchemaName
+from streamer.core.events.framed import SchemaName
 from streamer.core.pipeline.ledger import Partition
 from streamer.core.pipeline.protocol import Finish, PauseReading
 from streamer.core.record import MicroBatch, Segment, TopicPartition

@@ -7,8 +7,8 @@ from __future__ import annotations
 from streamer.core.pipeline.protocol import Settle, Settled, Unsettled
 from streamer.core.pipeline.refusal import Refusal, Refused
 from streamer.core.pipeline.tried_commits import TriedCommits
-from streamer.core.plan_encoder import TakenBackError
 from streamer.core.record import TopicPartition
+from streamer.core.results.plan_encoder import TakenBackError
 from streamer.core.settle.calls import (
     REFUSALS,
     Act,

@@ -18,8 +18,8 @@ from typing import Final
 import msgspec
 
 from streamer.core.pipeline.protocol import Settle, Settled, Unsettled
-from streamer.core.plan_encoder import TakenBackError
 from streamer.core.record import TopicPartition
+from streamer.core.results.plan_encoder import TakenBackError
 from streamer.core.settle.calls import (
     CALL_PATIENCE_S,
     REFUSALS,

@@ -15,8 +15,8 @@ from streamer.core.deadletters.letter import Place
 from streamer.core.deadletters.selection import Selection
 from streamer.core.deadletters.selector import Selector
 from streamer.core.deadletters.state import Job
+from streamer.core.events.record_headers import headers_of
 from streamer.core.record import Headers, Record, TopicPartition
-from streamer.core.record_headers import headers_of
 from streamer.errors import UsageError
 from streamer.ops.dlq.find import read_closed
 from streamer.ops.dlq.ports import Log, Offsets

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from streamer.core.codec import Reading
+from streamer.core.events.codec import Reading
 from streamer.core.output import Output
 from streamer.core.record import Record, TopicPartition
 

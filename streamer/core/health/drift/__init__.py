@@ -1,0 +1,1 @@
+"""How far windows are from their baseline, and whether chance explains that."""

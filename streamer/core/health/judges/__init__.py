@@ -1,0 +1,1 @@
+"""What holds one answer to its label, a judge for each kind of answer."""

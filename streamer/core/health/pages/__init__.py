@@ -1,0 +1,1 @@
+"""What the console and `streamer health report` show of the health topic."""

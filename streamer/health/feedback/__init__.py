@@ -1,0 +1,1 @@
+"""Labels in the app: read, joined with their results, remembered, and told as windows."""
