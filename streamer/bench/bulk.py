@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from streamer.bench.program import BenchError
+from streamer.bench.harness.program import BenchError
 from streamer.core.pipeline.protocol import ForwardDone, Input, ModelCard, Work, WorkerLost, WorkerReady
 from streamer.core.record import Answer
 from streamer.inference.parent.pool import WorkerPool

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from streamer.bench.bench import FINISH_S, PARTITIONS, PIPELINE, Bench, Setup
-from streamer.bench.figures import Figure, Section, Target, compared, interleaved
-from streamer.bench.program import BenchError, Program
-from streamer.bench.workload import Event, Workload
+from streamer.bench.harness.bench import FINISH_S, PARTITIONS, PIPELINE, Bench, Setup
+from streamer.bench.harness.figures import Figure, Section, Target, compared, interleaved
+from streamer.bench.harness.program import BenchError, Program
+from streamer.bench.harness.workload import Event, Workload
 from streamer.core.deadletters.envelope import wrap
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import MemoryRecord

@@ -16,8 +16,8 @@ from statistics import fmean
 
 import numpy as np
 
-from streamer.bench.drift_stream import A_DAY, SHIFTS, WINDOW_MS, Stream
-from streamer.bench.figures import Figure, Section, Target
+from streamer.bench.harness.drift_stream import A_DAY, SHIFTS, WINDOW_MS, Stream
+from streamer.bench.harness.figures import Figure, Section, Target
 from streamer.core.health.drift.baseline import Baseline, Reference, same_hour
 from streamer.core.health.drift.deviation import compare, needed_of
 from streamer.core.health.drift.finding import Finding, alpha_of, judge

@@ -22,9 +22,9 @@ import msgspec
 
 from streamer.bench.baselines.settings import SENTENCE, SORTED
 from streamer.bench.bulk import MINILM, MINILM_TASK
-from streamer.bench.figures import Figure, Section, Target, fast_bfloat16, interleaved, median_ratio
-from streamer.bench.program import BenchError, Program
-from streamer.bench.texts import mixed_texts
+from streamer.bench.harness.figures import Figure, Section, Target, fast_bfloat16, interleaved, median_ratio
+from streamer.bench.harness.program import BenchError, Program
+from streamer.bench.harness.texts import mixed_texts
 from streamer.inference.models.reference import Located, resolve
 from streamer.machine.processors import usable_cores
 

@@ -15,8 +15,8 @@ import msgspec
 
 from streamer.bench.baselines.generate_loop import BATCH, GenerateSettings
 from streamer.bench.bulk import BulkWorker, planned_threads
-from streamer.bench.figures import Section, Target, compared, fast_bfloat16, interleaved
-from streamer.bench.program import BenchError
+from streamer.bench.harness.figures import Section, Target, compared, fast_bfloat16, interleaved
+from streamer.bench.harness.program import BenchError
 from streamer.inference.spec import DType, WorkerSpec, worker_environment
 
 LIKE_BULK = Target(at_least=0.9)

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import msgspec
 
-from streamer.bench.bench import PARTITIONS, PIPELINE, Bench, Setup
-from streamer.bench.figures import Figure, Section, Target, percentile
-from streamer.bench.program import BenchError, Program
+from streamer.bench.harness.bench import PARTITIONS, PIPELINE, Bench, Setup
+from streamer.bench.harness.figures import Figure, Section, Target, percentile
+from streamer.bench.harness.program import BenchError, Program
 from streamer.core.report import Histogram, Model, Report
 from streamer.kafka.writer import Writer
 from streamer.local.ports import free_ports

@@ -25,9 +25,9 @@ import numpy.typing as npt
 from streamer.bench.baselines import sentence_openvino
 from streamer.bench.baselines.settings import ARRIVAL, SENTENCE, SORTED
 from streamer.bench.bulk import MINILM, MINILM_TASK
-from streamer.bench.contenders import Elsewhere, Ours, Took, Way
-from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
-from streamer.bench.texts import Texts, real_texts
+from streamer.bench.harness.contenders import Elsewhere, Ours, Took, Way
+from streamer.bench.harness.figures import Figure, Section, Target, interleaved, median_ratio
+from streamer.bench.harness.texts import Texts, real_texts
 from streamer.inference.spec import WorkerSpec, worker_environment
 
 TORCH, OPENVINO = "streamer, torch", "streamer, OpenVINO"

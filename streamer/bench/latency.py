@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from streamer.bench.bench import Bench
 from streamer.bench.bulk import MINILM, MINILM_TASK
-from streamer.bench.figures import Figure, Section, Target, percentile
+from streamer.bench.harness.bench import Bench
+from streamer.bench.harness.figures import Figure, Section, Target, percentile
+from streamer.bench.harness.traffic import Seen, Traffic, in_turn
 from streamer.bench.live import events as stream
 from streamer.bench.live import single_forward_ms
-from streamer.bench.traffic import Seen, Traffic, in_turn
 from streamer.local.ports import LOOPBACK, free_ports
 from streamer.telemetry.scrape import scrape
 

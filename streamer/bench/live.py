@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
-from streamer.bench.bench import Bench
 from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker, Replayed, planned_threads
-from streamer.bench.cores import CpuTimes
-from streamer.bench.figures import Figure, Section, Target, percentile
+from streamer.bench.harness.bench import Bench
+from streamer.bench.harness.cores import CpuTimes
+from streamer.bench.harness.figures import Figure, Section, Target, percentile
+from streamer.bench.harness.traffic import Seen, Traffic, at_random, in_turn
+from streamer.bench.harness.workload import Event, Workload
 from streamer.bench.minilm import has_written_loop, start_written, written_rate
-from streamer.bench.traffic import Seen, Traffic, at_random, in_turn
-from streamer.bench.workload import Event, Workload
 from streamer.local.ports import LOOPBACK, free_ports
 from streamer.telemetry.scrape import Replica, scrape
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from streamer.bench.bench import MEMORY_MB, Bench
-from streamer.bench.figures import Figure, Section, Target
-from streamer.bench.program import BenchError, Program
-from streamer.bench.workload import Workload
+from streamer.bench.harness.bench import MEMORY_MB, Bench
+from streamer.bench.harness.figures import Figure, Section, Target
+from streamer.bench.harness.program import BenchError, Program
+from streamer.bench.harness.workload import Workload
 
 SAMPLE_S = 0.1
 MOST_MB = Target(at_most=200.0)

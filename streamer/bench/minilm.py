@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from streamer.bench.bench import PIPELINE, Bench, Setup
 from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker, planned_threads
-from streamer.bench.figures import Section, Target, compared, fast_bfloat16, interleaved
-from streamer.bench.program import Program
-from streamer.bench.workload import Workload
+from streamer.bench.harness.bench import PIPELINE, Bench, Setup
+from streamer.bench.harness.figures import Section, Target, compared, fast_bfloat16, interleaved
+from streamer.bench.harness.program import Program
+from streamer.bench.harness.workload import Workload
 from streamer.inference.models.reference import Located, resolve
 from streamer.kafka.clients import reader_properties, writer_properties
 

@@ -7,7 +7,7 @@ import signal
 import time
 from typing import Any
 
-from streamer.bench.workload import DEADLY_MARK, POISON_MARK
+from streamer.bench.harness.workload import DEADLY_MARK, POISON_MARK
 from streamer.model import Input
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from streamer.bench.bench import PIPELINE, Bench, Measured, rates
-from streamer.bench.figures import Figure, Section, Target, compared, interleaved
-from streamer.bench.workload import POISON_MARK, Workload
+from streamer.bench.harness.bench import PIPELINE, Bench, Measured, rates
+from streamer.bench.harness.figures import Figure, Section, Target, compared, interleaved
+from streamer.bench.harness.workload import POISON_MARK, Workload
 from streamer.kafka.reader import Reader
 
 SHARE = 0.01

@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from streamer.bench.bench import Bench
-from streamer.bench.figures import Figure, Section, Target
+from streamer.bench.harness.bench import Bench
+from streamer.bench.harness.figures import Figure, Section, Target
+from streamer.bench.harness.program import BenchError, Program
 from streamer.bench.health import page, wait_for
-from streamer.bench.program import BenchError, Program
 from streamer.bench.reports import report_of
 from streamer.core.health.windows.fold import HOUR_MS, Fold
 from streamer.core.report import read

@@ -10,7 +10,7 @@ from functools import partial
 
 import msgspec
 
-from streamer.bench.figures import Figure, Section, Target, interleaved, median_ratio
+from streamer.bench.harness.figures import Figure, Section, Target, interleaved, median_ratio
 from streamer.core.measures import PROJECTION_BINS, PROJECTIONS, pack
 from streamer.core.pipeline.protocol import ModelCard, Run
 from streamer.core.record import Answer, Headers, MicroBatch, Record, Segment, TextEvent

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from streamer.bench.bench import Bench
 from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker
-from streamer.bench.figures import Figure, Section, Target
-from streamer.bench.program import BenchError
-from streamer.bench.traffic import Traffic
-from streamer.bench.workload import Event, Workload
+from streamer.bench.harness.bench import Bench
+from streamer.bench.harness.figures import Figure, Section, Target
+from streamer.bench.harness.program import BenchError
+from streamer.bench.harness.traffic import Traffic
+from streamer.bench.harness.workload import Event, Workload
 
 EVENTS = 100_000
 PAUSE_S = 0.02

@@ -11,11 +11,11 @@ from dataclasses import replace
 from confluent_kafka import Producer
 from redis import Redis
 
-from streamer.bench.bench import PARTITIONS, Bench, opened
 from streamer.bench.bulk import BulkWorker, planned_threads
 from streamer.bench.device.speed import spec_of
+from streamer.bench.harness.bench import PARTITIONS, Bench, opened
+from streamer.bench.harness.workload import MAX_WORDS, Workload
 from streamer.bench.scale import Costs
-from streamer.bench.workload import MAX_WORDS, Workload
 from streamer.core.report import read
 from streamer.inference.spec import plan_threads
 from streamer.kafka.reader import Reader

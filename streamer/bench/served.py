@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from streamer.bench.figures import Section, Target, compared, interleaved
+from streamer.bench.harness.figures import Section, Target, compared, interleaved
 from streamer.core.pipeline.protocol import ForwardDone, Input, Work, WorkerLost, WorkerReady
 from streamer.errors import DependencyError
 from streamer.inference.parent.pool import WorkerPool

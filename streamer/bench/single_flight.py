@@ -14,9 +14,9 @@ import msgspec
 
 from streamer.app.infer import infer
 from streamer.bench.bulk import MINILM, MINILM_TASK
-from streamer.bench.figures import Section, Target, compared, interleaved
-from streamer.bench.program import BenchError
-from streamer.bench.workload import Workload
+from streamer.bench.harness.figures import Section, Target, compared, interleaved
+from streamer.bench.harness.program import BenchError
+from streamer.bench.harness.workload import Workload
 from streamer.config.load import load
 from streamer.errors import ExitCode
 from streamer.files.rows import Fields, Rows

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from streamer.bench.bench import PARTITIONS, Bench, Measured, rates
-from streamer.bench.figures import Figure, Section, Target, compared, interleaved
-from streamer.bench.workload import Workload
+from streamer.bench.harness.bench import PARTITIONS, Bench, Measured, rates
+from streamer.bench.harness.figures import Figure, Section, Target, compared, interleaved
+from streamer.bench.harness.workload import Workload
 from streamer.machine.processors import usable_cores
 
 RAW_SIZES = (1000, 2000, 5000, 10_000)

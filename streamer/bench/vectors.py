@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from streamer.bench.bench import Bench, Measured, rates
-from streamer.bench.figures import Section, Target, compared, interleaved
-from streamer.bench.workload import Workload
+from streamer.bench.harness.bench import Bench, Measured, rates
+from streamer.bench.harness.figures import Section, Target, compared, interleaved
+from streamer.bench.harness.workload import Workload
 from streamer.model import Input, Model
 
 DIMENSIONS = 384

@@ -12,8 +12,8 @@ import pytest
 
 from streamer.bench.device.report import read
 from streamer.bench.device.steps import FAMILIES, STEPS
-from streamer.bench.figures import Target, median_ratio, percentile
-from streamer.bench.workload import POISON_MARK, Workload
+from streamer.bench.harness.figures import Target, median_ratio, percentile
+from streamer.bench.harness.workload import POISON_MARK, Workload
 from tests.conftest import Kafka, Redis
 
 _RUN_S = 240

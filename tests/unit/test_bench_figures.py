@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from streamer.bench.bench import SUSPENDED, rate_of
-from streamer.bench.figures import interleaved, median_ratio
+from streamer.bench.harness.bench import SUSPENDED, rate_of
+from streamer.bench.harness.figures import interleaved, median_ratio
 from streamer.bench.reports import KINDS, report_cost
 from streamer.cache.gate import Gate
 from streamer.cache.links import link_of

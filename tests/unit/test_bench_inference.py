@@ -19,12 +19,12 @@ import torch
 from streamer.bench import files
 from streamer.bench.baselines import encoders, file_encoder
 from streamer.bench.baselines.settings import ARRIVAL, SORTED
-from streamer.bench.contenders import Elsewhere, Took
 from streamer.bench.device.speed import random_encoder, spec_of
+from streamer.bench.harness.contenders import Elsewhere, Took
+from streamer.bench.harness.program import BenchError
+from streamer.bench.harness.texts import LONG_CHARACTERS, mixed_texts, real_texts
 from streamer.bench.inference import OPENVINO, TORCH, Measured, inference_speed, which_dtypes
-from streamer.bench.program import BenchError
 from streamer.bench.single_flight import _texts as flight_texts
-from streamer.bench.texts import LONG_CHARACTERS, mixed_texts, real_texts
 from streamer.inference.models.device import choose_dtype
 from streamer.inference.tasks.families import load
 from tests.models import tiny_encoder

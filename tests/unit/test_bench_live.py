@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from streamer.bench.cores import CpuTimes
+from streamer.bench.harness.cores import CpuTimes
+from streamer.bench.harness.traffic import Seen
 from streamer.bench.live import keeps_up
-from streamer.bench.traffic import Seen
 
 TEXTS = 1000
 

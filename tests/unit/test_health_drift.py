@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from streamer.bench.drift_stream import NORMAL, WINDOW_MS, Stream
+from streamer.bench.harness.drift_stream import NORMAL, WINDOW_MS, Stream
 from streamer.core.health.drift.baseline import Baseline, same_hour
 from streamer.core.health.drift.finding import MONTH_MS, Finding, State, alpha_of, judge
 from streamer.core.health.drift.monitors import Binning, Sums

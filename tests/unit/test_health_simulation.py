@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamer.bench.drift import USUAL_RECORDS, baseline_of, power, quiet_day, shifted_day
-from streamer.bench.drift_stream import A_DAY, SHIFTS, WINDOW_MS, Stream
+from streamer.bench.harness.drift_stream import A_DAY, SHIFTS, WINDOW_MS, Stream
 from streamer.cli import main
 from streamer.core.health.alerts.judged import Judged
 from streamer.core.health.drift.deviation import needed_of

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from streamer.bench.proxy import Proxies, Proxy, Requests
+from streamer.bench.harness.proxy import Proxies, Proxy, Requests
 from streamer.local.ports import LOOPBACK, free_ports
 
 PATIENCE_S = 10.0

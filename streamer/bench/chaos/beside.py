@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from streamer.bench.chaos import checker
 from streamer.bench.chaos.faults import Fault
 from streamer.bench.chaos.scene import Scene
-from streamer.bench.program import BenchError
+from streamer.bench.harness.program import BenchError
 
 LISTEN_S = 2.0
 STORM_S = (0.0, 4.0)

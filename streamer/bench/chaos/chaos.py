@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer.bench.bench import PARTITIONS, Bench
 from streamer.bench.bulk import MINILM, MINILM_TASK, BulkWorker
 from streamer.bench.chaos import checker
 from streamer.bench.chaos.beside import Listening, Storm
@@ -25,9 +24,10 @@ from streamer.bench.chaos.faults import DEADLY, FAULTS, Fault
 from streamer.bench.chaos.members import FOR_GOOD, Member
 from streamer.bench.chaos.scene import LEASE_S, Incident, Scene
 from streamer.bench.chaos.workload import EventWriter, TextOf, Watcher, read_all
-from streamer.bench.program import BenchError
-from streamer.bench.proxy import Proxies
-from streamer.bench.workload import Workload
+from streamer.bench.harness.bench import PARTITIONS, Bench
+from streamer.bench.harness.program import BenchError
+from streamer.bench.harness.proxy import Proxies
+from streamer.bench.harness.workload import Workload
 from streamer.kafka.topics import connect
 from streamer.local import Listener, Stack
 from streamer.local.ports import LOOPBACK, free_ports

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 
-from streamer.bench.bench import PIPELINE
 from streamer.bench.chaos.scene import SESSION_S, Scene
+from streamer.bench.harness.bench import PIPELINE
 from streamer.kafka.errors import answer
 from streamer.kafka.topics import connect
 from streamer.local import LocalProcess

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from streamer.bench.chaos.members import Member
 from streamer.bench.chaos.scene import LEASE_S, RECOVER_S, SESSION_S, Scene
-from streamer.bench.program import BenchError
+from streamer.bench.harness.program import BenchError
 
 THAWED = "member thawed"
 END_TXN = 26

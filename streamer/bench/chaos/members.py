@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from streamer.bench.bench import PIPELINE, Setup
-from streamer.bench.program import Program
-from streamer.bench.proxy import Proxy
+from streamer.bench.harness.bench import PIPELINE, Setup
+from streamer.bench.harness.program import Program
+from streamer.bench.harness.proxy import Proxy
 from streamer.errors import DependencyError, ExitCode
 from streamer.inference.spec import WORKER_NAME
 from streamer.local.watchdog import started_at

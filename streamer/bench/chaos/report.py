@@ -11,7 +11,7 @@ from streamer.bench.chaos.faults import AWAY, DEADLY, FAULTS, RESTARTED
 from streamer.bench.chaos.member_faults import THAWED
 from streamer.bench.chaos.members import FOR_GOOD
 from streamer.bench.chaos.scene import SESSION_S, Incident
-from streamer.bench.figures import Figure, Section, Target
+from streamer.bench.harness.figures import Figure, Section, Target
 
 EXAMPLES = 5
 RESTART_WITHIN_S = 1.0

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streamer.bench.bench import Setup
 from streamer.bench.chaos.members import Member
 from streamer.bench.chaos.workload import EventWriter, Watcher
-from streamer.bench.program import BenchError
-from streamer.bench.proxy import Proxy
+from streamer.bench.harness.bench import Setup
+from streamer.bench.harness.program import BenchError
+from streamer.bench.harness.proxy import Proxy
 from streamer.local import Stack
 
 RECOVER_S = 120.0

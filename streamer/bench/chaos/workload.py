@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaError, Message, TopicPartition
 
-from streamer.bench.bench import Setup
 from streamer.bench.chaos.checker import Event, Outcome
-from streamer.bench.program import BenchError
-from streamer.bench.workload import DEADLY_MARK
+from streamer.bench.harness.bench import Setup
+from streamer.bench.harness.program import BenchError
+from streamer.bench.harness.workload import DEADLY_MARK
 from streamer.config.load import KafkaConfig
 from streamer.core.settle.calls import Act
 from streamer.kafka.clients import make_consumer, make_producer, produce, reader_properties, writer_properties

@@ -14,7 +14,7 @@ from streamer.bench.device.answers import distance
 from streamer.bench.device.report import Report
 from streamer.bench.device.speed import random_encoder, spec_of
 from streamer.bench.device.steps import Settings
-from streamer.bench.workload import Workload
+from streamer.bench.harness.workload import Workload
 from streamer.inference.channel import Done, Started
 from streamer.inference.model import Encoded
 from streamer.inference.models import kept

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from streamer.bench.figures import Figure, Section
+from streamer.bench.harness.figures import Figure, Section
 
 _BEGUN = "begun"
 

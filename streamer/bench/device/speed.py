@@ -10,8 +10,8 @@ from typing import Any
 from streamer.bench.bulk import MINILM, MINILM_TASK, BulkRun, BulkWorker
 from streamer.bench.device.report import Report
 from streamer.bench.device.steps import Settings
-from streamer.bench.figures import Figure, Section
-from streamer.bench.workload import Workload
+from streamer.bench.harness.figures import Figure, Section
+from streamer.bench.harness.workload import Workload
 from streamer.inference.models.reference import Located, resolve
 from streamer.inference.spec import WorkerSpec, worker_environment
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from streamer.bench.bench import Bench, opened
 from streamer.bench.device.busy import busy
 from streamer.bench.device.report import Report, SkippedStepError
 from streamer.bench.device.speed import random_encoder
 from streamer.bench.device.steps import Settings
+from streamer.bench.harness.bench import Bench, opened
+from streamer.bench.harness.workload import Workload
 from streamer.bench.throughput import TOGETHER, of_members
-from streamer.bench.workload import Workload
 from streamer.errors import DependencyError
 
 _NULL, _TEXTS, _FEW = 400_000, 100_000, 400

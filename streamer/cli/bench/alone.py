@@ -12,7 +12,7 @@ from streamer.errors import ExitCode
 from streamer.extras import require
 
 if TYPE_CHECKING:
-    from streamer.bench.figures import Section
+    from streamer.bench.harness.figures import Section
 
 
 @click.command()

@@ -13,7 +13,7 @@ from streamer.cli.bench.shown import printed, progress
 from streamer.cli.options import NumberRange
 
 if TYPE_CHECKING:
-    from streamer.bench.figures import Figure, Section
+    from streamer.bench.harness.figures import Figure, Section
     from streamer.bench.scale import Costs, EventSize, Needs
 
 RATES = (1_000.0, 10_000.0, 100_000.0, 1_000_000.0)
@@ -117,7 +117,7 @@ def sections(
     assumed: Collection[str] = (),
 ) -> list[Section]:
     """What one of each does, and what each rate needs. Those `assumed` are defaults, which nobody gave or measured."""
-    from streamer.bench.figures import Figure, Section
+    from streamer.bench.harness.figures import Figure, Section
     from streamer.bench.scale import one_does
 
     does = [
@@ -158,7 +158,7 @@ _UNITS = {
 
 
 def _needs(plan: Needs) -> Figure:
-    from streamer.bench.figures import Figure
+    from streamer.bench.harness.figures import Figure
 
     columns: dict[str, Any] = {
         "for": plan.because["members"],
@@ -173,7 +173,7 @@ def _needs(plan: Needs) -> Figure:
 
 
 def _flows(plan: Needs) -> Figure:
-    from streamer.bench.figures import Figure
+    from streamer.bench.harness.figures import Figure
 
     columns: dict[str, Any] = {
         "MB into the brokers": plan.bytes_in / 1e6,

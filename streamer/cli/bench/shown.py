@@ -14,7 +14,7 @@ from streamer.cli.options import number
 from streamer.extras import require
 
 if TYPE_CHECKING:
-    from streamer.bench.figures import Section
+    from streamer.bench.harness.figures import Section
 
 WIDTH = 160  # of tables where there is no terminal
 _Command = Callable[..., Any]
@@ -49,7 +49,7 @@ def on_kafka(redis: _Needs = lambda _: False, minilm: _Needs = lambda _: False) 
         @printed
         @functools.wraps(command)
         def wrapper(bootstrap_servers: str, redis_url: str, **given: Any) -> list[Section]:
-            from streamer.bench.bench import opened
+            from streamer.bench.harness.bench import opened
 
             if minilm(given):
                 require("this benchmark", "inference", "demo")
@@ -81,7 +81,7 @@ def show(sections: Sequence[Section], as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from streamer.bench.figures import document
+    from streamer.bench.harness.figures import document
 
     end_progress()
     found = document(sections)

@@ -11,8 +11,8 @@ from streamer.cli.options import number
 from streamer.extras import require
 
 if TYPE_CHECKING:
-    from streamer.bench.bench import Bench
-    from streamer.bench.figures import Section
+    from streamer.bench.harness.bench import Bench
+    from streamer.bench.harness.figures import Section
 
 PARTS = ("null", "cache", "spans", "reports", "vectors", "minilm")
 HEALTH = ("feedback", "rebuild")

@@ -16,8 +16,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from streamer.bench.program import BenchError, Program
-from streamer.bench.workload import Event
+from streamer.bench.harness.program import BenchError, Program
+from streamer.bench.harness.workload import Event
 from streamer.config.load import CacheConfig, Config, KafkaConfig, load
 from streamer.errors import DependencyError
 from streamer.kafka.clients import consumer_properties, producer_properties

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from streamer.bench.bench import PARTITIONS, Bench, Setup
-from streamer.bench.program import BenchError
-from streamer.bench.workload import Event
+from streamer.bench.harness.bench import PARTITIONS, Bench, Setup
+from streamer.bench.harness.program import BenchError
+from streamer.bench.harness.workload import Event
 from streamer.kafka.clients import make_producer, writer_properties
 from streamer.kafka.reader import Reader
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.bench.bulk import MINILM, MINILM_TASK
-from streamer.bench.program import BenchError
+from streamer.bench.harness.program import BenchError
 from streamer.inference.channel import Done, Started
 from streamer.inference.spec import WorkerSpec
 from streamer.machine.malloc import keep_freed
