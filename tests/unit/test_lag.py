@@ -11,7 +11,7 @@ import yaml
 
 from streamer.cli.lag import described, table, trend
 from streamer.config.load import Config, PipelineConfig
-from streamer.core.backlog import Arrivals, Drain, caught_up_s, drain_s
+from streamer.core.backlog import Drain, LogEnds, caught_up_s, drain_s
 from streamer.core.onlooker import View
 from streamer.core.record import TopicPartition
 from streamer.core.tally import duration
@@ -197,7 +197,7 @@ def test_a_drivers_drain_time_follows_the_present_backlog() -> None:
 
 def test_how_long_records_have_been_there_is_known_without_their_timestamps() -> None:
     """By the ends that were heard of: ten a second arrive, one a second is settled; then all are."""
-    arrivals, key = Arrivals(), ("in", 0)
+    arrivals, key = LogEnds(), ("in", 0)
     assert arrivals.waited_s(key, 7, 7, 0.0) == 0.0
     waited = [arrivals.waited_s(key, second, 10 * second, float(second)) for second in range(1, 3_601)]
     for second, seconds in enumerate(waited, 1):  # the record at offset 360 was there after 37 s
