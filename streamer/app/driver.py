@@ -176,9 +176,14 @@ class Driver:
 
     def _next(self) -> Input:
         try:
-            return self._inbox.get(timeout=TICK_S)
+            return self._inbox.get(timeout=self._wait_s())
         except Empty:
             return Tick()
+
+    def _wait_s(self) -> float:
+        """How long to wait for a fact: until the next tick, or until the next plan may be made."""
+        rests_until = self.pipeline.settling.rests_until
+        return min(max(rests_until - self._clock(), 0.0), TICK_S) if rests_until else TICK_S
 
     def _execute(self, commands: list[Command]) -> None:
         adapters = self._adapters

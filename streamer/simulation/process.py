@@ -269,6 +269,12 @@ class Process(Observer):
             self._note(repr(self.finish))
             return
         world.judge.stepped(self.pipeline, self._largest_bytes)
+        if rests_until := self.pipeline.settling.rests_until:
+            world.clock.later(rests_until - now, self._rested)
+
+    def _rested(self) -> None:
+        if self.running and not self._awake and self.pipeline.settling.rests_until:
+            self._turn(Tick())
 
     def _note(self, what: Input | str) -> None:
         self._world.last_steps.append((self._world.clock.now, f"{self.slot}#{self.number}", what))

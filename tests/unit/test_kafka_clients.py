@@ -78,6 +78,11 @@ def test_the_guarantee_chooses_the_producer() -> None:
     least = producer_properties(KAFKA, msgspec.structs.replace(PIPELINE, guarantee="at_least_once"), "host-0")
     assert "transactional.id" not in least
     assert least["enable.idempotence"] is True
+    assert (once["retry.backoff.ms"], least["retry.backoff.ms"]) == (1, 5)
+    assert once["retry.backoff.max.ms"] == least["retry.backoff.max.ms"] == 50  # an outage is not asked more often
+    assert (
+        producer_properties(KafkaConfig(properties={"retry.backoff.ms": 9}), PIPELINE, "s")["retry.backoff.ms"] == "9"
+    )
 
 
 def test_the_queue_holds_the_largest_message() -> None:

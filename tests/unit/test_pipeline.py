@@ -169,6 +169,29 @@ class TestSettling:
         again = kit.settles()[-1]
         assert again.offsets == plan.offsets
 
+    def test_the_next_plan_waits_where_the_last_one_asks_for_a_rest(self) -> None:
+        """What finishes meanwhile is part of it."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{"])), taken(2, segment([b"{"], first=1)))
+        kit.feed(Settled(kit.settles()[0].settle, rest_s=0.002), taken(3, segment([b"{"], first=2)))
+        assert len(kit.settles()) == 1 and kit.pipeline.settling.rests_until
+        kit.now += 0.002
+        kit.feed(Tick())
+        assert kit.settles()[-1].offsets == {("in", 0): 3} and not kit.pipeline.settling.rests_until
+
+    def test_a_stop_does_not_end_before_a_rest(self) -> None:
+        """What was finished by then is settled: a graceful stop repeats nothing."""
+        kit = Kit()
+        kit.feed(taken(1, segment([b"{"])), taken(2, segment([b"{"], first=1)))
+        kit.feed(Settled(kit.settles()[0].settle, rest_s=0.002), Stop(kit.now + 10))
+        assert not kit.of(Finish)
+        kit.now += 0.002
+        kit.feed(Tick())
+        kit.feed(Settled(kit.settles()[-1].settle, rest_s=0.002))
+        kit.now += 0.002
+        kit.feed(Tick())
+        assert kit.settles()[-1].offsets == {("in", 0): 2} and kit.of(Finish)[-1].exit_code is ExitCode.DONE
+
     def test_what_finished_meanwhile_is_planned_with_what_came_back(self) -> None:
         """An aborted plan's runs stand before those that finished later."""
         kit = Kit()

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from streamer.core.ownership import Ownership
-from streamer.core.pipeline.protocol import Settle, Settled, Unsettled
+from streamer.core.pipeline.protocol import Run, Settle, Settled, Unsettled
 from streamer.core.pipeline.refusal import Refusal, Refused
-from streamer.core.results.plan_encoder import TakenBackError
+from streamer.core.results.plan_encoder import PIECE_RECORDS, TakenBackError
 from streamer.core.settle.at_least_once import AtLeastOnce
 from streamer.core.settle.calls import (
     Act,
@@ -23,9 +23,10 @@ from streamer.core.settle.calls import (
     Pause,
     Written,
 )
-from streamer.core.settle.exactly_once import FENCED_LIMIT, WITHHELD_AFTER_S, ExactlyOnce
+from streamer.core.settle.exactly_once import FENCED_LIMIT, REST_S, WITHHELD_AFTER_S, ExactlyOnce
 from streamer.core.steps import perform
 from streamer.errors import DependencyError
+from tests.unit.pipeline_kit import batch, segment
 
 PLAN = Settle(7, [], {("in", 0): 5}, {("in", 0): 1})
 NO_PLACE = (Refusal("out", 0, Refused.TOPIC, "UNKNOWN_TOPIC_OR_PART", "it is gone", "make it", None),)
@@ -76,9 +77,17 @@ def failed(act: Act) -> Failed:
 def test_all_goes_well() -> None:
     """Opened, written, the offsets added under the ownership that is looked at last, committed."""
     brokers = Brokers()
-    assert brokers.settle(ExactlyOnce()) == Settled(7, size_bytes=10)
+    assert brokers.settle(ExactlyOnce()) == Settled(7, size_bytes=10, rest_s=REST_S)
     steps = [name for name in brokers.calls if name != "NOW"]
     assert steps == ["CLIENT", "PLACES", "BEGIN", "WRITE", "OWNERSHIP", "SendOffsets", "COMMIT", "WRITTEN"]
+
+
+def test_no_rest_is_asked_for_without_a_transaction_or_behind_a_large_plan() -> None:
+    """There are no markers to wait for, or the next plan's encoding takes longer than they do."""
+    assert perform(AtLeastOnce().settle(PLAN), Brokers(), TOLD) == Settled(7, size_bytes=10)
+    many = segment(["a"] * PIECE_RECORDS)
+    large = Settle(7, [Run(batch(1, many), many, 0, PIECE_RECORDS)], PLAN.offsets, PLAN.epochs)
+    assert perform(ExactlyOnce().settle(large), Brokers(), TOLD) == Settled(7, size_bytes=10)
 
 
 @pytest.mark.parametrize(

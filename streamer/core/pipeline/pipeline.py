@@ -339,7 +339,7 @@ class Pipeline:
         elif (end := self._hopeless(now)) is not None:
             self._finish(end.exit_code, end.message)
         elif self.phase is Phase.STOPPING:
-            if self.settling.under_way is None and self.fleet.held == 0:
+            if self.settling.under_way is None and self.fleet.held == 0 and not self.settling.rests_until:
                 self._finish(ExitCode.DONE)
             elif now >= self._deadline:
                 late = self.settling.under_way is not None

@@ -139,11 +139,13 @@ class WorkerLost(msgspec.Struct, frozen=True):
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """The transaction (or the acknowledged outcomes and commit) is durable; it wrote `size_bytes` in `seconds`."""
+    """The transaction (or the acknowledged outcomes and commit) is durable; it wrote `size_bytes` in `seconds`.
+    The next one is best begun `rest_s` later."""
 
     settle: int
     seconds: float = 0.0
     size_bytes: int = 0
+    rest_s: float = 0.0
 
 
 class Unsettled(msgspec.Struct, frozen=True):

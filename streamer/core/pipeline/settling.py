@@ -33,6 +33,8 @@ class Settling:
     def __init__(self, ledger: Ledger, breaker: Breaker) -> None:
         self.under_way: Settle | None = None
         self.rollbacks = 0
+        self.rests_until = 0.0
+        """When the next plan may be made, where the last one asks for a rest; 0 where nothing rests."""
         self.pace = Pace()
         self._ledger = ledger
         self._breaker = breaker
@@ -50,8 +52,9 @@ class Settling:
         and cost a transaction of its own (it moved a tenth to a quarter fewer records), and would leave a gap when the
         first was rolled back.
         """
-        if self.under_way is not None or now < self._after:
+        if self.under_way is not None or now < max(self._after, self.rests_until):
             return None
+        self.rests_until = 0.0
         plan = None
         if (cut := self._refusals.cut(now)) is not None:
             plan = self._ledger.plan(number, cut)
@@ -87,6 +90,7 @@ class Settling:
         refused of them is taken now."""
         plan = self._end_of(fact)
         self.rollbacks, self._rolling_back_since = 0, None
+        self.rests_until = now + fact.rest_s if fact.rest_s else 0.0
         self.pace.settled(fact, now)
         late = _plan_failures(plan) - self._failures  # results that turned out larger than their topic takes
         if late > 0:

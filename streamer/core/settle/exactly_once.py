@@ -19,7 +19,7 @@ import msgspec
 
 from streamer.core.pipeline.protocol import Settle, Settled, Unsettled
 from streamer.core.record import TopicPartition
-from streamer.core.results.plan_encoder import TakenBackError
+from streamer.core.results.plan_encoder import PIECE_RECORDS, TakenBackError
 from streamer.core.settle.calls import (
     CALL_PATIENCE_S,
     REFUSALS,
@@ -45,6 +45,10 @@ WITHHELD_AFTER_S = 60.0
 PAUSE_S: Final = 0.2
 FENCED_LIMIT: Final = 3
 FENCED_WINDOW_S: Final = 60.0
+REST_S: Final = 0.002
+"""A coordinator answers a commit before it has written the transaction's markers, and until then it refuses what opens
+the next one. librdkafka asks again only after 20 ms, whatever its properties say. Nobody notices behind a large plan,
+which takes longer to encode."""
 
 
 class ExactlyOnce:
@@ -78,7 +82,7 @@ class ExactlyOnce:
             yield from again(SendOffsets(ownership.metadata))
             yield from again(Call.COMMIT)
             written: Written = yield Call.WRITTEN
-            return Settled(plan.settle, size_bytes=written.size_bytes)
+            return Settled(plan.settle, size_bytes=written.size_bytes, rest_s=_rest_s(plan))
         except TakenBackError:
             return (yield from self._back(plan, began, "refused"))
         except CutOffError:
@@ -175,3 +179,7 @@ class ExactlyOnce:
                     if withheld is not None:
                         raise withheld from None
                 yield Pause(PAUSE_S, failed)
+
+
+def _rest_s(plan: Settle) -> float:
+    return REST_S if sum(run.last - run.first for run in plan.runs) < PIECE_RECORDS else 0.0
