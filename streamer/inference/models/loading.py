@@ -19,6 +19,7 @@ from streamer.inference.models import heads
 from streamer.inference.models.adapter import Adapter
 from streamer.inference.models.intact import read_header
 from streamer.inference.models.lora import merge, whole_weights
+from streamer.inference.models.own_pages import own_weights
 from streamer.inference.models.quantised import FIELD
 from streamer.inference.models.reading import read_network
 from streamer.inference.models.safety import read_json
@@ -31,6 +32,7 @@ _SPARSE = frozenset({"big_bird", "bigbird_pegasus"})
 log = logging.getLogger(__name__)
 
 _WEIGHTS = "model.safetensors"
+_CPU = torch.device("cpu")
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 # Ways of attention that need a package or a GPU: what they compute is what the default does, faster.
 _FASTER = ("flash_attention", "flex_attention", "paged|")
@@ -75,9 +77,17 @@ def load_config(path: Path) -> Any:
 
 
 def load_network(
-    kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task: str, model: str, adapter: Adapter | None = None
+    kind: Any,
+    path: Path,
+    config: Any,
+    *,
+    dtype: torch.dtype,
+    task: str,
+    model: str,
+    adapter: Adapter | None = None,
+    device: torch.device = _CPU,
 ) -> Any:
-    """The network of the Auto class `kind`, or of a class of transformers itself, in `dtype`, on the CPU, in inference
+    """The network of the Auto class `kind`, or of a class of transformers itself, in `dtype`, on `device`, in inference
     mode; with the adapter merged.
 
     Of one without head (`AutoModel`) the caller reads the last hidden state alone. `model` is what the user calls it.
@@ -142,13 +152,15 @@ def load_network(
         raise ModelError(f"the weights of {model} have {over[0]}, {_too_much(over[0], known, resolved)}")
     if not quantised:
         _refuse_integers(path, network, model)
+    if device.type == "cpu":  # a GPU takes them straight from the file
+        own_weights(network)  # first, as those that an adapter changes are let go one by one
     if adapter:
         merge(network, adapter, _field)
     _refuse_non_finite(network, model)
     # A pass that nothing follows keeps no state, and some recurrent networks fail to; `generate` asks for its cache.
     if getattr(network.config, "use_cache", None):
         network.config.use_cache = False
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False).to(device)
 
 
 def _resolve(kind: Any, config: Any, task: str, model: str) -> str:
