@@ -23,8 +23,8 @@ class Outage(NamedTuple):
 
 def require(config: SchemaRegistryConfig, format_: str) -> None:
     """Raises ConfigurationError where a library or a file is not there."""
-    needed = {"avro": "fastavro", "protobuf": "google.type", "json-schema": "jsonschema"}[format_]
-    for library in ("authlib", "cachetools", needed):
+    needed = {"avro": ["fastavro"], "protobuf": ["google.type"], "json-schema": ["jsonschema", "re2"]}[format_]
+    for library in ("authlib", "cachetools", *needed):
         try:
             found = find_spec(library)
         except ModuleNotFoundError:  # not even what it is a part of

@@ -10,7 +10,7 @@ from google.protobuf.descriptor_pool import DescriptorPool  # type: ignore[impor
 from google.protobuf.message_factory import GetMessageClass  # type: ignore[import-untyped]
 
 from streamer.core.results.outputs import OUTPUTS
-from streamer.core.results.proto import ITEMS, LONG, NUMBERS
+from streamer.core.results.proto import EMPTY, ITEMS, LONG, NUMBERS
 from streamer.core.results.schema import NAME, NAMESPACE, avro_schema_of
 
 FIRST_MESSAGE: Final = b"\0"
@@ -51,7 +51,9 @@ def message_of(file: Any) -> Any:
 def _fill(message: Any, record: dict[str, Any], result: Any, scope: str) -> None:
     """The fields of an Avro record; the messages that they need are put into `result`, whose full name is `scope`."""
     message.name = record["name"]
-    for field in record["fields"]:
+    own = [field["name"] for field in record["fields"]]
+    says = [{"name": EMPTY[name], "type": ["null", "boolean"]} for name in own if name in EMPTY]
+    for field in [*record["fields"], *says]:
         name, kind = field["name"], field["type"]
         made = message.field.add(name=name, number=NUMBERS[name], label=FieldDescriptorProto.LABEL_OPTIONAL)
         if nullable := isinstance(kind, list):

@@ -21,6 +21,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from streamer.core.events.framed import data_of
 from streamer.core.record import Headers
+from streamer.kafka.schema_patterns import linear, refuse_patterns
 
 Read = Callable[[bytes, Headers | None, str], bytes]
 """The JSON of a value with these headers, from this topic. Raises whatever is wrong with it."""
@@ -139,6 +140,8 @@ def _parts(parsed: Any) -> list[dict[str, Any]]:
 
 def _json_schema(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
     from confluent_kafka.schema_registry.json_schema import JSONDeserializer
+    from jsonschema.validators import validator_for
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
     class JsonSchema(JSONDeserializer):
         """Holds each value to its schema, and then gives its very bytes, unless rules change them. What a schema refers
@@ -146,6 +149,7 @@ def _json_schema(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
 
         wire = None
         whole: dict[Schema, tuple[Any, Any]] = {}  # of this client: the class is made with it
+        validators: dict[Schema, Any] = {}
 
         def _get_parsed_schema(self, schema: Schema) -> tuple[Any, Any]:
             if schema not in self.whole:
@@ -153,8 +157,15 @@ def _json_schema(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
                 self.whole[schema] = parsed, _fetched(parsed, registry)
             return self.whole[schema]
 
+        def _get_validator(self, schema: Schema, parsed: Any, registry: Any) -> Any:
+            if schema not in self.validators:
+                self.validators[schema] = linear(validator_for(parsed))(parsed, registry=registry)
+            return self.validators[schema]
+
         def reader(self, schema: Schema) -> Read:
-            self._get_parsed_schema(schema)
+            parsed, registry = self._get_parsed_schema(schema)
+            referred = ((address, registry.contents(address)) for address in registry if address not in REGISTRY)
+            refuse_patterns([("", parsed), *referred])
 
             def read(value: bytes, headers: Headers | None, topic: str) -> bytes:
                 found = self(value, context_of(headers, topic))
@@ -169,7 +180,7 @@ def _json_schema(client: SchemaRegistryClient, conf: dict[str, Any]) -> Format:
 def _fetched(parsed: Any, registry: Any) -> Any:
     """A registry of JSON Schemas with all that the schema refers to, which fetches nothing later. Raises what its
     `retrieve` does."""
-    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+    from jsonschema_specifications import REGISTRY
 
     known, ahead = {""}, [("", parsed)]
     wanted: list[str] = []

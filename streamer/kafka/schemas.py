@@ -21,6 +21,7 @@ from streamer.core.record import Headers
 from streamer.core.standing import Reason, Standing
 from streamer.errors import Code, DataFailure, DependencyError
 from streamer.kafka.registry_client import TYPES, Outage, connect_registry, outage_of, require
+from streamer.kafka.schema_patterns import PatternError
 
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import Schema
@@ -230,6 +231,8 @@ class RegistrySchemas:
             return
         try:
             self._known[name] = self._client()[1].reader(schema)
+        except PatternError as error:
+            self._refuse(name, f"Its {title} {error}.")
         except Exception as error:
             self._refuse(name, f"Its {title} can't be read as {self._format} ({type(error).__name__}).")
 

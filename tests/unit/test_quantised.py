@@ -24,6 +24,7 @@ from tests.language_models import edit_json, tiny_decoder
 from tests.unit.tasks_kit import model_of, outputs
 
 _GROUP = 16
+_EXPERTS = ("_proj.weight", ".w1.weight", ".w2.weight", ".w3.weight", "_moe.gate.weight")
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +34,17 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def quantise(
-    plain: Path, path: Path, fields: dict[str, Any], change: Callable[[str, torch.Tensor], dict[str, torch.Tensor]]
+    plain: Path,
+    path: Path,
+    fields: dict[str, Any],
+    change: Callable[[str, torch.Tensor], dict[str, torch.Tensor]],
+    layers: tuple[str, ...] = ("_proj.weight",),
 ) -> Path:
     """A copy of a checkpoint in which each linear layer's weight is what `change` makes of it."""
     shutil.copytree(plain, path)
     file, found = path / "model.safetensors", dict[str, torch.Tensor]()
     for name, weight in load_file(file).items():
-        found |= change(name, weight) if "_proj.weight" in name else {name: weight}
+        found |= change(name, weight) if name.endswith(layers) else {name: weight}
     save_file({name: one.contiguous() for name, one in found.items()}, file, {"format": "pt"})
     edit_json(path / "config.json", lambda config: config | ({"quantization_config": fields} if fields else {}))
     return path
@@ -181,6 +186,46 @@ def test_what_can_not_be_made_plain_is_refused(plain: Path, tmp_path: Path, fiel
     assert words in str(caught.value)
     assert "config.json" in str(caught.value)
     assert "take the model's original weights" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["fp8", "compressed-tensors", "bitsandbytes"])
+def test_experts_are_made_plain_or_refused(tmp_path: Path, kind: str) -> None:
+    """With the file, the field and a tensor: these libraries do not follow transformers, which merges experts."""
+    pytest.importorskip("accelerate")
+    pytest.importorskip("compressed_tensors")
+    functional = pytest.importorskip("bitsandbytes.functional")
+
+    def nf4(name: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
+        packed, state = functional.quantize_4bit(weight, quant_type="nf4")
+        parts = state.as_dict(packed=True).items()
+        return {name: packed.reshape(-1, 1)} | {f"{name}.{part}": tensor for part, tensor in parts}
+
+    nf4_fields = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    ways: dict[str, tuple[dict[str, Any], Any]] = {
+        "fp8": (_FP8, fp8),
+        "compressed-tensors": (_FOUR, four_bits),
+        "bitsandbytes": (nf4_fields, nf4),
+    }
+    fields, change = ways[kind]
+    plain = tiny_decoder(tmp_path / "plain", "mixtral")
+    path = quantise(plain, tmp_path / "quantised", fields, change, _EXPERTS)
+    reference = quantise(
+        plain, tmp_path / "rounded", {}, lambda name, weight: rounded(name, weight, eight=True), _EXPERTS
+    )
+
+    def load(path: Path) -> Any:
+        return load_network(
+            AutoModelForCausalLM, path, load_config(path), dtype=torch.float32, task="scoring", model="m"
+        )
+
+    if kind == "fp8":
+        assert said(load(path)) == said(load(reference))
+        return
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert "config.json: quantization_config: a network of experts (model.layers.0." in message
+    assert f"of these weights by {kind}; take one by fp8, or the model's original weights" in message
 
 
 def test_a_networks_own_kinds_of_linear_layers_stay() -> None:

@@ -6,6 +6,7 @@ import json
 import uuid
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from streamer.core.pipeline.protocol import Run
 from streamer.core.record import Answer, TextEvent
 from streamer.core.results.encoder import Encoder, OutputLimits
 from streamer.core.results.outputs import OUTPUTS
-from streamer.core.results.proto import NUMBERS, from_proto
+from streamer.core.results.proto import EMPTY, NUMBERS, from_proto
 from streamer.core.results.schema import avro_schema_of, check_of, from_avro, json_schema_of, to_avro
 from streamer.errors import Code, ConfigurationError, DataFailure, DependencyError
 from streamer.kafka.readings import Results
@@ -45,9 +46,32 @@ CUSTOM = {"anything": [1, None, "é"]}
 
 
 def outputs_of(task: str) -> list[Any]:
-    """The examples of its output's schema."""
+    """The examples of its output's schema, and each with every list empty or missing that may be."""
     file = SCHEMAS / "outputs" / f"{task}.json"
-    return list(json.loads(file.read_text(encoding="utf-8"))["examples"]) if file.exists() else [CUSTOM]
+    if not file.exists():
+        return [CUSTOM]
+    found = list(json.loads(file.read_text(encoding="utf-8"))["examples"])
+    for kind in OUTPUTS[task]:
+        names = [one.name for one in msgspec.structs.fields(kind) if "list[" in str(one.type)]
+        for name in names:
+            others = [{field: part for field, part in output.items() if field != name} for output in found]
+            for output in [*others, *({**output, name: []} for output in others)]:
+                with suppress(msgspec.ValidationError):
+                    msgspec.convert(output, kind)
+                    found.append(output)
+    return found
+
+
+def test_lists_that_may_be_empty_or_missing_are_known() -> None:
+    """Protobuf can't tell the two apart by itself."""
+    forms = [output for task in OUTPUTS for output in outputs_of(task)]
+    both = {
+        name
+        for one in forms
+        for name, part in one.items()
+        if part == [] and any(one.keys() - {name} == other.keys() for other in forms)
+    }
+    assert both == set(EMPTY)
 
 
 @pytest.fixture

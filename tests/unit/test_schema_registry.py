@@ -270,6 +270,60 @@ def test_pages_of_schemas_without_end_are_refused(mock: SchemaRegistryClient, mo
     assert "(ValueError)" in Reader(mock, "json-schema").failure(b"\0" + number.to_bytes(4) + b"{}").message
 
 
+def test_no_pattern_of_a_schema_holds_the_driver(mock: SchemaRegistryClient) -> None:
+    """One that takes Python's `re` years, wherever it stands: behind a reference, in a part of another draft."""
+    slow, text = "^(a+)+$", "a" * 60 + "!"
+    draft = "http://json-schema.org/draft-07/schema#"
+    properties = {
+        "text": {"$ref": "#/definitions/slow"},
+        "other": {"$id": "http://web/other", "$schema": draft, "patternProperties": {slow: {"type": "string"}}},
+        "closed": {"additionalProperties": False, "patternProperties": {slow: True, r"^\u00e9\d$": True}},
+        "names": {"propertyNames": {"pattern": slow}},
+    }
+    schema = {"type": "object", "properties": properties, "definitions": {"slow": {"pattern": slow}}}
+    number = mock.register_schema("in-value", Schema(json.dumps(schema), "JSON"))
+    reader, start = Reader(mock, "json-schema"), b"\0" + number.to_bytes(4)
+    good = {"text": "aa", "other": {text: 1}, "closed": {"aa": 1, "é1": 1}, "names": {"a": 1}}
+    assert reader.read(start + json.dumps(good).encode()) == TextEvent("aa")
+    for change, place in (
+        ({"text": text}, "properties/text/pattern"),
+        ({"other": {"a": 1}}, f"properties/other/patternProperties/{slow}/type"),
+        ({"closed": {text: 1}}, "properties/closed/additionalProperties"),
+        ({"closed": {"é٣": 1}}, "properties/closed/additionalProperties"),  # a digit, but not to JSON Schema
+        ({"names": {text: 1}}, "properties/names/propertyNames/pattern"),
+    ):
+        message = reader.failure(start + json.dumps(good | change).encode()).message
+        assert f"breaks its schema at {place}" in message
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (
+            {"properties": {"enum": {"items": [{"pattern": "a(?=b)"}]}}},
+            "at #/properties/enum/items/0/pattern, a regular",
+        ),
+        ({"patternProperties": {r"(a)\1": True}}, "at #/patternProperties, a regular"),
+        (
+            {"allOf": [{"patternProperties": {"a": True}}], "unevaluatedProperties": False},
+            "at #/unevaluatedProperties,",
+        ),
+    ],
+)
+def test_patterns_that_can_not_be_matched_in_linear_time(
+    mock: SchemaRegistryClient, schema: dict[str, Any], words: str
+) -> None:
+    """The dead letter says where they are, and what to do; data that looks like a pattern is none."""
+    number = mock.register_schema("in-value", Schema(json.dumps(schema), "JSON"))
+    message = Reader(mock, "json-schema").failure(b"\0" + number.to_bytes(4) + b'{"text": "a"}').message
+    assert message.startswith(f"Its schema {number} has")
+    assert words in message
+    data = {"enum": [{"text": "a", "pattern": "(?=b)"}], "properties": {"pattern": {"type": "string"}}}
+    number = mock.register_schema("in-value", Schema(json.dumps(data), "JSON"))
+    value = b"\0" + number.to_bytes(4) + b'{"text": "a", "pattern": "(?=b)"}'
+    assert isinstance(Reader(mock, "json-schema").read(value), TextEvent)
+
+
 def test_rules_that_can_not_be_run_let_no_text_pass(mock: SchemaRegistryClient) -> None:
     """A field that a rule decrypts is not read as it is."""
     rule = Rule(

@@ -1,7 +1,8 @@
 """Results as Protobuf messages: the number of each field, and what becomes of what JSON has and Protobuf lacks.
 
-An optional list is an empty one where it is missing, a list in a list is a message with `items`, a vector in base64 is
-bytes. As in Avro, metadata and an output whose type is not known are their JSON text.
+An optional list is an empty one where it is missing, and a field beside it says of one that may be empty that it is
+there. A list in a list is a message with `items`, a vector in base64 is bytes. As in Avro, metadata and an output whose
+type is not known are their JSON text.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ _NAMES: Final = (
     *("name", "revision", "topic", "partition", "offset", "timestamp_ms"),
     *("scores", "windows", "entities", "dimensions", "scale", "dtype", "ranking", "labels", "answers", "candidates"),
     *("source_tokens", "output_tokens", "finish_reason", "prompt_tokens", "completion_tokens"),
-    *("perplexity", "tokens", "per_token", "reason"),
+    *("perplexity", "tokens", "per_token", "reason", "per_token_is_empty"),
 )
 NUMBERS: Final = {name: number for number, name in enumerate(_NAMES, 1)}
 """A name has one number in all messages, for good: new ones go to the end of the names, and none is ever taken out."""
+
+EMPTY: Final = {"per_token": "per_token_is_empty"}
+"""The optional lists that may be there and empty, each with the field that then is true."""
 
 LONG: Final = ("offset", "timestamp_ms")
 """The integers of 64 bits, which JSON made of Protobuf holds as strings."""
@@ -38,8 +42,10 @@ def to_proto(task: str, value: bytes) -> dict[str, Any]:
     made = to_avro(task, value)
     output = made["output"]
     if isinstance(output, dict):
-        for name, part in output.items():
-            if name == "vector" and isinstance(part, str):
+        for name, part in list(output.items()):
+            if part == [] and name in EMPTY:
+                output[EMPTY[name]] = True
+            elif name == "vector" and isinstance(part, str):
                 output[name] = base64.b64decode(part)
             elif isinstance(part, list) and part and isinstance(part[0], list):
                 output[name] = [{ITEMS: one} for one in part]
@@ -55,7 +61,8 @@ def from_proto(record: bytes) -> bytes:
         numbers = {name: int(source[name]) for name in LONG if name in source}
         told["source"] = _ordered(source | numbers, Source.__struct_fields__)
     if isinstance(output, dict):
-        given = {name: _lists(part) for name, part in output.items() if part != []}
+        empty = {name for name, says in EMPTY.items() if output.pop(says, False)}
+        given = {name: _lists(part) for name, part in output.items() if part != [] or name in empty}
         told["output"] = as_it_was(told["task"], given)
     return msgspec.json.encode(told)
 

@@ -94,7 +94,7 @@ class TorchModel(Ways):
 
     def _load(self, path: Path) -> Any:
         """The network on its device, in fp32 if there is room for it. Refuses weights that lack what the task needs."""
-        network = load_network(
+        return load_network(
             self.network_class(),
             path,
             self.config,
@@ -102,8 +102,8 @@ class TorchModel(Ways):
             task=self._spec.task,
             model=self._spec.model,
             adapter=self._adapter,
+            device=self.device,
         )
-        return network.to(self.device)
 
     def _check_layers(self) -> str:
         """Hold the first layers to float32, where the network is too large for it; returns what they are. Raises

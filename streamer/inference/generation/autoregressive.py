@@ -310,7 +310,8 @@ class Autoregressive(ABC):
             task=self.spec.task,
             model=self.spec.model,
             adapter=self._adapter,
+            device=self.device,
         )
         readable = readable_tokens(network)
         self.max_tokens = self.max_tokens if readable is None else min(self.max_tokens, readable)
-        return network.to(self.device)
+        return network

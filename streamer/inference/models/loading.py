@@ -7,6 +7,7 @@ transformers would forgive in silence is forgiven here.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from streamer.inference.models import heads
 from streamer.inference.models.adapter import Adapter
 from streamer.inference.models.intact import read_header
 from streamer.inference.models.lora import merge, whole_weights
-from streamer.inference.models.quantised import FIELD
+from streamer.inference.models.own_pages import own_weights
+from streamer.inference.models.quantised import FIELD, refuse_experts
 from streamer.inference.models.reading import read_network
 from streamer.inference.models.safety import read_json
 from streamer.inference.models.tokenizer_files import load_tokenizer
@@ -31,6 +33,7 @@ _SPARSE = frozenset({"big_bird", "bigbird_pegasus"})
 log = logging.getLogger(__name__)
 
 _WEIGHTS = "model.safetensors"
+_CPU = torch.device("cpu")
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 # Ways of attention that need a package or a GPU: what they compute is what the default does, faster.
 _FASTER = ("flash_attention", "flex_attention", "paged|")
@@ -75,9 +78,17 @@ def load_config(path: Path) -> Any:
 
 
 def load_network(
-    kind: Any, path: Path, config: Any, *, dtype: torch.dtype, task: str, model: str, adapter: Adapter | None = None
+    kind: Any,
+    path: Path,
+    config: Any,
+    *,
+    dtype: torch.dtype,
+    task: str,
+    model: str,
+    adapter: Adapter | None = None,
+    device: torch.device = _CPU,
 ) -> Any:
-    """The network of the Auto class `kind`, or of a class of transformers itself, in `dtype`, on the CPU, in inference
+    """The network of the Auto class `kind`, or of a class of transformers itself, in `dtype`, on `device`, in inference
     mode; with the adapter merged.
 
     Of one without head (`AutoModel`) the caller reads the last hidden state alone. `model` is what the user calls it.
@@ -97,8 +108,8 @@ def load_network(
             f"{path} has {there or 'no weights'} and neither {weights} nor {_WEIGHTS}.index.json: rename it, or save "
             "the model again (save_pretrained)"
         )
+    method = str((getattr(config, FIELD, None) or {}).get("quant_method", ""))
     try:
-        quantised = hasattr(config, FIELD)
         # Of mismatched sizes all are told, and refused below.
         network, info = read_network(kind, path, config, dtype, model, ignore_mismatched_sizes=True)
     except MissingExtraError:
@@ -106,6 +117,7 @@ def load_network(
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of transformers, torch and safetensors, of many kinds
+        refuse_experts(method, path, _names(path))
         raise ModelError(f"the network of {path} can't be loaded: {_words(error)}") from error
     known = set(network.state_dict())
     for name, found, expected in sorted(info["mismatched_keys"]):
@@ -118,6 +130,7 @@ def load_network(
     brought = whole_weights(adapter.tensors) if adapter else {}
     missing = [name for name in heads.unread(info["missing_keys"], bare=bare) if name not in brought]
     if missing:
+        refuse_experts(method, path, _names(path))
         prefix = heads.wrapped_in(missing, unexpected)
         if prefix:
             raise ModelError(
@@ -133,6 +146,8 @@ def load_network(
     # Of a class that only its author has, what is left over may be what makes its vectors (ColBERT's projection).
     foreign = bool(named) and not any(hasattr(transformers, name) for name in named)
     over = heads.left_over(unexpected, known, network.base_model_prefix, bare=bare and not foreign)
+    if over:
+        refuse_experts(method, path, _names(path))
     if over and foreign:
         raise ModelError(
             f"the weights of {model} have {over[0]}, which {type(network).__name__} has not, and config.json's "
@@ -140,15 +155,17 @@ def load_network(
         )
     if over:
         raise ModelError(f"the weights of {model} have {over[0]}, {_too_much(over[0], known, resolved)}")
-    if not quantised:
+    if not method:
         _refuse_integers(path, network, model)
+    if device.type == "cpu":  # a GPU takes them straight from the file
+        own_weights(network)  # first, as those that an adapter changes are let go one by one
     if adapter:
         merge(network, adapter, _field)
     _refuse_non_finite(network, model)
     # A pass that nothing follows keeps no state, and some recurrent networks fail to; `generate` asks for its cache.
     if getattr(network.config, "use_cache", None):
         network.config.use_cache = False
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False).to(device)
 
 
 def _resolve(kind: Any, config: Any, task: str, model: str) -> str:
@@ -183,6 +200,12 @@ def _field(name: str) -> str:
 
 def _shape(shape: Any) -> str:
     return f"({', '.join(map(str, shape))})"
+
+
+def _names(path: Path) -> Iterator[str]:
+    """Of the tensors of a checkpoint."""
+    for file in path.glob("*.safetensors"):
+        yield from read_header(file)
 
 
 def _refuse_integers(path: Path, network: Any, model: str) -> None:

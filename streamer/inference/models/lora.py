@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from streamer.errors import ModelError
 from streamer.inference.models.adapter import PREFIX, WEIGHTS, Adapter
 from streamer.inference.models.formats import ADAPTER
+from streamer.inference.models.own_pages import own_tensors
 
 _PAIRS: Final = {
     ".lora_A.weight": (0, False),
@@ -45,7 +46,7 @@ def merge(network: nn.Module, adapter: Adapter, field_of: Callable[[str], str]) 
     """Change the network for good. `field_of` names the field of config.json that shapes a parameter. Raises
     `ModelError`."""
     file = adapter.path / WEIGHTS
-    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(file).items()}
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in own_tensors(load_file(file)).items()}
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ModelError(f"{file}: {name} has NaN or infinity: its training diverged, or the file is damaged")

@@ -1,17 +1,16 @@
 """Makes weights that are mapped from their files this process's own.
 
 safetensors maps a file, and what the network then computes with is the file as it is, not as it was: who overwrites it
-in place (`cp`, `rsync --inplace`) changes the answers of a worker that runs, in silence. A page that was written to is
-the process's own from then on.
+in place (`cp`, `rsync --inplace`) changes the answers of a worker that runs, in silence. So each tensor is copied, and
+its part of the file is let go before the next one is: no moment holds both.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -19,25 +18,49 @@ _MAPS: Final = Path("/proc/self/maps")
 _SUFFIX: Final = ".safetensors"
 
 
-def own_pages() -> int:
-    """Write to each page of each mapped file of weights what is there; returns how many bytes these have. Where the
-    system does not say what is mapped, none are found."""
-    size = 0
-    for start, end in _mapped():
-        memory = (ctypes.c_uint8 * (end - start)).from_address(start)
-        torch.frombuffer(memory, dtype=torch.uint8)[:: mmap.PAGESIZE].bitwise_or_(0)
-        size += end - start
-    return size
+def own_weights(network: Any) -> None:
+    """Copy each mapped parameter and buffer of a network; those that share memory share it afterwards, too."""
+    mapped, copies = _mapped(), dict[Any, torch.Tensor]()
+    for module in network.modules():
+        for weights in (*module._parameters.values(), *module._buffers.values()):
+            if weights is not None and _is_in(mapped, weights):
+                place = weights.data_ptr(), weights.dtype, weights.shape, weights.stride()
+                if place not in copies:
+                    copies[place] = _copy(weights.data)
+                weights.data = copies[place]
 
 
-def _mapped() -> Iterator[tuple[int, int]]:
-    """The first and the last address of each private mapping of weights that may be written to."""
+def own_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same, none of them mapped."""
+    mapped = _mapped()
+    return {name: _copy(tensor) if _is_in(mapped, tensor) else tensor for name, tensor in tensors.items()}
+
+
+def _is_in(mapped: list[range], tensor: torch.Tensor) -> bool:
+    return any(tensor.data_ptr() in addresses for addresses in mapped)
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    copy, start = tensor.clone(), tensor.data_ptr()
+    if tensor.is_contiguous():
+        # Whole pages alone: others hold parts of its neighbours, which may have been written to.
+        first, end = -(-start // mmap.PAGESIZE), (start + tensor.nbytes) // mmap.PAGESIZE
+        if end > first:
+            length = ctypes.c_size_t((end - first) * mmap.PAGESIZE)
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(first * mmap.PAGESIZE), length, mmap.MADV_DONTNEED)
+    return copy
+
+
+def _mapped() -> list[range]:
+    """The addresses of each private mapping of weights; none where the system does not say what is mapped."""
     try:
         lines = _MAPS.read_text(errors="replace").splitlines()
     except OSError:
-        return
+        return []
+    found = []
     for line in lines:
         addresses, rights, *_, path = line.split(maxsplit=5)
-        if rights.startswith("rw") and rights.endswith("p") and path.removesuffix(" (deleted)").endswith(_SUFFIX):
+        if rights.endswith("p") and path.removesuffix(" (deleted)").endswith(_SUFFIX):
             start, _, end = addresses.partition("-")
-            yield int(start, 16), int(end, 16)
+            found.append(range(int(start, 16), int(end, 16)))
+    return found

@@ -6,7 +6,7 @@ What can't be held to that is refused with the file and the field; nothing here 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +58,17 @@ def as_plain(config: Any, model: str) -> dict[str, Any]:
     if quantised["quant_method"] != BITSANDBYTES:
         quantised["dequantize"] = True
     return {"device_map": {"": "cpu"}}
+
+
+def refuse_experts(method: str, path: Path, names: Iterable[str]) -> None:
+    """Raise `ModelError` where a checkpoint that could not be loaded is quantised and, by the names of its tensors, has
+    experts: transformers merges these as it reads them, which not each method's weights can follow."""
+    expert = next((name for name in names if ".experts." in name), "") if method else ""
+    if expert:
+        raise ModelError(
+            f"{path / 'config.json'}: {FIELD}: a network of experts ({expert}) can't be made plain of these weights by "
+            f"{method}; take one by fp8, or {_INSTEAD.removeprefix('take ')}"
+        )
 
 
 def numbers_in(dtype: str, *, packed: bool) -> int:

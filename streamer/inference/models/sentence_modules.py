@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from streamer.errors import ModelError
 from streamer.inference.models.model_json import parse
+from streamer.inference.models.own_pages import own_tensors
 from streamer.inference.models.sentence_files import Module, SentenceFiles
 from streamer.inference.tasks.options import Pooling
 
@@ -212,7 +213,7 @@ def read_weights(path: Path, folder: str) -> dict[str, torch.Tensor]:
     if not (path / file).is_file():
         raise ModelError(f"the model lacks {file}, which modules.json needs (save_pretrained writes it)")
     try:
-        return load_file(path / file)
+        return own_tensors(load_file(path / file))
     except Exception as error:  # of safetensors, without a class of its own for each cause
         raise ModelError(f"{file} of the model can't be read as safetensors ({error})") from None
 

@@ -50,9 +50,6 @@ def load(spec: WorkerSpec, worker: int = 0) -> Model:
         return ServedModel(spec, located.url)
     family = import_family(spec.task)
     model: Model = family(spec, adapted(located, spec.model, spec.adapter, spec.task), worker)
-    from streamer.inference.models.own_pages import own_pages  # torch is there now
-
-    own_pages()
     return model
 
 
