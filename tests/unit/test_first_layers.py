@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ from streamer.errors import ModelError
 from streamer.inference.backends import torch_model
 from streamer.inference.generation import autoregressive
 from streamer.inference.models import first_layers
+from streamer.inference.models.adapter import open_adapter
 from streamer.inference.models.device import lower
+from streamer.inference.models.loading import load_config, load_network
+from streamer.inference.spec import WorkerSpec
+from streamer.inference.tasks.families import load
 from streamer.machine.processors import free_memory_bytes
 from tests.language_models import tiny_decoder
 from tests.tiny_models import BERT, tiny
@@ -80,6 +85,41 @@ def test_layers_that_are_too_far_from_float32_are_refused(
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"can't be served in float16: .* away from .*name another dtype"):
         model_of(tmp_path, task, dtype="float16")
+
+
+def adapter_of(path: Path, *, size: float) -> Path:
+    """One for both layers of the decoder, whose matrices make numbers of about this size."""
+    path.mkdir()
+    fields = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["up_proj"], "task_type": "CAUSAL_LM"}
+    (path / "adapter_config.json").write_text(json.dumps(fields | {"base_model_name_or_path": "decoder"}))
+    torch.manual_seed(3)
+    shapes, tensors = {"A": (1, 32), "B": (64, 1)}, {}
+    for layer in range(2):
+        for name, shape in shapes.items():
+            key = f"base_model.model.model.layers.{layer}.mlp.up_proj.lora_{name}.weight"
+            tensors[key] = torch.randn(shape) * size**0.5
+    save_file(tensors, path / "adapter_model.safetensors")
+    return path
+
+
+def test_layers_are_compared_with_the_adapter(models: Path, loaded: list[torch.dtype], tmp_path: Path) -> None:
+    """One that overflows in float16 is refused for what it is, and not served unseen; a sound one is served."""
+
+    def scoring(adapter: Path, dtype: Any) -> Any:
+        spec = WorkerSpec(
+            "test", "scoring", str(models / "decoder"), dtype=dtype, backend="torch", adapter=str(adapter)
+        )
+        return load(spec)
+
+    sound = adapter_of(tmp_path / "sound", size=4)
+    assert scoring(sound, "bfloat16").card.checked == "its first 1 of 2 layers"
+    path, kind, exact, adapter = models / "decoder", AutoModelForCausalLM, torch.float32, open_adapter(str(sound))
+    whole = load_network(kind, path, load_config(path), dtype=exact, task="scoring", model="m", adapter=adapter)
+    layers, _ = first_layers.first_layers(kind, path, load_config(path), exact, adapter)
+    named = dict(whole.named_parameters())
+    assert all(torch.equal(weights, named[name]) for name, weights in layers.named_parameters())
+    with pytest.raises(ModelError, match=r"its first 1 of 2 layers are .* away from float32"):
+        scoring(adapter_of(tmp_path / "far", size=1e5), "float16")
 
 
 def test_layers_that_can_not_be_had_by_themselves_are_refused(models: Path, loaded: list[torch.dtype]) -> None:

@@ -113,7 +113,9 @@ class TorchModel(Ways):
         known, network = Agreement(self._short_rows(), []), self.network
         try:
             with view(path, names) as root:
-                layers, what = first_layers(self.network_class(), root / folder, self.config, torch.float32)
+                layers, what = first_layers(
+                    self.network_class(), root / folder, self.config, torch.float32, self._adapter
+                )
         except ModelError as error:
             raise ModelError(f"{asked}, and {error}; give it more memory") from error
         self.network = layers.to(self.device)

@@ -272,7 +272,7 @@ class Autoregressive(ABC):
         are too far from it, or the whole says something of a known text that is no number."""
         model, asked = self.spec.model, f"{self.spec.model} can't be served in {str(dtype).removeprefix('torch.')}"
         try:
-            network, self.checked = first_layers(self.network_class(), path, self.config, torch.float32)
+            network, self.checked = first_layers(self.network_class(), path, self.config, torch.float32, self._adapter)
         except ModelError as error:
             raise ModelError(f"{asked}: {reason}, and {error}; give it more memory") from error
         network = network.to(self.device)

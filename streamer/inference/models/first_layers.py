@@ -15,7 +15,9 @@ import torch
 
 from streamer.errors import ModelError
 from streamer.inference.models import heads
+from streamer.inference.models.adapter import Adapter
 from streamer.inference.models.intact import read_header
+from streamer.inference.models.lora import merge, whole_weights
 from streamer.inference.models.quantised import method_of, numbers_in
 from streamer.inference.models.reading import read_network
 from streamer.inference.models.safety import read_json
@@ -44,9 +46,11 @@ def too_large(path: Path, device: torch.device) -> str:
     return f"in float32 it takes {needed / 1e9:.1f} GB, more than {SHARE:.0%} of the {free / 1e9:.1f} GB that are free"
 
 
-def first_layers(kind: Any, path: Path, config: Any, dtype: torch.dtype) -> tuple[Any, str]:
-    """The network of the first layers in `dtype`, on the CPU, and what it is in words. Raises `ModelError` where the
-    network can't be cut there."""
+def first_layers(
+    kind: Any, path: Path, config: Any, dtype: torch.dtype, adapter: Adapter | None = None
+) -> tuple[Any, str]:
+    """The network of the first layers in `dtype`, on the CPU, with their part of the adapter merged, and what it is in
+    words. Raises `ModelError` where the network can't be cut there."""
     cut = copy.deepcopy(config)
     text = cut.get_text_config()
     try:
@@ -56,11 +60,15 @@ def first_layers(kind: Any, path: Path, config: Any, dtype: torch.dtype) -> tupl
         if getattr(text, "layer_types", None):
             text.layer_types = text.layer_types[: text.num_hidden_layers]
         network, info = read_network(kind, path, cut, dtype, str(path))
-        lacking = heads.unread(info["missing_keys"], bare=not heads.has_head(kind.__name__))
+        brought = whole_weights(adapter.tensors) if adapter else {}
+        unread = heads.unread(info["missing_keys"], bare=not heads.has_head(kind.__name__))
+        lacking = [name for name in unread if name not in brought]
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of transformers, for networks whose layers are not alike
         raise ModelError(f"its first layers can't be loaded by themselves ({type(error).__name__})") from error
     if lacking:
         raise ModelError(f"its first layers can't be loaded by themselves: they lack {lacking[0]}")
+    if adapter:
+        merge(network, adapter, lambda _: "", cut=True)
     return network.eval().requires_grad_(False), f"its first {min(LAYERS, total)} of {total} layers"

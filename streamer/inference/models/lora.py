@@ -42,19 +42,21 @@ def whole_weights(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def merge(network: nn.Module, adapter: Adapter, field_of: Callable[[str], str]) -> None:
-    """Change the network for good. `field_of` names the field of config.json that shapes a parameter. Raises
-    `ModelError`."""
+def merge(network: nn.Module, adapter: Adapter, field_of: Callable[[str], str], *, cut: bool = False) -> None:
+    """Change the network for good. `field_of` names the field of config.json that shapes a parameter. With `cut` the
+    network is the first layers of one, and what is of others is left out. Raises `ModelError`."""
     file = adapter.path / WEIGHTS
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in own_tensors(load_file(file)).items()}
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ModelError(f"{file}: {name} has NaN or infinity: its training diverged, or the file is damaged")
     modules = {name: module for name, module in network.named_modules() if name}
+    if cut:
+        tensors = {name: tensor for name, tensor in tensors.items() if _layer(name) in modules}
     targets = {name for name in modules if adapter.config.targets(name)}
     pairs = _pairs(adapter, tensors, modules, targets)
     whole = {name: tensors[own] for name, own in whole_weights(tensors).items()}
-    _refuse_whole(adapter, set(whole), network, modules, targets)
+    _refuse_whole(adapter, set(whole), network, modules, targets, cut=cut)
     for name, tensor in whole.items():
         owner, _, last = name.rpartition(".")
         there = getattr(modules[owner], last)
@@ -70,6 +72,12 @@ def merge(network: nn.Module, adapter: Adapter, field_of: Callable[[str], str]) 
         if not isinstance(layer, nn.Linear):  # their weights have the inputs first
             change = change.T
         _put(layer, "weight", layer.weight.float() + change, layer.weight.dtype)
+
+
+def _layer(name: str) -> str:
+    """The module that a tensor of an adapter is of."""
+    end = next((end for end in _PAIRS if name.endswith(end)), "")
+    return name.removesuffix(end) if end else name.replace(".base_layer.", ".").rpartition(".")[0]
 
 
 def _put(module: Any, name: str, tensor: torch.Tensor, dtype: torch.dtype) -> None:
@@ -112,13 +120,13 @@ def _pairs(
 
 
 def _refuse_whole(
-    adapter: Adapter, whole: set[str], network: Any, modules: dict[str, nn.Module], targets: set[str]
+    adapter: Adapter, whole: set[str], network: Any, modules: dict[str, nn.Module], targets: set[str], *, cut: bool
 ) -> None:
     """Unless the parameters that come whole are those that the configuration names."""
     file, config = adapter.path / ADAPTER, adapter.config
     needed = dict(_needed(adapter, modules, targets))
     for name in config.modules_to_save or ():
-        if name not in _HEADS and not any(module.endswith(name) for module in modules):
+        if not cut and name not in _HEADS and not any(module.endswith(name) for module in modules):
             raise ModelError(f"{file}: modules_to_save names {name}, which the model has not: it is for another model")
     for name, field in sorted(needed.items()):
         if name not in whole:
