@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from streamer import __version__
 from streamer.app.driver import Observer
 from streamer.cache.events import CacheEvent
-from streamer.core.backlog import Arrivals, Drain
+from streamer.core.backlog import Drain, LogEnds
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import (
     Assigned,
@@ -54,7 +54,7 @@ class Meter(Observer):
     tally: Tally = field(default_factory=Tally)
     """What is durable since the start."""
     _settled_offsets: dict[TopicPartition, int] = field(default_factory=dict)
-    _arrivals: Arrivals = field(default_factory=Arrivals)
+    _log_ends: LogEnds = field(default_factory=LogEnds)
     _drain: Drain = field(default_factory=Drain)
     _next_gauges: float = 0.0
 
@@ -127,7 +127,7 @@ class Meter(Observer):
         now_ms = time.time() * 1000
         ahead, starts = self.ahead(), self.starts()
         waiting, oldest_s = 0, 0.0
-        self._arrivals.keep(pipeline.ledger.partitions.keys())
+        self._log_ends.keep(pipeline.ledger.partitions.keys())
         for key, partition in pipeline.ledger.partitions.items():
             settled = self._settled_offsets.get(key, starts.get(key, -1))
             seconds, there = 0.0, ahead.get(key)
@@ -143,7 +143,7 @@ class Meter(Observer):
             elif there is not None:
                 first_offset = settled = max(settled, there.position)  # a transaction's markers are nobody's work
             if there is not None and there.high >= 0:
-                seconds = max(seconds, self._arrivals.waited_s(key, first_offset, there.high, now))
+                seconds = max(seconds, self._log_ends.waited_s(key, first_offset, there.high, now))
             behind = max(there.high - settled, 0) if settled >= 0 and there is not None else 0
             self.metrics.set(of.LAG_RECORDS, behind, key[0], str(key[1]))
             self.metrics.set(of.LAG_SECONDS, seconds, key[0], str(key[1]))

@@ -56,7 +56,7 @@ class Drain:
         return oldest_s if found is None else found
 
 
-class Arrivals:
+class LogEnds:
     """Since when there have been records that are not settled, by the ends of the logs as they were heard of: of
     records whose timestamps can't be believed, a producer's clock being ahead, nothing else tells. Times are seconds
     of a monotonic clock."""
