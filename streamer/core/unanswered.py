@@ -27,11 +27,13 @@ Told = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class ReadState:
     """What the source knows of a partition of ours: the offset that it reads next, the offset behind the last record
-    that there is to read (-1 while no broker has said), and whether it is paused."""
+    that there is to read (-1 while no broker has said), and whether it is paused. `careful` says that nothing more is
+    taken before all that was is settled, since processes died with records in their hands."""
 
     position: int
     end: int
     paused: bool = False
+    careful: bool = False
 
 
 @dataclass(slots=True)
@@ -128,6 +130,9 @@ class Unanswered:
             return "no broker has said where the partition ends", "look at the partition's leader"
         if pipeline.flow.holds:  # the source then pauses all that it has
             return "nothing is taken, since what was taken before is not settled", fix
+        if ahead.careful:
+            where = "a process died with records in its hands, so none are taken until those taken before are settled"
+            return where, "see to what these wait for, as the lines on other partitions say, e.g. the schema registry"
         if ahead.paused:
             return "the partition is paused", fix
         return "it was requested and did not arrive", f"look at the partition's leader, or {fix}"

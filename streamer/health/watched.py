@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from streamer.config.load import Config
-from streamer.kafka.topics import connect, describe
+from streamer.kafka.topics import TopicsAdmin, connect, describe
 
 
 class Watched:
@@ -22,9 +24,14 @@ class Watched:
                 self._fixes[pipeline.output] = (f"pipelines.{name}.output", fix)
         self._seen: set[str] = set()
 
+    @cached_property
+    def _admin(self) -> TopicsAdmin:
+        """One for all looks: to end a client waits for its threads, for which brokers that are away may take long."""
+        return connect(self._kafka)
+
     def look(self) -> dict[str, str]:
         """The topics that are gone: for each the field that names it, and what to do."""
-        infos = describe(connect(self._kafka), self._kafka, list(self._fixes))
+        infos = describe(self._admin, self._kafka, list(self._fixes))
         there = {topic for topic, info in infos.items() if info is not None}
         self._seen |= there
         return {

@@ -117,8 +117,9 @@ class OrphanWatch:
             try:
                 self._look()
             except (StreamerError, KafkaException, TimeoutError) as error:
-                # The brokers are away, which others tell of. What we knew of the group may be over.
-                self._strangers, self._admin = {}, None
+                # The brokers are away, which others tell of. What we knew of the group may be over. The client is kept:
+                # to end it would wait for its threads, while requests to these brokers are pending.
+                self._strangers = {}
                 log.debug("the group could not be read", extra={"data": {"error": type(error).__name__}})
 
     def _look(self) -> frozenset[TopicPartition]:

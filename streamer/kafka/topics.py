@@ -77,6 +77,10 @@ class Demand:
         )
 
 
+TopicsAdmin = AdminClient
+"""For those who keep one and may not import the client's library."""
+
+
 def connect(kafka: KafkaConfig, timeout_s: float = 5, *, reach: bool = True) -> AdminClient:
     """An admin client whose cluster has answered, and can be reached where it says it is, unless `reach` is false.
     Raises DependencyError or ConfigurationError with the reason."""

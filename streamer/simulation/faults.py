@@ -12,6 +12,7 @@ from streamer.simulation import member_faults
 from streamer.simulation.judge import INPUT, OUTPUT
 from streamer.simulation.member_faults import Fault, Life, Passer, some
 from streamer.simulation.process import REVOKE_DEADLINE_S, Process
+from streamer.simulation.scenario import PARTITIONS
 from streamer.testing import Stage, Trouble
 
 STALLS_S = (0.3, 1.2, 2.5)  # within everything; past the revoke deadline; past the transaction's timeout
@@ -203,6 +204,25 @@ def output_refuses(life: Life) -> bool:
     return True
 
 
+def registry_lags(life: Life) -> bool:
+    """The schema registry gives no schema that is newer than now; records of others go on."""
+    world = life.world
+    registry = world.registry
+    if registry.newest is not None:
+        return False
+    registry.newest = PARTITIONS + int(2 * world.clock.now)
+
+    def catch_up() -> None:
+        # After a death records are handed over one portion at a time, and the next one waits for the schemas, too.
+        for process in life.running() if life.faults.keys().isdisjoint(LASTING) else ():
+            if not process.source.careful:
+                world.judge.others_go_on(process.signals.standings.current)
+        registry.catch_up()
+
+    world.clock.later(_endless_s(life), catch_up)
+    return True
+
+
 FAULTS: dict[str, tuple[float, Fault]] = {
     "join": (1.5, member_faults.join),
     "leave": (1.5, member_faults.leave),
@@ -254,8 +274,10 @@ FAULTS: dict[str, tuple[float, Fault]] = {
     "unreadable": (0.1, unreadable),
     "beyond_end": (0.1, beyond_end),
     "output_refuses": (0.1, output_refuses),
+    "registry_lags": (1.0, registry_lags),
 }
 """Each kind with its weight. A kind that strikes a good suspect must strike once a seed at most: see `ONCE`."""
 
-ONCE = frozenset({"suspect_dies", "withheld", "open_input", "unreadable", "beyond_end", "output_refuses"})
+LASTING = frozenset({"open_input", "unreadable", "beyond_end", "output_refuses"})
+ONCE = LASTING | {"suspect_dies", "withheld", "registry_lags"}
 """Two deaths alone convict a record, whoever caused them; three if they were SIGKILL. The others last for long."""

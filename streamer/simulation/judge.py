@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
 from streamer.core import headers as names
+from streamer.core.events.framed import FRAME_BYTES
 from streamer.core.pipeline.pipeline import Pipeline
 from streamer.core.pipeline.protocol import Input, Taken
 from streamer.core.record import Answer, TopicPartition
+from streamer.core.standing import Reason, Standing
 from streamer.simulation.scenario import BURIED, CRASHES_ALONE, ENDINGS, Scenario
 from streamer.testing import Kills, LogError, MemoryLog, MemoryRecord
 
@@ -87,7 +89,7 @@ class Judge:
         if value is None:
             return _Expected()
         try:
-            text = msgspec.json.decode(value)["text"]
+            text = msgspec.json.decode(value[FRAME_BYTES:] if self._scenario.framed else value)["text"]
         except msgspec.DecodeError:
             return _Expected(codes=frozenset({"decode.json"}))
         if kind := self._scenario.poison.get(text):
@@ -167,9 +169,9 @@ class Judge:
     # --- what went on ------------------------------------------------------------------------------------------------
 
     def stepped(self, pipeline: Pipeline, largest_micro_batch_bytes: int) -> None:
-        """Law 6, after each fact."""
-        flow = pipeline.flow
-        if not 0 <= flow.in_flight_bytes <= flow.budget_bytes + largest_micro_batch_bytes:
+        """Law 6, after each fact. What waits for schemas may fill the budget, and others get as much again."""
+        flow, budgets = pipeline.flow, 2 if self._scenario.framed else 1
+        if not 0 <= flow.in_flight_bytes <= budgets * flow.budget_bytes + largest_micro_batch_bytes:
             raise BrokenLawError(
                 f"law 6: {flow.in_flight_bytes} bytes are in flight, the budget is {flow.budget_bytes}"
             )
@@ -220,6 +222,13 @@ class Judge:
                 raise BrokenLawError(
                     f"law 7: {place} has had no answer for {now - since:.0f} s, and all signals are well"
                 )
+
+    def others_go_on(self, standings: Iterable[Standing]) -> None:
+        """Law 8, while the schema registry lags: what a process says to stand it says to stand for a known cause; a
+        partition whose schemas are known does not wait for one whose are not."""
+        for one in standings:
+            if one.reason is Reason.UNKNOWN:
+                raise BrokenLawError(f"law 8: {one}, although its schemas are known")
 
     def missing(self) -> list[str]:
         """Records without outcome, and partitions whose committed offset does not say so."""

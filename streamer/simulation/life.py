@@ -14,7 +14,7 @@ from streamer.errors import ExitCode
 from streamer.simulation.faults import FAULTS, ONCE
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, LAST_STEPS, OUTPUT, BrokenLawError, Judge, ViolationError
 from streamer.simulation.process import Process, World
-from streamer.simulation.scenario import FIRST_AT_S, PARTITIONS, STRIKING_S, Arrival, draw
+from streamer.simulation.scenario import FIRST_AT_S, PARTITIONS, SEEDS_A_FRAMED_ONE, STRIKING_S, Arrival, draw
 from streamer.testing import LogError, ManualClock, MemoryLog
 
 FEWEST_FAULTS = 10
@@ -53,7 +53,9 @@ class Life:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         rng = Random(seed)
-        scenario = draw(rng, {kind: weight for kind, (weight, _) in FAULTS.items()}, FEWEST_FAULTS)
+        weights = {kind: weight for kind, (weight, _) in FAULTS.items()}
+        framed = seed % SEEDS_A_FRAMED_ONE == SEEDS_A_FRAMED_ONE // 2
+        scenario = draw(rng, weights, FEWEST_FAULTS, framed=framed)
         clock = ManualClock()
         log = MemoryLog(clock, TRANSACTION_TIMEOUT_S)
         for topic in (INPUT, OUTPUT, DEAD_LETTERS):

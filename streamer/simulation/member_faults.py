@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +17,7 @@ class Life(Protocol):
     """What a fault may reach."""
 
     world: World
+    faults: Counter[str]
 
     def running(self) -> list[Process]: ...
     def visitor(self) -> Process | None: ...

@@ -33,6 +33,7 @@ from streamer.testing import (
     Reaction,
     ScriptedWorkers,
 )
+from streamer.testing.schemas import MemoryRegistry, MemorySchemas
 
 PIPELINE = "p"
 TICK_S = 0.1
@@ -56,6 +57,7 @@ class World:
     group: Group
     judge: Judge
     last_steps: deque[Step]
+    registry: MemoryRegistry = field(default_factory=MemoryRegistry)
     answers: dict[bytes, Answer] = field(default_factory=dict)
     wall_s: float = 1_700_000_000.0  # may jump
     processes: int = 0
@@ -108,7 +110,8 @@ class Process(Observer):
             shared_cache=scenario.shared_cache,
             max_spans_per_s=SPANS_PER_S if scenario.traced else 0,
         )
-        self.pipeline = Pipeline(policy, Codec(PIPELINE))
+        self.schemas = MemorySchemas(world.registry, self.post, clock, world.latency)
+        self.pipeline = Pipeline(policy, Codec(PIPELINE, schemas=self.schemas if scenario.framed else None))
         self.source = MemorySource(
             world.log,
             world.group,
@@ -143,12 +146,20 @@ class Process(Observer):
             on_death=lambda number, text: world.judge.died(self.number, number, text),
         )
         self.cache = MemoryCache(self.post, world.answers, clock)
-        origins = (self.source.standing, self.sink.standing)
+        origins = (self.source.standing, self.sink.standing, lambda: self.schemas.standing(self.pipeline))
         self.signals = Signals(origins, self.source.ahead, lambda one: self._note(str(one)))
         self.driver = Driver(
             self.pipeline,
             SimpleQueue(),
-            Adapters(self.source, self.sink, self.workers, self.cache, (self, self.signals)),
+            Adapters(
+                self.source,
+                self.sink,
+                self.workers,
+                self.cache,
+                (self, self.signals),
+                learn=self.schemas.learn,
+                pause=self.source.pause,
+            ),
             clock,
         )
         self._largest_bytes = scenario.micro_batch_records * 2 * RECORD_BYTES

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import signal
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from streamer.core.pipeline.protocol import ModelCard
 from streamer.core.record import Answer
 from streamer.testing import Hangs, Kills, Raises, Reaction
+from streamer.testing.schemas import framed as framed_value
 
 PARTITIONS = 3
+BUDGETS_RECORDS = (30, 80, 400)
+SEEDS_A_FRAMED_ONE = 11  # by its number, so that other seeds live as they did
 FIRST_AT_S = 0.8
 DRIVER_POISON_SHARE = 0.04  # of the seeds, for each kind: it costs many restarts
 STRIKING_S = 6.0  # faults strike in this time; the records arrive in it too
@@ -50,6 +53,7 @@ WITH_TRANSACTIONS = (
     "killed_in_transaction",
 )
 WITHOUT_TRANSACTIONS = ("undelivered", "commit_failed", "commit_unclear")
+WITH_SCHEMAS = ("registry_lags",)
 WITH_CACHE = ("cache_down", "cache_slow", "cache_garbled")
 
 
@@ -81,6 +85,7 @@ class Scenario:
     faults: list[tuple[float, str]]
     card: ModelCard
     traced: bool
+    framed: bool  # a schema registry's serializers wrote the values
 
     @property
     def records(self) -> int:
@@ -93,8 +98,9 @@ def answer_to(text: str) -> Answer:
     return Answer(b'{"crc":%d}' % zlib.crc32(text.encode()), tokens=len(text) // 4 + 1)
 
 
-def draw(rng: Random, faults: dict[str, float], fewest_faults: int) -> Scenario:
-    """Draw a scenario; `faults` weighs the kinds that strike from outside."""
+def draw(rng: Random, faults: dict[str, float], fewest_faults: int, *, framed: bool = False) -> Scenario:
+    """Draw a scenario; `faults` weighs the kinds that strike from outside. Where values are `framed`, the registry lags
+    from the start, most records are for the partition whose schemas are new, and the budget is soon full of them."""
     exactly_once = rng.random() < 0.75
     texts = {f"{rng.getrandbits(32):x}" + "." * rng.randrange(60): "" for _ in range(rng.choice((40, 120, 400)))}
     for kind in POISON:
@@ -105,18 +111,20 @@ def draw(rng: Random, faults: dict[str, float], fewest_faults: int) -> Scenario:
     pointless = set(WITHOUT_TRANSACTIONS if exactly_once else WITH_TRANSACTIONS)
     if not static:
         pointless.add("usurped")
+    if not framed:
+        pointless.update(WITH_SCHEMAS)
     if not shared_cache:
         pointless.update(WITH_CACHE)
     kinds = [kind for kind in faults if kind not in pointless]
     weights = [faults[kind] for kind in kinds]
     count = rng.randint(fewest_faults, fewest_faults + 8)
-    return Scenario(
+    drawn = Scenario(
         exactly_once=exactly_once,
         static=static,
         workers=rng.choice((1, 1, 2)),
         lru_bytes=rng.choice((0, 4_000, 1 << 20)),
         shared_cache=shared_cache,
-        budget_records=rng.choice((30, 80, 400)),
+        budget_records=rng.choice(BUDGETS_RECORDS),
         micro_batch_records=rng.choice((5, 20, 60)),
         forward_records=rng.choice((4, 16, 32)),
         reactions={text: POISON.get(kind) or answer_to(text) for text, kind in texts.items()},
@@ -125,7 +133,27 @@ def draw(rng: Random, faults: dict[str, float], fewest_faults: int) -> Scenario:
         faults=sorted((FIRST_AT_S + rng.random() * STRIKING_S, rng.choices(kinds, weights)[0]) for _ in range(count)),
         card=rng.choices(CARDS, CARD_WEIGHTS)[0],
         traced=rng.random() < 0.3,
+        framed=framed,
     )
+    return _framed(drawn) if framed else drawn
+
+
+def _framed(drawn: Scenario) -> Scenario:
+    arrivals = [
+        replace(
+            one,
+            partition=(partition := 0 if place % 2 else one.partition),
+            values=[value and framed_value(value, _schema_of(partition, one.at_s)) for value in one.values],
+        )
+        for place, one in enumerate(drawn.arrivals)
+    ]
+    faults = sorted([(FIRST_AT_S, *WITH_SCHEMAS), *drawn.faults])
+    return replace(drawn, arrivals=arrivals, faults=faults, budget_records=min(BUDGETS_RECORDS))
+
+
+def _schema_of(partition: int, at_s: float) -> int:
+    """Partition 0 has a new schema twice a second, the others one for ever."""
+    return partition if partition else PARTITIONS + int(2 * at_s)
 
 
 def _arrivals(rng: Random, texts: list[str]) -> list[Arrival]:

@@ -65,6 +65,7 @@ class MemorySource:
         self._attempts = Attempts(crash_limit)
         self._in_order = False
         self._granted = (0, 0)
+        self._paused: frozenset[TopicPartition] = frozenset()
         self._calls = Calls()
         self._closed = False
         self._task = Task(clock, self._run())
@@ -107,6 +108,11 @@ class MemorySource:
         self._granted = (records, size_bytes)
         self._task.wake()
 
+    def pause(self, partitions: frozenset[TopicPartition]) -> None:
+        """Read nothing more of exactly these for now."""
+        self._paused = partitions
+        self._task.wake()
+
     def done(self, batch: MicroBatch) -> None:
         """All of this micro-batch is durable or dropped."""
         self.intake.done(batch)
@@ -119,6 +125,11 @@ class MemorySource:
     def note(self, partition: TopicPartition, offset: int) -> str:
         """The metadata with which this offset is to be settled."""
         return self._attempts.note(partition, offset)
+
+    @property
+    def careful(self) -> bool:
+        """Whether records are handed over a few at a time, since processes died with them."""
+        return self._attempts.most is not None
 
     def rewind(self, partitions: frozenset[TopicPartition]) -> None:
         """Read again from the committed offsets."""
@@ -169,7 +180,8 @@ class MemorySource:
             found, _ = self._log.read(key, position, 1)
         except LogError:
             return ReadState(position, -1)
-        return ReadState(position, self._log.last_stable_offset(key) if found else position)
+        end = self._log.last_stable_offset(key) if found else position
+        return ReadState(position, end, careful=self.intake.most == 0)
 
     def call(self, function: Callable[[], Any], then: Callable[[], object] = lambda: None) -> Call:
         """Run a function on the source's task, soon; also while it waits for a release. `then` is called after."""
@@ -227,7 +239,7 @@ class MemorySource:
         if records <= 0 or self._granted[1] <= intake.size_bytes:
             return False
         self._unreadable.retry(self._clock.now)
-        unasked = intake.waiting | self._unreadable.held
+        unasked = intake.waiting | self._unreadable.held | self._paused
         found: ByPartition = {}
         ends: dict[TopicPartition, int] = {}
         for key, position in list(positions.items()):

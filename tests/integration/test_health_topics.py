@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from pathlib import Path
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -16,12 +17,18 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from streamer.config.load import load
 from streamer.health.host import Host
+from streamer.kafka.topics import connect
 from tests.acceptance.harness import wait_for
 from tests.conftest import Kafka
 
 
-def test_a_deleted_topic_is_named(kafka: Kafka, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """In the log once, and on /readyz until it is there again. One that was never there is not missed."""
+def test_a_deleted_topic_is_named(
+    kafka: Kafka, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the log once, and on /readyz until it is there again. One that was never there is not missed. One client looks
+    all the time."""
+    clients = Mock(wraps=connect)
+    monkeypatch.setattr("streamer.health.watched.connect", clients)
     name = f"gone-{uuid4().hex}"
     out, never, reports = f"{name}.out", f"{name}.never", f"{name}.reports"
     settings = [f"kafka.bootstrap_servers={kafka.bootstrap_servers}", f"telemetry.reports={reports}"]
@@ -54,5 +61,6 @@ def test_a_deleted_topic_is_named(kafka: Kafka, tmp_path: Path, caplog: pytest.L
     for future in admin.create_topics([NewTopic(topic, 1) for topic in (out, reports)]).values():
         future.result()
     wait_for(lambda: not ready(), "all is well again")
+    assert clients.call_count == 1
     for future in admin.delete_topics(topics).values():
         future.result()

@@ -74,7 +74,7 @@ def test_behind_is_counted_from_what_is_settled() -> None:
 
 
 def test_rates_come_with_the_second_look() -> None:
-    """In by the ends, out by the settled offsets; drain without arrivals, caught up with them."""
+    """In by the ends, out by the settled offsets; drain without log_ends, caught up with them."""
     cluster = Cluster()
     cluster.settled = {("in", 0): 60, ("in", 1): 10}
     watching = watch(cluster)
@@ -197,18 +197,18 @@ def test_a_drivers_drain_time_follows_the_present_backlog() -> None:
 
 def test_how_long_records_have_been_there_is_known_without_their_timestamps() -> None:
     """By the ends that were heard of: ten a second arrive, one a second is settled; then all are."""
-    arrivals, key = LogEnds(), ("in", 0)
-    assert arrivals.waited_s(key, 7, 7, 0.0) == 0.0
-    waited = [arrivals.waited_s(key, second, 10 * second, float(second)) for second in range(1, 3_601)]
+    log_ends, key = LogEnds(), ("in", 0)
+    assert log_ends.waited_s(key, 7, 7, 0.0) == 0.0
+    waited = [log_ends.waited_s(key, second, 10 * second, float(second)) for second in range(1, 3_601)]
     for second, seconds in enumerate(waited, 1):  # the record at offset 360 was there after 37 s
         truth = second - (second // 10 + 1)
         assert truth * 0.93 - 1 <= seconds <= truth
-    assert len(arrivals._ends[key]) < 400
-    assert arrivals.waited_s(key, 36_000, 36_000, 3_601.0) == 0.0
-    assert arrivals.waited_s(key, 0, 3, 3_602.0) == 0.0  # the topic was recreated
-    assert arrivals.waited_s(key, 0, 3, 3_612.0) == 10.0
-    arrivals.keep(())
-    assert arrivals.waited_s(key, 0, 3, 3_613.0) == 0.0
+    assert len(log_ends._ends[key]) < 400
+    assert log_ends.waited_s(key, 36_000, 36_000, 3_601.0) == 0.0
+    assert log_ends.waited_s(key, 0, 3, 3_602.0) == 0.0  # the topic was recreated
+    assert log_ends.waited_s(key, 0, 3, 3_612.0) == 10.0
+    log_ends.keep(())
+    assert log_ends.waited_s(key, 0, 3, 3_613.0) == 0.0
 
 
 def test_keda_reads_what_streamer_serves() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from streamer.cli import main
 from streamer.core import intake, membership, obstacles, ownership
-from streamer.core.pipeline import attempts, conviction, fleet, flights, ledger, pipeline, refusals
+from streamer.core.pipeline import attempts, conviction, fleet, flights, ledger, pipeline, refusals, sealed
 from streamer.core.settle import at_least_once, exactly_once
 from streamer.simulation.faults import FAULTS
 from streamer.simulation.judge import LAST_STEPS, ViolationError
@@ -359,6 +359,12 @@ MUTANTS: dict[str, tuple[Any, str, str, str]] = {
         "hold.held = False",
         "pass",
     ),
+    "reads on of a partition that waits for schemas": (
+        sealed.Seals,
+        "pause",
+        "self.size_bytes + self.behind_bytes > self._full_bytes",
+        "False",
+    ),
     "leaves an orphaned partition alone": (
         member.GroupMember,
         "_look_for_orphans",
@@ -383,6 +389,7 @@ LIKELY = {
     "commits what it was told to abort": 141,
     "takes a commit that failed for done": 52,
     "gives an assignment no epoch of its own": 95,
+    "reads on of a partition that waits for schemas": 5,
     "leaves an orphaned partition alone": 18,
     "waits for ever for offsets that are withheld": 158,
     "gives up at the first answer that does not come": 42,

@@ -87,6 +87,15 @@ def test_a_record_that_is_asked_for_and_does_not_come() -> None:
     assert not watch.wait(5)
 
 
+def test_a_partition_that_waits_since_a_process_died_with_others() -> None:
+    """A restart would change nothing: what was taken before has to be settled."""
+    watch = Watch()
+    watch.ahead[FIRST] = ReadState(5, 9, paused=True, careful=True)
+    one = only(watch.wait(LATE_S))
+    assert "none are taken until those taken before are settled" in one.what
+    assert "restart" not in one.fix
+
+
 def test_a_partition_that_is_paused() -> None:
     watch = Watch()
     watch.ahead[FIRST] = ReadState(5, 9, paused=True)

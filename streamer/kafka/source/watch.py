@@ -124,8 +124,11 @@ class Watch:
 
     def ahead(self) -> Mapping[TopicPartition, ReadState]:
         """What there is to read of the partitions that are ours, as of the last second."""
-        paused = self._pauses.now
-        return {key: ReadState(one.position, one.high, key in paused) for key, one in self.read_progress.ahead.items()}
+        paused, careful = self._pauses.now, self._intake.most == 0
+        return {
+            key: ReadState(one.position, one.high, key in paused, careful)
+            for key, one in self.read_progress.ahead.items()
+        }
 
     def look(self, consumer: Consumer, now: float, *, asks: bool) -> None:
         """Where we are, and what the client last heard of the ends, of which it hears nothing while a partition is
