@@ -33,6 +33,7 @@ WRITTEN_P50, WRITTEN_P99 = Target(at_most=0.2), Target(at_most=0.3)
 LIVE = Target(at_least=0.85)
 # The search for the highest rate that is kept up with: between these shares of the backlog's rate, halved so often.
 _LEAST, _MOST, _HALVINGS = 0.3, 1.1, 4
+_WARM_UPS, _FALLS = 4, 0.9
 _GROWTH = 0.05
 """Of what is sent in the second half of a try, by how much the queue may grow in it."""
 Progress = Callable[[str], None]
@@ -45,7 +46,7 @@ def under_load(bench: Bench, seconds: float, progress: Progress) -> list[Section
     setup = bench.setup(pipeline=pipeline)
     count = bench.fill(setup.input, Workload(CAPACITY_TEXTS).events())
     backlog = bench.measure(setup, bench.start(setup, "--until-end"), count).records_per_s
-    forward_ms, null_ms = single_forward_ms(progress), _null_ms(bench, progress)
+    forward_ms = single_forward_ms(progress)
     address = f"{LOOPBACK}:{free_ports(1)[0]}"
     setup = bench.setup(pipeline=pipeline, telemetry={"http": address})
     source = events()
@@ -53,6 +54,7 @@ def under_load(bench: Bench, seconds: float, progress: Progress) -> list[Section
     with bench.start(setup) as program, Traffic(bench, [setup]) as traffic:
         traffic.warm_up(source)
         live = _live_rate(traffic, source, backlog, seconds, progress)
+        null_ms = _null_ms(bench, progress)  # of a broker that has run for as long as the one that the loads get
         figures = [
             Figure("backlog", backlog, "texts/s"),
             Figure("live", live, "texts/s"),
@@ -159,8 +161,7 @@ def _null_ms(bench: Bench, progress: Progress) -> float:
 def _live_rate(traffic: Traffic, source: Iterator[Event], backlog: float, seconds: float, progress: Progress) -> float:
     """The highest rate at which the queue does not grow, by halving."""
     least, most = _LEAST * backlog, _MOST * backlog
-    progress(f"latency: warming up at {least:.0f} texts/s")
-    traffic.run(at_random(source, least, seconds))  # passes of sizes that are new take longer
+    warm_up(traffic, source, least, seconds, progress)
     for _ in range(_HALVINGS):
         rate = (least + most) / 2
         progress(f"latency: is {rate:.0f} texts/s kept up with?")
@@ -170,6 +171,19 @@ def _live_rate(traffic: Traffic, source: Iterator[Event], backlog: float, second
         else:
             most = rate
     return least
+
+
+def warm_up(traffic: Traffic, source: Iterator[Event], rate: float, seconds: float, progress: Progress) -> None:
+    """Send until the median latency falls no more: a broker that has just started has its code still to compile, and
+    passes of sizes that are new take longer."""
+    before = float("inf")
+    for _ in range(_WARM_UPS):
+        progress(f"latency: warming up at {rate:.0f} texts/s")
+        (seen,) = traffic.run(at_random(source, rate, seconds))
+        median = statistics.median(seen.latencies_ms)
+        if median > _FALLS * before:
+            return
+        before = median
 
 
 def keeps_up(seen: Seen) -> bool:

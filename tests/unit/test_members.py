@@ -148,7 +148,7 @@ def _hear(member: Membership, now: float) -> None:
     try:
         while True:
             asked = steps.send(answer)
-            answer = ({}, False) if isinstance(asked, Starts) else now if asked is Ask.NOW else None
+            answer = ({}, frozenset()) if isinstance(asked, Starts) else now if asked is Ask.NOW else None
     except StopIteration:
         return
 
