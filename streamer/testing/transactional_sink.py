@@ -27,6 +27,7 @@ from streamer.testing.trouble import Stage, Trouble
 
 COMMIT_S = 0.005
 INIT_S = 0.02
+RETRIED_S = 0.5
 HUNG_S = 2 * SEND_S
 
 
@@ -118,6 +119,7 @@ class MemorySink(LogSink):
                     producer.commit()
 
             self._clock.later(2 * self._latency(INIT_S), arrive)
+            self._clock.later(self._latency(RETRIED_S), arrive)  # the client asked again
             raise LogError("_TIMED_OUT")
         producer.commit()
         self._withheld = self._strikes(Trouble.WITHHELD)

@@ -399,6 +399,7 @@ LIKELY = {
     "goes on from where the rest was to be delivered": 22,
     "keeps what was lost": 20,
     "settles what was lost": 11,
+    "aborts where the end is unclear": 16,
 }
 """Seeds that found these when they were last looked for."""
 
