@@ -13,7 +13,7 @@ from streamer.core.record import Headers, TopicPartition
 from streamer.errors import ExitCode
 from streamer.simulation.faults import FAULTS, ONCE
 from streamer.simulation.judge import DEAD_LETTERS, INPUT, LAST_STEPS, OUTPUT, BrokenLawError, Judge, ViolationError
-from streamer.simulation.process import Process, World
+from streamer.simulation.process import TICK_S, Process, World
 from streamer.simulation.scenario import FIRST_AT_S, PARTITIONS, SEEDS_A_FRAMED_ONE, STRIKING_S, Arrival, draw
 from streamer.testing import LogError, ManualClock, MemoryLog
 
@@ -271,7 +271,7 @@ class Life:
         everybody = [one for one in [*self._members.values(), *self._rivals] if one.running]
         for process in everybody:
             process.stop(STOP_S)
-        deadline = self.world.clock.now + STOP_S
+        deadline = self.world.clock.now + STOP_S + TICK_S  # it looks at its own deadline once a tick
         while any(one.running for one in everybody):
             if self.world.clock.now > deadline or not self.world.clock.step():
                 raise BrokenLawError("a stop signal does not end a process")
