@@ -128,6 +128,9 @@ class Unanswered:
         fix = "restart this process"
         if ahead is None or ahead.end < 0:
             return "no broker has said where the partition ends", "look at the partition's leader"
+        if pipeline.flow.holds and pipeline.seals.records:
+            where = "nothing is taken, since what waits for its schemas fills budget_mb"
+            return where, "see to the schema registry, or raise budget_mb"
         if pipeline.flow.holds:  # the source then pauses all that it has
             return "nothing is taken, since what was taken before is not settled", fix
         if ahead.careful:

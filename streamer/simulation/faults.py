@@ -213,9 +213,11 @@ def registry_lags(life: Life) -> bool:
     registry.newest = PARTITIONS + int(2 * world.clock.now)
 
     def catch_up() -> None:
-        # After a death records are handed over one portion at a time, and the next one waits for the schemas, too.
+        # After a death records are handed over one portion at a time, and the next one waits for the schemas, too; a
+        # micro-batch that is larger than the budget leaves no room.
         for process in life.running() if life.faults.keys().isdisjoint(LASTING) else ():
-            if not process.source.careful:
+            waiting, budget_bytes = process.pipeline.seals.partitions.values(), process.pipeline.flow.budget_bytes
+            if not process.source.careful and all(one.segment.size_bytes < budget_bytes for one in waiting):
                 world.judge.others_go_on(process.signals.standings.current)
         registry.catch_up()
 

@@ -96,6 +96,17 @@ def test_a_partition_that_waits_since_a_process_died_with_others() -> None:
     assert "restart" not in one.fix
 
 
+def test_a_partition_that_waits_since_records_without_schemas_fill_the_budget() -> None:
+    """A restart would change nothing here, either."""
+    watch = Watch()
+    watch.ahead[FIRST] = ReadState(5, 9)
+    watch.kit.pipeline.flow.hold()
+    watch.kit.pipeline.seals.records = 3
+    one = only(watch.wait(LATE_S))
+    assert "what waits for its schemas fills budget_mb" in one.what
+    assert one.fix == "see to the schema registry, or raise budget_mb"
+
+
 def test_a_partition_that_is_paused() -> None:
     watch = Watch()
     watch.ahead[FIRST] = ReadState(5, 9, paused=True)

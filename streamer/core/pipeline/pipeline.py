@@ -328,11 +328,11 @@ class Pipeline:
             commands, unwanted = self.fleet.dispatch(now, self.flow.rate_per_s)
             self._commands.extend(commands)
             self.flow.ended_records += self.flights.cancel(unwanted)
+            if (pause := self.seals.pause()) is not None:
+                self._commands.append(pause)  # before the others get more, of which it would take its part
             stuck_bytes = self.seals.size_bytes + self.seals.behind_bytes
             if self.phase is not Phase.LOADING and (grant := self.flow.grant(self.seals.records, stuck_bytes)):
                 self._commands.append(grant)
-            if (pause := self.seals.pause()) is not None:
-                self._commands.append(pause)
         if self.phase is Phase.ENDING and self.ledger.empty and self.settling.under_way is None:
             unread = "; ".join(self._unread)
             self._finish(ExitCode.HALTED if unread else ExitCode.DONE, unread and f"not all was read: {unread}")
