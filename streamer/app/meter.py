@@ -6,7 +6,7 @@ Called from the driver's loop, so all of it is per forward batch, per settle or 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from streamer import __version__
@@ -54,6 +54,8 @@ class Meter(Observer):
     tally: Tally = field(default_factory=Tally)
     """What is durable since the start."""
     _settled_offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    _lagging: set[TopicPartition] = field(default_factory=set)
+    """Those whose lag was told."""
     _log_ends: LogEnds = field(default_factory=LogEnds)
     _drain: Drain = field(default_factory=Drain)
     _next_gauges: float = 0.0
@@ -82,10 +84,7 @@ class Meter(Observer):
                 metrics.add(of.REBALANCES, 1, "assigned")
             case Revoking() | Lost():
                 metrics.add(of.REBALANCES, 1, "lost" if isinstance(fact, Lost) else "revoked")
-                for topic, partition in fact.partitions:
-                    metrics.drop(of.LAG_RECORDS, topic, str(partition))
-                    metrics.drop(of.LAG_SECONDS, topic, str(partition))
-                    self._settled_offsets.pop((topic, partition), None)
+                self._drop_lag(fact.partitions)
 
     def _plan_ended(self, fact: Settled | Unsettled) -> None:
         report = self.reports.pop(fact.settle, None)
@@ -129,6 +128,7 @@ class Meter(Observer):
         ahead, starts = self.ahead(), self.starts()
         waiting, oldest_s = 0, 0.0
         self._log_ends.keep(pipeline.ledger.partitions.keys())
+        self._drop_lag(self._lagging - pipeline.ledger.partitions.keys())  # it was told until they were let go
         for key, partition in pipeline.ledger.partitions.items():
             settled = self._settled_offsets.get(key, starts.get(key, -1))
             seconds, there = 0.0, ahead.get(key)
@@ -148,9 +148,17 @@ class Meter(Observer):
             behind = max(there.high - settled, 0) if settled >= 0 and there is not None else 0
             self.metrics.set(of.LAG_RECORDS, behind, key[0], str(key[1]))
             self.metrics.set(of.LAG_SECONDS, seconds, key[0], str(key[1]))
+            self._lagging.add(key)
             waiting, oldest_s = waiting + behind, max(oldest_s, seconds)
         self.behind = waiting, oldest_s
         self.metrics.set(of.DRAIN, self._drain.look(now, waiting, self.tally.records, oldest_s))
+
+    def _drop_lag(self, partitions: Iterable[TopicPartition]) -> None:
+        for key in list(partitions):
+            self.metrics.drop(of.LAG_RECORDS, key[0], str(key[1]))
+            self.metrics.drop(of.LAG_SECONDS, key[0], str(key[1]))
+            self._settled_offsets.pop(key, None)
+            self._lagging.discard(key)
 
 
 def _reason(fact: WorkerLost) -> str:

@@ -42,8 +42,9 @@ def lag(config: Config, names: tuple[str, ...], watch: bool, every_s: float, as_
     transaction on the input, a batch that can't be read, a committed offset beyond the log's end, a missing topic or
     partition, a partition that is held.
 
-    A running pipeline serves the same on /metrics: streamer_lag_records, streamer_lag_seconds and
-    streamer_drain_seconds. `streamer scaler` tells KEDA how many replicas to start.
+    A running pipeline serves the like on /metrics: streamer_lag_records, streamer_lag_seconds and
+    streamer_drain_seconds. If a producer's clock is ahead, streamer_lag_seconds counts from when the record was seen.
+    `streamer scaler` tells KEDA how many replicas to start.
     """
     from rich.console import Console
     from rich.live import Live

@@ -10,6 +10,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, cast
 
@@ -173,7 +174,18 @@ def _no_array(path: str, stream: BinaryIO) -> None:
         raise UsageError(f"{path} is a JSON array, not JSON lines: jq -c '.[]' makes lines of it")
 
 
+_MAGIC: Final = {
+    ".gz": (b"\x1f\x8b",),
+    ".zst": (b"\x28\xb5\x2f\xfd", *(bytes((low, 0x2A, 0x4D, 0x18)) for low in range(0x50, 0x60))),
+}
+"""How a packed file begins (RFC 1952; RFC 8878, with its skippable frames)."""
+
+
 def _unpacked(path: str, file: BinaryIO) -> BinaryIO:
+    magic = next((found for suffix, found in _MAGIC.items() if path.endswith(suffix)), None)
+    first = file.peek(4)[:4] if magic and isinstance(file, BufferedReader) else b""
+    if magic and first and not first.startswith(magic):
+        raise UsageError(f"{path} is no {Path(path).suffix} file by its first bytes: rename it, or pack it again")
     if path.endswith(".gz"):
         return cast(BinaryIO, gzip.GzipFile(fileobj=file))
     if path.endswith(".zst"):

@@ -29,8 +29,8 @@ def refuse_patterns(schemas: Iterable[tuple[str, Any]]) -> None:
             _compiled(pattern)
         except ValueError as error:
             raise PatternError(
-                f"has, at {place}, a regular expression that can't be matched in linear time ({error}); look-around and"
-                " back references never can: say it without them"
+                f"has, at {place}, a regular expression that RE2 does not take ({error}): look-around, back references,"
+                " repetitions over 1000 (maxLength has no limit) and long names in \\p{…} are to be said another way"
             ) from None
     unevaluated = next((place for place, keyword, _ in found if keyword == "unevaluatedProperties"), None)
     by_pattern = next((place for place, keyword, _ in found if keyword == "patternProperties"), None)

@@ -280,6 +280,14 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         read(tmp_path / "a.parquet", fields=Fields("text"))
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_file_that_is_not_packed_is_no_file_that_is_cut_off(tmp_path: Path, suffix: str) -> None:
+    """To start again would never help."""
+    (tmp_path / f"a.jsonl{suffix}").write_text('{"text": "a"}\n')
+    with pytest.raises(UsageError, match=rf"a\.jsonl\{suffix} is no \{suffix} file by its first bytes"):
+        read(tmp_path / f"a.jsonl{suffix}")
+
+
 def test_what_is_wrong_with_a_file_is_said_before_a_model_is_loaded(tmp_path: Path) -> None:
     """A JSON array, a column that is not there or is there twice. What was looked at is read all the same."""
     (tmp_path / "a.json").write_text('[{"text": "a"},\n {"text": "b"}]')

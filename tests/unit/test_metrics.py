@@ -152,6 +152,21 @@ def test_a_partition_given_away_has_no_lag() -> None:
     assert not any(name.startswith("streamer_lag") for name, _ in samples(metrics))
 
 
+def test_a_partition_that_was_let_go_has_no_lag() -> None:
+    """Between the group's word and its release the lag is told as before; nobody would take it back afterwards."""
+    kit, metrics, ahead = Kit(), Metrics("sentiment"), dict[TopicPartition, Ahead]()
+    meter = Meter(metrics, "s", {}, lambda: ahead, lambda: {("in", 0): 0, ("in", 1): 0})
+    ahead |= {("in", 0): Ahead(0, 50), ("in", 1): Ahead(0, 50)}
+    meter.facts(Lost(frozenset({("in", 1)})))
+    meter.tick(kit.pipeline, 100.0)
+    assert value(metrics, "streamer_lag_records", topic="in", partition="1") == 50
+    kit.feed(Lost(frozenset({("in", 1)})))
+    meter.tick(kit.pipeline, 101.0)
+    assert value(metrics, "streamer_lag_records", topic="in", partition="0") == 50
+    for name in ("streamer_lag_records", "streamer_lag_seconds"):
+        assert value(metrics, name, topic="in", partition="1") is None
+
+
 def test_a_clock_that_is_ahead_hides_no_lag() -> None:
     """The producer's is by an hour. A record counts as old as it was seen to be there, also when it was taken of a
     backlog only now; and what is left in Kafka does."""
