@@ -64,6 +64,18 @@ def test_only_tensors_that_are_used_are_copied(tmp_path: Path) -> None:
     assert own_tensors({"a": network.a})["a"] is network.a
 
 
+def test_a_view_of_other_weights_keeps_what_was_written_to_them(tmp_path: Path) -> None:
+    """What is let go of a file comes back as the file has it."""
+    save_file({"a": torch.full((_MANY,), 1.0)}, tmp_path / "model.safetensors")
+    mapped = load_mapped(tmp_path / "model.safetensors")["a"]
+    mapped[:] = 7
+    network: Any = torch.nn.Module()
+    for name, view in {"whole": mapped, "first": mapped[: _MANY // 2], "square": mapped.view(-1, 1024)}.items():
+        network.register_buffer(name, view)
+    own_weights(network)
+    assert all(bool((one == 7).all()) for one in network.buffers())
+
+
 def test_who_overwrites_the_files_changes_no_answer(tmp_path: Path) -> None:
     """A model directory is replaced in place under a worker: its answers bear the revision that it loaded."""
     path = tiny_bert(tmp_path / "model")

@@ -21,13 +21,17 @@ _SUFFIX: Final = ".safetensors"
 def own_weights(network: Any) -> None:
     """Copy each mapped parameter and buffer of a network; those that share memory share it afterwards, too."""
     mapped, copies = _mapped(), dict[Any, torch.Tensor]()
-    for module in network.modules():
-        for weights in (*module._parameters.values(), *module._buffers.values()):
-            if weights is not None and _is_in(mapped, weights):
-                place = weights.data_ptr(), weights.dtype, weights.shape, weights.stride()
-                if place not in copies:
-                    copies[place] = _copy(weights.data)
-                weights.data = copies[place]
+    found = [
+        weights
+        for module in network.modules()
+        for weights in (*module._parameters.values(), *module._buffers.values())
+        if weights is not None and _is_in(mapped, weights)
+    ]
+    overlaid = _overlaid(found)
+    for weights in found:
+        if (place := _place(weights)) not in copies:
+            copies[place] = _copy(weights.data, let_go=place not in overlaid)
+        weights.data = copies[place]
 
 
 def own_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -36,13 +40,29 @@ def own_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: _copy(tensor) if _is_in(mapped, tensor) else tensor for name, tensor in tensors.items()}
 
 
+def _place(tensor: torch.Tensor) -> Any:
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+
+
+def _overlaid(tensors: list[torch.Tensor]) -> set[Any]:
+    """The places of those that lie over another one's memory: what was written to it is still to be copied for that."""
+    places = {_place(tensor): (tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes) for tensor in tensors}
+    found, last, reach = set(), None, 0
+    for place, (start, end) in sorted(places.items(), key=lambda one: one[1]):
+        if start < reach:
+            found |= {place, last}
+        if end > reach:
+            last, reach = place, end
+    return found
+
+
 def _is_in(mapped: list[range], tensor: torch.Tensor) -> bool:
     return any(tensor.data_ptr() in addresses for addresses in mapped)
 
 
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
+def _copy(tensor: torch.Tensor, *, let_go: bool = False) -> torch.Tensor:
     copy, start = tensor.clone(), tensor.data_ptr()
-    if tensor.is_contiguous():
+    if let_go and tensor.is_contiguous():
         # Whole pages alone: others hold parts of its neighbours, which may have been written to.
         first, end = -(-start // mmap.PAGESIZE), (start + tensor.nbytes) // mmap.PAGESIZE
         if end > first:
